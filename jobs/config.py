@@ -1,0 +1,97 @@
+"""The configuration: one frozen value, read once from the environment and .env."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from jobs.errors import ConfigError
+
+REPLICATE_URL = "https://api.replicate.com"
+Positive = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+def _unprefixed(name: str) -> Any:
+    return Field(validation_alias=AliasChoices(name, name.lower()))
+
+
+class Config(BaseSettings):
+    """All settings; names in the environment have the prefix `BATCH_` but for the first three.
+
+    Read it with `Config.load()`, which raises ConfigError with a sentence for each wrong setting.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="BATCH_", env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True, populate_by_name=True
+    )
+
+    replicate_api_token: Annotated[SecretStr | None, _unprefixed("REPLICATE_API_TOKEN")] = None
+    replicate_base_url: Annotated[str, _unprefixed("REPLICATE_BASE_URL")] = REPLICATE_URL
+    redis_url: Annotated[SecretStr | None, _unprefixed("REDIS_URL")] = None
+    redis_dir: Path = Path(".redis")
+    output_dir: Path = Path("outputs")
+    model: str | None = None
+    creates_per_minute: Annotated[float, Field(gt=0)] = 600
+    reads_per_minute: Annotated[float, Field(gt=0)] = 3000
+    max_in_flight: Positive = 1000
+    max_downloads: Positive = 32
+    max_attempts: Positive = 3
+    poll_interval: Seconds = 0.5
+    deadline: Annotated[int, Field(ge=5, le=86_400)] = 1800
+    prefer_wait: Annotated[int, Field(ge=0, le=60)] = 0
+    use_file_output: bool = True
+    output_hosts: Annotated[tuple[str, ...], NoDecode] = ("replicate.delivery", "*.replicate.delivery")
+    lease: Annotated[float, Field(ge=0.5)] = 15
+    fsync: bool = True
+    schedules: Path = Path("schedules.toml")
+    max_file_bytes: Positive = 5_000_000_000
+
+    @field_validator("output_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: Any) -> Any:
+        return (
+            tuple(host.strip().lower() for host in value.split(",") if host.strip())
+            if isinstance(value, str)
+            else value
+        )
+
+    @field_validator("replicate_base_url")
+    @classmethod
+    def _check_base_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("https", "http") or not parts.hostname:
+            raise ValueError(f"{value!r} is not an http or https URL")
+        return value.rstrip("/").removesuffix("/v1")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and urlsplit(value.get_secret_value()).scheme not in ("redis", "rediss", "unix"):
+            raise ValueError("the URL must begin with redis://, rediss:// or unix://")
+        return value
+
+    @property
+    def realm(self) -> str:
+        """The API host: its queue, limits and claims are apart from those of any other host."""
+        return urlsplit(self.replicate_base_url).netloc.rpartition("@")[2]
+
+    @classmethod
+    def load(cls, **overrides: Any) -> Self:
+        """Read the environment; ConfigError names each wrong setting as the user wrote it."""
+        try:
+            return cls(**overrides)
+        except ValidationError as error:
+            raise ConfigError("\n".join(_sentence(problem) for problem in error.errors())) from None
+
+
+def _sentence(problem: Any) -> str:
+    field = str(problem["loc"][0]) if problem["loc"] else "settings"
+    plain = field.upper() in ("REPLICATE_API_TOKEN", "REPLICATE_BASE_URL", "REDIS_URL")
+    name = field.upper() if plain else f"BATCH_{field.upper()}"
+    shown = "" if plain else f" (it is {problem['input']!r})"
+    return f"{name}{shown}: {problem['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,162 @@
+"""Every error of the project. `except BatchError` catches them all; facts are attributes.
+
+BatchError
+├── InputError            what the user gave is wrong; nothing was done (exit code 2)
+│   ├── PromptsError      a prompts file, with every wrong line
+│   ├── ConfigError       the environment or .env
+│   ├── ScheduleError     schedules.toml
+│   └── BatchNotFound     no batch of that name
+├── RedisUnreachable      no Redis answers (exit code 3)
+├── StorageError          the disk or the output folder does not do what is asked
+│   └── ForeignFolder     the folder at that path is not this batch's
+├── ReplicateError        a call of Replicate's API did not do what was asked
+│   ├── NotSent           the request surely had no effect: safe to send again
+│   ├── Unanswered        the request may have had its effect: never simply sent again
+│   ├── RateLimited       429: not done; everybody waits
+│   ├── AccountRefused    401 or 402: nothing works until somebody mends the account
+│   ├── NotFound          404
+│   └── InvalidRequest    any other 4xx: this request will never work
+└── OutputError           one output file of a prediction could not be had
+    ├── OutputGone        the file host has it no more
+    ├── FileRefused       not a host or a scheme that we may fetch from
+    ├── FileTooBig        more than MAX_FILE_BYTES
+    └── BrokenDownload    cut short, stalled or with a wrong checksum: worth another try
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+class BatchError(Exception):
+    """Base of all errors of this project; `str()` is a sentence for the user."""
+
+    exit_code = 1
+
+
+class InputError(BatchError):
+    """What the user gave is wrong; nothing was done."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong in a file: its line (from 1; 0 = the whole file) and why."""
+
+    line: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.message}" if self.line else self.message
+
+
+class PromptsError(InputError):
+    """A prompts file has errors: `problems` holds the first ones, `count` says how many there are."""
+
+    def __init__(self, source: str, problems: Sequence[Problem], count: int) -> None:
+        self.source, self.problems, self.count = source, tuple(problems), count
+        lines = [f"{source}: {count} error{'s' if count != 1 else ''}; nothing was enqueued"]
+        lines += [f"  {problem}" for problem in self.problems]
+        if count > len(self.problems):
+            lines.append(f"  … and {count - len(self.problems)} more")
+        super().__init__("\n".join(lines))
+
+
+class ConfigError(InputError):
+    """A setting in the environment or in .env is wrong."""
+
+
+class ScheduleError(InputError):
+    """schedules.toml is wrong: where, and why."""
+
+
+class BatchNotFound(InputError):
+    """No batch of that name is known to this Redis."""
+
+
+class RedisUnreachable(BatchError):
+    """No Redis answers where one should."""
+
+    exit_code = 3
+
+
+class StorageError(BatchError):
+    """The disk or the output folder does not do what is asked; `path` says where."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, path: Path) -> None:
+        self.path = path
+        super().__init__(message)
+
+
+class ForeignFolder(StorageError):
+    """The folder at `path` does not belong to this batch."""
+
+
+class ReplicateError(BatchError):
+    """A call of Replicate's API failed; `status` is the HTTP status, None when no answer came."""
+
+    def __init__(self, message: str, *, status: int | None = None, prediction_id: str | None = None) -> None:
+        self.status, self.prediction_id = status, prediction_id
+        super().__init__(message)
+
+
+class NotSent(ReplicateError):
+    """The request surely had no effect: no connection was made."""
+
+
+class Unanswered(ReplicateError):
+    """The request may have had its effect: a timeout, a cut connection, a 5xx, an unreadable answer."""
+
+
+class RateLimited(ReplicateError):
+    """429: the request was not done; `retry_after` is in seconds, `reduced` means low credit."""
+
+    def __init__(self, message: str, *, retry_after: float, reduced: bool = False) -> None:
+        self.retry_after, self.reduced = retry_after, reduced
+        super().__init__(message, status=429)
+
+
+class AccountRefused(ReplicateError):
+    """401 (the token) or 402 (the credit): nothing works until somebody mends it."""
+
+
+class NotFound(ReplicateError):
+    """404: no such prediction, model, version or deployment."""
+
+
+class InvalidRequest(ReplicateError):
+    """Any other 4xx; `fields` are Replicate's `invalid_fields`."""
+
+    def __init__(self, message: str, *, status: int, fields: Sequence[dict[str, Any]] = ()) -> None:
+        self.fields = tuple(fields)
+        super().__init__(message, status=status)
+
+
+class OutputError(BatchError):
+    """One output file could not be had; `url` says which."""
+
+    def __init__(self, message: str, url: str) -> None:
+        self.url = url
+        super().__init__(message)
+
+
+class OutputGone(OutputError):
+    """The file host answers 403, 404 or 410: expired or deleted."""
+
+
+class FileRefused(OutputError):
+    """The URL, or one it redirects to, is not on an allowed host or not https."""
+
+
+class FileTooBig(OutputError):
+    """The file has more bytes than MAX_FILE_BYTES."""
+
+
+class BrokenDownload(OutputError):
+    """The transfer broke or its bytes do not match the host's length or checksum."""

@@ -1,0 +1,97 @@
+"""Every Redis key, with its type. A realm is one API host: what belongs to an account carries it.
+
+Keys that arq reads and writes itself begin with `arq:`; all others are ours.
+"""
+
+from __future__ import annotations
+
+PREFIX = "replicate-batch:"
+VERSION = 1
+"""Part of the queue's name: a worker never takes a payload of a format that it does not know."""
+
+BATCHES = f"{PREFIX}batches"
+"""ZSET: batch name → when it was created, Unix seconds."""
+
+ARQ_JOB = "arq:job:"
+"""STRING prefix (arq): a job's payload, by job id."""
+
+ARQ_IN_PROGRESS = "arq:in-progress:"
+"""STRING prefix (arq): set while somebody looks at the job."""
+
+ARQ_RETRY = "arq:retry:"
+"""STRING prefix (arq): how often a job was started."""
+
+
+def queue(realm: str) -> str:
+    """ZSET (arq): job id → virtual time."""
+    return f"{PREFIX}queue:{VERSION}:{realm}"
+
+
+def batch(name: str) -> str:
+    """HASH: the fields of `models.Batch`, and `last_score` of its newest shard in the queue."""
+    return f"{PREFIX}batch:{name}"
+
+
+def settled(name: str) -> str:
+    """BITMAP: bit i is set when prompt i has its result."""
+    return f"{PREFIX}settled:{name}"
+
+
+def unsuccessful(name: str) -> str:
+    """BITMAP: bit i is set when prompt i has a result other than succeeded."""
+    return f"{PREFIX}unsuccessful:{name}"
+
+
+def ledger(name: str) -> str:
+    """HASH: index of a prompt → JSON of its open attempt."""
+    return f"{PREFIX}ledger:{name}"
+
+
+def pace(name: str, decade: int) -> str:
+    """STRING: results counted in one span of ten seconds (Unix time // 10); expires by itself."""
+    return f"{PREFIX}pace:{name}:{decade}"
+
+
+def claim(realm: str, prediction_id: str) -> str:
+    """STRING: `<batch>:<index>` of the prompt that a prediction serves; two hours."""
+    return f"{PREFIX}claim:{realm}:{prediction_id}"
+
+
+def lease(name: str) -> str:
+    """STRING: owner of a shard (`<batch>:<n>`) or of a role; expires unless renewed."""
+    return f"{PREFIX}lease:{name}"
+
+
+def limit(realm: str, bucket: str) -> str:
+    """HASH: state of one rate limit (`create`, `read`)."""
+    return f"{PREFIX}limit:{realm}:{bucket}"
+
+
+def pause(realm: str) -> str:
+    """STRING: why nothing may be created; until `resume`."""
+    return f"{PREFIX}pause:{realm}"
+
+
+def trouble(realm: str) -> str:
+    """STRING: why creates wait for the moment (a full disk, say); expires by itself."""
+    return f"{PREFIX}trouble:{realm}"
+
+
+def worker(realm: str, worker_id: str) -> str:
+    """STRING: JSON heartbeat of a live worker; expires by itself."""
+    return f"{PREFIX}worker:{realm}:{worker_id}"
+
+
+def workers(realm: str) -> str:
+    """ZSET: worker id → until when its last heartbeat holds, Unix seconds."""
+    return f"{PREFIX}workers:{realm}"
+
+
+def schedule(realm: str, name: str, due: int) -> str:
+    """STRING: the batch that was fired for a schedule at that time (Unix seconds)."""
+    return f"{PREFIX}schedule:{realm}:{name}:{due}"
+
+
+def schedules(realm: str) -> str:
+    """HASH: schedule name → JSON of its last fire: `{due, batch}`."""
+    return f"{PREFIX}schedules:{realm}"

@@ -1,0 +1,174 @@
+"""The wire format: what a prompts file, a batch, a result and a status are made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+SHARD_SIZE = 100
+"""Prompts in a shard: indexes 100n … 100n+99 of a batch."""
+
+Outcome = Literal["succeeded", "failed", "canceled"]
+ErrorKind = Literal[
+    "invalid_input",
+    "not_found",
+    "model_error",
+    "content_policy",
+    "interrupted",
+    "aborted",
+    "canceled",
+    "output_lost",
+    "file_refused",
+    "file_too_big",
+    "create_unknown",
+    "internal",
+]
+State = Literal["queued", "running", "paused", "finished", "canceled"]
+
+
+def timestamp(seconds: float | None = None) -> str:
+    """Unix seconds (default: now) as RFC 3339 in UTC with milliseconds."""
+    moment = datetime.now(UTC) if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def canonical_json(value: Any) -> str:
+    """One text for equal JSON values: sorted keys, no white space."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One row of a batch; `generation` is the batch's when the row was added."""
+
+    index: int
+    id: str
+    model: str
+    input: dict[str, Any]
+    generation: int = 0
+
+    @property
+    def shard(self) -> int:
+        """The number of the shard that the prompt belongs to."""
+        return self.index // SHARD_SIZE
+
+    @property
+    def digest(self) -> bytes:
+        """16 bytes that are equal when model and input are equal."""
+        text = canonical_json([self.model, self.input])
+        return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Shard:
+    """What one arq job carries: prompts of one shard of a batch, added in one generation."""
+
+    batch: str
+    batch_id: str
+    number: int
+    generation: int
+    prompts: tuple[Prompt, ...]
+
+    @property
+    def job_id(self) -> str:
+        """The arq job id: `<batch>:<n>:<generation>`."""
+        return f"{self.batch}:{self.number}:{self.generation}"
+
+    def __repr__(self) -> str:
+        """Short, because arq logs the repr of a job's arguments at each start."""
+        return f"{self.job_id}, {len(self.prompts)} prompts"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch as Redis knows it; times are Unix seconds, `realm` is `Config.realm` of its producer."""
+
+    name: str
+    id: str
+    realm: str
+    created_at: float
+    total: int
+    generation: int
+    priority: float
+    succeeded: int = 0
+    failed: int = 0
+    canceled: int = 0
+    unknown_creates: int = 0
+    cancel_requested: bool = False
+    finished_at: float | None = None
+
+    @property
+    def settled(self) -> int:
+        """How many prompts have their result."""
+        return self.succeeded + self.failed + self.canceled
+
+
+class SavedFile(BaseModel):
+    """One output file on disk; `path` is relative to the batch's folder."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    url: str
+    bytes: int
+    sha256: str
+    content_type: str | None = None
+
+
+class Failure(BaseModel):
+    """Why a prompt has no output; `code` is Replicate's (`E005`, `PA`, an HTTP status), if any."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: ErrorKind
+    message: str
+    code: str | None = None
+
+
+class Result(BaseModel):
+    """The final record of a prompt: one line of results.jsonl. Times are RFC 3339, UTC, ms."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    index: int
+    status: Outcome
+    attempts: int = 0
+    prediction_id: str | None = None
+    prediction_ids: tuple[str, ...] = ()
+    unknown_creates: int = 0
+    model: str
+    version: str | None = None
+    input: dict[str, Any]
+    output: Any = None
+    files: tuple[SavedFile, ...] = ()
+    error: Failure | None = None
+    metrics: dict[str, Any] = {}
+    created_at: str | None = None
+    completed_at: str | None = None
+    saved_at: str | None = None
+
+
+class Status(BaseModel):
+    """What `status --json` prints; `eta` is in seconds, `rate_per_minute` is of the last minute."""
+
+    batch: str
+    state: State
+    reason: str | None = None
+    total: int
+    succeeded: int
+    failed: int
+    canceled: int
+    in_flight: int
+    waiting: int
+    unknown_creates: int
+    created_at: str
+    finished_at: str | None = None
+    rate_per_minute: float
+    eta: float | None = None
+    workers: int
