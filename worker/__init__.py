@@ -1,0 +1,1 @@
+"""The consumer, and the only place that talks to Replicate."""
