@@ -1,0 +1,118 @@
+# Every command of the project. `make` alone prints this list.
+# Works with GNU Make 3.81 (macOS) and newer.
+
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := jobs worker simulator demo tests
+
+.DEFAULT_GOAL := help
+
+# FILE, NAME, MODEL and BATCH count only when given on make's own command line, not when the environment happens to
+# have them. They reach the shell in single quotes, so that spaces, quotes, `$` and `;` in them are harmless.
+quote = '$(subst ','\'',$(1))'
+given = $(filter command,$(origin $(1)))
+argument = $(if $(call given,$(1)),$(call quote,$(value $(1))))
+option = $(if $(call given,$(1)),$(2)=$(call quote,$(value $(1))))
+needs = $(if $(call given,$(1)),,$(error Say which $(1): make $@ $(1)=$(2)))
+
+##@ Start here
+
+.PHONY: demo
+demo: $(VENV)/.for-use ## Do the whole job offline: a simulator, 40 prompts, a worker, a gallery
+	@$(BIN)/python -m demo
+
+.PHONY: test
+test: $(VENV)/.for-work ## Run all tests and measure their coverage
+	@$(BIN)/python -m pytest -n auto --cov --cov-report=term
+
+##@ Your prompts (FILE=prompts.jsonl  NAME=batch  MODEL=owner/name  BATCH=batch)
+
+.PHONY: run
+run: $(VENV)/.for-use ## Enqueue FILE, work it off, show the progress, sum up
+	@$(call needs,FILE,prompts.jsonl)$(BIN)/python -m jobs run $(call option,NAME,--name) $(call option,MODEL,--model) -- $(call argument,FILE)
+
+.PHONY: enqueue
+enqueue: $(VENV)/.for-use ## Enqueue FILE for the workers
+	@$(call needs,FILE,prompts.jsonl)$(BIN)/python -m jobs enqueue $(call option,NAME,--name) $(call option,MODEL,--model) -- $(call argument,FILE)
+
+.PHONY: worker
+worker: $(VENV)/.for-use ## Work until stopped (Ctrl-C); also fires schedules.toml
+	@exec $(BIN)/python -m arq worker.Settings
+
+.PHONY: status
+status: $(VENV)/.for-use ## Say how all batches stand, or BATCH
+	@$(BIN)/python -m jobs status $(call argument,BATCH)
+
+.PHONY: watch
+watch: $(VENV)/.for-use ## Follow BATCH until it is finished
+	@$(call needs,BATCH,prompts)$(BIN)/python -m jobs watch $(call argument,BATCH)
+
+.PHONY: redis-stop
+redis-stop: $(VENV)/.for-use ## Stop the local Valkey server (it keeps its data)
+	@$(BIN)/python -m jobs redis-stop
+
+##@ The code
+
+.PHONY: install
+install: $(VENV)/.for-use ## Make .venv with what running needs (every target above does it by itself)
+
+.PHONY: lint
+lint: $(VENV)/.for-work ## Check style, types and the floors of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(PACKAGES)
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(VENV)/.for-work ## Format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: lock
+lock: ## Pin the newest dependencies that pyproject.toml allows
+	@$(find_python) "$$python" -m venv .venv-lock && .venv-lock/bin/pip install --quiet uv
+	@$(call compile,--group build --group simulator,requirements.txt)
+	@$(call compile,--group build --group dev --constraint requirements.txt,requirements-dev.txt)
+	@rm -rf .venv-lock
+
+.PHONY: clean
+clean: ## Remove .venv and caches; never outputs/ or .redis/
+	rm -rf $(VENV) .venv-lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	find $(PACKAGES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help
+help: ## Print this list
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+
+# The virtual environment. Each stamp is newer than the lock that was installed.
+
+define find_python
+for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && break; python=; \
+done; \
+[ -n "$$python" ] || { echo "No Python 3.11 or newer found. Install one, or say which: make PYTHON=/path/to/python3.12" >&2; exit 1; };
+endef
+
+compile = .venv-lock/bin/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+  --upgrade --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(1) --output-file $(2)
+pip = $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+$(BIN)/python:
+	@$(find_python) echo "Making $(VENV) with $$("$$python" --version)"; \
+	"$$python" -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "The venv module is incomplete. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+
+$(VENV)/.for-use: requirements.txt pyproject.toml | $(BIN)/python
+	@echo "Installing requirements.txt"
+	@$(pip) install --require-hashes -r requirements.txt
+	@$(pip) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.for-work: requirements-dev.txt $(VENV)/.for-use
+	@echo "Installing requirements-dev.txt"
+	@$(pip) install --require-hashes -r requirements-dev.txt
+	@touch $@
