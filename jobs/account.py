@@ -1,0 +1,60 @@
+"""What concerns a whole account, whatever the batch: a pause, a passing trouble, the live workers."""
+
+from __future__ import annotations
+
+import time
+
+from redis.asyncio import Redis
+
+from jobs import keys
+
+TROUBLE_TTL = 30
+"""Seconds that a reported trouble holds back creates unless it is reported again."""
+
+
+class Account:
+    """One realm's pause, trouble and workers."""
+
+    def __init__(self, redis: Redis, realm: str) -> None:
+        self._redis = redis
+        self._realm = realm
+
+    async def pause(self, reason: str) -> bool:
+        """Let nobody create predictions until `resume`; the first reason stays. True when it was not paused."""
+        return bool(await self._redis.set(keys.pause(self._realm), reason, nx=True))
+
+    async def resume(self) -> bool:
+        """Lift the pause and forget the trouble; True when it was paused."""
+        paused = await self._redis.delete(keys.pause(self._realm))
+        await self._redis.delete(keys.trouble(self._realm))
+        return bool(paused)
+
+    async def pause_reason(self) -> str | None:
+        """Why nothing is created until `resume`; None when it is not paused."""
+        reason = await self._redis.get(keys.pause(self._realm))
+        return reason.decode() if reason else None
+
+    async def report_trouble(self, reason: str) -> None:
+        """Hold back creates while something hinders saving (a full disk, say); expires by itself."""
+        await self._redis.set(keys.trouble(self._realm), reason, ex=TROUBLE_TTL)
+
+    async def trouble(self) -> str | None:
+        """What hinders saving at present, as the last worker in trouble told it."""
+        reason = await self._redis.get(keys.trouble(self._realm))
+        return reason.decode() if reason else None
+
+    async def beat(self, worker_id: str, ttl: float) -> None:
+        """Say that this worker lives for another `ttl` seconds."""
+        now = time.time()
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.zadd(keys.workers(self._realm), {worker_id: now + ttl})
+            pipe.zremrangebyscore(keys.workers(self._realm), 0, now - 3600)
+            await pipe.execute()
+
+    async def leave(self, worker_id: str) -> None:
+        """Say that this worker ends."""
+        await self._redis.zrem(keys.workers(self._realm), worker_id)
+
+    async def workers(self) -> int:
+        """How many workers of the realm are up."""
+        return int(await self._redis.zcount(keys.workers(self._realm), time.time(), "+inf"))

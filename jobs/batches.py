@@ -1,0 +1,155 @@
+"""A batch in Redis: opened, counted, settled exactly once, canceled, finished, expired."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+
+from jobs import keys
+from jobs.connection import load_script
+from jobs.errors import BatchNotFound
+from jobs.models import Batch, Outcome
+
+KEEP_FINISHED = 30 * 86_400
+"""Seconds that a finished batch's keys live on; its folder stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bits:
+    """A bitmap as Redis stores it: prompt 0 is the highest bit of the first byte."""
+
+    data: bytes
+
+    def __contains__(self, index: int) -> bool:
+        """Tell whether prompt `index` has its bit set."""
+        byte = index >> 3
+        return byte < len(self.data) and bool(self.data[byte] & (0x80 >> (index & 7)))
+
+    def __len__(self) -> int:
+        """Count the set bits."""
+        return int.from_bytes(self.data).bit_count()
+
+    def count(self, indexes: Iterable[int]) -> int:
+        """Count those of `indexes` that are set."""
+        return sum(index in self for index in indexes)
+
+
+class Batches:
+    """All batches of one Redis."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._script = load_script(redis, "jobs.batches")
+
+    async def open(self, batch: Batch) -> Batch:
+        """Write the batch unless it is there; an open batch expires no more. Returns what Redis now has."""
+        fields = {name: value for name, value in asdict(batch).items() if value is not None}
+        fields["cancel_requested"] = int(batch.cancel_requested)
+        async with self._redis.pipeline(transaction=True) as pipe:
+            for field, value in fields.items():
+                pipe.hsetnx(keys.batch(batch.name), field, value)
+            pipe.zadd(keys.BATCHES, {batch.name: batch.created_at}, nx=True)
+            await pipe.execute()
+        return await self.get(batch.name)
+
+    async def reopen(self, name: str, generation: int) -> None:
+        """Begin a new generation: the batch is neither finished nor canceled, and expires no more."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(keys.batch(name), mapping={"generation": generation, "cancel_requested": 0})
+            pipe.hdel(keys.batch(name), "finished_at")
+            for key in self._keys(name)[:4]:
+                pipe.persist(key)
+            await pipe.execute()
+
+    async def find(self, name: str) -> Batch | None:
+        """The batch, None when Redis knows none of that name."""
+        fields = await self._redis.hgetall(keys.batch(name))
+        return _decode(fields) if fields else None
+
+    async def get(self, name: str) -> Batch:
+        """The batch; BatchNotFound when Redis knows none of that name."""
+        if batch := await self.find(name):
+            return batch
+        known = await self.names()
+        hint = f"known are: {', '.join(known[:10])}" if known else "there are none yet"
+        raise BatchNotFound(f"no batch is named {name!r}; {hint}")
+
+    async def names(self) -> list[str]:
+        """Names of the batches that have not expired, newest first."""
+        names = [name.decode() for name in await self._redis.zrevrange(keys.BATCHES, 0, -1)]
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.exists(keys.batch(name))
+            exists = await pipe.execute()
+        if expired := [name for name, there in zip(names, exists, strict=True) if not there]:
+            await self._redis.zrem(keys.BATCHES, *expired)
+        return [name for name, there in zip(names, exists, strict=True) if there]
+
+    async def settled(self, name: str) -> Bits:
+        """Which prompts have their result."""
+        return Bits(await self._redis.get(keys.settled(name)) or b"")
+
+    async def unsuccessful(self, name: str) -> Bits:
+        """Which prompts have a result other than succeeded."""
+        return Bits(await self._redis.get(keys.unsuccessful(name)) or b"")
+
+    async def settle(self, name: str, index: int, outcome: Outcome) -> bool:
+        """Count a result, exactly once however often it is called; True when this call counted it."""
+        return bool(await self._script(keys=self._keys(name), args=["settle", index, outcome]))
+
+    async def unsettle(self, name: str, index: int, outcome: Outcome, pipe: Pipeline) -> None:
+        """Queue on `pipe` the taking back of a counted result, so that the prompt may be tried again."""
+        await self._script(keys=self._keys(name), args=["unsettle", index, outcome], client=pipe)
+
+    async def finish(self, name: str) -> bool:
+        """Close the batch if every prompt is settled; its keys then expire after 30 days."""
+        return bool(await self._script(keys=self._keys(name), args=["finish", time.time(), KEEP_FINISHED]))
+
+    async def request_cancel(self, name: str) -> None:
+        """Set the flag that workers follow within a poll pass."""
+        await self._redis.hset(keys.batch(name), "cancel_requested", 1)
+
+    async def cancel_requested(self, name: str) -> bool:
+        """Tell whether the batch is to be canceled; a deleted batch is."""
+        return await self._redis.hget(keys.batch(name), "cancel_requested") != b"0"
+
+    async def delete(self, name: str) -> None:
+        """Forget the batch in Redis; what is queued of it, the queue removes."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.delete(*self._keys(name))
+            pipe.zrem(keys.BATCHES, name)
+            await pipe.execute()
+
+    async def in_flight(self, name: str) -> int:
+        """How many prompts have an open attempt."""
+        return int(await self._redis.hlen(keys.ledger(name)))
+
+    async def rate_per_minute(self, name: str) -> float:
+        """Results of the last full minute."""
+        decade = int(time.time()) // 10
+        counts = await self._redis.mget([keys.pace(name, decade - back) for back in range(1, 7)])
+        return float(sum(int(count or 0) for count in counts))
+
+    def _keys(self, name: str) -> list[str]:
+        pace = keys.pace(name, int(time.time()) // 10)
+        return [keys.batch(name), keys.settled(name), keys.unsuccessful(name), keys.ledger(name), pace]
+
+
+def _decode(fields: Mapping[bytes, bytes]) -> Batch:
+    text: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items()}
+    counts = ("total", "generation", "succeeded", "failed", "canceled", "unknown_creates")
+    return Batch(
+        name=text["name"],
+        id=text["id"],
+        realm=text["realm"],
+        created_at=float(text["created_at"]),
+        priority=float(text["priority"]),
+        cancel_requested=text["cancel_requested"] == "1",
+        finished_at=float(text["finished_at"]) if "finished_at" in text else None,
+        **{name: int(text[name]) for name in counts},
+    )

@@ -1,0 +1,51 @@
+"""How a batch stands: one value from its counters, its pace, its account."""
+
+from __future__ import annotations
+
+from redis.asyncio import Redis
+
+from jobs.account import Account
+from jobs.batches import Batches
+from jobs.models import Batch, State, Status, timestamp
+
+
+async def read_status(redis: Redis, batch: Batch) -> Status:
+    """Gather what `status` shows of a batch; `eta` in seconds, None when nothing was settled of late."""
+    batches, account = Batches(redis), Account(redis, batch.realm)
+    in_flight = await batches.in_flight(batch.name)
+    rate = await batches.rate_per_minute(batch.name)
+    pause, trouble = await account.pause_reason(), await account.trouble()
+    left = batch.total - batch.settled
+    return Status(
+        batch=batch.name,
+        state=_state(batch, paused=pause is not None, started=bool(in_flight or batch.settled)),
+        reason=_reason(batch, pause, trouble),
+        total=batch.total,
+        succeeded=batch.succeeded,
+        failed=batch.failed,
+        canceled=batch.canceled,
+        in_flight=in_flight,
+        waiting=max(left - in_flight, 0),
+        unknown_creates=batch.unknown_creates,
+        created_at=timestamp(batch.created_at),
+        finished_at=timestamp(batch.finished_at) if batch.finished_at else None,
+        rate_per_minute=rate,
+        eta=round(left / rate * 60, 1) if rate and not batch.finished_at else None,
+        workers=await account.workers(),
+    )
+
+
+def _state(batch: Batch, *, paused: bool, started: bool) -> State:
+    if batch.finished_at:
+        return "canceled" if batch.cancel_requested else "finished"
+    if paused:
+        return "paused"
+    return "running" if started else "queued"
+
+
+def _reason(batch: Batch, pause: str | None, trouble: str | None) -> str | None:
+    if batch.finished_at:
+        return None
+    if batch.cancel_requested:
+        return "is being canceled"
+    return pause or trouble
