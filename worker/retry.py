@@ -1,0 +1,156 @@
+"""How an attempt ended → once more after a delay, or give up. Pure: no clock, no I/O, the dice are a parameter.
+
+`classify` judges a prediction, `classify_error` an exception; `decide` weighs the verdict against the attempts.
+"""
+
+from __future__ import annotations
+
+import random as dice
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jobs.errors import (
+    BatchError,
+    BrokenDownload,
+    FileRefused,
+    FileTooBig,
+    InvalidRequest,
+    NotFound,
+    OutputGone,
+    Unanswered,
+)
+from jobs.models import ErrorKind, Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Full jitter: from 0 to base · 2ⁿ seconds, at most `cap`; `attempts` is how many make sense in all."""
+
+    base: float = 1.0
+    cap: float = 60.0
+    attempts: int | None = None
+
+    def delay(self, attempt: int, random: Callable[[], float] = dice.random) -> float:
+        """Seconds to wait after that many tries (from 1)."""
+        return random() * min(self.cap, self.base * 2.0 ** min(max(attempt - 1, 0), 32))
+
+
+SOON = Backoff()
+LATER = Backoff(base=10.0, cap=300.0)
+ONCE_MORE = Backoff(attempts=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Why an attempt gave no output, and how another one should wait; no `backoff`: another is pointless."""
+
+    failure: Failure
+    backoff: Backoff | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Make another attempt in `delay` seconds; `failure` says why."""
+
+    delay: float
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The prompt's result is this failure."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    kind: ErrorKind
+    texts: tuple[str, ...]
+    backoff: Backoff | None = None
+
+
+_TEXTS = (  # the first row that holds a part of the error decides: what is never retried comes first
+    _Row("content_policy", ("(e005)", "flagged as sensitive", "nsfw content detected")),
+    _Row("model_error", ("(e001)", "(e002)")),
+    _Row("model_error", ("cuda out of memory",), ONCE_MORE),
+    _Row("interrupted", ("(e003)", "(e004)"), LATER),
+    _Row("interrupted", ("prediction interrupted; please retry", "(code: pa)"), SOON),
+    _Row("interrupted", ("director: unexpected error", "(e8765)", "(e9243)", "(e6716)", "(e9828)"), SOON),
+    _Row("interrupted", ("unknown error handling prediction", "internal error. please try again"), SOON),
+)
+_CODE = re.compile(r"\(code: (\w+)\)|\b(E\d{3,4})\b", re.IGNORECASE | re.ASCII)
+_STOPPED: dict[str, str] = {
+    "aborted": "it was not started before its deadline",
+    "canceled": "somebody else canceled it, or its deadline passed",
+}
+_OUTPUTS: tuple[tuple[type[BatchError], ErrorKind, Backoff | None], ...] = (
+    (OutputGone, "output_lost", SOON),
+    (BrokenDownload, "output_lost", SOON),
+    (FileRefused, "file_refused", None),
+    (FileTooBig, "file_too_big", None),
+)
+
+
+def code_of(text: str) -> str | None:
+    """Replicate's code in an error text (`PA`, `E005`), if there is one."""
+    found = _CODE.search(text)
+    return (found[1] or found[2]).upper() if found else None
+
+
+def classify(status: str, error: str | None, *, data_removed: bool = False, canceled_by_us: bool = False) -> Verdict:
+    """Judge a prediction that ended without output that can be saved."""
+    text = (error or "").strip()
+    if status in _STOPPED:
+        message = "canceled by us" if canceled_by_us else text or _STOPPED[status]
+        kind: ErrorKind = "aborted" if status == "aborted" and not canceled_by_us else "canceled"
+        verdict = Verdict(Failure(kind=kind, message=message, code=code_of(text)), SOON)
+    elif status == "succeeded" or data_removed:
+        verdict = Verdict(Failure(kind="output_lost", message="Replicate has removed the output already"), SOON)
+    else:
+        verdict = _classify_text(text)
+    return Verdict(verdict.failure) if canceled_by_us else verdict
+
+
+def _classify_text(text: str) -> Verdict:
+    if not text:
+        return Verdict(Failure(kind="model_error", message="the prediction failed without an error text"), SOON)
+    low = text.lower()
+    row = next((row for row in _TEXTS if any(part in low for part in row.texts)), _Row("model_error", ()))
+    return Verdict(Failure(kind=row.kind, message=text, code=code_of(text)), row.backoff)
+
+
+def classify_error(error: BatchError) -> Verdict:
+    """Judge what a create, a prediction's id or an output file raised; never call it for what merely waits.
+
+    (RateLimited, AccountRefused and NotSent use no attempt: whoever makes the call waits and sends again.)
+    """
+    message = str(error)
+    for raised, kind, backoff in _OUTPUTS:
+        if isinstance(error, raised):
+            return Verdict(Failure(kind=kind, message=message), backoff)
+    if isinstance(error, NotFound):
+        if error.prediction_id is not None:
+            return Verdict(Failure(kind="output_lost", message=message, code="404"), SOON)
+        return Verdict(Failure(kind="not_found", message=message, code="404"))
+    if isinstance(error, InvalidRequest):
+        return Verdict(Failure(kind="invalid_input", message=_with_fields(error), code=str(error.status)))
+    if isinstance(error, Unanswered):
+        return Verdict(Failure(kind="create_unknown", message=message))
+    return Verdict(Failure(kind="internal", message=message))
+
+
+def _with_fields(error: InvalidRequest) -> str:
+    named = [f"{field.get('field', '?')}: {field.get('description', 'invalid')}" for field in error.fields]
+    return "; ".join([str(error), *(line for line in named if line not in str(error))])
+
+
+def decide(
+    verdict: Verdict, attempt: int, max_attempts: int, random: Callable[[], float] = dice.random
+) -> Retry | GiveUp:
+    """What to do after attempt number `attempt` (from 1); `random` gives numbers in [0, 1)."""
+    backoff = verdict.backoff
+    if backoff is None or attempt >= max_attempts or attempt >= (backoff.attempts or max_attempts):
+        return GiveUp(verdict.failure)
+    return Retry(backoff.delay(attempt, random), verdict.failure)
