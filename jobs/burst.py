@@ -1,0 +1,128 @@
+"""The whole product in one command: enqueue, a worker of our own until the batch is over, a summary."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jobs.desk import Desk
+from jobs.errors import BatchError
+from jobs.folder import Folder
+from jobs.models import Status
+from jobs.progress import follow, is_live, screen_for
+from jobs.report import START_WORKER, Paper, failures_table, over, receipt_line, totals_table
+from jobs.results import read_results, totals
+
+if TYPE_CHECKING:
+    from jobs.enqueue import Order
+
+COMMAND = (sys.executable, "-m", "arq", "worker.Settings", "--burst")
+LOG = ".worker.log"
+"""The worker's log in the batch's folder; no prompt's id begins with a dot."""
+
+GRACE = 45.0
+"""Seconds that a worker may take to stop; what is killed then is found again by the next one."""
+
+SHOWN_FAILURES = 10
+TAIL = 4096
+STANDARD_ERROR = 2
+
+
+async def run(desk: Desk, order: Order, paper: Paper) -> Status:
+    """Enqueue the order and follow it to its end with a burst worker; BatchError when the worker fails."""
+    receipt = await desk.enqueue(order)
+    folder = Folder(desk.config.output_dir, receipt.batch)
+    paper.lines([receipt_line(receipt)])
+    status = await desk.status(receipt.batch)
+    if over(status):
+        _sum_up(folder, paper)
+        return status
+    log = folder.path / LOG if is_live(paper) else None
+    async with burst_worker(paper, log) as worker:
+
+        async def look() -> Status:
+            ended = worker.returncode is not None
+            status = await desk.status(receipt.batch)
+            if ended and not over(status):
+                raise BatchError(_obituary(worker, log))
+            return status
+
+        status = await follow(look, screen_for(paper))
+        _sum_up(folder, paper)
+        await _dismiss(worker, paper, others=status.workers > 1)
+    return status
+
+
+def _sum_up(folder: Folder, paper: Paper) -> None:
+    counts = totals(folder)
+    paper.show(totals_table(folder, counts))
+    if unsuccessful := counts.failed + counts.canceled:
+        more = [f"All {unsuccessful}: python -m jobs results {folder.batch} --failed"]
+        failures = islice(read_results(folder, failed=True), SHOWN_FAILURES)
+        paper.show(failures_table(failures), more if unsuccessful > SHOWN_FAILURES else ())
+
+
+@asynccontextmanager
+async def burst_worker(paper: Paper, log: Path | None) -> AsyncIterator[Process]:
+    """A worker that ends with the queue, or gracefully with this block; it logs to `log`, None: standard error.
+
+    It is out of the reach of the terminal's Ctrl-C, so that it is stopped once, by us.
+    """
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
+    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if log else os.dup(STANDARD_ERROR)
+    try:
+        worker = await asyncio.create_subprocess_exec(
+            *COMMAND, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, process_group=0
+        )
+    finally:
+        os.close(output)
+    try:
+        yield worker
+    except asyncio.CancelledError:
+        paper.lines(["Stopping the worker …"])
+        await _stop(worker)
+        paper.lines(
+            ["Stopped. The same command goes on from here; what runs at Replicate keeps its outputs for one hour."]
+        )
+        raise
+    finally:
+        await _stop(worker)
+
+
+async def _stop(worker: Process) -> None:
+    if worker.returncode is not None:
+        return
+    worker.terminate()
+    try:
+        async with asyncio.timeout(GRACE):
+            await worker.wait()
+    except TimeoutError:
+        worker.kill()
+        await worker.wait()
+
+
+async def _dismiss(worker: Process, paper: Paper, *, others: bool) -> None:
+    """Wait for the worker's end; what else is queued is left to other workers, if there are any."""
+    try:
+        async with asyncio.timeout(5):
+            await worker.wait()
+    except TimeoutError:
+        if not others:
+            paper.lines(["The worker goes on with other batches that are queued; Ctrl-C stops it."])
+            await worker.wait()
+
+
+def _obituary(worker: Process, log: Path | None) -> str:
+    lines = [f"the worker ended before the batch was finished (exit code {worker.returncode})"]
+    if log:
+        tail = log.read_bytes()[-TAIL:].decode("utf-8", "replace")
+        lines += [*tail.splitlines()[-20:], f"Its whole log: {log}"]
+    return "\n".join([*lines, f"The same command tries again; so does {START_WORKER}"])

@@ -1,0 +1,251 @@
+"""The command line: argument parsing only; `jobs.desk` answers, `jobs.report` writes for people."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import math
+import shutil
+import sys
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from jobs import report
+from jobs.commands import Commands
+from jobs.config import Config
+from jobs.desk import Desk, known_folder
+from jobs.given import read_input
+from jobs.models import Status
+from jobs.report import Paper
+
+if TYPE_CHECKING:
+    from jobs.enqueue import Order, Receipt
+
+# Commands import what only they need, so that `status` and `watch` start at once: hence each PLC0415.
+
+
+def _check_priority(value: float) -> float:
+    if not 0 < value < math.inf:
+        raise typer.BadParameter("it must be a number above 0")
+    return value
+
+
+Answer = TypeVar("Answer")
+Source = Annotated[str, typer.Argument(metavar="FILE", help="Prompts: .jsonl, .jsonl.gz, .csv, .txt; - is stdin.")]
+Name = Annotated[str | None, typer.Option(help="Name of the batch and its folder; default: the file's stem.")]
+Model = Annotated[str | None, typer.Option(help="Model of the rows that name none; default: BATCH_MODEL.")]
+Input = Annotated[list[str], typer.Option("--input", metavar="KEY=VALUE", help="Input of the rows that lack it.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many prompts: a pilot.")]
+Priority = Annotated[float, typer.Option(callback=_check_priority, help="2 gets twice the share of 1.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
+BatchName = Annotated[str, typer.Argument(metavar="BATCH", help="Name of a batch.")]
+AnyBatch = Annotated[str | None, typer.Argument(metavar="BATCH", help="Name of a batch.")]
+
+app = typer.Typer(
+    cls=Commands, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
+)
+
+
+def main() -> None:
+    """Run the command that the arguments name."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    app()
+
+
+def _ask(question: Callable[[Desk], Awaitable[Answer]]) -> Answer:
+    async def answered() -> Answer:
+        async with Desk.opened() as desk:
+            return await question(desk)
+
+    return asyncio.run(answered())
+
+
+def _order(
+    source: str, name: str | None, model: str | None, given: list[str], limit: int | None, priority: float
+) -> Order:
+    from jobs.enqueue import Order  # noqa: PLC0415
+
+    if source == "-" and not name:
+        raise typer.BadParameter("standard input needs a --name", param_hint="FILE")
+    try:
+        return Order(source=source, name=name, model=model, input=read_input(given), limit=limit, priority=priority)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--input") from None
+
+
+def _show_receipt(receipt: Receipt, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(report.as_json(receipt))
+    else:
+        Paper().lines(report.receipt_lines(receipt))
+
+
+def _end(status: Status) -> None:
+    raise typer.Exit(1 if status.failed or status.canceled else 0)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if wanted:
+        typer.echo(f"replicate-batch {version('replicate-batch')}")
+        raise typer.Exit
+
+
+@app.callback()
+def replicate_batch(
+    *,
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Run files of prompts through Replicate and find every output on disk."""
+
+
+@app.command()
+def enqueue(  # noqa: PLR0913 - a command's options are its parameters
+    source: Source,
+    *,
+    name: Name = None,
+    model: Model = None,
+    given: Input = [],  # noqa: B006 - typer copies it
+    limit: Limit = None,
+    priority: Priority = 1.0,
+    check: Annotated[bool, typer.Option("--check", help="Only validate; nothing is enqueued.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check a prompts file and enqueue what is not done yet."""
+    from jobs.enqueue import check as check_prompts  # noqa: PLC0415
+
+    order = _order(source, name, model, given, limit, priority)
+    if check:
+        typer.echo(f"{source}: {report.counted(check_prompts(order, Config.load()), 'prompt')}, no error")
+    else:
+        _show_receipt(_ask(lambda desk: desk.enqueue(order)), as_json=as_json)
+
+
+@app.command()
+def run(  # noqa: PLR0913 - a command's options are its parameters
+    source: Source,
+    *,
+    name: Name = None,
+    model: Model = None,
+    given: Input = [],  # noqa: B006 - typer copies it
+    limit: Limit = None,
+    priority: Priority = 1.0,
+    as_json: AsJson = False,
+) -> None:
+    """Enqueue, work with progress shown, sum up: all in one command."""
+    from jobs import burst  # noqa: PLC0415
+
+    order = _order(source, name, model, given, limit, priority)
+    paper = Paper(stderr=as_json)
+    status = _ask(lambda desk: burst.run(desk, order, paper))
+    if as_json:
+        typer.echo(report.as_json(status))
+    _end(status)
+
+
+@app.command()
+def status(batch: AnyBatch = None, *, as_json: AsJson = False) -> None:
+    """Say how a batch stands, or all batches, newest first."""
+    found = _ask(lambda desk: desk.statuses([batch] if batch else None))
+    if as_json:
+        typer.echo(report.as_json(found[0] if batch else found))
+    elif not found:
+        typer.echo(report.NO_BATCH)
+    else:
+        Paper().show(report.batch_table(found[0]) if batch else report.batches_table(found), report.notes(found))
+
+
+@app.command()
+def watch(batch: AnyBatch = None, *, as_json: AsJson = False) -> None:
+    """Follow a batch, or the newest, until all is done."""
+    from jobs import progress  # noqa: PLC0415
+
+    screen = progress.json_screen() if as_json else progress.screen_for(Paper())
+    _end(_ask(lambda desk: progress.watch(desk, batch, screen)))
+
+
+@app.command()
+def results(
+    batch: BatchName,
+    *,
+    failed: Annotated[bool, typer.Option("--failed", help="Only the prompts that did not succeed.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results, one JSON object a line.")] = False,
+) -> None:
+    """Write results.jsonl and errors.jsonl as of now; sum up."""
+    from jobs.results import read_results, write_results  # noqa: PLC0415
+
+    folder = known_folder(batch)
+    totals = write_results(folder)
+    if as_json:
+        with (folder.errors if failed else folder.results).open("rb") as lines:
+            shutil.copyfileobj(lines, sys.stdout.buffer)
+    elif failed:
+        Paper().show(report.failures_table(read_results(folder, failed=True)))
+    else:
+        Paper().show(report.totals_table(folder, totals))
+    raise typer.Exit(1 if not totals.missing and totals.failed + totals.canceled else 0)
+
+
+@app.command()
+def gallery(batch: BatchName) -> None:
+    """Write the batch's gallery as of now and print its path."""
+    from jobs.gallery import write_gallery  # noqa: PLC0415
+
+    typer.echo(write_gallery(known_folder(batch)))
+
+
+@app.command()
+def retry(batch: BatchName, *, as_json: AsJson = False) -> None:
+    """Enqueue again the prompts that failed or were canceled."""
+    _show_receipt(_ask(lambda desk: desk.retry(batch)), as_json=as_json)
+
+
+@app.command()
+def pause(reason: Annotated[str, typer.Argument(help="What `status` shows meanwhile.")] = "paused by hand") -> None:
+    """Create nothing more until `resume`; what runs is still saved."""
+    typer.echo(f"Paused: {report.printable(_ask(lambda desk: desk.pause(reason)))}")
+
+
+@app.command()
+def resume() -> None:
+    """Lift the pause, a worker's own (401, 402) too."""
+    typer.echo("Resumed." if _ask(lambda desk: desk.resume()) else "Nothing was paused.")
+
+
+@app.command()
+def cancel(batch: BatchName) -> None:
+    """Give up what is not done; what runs is canceled at Replicate."""
+    Paper().lines(report.cancel_lines(_ask(lambda desk: desk.cancel(batch))))
+
+
+@app.command()
+def delete(
+    batch: BatchName, *, force: Annotated[bool, typer.Option("--force", help="Even while it is unfinished.")] = False
+) -> None:
+    """Forget a batch and take it off the queue; its folder stays."""
+    _ask(lambda desk: desk.delete(batch, force=force))
+    typer.echo(f"{batch} is forgotten; its folder stays.")
+
+
+@app.command()
+def schedules(*, as_json: AsJson = False) -> None:
+    """List the scheduled batches with their next and last time."""
+    every = _ask(lambda desk: desk.schedules())
+    if as_json:
+        typer.echo(report.as_json(every))
+    else:
+        Paper().show(report.schedules_table(every))
+
+
+@app.command("redis-stop")
+def redis_stop() -> None:
+    """Stop the embedded server; it starts again when needed."""
+    from jobs import embedded_redis  # noqa: PLC0415
+
+    typer.echo("Stopped." if embedded_redis.stop(Config.load().redis_dir) else "No embedded server was running.")

@@ -1,0 +1,33 @@
+"""The group of all commands: where their errors become one message and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from jobs.errors import BatchError
+from jobs.report import printable
+
+CLOSED_PIPE = 141
+"""What a shell shows for a program whose reader went away."""
+
+
+class Commands(TyperGroup):
+    """Commands whose BatchErrors are printed without a traceback; Ctrl-C ends with 130 (typer's)."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that the arguments name."""
+        try:
+            answer = super().invoke(ctx)
+            sys.stdout.flush()
+        except BatchError as error:
+            typer.echo(f"Error: {printable(str(error))}", err=True)
+            raise typer.Exit(error.exit_code) from None
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(CLOSED_PIPE) from None
+        return answer

@@ -1,0 +1,113 @@
+"""Where the commands are answered: one open Redis, and a method for each thing that may be asked of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from redis.asyncio import Redis
+
+from jobs.account import Account
+from jobs.batches import Batches
+from jobs.config import Config
+from jobs.connection import opened
+from jobs.errors import BatchNotFound, InputError
+from jobs.folder import Folder
+from jobs.models import Status
+from jobs.report import NO_BATCH
+from jobs.status import read_status
+
+if TYPE_CHECKING:
+    from jobs.enqueue import Order, Receipt
+    from jobs.schedules import ScheduleStatus
+
+
+def known_folder(name: str) -> Folder:
+    """The folder of a batch, which outlives what Redis knows of it; BatchNotFound when there is none."""
+    folder = Folder(Config.load().output_dir, name)
+    if folder.batch_id() is None:
+        raise BatchNotFound(f"{folder.path} is not the folder of a batch; `python -m jobs status` lists the batches")
+    return folder
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What a command works with; every method may raise a BatchError."""
+
+    config: Config
+    redis: Redis
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls) -> AsyncIterator[Self]:
+        """Read the configuration and open its Redis; ConfigError, RedisUnreachable."""
+        config = Config.load()
+        async with opened(config) as redis:
+            yield cls(config, redis)
+
+    async def newest(self, name: str | None) -> str:
+        """The name itself, or that of the newest batch; BatchNotFound when there is none."""
+        if name is None and not (names := await Batches(self.redis).names()):
+            raise BatchNotFound(NO_BATCH)
+        return name or names[0]
+
+    async def status(self, name: str) -> Status:
+        """What is known of a batch now; BatchNotFound."""
+        return await read_status(self.redis, await Batches(self.redis).get(name))
+
+    async def statuses(self, names: Sequence[str] | None = None) -> list[Status]:
+        """The batches of these names, by default all, newest first; BatchNotFound."""
+        names = await Batches(self.redis).names() if names is None else names
+        return [await self.status(name) for name in names]
+
+    async def workers(self) -> int:
+        """How many workers are up for our API host."""
+        return await Account(self.redis, self.config.realm).workers()
+
+    async def enqueue(self, order: Order) -> Receipt:
+        """Enqueue a prompts file; PromptsError."""
+        from jobs.enqueue import enqueue  # noqa: PLC0415 - the questions about a batch start faster without
+
+        return await enqueue(order, self.config, self.redis)
+
+    async def retry(self, name: str) -> Receipt:
+        """Enqueue again what did not succeed; BatchNotFound."""
+        from jobs.enqueue import retry  # noqa: PLC0415 - as above
+
+        return await retry(name, self.config, self.redis)
+
+    async def pause(self, reason: str) -> str:
+        """Create nothing more at our API host until `resume`; the reason that holds, which may be an older one."""
+        account = Account(self.redis, self.config.realm)
+        await account.pause(reason)
+        return await account.pause_reason() or reason
+
+    async def resume(self) -> bool:
+        """Lift the pause; False when there was none."""
+        return await Account(self.redis, self.config.realm).resume()
+
+    async def cancel(self, name: str) -> Status:
+        """Have the workers settle as canceled what is not settled; BatchNotFound."""
+        batches = Batches(self.redis)
+        if (await batches.get(name)).finished_at is None:
+            await batches.request_cancel(name)
+        return await self.status(name)
+
+    async def delete(self, name: str, *, force: bool) -> None:
+        """Forget a batch and take it off the queue; its folder stays. InputError while it is unfinished."""
+        from jobs.queue import Queue  # noqa: PLC0415 - as above
+
+        batch = await Batches(self.redis).get(name)
+        if batch.finished_at is None and not force:
+            raise InputError(f"batch {name!r} is not finished; cancel it first, or delete it with --force")
+        await Queue(self.redis, batch.realm).remove(name)
+        await Batches(self.redis).delete(name)
+
+    async def schedules(self) -> list[ScheduleStatus]:
+        """All schedules with their next and last time; ScheduleError."""
+        from jobs.schedules import Schedules  # noqa: PLC0415 - as above
+
+        return await Schedules(self.redis, self.config).overview(time.time())

@@ -1,0 +1,132 @@
+"""Following a batch until it is over: a live bar on a terminal, else a line whenever something changed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Protocol, Self
+
+import typer
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from jobs.desk import Desk
+from jobs.models import Status
+from jobs.report import done, facts, notes, over, status_line
+
+LOOK_EVERY = 0.5
+"""Seconds between two looks at a batch."""
+
+LINE_EVERY = 3.0
+"""Seconds between two lines, at least."""
+
+
+class Screen(Protocol):
+    """Where a followed batch is shown; entered before the first status and left after the last."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None: ...
+    def show(self, status: Status) -> None:
+        """Show the newest status."""
+
+
+async def follow(look: Callable[[], Awaitable[Status]], screen: Screen, *, every: float = LOOK_EVERY) -> Status:
+    """Show what `look` sees until every prompt has its result; the last status."""
+    with screen:
+        while True:
+            status = await look()
+            screen.show(status)
+            if over(status):
+                return status
+            await asyncio.sleep(every)
+
+
+async def watch(desk: Desk, name: str | None, screen: Screen) -> Status:
+    """Follow a batch, None: the newest; BatchNotFound when there is none, also once it is deleted."""
+    found = await desk.newest(name)
+    return await follow(lambda: desk.status(found), screen)
+
+
+def is_live(console: Console) -> bool:
+    """Tell whether a bar can be redrawn in place there."""
+    return console.is_interactive and console.file.isatty()
+
+
+def screen_for(console: Console) -> Screen:
+    """Return a bar for a terminal, lines for anything else."""
+    if is_live(console):
+        return BarScreen(console)
+    return LineScreen(lambda status: console.print(status_line(status), soft_wrap=True))
+
+
+def json_screen() -> Screen:
+    """Return lines of JSON on standard output."""
+    return LineScreen(lambda status: typer.echo(status.model_dump_json()))
+
+
+class LineScreen(AbstractContextManager["LineScreen", None]):
+    """Prints a status by `write` at once when it is the first or the last, else when it changed, every few seconds."""
+
+    def __init__(self, write: Callable[[Status], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._write, self._clock = write, clock
+        self._facts: object = None
+        self._next = 0.0
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to close."""
+
+    def show(self, status: Status) -> None:
+        """Write the status if it is news and the time has come."""
+        facts = status.model_dump(exclude={"rate_per_minute", "eta"})
+        if facts == self._facts or (self._facts is not None and self._clock() < self._next and not over(status)):
+            return
+        self._write(status)
+        self._facts, self._next = facts, self._clock() + LINE_EVERY
+
+
+class BarScreen(AbstractContextManager["BarScreen", None]):
+    """A bar, the counts and what a person should know, redrawn in place."""
+
+    def __init__(self, console: Console) -> None:
+        self._live = Live(console=console, refresh_per_second=4)
+
+    def __enter__(self) -> Self:
+        """Take the terminal's last lines."""
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the last picture standing."""
+        self._live.stop()
+
+    def show(self, status: Status) -> None:
+        """Redraw."""
+        self._live.update(picture(status), refresh=over(status))
+
+
+def picture(status: Status) -> RenderableType:
+    """A status as two lines and its notes; fits 60 columns."""
+    bar = Table.grid(padding=(0, 1), expand=True)
+    bar.add_column(no_wrap=True, overflow="ellipsis", max_width=24)
+    bar.add_column(ratio=1)
+    bar.add_column(no_wrap=True, justify="right")
+    unhappy = status.failed + status.canceled
+    bar.add_row(
+        Text(status.batch, "bold"),
+        ProgressBar(
+            total=max(status.total, 1), completed=done(status), finished_style="yellow" if unhappy else "green"
+        ),
+        f"{done(status)}/{status.total}",
+    )
+    line = Text(status.state if over(status) else "")
+    for fact in facts(status):
+        line.append(" · " if line else "", "dim").append(fact, "red" if fact.endswith("failed") else "")
+    return Group(bar, line, *(Text(note, "yellow") for note in notes([status])))
