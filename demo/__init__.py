@@ -1,0 +1,1 @@
+"""`make demo`: the whole job offline, against the simulator, with failures that are planned and checked."""

@@ -1,0 +1,96 @@
+"""`python -m demo`: exit code 0 when all went as planned, 1 when not, 130 when it was stopped."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from types import FrameType
+
+from rich.console import Console
+from rich.table import Table
+
+from demo.plan import PROMPTS, SPECIAL, outcome_of, plan_of, surprises
+from demo.surroundings import batch_name, default, environment, finished, forget, port
+from jobs.folder import Folder
+from jobs.models import Result
+from simulator.process import RunningSimulator, running
+
+STOPPED = 130
+START_OVER = "To start over: rm -rf {}; make demo"
+
+
+def main() -> int:
+    """Play the demo against a simulator of its own."""
+    console = Console(highlight=False)
+    try:
+        with running("--port", str(port()), seed=7) as simulator:
+            return play(simulator, console)
+    except KeyboardInterrupt:
+        return STOPPED
+
+
+def play(simulator: RunningSimulator, console: Console) -> int:
+    """Run the batch, compare it with the plan, say so; returns the exit code."""
+    env = environment(simulator)
+    folder = Folder(default("output_dir"), batch_name(simulator))
+    console.print(f"A simulator of Replicate's API is up at {simulator.url}; nothing leaves this machine.")
+    again = finished(folder)
+    if not again and forget(folder, env):
+        console.print("An earlier demo was interrupted; this one starts over.")
+    code = run([sys.executable, "-m", "jobs", "run", str(PROMPTS), "--name", folder.batch], env)
+    if code not in (0, 1) or not finished(folder):
+        console.print(f"[red]The demo was not finished.[/] {START_OVER.format(folder.path)}", soft_wrap=True)
+        return code or 1
+    with folder.results.open(encoding="utf-8") as lines:
+        results = [Result.model_validate_json(line) for line in lines]
+    return conclude(results, folder, simulator.ledger(summary=True)["created"], again=again, console=console)
+
+
+def run(command: list[str], env: Mapping[str, str]) -> int:
+    """Run a command in the foreground. Ctrl-C reaches it by itself; SIGTERM is passed on: it ends in its own way."""
+    with subprocess.Popen(command, env=env) as child:  # noqa: S603 - our own command
+
+        def pass_on(number: int, _frame: FrameType | None) -> None:
+            if number == signal.SIGTERM:
+                child.terminate()
+
+        former = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            return child.wait()
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)
+
+
+def conclude(results: list[Result], folder: Folder, created: int, *, again: bool, console: Console) -> int:
+    """Print what was planned beside what happened; returns the exit code."""
+    expected = 0 if again else sum(result.attempts for result in results)
+    console.print(comparison(results, created, expected))
+    if problems := list(surprises(results, folder, created, expected)):
+        for problem in problems:
+            console.print(f"[red]Not as planned:[/] {problem}", soft_wrap=True)
+        console.print(START_OVER.format(folder.path), soft_wrap=True)
+        return 1
+    console.print("All was done already: nothing was created, nothing spent." if again else "All went as planned.")
+    console.print(f"Open the gallery: [bold]{folder.gallery.resolve()}[/]", soft_wrap=True)
+    return 0
+
+
+def comparison(results: list[Result], created: int, expected: int) -> Table:
+    """One row for each kind of prompt: planned, happened."""
+    table = Table("prompts", "planned", "happened", title="Planned and happened", title_justify="left")
+    ordinary = Counter(outcome_of(result) for result in results if result.id not in SPECIAL)
+    happened = "\n".join(f"{count} {outcome}" for outcome, count in ordinary.most_common())
+    table.add_row(f"{ordinary.total()} ordinary ones", f"{plan_of('')} each", happened)
+    for result in results:
+        if result.id in SPECIAL:
+            table.add_row(result.id, str(plan_of(result.id)), str(outcome_of(result)))
+    table.add_row("predictions created now", str(expected), str(created), style="bold")
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""What the demo's prompts are meant to come to, and what is different from that."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.folder import Folder
+from jobs.models import ErrorKind, Outcome, Result
+
+PROMPTS = Path(__file__).with_name("prompts.jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a prompt is meant to come to, and by how many predictions."""
+
+    status: Outcome = "succeeded"
+    kind: ErrorKind | None = None
+    attempts: int = 1
+
+    def __str__(self) -> str:
+        predictions = "1 prediction" if self.attempts == 1 else f"{self.attempts} predictions"
+        return f"{self.status} ({self.kind}), {predictions}" if self.kind else f"{self.status}, {predictions}"
+
+
+ORDINARY = Plan()
+SPECIAL = {
+    "fails-once-then-works": Plan(attempts=2),
+    "fails-for-good": Plan("failed", "model_error"),
+    "refused-by-policy": Plan("failed", "content_policy"),
+}
+
+
+def plan_of(prompt_id: str) -> Plan:
+    """The plan of a prompt of the demo."""
+    return SPECIAL.get(prompt_id, ORDINARY)
+
+
+def outcome_of(result: Result) -> Plan:
+    """What a prompt did come to, in the words of a plan."""
+    return Plan(result.status, result.error.kind if result.error else None, result.attempts)
+
+
+def surprises(results: Sequence[Result], folder: Folder, created: int, expected: int) -> Iterator[str]:
+    """Yield a sentence for each thing that did not go as planned: outcomes, files on disk, predictions created."""
+    wanted = [prompt.id for prompt in folder.read_prompts()]
+    if [result.id for result in results] != wanted:
+        yield f"{folder.results} has {len(results)} results for {len(wanted)} prompts"
+    for result in results:
+        if (outcome := outcome_of(result)) != (plan := plan_of(result.id)):
+            yield f"{result.id}: planned {plan}; it was {outcome}{f': {result.error.message}' if result.error else ''}"
+        yield from (f"{result.id}: {path} is not whole" for path in damaged(result, folder))
+    if created != expected:
+        yield f"{created} predictions were created, {expected} were meant"
+
+
+def damaged(result: Result, folder: Folder) -> Iterator[str]:
+    """Yield the path of each file whose bytes on disk are not those that were recorded."""
+    for file in result.files:
+        path = folder.path / file.path
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != file.sha256:
+            yield file.path

@@ -1,0 +1,72 @@
+"""What the demo runs in: free ports, settings that nobody's own can disturb, a batch without a past."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from jobs.config import Config
+from jobs.embedded_redis import join
+from jobs.folder import Folder
+from simulator.process import RunningSimulator
+
+PORT = 5555
+"""Always the same, if it is free: queue, limits and ledger belong to an API host; by it a second demo finds them."""
+
+
+def port() -> int:
+    """5555, or 0 (any free one) when that or the file host's next to it is taken."""
+    try:
+        for number in (PORT, PORT + 1):
+            socket.create_server(("127.0.0.1", number)).close()
+    except OSError:
+        return 0
+    return PORT
+
+
+def batch_name(simulator: RunningSimulator) -> str:
+    """`demo`; with another port another batch, so that none is ever half of one host and half of another."""
+    actual = urlsplit(simulator.url).port
+    return "demo" if actual == PORT else f"demo-{actual}"
+
+
+def environment(simulator: RunningSimulator) -> dict[str, str]:
+    """The environment of the commands: all settings said, so that neither the user's nor .env's play a part."""
+    names = set(Config.model_fields) - {"replicate_api_token", "replicate_base_url", "redis_url", "model"}
+    return {
+        **os.environ,
+        **{f"BATCH_{name.upper()}": str(default(name)) for name in names},
+        "REPLICATE_API_TOKEN": "r8_demo",
+        "REPLICATE_BASE_URL": simulator.url,
+        "BATCH_OUTPUT_HOSTS": urlsplit(simulator.files_url).hostname or "",
+        "REDIS_URL": f"unix://{join(default('redis_dir'))}",
+    }
+
+
+def default(setting: str) -> Any:
+    """The default of a setting, whatever the environment says."""
+    return Config.model_fields[setting].default
+
+
+def finished(folder: Folder) -> bool:
+    """Tell whether the batch's results are those of all its prompts."""
+    if folder.batch_id() is None or not folder.results.exists():
+        return False
+    with folder.results.open("rb") as lines:
+        return sum(1 for _ in lines) == sum(1 for _ in folder.read_prompts())
+
+
+def forget(folder: Folder, env: Mapping[str, str]) -> bool:
+    """Remove an interrupted demo, whose predictions ended with its simulator. False when there was none."""
+    command = [sys.executable, "-m", "jobs", "delete", folder.batch, "--force"]
+    done = subprocess.run(command, env=env, capture_output=True, check=False)  # noqa: S603 - our own command
+    there = folder.path.exists()
+    if there:
+        shutil.rmtree(folder.path)
+    return there or done.returncode == 0
