@@ -1,0 +1,120 @@
+"""Records → results.jsonl, errors.jsonl and totals: one result in memory, however long the batch is."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from jobs.errors import StorageError
+from jobs.folder import Folder
+from jobs.models import Prompt, Result
+
+_LINE_BREAKS = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})
+"""JSON leaves these as they are, but `str.splitlines` and many an editor break a line at them."""
+
+
+@dataclass(slots=True)
+class Totals:
+    """What a batch came to; `missing` prompts have no record yet, `bytes` is the size of all `files`."""
+
+    succeeded: int = 0
+    failed: int = 0
+    canceled: int = 0
+    missing: int = 0
+    files: int = 0
+    bytes: int = 0
+
+    def count(self, result: Result | None) -> None:
+        """Add one prompt's result, None when it has no record."""
+        outcome = result.status if result else "missing"
+        setattr(self, outcome, getattr(self, outcome) + 1)
+        if result:
+            self.files += len(result.files)
+            self.bytes += sum(file.bytes for file in result.files)
+
+    @property
+    def prompts(self) -> int:
+        """How many prompts the batch has."""
+        return self.succeeded + self.failed + self.canceled + self.missing
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[str]]:
+    """Write a text file that appears at `path` whole or not at all, and is on the disk when it does.
+
+    Raises StorageError when the disk or the folder refuses.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        with temporary.open("x", encoding="utf-8", errors="replace", newline="\n") as text:
+            yield text
+            text.flush()
+            os.fsync(text.fileno())
+        temporary.replace(path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error.strerror or error}", path) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def records(folder: Folder) -> Iterator[tuple[Prompt, Result | None]]:
+    """Yield each prompt in file order with its result, None when it has no record."""
+    for prompt in folder.read_prompts():
+        yield prompt, folder.read_record(prompt.id)
+
+
+def read_results(folder: Folder, *, failed: bool = False) -> Iterator[Result]:
+    """Yield the results that there are by now, in file order; `failed`: only those not succeeded."""
+    for _, result in records(folder):
+        if result and not (failed and result.status == "succeeded"):
+            yield result
+
+
+def result_line(result: Result) -> str:
+    """One line of results.jsonl without its end: the keys in the model's order, text left readable."""
+    return result.model_dump_json().translate(_LINE_BREAKS)
+
+
+def write_results(folder: Folder) -> Totals:
+    """Write results.jsonl and errors.jsonl from the records; each replaces the former file at once.
+
+    Raises StorageError when a record cannot be read or a file cannot be written.
+    """
+    with replacing(folder.results) as everything, replacing(folder.errors) as errors:
+        return _count(_written(folder, everything, errors))
+
+
+def totals(folder: Folder) -> Totals:
+    """Count the records without writing anything."""
+    return _count(result for _, result in records(folder))
+
+
+def _written(folder: Folder, everything: IO[str], errors: IO[str]) -> Iterator[Result | None]:
+    for _, result in records(folder):
+        if result:
+            line = result_line(result) + "\n"
+            everything.write(line)
+            if result.status != "succeeded":
+                errors.write(line)
+        yield result
+
+
+def _count(results: Iterable[Result | None]) -> Totals:
+    counted = Totals()
+    for result in results:
+        counted.count(result)
+    return counted

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.errors import StorageError
+from jobs.folder import Folder
+from jobs.models import Failure, Result, SavedFile
+from jobs.results import Totals, read_results, replacing, result_line, totals, write_results
+
+Fill = Callable[..., None]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    folder = Folder(tmp_path, "night")
+    folder.path.mkdir()
+    return folder
+
+
+@pytest.fixture
+def fill(folder: Folder) -> Fill:
+    """`fill(one=…, two=None)`: a prompt for each name, a record for each that has fields of a result."""
+
+    def write(**prompts: dict[str, Any] | None) -> None:
+        rows = []
+        for index, (name, fields) in enumerate(prompts.items()):
+            row = {"id": name, "model": "owner/model", "input": {"prompt": f"say {name}"}}
+            rows.append(json.dumps(row))
+            if fields is not None:
+                result = Result(**{"index": index, "status": "succeeded", **row, **fields})
+                folder.prompt(name).mkdir()
+                record = json.loads(result.model_dump_json()) | {"prediction": {"id": "x"}}
+                (folder.prompt(name) / "prediction.json").write_text(json.dumps(record), encoding="utf-8")
+        folder.prompts.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+
+    return write
+
+
+def saved(path: str, size: int) -> SavedFile:
+    return SavedFile(path=path, url="https://replicate.delivery/x", bytes=size, sha256="00", content_type="image/png")
+
+
+FAILED: dict[str, Any] = {"status": "failed", "error": Failure(kind="model_error", message="no")}
+CANCELED: dict[str, Any] = {"status": "canceled", "error": Failure(kind="canceled", message="asked for")}
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_results_come_in_file_order_and_errors_apart(folder: Folder, fill: Fill) -> None:
+    fill(zulu={}, bravo=FAILED, alpha=None, mike=CANCELED, kilo={})
+    counted = write_results(folder)
+    assert [line["id"] for line in lines(folder.results)] == ["zulu", "bravo", "mike", "kilo"]
+    assert [line["id"] for line in lines(folder.errors)] == ["bravo", "mike"]
+    assert counted == Totals(succeeded=2, failed=1, canceled=1, missing=1)
+    assert counted.prompts == 5
+
+
+def test_a_line_has_the_keys_of_the_model_in_its_order(folder: Folder, fill: Fill) -> None:
+    fill(one={"files": (saved("one/output.png", 7),), "output": "one/output.png"})
+    write_results(folder)
+    (line,) = lines(folder.results)
+    assert list(line) == list(Result.model_fields)
+    assert list(line["files"][0]) == list(SavedFile.model_fields)
+    assert line["error"] is None
+    assert line["output"] == "one/output.png"
+
+
+def test_files_and_bytes_are_summed_over_all_results(folder: Folder, fill: Fill) -> None:
+    fill(one={"files": (saved("one/a", 7), saved("one/b", 30))}, two=FAILED, three={"files": (saved("three/a", 500),)})
+    assert write_results(folder) == Totals(succeeded=2, failed=1, files=3, bytes=537)
+
+
+def test_totals_write_nothing(folder: Folder, fill: Fill) -> None:
+    fill(one={}, two=None, three=FAILED)
+    before = sorted(folder.path.iterdir())
+    assert totals(folder) == Totals(succeeded=1, failed=1, missing=1)
+    assert sorted(folder.path.iterdir()) == before
+
+
+def test_results_can_be_read_at_any_time_from_the_records(folder: Folder, fill: Fill) -> None:
+    fill(one={}, two=None, three=FAILED, four=CANCELED)
+    assert [result.id for result in read_results(folder)] == ["one", "three", "four"]
+    assert [result.id for result in read_results(folder, failed=True)] == ["three", "four"]
+    assert not folder.results.exists()
+
+
+def test_reading_holds_one_result_at_a_time(folder: Folder, fill: Fill) -> None:
+    fill(one={}, two={})
+    stream = read_results(folder)
+    assert next(stream).id == "one"
+    (folder.prompt("two") / "prediction.json").unlink()
+    assert list(stream) == []
+
+
+def test_a_batch_without_prompts_has_empty_files(folder: Folder) -> None:
+    assert write_results(folder) == Totals()
+    assert folder.results.read_bytes() == folder.errors.read_bytes() == b""
+
+
+def test_writing_again_replaces_and_leaves_no_temporary_file(folder: Folder, fill: Fill) -> None:
+    fill(one={}, two=None)
+    write_results(folder)
+    fill_two = folder.prompt("two")
+    fill_two.mkdir()
+    first = (folder.prompt("one") / "prediction.json").read_text(encoding="utf-8")
+    (fill_two / "prediction.json").write_text(first.replace('"one"', '"two"'), encoding="utf-8")
+    write_results(folder)
+    assert [line["id"] for line in lines(folder.results)] == ["one", "two"]
+    assert [path.name for path in folder.path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_text_stays_readable_and_line_separators_do_not_break_lines(folder: Folder, fill: Fill) -> None:
+    text = "Grüße, 山, 🦊 \u2028 a \u2029 b \x85 c \x1c d \x0b e \n f"
+    fill(one={"input": {"prompt": text}, "output": text}, two={})
+    write_results(folder)
+    raw = folder.results.read_text(encoding="utf-8")
+    assert "Grüße, 山, 🦊" in raw
+    assert len(raw.splitlines()) == 2
+    assert lines(folder.results)[0]["output"] == text
+
+
+@given(st.text())
+def test_any_text_is_one_line_that_reads_back(text: str) -> None:
+    result = Result(id="a", index=0, status="succeeded", model=text, input={text: [text]}, output={"deep": [text]})
+    line = result_line(result)
+    assert len(line.splitlines()) == 1
+    assert Result.model_validate_json(line) == result
+
+
+def test_a_broken_record_is_named(folder: Folder, fill: Fill) -> None:
+    fill(one={})
+    path = folder.prompt("one") / "prediction.json"
+    path.write_text("{", encoding="utf-8")
+    with pytest.raises(StorageError, match=r"one/prediction\.json cannot be read") as caught:
+        write_results(folder)
+    assert caught.value.path == path
+    assert not folder.results.exists()
+    assert [entry.name for entry in folder.path.iterdir() if entry.name.startswith(".")] == []
+
+
+def test_a_missing_folder_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"results\.jsonl cannot be written: No such file or directory"):
+        write_results(Folder(tmp_path, "nowhere"))
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_text("old\n", encoding="utf-8")
+    with pytest.raises(ZeroDivisionError), replacing(path) as text:
+        text.write(f"half {1 // 0}")
+    assert path.read_text(encoding="utf-8") == "old\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_writers_at_once_both_leave_a_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    with replacing(path) as one, replacing(path) as other:
+        one.write("one\n")
+        other.write("other\n")
+    assert path.read_text(encoding="utf-8") == "one\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "results.jsonl"
+    seen: list[tuple[bool, str]] = []
+
+    def sync(_descriptor: int) -> None:
+        (temporary,) = tmp_path.iterdir()
+        seen.append((path.exists(), temporary.read_text(encoding="utf-8")))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with replacing(path) as text:
+        text.write("line\n")
+    assert seen == [(False, "line\n"), (True, "line\n")]
