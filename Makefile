@@ -45,8 +45,8 @@ status: $(VENV)/.for-use ## Say how all batches stand, or BATCH
 	@$(BIN)/python -m jobs status $(call argument,BATCH)
 
 .PHONY: watch
-watch: $(VENV)/.for-use ## Follow BATCH until it is finished
-	@$(call needs,BATCH,prompts)$(BIN)/python -m jobs watch $(call argument,BATCH)
+watch: $(VENV)/.for-use ## Follow BATCH, or the newest batch, until it is finished
+	@$(BIN)/python -m jobs watch $(call argument,BATCH)
 
 .PHONY: redis-stop
 redis-stop: $(VENV)/.for-use ## Stop the local Valkey server (it keeps its data)
