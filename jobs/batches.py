@@ -98,6 +98,10 @@ class Batches:
         """Which prompts have a result other than succeeded."""
         return Bits(await self._redis.get(keys.unsuccessful(name)) or b"")
 
+    async def is_settled(self, name: str, index: int) -> bool:
+        """Tell whether a prompt has its result."""
+        return bool(await self._redis.getbit(keys.settled(name), index))
+
     async def settle(self, name: str, index: int, outcome: Outcome) -> bool:
         """Count a result, exactly once however often it is called; True when this call counted it."""
         return bool(await self._script(keys=self._keys(name), args=["settle", index, outcome]))

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+
+import pytest
+from redis.asyncio import Redis
+
+from jobs import keys
+from jobs.account import Account
+from jobs.batches import KEEP_FINISHED, Batches, Bits
+from jobs.errors import BatchNotFound
+from jobs.ledger import Entry, Ledger
+from jobs.models import Batch
+from jobs.status import read_status
+
+CATS = Batch("cats", "id-1", "api", 1000.0, 3, 0, 1.0)
+
+
+@pytest.fixture
+async def batches(redis: Redis) -> Batches:
+    batches = Batches(redis)
+    await batches.open(CATS)
+    return batches
+
+
+async def settle_all(batches: Batches) -> None:
+    for index, outcome in enumerate(("succeeded", "failed", "canceled")):
+        await batches.settle("cats", index, outcome)  # type: ignore[arg-type]
+
+
+async def test_what_is_opened_is_what_is_found(batches: Batches) -> None:
+    assert await batches.get("cats") == CATS
+    assert await batches.find("dogs") is None
+
+
+async def test_opening_again_changes_nothing(batches: Batches) -> None:
+    assert await batches.open(replace(CATS, id="other", total=99)) == CATS
+
+
+async def test_an_unknown_batch_is_named_with_those_that_are_known(batches: Batches, redis: Redis) -> None:
+    with pytest.raises(BatchNotFound, match="'dogs'; known are: cats"):
+        await batches.get("dogs")
+    await redis.flushall()
+    with pytest.raises(BatchNotFound, match="none yet"):
+        await batches.get("dogs")
+
+
+async def test_names_are_newest_first_and_forget_the_expired(batches: Batches, redis: Redis) -> None:
+    await batches.open(replace(CATS, name="dogs", created_at=2000.0))
+    assert await batches.names() == ["dogs", "cats"]
+    await redis.delete(keys.batch("dogs"))
+    assert await batches.names() == ["cats"]
+    assert await redis.zcard(keys.BATCHES) == 1
+
+
+async def test_a_result_is_counted_once_however_often_it_is_settled(batches: Batches) -> None:
+    counted = await asyncio.gather(*(batches.settle("cats", 1, "failed") for _ in range(5)))
+    assert sum(counted) == 1
+    assert (await batches.get("cats")).failed == 1
+    assert await batches.is_settled("cats", 1)
+    assert not await batches.is_settled("cats", 0)
+
+
+async def test_settling_sets_both_bitmaps(batches: Batches) -> None:
+    await settle_all(batches)
+    settled, unsuccessful = await batches.settled("cats"), await batches.unsuccessful("cats")
+    assert (len(settled), len(unsuccessful)) == (3, 2)
+    assert 0 in settled
+    assert 0 not in unsuccessful
+    assert settled.count(range(1, 10)) == 2
+    assert (await batches.get("cats")).settled == 3
+
+
+async def test_settling_closes_the_ledger(batches: Batches, redis: Redis) -> None:
+    await Ledger(redis, "api", "cats", 0).intend(Entry())
+    assert await batches.in_flight("cats") == 1
+    await batches.settle("cats", 0, "succeeded")
+    assert await batches.in_flight("cats") == 0
+
+
+async def test_a_deleted_batch_counts_nothing_more(batches: Batches, redis: Redis) -> None:
+    await batches.delete("cats")
+    assert not await batches.settle("cats", 0, "succeeded")
+    assert await redis.keys("*cats*") == []
+
+
+async def test_taking_a_result_back_is_done_once(batches: Batches, redis: Redis) -> None:
+    await settle_all(batches)
+    for _ in range(2):
+        async with redis.pipeline(transaction=True) as pipe:
+            await batches.unsettle("cats", 1, "failed", pipe)
+            await pipe.execute()
+    batch = await batches.get("cats")
+    assert (batch.failed, batch.settled) == (0, 2)
+    assert 1 not in await batches.unsuccessful("cats")
+
+
+async def test_a_batch_finishes_only_when_all_is_settled(batches: Batches, redis: Redis) -> None:
+    await batches.settle("cats", 0, "succeeded")
+    assert not await batches.finish("cats")
+    assert (await batches.get("cats")).finished_at is None
+    await settle_all(batches)
+    assert await batches.finish("cats")
+    first = (await batches.get("cats")).finished_at
+    assert await batches.finish("cats")
+    assert (await batches.get("cats")).finished_at == first
+    for key in (keys.batch("cats"), keys.settled("cats"), keys.unsuccessful("cats")):
+        assert 0 < await redis.ttl(key) <= KEEP_FINISHED
+
+
+async def test_a_new_generation_opens_the_batch_again(batches: Batches, redis: Redis) -> None:
+    await settle_all(batches)
+    await batches.request_cancel("cats")
+    await batches.finish("cats")
+    await batches.reopen("cats", 1)
+    batch = await batches.get("cats")
+    assert (batch.finished_at, batch.cancel_requested, batch.generation) == (None, False, 1)
+    assert await redis.ttl(keys.batch("cats")) == -1
+
+
+async def test_cancel_is_a_flag_and_a_deleted_batch_counts_as_canceled(batches: Batches) -> None:
+    assert not await batches.cancel_requested("cats")
+    await batches.request_cancel("cats")
+    assert await batches.cancel_requested("cats")
+    await batches.delete("cats")
+    assert await batches.cancel_requested("cats")
+
+
+async def test_the_pace_is_that_of_the_last_full_minute(batches: Batches, redis: Redis) -> None:
+    decade = int(time.time()) // 10
+    for back, count in ((-1, 50), (1, 7), (2, 5), (7, 100)):
+        await redis.set(keys.pace("cats", decade - back), count)
+    assert 12 <= await batches.rate_per_minute("cats") <= 62
+
+
+def test_bits_are_numbered_from_the_highest_of_the_first_byte() -> None:
+    bits = Bits(b"\x80\x01")
+    assert [index for index in range(40) if index in bits] == [0, 15]
+    assert len(bits) == 2
+
+
+class TestAccount:
+    async def test_the_first_reason_of_a_pause_stays_until_it_is_lifted(self, redis: Redis) -> None:
+        account = Account(redis, "api")
+        assert await account.pause("no credit")
+        assert not await account.pause("something else")
+        assert await account.pause_reason() == "no credit"
+        assert await Account(redis, "other").pause_reason() is None
+        assert await account.resume()
+        assert not await account.resume()
+        assert await account.pause_reason() is None
+
+    async def test_trouble_passes_by_itself_and_by_resume(self, redis: Redis) -> None:
+        account = Account(redis, "api")
+        await account.report_trouble("the disk is full")
+        assert await account.trouble() == "the disk is full"
+        assert 0 < await redis.ttl(keys.trouble("api")) <= 30
+        await account.resume()
+        assert await account.trouble() is None
+
+    async def test_live_workers_are_counted(self, redis: Redis) -> None:
+        account = Account(redis, "api")
+        await account.beat("a", 15)
+        await account.beat("b", 15)
+        await account.beat("dead", -1)
+        assert await account.workers() == 2
+        await account.leave("a")
+        assert await account.workers() == 1
+
+
+class TestStatus:
+    async def test_a_new_batch_is_queued(self, batches: Batches, redis: Redis) -> None:
+        status = await read_status(redis, await batches.get("cats"))
+        assert (status.state, status.waiting, status.in_flight, status.workers) == ("queued", 3, 0, 0)
+        assert (status.created_at, status.eta) == ("1970-01-01T00:16:40.000Z", None)
+
+    async def test_a_batch_in_work_is_running(self, batches: Batches, redis: Redis) -> None:
+        await Ledger(redis, "api", "cats", 0).intend(Entry())
+        status = await read_status(redis, await batches.get("cats"))
+        assert (status.state, status.waiting, status.in_flight) == ("running", 2, 1)
+
+    async def test_a_pause_shows_with_its_reason(self, batches: Batches, redis: Redis) -> None:
+        await Account(redis, "api").pause("no credit")
+        status = await read_status(redis, await batches.get("cats"))
+        assert (status.state, status.reason) == ("paused", "no credit")
+
+    async def test_trouble_shows_as_the_reason(self, batches: Batches, redis: Redis) -> None:
+        await Account(redis, "api").report_trouble("the disk is full")
+        status = await read_status(redis, await batches.get("cats"))
+        assert (status.state, status.reason) == ("queued", "the disk is full")
+
+    async def test_canceling_shows_until_it_is_done(self, batches: Batches, redis: Redis) -> None:
+        await batches.request_cancel("cats")
+        assert (await read_status(redis, await batches.get("cats"))).reason == "is being canceled"
+        await settle_all(batches)
+        await batches.finish("cats")
+        assert (await read_status(redis, await batches.get("cats"))).state == "canceled"
+
+    async def test_a_finished_batch_has_no_eta(self, batches: Batches, redis: Redis) -> None:
+        await settle_all(batches)
+        await batches.finish("cats")
+        status = await read_status(redis, await batches.get("cats"))
+        assert (status.state, status.eta, status.succeeded, status.failed) == ("finished", None, 1, 1)
+        assert status.finished_at

@@ -1,0 +1,69 @@
+"""What a worker holds while it runs, and one prompt in its hand."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from redis.asyncio import Redis
+
+from jobs.account import Account
+from jobs.batches import Batches
+from jobs.config import Config
+from jobs.folder import Folder
+from jobs.ledger import Entry, Ledger
+from jobs.models import Prompt, Shard
+from worker.gate import Gate
+from worker.lease import Leases
+from worker.orphans import Orphans
+from worker.outputs import Outputs
+from worker.polling import Poller
+from worker.replicate import Replicate
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The state on arq's `ctx`: everything that the path of a prompt needs, opened by the lifecycle."""
+
+    config: Config
+    redis: Redis
+    account: Account
+    batches: Batches
+    leases: Leases
+    gate: Gate
+    replicate: Replicate
+    poller: Poller
+    orphans: Orphans
+    outputs: Outputs
+    slots: asyncio.Semaphore
+    creates: set[asyncio.Task[object]] = field(default_factory=set)
+    """Creates under way: kept here, so that none is lost to the garbage collector."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One prompt of a shard in a worker's hand."""
+
+    worker: Context
+    shard: Shard
+    prompt: Prompt
+
+    @property
+    def folder(self) -> Folder:
+        """The folder of the prompt's batch."""
+        return Folder(self.worker.config.output_dir, self.shard.batch)
+
+    @property
+    def ledger(self) -> Ledger:
+        """The prompt's place in the ledger."""
+        return Ledger(self.worker.redis, self.worker.config.realm, self.shard.batch, self.prompt.index)
+
+    @property
+    def name(self) -> str:
+        """How the prompt is called in logs."""
+        return f"{self.shard.batch}/{self.prompt.id}"
+
+    async def intended_at(self, entry: Entry) -> float:
+        """When an entry's attempt was intended, in Unix seconds by our clock."""
+        return time.time() - await self.ledger.age(entry)

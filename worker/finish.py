@@ -1,0 +1,47 @@
+"""The last prompt of a batch is settled: write its results and its gallery, then close it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+
+from jobs.errors import StorageError
+from jobs.folder import Folder
+from jobs.gallery import write_gallery
+from jobs.models import Shard
+from jobs.results import write_results
+from worker.context import Context
+
+logger = logging.getLogger("worker.finish")
+
+
+async def finish_batch(worker: Context, shard: Shard) -> None:
+    """Finish the batch if all its prompts are settled and nobody has; safe to do twice."""
+    batch = await worker.batches.find(shard.batch)
+    if batch is None or batch.finished_at or batch.settled < batch.total:
+        return
+    folder = Folder(worker.config.output_dir, batch.name)
+    while True:
+        try:
+            await asyncio.to_thread(_write, folder)
+            break
+        except (StorageError, OSError) as error:
+            logger.warning("! %s: its results cannot be written, trying on: %s", batch.name, error)
+            await worker.account.report_trouble(str(error))
+            await asyncio.sleep(5)
+    if await worker.batches.finish(batch.name):
+        logger.info(
+            "● %s is finished: %d succeeded, %d failed, %d canceled; %s",
+            batch.name,
+            batch.succeeded,
+            batch.failed,
+            batch.canceled,
+            folder.gallery.absolute(),
+        )
+
+
+def _write(folder: Folder) -> None:
+    write_results(folder)
+    write_gallery(folder)
+    shutil.rmtree(folder.path / ".saving", ignore_errors=True)

@@ -1,0 +1,28 @@
+-- A lease: who runs a shard or plays a role. Our owner decides; arq's in-progress key only keeps others from looking.
+--
+-- KEYS[1] STRING  the lease: its owner
+-- KEYS[2] STRING  arq's in-progress key of the job
+-- KEYS[3] ZSET    arq's queue
+-- ARGV    'acquire' | 'renew' | 'release', owner, ttl in ms, job id ('' for a role)
+-- returns mine | taken | gone ('gone': the job has left the queue)
+
+local op, owner, ttl, job = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local holder = redis.call('GET', KEYS[1])
+
+if op == 'release' then
+  if holder == owner then
+    redis.call('DEL', KEYS[1])
+  end
+  return 'gone'
+end
+if op == 'acquire' and job ~= '' and not redis.call('ZSCORE', KEYS[3], job) then
+  return 'gone'
+end
+if holder and holder ~= owner or op == 'renew' and not holder then
+  return 'taken'
+end
+redis.call('SET', KEYS[1], owner, 'PX', ttl)
+if job ~= '' then
+  redis.call('SET', KEYS[2], '1', 'PX', ttl)
+end
+return 'mine'

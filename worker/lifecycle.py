@@ -1,0 +1,184 @@
+"""A worker's life: open everything in order, look at the schedules, beat, and close everything in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from jobs.account import Account
+from jobs.batches import Batches
+from jobs.config import Config
+from jobs.connection import connect, redis_url
+from jobs.errors import AccountRefused, BatchError, ConfigError, ReplicateError
+from jobs.queue import Queue
+from jobs.schedules import Schedules, load
+from worker.context import Context
+from worker.gate import Gate
+from worker.http import api_client, files_client
+from worker.lease import Leases
+from worker.orphans import Orphans
+from worker.outputs import Outputs
+from worker.polling import Poller
+from worker.ratelimit import Limiter
+from worker.replicate import Replicate
+from worker.shards import lease_name
+
+logger = logging.getLogger("worker")
+
+HEARTBEAT = 5.0
+"""Seconds between two signs of life; a worker counts as up for three of them."""
+
+
+async def startup(ctx: dict[str, Any]) -> None:
+    """Open everything, or end the process with one sentence that says why it cannot work."""
+    show_logs()
+    config: Config = ctx["config"]
+    stack = AsyncExitStack()
+    try:
+        ctx["worker"] = await stack.enter_async_context(opened(config))
+        await introduce(ctx["worker"])
+    except BatchError as error:
+        await stack.aclose()
+        print(error, file=sys.stderr)  # noqa: T201  # for whoever started it, whatever the log settings
+        raise SystemExit(error.exit_code) from None
+    ctx["stack"] = stack
+
+
+async def shutdown(ctx: dict[str, Any]) -> None:
+    """Close what `startup` opened."""
+    if stack := ctx.get("stack"):
+        await stack.aclose()
+
+
+async def take_lease(ctx: dict[str, Any]) -> None:
+    """Wait for the shard's lease. It never raises: that would end the worker."""
+    leases, ctx["lease"] = ctx["worker"].leases, None
+    try:
+        ctx["lease"] = await leases.acquire(lease_name(ctx["job_id"]), ctx["job_id"])
+    except asyncio.CancelledError:
+        leases.stopping.set()
+        if task := asyncio.current_task():
+            task.uncancel()
+
+
+async def give_lease(ctx: dict[str, Any]) -> None:
+    """Give up the lease of a job that has left the queue, or goes on elsewhere."""
+    if lease := ctx["lease"]:
+        await ctx["worker"].leases.release(lease)
+
+
+@asynccontextmanager
+async def opened(config: Config) -> AsyncIterator[Context]:
+    """Everything a worker holds, in the order in which one needs the other."""
+    schedules = load(config.schedules)
+    owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    async with AsyncExitStack() as stack:
+        redis = connect(redis_url(config), patient=True)
+        stack.push_async_callback(redis.aclose)
+        account = Account(redis, config.realm)
+        limits = {"create": config.creates_per_minute, "read": config.reads_per_minute}
+        gate = Gate(await stack.enter_async_context(Limiter(redis, config.realm, limits)), account)
+        replicate = Replicate(await stack.enter_async_context(api_client(config)), config)
+        outputs = Outputs(config, await stack.enter_async_context(files_client(config)))
+        poller = Poller(replicate, gate, config)
+        orphans = Orphans(replicate, gate)
+        leases = Leases(redis, config.realm, owner, config.lease)
+        for running in (poller.running(), orphans.running(), leases.renewing(), beating(account, owner)):
+            await stack.enter_async_context(running)
+        slots = asyncio.Semaphore(config.max_in_flight)
+        worker = Context(
+            config, redis, account, Batches(redis), leases, gate, replicate, poller, orphans, outputs, slots
+        )
+        await stack.enter_async_context(ticking(Schedules(redis, config, schedules)))
+        yield worker
+
+
+async def introduce(worker: Context) -> None:
+    """Say in the first lines who works, for whom, how fast, and what waits. A refused token raises AccountRefused."""
+    config = worker.config
+    try:
+        name = await worker.replicate.account()
+    except AccountRefused as error:
+        raise ConfigError(f"{error}. Put a valid token in REPLICATE_API_TOKEN or .env; nothing was spent.") from error
+    except ReplicateError as error:
+        logger.warning("! the API at %s does not answer yet: %s", config.replicate_base_url, error)
+        name = "unknown yet"
+    logger.info("account %s at %s", name, config.replicate_base_url)
+    logger.info(
+        "limits: %g creates and %g reads a minute for all workers; %d in flight, %d downloads for this one",
+        config.creates_per_minute,
+        config.reads_per_minute,
+        config.max_in_flight,
+        config.max_downloads,
+    )
+    logger.info(
+        "%d shards waiting; outputs go to %s", await Queue(worker.redis, config.realm).size(), config.output_dir
+    )
+    if reason := await worker.account.pause_reason():
+        logger.warning("! everything is paused: %s. When it is mended: python -m jobs resume", reason)
+
+
+def beating(account: Account, owner: str) -> Any:
+    """Show that this worker is up, until the block ends."""
+
+    async def beat() -> None:
+        await account.beat(owner, 3 * HEARTBEAT)
+
+    return _every(HEARTBEAT, beat, lambda: account.leave(owner))
+
+
+def ticking(schedules: Schedules) -> Any:
+    """Fire what is due, once for all workers, until the block ends."""
+
+    async def tick() -> None:
+        for receipt in await schedules.fire_due(time.time()):
+            logger.info("schedule: enqueued %s, %d prompts", receipt.batch, receipt.enqueued)
+
+    return _every(1.0, tick)
+
+
+@asynccontextmanager
+async def _every(
+    seconds: float, act: Callable[[], Awaitable[None]], at_end: Callable[[], Awaitable[None]] | None = None
+) -> AsyncIterator[None]:
+    async def repeat() -> None:
+        while True:
+            try:
+                await act()
+            except (BatchError, RedisError, OSError) as error:
+                logger.warning("! %s; trying on", error)
+            await asyncio.sleep(seconds)
+
+    task = asyncio.create_task(repeat())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        if at_end:
+            try:
+                await at_end()
+            except RedisError as error:
+                logger.debug("at the end: %s", error)
+
+
+def show_logs() -> None:
+    """Show our log lines as arq shows its own; arq's own are left out: they take a virtual time for a date."""
+    logging.getLogger("arq.worker").setLevel(logging.WARNING)
+    for name in ("worker", "jobs"):
+        log = logging.getLogger(name)
+        if not log.handlers:
+            handler = logging.StreamHandler()
+            handler.setFormatter(logging.Formatter("%(asctime)s: %(message)s", datefmt="%H:%M:%S"))
+            log.addHandler(handler)
+        log.setLevel(logging.INFO)

@@ -1,0 +1,21 @@
+"""The account's list of predictions, page by page, each page a request through the gate."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from worker.gate import Gate
+from worker.replicate import Page, Replicate
+
+
+async def list_pages(replicate: Replicate, gate: Gate, since: float, until: float | None = None) -> AsyncIterator[Page]:
+    """Pages of predictions created in a span of Unix seconds by our clock, newest first."""
+    offset, cursor = replicate.clock_offset, None
+    until = until + offset if until else None
+    while True:
+        async with gate.passing("read"):
+            page = await replicate.list(since=since + offset, until=until, cursor=cursor)
+        yield page
+        cursor = page.next
+        if cursor is None:
+            return

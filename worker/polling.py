@@ -1,0 +1,168 @@
+"""One poller a worker: it learns when predictions end, and lists those whose create was never answered.
+
+While many are in flight it sweeps the list, 100 predictions a request; the few, the old and those that the list does
+not show are asked one by one. All of it within the read budget.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from jobs.config import Config
+from jobs.errors import NotFound, RateLimited, ReplicateError
+from worker.gate import Gate
+from worker.replicate import Page, Prediction, Replicate
+
+logger = logging.getLogger("worker.polling")
+
+SWEEP_FROM = 5
+"""Fewer predictions in flight than this are asked one by one."""
+
+MARGIN = 120.0
+"""Seconds by which a prediction may seem older than its intent: clocks differ."""
+
+GRACE = 60.0
+"""Seconds past the deadline after which a prediction that has not ended is overdue."""
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """One prediction that somebody waits for; `since` is when it was intended, Unix seconds by our clock."""
+
+    prediction_id: str
+    since: float
+    asked_at: float = 0.0
+    ended: asyncio.Future[Prediction] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Poller:
+    """`wait` for the end of a prediction; `created_between` to look for one whose id was never heard."""
+
+    def __init__(self, replicate: Replicate, gate: Gate, config: Config) -> None:
+        self._replicate = replicate
+        self._gate = gate
+        self._config = config
+        self._waiters: dict[str, Waiter] = {}
+        self._wake = asyncio.Event()
+        self._failing = False
+
+    async def wait(self, prediction_id: str, since: float) -> Prediction:
+        """Return the prediction when it has ended, or as last seen when it is overdue.
+
+        Raises NotFound when Replicate does not know it. `since`: when it was intended, Unix seconds.
+        """
+        waiter = self._waiters.setdefault(prediction_id, Waiter(prediction_id, since))
+        self._wake.set()
+        try:
+            return await asyncio.shield(waiter.ended)
+        finally:
+            self._waiters.pop(prediction_id, None)
+
+    async def created_between(self, since: float, until: float) -> list[Prediction]:
+        """All predictions of the account created in that span of Unix seconds, give or take what clocks differ."""
+        offset = self._replicate.clock_offset
+        pages = self._pages(since + offset - MARGIN, until + offset + MARGIN)
+        return [prediction async for page in pages for prediction in page.predictions]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Poll until the block ends."""
+        task = asyncio.create_task(self._poll_for_ever())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _poll_for_ever(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            if not self._waiters:
+                self._wake.clear()
+                await self._wake.wait()
+            next_pass = loop.time() + self._config.poll_interval
+            try:
+                await self._pass()
+                self._note(None)
+            except ReplicateError as error:
+                self._note(error)
+            await asyncio.sleep(max(next_pass - loop.time(), 0.01))
+
+    async def _pass(self) -> None:
+        """Look once: by the list while many are in flight, then one by one at what it did not show."""
+        seen: set[str] = set()
+        if len(self._waiters) >= SWEEP_FROM:
+            await self._sweep(seen)
+        rest = [
+            waiter for waiter in self._waiters.values() if waiter.prediction_id not in seen or self._overdue(waiter)
+        ]
+        rest.sort(key=lambda waiter: (waiter.asked_at, waiter.since))
+        share = self._config.reads_per_minute / 60 * self._config.poll_interval / 2
+        await asyncio.gather(*(self._ask(waiter) for waiter in rest[: max(int(share), SWEEP_FROM)]))
+
+    async def _sweep(self, seen: set[str]) -> None:
+        """Read the list from its newest page back, until the rest is cheaper to ask one by one."""
+        oldest = min(waiter.since for waiter in self._waiters.values())
+        most = len(self._waiters) // 10 + 1
+        read = 0
+        async for page in self._pages(oldest + self._replicate.clock_offset - MARGIN / 10):
+            seen.update(self._notice(page.predictions))
+            read += 1
+            unseen = sum(id_ not in seen for id_ in self._waiters)
+            if read >= most or unseen <= read:
+                return
+
+    def _notice(self, predictions: Iterable[Prediction]) -> list[str]:
+        """Wake those whose prediction has ended; return the ids of ours that need not be asked for."""
+        ours = []
+        for prediction in predictions:
+            if waiter := self._waiters.get(prediction.id):
+                if prediction.status == "succeeded" and "output" not in prediction.raw:
+                    continue  # the list may leave it out; a GET does not
+                ours.append(prediction.id)
+                if prediction.terminal:
+                    _end(waiter, prediction)
+        return ours
+
+    async def _ask(self, waiter: Waiter) -> None:
+        async with self._gate.passing("read"):
+            waiter.asked_at = asyncio.get_running_loop().time()
+            try:
+                prediction = await self._replicate.get(waiter.prediction_id)
+            except NotFound as error:
+                if not waiter.ended.done():
+                    waiter.ended.set_exception(error)
+                return
+        if prediction.terminal or self._overdue(waiter):
+            _end(waiter, prediction)
+
+    def _overdue(self, waiter: Waiter) -> bool:
+        return time.time() > waiter.since + self._config.deadline + GRACE
+
+    async def _pages(self, since: float, until: float | None = None) -> AsyncIterator[Page]:
+        cursor: str | None = None
+        while True:
+            async with self._gate.passing("read"):
+                page = await self._replicate.list(since=since, until=until, cursor=cursor)
+            yield page
+            cursor = page.next
+            if cursor is None:
+                return
+
+    def _note(self, error: ReplicateError | None) -> None:
+        """One line when polling begins to fail, and one when it works again."""
+        if error is not None and not self._failing and not isinstance(error, RateLimited):
+            logger.warning("! the API cannot be asked for predictions, trying on: %s", error)
+        if error is None and self._failing:
+            logger.info("the API answers again")
+        self._failing = error is not None
+
+
+def _end(waiter: Waiter, prediction: Prediction) -> None:
+    if not waiter.ended.done():
+        waiter.ended.set_result(prediction)

@@ -1,0 +1,60 @@
+"""The composition root: what `arq worker.Settings` reads. Importing it reads the configuration."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, ClassVar
+
+from jobs import keys
+from jobs.config import Config
+from jobs.connection import arq_redis, arq_settings, redis_url
+from jobs.errors import BatchError, ConfigError
+from jobs.models import SHARD_SIZE
+from jobs.queue import deserialize, serialize
+from worker.lifecycle import give_lease, shutdown, startup, take_lease
+from worker.shards import predict_shard
+
+
+def _configuration() -> tuple[Config, str]:
+    """Read the settings and find Redis; what is wrong is said in a sentence, and ends the process."""
+    try:
+        config = Config.load()
+        if config.replicate_api_token is None:
+            raise ConfigError(
+                "REPLICATE_API_TOKEN is not set. Put it in the environment or in .env; "
+                "you find it at https://replicate.com/account/api-tokens"
+            )
+        return config, redis_url(config)
+    except BatchError as error:
+        print(error, file=sys.stderr)  # noqa: T201  # arq has no log yet
+        raise SystemExit(error.exit_code) from None
+
+
+_config, _url = _configuration()
+
+
+class Settings:
+    """arq reads these from the class's own `__dict__`: nothing here may be inherited."""
+
+    functions: ClassVar[list[Any]] = [predict_shard]
+    queue_name = keys.queue(_config.realm)
+    redis_settings = arq_settings(_url)
+    redis_pool = arq_redis(_url)
+    job_serializer = serialize
+    job_deserializer = deserialize
+    on_startup = startup
+    on_shutdown = shutdown
+    on_job_start = take_lease
+    after_job_end = give_lease
+    ctx: ClassVar[dict[str, Any]] = {"config": _config}
+    # With one function and no timeout, arq's in-progress mark lasts 10 s; the lease renews it from then on.
+    job_timeout = None
+    max_jobs = max(4 * _config.max_in_flight // SHARD_SIZE, 4)
+    # Running jobs stay in the queue, so all workers together see only this many of its head.
+    queue_read_limit = 5000
+    # arq counts restarts as tries and drops a job for good after them; attempts are counted in the ledger.
+    max_tries = 2**31
+    poll_delay = 0.05
+    keep_result = 0
+    log_results = False
+    health_check_interval = 10
