@@ -1,0 +1,223 @@
+"""A prompts file: every row as it will be kept, or everything that is wrong with it, line by line."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jobs.errors import Problem
+from jobs.folder import OWN_NAMES
+from jobs.sources import MAX_LINE, Record, read_records
+
+MAX_DEPTH = 100
+"""How deep an input may nest: a worker must be able to read it inside a shard."""
+
+_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+_MODEL = re.compile(
+    rf"(?!deployments/[^/]*$){_NAME}/{_NAME}(:[0-9a-f]{{64}})?|[0-9a-f]{{64}}|deployments/{_NAME}/{_NAME}"
+)
+_FOREIGN = ("body", "method", "url")
+_LONG_FORM = frozenset(("id", "custom_id", "model", "input"))
+_TEXT_KEY = re.compile(r"prompt|text|message|content|caption|lyric|quer|question|instruction", re.IGNORECASE)
+_PATH = re.compile(r"(?P<surely>(file:/|~/|\.{1,2}[/\\])[^\n]{1,500})|([A-Za-z]:)?[^\s:]{0,250}[/\\.][^\s:]{1,250}")
+"""What is shaped like a path; only of such strings is the disk asked."""
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What fills in where a row says nothing; the row wins."""
+
+    model: str | None = None
+    input: dict[str, Any] = field(default_factory=dict)
+
+
+class Row(NamedTuple):
+    """A valid row: its line in the file, its id, and its line of the own copy (canonical JSON, UTF-8, no newline)."""
+
+    line: int
+    id: str
+    text: bytes
+
+
+class Ids:
+    """The ids of a file in order: two that differ only in case are the same."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, int] = {}
+        self._lines = array("L")
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def add(self, prompt_id: str, line: int) -> int | None:
+        """Take the next id; if it was there already, do not, and return its first line."""
+        place = self._places.setdefault(prompt_id.lower(), len(self._lines))
+        if place != len(self._lines):
+            return self._lines[place]
+        self._lines.append(line)
+        return None
+
+    def find(self, prompt_id: str) -> int | None:
+        """The place of an id from 0, None when it is not there."""
+        return self._places.get(prompt_id.lower())
+
+    def line(self, place: int) -> int:
+        """The line of the id at a place."""
+        return self._lines[place]
+
+
+class _Wrong(Exception):
+    """Something is wrong with a row."""
+
+
+def read_prompts(source: str, defaults: Defaults, ids: Ids) -> Iterator[Row | Problem]:
+    """Yield each valid row, noting its id in `ids`, and each problem; InputError when the file cannot be opened."""
+    if defaults.model is not None and (problem := model_problem(defaults.model)):
+        yield Problem(0, f"--model or BATCH_MODEL: {problem}")
+        return
+    reader = _Reader(defaults, Path(source).parent)
+    empty = True
+    for record in read_records(source):
+        empty = False
+        if isinstance(record.row, Problem):
+            yield record.row
+            continue
+        try:
+            row = reader.row(record)
+        except _Wrong as error:
+            yield from reader.problems(record) or [Problem(record.line, str(error))]
+        else:
+            first = ids.add(row.id, row.line)
+            yield row if first is None else Problem(row.line, f"the id {row.id!r} is that of line {first} already")
+    if empty:
+        yield Problem(0, "there is no prompt in it")
+
+
+def name_problem(name: str, longest: int) -> str | None:
+    """What is wrong with a prompt's id or a batch's name, if anything."""
+    if not _ID.fullmatch(name) or len(name) > longest:
+        return f"{name[:80]!r} is not 1 to {longest} characters of A-Z a-z 0-9 . _ - without a leading dot"
+    if "." in name and OWN_NAMES.fullmatch(name):
+        return f"{name!r} is the name of one of the batch's own files"
+    return None
+
+
+@lru_cache(maxsize=1000)
+def model_problem(model: str) -> str | None:
+    """What is wrong with a model reference, if anything."""
+    if _MODEL.fullmatch(model):
+        return None
+    return (
+        f"{model[:100]!r} is not a model: write owner/name, owner/name:<64 hex digits>, <64 hex digits> (a version) "
+        "or deployments/owner/name"
+    )
+
+
+class _Reader:
+    """Turns records into rows; each part raises _Wrong with what is wrong."""
+
+    def __init__(self, defaults: Defaults, home: Path) -> None:
+        self._defaults = defaults
+        self._homes = (Path(), home)
+
+    def row(self, record: Record) -> Row:
+        _check_object(record)
+        prompt_id, model, values = self._id(record), self._model(record), self._input(record)
+        try:
+            text = f'{{"id":"{prompt_id}","input":{_encode(values)},"model":"{model}"}}'.encode()
+        except UnicodeEncodeError:
+            raise _Wrong("half a surrogate pair (\\ud800 to \\udfff) is not text") from None
+        except ValueError:
+            raise _Wrong("a number is too large") from None
+        if len(text) > MAX_LINE:
+            raise _Wrong(f"the row is larger than {MAX_LINE:,} bytes; give big files by URL")
+        return Row(record.line, prompt_id, text)
+
+    def problems(self, record: Record) -> list[Problem]:
+        """All that is wrong with a row but for its being a duplicate or not encodable."""
+        found = []
+        for part in (_check_object,) if not isinstance(record.row, dict) else (self._id, self._model, self._input):
+            try:
+                part(record)
+            except _Wrong as error:
+                found.append(Problem(record.line, str(error)))
+        return found
+
+    def _id(self, record: Record) -> str:
+        row: Any = record.row
+        if "id" in row and "custom_id" in row:
+            raise _Wrong("it has both id and custom_id")
+        prompt_id = row.get("id", row.get("custom_id", f"{record.number:06d}"))
+        if not isinstance(prompt_id, str):
+            raise _Wrong("the id is not text: put it in quotes")
+        if problem := name_problem(prompt_id, 128):
+            raise _Wrong(f"the id {problem}")
+        return prompt_id
+
+    def _model(self, record: Record) -> str:
+        row: Any = record.row
+        model = row.get("model", self._defaults.model)
+        if model is None:
+            raise _Wrong("it has no model: add one to the row, or give --model or BATCH_MODEL")
+        if not isinstance(model, str):
+            raise _Wrong("the model is not text")
+        if problem := model_problem(model):
+            raise _Wrong(problem)
+        return model
+
+    def _input(self, record: Record) -> dict[str, Any]:
+        row: Any = record.row
+        if not _LONG_FORM.issuperset(row):
+            _refuse_foreign_keys(row)
+        values = row["input"] if "input" in row else {key: row[key] for key in row if key not in _LONG_FORM}
+        if not isinstance(values, dict):
+            raise _Wrong("input is not an object")
+        if self._defaults.input:
+            values = {**self._defaults.input, **values}
+        if "input" not in row and "prompt" not in values:
+            raise _Wrong("it has neither input nor prompt")
+        self._refuse_local_files(values)
+        return values
+
+    def _refuse_local_files(self, values: dict[str, Any]) -> None:
+        """Also measure the depth. A key that holds text, and all below it, may say what it likes."""
+        stack: list[tuple[str, Any, int]] = [("input", values, 1)]
+        while stack:
+            name, value, depth = stack.pop()
+            if depth > MAX_DEPTH:
+                raise _Wrong(f"input is nested deeper than {MAX_DEPTH} levels")
+            for key, item in value.items() if type(value) is dict else enumerate(value):
+                if type(item) is str:
+                    if (path := _PATH.fullmatch(item)) and not _TEXT_KEY.search(f"{name}.{key}"):
+                        self._refuse_local_file(f"{name}.{key}", path)
+                elif type(item) is dict or type(item) is list:
+                    stack.append((f"{name}.{key}", item, depth + 1))
+
+    def _refuse_local_file(self, name: str, path: re.Match[str]) -> None:
+        found = any(os.path.isfile(home / path[0]) for home in self._homes)  # noqa: PTH113 - Path.is_file raises on long names
+        if found or path["surely"]:
+            raise _Wrong(f"{name!r}: {path[0]!r} is a file on this machine; give an https URL or a data: URI")
+
+
+def _refuse_foreign_keys(row: dict[str, Any]) -> None:
+    if foreign := [key for key in _FOREIGN if key in row]:
+        raise _Wrong(
+            f"a row with {foreign[0]!r} is of another service's batch format; "
+            'write {"id": …, "model": "owner/name", "input": {…}}'
+        )
+    if "input" in row and (unknown := [key for key in row if key not in _LONG_FORM]):
+        raise _Wrong(f"unknown key {unknown[0]!r} beside input: only id, custom_id and model may be there")
+
+
+def _check_object(record: Record) -> None:
+    if not isinstance(record.row, dict):
+        raise _Wrong('a row is an object: {"prompt": …} or {"input": {…}}')
