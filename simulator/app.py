@@ -1,0 +1,181 @@
+"""The ASGI application: two origins on two ports, and a gate before the API."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from email.utils import formatdate
+from typing import Any
+
+from starlette.responses import Response
+from starlette.routing import Router
+from starlette.types import Message, Receive, Scope, Send
+
+from simulator import catalog_api
+from simulator.control_api import ControlApi
+from simulator.faults import Fault
+from simulator.file_host import FileHost
+from simulator.prediction_api import PredictionApi
+from simulator.problems import Problem, not_found
+from simulator.server import gone, reset
+from simulator.simulation import Simulation
+from simulator.upload_api import UploadApi
+
+_CREATE = re.compile(r"/v1/(?:(?:models|deployments)/[^/]+/[^/]+/)?predictions")
+_FOREVER = 3600.0
+_UNAUTHENTICATED = "You did not pass a valid authentication token"
+_NO_CREDIT = (
+    "You have insufficient credit to run this model. Go to https://replicate.com/account/billing to purchase credit."
+)
+_SPEND_LIMIT = "You've hit your monthly spend limit. Raise it at https://replicate.com/account/billing."
+
+
+class Application:
+    """Sends each call to the control calls, the file host or, through the gate, to the API."""
+
+    def __init__(self, simulation: Simulation, *, files_url: str, files_port: int) -> None:
+        self._simulation, self._files_port = simulation, files_port
+        api = [*PredictionApi(simulation, files_url).routes(), *catalog_api.routes(), *UploadApi(simulation).routes()]
+        self._api = Router(api, redirect_slashes=False, default=_nothing_there)
+        self._control = Router(ControlApi(simulation).routes(), redirect_slashes=False, default=_nothing_there)
+        self._files = FileHost(simulation)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one call; a Problem raised anywhere becomes its answer."""
+        send = self._dated(send)
+        try:
+            if scope["server"][1] == self._files_port:
+                await self._output(scope, receive, send)
+            elif scope["path"].startswith("/control/"):
+                await self._control(scope, receive, send)
+            else:
+                await self._call(scope, receive, send)
+        except Problem as problem:
+            self._simulation.ledger.answers[str(problem.status)] += 1
+            await problem.answer()(scope, receive, send)
+
+    async def _output(self, scope: Scope, receive: Receive, send: Send) -> None:
+        ledger = self._simulation.ledger
+        ledger.calls["output"] += 1
+        if token := _header(scope, b"authorization"):
+            ledger.file_tokens[token] += 1
+        if not await self._struck_before(scope, receive, send, "output"):
+            await self._files(scope, receive, send)
+
+    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = kind_of(scope["method"], scope["path"])
+        self._simulation.ledger.calls[kind] += 1
+        headers = self._admit(scope, kind)
+        if await self._struck_before(scope, receive, send, kind):
+            return
+        if fault := self._simulation.faults.strike("lost_answer", kind):
+            await self._api(scope, receive, _swallow)
+            await self._lose(fault, scope, receive, send)
+        else:
+            await self._api(scope, receive, self._with_headers(send, headers))
+
+    def _admit(self, scope: Scope, kind: str) -> dict[str, str]:
+        """Headers for the answer; Problem 401, 429 or 402."""
+        simulation, faults = self._simulation, self._simulation.faults
+        scheme, _, token = _header(scope, b"authorization").partition(" ")
+        simulation.ledger.api_tokens[token] += 1
+        valid = scheme in ("Bearer", "Token") and token and token == (simulation.settings.token or token)
+        if not valid or faults.strike("unauthorized", kind):
+            raise Problem(401, _UNAUTHENTICATED, title="Unauthenticated")
+        try:
+            if fault := faults.strike("throttle", kind):
+                raise simulation.limits.throttled(fault.seconds(1.0), form=fault.options.get("form"))
+            headers = simulation.limits.take(kind, time.monotonic(), simulation.credit)
+        except Problem:
+            simulation.ledger.throttled[kind] += 1
+            raise
+        self._charge(kind)
+        return headers
+
+    def _charge(self, kind: str) -> None:
+        simulation = self._simulation
+        if fault := simulation.faults.strike("payment_required", kind):
+            raise Problem(402, fault.options.get("text", _NO_CREDIT), title="Insufficient credit")
+        if kind == "create" and simulation.settings.spend_limit:
+            raise Problem(402, _SPEND_LIMIT, title="Monthly spend limit reached")
+        if kind == "create" and simulation.credit is not None and simulation.credit <= 0:
+            raise Problem(402, _NO_CREDIT, title="Insufficient credit")
+
+    async def _struck_before(self, scope: Scope, receive: Receive, send: Send, kind: str) -> bool:
+        """Whether a fault answered, or refused to, before the effect."""
+        faults = self._simulation.faults
+        if fault := faults.strike("delay", kind):
+            await asyncio.sleep(fault.seconds(1.0))
+        if fault := faults.strike("hang", kind):
+            await gone(receive, fault.seconds(_FOREVER))
+            await reset(scope, receive)
+        elif faults.strike("reset", kind):
+            await reset(scope, receive)
+        elif fault := faults.strike("error", kind):
+            await self._server_error(fault.options.get("status"))(scope, receive, send)
+        else:
+            return False
+        return True
+
+    async def _lose(self, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
+        how = fault.options.get("how", "reset")
+        if how == "hang":
+            await gone(receive, fault.seconds(_FOREVER))
+        if how in ("hang", "reset"):
+            await reset(scope, receive)
+        else:
+            await self._server_error(int(how))(scope, receive, send)
+
+    def _server_error(self, status: int | None) -> Response:
+        dice = self._simulation.dice["server error"]
+        status = status or dice.choice((500, 502, 503, 504))
+        self._simulation.ledger.answers[str(status)] += 1
+        form = dice.randrange(3)
+        if form == 0:
+            return Problem(status, "An internal error occurred.", title="Internal error").answer()
+        html = f"<html><head><title>{status}</title></head><body><center>cloudflare</center></body></html>"
+        return Response(html if form == 1 else b"", status, media_type="text/html")
+
+    def _with_headers(self, send: Send, headers: dict[str, str]) -> Send:
+        more = [(name.encode(), value.encode()) for name, value in headers.items()]
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._simulation.ledger.answers[str(message["status"])] += 1
+                message["headers"] = [*message.get("headers", ()), *more]
+            await send(message)
+
+        return with_headers
+
+    def _dated(self, send: Send) -> Send:
+        async def dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                date = formatdate(self._simulation.clock.now(), usegmt=True).encode()
+                message["headers"] = [*message.get("headers", ()), (b"date", date)]
+            await send(message)
+
+        return dated
+
+
+def kind_of(method: str, path: str) -> str:
+    """The kind of a call to the API: what limits, faults and the ledger go by."""
+    if _CREATE.fullmatch(path):
+        return "list" if method == "GET" else "create"
+    if path.startswith("/v1/predictions/"):
+        return "get" if method == "GET" else "cancel"
+    if path.startswith("/v1/files"):
+        return "upload" if method == "POST" else "files"
+    return "account" if path == "/v1/account" else "models"
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
+
+
+async def _swallow(_message: Any) -> None:
+    """Where a lost answer goes."""
+
+
+async def _nothing_there(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    raise not_found()

@@ -1,0 +1,85 @@
+"""The calls that steer and judge: /control/…; never limited, never faulted, no token needed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from simulator.bodies import compact
+from simulator.problems import Problem
+from simulator.simulation import Simulation
+
+
+class ControlApi:
+    """Answers the control calls."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+
+    def routes(self) -> list[Route]:
+        """The paths."""
+        return [
+            Route("/control/health", self.health, methods=["GET"]),
+            Route("/control/ledger", self.ledger, methods=["GET"]),
+            Route("/control/faults", self.faults, methods=["GET", "POST", "DELETE"]),
+            Route("/control/settings", self.settings, methods=["GET", "POST"]),
+            Route("/control/clock", self.clock, methods=["GET", "POST"]),
+            Route("/control/reset", self.reset, methods=["POST"]),
+        ]
+
+    async def health(self, _request: Request) -> Response:
+        """Whether it is up."""
+        return _answer({"status": "ok", "created": self._simulation.predictions.count})
+
+    async def ledger(self, request: Request) -> Response:
+        """What was asked and done; `?summary=1` without the list of creates."""
+        simulation = self._simulation
+        summary = request.query_params.get("summary", "0") not in ("", "0")
+        body = simulation.ledger.body(
+            simulation.predictions, simulation.clock.now(), simulation.faults.struck, summary=summary
+        )
+        return _answer(body)
+
+    async def faults(self, request: Request) -> Response:
+        """POST arms faults, DELETE disarms all; both answer what is armed."""
+        if request.method == "DELETE":
+            self._simulation.faults.clear()
+        elif request.method == "POST":
+            self._simulation.faults.arm(await _body(request))
+        return _answer(self._simulation.faults.armed())
+
+    async def settings(self, request: Request) -> Response:
+        """POST changes settings; answers all of them."""
+        if request.method == "POST":
+            self._simulation.change(await _body(request))
+        return _answer(dataclasses.asdict(self._simulation.settings))
+
+    async def clock(self, request: Request) -> Response:
+        """POST `{"advance": seconds}` moves the simulator's clock; answers its time."""
+        if request.method == "POST":
+            self._simulation.clock.ahead += float((await _body(request)).get("advance", 0))
+        return _answer({"now": self._simulation.clock.now(), "ahead": self._simulation.clock.ahead})
+
+    async def reset(self, _request: Request) -> Response:
+        """Forget everything."""
+        self._simulation.reset()
+        return _answer({})
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    try:
+        body = json.loads(await request.body())
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise Problem(422, "a JSON object is needed")
+    return body
+
+
+def _answer(body: dict[str, Any]) -> Response:
+    return Response(compact(body), media_type="application/json")

@@ -1,0 +1,66 @@
+"""What was asked and what was done: tests and benchmarks judge by it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from simulator.predictions import Prediction, Predictions, digest
+
+
+class Ledger:
+    """Counters of calls; creates are read from the predictions themselves."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.throttled: Counter[str] = Counter()
+        self.answers: Counter[str] = Counter()
+        self.api_tokens: Counter[str] = Counter()
+        self.file_tokens: Counter[str] = Counter()
+        self.bytes_served = 0
+
+    def body(self, predictions: Predictions, now: float, struck: dict[str, int], *, summary: bool) -> dict[str, Any]:
+        """The ledger as JSON; `groups` lists creates of equal model and input (in a summary: only repeated ones)."""
+        rows = predictions.all()
+        groups = _groups(rows)
+        repeated = [group for group in groups if len(group["ids"]) > 1]
+        body = {
+            "created": predictions.count,
+            "repeated": sum(len(group["ids"]) - 1 for group in repeated),
+            "cost": round(sum(row.cost(now) for row in rows), 6),
+            "statuses": dict(Counter(row.status(now) for row in rows)),
+            "calls": dict(self.calls),
+            "answers": dict(self.answers),
+            "throttled": sum(self.throttled.values()),
+            "throttled_calls": dict(self.throttled),
+            "faults": struck,
+            "api_tokens": dict(self.api_tokens),
+            "file_tokens": dict(self.file_tokens),
+            "bytes_served": self.bytes_served,
+            "groups": repeated if summary else groups,
+        }
+        return body if summary else body | {"creates": [_create(row, now) for row in rows]}
+
+
+def _create(row: Prediction, now: float) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "model": row.model.full_name,
+        "asked": row.asked,
+        "input": row.input,
+        "cost": row.cost(now),
+        "status": row.status(now),
+        "created_at": row.created,
+        "finished_at": row.finish if now >= row.finish else None,
+        "deadline": row.deadline,
+        "canceled_by_call": row.canceled,
+    }
+
+
+def _groups(rows: list[Prediction]) -> list[dict[str, Any]]:
+    groups: dict[bytes, dict[str, Any]] = {}
+    for row in rows:
+        name = row.model.full_name
+        group = groups.setdefault(digest(name, row.input), {"model": name, "input": row.input, "ids": []})
+        group["ids"].append(row.id)
+    return list(groups.values())

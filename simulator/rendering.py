@@ -1,0 +1,150 @@
+"""A prediction as the API shows it: as loose as recorded bodies are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntFlag, auto
+from random import Random
+from typing import Any
+
+from simulator.bodies import compact, timestamp
+from simulator.models import File
+from simulator.predictions import Prediction, mapped
+
+_TERMINAL = frozenset({"succeeded", "failed", "canceled", "aborted"})
+
+
+class Loose(IntFlag):
+    """What may be odd about a body; a set of these belongs to each prediction."""
+
+    NO_METRICS = auto()
+    NO_STARTED_AT = auto()
+    NO_COMPLETED_AT = auto()
+    NO_DATA_REMOVED = auto()
+    NO_WEB = auto()
+    NO_MODEL = auto()
+    NO_NULL_OUTPUT = auto()
+    NULL_LOGS = auto()
+    EMPTY_ERROR = auto()
+    OTHER_VERSION = auto()
+    OTHER_MODEL = auto()
+    MILLISECONDS = auto()
+    NANOSECONDS = auto()
+    KEY_TWICE = auto()
+
+
+def looseness(dice: Random, chance: float) -> int:
+    """A set of oddities, each with that chance."""
+    return sum(flag.value for flag in Loose if dice.random() < chance) if chance else 0
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Who looks, and when: base URLs of API and file host, the clock, the retention."""
+
+    api: str
+    files: str
+    now: float
+    retention: float
+
+
+def file_url(view: View, prediction: Prediction, file: File, number: int) -> str:
+    """The URL of one output file."""
+    return f"{view.files}/sim/{prediction.id}/{number}/{file.name}"
+
+
+def prediction_body(prediction: Prediction, view: View) -> bytes:
+    """The JSON of a prediction."""
+    return written(prediction, prediction_fields(prediction, view))
+
+
+def written(prediction: Prediction, fields: dict[str, Any]) -> bytes:
+    """Fields as JSON, by chance with one key twice."""
+    body = compact(fields)
+    return b'{"id":"%s",%s' % (prediction.id.encode(), body[1:]) if prediction.loose & Loose.KEY_TWICE else body
+
+
+def prediction_fields(prediction: Prediction, view: View) -> dict[str, Any]:
+    """The fields of a prediction at the time of the view."""
+    loose, status = prediction.loose, prediction.status(view.now)
+    removed = prediction.data_removed(view.now, view.retention)
+    error = prediction.error if status in _TERMINAL else None
+    fields: dict[str, Any] = {
+        "id": prediction.id,
+        **_identity(prediction),
+        "input": {} if removed else prediction.input,
+        "logs": None if removed or loose & Loose.NULL_LOGS else _logs(prediction, status),
+        "output": None if removed else _output(prediction, status, view),
+        "data_removed": removed,
+        "error": "" if error is None and status != "failed" and loose & Loose.EMPTY_ERROR else error,
+        "source": "api",
+        "status": status,
+        **_times(prediction, status, view.now),
+        "urls": _urls(prediction, view),
+    }
+    for name, dropped in _DROPPED.items():
+        if loose & dropped and not (name == "data_removed" and removed):
+            fields.pop(name, None)
+    if fields.get("output", ...) is None and loose & Loose.NO_NULL_OUTPUT and not removed:
+        del fields["output"]
+    return fields
+
+
+_DROPPED = {
+    "metrics": Loose.NO_METRICS,
+    "started_at": Loose.NO_STARTED_AT,
+    "completed_at": Loose.NO_COMPLETED_AT,
+    "data_removed": Loose.NO_DATA_REMOVED,
+}
+
+
+def _identity(prediction: Prediction) -> dict[str, Any]:
+    """Model and version as answered; one of them always tells what was asked."""
+    loose, model = prediction.loose, prediction.model
+    if prediction.via == "deployment":
+        return {"model": model.full_name, "version": model.version, "deployment": prediction.asked}
+    if prediction.via == "official":
+        hidden = not loose & Loose.OTHER_VERSION
+        return {"model": model.full_name, "version": "hidden" if hidden else model.version}
+    name = f"{model.full_name}-renamed" if loose & Loose.OTHER_MODEL else model.full_name
+    return {"version": model.version} if loose & Loose.NO_MODEL else {"model": name, "version": model.version}
+
+
+def _logs(prediction: Prediction, status: str) -> str:
+    return "" if status == "starting" else f"Using seed: {prediction.input.get('seed', prediction.number)}\n"
+
+
+def _output(prediction: Prediction, status: str, view: View) -> Any:
+    if status == "succeeded":
+        return mapped(prediction.output(), lambda file, number: file_url(view, prediction, file, number))
+    if status in _TERMINAL or status == "starting" or not prediction.model.iterates:
+        return None
+    tokens = prediction.output()
+    done = (view.now - prediction.starts) / max(prediction.finish - prediction.starts, 1e-9)
+    return tokens[: int(len(tokens) * min(max(done, 0), 0.99))]
+
+
+def _times(prediction: Prediction, status: str, now: float) -> dict[str, Any]:
+    digits = 3 if prediction.loose & Loose.MILLISECONDS else 9 if prediction.loose & Loose.NANOSECONDS else 6
+    ended = status in _TERMINAL
+    started = prediction.starts if prediction.starts <= min(now, prediction.finish) else None
+    times: dict[str, Any] = {
+        "created_at": timestamp(prediction.created, digits),
+        "started_at": None if started is None else timestamp(started, digits),
+        "completed_at": timestamp(prediction.finish, digits) if ended else None,
+    }
+    if prediction.deadline is not None:
+        times["deadline"] = timestamp(prediction.deadline, digits)
+    if ended:
+        run = prediction.finish - prediction.starts if started is not None else 0.0
+        times["metrics"] = {
+            "predict_time": round(run, 6),
+            "total_time": round(prediction.finish - prediction.created, 6),
+        }
+    return times
+
+
+def _urls(prediction: Prediction, view: View) -> dict[str, str]:
+    get = f"{view.api}/v1/predictions/{prediction.id}"
+    urls = {"get": get, "cancel": f"{get}/cancel"}
+    return urls if prediction.loose & Loose.NO_WEB else urls | {"web": f"https://replicate.com/p/{prediction.id}"}

@@ -1,0 +1,154 @@
+"""Everything that the simulator knows, and that a reset forgets."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import re
+import time
+from collections import Counter
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from simulator.dice import Dice
+from simulator.faults import Faults
+from simulator.ledger import Ledger
+from simulator.limits import Limits
+from simulator.models import Ending, Model
+from simulator.predictions import Prediction, Predictions, digest
+from simulator.rendering import looseness
+from simulator.settings import Settings
+from simulator.uploads import Uploads
+
+_UPLOAD = re.compile(r"/v1/files/(\w+)(?:/download)?(?:\?.*)?$")
+_OUTPUT = re.compile(r"/sim/(\w+)/(\d+)/")
+
+
+class Clock:
+    """Unix seconds, ahead of the real time by `ahead`; it never steps back."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+        self._latest = 0.0
+
+    def now(self) -> float:
+        """The simulator's time."""
+        self._latest = max(self._latest, time.time() + self.ahead)
+        return self._latest
+
+
+class Simulation:
+    """The state of one account at one stand-in for Replicate."""
+
+    def __init__(self, settings: Settings, faults: dict[str, Any] | None = None) -> None:
+        self._initial_settings, self._initial_faults = settings, dict(faults or {})
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything; settings and faults are those of the start."""
+        self.clock = Clock()
+        self.dice = Dice(self._initial_settings.seed)
+        self.faults = Faults(self.dice, self._initial_faults)
+        self.ledger = Ledger()
+        self.uploads = Uploads()
+        self.predictions = Predictions(self._initial_settings.keep)
+        self._tries: Counter[bytes] = Counter()
+        self.settings = self._initial_settings
+        self._apply()
+
+    def change(self, values: dict[str, Any]) -> None:
+        """Change settings at run time; a change of limits empties the limiters."""
+        self.settings = self.settings.changed(values)
+        if any(name.startswith("limit") for name in values):
+            self.limits = Limits(self.settings, self.dice)
+        if "credit" in values:
+            self.credit = self.settings.credit
+
+    def _apply(self) -> None:
+        self.limits = Limits(self.settings, self.dice)
+        self.credit = self.settings.credit
+
+    def create(self, model: Model, values: dict[str, Any], *, via: str, asked: str) -> Prediction:
+        """Plan a prediction of a checked input and pay for it."""
+        now = self.clock.now()
+        dice = self.dice["times"]
+        starts = now + _number(values.get("queue_time"), dice.uniform(*self._queue()))
+        prediction = Prediction(
+            id=self.predictions.next_id(),
+            number=self.predictions.count,
+            model=model,
+            via=via,
+            asked=asked,
+            input=values,
+            created=now,
+            starts=starts,
+            finish=starts + _number(values.get("predict_time"), self._run_time(model)),
+            loose=looseness(self.dice["loose"], self.settings.loose),
+        )
+        self._end(prediction, model.trouble(model.filled(values), self._earlier(model, values), self.read))
+        self._misfortune(prediction)
+        self.predictions.add(prediction)
+        if self.credit is not None:
+            self.credit -= model.cost
+        return prediction
+
+    def read(self, uri: str) -> bytes | None:
+        """The bytes behind a URI of an input: a data: URI, an upload or an output file of this simulator."""
+        if uri.startswith("data:"):
+            head, _, data = uri.partition(",")
+            with contextlib.suppress(ValueError):
+                return base64.b64decode(data) if head.endswith(";base64") else unquote_to_bytes(data)
+        if match := _UPLOAD.search(uri):
+            upload = self.uploads.get(match[1], self.clock.now())
+            return upload.content if upload else None
+        if match := _OUTPUT.search(uri):
+            return self.output_bytes(match[1], int(match[2]))
+        return None
+
+    def output_bytes(self, prediction_id: str, number: int) -> bytes | None:
+        """One output file of a prediction, None when it is not there (any more)."""
+        prediction = self.live(prediction_id)
+        files = prediction.files() if prediction else []
+        return files[number].draw(self.read) if number < len(files) else None
+
+    def live(self, prediction_id: str) -> Prediction | None:
+        """The prediction if it succeeded and its files are still there."""
+        now = self.clock.now()
+        prediction = self.predictions.get(prediction_id)
+        if prediction is None or prediction.status(now) != "succeeded":
+            return None
+        return None if prediction.data_removed(now, self.settings.retention) else prediction
+
+    def _queue(self) -> tuple[float, float]:
+        return self.settings.queue_min, max(self.settings.queue_min, self.settings.queue_max)
+
+    def _run_time(self, model: Model) -> float:
+        settings, dice = self.settings, self.dice["times"]
+        if model.slow:
+            return settings.slow_median * dice.lognormvariate(0, settings.slow_sigma)
+        return dice.uniform(settings.predict_min, max(settings.predict_min, settings.predict_max))
+
+    def _earlier(self, model: Model, values: dict[str, Any]) -> int:
+        if "times" not in values:
+            return 0
+        key = digest(model.full_name, values)
+        self._tries[key] += 1
+        return self._tries[key] - 1
+
+    def _end(self, prediction: Prediction, ending: Ending | None) -> None:
+        if ending:
+            at = prediction.starts if ending.status == "aborted" else prediction.finish
+            prediction.end(at, ending.status, ending.error)
+
+    def _misfortune(self, prediction: Prediction) -> None:
+        for status in ("aborted", "canceled", "failed"):
+            if fault := self.faults.strike(status, "create"):
+                self._end(prediction, Ending(status, fault.options.get("text")))
+        if fault := self.faults.strike("unknown_status", "create"):
+            prediction.unknown = (fault.options.get("text", "queued"), fault.seconds(1.0))
+        if self.faults.strike("data_removed", "create"):
+            prediction.removed = True
+
+
+def _number(value: Any, otherwise: float) -> float:
+    return otherwise if value is None else float(value)
