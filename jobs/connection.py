@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.resources
-import logging
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar, TypeVar
+from dataclasses import fields
+from typing import Any
 from urllib.parse import quote, urlsplit
 
-from arq.connections import RedisSettings
+from arq.connections import ArqRedis, RedisSettings
 from redis import exceptions
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.connection import AbstractConnection, SSLConnection, parse_url
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
+from redis.asyncio import Redis
+from redis.asyncio.connection import SSLConnection, parse_url
 from redis.commands.core import AsyncScript
 
 from jobs import embedded_redis
 from jobs.config import Config
 from jobs.errors import ConfigError, RedisUnreachable
+from jobs.patience import LOSSES, Patience, PatientArqRedis, PatientPool
 
 PATIENT_SECONDS, IMPATIENT_SECONDS = 300.0, 1.0
-CONNECT_SECONDS, ANSWER_SECONDS = 5, 30
-LOSSES = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
-"""What a command is repeated for; redis-py lets out OSErrors while it connects."""
-UNUSABLE = ("NOAUTH", "MISCONF", "Authentication required")
-
-logger = logging.getLogger(__name__)
-T = TypeVar("T")
+CONNECT_SECONDS, ANSWER_SECONDS = 5, 15
+UNUSABLE = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.NoPermissionError,
+    exceptions.ReadOnlyError,
+    exceptions.OutOfMemoryError,
+)
+"""Errors that mend the server or its URL, not the program; a lost or refused login is a ConnectionError."""
 
 
 def redis_url(config: Config) -> str:
@@ -46,28 +45,32 @@ def connect(url: str, *, patient: bool = False) -> Redis:
     On a lost connection or a loading server, a command is repeated for about a second, or five minutes if `patient`:
     it may then have its effect twice. ConfigError when the URL cannot be read.
     """
-    pool = _Pool(max_connections=32, timeout=None, **_options(url), **_endurance(patient=patient))
-    return Redis.from_pool(pool)
+    return Redis.from_pool(_pool(url, PATIENT_SECONDS if patient else IMPATIENT_SECONDS))
+
+
+def arq_redis(url: str) -> ArqRedis:
+    """Return arq's client for a worker, its `redis_pool`: patient, so that the worker survives a restart of Redis.
+
+    With the client that arq makes for itself, a loss between WATCH and EXEC ends the worker, whatever its settings.
+    """
+    redis = PatientArqRedis(_pool(url, PATIENT_SECONDS))
+    redis.auto_close_connection_pool = True
+    return redis
 
 
 def arq_settings(url: str) -> RedisSettings:
-    """Return arq's settings for the same URL, as patient as `connect(patient=True)`: a worker survives a restart."""
+    """Return arq's settings for the same URL, for `arq --check`: they give up after about a second."""
     options = _options(url)
-    tls = {name: value for name, value in options.items() if name.startswith("ssl_")}
+    place = {"path": "unix_socket_path", "db": "database"}
+    names = {field.name for field in fields(RedisSettings)}
+    known = {name: value for key, value in options.items() if (name := place.get(key, key)) in names}
     return RedisSettings(
-        host=options.get("host", "localhost"),
-        port=options.get("port", 6379),
-        unix_socket_path=options.get("path"),
-        database=int(options.get("db", 0)),
-        username=options.get("username"),
-        password=options.get("password"),
+        **known,
         ssl=options.get("connection_class") is SSLConnection,
         conn_timeout=CONNECT_SECONDS,
         conn_retries=0,
-        retry=_Patience(PATIENT_SECONDS),
+        retry=Patience(IMPATIENT_SECONDS),
         retry_on_error=list(LOSSES),
-        retry_on_timeout=True,
-        **tls,
     )
 
 
@@ -79,12 +82,11 @@ async def opened(config: Config) -> AsyncIterator[Redis]:
     try:
         await redis.ping()
         yield redis
-    except (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.NoPermissionError) as error:
-        raise RedisUnreachable(_sentence(url, error)) from error
-    except exceptions.ResponseError as error:
-        if not str(error).startswith(UNUSABLE):
+    except exceptions.RedisError as error:
+        # Redis refuses even a PING with MISCONF when it cannot save.
+        if not isinstance(error, UNUSABLE) and "MISCONF" not in str(error):
             raise
-        raise RedisUnreachable(_sentence(url, error)) from error
+        raise RedisUnreachable(_sentence(config, url, error)) from error
     finally:
         await redis.aclose()
 
@@ -96,57 +98,21 @@ def load_script(redis: Redis, module: str) -> AsyncScript:
     return redis.register_script(text)
 
 
-class _Patience(Retry):
-    """Repeats what a lost connection broke, until `seconds` after it was first tried.
-
-    By time, not by count: redis-py nests a connect's repeats in a command's, which multiplies counts.
-    """
-
-    warned_at: ClassVar[float] = -60.0
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(ExponentialBackoff(cap=1.0, base=0.01), retries=-1)
-        self.seconds = seconds
-
-    async def call_with_retry(self, do: Callable[[], Awaitable[T]], fail: Callable[[Any], Awaitable[Any]]) -> T:
-        """Return what `do` returns; raise its last error when patience ends, and a refused login at once."""
-        began = time.monotonic()
-        failures = 0
-        while True:
-            try:
-                return await do()
-            except exceptions.AuthenticationError:
-                raise
-            except LOSSES as error:
-                await fail(error)
-                failures += 1
-                pause = self._backoff.compute(failures)
-                waited = time.monotonic() - began
-                if waited + pause > self.seconds:
-                    raise
-                self._warn(waited, error)
-                await asyncio.sleep(pause)
-
-    def _warn(self, waited: float, error: Exception) -> None:
-        if waited > IMPATIENT_SECONDS and time.monotonic() - _Patience.warned_at > 10:
-            _Patience.warned_at = time.monotonic()
-            logger.warning("waiting for Redis since %.0f s: %s", waited, error)
-
-
-class _Pool(BlockingConnectionPool):
-    async def ensure_connection(self, connection: AbstractConnection) -> None:
-        """Repeat the greeting too: redis-py repeats only the bare connect, and a dying server may cut what follows."""
-        ensure = super().ensure_connection
-        await connection.retry.call_with_retry(lambda: ensure(connection), lambda _: connection.disconnect())
-
-
-def _endurance(*, patient: bool) -> dict[str, Any]:
-    return {
-        "retry": _Patience(PATIENT_SECONDS if patient else IMPATIENT_SECONDS),
-        "retry_on_error": list(LOSSES),
-        "socket_connect_timeout": CONNECT_SECONDS,
-        "socket_timeout": ANSWER_SECONDS,
-    }
+def _pool(url: str, patience: float) -> PatientPool:
+    pool = PatientPool(
+        max_connections=32,
+        timeout=None,
+        retry=Patience(patience),
+        retry_on_error=list(LOSSES),
+        socket_connect_timeout=CONNECT_SECONDS,
+        socket_timeout=ANSWER_SECONDS,
+        **_options(url),
+    )
+    try:
+        pool.make_connection()  # it connects later; made now so that an option it does not know is found
+    except (TypeError, exceptions.RedisError) as error:
+        raise ConfigError(f"REDIS_URL has an option that does not work: {error}") from None
+    return pool
 
 
 def _options(url: str) -> dict[str, Any]:
@@ -162,9 +128,10 @@ def _options(url: str) -> dict[str, Any]:
     return options
 
 
-def _sentence(url: str, error: Exception) -> str:
+def _sentence(config: Config, url: str, error: Exception) -> str:
     parts = urlsplit(url)
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-    return (
-        f"No Redis can be used at {shown}: {error}. Start it, mend REDIS_URL, or unset it to use the embedded server."
-    )
+    cure = "Start it, mend REDIS_URL, or unset it to use the embedded server."
+    if not config.redis_url:
+        cure = "Run the command again: it starts the embedded server."
+    return f"No Redis can be used at {shown}: {str(error)[:300].rstrip('.')}. {cure}"

@@ -129,6 +129,7 @@ def _spawn(home: Path, server_lock: int) -> None:
         check=False,
         start_new_session=True,
         pass_fds=[server_lock],
+        umask=0o077,
     )
     if done.returncode:
         raise RedisUnreachable(f"The embedded server does not start: {done.stderr or done.stdout}{CURE}")
@@ -154,7 +155,6 @@ def _is_up(answer: bytes) -> bool:
 def _start_lock(home: Path) -> Iterator[None]:
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        home.chmod(0o700)
         with _opened(home / "start.lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -234,7 +234,8 @@ def _clean(home: Path) -> None:
 
 
 def _refusal(home: Path) -> str:
-    log = (home / "valkey.log").read_text(errors="replace").splitlines()[-8:]
+    path = home / "valkey.log"
+    log = path.read_text(errors="replace").splitlines()[-8:] if path.exists() else []
     lines = "".join(f"\n  {line}" for line in log)
     return (
         f"The embedded server in {home} does not start. The end of its log, valkey.log:{lines}\n"
