@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from demo.plan import PROMPTS, SPECIAL, outcome_of, plan_of, surprises
-from demo.surroundings import batch_name, default, environment, finished, forget, port
+from demo.surroundings import PORT, batch_name, default, environment, finished, forget, free
 from jobs.folder import Folder
 from jobs.models import Result
 from simulator.process import RunningSimulator, running
@@ -24,9 +25,14 @@ START_OVER = "To start over: rm -rf {}; make demo"
 
 def main() -> int:
     """Play the demo against a simulator of its own."""
+    flags = argparse.ArgumentParser(prog="python -m demo", description=main.__doc__)
+    flags.add_argument(
+        "--port", type=int, default=PORT, help="the simulator's; another one if taken (default: %(default)s)"
+    )
+    port = free(flags.parse_args().port)
     console = Console(highlight=False)
     try:
-        with running("--port", str(port()), seed=7) as simulator:
+        with running(f"--port={port}", seed=7) as simulator:
             return play(simulator, console)
     except KeyboardInterrupt:
         return STOPPED

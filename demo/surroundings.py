@@ -20,20 +20,20 @@ PORT = 5555
 """Always the same, if it is free: queue, limits and ledger belong to an API host; by it a second demo finds them."""
 
 
-def port() -> int:
-    """5555, or 0 (any free one) when that or the file host's next to it is taken."""
+def free(port: int) -> int:
+    """The port, or 0 (any free one) when it or the file host's next to it is taken."""
     try:
-        for number in (PORT, PORT + 1):
+        for number in (port, port + 1):
             socket.create_server(("127.0.0.1", number)).close()
     except OSError:
         return 0
-    return PORT
+    return port
 
 
 def batch_name(simulator: RunningSimulator) -> str:
     """`demo`; with another port another batch, so that none is ever half of one host and half of another."""
-    actual = urlsplit(simulator.url).port
-    return "demo" if actual == PORT else f"demo-{actual}"
+    port = urlsplit(simulator.url).port
+    return "demo" if port == PORT else f"demo-{port}"
 
 
 def environment(simulator: RunningSimulator) -> dict[str, str]:

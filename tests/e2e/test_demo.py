@@ -1,0 +1,150 @@
+"""`python -m demo` as `make demo` runs it: once, again, on damage, and stopped midway."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.plan import SPECIAL
+
+ROOT = Path(__file__).parents[2]
+DISTURBING = "REDIS_URL=redis://127.0.0.1:1\nBATCH_OUTPUT_DIR=elsewhere\nBATCH_USE_FILE_OUTPUT=false\n"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A working directory and a port of the demo's own."""
+
+    directory: Path
+    port: int
+
+    @property
+    def folder(self) -> Path:
+        return self.directory / "outputs" / f"demo-{self.port}"
+
+    def popen(self, *command: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", *command], cwd=self.directory, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
+
+    def play(self) -> tuple[int, str]:
+        with self.popen("demo", f"--port={self.port}") as process:
+            output, _ = process.communicate(timeout=240)
+        return process.returncode, output
+
+    def results(self) -> dict[str, Any]:
+        lines = (self.folder / "results.jsonl").read_text(encoding="utf-8").splitlines()
+        return {row["id"]: row for row in map(json.loads, lines)}
+
+    def simulator_is_up(self) -> bool:
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+def two_free_ports() -> int:
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as first:
+            port: int = first.getsockname()[1]
+            try:
+                socket.create_server(("127.0.0.1", port + 1)).close()
+            except OSError:
+                continue
+            return port
+
+
+def set_up(directory: Path) -> Iterator[Stage]:
+    (directory / ".env").write_text(DISTURBING)
+    stage = Stage(directory, two_free_ports())
+    yield stage
+    with stage.popen("jobs", "redis-stop") as process:
+        process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    yield from set_up(tmp_path_factory.mktemp("demo"))
+
+
+@pytest.fixture(scope="module")
+def first(stage: Stage) -> tuple[int, str]:
+    return stage.play()
+
+
+@pytest.mark.xdist_group("demo")
+def test_all_goes_as_planned(stage: Stage, first: tuple[int, str]) -> None:
+    code, output = first
+    assert code == 0, output
+    assert "All went as planned." in output
+    assert str(stage.folder / "index.html") in output
+    results = stage.results()
+    assert len(results) == 40
+    assert {name for name, row in results.items() if row["status"] != "succeeded"} == {
+        name for name, plan in SPECIAL.items() if plan.kind
+    }
+    assert results["fails-once-then-works"]["attempts"] == 2
+    assert not stage.simulator_is_up()
+    assert not (stage.directory / "elsewhere").exists()
+
+
+@pytest.mark.xdist_group("demo")
+def test_again_it_spends_nothing(stage: Stage, first: tuple[int, str]) -> None:
+    assert first[0] == 0
+    record = (stage.folder / "haiku" / "prediction.json").stat().st_mtime_ns
+    code, output = stage.play()
+    assert code == 0, output
+    assert "all done already" in output
+    assert "nothing was created, nothing spent" in output
+    assert (stage.folder / "haiku" / "prediction.json").stat().st_mtime_ns == record
+
+
+@pytest.mark.xdist_group("demo")
+def test_damage_is_noticed(stage: Stage, first: tuple[int, str]) -> None:
+    assert first[0] == 0
+    picture = stage.folder / "harbour-at-dawn" / "output_0.png"
+    whole = picture.read_bytes()
+    picture.write_bytes(whole[:-1])
+    try:
+        code, output = stage.play()
+    finally:
+        picture.write_bytes(whole)
+    assert code == 1, output
+    assert "harbour-at-dawn/output_0.png is not whole" in output
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_midway_it_ends_everything_and_starts_over(tmp_path: Path, stop: signal.Signals) -> None:
+    for stage in set_up(tmp_path):
+        with stage.popen("demo", f"--port={stage.port}") as process:
+            wait_for_a_record(stage, process)
+            if stop == signal.SIGINT:
+                os.killpg(process.pid, stop)  # as a terminal's Ctrl-C does
+            else:
+                process.send_signal(stop)
+            output, _ = process.communicate(timeout=120)
+        assert process.returncode == 130, output
+        assert not stage.simulator_is_up()
+        assert not (stage.folder / "results.jsonl").exists()
+        code, output = stage.play()
+        assert code == 0, output
+        assert "this one starts over" in output
+        assert len(stage.results()) == 40
+
+
+def wait_for_a_record(stage: Stage, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not any(stage.folder.glob("*/prediction.json")):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
