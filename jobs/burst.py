@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.desk import Desk
-from jobs.errors import BatchError
+from jobs.errors import BatchError, InputError, RedisUnreachable
 from jobs.folder import Folder
 from jobs.models import Status
 from jobs.progress import follow, is_live, screen_for
@@ -52,7 +52,7 @@ async def run(desk: Desk, order: Order, paper: Paper) -> Status:
             ended = worker.returncode is not None
             status = await desk.status(receipt.batch)
             if ended and not over(status):
-                raise BatchError(_obituary(worker, log))
+                raise _obituary(worker, log)
             return status
 
         status = await follow(look, screen_for(paper))
@@ -120,9 +120,12 @@ async def _dismiss(worker: Process, paper: Paper, *, others: bool) -> None:
             await worker.wait()
 
 
-def _obituary(worker: Process, log: Path | None) -> str:
+def _obituary(worker: Process, log: Path | None) -> BatchError:
     lines = [f"the worker ended before the batch was finished (exit code {worker.returncode})"]
     if log:
         tail = log.read_bytes()[-TAIL:].decode("utf-8", "replace")
         lines += [*tail.splitlines()[-20:], f"Its whole log: {log}"]
-    return "\n".join([*lines, f"The same command tries again; so does {START_WORKER}"])
+    error = BatchError("\n".join([*lines, f"The same command tries again; so does {START_WORKER}"]))
+    if worker.returncode in (InputError.exit_code, RedisUnreachable.exit_code):
+        error.exit_code = worker.returncode
+    return error

@@ -122,7 +122,10 @@ def picture(status: Status) -> RenderableType:
     bar.add_row(
         Text(status.batch, "bold"),
         ProgressBar(
-            total=max(status.total, 1), completed=done(status), finished_style="yellow" if unhappy else "green"
+            total=max(status.total, 1),
+            completed=done(status),
+            complete_style="cyan",
+            finished_style="yellow" if unhappy else "green",
         ),
         f"{done(status)}/{status.total}",
     )

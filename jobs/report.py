@@ -98,9 +98,11 @@ def cancel_lines(status: Status) -> Iterator[str]:
 
 
 def pace(status: Status) -> str:
-    """Rate and time to go, as far as they are known."""
+    """Rate and time to go of an unfinished batch, as far as they are known."""
+    if over(status):
+        return ""
     parts = [f"{status.rate_per_minute:.0f}/min"] if status.rate_per_minute else []
-    if status.eta is not None and not over(status):
+    if status.eta is not None:
         parts.append(f"ETA {timedelta(seconds=round(status.eta))}")
     return ", ".join(parts)
 
@@ -187,7 +189,8 @@ def failures_table(failed: Iterable[Result]) -> Table:
     table = Table("prompt", "kind", "reason", box=None, pad_edge=False, header_style="bold")
     for result in failed:
         error = result.error
-        table.add_row(result.id, error.kind if error else result.status, printable(error.message if error else ""))
+        reason = Text(printable(error.message) if error else "")
+        table.add_row(result.id, error.kind if error else result.status, reason)
     return table
 
 

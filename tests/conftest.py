@@ -142,6 +142,12 @@ def written(value: Any) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
+@pytest.fixture
+def child_env(config: Config) -> dict[str, str]:
+    """The environment of a child that a test starts itself."""
+    return environment(config)
+
+
 @dataclass
 class Child:
     """A real process whose output goes to a file; ended when its test ends."""

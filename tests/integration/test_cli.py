@@ -1,0 +1,380 @@
+"""The commands that ask and tell, as real processes: exit codes, standard output, standard error."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from jobs.account import Account
+from jobs.batches import Batches
+from jobs.config import Config
+from jobs.folder import Folder
+from jobs.models import Batch, Failure, Outcome, Result
+
+Cli = Callable[..., Any]
+STATUS_KEYS = [
+    "batch",
+    "state",
+    "reason",
+    "total",
+    "succeeded",
+    "failed",
+    "canceled",
+    "in_flight",
+    "waiting",
+    "unknown_creates",
+    "created_at",
+    "finished_at",
+    "rate_per_minute",
+    "eta",
+    "workers",
+]
+START = "python -m arq worker.Settings"
+
+
+@pytest.fixture
+def settled(redis: Redis, config: Config) -> Callable[..., Any]:
+    """`await settled("name", "succeeded", "failed", total=3)`: a batch in Redis and on disk that went so far."""
+
+    async def make(name: str, *outcomes: Outcome, total: int | None = None, at: float | None = None) -> Folder:
+        total = len(outcomes) if total is None else total
+        batches, folder = Batches(redis), Folder(config.output_dir, name)
+        await batches.open(
+            Batch(name, f"id-of-{name}", config.realm, at or time.time(), total=total, generation=0, priority=1.0)
+        )
+        folder.path.mkdir(parents=True)
+        folder.identity.write_text(json.dumps({"batch": name, "id": f"id-of-{name}"}))
+        rows = [{"id": f"p{index}", "model": "a/b", "input": {"prompt": "x"}} for index in range(total)]
+        folder.prompts.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        for index, outcome in enumerate(outcomes):
+            error = None if outcome == "succeeded" else Failure(kind="model_error", message="\x1b[2Jboom")
+            result = Result(id=f"p{index}", index=index, status=outcome, model="a/b", input={}, error=error)
+            folder.prompt(result.id).mkdir()
+            (folder.prompt(result.id) / "prediction.json").write_text(result.model_dump_json())
+            await batches.settle(name, index, outcome)
+        await batches.finish(name)
+        return folder
+
+    return make
+
+
+def facts_of(table: str) -> dict[str, str]:
+    """The rows of a table of two columns."""
+    return dict([*line.strip().rsplit(maxsplit=1), ""][:2] for line in table.splitlines())
+
+
+# Status
+
+
+def test_status_of_nothing(cli: Cli) -> None:
+    answer = cli("status")
+    assert (answer.code, answer.err) == (0, "")
+    assert "There is no batch yet" in answer.out
+    assert json.loads(cli("status", "--json").out) == []
+
+
+async def test_status_lists_all_batches_newest_first(cli: Cli, settled: Callable[..., Any]) -> None:
+    now = time.time()
+    await settled("older", "succeeded", "failed", at=now - 60)
+    await settled("newer", "succeeded", total=3, at=now)
+    answer = cli("status")
+    head, first, second, note = answer.out.splitlines()
+    assert head.split()[:5] == ["batch", "state", "done", "of", "failed"]
+    assert first.split()[:5] == ["newer", "running", "1", "3", "0"]
+    assert second.split()[:5] == ["older", "finished", "2", "2", "1"]
+    assert START in note
+    facts = json.loads(cli("status", "--json").out)
+    assert [fact["batch"] for fact in facts] == ["newer", "older"]
+    assert [list(fact) for fact in facts] == [STATUS_KEYS, STATUS_KEYS]
+
+
+async def test_status_of_one_batch(cli: Cli, settled: Callable[..., Any], redis: Redis, config: Config) -> None:
+    await settled("one", "succeeded", "failed", total=4)
+    facts = json.loads(cli("status", "one", "--json").out)
+    assert list(facts) == STATUS_KEYS
+    assert (facts["state"], facts["total"], facts["succeeded"], facts["failed"]) == ("running", 4, 1, 1)
+    assert (facts["waiting"], facts["workers"], facts["finished_at"]) == (2, 0, None)
+    await Account(redis, config.realm).beat("w", 60)
+    rows = facts_of(cli("status", "one").out)
+    assert (rows["state"], rows["total"], rows["workers"]) == ("running", "4", "1")
+    assert START not in cli("status", "one").out
+
+
+def test_an_unknown_batch_is_bad_input(cli: Cli) -> None:
+    for command in ("status", "watch", "results", "gallery", "retry", "cancel", "delete"):
+        answer = cli(command, "nobody")
+        assert (answer.code, answer.out) == (2, ""), command
+        assert answer.err.startswith("Error: "), command
+        assert "nobody" in answer.err
+        assert "Traceback" not in answer.err
+
+
+# Usage
+
+
+def test_version_and_help(cli: Cli) -> None:
+    assert cli("--version").out.startswith("replicate-batch ")
+    answer = cli("--help")
+    assert answer.code == 0
+    assert "redis-stop" in answer.out
+    assert "..." not in answer.out.partition("Commands:")[2], "each command's line is whole"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        ([], "Usage"),
+        (["stauts"], "'status'"),
+        (["status", "--jsn"], "--jsn"),
+        (["enqueue"], "FILE"),
+        (["enqueue", "-"], "--name"),
+        (["enqueue", "f.jsonl", "--input", "steps"], "'steps' is not KEY=VALUE"),
+        (["enqueue", "f.jsonl", "--limit", "0"], "--limit"),
+        (["enqueue", "f.jsonl", "--priority", "0"], "above 0"),
+        (["enqueue", "f.jsonl", "--priority", "nan"], "above 0"),
+        (["run", "-"], "--name"),
+    ],
+)
+def test_bad_usage(cli: Cli, arguments: list[str], hint: str) -> None:
+    answer = cli(*arguments)
+    assert answer.code == 2
+    assert hint in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_a_wrong_setting_is_named(cli: Cli) -> None:
+    answer = cli("status", max_in_flight=-1)
+    assert answer.code == 2
+    assert "BATCH_MAX_IN_FLIGHT" in answer.err
+
+
+@pytest.mark.parametrize("command", [["status"], ["pause"], ["watch"], ["enqueue", "f.txt", "--model", "a/b"]])
+def test_no_redis(cli: Cli, tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "f.txt").write_text("a cat\n")
+    answer = cli(*command, redis_url=f"unix://{tmp_path}/nothing")
+    assert (answer.code, answer.out) == (3, "")
+    assert str(tmp_path) in answer.err
+    assert "Traceback" not in answer.err
+
+
+async def test_an_unexpected_error_keeps_its_traceback(cli: Cli, settled: Callable[..., Any], redis: Redis) -> None:
+    await settled("odd", "succeeded")
+    async with redis.pipeline() as pipe:
+        pipe.hset("replicate-batch:batch:odd", "total", "many")
+        await pipe.execute()
+    answer = cli("status", "odd")
+    assert answer.code == 1
+    assert "Traceback" in answer.err
+    assert "ValueError" in answer.err
+
+
+# Watch
+
+
+async def test_watch_ends_with_the_batch(cli: Cli, settled: Callable[..., Any]) -> None:
+    await settled("good", "succeeded", "succeeded")
+    answer = cli("watch", "good")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out == "good: finished, 2 of 2 done\n"
+
+
+async def test_watch_follows_the_newest_and_tells_of_failures(cli: Cli, settled: Callable[..., Any]) -> None:
+    await settled("older", "succeeded", at=time.time() - 60)
+    await settled("newer", "succeeded", "failed")
+    answer = cli("watch", "--json")
+    assert answer.code == 1
+    facts = json.loads(answer.out)
+    assert list(facts) == STATUS_KEYS
+    assert (facts["batch"], facts["failed"]) == ("newer", 1)
+
+
+def test_watch_without_a_batch(cli: Cli) -> None:
+    answer = cli("watch")
+    assert answer.code == 2
+    assert "There is no batch yet" in answer.err
+
+
+async def test_watch_goes_on_until_all_is_settled(
+    nursery: Any, child_env: dict[str, str], settled: Callable[..., Any], redis: Redis, eventually: Callable[..., Any]
+) -> None:
+    await settled("slow", "succeeded", total=2)
+    child = nursery.start("-m", "jobs", "watch", "slow", env=child_env)
+    await eventually(lambda: START in child.log())
+    assert child.process.poll() is None
+    await Batches(redis).settle("slow", 1, "canceled")
+    await Batches(redis).finish("slow")
+    assert child.wait() == 1
+    first, last = child.log().splitlines()
+    assert first.startswith("slow: running, 1 of 2 done · No worker is up.")
+    assert last == "slow: finished, 2 of 2 done, 1 canceled"
+
+
+async def test_watch_tells_of_a_pause_and_of_a_deleted_batch(
+    nursery: Any, child_env: dict[str, str], settled: Callable[..., Any], cli: Cli, eventually: Callable[..., Any]
+) -> None:
+    await settled("slow", total=2)
+    cli("pause", "budget spent")
+    child = nursery.start("-m", "jobs", "watch", env=child_env)
+    await eventually(lambda: "Paused: budget spent. `python -m jobs resume`" in child.log())
+    assert cli("delete", "slow", "--force").code == 0
+    assert child.wait() == 2
+    assert "no batch is named 'slow'" in child.log()
+
+
+async def test_ctrl_c_ends_watch_quietly(
+    nursery: Any, child_env: dict[str, str], settled: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    await settled("slow", total=2)
+    child = nursery.start("-m", "jobs", "watch", env=child_env)
+    await eventually(lambda: "slow: queued" in child.log())
+    child.process.send_signal(2)
+    assert child.wait() == 130
+    assert "Traceback" not in child.log()
+
+
+# Results
+
+
+async def test_results_for_people(cli: Cli, settled: Callable[..., Any]) -> None:
+    folder = await settled("mixed", "succeeded", "failed", "canceled")
+    answer = cli("results", "mixed")
+    assert answer.code == 1
+    rows = facts_of(answer.out)
+    assert [rows[outcome] for outcome in ("succeeded", "failed", "canceled")] == ["1", "1", "1"]
+    assert (rows["results"], rows["errors"]) == (str(folder.results), str(folder.errors))
+    assert len(folder.results.read_text().splitlines()) == 3
+
+
+async def test_results_of_success_exit_with_0(cli: Cli, settled: Callable[..., Any]) -> None:
+    await settled("good", "succeeded")
+    answer = cli("results", "good")
+    assert answer.code == 0
+    assert "errors" not in answer.out
+
+
+async def test_results_of_an_unfinished_batch_exit_with_0(cli: Cli, settled: Callable[..., Any]) -> None:
+    await settled("half", "failed", total=2)
+    answer = cli("results", "half")
+    assert answer.code == 0
+    assert "not done yet" in answer.out
+
+
+async def test_results_as_lines(cli: Cli, settled: Callable[..., Any]) -> None:
+    folder = await settled("mixed", "succeeded", "failed", "canceled")
+    answer = cli("results", "mixed", "--json")
+    assert answer.code == 1
+    assert answer.out == folder.results.read_text()
+    assert [json.loads(line)["id"] for line in answer.out.splitlines()] == ["p0", "p1", "p2"]
+    failed = cli("results", "mixed", "--json", "--failed")
+    assert [json.loads(line)["status"] for line in failed.out.splitlines()] == ["failed", "canceled"]
+
+
+async def test_failures_for_people_cannot_steer_the_terminal(cli: Cli, settled: Callable[..., Any]) -> None:
+    await settled("mixed", "succeeded", "failed")
+    _, row = cli("results", "mixed", "--failed").out.splitlines()
+    assert row.split() == ["p1", "model_error", "�[2Jboom"]
+
+
+async def test_results_need_no_redis(cli: Cli, settled: Callable[..., Any], tmp_path: Path) -> None:
+    folder = await settled("good", "succeeded")
+    assert cli("results", "good", redis_url=f"unix://{tmp_path}/nothing").code == 0
+    answer = cli("gallery", "good", redis_url=f"unix://{tmp_path}/nothing")
+    assert answer.code == 0
+    assert answer.out == f"{folder.gallery}\n"
+    assert "<html" in folder.gallery.read_text()
+
+
+async def test_a_reader_that_goes_away_is_no_error(settled: Callable[..., Any], child_env: dict[str, str]) -> None:
+    folder = await settled("long", "succeeded")
+    row = {"id": "p0", "model": "a/b", "input": {"prompt": "x"}}
+    folder.prompts.write_text(f"{json.dumps(row)}\n" * 20_000)
+    for arguments in (["results", "long", "--json"], ["status"], ["results", "long"]):
+        reader, writer = os.pipe()
+        os.close(reader)
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "jobs", *arguments],
+            env=child_env,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+        os.close(writer)
+        assert (done.returncode, done.stderr) == (141, b""), arguments
+
+
+# Pause, cancel, delete
+
+
+def test_pause_and_resume(cli: Cli) -> None:
+    assert cli("resume").out == "Nothing was paused.\n"
+    assert cli("pause", "budget spent").out == "Paused: budget spent\n"
+    assert cli("pause").out == "Paused: budget spent\n", "the first reason stays"
+    assert cli("resume").out == "Resumed.\n"
+    assert cli("pause").out == "Paused: paused by hand\n"
+
+
+async def test_cancel_says_who_will_do_it(cli: Cli, settled: Callable[..., Any], redis: Redis, config: Config) -> None:
+    await settled("half", "succeeded", total=2)
+    answer = cli("cancel", "half")
+    assert answer.code == 0
+    assert "will be canceled by the next worker" in answer.out
+    assert START in answer.out
+    assert await Batches(redis).cancel_requested("half")
+    await Account(redis, config.realm).beat("w", 60)
+    assert "is being canceled" in cli("cancel", "half").out
+    assert json.loads(cli("status", "half", "--json").out)["reason"] == "is being canceled"
+
+
+async def test_cancel_leaves_a_finished_batch_alone(cli: Cli, settled: Callable[..., Any]) -> None:
+    await settled("good", "succeeded")
+    answer = cli("cancel", "good")
+    assert answer.code == 0
+    assert "good is finished already" in answer.out
+    assert json.loads(cli("status", "good", "--json").out)["state"] == "finished"
+
+
+async def test_delete_forgets_but_keeps_the_folder(cli: Cli, settled: Callable[..., Any], redis: Redis) -> None:
+    folder = await settled("good", "succeeded")
+    assert cli("delete", "good").code == 0
+    assert [key for key in await redis.keys("*") if b"good" in key] == []
+    assert folder.read_record("p0") is not None
+    assert cli("results", "good").code == 0
+    assert cli("delete", "good").code == 2
+
+
+async def test_delete_refuses_an_unfinished_batch(cli: Cli, settled: Callable[..., Any], redis: Redis) -> None:
+    await settled("half", "succeeded", total=2)
+    answer = cli("delete", "half")
+    assert answer.code == 2
+    assert "--force" in answer.err
+    assert await Batches(redis).names() == ["half"]
+    assert cli("delete", "half", "--force").code == 0
+    assert await Batches(redis).names() == []
+
+
+# Speed and encoding
+
+
+@pytest.mark.parametrize("module", ["httpx", "aiofiles", "worker", "jinja2", "cronsim", "jobs.enqueue", "jobs.prompts"])
+def test_status_loads_only_what_it_needs(module: str, child_env: dict[str, str]) -> None:
+    program = f"import sys, jobs.cli; sys.exit({module!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], env=child_env, timeout=60, check=False).returncode == 0
+
+
+def test_a_poor_encoding_is_no_error(child_env: dict[str, str]) -> None:
+    env = {**child_env, "PYTHONIOENCODING": "latin-1"}
+    command = [sys.executable, "-m", "jobs", "pause", "wait …"]
+    done = subprocess.run(command, env=env, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, b"Paused: wait \\u2026\n")

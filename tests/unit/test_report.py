@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console, RenderableType
+
+from jobs import report
+from jobs.folder import Folder
+from jobs.models import Failure, Result, Status
+from jobs.results import Totals
+
+START = "python -m arq worker.Settings"
+
+
+def a_status(**facts: Any) -> Status:
+    basis: dict[str, Any] = {
+        "batch": "prompts",
+        "state": "running",
+        "total": 10,
+        "succeeded": 0,
+        "failed": 0,
+        "canceled": 0,
+        "in_flight": 0,
+        "waiting": 10,
+        "unknown_creates": 0,
+        "created_at": "2026-11-21T02:03:04.000Z",
+        "rate_per_minute": 0.0,
+        "workers": 1,
+    }
+    return Status(**{**basis, **facts})
+
+
+def a_receipt(**facts: Any) -> Any:
+    basis = {"batch": "prompts", "total": 250, "enqueued": 250, "already_done": 0, "shards": 3, "workers": 1}
+    return SimpleNamespace(**{**basis, **facts})
+
+
+def drawn(table: RenderableType, width: int = 120) -> list[str]:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined] # a StringIO
+
+
+@given(st.text())
+def test_printable_text_steers_no_terminal(text: str) -> None:
+    shown = report.printable(text)
+    assert len(shown) == len(text)
+    assert all(c == "\n" or c.isprintable() for c in shown)
+    shown.encode("utf-8")
+
+
+def test_printable_leaves_what_people_write() -> None:
+    assert report.printable("Füße, 猫 und 🐈\nnext") == "Füße, 猫 und 🐈\nnext"
+    assert report.printable("\x1b[2J\x07\ud800") == "�[2J��"
+
+
+@pytest.mark.parametrize(
+    ("facts", "line"),
+    [
+        ({}, "prompts: 250 prompts enqueued in 3 shards; 250 in all"),
+        (
+            {"enqueued": 1, "shards": 1, "already_done": 249},
+            "prompts: 1 prompt enqueued in 1 shard, 249 done already; 250 in all",
+        ),
+        (
+            {"enqueued": 0, "shards": 0, "already_done": 250},
+            "prompts: 250 prompts, all done already; nothing was enqueued",
+        ),
+    ],
+)
+def test_a_receipt_in_one_line(facts: dict[str, int], line: str) -> None:
+    assert report.receipt_line(a_receipt(**facts)) == line
+    assert list(report.receipt_lines(a_receipt(**facts))) == [line]
+
+
+def test_a_receipt_says_that_no_worker_is_up_when_one_is_needed() -> None:
+    assert START in list(report.receipt_lines(a_receipt(workers=0)))[1]
+    assert len(list(report.receipt_lines(a_receipt(workers=0, enqueued=0, already_done=250)))) == 1
+
+
+def test_notes_are_said_once_and_only_of_unfinished_batches() -> None:
+    paused = a_status(state="paused", reason="402", workers=0)
+    ended = a_status(state="finished", finished_at="2026-11-21T03:00:00.000Z", workers=0, reason="old")
+    assert list(report.notes([paused, paused, ended])) == [
+        "Paused: 402. `python -m jobs resume` lifts it.",
+        report.NO_WORKER,
+    ]
+    assert list(report.notes([ended])) == []
+    assert list(report.notes([a_status(reason="the disk is full")])) == ["Waiting: the disk is full"]
+
+
+def test_a_batch_that_waits_shows_no_pace() -> None:
+    assert report.status_line(a_status(state="queued")) == "prompts: queued, 0 of 10 done"
+
+
+def test_the_table_of_batches() -> None:
+    head, first, second = drawn(
+        report.batches_table(
+            [
+                a_status(succeeded=3, failed=1, in_flight=2, rate_per_minute=6, eta=60.2),
+                a_status(batch="b", state="finished", finished_at="2026-11-21T03:00:00.000Z", succeeded=10, eta=3),
+            ]
+        )
+    )
+    assert head.split("  ")[0] == "batch"
+    assert first.split() == ["prompts", "running", "4", "10", "1", "0", "2", "6", "0:01:00", "2026-11-21", "02:03Z"]
+    assert second.split() == ["b", "finished", "10", "10", "0", "0", "0", "0", "2026-11-21", "02:03Z"]
+
+
+def test_the_table_of_one_batch_leaves_out_what_is_not_known() -> None:
+    lines = drawn(report.batch_table(a_status(rate_per_minute=6.4, eta=61.0)))
+    rows = dict(line.rsplit(maxsplit=1) for line in lines)
+    assert (rows["rate per minute"], rows["eta"]) == ("6", "0:01:01")
+    assert "finished at" not in rows
+
+
+def test_totals_name_only_what_there_is(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, "prompts")
+    folder.path.mkdir()
+    folder.results.touch()
+    folder.errors.touch()
+    lines = drawn(report.totals_table(folder, Totals(succeeded=3, files=4, bytes=1_234_567)), 300)
+    assert [line.split(maxsplit=1) for line in lines] == [
+        ["succeeded", "3"],
+        ["files", "4 (1.2 MB)"],
+        ["results", str(folder.results)],
+    ]
+    folder.gallery.touch()
+    lines = drawn(report.totals_table(folder, Totals(failed=1, missing=2)), 300)
+    assert [line.split()[0] for line in lines] == [
+        "succeeded",
+        "failed",
+        "not",
+        "files",
+        "results",
+        "errors",
+        "gallery",
+    ]
+
+
+def test_a_long_path_is_whole_on_a_narrow_terminal(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / ("x" * 100), "prompts")
+    folder.path.mkdir(parents=True)
+    folder.results.touch()
+    shown = drawn(report.totals_table(folder, Totals()), 40)
+    assert str(folder.results) in "".join(line.removeprefix("results").strip() for line in shown[2:])
+
+
+def test_failures_say_why() -> None:
+    failed = Result(
+        id="p1",
+        index=0,
+        status="failed",
+        model="m",
+        input={},
+        error=Failure(kind="model_error", message="a\x1bb [red]"),
+    )
+    head, first, second = drawn(report.failures_table([failed, failed.model_copy(update={"error": None})]))
+    assert head.split() == ["prompt", "kind", "reason"]
+    assert first.split(maxsplit=2) == ["p1", "model_error", "a�b [red]"]
+    assert second.split() == ["p1", "failed"]
+
+
+def test_json_is_one_line_of_the_models() -> None:
+    one = a_status()
+    assert json.loads(report.as_json(one)) == one.model_dump()
+    assert json.loads(report.as_json([one, one])) == [one.model_dump()] * 2
+    assert report.as_json([]) == "[]"
+
+
+@pytest.mark.parametrize(("size", "text"), [(0, "0.0 kB"), (1500, "1.5 kB"), (2_000_000, "2.0 MB"), (5e9, "5000.0 MB")])
+def test_sizes_for_people(size: int, text: str) -> None:
+    assert report.megabytes(size) == text
