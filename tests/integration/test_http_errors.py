@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import asyncio
+import gzip
+import socket
+import struct
+import traceback
+from asyncio import StreamReader as Reader
+from asyncio import StreamWriter as Writer
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from jobs.config import Config
+from jobs.errors import BrokenDownload, FileRefused, NotSent, OutputError, ReplicateError, Unanswered
+from worker.http import api_client, call, files_client, open_file
+
+Handler = Callable[[Reader, Writer], Awaitable[None]]
+HEAD = b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\n"
+
+
+async def read_request(reader: Reader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
+    return head + await reader.readexactly(length)
+
+
+def reset(writer: Writer) -> None:
+    connection = writer.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+async def resets_at_once(_: Reader, writer: Writer) -> None:
+    reset(writer)
+
+
+async def resets_after_the_request(reader: Reader, writer: Writer) -> None:
+    await read_request(reader)
+    reset(writer)
+
+
+async def closes_after_the_request(reader: Reader, _: Writer) -> None:
+    await read_request(reader)
+
+
+async def closes_in_the_body(reader: Reader, writer: Writer) -> None:
+    await read_request(reader)
+    writer.write(HEAD + b'Content-Length: 100\r\n\r\n{"id": "x"')
+    await writer.drain()
+
+
+async def closes_in_a_chunk(reader: Reader, writer: Writer) -> None:
+    await read_request(reader)
+    writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{}")
+    await writer.drain()
+
+
+async def resets_in_the_body(reader: Reader, writer: Writer) -> None:
+    await read_request(reader)
+    writer.write(HEAD + b"Content-Length: 100\r\n\r\n{")
+    await writer.drain()
+    reset(writer)
+
+
+async def says_nonsense(reader: Reader, writer: Writer) -> None:
+    await read_request(reader)
+    writer.write(b"\x16\x03\x01 what?\r\n\r\n")
+    await writer.drain()
+
+
+async def has_a_huge_header(reader: Reader, writer: Writer) -> None:
+    await read_request(reader)
+    writer.write(HEAD + b"X: " + b"x" * 200_000 + b"\r\n\r\n{}")
+    await writer.drain()
+
+
+async def sends_broken_gzip(reader: Reader, writer: Writer) -> None:
+    await read_request(reader)
+    writer.write(HEAD + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}")
+    await writer.drain()
+
+
+async def never_answers(reader: Reader, _: Writer) -> None:
+    await read_request(reader)
+    await asyncio.Event().wait()
+
+
+async def trickles(reader: Reader, writer: Writer) -> None:
+    await read_request(reader)
+    writer.write(HEAD + b"Content-Length: 100000\r\n\r\n")
+    while True:
+        writer.write(b" ")
+        await writer.drain()
+        await asyncio.sleep(0.02)
+
+
+AFTER_CONNECTING = [
+    resets_at_once,
+    resets_after_the_request,
+    closes_after_the_request,
+    closes_in_the_body,
+    closes_in_a_chunk,
+    resets_in_the_body,
+    says_nonsense,
+    has_a_huge_header,
+    sends_broken_gzip,
+    never_answers,
+    trickles,
+]
+
+
+def config(base_url: str, **settings: Any) -> Config:
+    settings = {"replicate_api_token": "r8_secret", "output_hosts": ("127.0.0.1", "localhost")} | settings
+    return Config.load(replicate_base_url=base_url, **settings)
+
+
+async def create(base_url: str, seconds: float = 10) -> ReplicateError:
+    async with api_client(config(base_url)) as client:
+        with pytest.raises(ReplicateError) as caught:
+            await call(client, "POST", "/v1/predictions", json={"input": {}}, timeout=seconds)
+    assert "r8_secret" not in "".join(traceback.format_exception(caught.value))
+    return caught.value
+
+
+@pytest.mark.parametrize("handler", AFTER_CONNECTING)
+async def test_once_connected_a_request_may_have_had_its_effect(handler: Handler, raw_server: Any) -> None:
+    hangs = handler in (never_answers, trickles)
+    error = await create(f"http://{await raw_server(handler)}", seconds=0.5 if hangs else 10)
+    assert type(error) is Unanswered
+    assert hangs or "within" not in str(error)
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return int(unused.getsockname()[1])
+
+
+async def test_a_refused_connection_sent_nothing(closed_port: int) -> None:
+    assert type(await create(f"http://127.0.0.1:{closed_port}")) is NotSent
+
+
+async def test_an_unknown_host_sent_nothing() -> None:
+    assert type(await create("http://api.replicate.invalid")) is NotSent
+
+
+async def test_tls_that_fails_sent_nothing(raw_server: Any) -> None:
+    async def garbage(reader: Reader, writer: Writer) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await writer.drain()
+
+    for handler in (garbage, resets_at_once):
+        assert type(await create(f"https://{await raw_server(handler)}")) is NotSent
+
+
+async def test_waiting_for_a_connection_of_the_pool_sent_nothing(
+    raw_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.http.CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("worker.http.API_CONNECTIONS", 1)
+    async with api_client(config(f"http://{await raw_server(never_answers)}")) as client:
+        errors = await asyncio.gather(outcome(client), outcome(client))
+    assert {type(error) for error in errors} == {NotSent, Unanswered}
+
+
+async def outcome(client: httpx.AsyncClient) -> ReplicateError:
+    with pytest.raises(ReplicateError) as caught:
+        await call(client, "GET", "/v1/account", timeout=2)
+    return caught.value
+
+
+async def test_a_dead_proxy_sent_nothing(closed_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{closed_port}")
+    monkeypatch.setenv("NO_PROXY", "")
+    assert type(await create("http://api.replicate.invalid")) is NotSent
+
+
+async def test_a_proxy_that_refuses_to_connect_sent_nothing(raw_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(reader: Reader, writer: Writer) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+
+    monkeypatch.setenv("HTTPS_PROXY", f"http://{await raw_server(refuse)}")
+    monkeypatch.setenv("NO_PROXY", "")
+    assert type(await create("https://api.replicate.invalid")) is NotSent
+
+
+async def test_a_request_is_sent_once_with_the_token_and_nothing_follows_a_redirect(raw_server: Any) -> None:
+    requests: list[bytes] = []
+
+    async def redirect(reader: Reader, writer: Writer) -> None:
+        requests.append(await read_request(reader))
+        writer.write(b"HTTP/1.1 307 X\r\nLocation: /elsewhere\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+
+    assert type(await create(f"http://{await raw_server(redirect)}")) is Unanswered
+    assert len(requests) == 1
+    assert b"Authorization: Bearer r8_secret\r\n" in requests[0]
+    assert b"\r\nUser-Agent: replicate-batch" in requests[0]
+
+
+async def download(url: str, **settings: Any) -> bytes:
+    async with (
+        files_client(config("http://127.0.0.1", **settings)) as client,
+        open_file(client, url, hosts=("127.0.0.1", "localhost")) as answer,
+    ):
+        return b"".join([chunk async for chunk in answer.chunks])
+
+
+@pytest.mark.parametrize("handler", [each for each in AFTER_CONNECTING if each is not trickles])
+async def test_each_broken_transfer_is_a_broken_download(
+    handler: Handler, raw_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.http.STALL_SECONDS", 0.3)
+    with pytest.raises(BrokenDownload):
+        await download(f"http://{await raw_server(handler)}/out.png")
+
+
+async def test_a_file_host_that_is_not_there_is_a_broken_download(closed_port: int) -> None:
+    with pytest.raises(BrokenDownload):
+        await download(f"http://127.0.0.1:{closed_port}/out.png")
+
+
+async def test_a_file_request_has_no_token_and_no_cookies_and_wants_plain_bytes(file_host: Any, reply: Any) -> None:
+    moved = reply(status=302, headers={"Location": "/b.png?sig=a%2Fb~c", "Set-Cookie": "session=1; Path=/"})
+    url = file_host.serve("/a.png", moved)
+    file_host.serve("/b.png?sig=a%2Fb~c", reply(b"bytes", headers={"Set-Cookie": "session=2"}))
+    assert await download(url) == b"bytes"
+    assert [path for path, _ in file_host.requests] == ["/a.png", "/b.png?sig=a%2Fb~c"]
+    for _, headers in file_host.requests:
+        assert headers["accept-encoding"] == "identity"
+        assert not {"authorization", "cookie"} & headers.keys()
+
+
+async def test_a_compressed_transfer_is_unpacked(file_host: Any, reply: Any) -> None:
+    packed = gzip.compress(b"abc" * 1000)
+    url = file_host.serve("/a.txt", reply(packed, headers={"Content-Encoding": "gzip", "ETag": '"' + "0" * 32 + '"'}))
+    assert await download(url) == b"abc" * 1000
+    async with files_client(config("http://127.0.0.1")) as client, open_file(client, url, hosts=("127.0.0.1",)) as file:
+        assert (file.length, file.validator, file.md5, file.supposed_md5) == (None, None, None, None)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "http://evil.example/x",
+        "https://evil.example/x",
+        "//evil.example/x",
+        "http://169.254.169.254/latest",
+        "file:///etc/passwd",
+        "data:text/plain,x",
+        "http://user@127.0.0.1/x",
+    ],
+)
+async def test_no_redirect_leads_to_another_host(place: str, file_host: Any, reply: Any) -> None:
+    url = file_host.serve("/a.png", reply(status=301, headers={"Location": place}))
+    with pytest.raises(FileRefused):
+        await download(url)
+    assert len(file_host.requests) == 1
+
+
+@pytest.mark.parametrize("place", ["https://127.0.0.1:x/", "http://[", "http://\xff\x01/"])
+async def test_a_redirect_to_nowhere_is_an_error_of_ours(place: str, file_host: Any, reply: Any) -> None:
+    url = file_host.serve("/a.png", reply(status=301, headers={"Location": place}))
+    with pytest.raises(OutputError):
+        await download(url)
+
+
+async def test_five_redirects_are_followed_and_no_more(file_host: Any, reply: Any) -> None:
+    for number in range(6):
+        file_host.serve(f"/{number}", reply(status=307, headers={"Location": f"/{number + 1}"}))
+    file_host.serve("/6", b"there")
+    assert await download(f"http://{file_host.address}/1") == b"there"
+    with pytest.raises(BrokenDownload, match="redirects"):
+        await download(f"http://{file_host.address}/0")
+
+
+async def test_a_file_is_never_asked_of_an_unlisted_host(file_host: Any) -> None:
+    url = file_host.serve("/a.png", b"x")
+    async with files_client(config("http://127.0.0.1")) as client:
+        with pytest.raises(OutputError):
+            async with open_file(client, url, hosts=("replicate.delivery",)):
+                pytest.fail("it opened")
+    assert file_host.requests == []
