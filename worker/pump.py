@@ -1,0 +1,175 @@
+"""One pump a process and rate limit: reserves start times ahead and gives each, once due, to the oldest waiter.
+
+A start time belongs to nobody until it is due, so a waiter that is cancelled costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+LATE = 500_000
+"""Microseconds after which a start time is void: used later, it might meet others in one window of the limit."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What the limit answers; µs, by the clock of `now`. `wait` (0 = open): when to ask again.
+
+    `horizon` is how many start times may be held at once, `why` (`text` details it) why there are none or few;
+    after a change of `epoch` earlier start times are void; `leased` ones must be answered for or given back.
+    """
+
+    now: int
+    epoch: int
+    wait: int
+    horizon: int
+    leased: bool
+    why: str
+    text: str
+    times: tuple[int, ...]
+
+
+class Source(Protocol):
+    """Where a pump gets start times; both wait out a lost connection."""
+
+    async def reserve(self, count: int) -> Reservation:
+        """Reserve at most `count` start times; 0 only asks whether they may be used."""
+
+    async def give_back(self) -> None:
+        """Say that a leased start time was not used."""
+
+
+class _Slot(NamedTuple):
+    time: int
+    leased: bool
+
+
+class Pump:
+    """Hands out the start times of one limit, first come, first served; `run` is its task."""
+
+    def __init__(self, name: str, source: Source) -> None:
+        self.leased = False  # a request with a leased start time is under way
+        self._name, self._source = name, source
+        self._waiters: OrderedDict[asyncio.Future[_Slot], None] = OrderedDict()
+        self._slots: deque[_Slot] = deque()
+        self._wake = asyncio.Event()
+        self._alarm = 0.0  # loop time from when the source is to be asked
+        self._closed = False
+        self._unwanted = False  # a leased start time that nobody uses
+        self._horizon, self._epoch = 1, 0
+        self._why, self._text = "", ""
+
+    @property
+    def reason(self) -> str | None:
+        """Why those who wait get nothing, or little, at present."""
+        return _REASONS[self._why].format(self._text) if self._waiters and self._why else None
+
+    async def take(self) -> None:
+        """Return when a request may start now."""
+        waiter: asyncio.Future[_Slot] = asyncio.get_running_loop().create_future()
+        self._waiters[waiter] = None
+        self._wake.set()
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            self._waiters.pop(waiter, None)
+            if not waiter.cancelled():
+                self._take_back(waiter.result())
+            raise
+
+    def look(self) -> None:
+        """Ask the source again at once: something changed."""
+        self._alarm = 0.0
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Pump until cancelled."""
+        while True:
+            try:
+                await self._rest()
+                await self._step()
+            except Exception:  # whatever it is, it must not leave all waiters waiting for ever
+                logger.exception("the %s limit failed; it is tried again", self._name)
+                await asyncio.sleep(1)
+
+    async def _rest(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._wake.clear()
+            wanted = self._waiters or (self._slots and self._slots[0].leased)
+            if wanted and (loop.time() >= self._alarm or (self._missing() and not self._closed)):
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(self._alarm if wanted else None):
+                    await self._wake.wait()
+
+    async def _step(self) -> None:
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+        answer = await self._source.reserve(self._missing())
+        answered = loop.time()
+        self._accept(answer)
+        self._hand_out(answer.now, answer.now + int((answered - asked) * 1e6) - LATE)
+        self._alarm = answered + answer.wait / 1e6
+        if self._slots and not answer.wait:
+            self._alarm = answered + (self._slots[0].time - answer.now) / 1e6
+        if self._unwanted:
+            self._unwanted = False
+            await self._source.give_back()
+
+    def _missing(self) -> int:
+        most = min(len(self._waiters), self._horizon)
+        missing = max(most - len(self._slots), 0)
+        return missing if missing * 2 >= most else 0  # seldom and several: each reservation is a write to disk
+
+    def _accept(self, answer: Reservation) -> None:
+        if answer.wait or answer.epoch != self._epoch:
+            self._unwanted = self._unwanted or any(slot.leased for slot in self._slots)
+            self._slots.clear()
+        self._slots.extend(_Slot(time, answer.leased) for time in answer.times)
+        self._closed, self._horizon, self._epoch = bool(answer.wait), answer.horizon, answer.epoch
+        if answer.why != self._why:
+            reason = _REASONS[answer.why].format(answer.text)
+            logger.log(logging.WARNING if answer.why else logging.INFO, "%s limit: %s", self._name, reason)
+        self._why, self._text = answer.why, answer.text
+
+    def _hand_out(self, now: int, oldest: int) -> None:
+        while self._slots and self._slots[0].time <= now:
+            slot = self._slots.popleft()
+            if slot.time >= oldest and self._grant(slot):
+                continue
+            if slot.leased:
+                self._unwanted = True
+            elif slot.time >= oldest:
+                self._slots.appendleft(slot)  # for whoever comes before it is void
+                return
+
+    def _grant(self, slot: _Slot) -> bool:
+        while self._waiters:
+            waiter, _ = self._waiters.popitem(last=False)
+            if not waiter.done():
+                waiter.set_result(slot)
+                self.leased = self.leased or slot.leased
+                return True
+        return False
+
+    def _take_back(self, slot: _Slot) -> None:
+        self.leased = self.leased and not slot.leased
+        self._slots.appendleft(slot)
+        self.look()
+
+
+_REASONS = {
+    "": "requests start again",
+    "paused": "paused: {}",
+    "trouble": "waiting: {}",
+    "held": "Replicate throttles us: nothing starts for another {} s",
+    "reduced": "low credit: {} requests a minute",
+}

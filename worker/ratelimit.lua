@@ -1,0 +1,115 @@
+-- One rate limit, shared by all workers: GCRA (https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm).
+-- tat is the theoretical arrival time of the next request, interval the emission interval, and burst requests may come
+-- at once after idleness. All times are µs, of the server's clock.
+--
+-- KEYS[1] HASH    tat, lease (who has the one request in flight, or ''), and until when there is:
+--                 hold (nothing starts), gentle (burst 1), reduced (low credit); epoch grows with each hold
+-- KEYS[2] STRING  why nothing may be created; given for creates only
+-- KEYS[3] STRING  why creates wait for the moment; given for creates only
+-- ARGV    'reserve', who, limit a minute, n
+-- ARGV    'answered', who, limit a minute, 1 = a request was made, 0 = the start time was not used
+-- ARGV    'hold', who, limit a minute, µs, 1 = low credit
+-- 'reserve' returns {now, epoch, wait, horizon, leased, why, text, start time...}: wait is 0 or when to ask again,
+-- horizon is how many start times to reserve ahead at most; why = '' | paused | trouble | held | reduced
+
+local SECOND, MINUTE = 1e6, 60e6
+local GENTLE, REDUCED = 10 * MINUTE, 5 * MINUTE -- gentle outlasts reduced: the full limit is tried again without a burst
+local REDUCED_LIMIT = 6
+local FEEDBACK_BELOW = 60 -- where an interval is no longer small against a round trip's jitter: one request in flight
+local LEASE = 60 * SECOND -- that one request is given up: longer than any call takes
+local LOOK_AHEAD = SECOND / 2
+local JITTER = SECOND / 2 -- what may come between a start time and the API, without exceeding the limit in any minute
+
+local op, who, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local clock = redis.call('TIME')
+local now = clock[1] * SECOND + clock[2]
+local stored = redis.call('HMGET', KEYS[1], 'tat', 'hold', 'gentle', 'reduced', 'epoch', 'lease')
+local tat, hold, gentle = tonumber(stored[1] or 0), tonumber(stored[2] or 0), tonumber(stored[3] or 0)
+local reduced, epoch, lease = tonumber(stored[4] or 0), tonumber(stored[5] or 0), stored[6] or ''
+
+if reduced > now then
+  limit = math.min(limit, REDUCED_LIMIT)
+end
+local feedback = limit < FEEDBACK_BELOW
+local burst = gentle > now and 1 or math.max(1, math.floor(limit * 0.01))
+local interval = MINUTE / limit
+if not feedback then
+  interval = math.max(interval / 0.98, (MINUTE + JITTER) / (limit - burst))
+end
+
+local function save()
+  local text = '%.0f'
+  redis.call('HSET', KEYS[1], 'tat', text:format(tat), 'hold', text:format(hold), 'gentle', text:format(gentle),
+    'reduced', text:format(reduced), 'epoch', text:format(epoch), 'lease', lease)
+  redis.call('PEXPIREAT', KEYS[1], text:format((math.max(tat, hold, gentle, reduced) + MINUTE) / 1000))
+end
+
+local function gate()
+  local paused = KEYS[2] and redis.call('GET', KEYS[2])
+  if paused then
+    return SECOND / 2, 'paused', paused
+  end
+  local trouble = KEYS[3] and redis.call('GET', KEYS[3])
+  if trouble then
+    return SECOND / 2, 'trouble', trouble
+  end
+  if hold > now then
+    return math.min(hold - now, SECOND), 'held', string.format('%.0f', (hold - now) / SECOND)
+  end
+  return 0, reduced > now and 'reduced' or '', tostring(limit)
+end
+
+local function lease_one(answer)
+  if tat <= now then
+    tat, lease = now + LEASE, who
+    answer[5], answer[8] = 1, now
+    save()
+  elseif lease ~= '' then
+    answer[3] = math.max(interval / 100, SECOND / 20) -- it may be answered at any moment, elsewhere
+  else
+    answer[3] = math.min(tat - now, SECOND)
+  end
+end
+
+local function book(answer, n)
+  if lease ~= '' then -- left over from a time of feedback
+    tat, lease = math.min(tat, now), ''
+  end
+  tat = math.max(tat, now - (burst - 1) * interval)
+  for i = 1, n do
+    answer[7 + i] = math.max(tat, now)
+    tat = tat + interval
+  end
+  save()
+end
+
+local function reserve(n)
+  local wait, why, text = gate()
+  local answer = {now, epoch, wait, math.max(1, math.floor(LOOK_AHEAD / interval)), 0, why, text}
+  if wait == 0 and n > 0 then
+    if feedback then
+      lease_one(answer)
+    else
+      book(answer, math.min(n, answer[4]))
+    end
+  end
+  answer[3] = math.ceil(answer[3])
+  return answer
+end
+
+if op == 'reserve' then
+  return reserve(tonumber(ARGV[4]))
+end
+if lease == who then
+  tat, lease = now + (op == 'answered' and ARGV[4] == '0' and 0 or interval), ''
+end
+if op == 'hold' then
+  epoch = epoch + 1
+  hold = math.max(hold, now + tonumber(ARGV[4]))
+  tat = math.max(tat, hold)
+  gentle = now + GENTLE
+  if ARGV[5] == '1' then
+    reduced = now + REDUCED
+  end
+end
+save()

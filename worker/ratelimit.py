@@ -1,0 +1,130 @@
+"""Replicate's rate limits, shared by all workers of an account through Redis: all of them used, and never exceeded.
+
+Pace 98 % of the limit with a burst of 1 % of it keeps within bucket, fixed and sliding windows alike. Below 60 a minute
+one request is in flight at a time, and the next one starts an interval after its answer. The numbers are in the script.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Mapping
+from typing import Any, Self
+
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+from redis.exceptions import RedisError
+
+from jobs import keys
+from jobs.connection import load_script
+from worker.pump import Pump, Reservation
+
+LONGEST_HOLD = 3600.0
+"""Seconds; a longer wait is more likely a misread header, and asking once an hour does no harm."""
+
+logger = logging.getLogger(__name__)
+
+
+class Limiter:
+    """The rate limits of one realm: requests a minute, by bucket (`create`, `read`).
+
+    Use it as a context manager; all that wait in `take` must be cancelled before it ends.
+    """
+
+    def __init__(self, redis: Redis, realm: str, limits: Mapping[str, float]) -> None:
+        script = _PatientScript(load_script(redis, "worker.ratelimit"))
+        self._buckets = {name: _Bucket(script, realm, name, limit) for name, limit in limits.items()}
+        self._pumps = {name: Pump(name, bucket) for name, bucket in self._buckets.items()}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [asyncio.create_task(pump.run(), name=f"pump {name}") for name, pump in self._pumps.items()]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def take(self, bucket: str) -> None:
+        """Return when a request may start now; first come, first served. Waits out pauses, holds and a lost Redis."""
+        await self._pumps[bucket].take()
+
+    async def answered(self, bucket: str) -> None:
+        """Say that a request that `take` let start is over, however it ended; costs nothing at 60 a minute or more."""
+        if self._pumps[bucket].leased:
+            self._pumps[bucket].leased = False
+            await self._buckets[bucket].answered()
+            self._pumps[bucket].look()
+
+    async def hold(self, bucket: str, seconds: float, *, reduced: bool = False) -> None:
+        """Replicate answered 429: let nobody start for so long, and then without bursts for ten minutes.
+
+        `reduced` (low credit): six a minute for five minutes; then the full limit is tried, until the next such 429.
+        """
+        self._pumps[bucket].leased = False
+        await self._buckets[bucket].hold(min(max(seconds, 0.0), LONGEST_HOLD), reduced=reduced)
+        self._pumps[bucket].look()
+
+    def reason(self, bucket: str) -> str | None:
+        """Why those who wait here get nothing, or little, at present; None when all is well or nobody waits."""
+        return self._pumps[bucket].reason
+
+
+class _Bucket:
+    """One limit in Redis, as this process sees it."""
+
+    def __init__(self, script: _PatientScript, realm: str, name: str, limit: float) -> None:
+        self._script = script
+        self._limit = limit
+        self._who = secrets.token_hex(8)
+        self._keys = [keys.limit(realm, name)]
+        if name == "create":
+            self._keys += [keys.pause(realm), keys.trouble(realm)]
+
+    async def reserve(self, count: int) -> Reservation:
+        now, epoch, wait, horizon, leased, why, text, *times = await self._call("reserve", count)
+        return Reservation(
+            now, epoch, wait, horizon, bool(leased), why.decode(), text.decode(errors="replace"), tuple(times)
+        )
+
+    async def give_back(self) -> None:
+        await self._call("answered", 0)
+
+    async def answered(self) -> None:
+        await self._call("answered", 1)
+
+    async def hold(self, seconds: float, *, reduced: bool) -> None:
+        await self._call("hold", int(seconds * 1e6), int(reduced))
+
+    async def _call(self, operation: str, *arguments: int) -> Any:
+        return await self._script.call(self._keys, [operation, self._who, self._limit, *arguments])
+
+
+class _PatientScript:
+    """The script, called until Redis answers; the log has one line for a loss and one for its end."""
+
+    def __init__(self, script: AsyncScript) -> None:
+        self._script = script
+        self._lost = False
+
+    async def call(self, names: list[str], arguments: list[str | float]) -> Any:
+        delay = 0.05
+        while True:
+            try:
+                answer = await self._script(names, arguments)
+            except (RedisError, OSError) as error:
+                self._tell(lost=True, detail=str(error))
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 1.0)
+            else:
+                self._tell(lost=False)
+                return answer
+
+    def _tell(self, *, lost: bool, detail: str = "") -> None:
+        if lost and not self._lost:
+            logger.warning("rate limits wait for Redis: %s", detail)
+        elif self._lost and not lost:
+            logger.info("rate limits have Redis back")
+        self._lost = lost
