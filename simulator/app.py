@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+import traceback
 from email.utils import formatdate
 from typing import Any
 
@@ -54,6 +55,9 @@ class Application:
         except Problem as problem:
             self._simulation.ledger.answers[str(problem.status)] += 1
             await problem.answer()(scope, receive, send)
+        except Exception:
+            traceback.print_exc()
+            raise
 
     async def _output(self, scope: Scope, receive: Receive, send: Send) -> None:
         ledger = self._simulation.ledger

@@ -74,11 +74,16 @@ def is_image(data: bytes) -> bool:
     return True
 
 
-def animation(seed: str, caption: str, size: tuple[int, int]) -> bytes:
-    """An animated GIF of eight frames."""
-    frames = [picture(f"{seed}:{number}", caption, size) for number in range(8)]
+def frames(seed: str, caption: str, size: tuple[int, int]) -> list[Image.Image]:
+    """Two pictures and six blends between them."""
+    first, last = (picture(f"{seed}:{number}", caption, size) for number in range(2))
+    return [Image.blend(first, last, number / 7) for number in range(8)]
+
+
+def gif(images: list[Image.Image], milliseconds: int) -> bytes:
+    """The images as an animated GIF, each shown for so long."""
     stream = io.BytesIO()
-    frames[0].save(stream, "GIF", save_all=True, append_images=frames[1:], duration=250, loop=0)
+    images[0].save(stream, "GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0)
     return stream.getvalue()
 
 

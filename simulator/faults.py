@@ -20,7 +20,7 @@ FAULTS: dict[str, frozenset[str]] = {
     "delay": API_CALLS,  # the answer comes late; seconds
     "throttle": API_CALLS,  # 429; seconds, form = header | field | text
     "unauthorized": API_CALLS,  # 401
-    "payment_required": API_CALLS,  # 402; text
+    "payment_required": _CREATE,  # 402; text
     "lost_answer": _CREATE,  # the effect is done; how = reset | hang | 502
     "aborted": _CREATE,  # the prediction ends aborted before its start
     "canceled": _CREATE,  # the prediction ends canceled while it runs

@@ -95,8 +95,9 @@ class FileHost:
         return drawn
 
     def _keep(self, key: tuple[str, int], drawn: Drawn) -> None:
+        if key not in self._cache:
+            self._cached += len(drawn.data)
         self._cache[key] = drawn
-        self._cached += len(drawn.data)
         while self._cached > _CACHE and len(self._cache) > 1:
             self._cached -= len(self._cache.popitem(last=False)[1].data)
 

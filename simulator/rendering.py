@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntFlag, auto
+from enum import IntEnum
 from random import Random
 from typing import Any
 
@@ -14,28 +14,31 @@ from simulator.predictions import Prediction, mapped
 _TERMINAL = frozenset({"succeeded", "failed", "canceled", "aborted"})
 
 
-class Loose(IntFlag):
+class Loose(IntEnum):
     """What may be odd about a body; a set of these belongs to each prediction."""
 
-    NO_METRICS = auto()
-    NO_STARTED_AT = auto()
-    NO_COMPLETED_AT = auto()
-    NO_DATA_REMOVED = auto()
-    NO_WEB = auto()
-    NO_MODEL = auto()
-    NO_NULL_OUTPUT = auto()
-    NULL_LOGS = auto()
-    EMPTY_ERROR = auto()
-    OTHER_VERSION = auto()
-    OTHER_MODEL = auto()
-    MILLISECONDS = auto()
-    NANOSECONDS = auto()
-    KEY_TWICE = auto()
+    NO_METRICS = 1 << 0
+    NO_STARTED_AT = 1 << 1
+    NO_COMPLETED_AT = 1 << 2
+    NO_DATA_REMOVED = 1 << 3
+    NO_WEB = 1 << 4
+    NO_MODEL = 1 << 5
+    NO_NULL_OUTPUT = 1 << 6
+    NULL_LOGS = 1 << 7
+    EMPTY_ERROR = 1 << 8
+    OTHER_VERSION = 1 << 9
+    OTHER_MODEL = 1 << 10
+    MILLISECONDS = 1 << 11
+    NANOSECONDS = 1 << 12
+    KEY_TWICE = 1 << 13
+
+
+_ALL = tuple(flag.value for flag in Loose)
 
 
 def looseness(dice: Random, chance: float) -> int:
     """A set of oddities, each with that chance."""
-    return sum(flag.value for flag in Loose if dice.random() < chance) if chance else 0
+    return sum([flag for flag in _ALL if dice.random() < chance])
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +85,18 @@ def prediction_fields(prediction: Prediction, view: View) -> dict[str, Any]:
         **_times(prediction, status, view.now),
         "urls": _urls(prediction, view),
     }
-    for name, dropped in _DROPPED.items():
-        if loose & dropped and not (name == "data_removed" and removed):
-            fields.pop(name, None)
-    if fields.get("output", ...) is None and loose & Loose.NO_NULL_OUTPUT and not removed:
-        del fields["output"]
+    if loose:
+        _drop(fields, loose)
     return fields
+
+
+def _drop(fields: dict[str, Any], loose: int) -> None:
+    """Leave out what the API leaves out at times; never that data was removed."""
+    for name, dropped in _DROPPED.items():
+        if loose & dropped and not (name == "data_removed" and fields[name]):
+            fields.pop(name, None)
+    if loose & Loose.NO_NULL_OUTPUT and fields["output"] is None and not fields.get("data_removed"):
+        del fields["output"]
 
 
 _DROPPED = {

@@ -50,6 +50,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.limiter not in LIMITERS:
             raise ValueError(f"limiter must be one of {', '.join(LIMITERS)}")
+        if min(self.limit_creates, self.limit_gets, self.limit_reads, self.limit_burst, self.limit_window) <= 0:
+            raise ValueError("limits are above 0")
 
     def changed(self, values: dict[str, Any]) -> Self:
         """The settings with new values; Problem 422 names an unknown one or one of the wrong type."""
