@@ -94,17 +94,17 @@ def audio(values: dict[str, Any], seed: str) -> Any:
 
 
 def measures(values: dict[str, Any], seed: str) -> Any:
-    dice = Random(seed)
     """A dict, or lists of numbers."""
+    dice = Random(seed)
     if values["kind"] == "numbers":
         return [[round(dice.uniform(-1, 1), 6) for _ in range(8)] for _ in range(2)]
     return {"label": dice.choice(_WORDS), "score": round(dice.random(), 4), "length": len(values["prompt"]), "tags": []}
 
 
 def nested(values: dict[str, Any], seed: str) -> Any:
+    """Files inside a dict, dicts in a list, or lists in a list."""
     if values["shape"] == "dicts":
         return [{"file": _picture(values, f"{seed}:{i}", "current.png", "png")} for i in range(2)]
-    """Files inside a dict, dicts in a list, or lists in a list."""
     if values["shape"] == "lists":
         return [[_picture(values, f"{seed}:{i}{j}", f"{i}-{j}.png", "png") for j in range(2 - i)] for i in range(2)]
     prompt = values["prompt"]
@@ -146,8 +146,8 @@ def recovered(values: dict[str, Any], seed: str) -> Any:
 
 
 def chosen_failure(values: dict[str, Any], earlier: int, _read: Read) -> Ending | None:
-    times = values.get("times")
     """The failure asked for, always or for the first `times` equal inputs."""
+    times = values.get("times")
     if times is not None and earlier >= times:
         return None
     error = FAILURES.get(values["error"], values["error"])
