@@ -31,6 +31,9 @@ LOG = ".worker.log"
 GRACE = 45.0
 """Seconds that a worker may take to stop; what is killed then is found again by the next one."""
 
+PATIENCE = 5.0
+"""Seconds that a worker may take to see that nothing is queued any more."""
+
 SHOWN_FAILURES = 10
 TAIL = 4096
 STANDARD_ERROR = 2
@@ -52,12 +55,12 @@ async def run(desk: Desk, order: Order, paper: Paper) -> Status:
             ended = worker.returncode is not None
             status = await desk.status(receipt.batch)
             if ended and not over(status):
-                raise _obituary(worker, log)
+                raise obituary(worker, log)
             return status
 
         status = await follow(look, screen_for(paper))
         _sum_up(folder, paper)
-        await _dismiss(worker, paper, others=status.workers > 1)
+        await dismiss(worker, paper, others=status.workers > 1)
     return status
 
 
@@ -109,10 +112,10 @@ async def _stop(worker: Process) -> None:
         await worker.wait()
 
 
-async def _dismiss(worker: Process, paper: Paper, *, others: bool) -> None:
+async def dismiss(worker: Process, paper: Paper, *, others: bool) -> None:
     """Wait for the worker's end; what else is queued is left to other workers, if there are any."""
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await worker.wait()
     except TimeoutError:
         if not others:
@@ -120,7 +123,8 @@ async def _dismiss(worker: Process, paper: Paper, *, others: bool) -> None:
             await worker.wait()
 
 
-def _obituary(worker: Process, log: Path | None) -> BatchError:
+def obituary(worker: Process, log: Path | None) -> BatchError:
+    """Why the batch cannot go on: the end of the log, and the worker's exit code where it has a meaning."""
     lines = [f"the worker ended before the batch was finished (exit code {worker.returncode})"]
     if log:
         tail = log.read_bytes()[-TAIL:].decode("utf-8", "replace")

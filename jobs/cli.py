@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import math
 import shutil
 import sys
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from jobs import report
-from jobs.commands import Commands
+from jobs.commands import Commands, print_anything
 from jobs.config import Config
 from jobs.desk import Desk, known_folder
 from jobs.given import read_input
@@ -51,9 +50,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command that the arguments name."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    print_anything()
     app()
 
 
@@ -122,7 +119,8 @@ def enqueue(  # noqa: PLR0913 - a command's options are its parameters
 
     order = _order(source, name, model, given, limit, priority)
     if check:
-        typer.echo(f"{source}: {report.counted(check_prompts(order, Config.load()), 'prompt')}, no error")
+        total = check_prompts(order, Config.load())
+        typer.echo(f'{{"total": {total}}}' if as_json else f"{source}: {report.counted(total, 'prompt')}, no error")
     else:
         _show_receipt(_ask(lambda desk: desk.enqueue(order)), as_json=as_json)
 
@@ -240,7 +238,7 @@ def schedules(*, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(report.as_json(every))
     else:
-        Paper().show(report.schedules_table(every))
+        Paper().show(report.schedules_table(every), report.schedule_notes(every))
 
 
 @app.command("redis-stop")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 START_WORKER = "python -m arq worker.Settings"
 NO_WORKER = f"No worker is up. This starts one: {START_WORKER}"
 NO_BATCH = "There is no batch yet; `python -m jobs enqueue FILE` makes one."
+SCHEDULE_HEADINGS = ("schedule", "cron", "timezone", "next", "last", "last batch")
 PIPE_WIDTH = 160
 
 
@@ -195,11 +196,17 @@ def failures_table(failed: Iterable[Result]) -> Table:
 
 
 def schedules_table(schedules: Iterable[ScheduleStatus]) -> Table:
-    """One row for each schedule."""
-    table = Table("schedule", "cron", "file", "next", "last", "last batch", box=None, pad_edge=False)
-    for schedule in schedules:
-        table.add_row(*(str(value or "") for value in schedule.model_dump().values()))
+    """One row for each schedule; times are in the schedule's own zone."""
+    table = Table(*SCHEDULE_HEADINGS, box=None, pad_edge=False, header_style="bold")
+    for one in schedules:
+        cells = (one.name, one.cron, one.timezone, one.next, one.last, one.last_batch)
+        table.add_row(*(Text(cell or "") for cell in cells))
     return table
+
+
+def schedule_notes(schedules: Iterable[ScheduleStatus]) -> Iterator[str]:
+    """What went wrong at the last fire times."""
+    return (f"{one.name}: {one.last_error}" for one in schedules if one.last_error)
 
 
 def short_time(moment: str) -> str:

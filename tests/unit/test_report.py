@@ -15,6 +15,7 @@ from jobs import report
 from jobs.folder import Folder
 from jobs.models import Failure, Result, Status
 from jobs.results import Totals
+from jobs.schedules import ScheduleStatus
 
 START = "python -m arq worker.Settings"
 
@@ -166,6 +167,17 @@ def test_failures_say_why() -> None:
     assert head.split() == ["prompt", "kind", "reason"]
     assert first.split(maxsplit=2) == ["p1", "model_error", "a�b [red]"]
     assert second.split() == ["p1", "failed"]
+
+
+def test_schedules_say_when_and_what_went_wrong() -> None:
+    nightly = ScheduleStatus(name="nightly", cron="0 2 * * *", timezone="UTC", file="f.jsonl")
+    fired = {"next": "2026-11-22T02:00:00Z", "last": "2026-11-21T02:00:00Z", "last_batch": "nightly-1"}
+    failed = nightly.model_copy(update={**fired, "last_error": "f.jsonl: no such file"})
+    head, first, second = drawn(report.schedules_table([nightly, failed]))
+    assert head.startswith("schedule  cron")
+    assert first.split() == ["nightly", "0", "2", "*", "*", "*", "UTC"]
+    assert second.split()[-3:] == ["2026-11-22T02:00:00Z", "2026-11-21T02:00:00Z", "nightly-1"]
+    assert list(report.schedule_notes([nightly, failed])) == ["nightly: f.jsonl: no such file"]
 
 
 def test_json_is_one_line_of_the_models() -> None:
