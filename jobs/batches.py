@@ -68,7 +68,7 @@ class Batches:
 
     async def find(self, name: str) -> Batch | None:
         """The batch, None when Redis knows none of that name."""
-        fields = await self._redis.hgetall(keys.batch(name))
+        fields = await self._redis.hgetall(keys.batch(name))  # type: ignore[misc]  # typed for both clients
         return _decode(fields) if fields else None
 
     async def get(self, name: str) -> Batch:
@@ -116,11 +116,12 @@ class Batches:
 
     async def request_cancel(self, name: str) -> None:
         """Set the flag that workers follow within a poll pass."""
-        await self._redis.hset(keys.batch(name), "cancel_requested", 1)
+        await self._redis.hset(keys.batch(name), "cancel_requested", "1")  # type: ignore[misc]  # typed for both clients
 
     async def cancel_requested(self, name: str) -> bool:
         """Tell whether the batch is to be canceled; a deleted batch is."""
-        return await self._redis.hget(keys.batch(name), "cancel_requested") != b"0"
+        flag = await self._redis.hget(keys.batch(name), "cancel_requested")  # type: ignore[misc]  # typed for both clients
+        return bool(flag != b"0")
 
     async def delete(self, name: str) -> None:
         """Forget the batch in Redis; what is queued of it, the queue removes."""
@@ -131,7 +132,7 @@ class Batches:
 
     async def in_flight(self, name: str) -> int:
         """How many prompts have an open attempt."""
-        return int(await self._redis.hlen(keys.ledger(name)))
+        return int(await self._redis.hlen(keys.ledger(name)))  # type: ignore[misc]  # typed for both clients
 
     async def rate_per_minute(self, name: str) -> float:
         """Results of the last full minute."""

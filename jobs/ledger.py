@@ -56,7 +56,7 @@ class Ledger:
 
     async def read(self) -> Entry:
         """The prompt's entry; an empty one when no attempt was ever intended."""
-        text = await self.redis.hget(keys.ledger(self.batch), str(self.index))
+        text = await self.redis.hget(keys.ledger(self.batch), str(self.index))  # type: ignore[misc]  # typed for both clients
         return _decode(text)
 
     async def intend(self, entry: Entry, *, replace: bool = False) -> Entry:

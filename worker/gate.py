@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from jobs.account import Account
 from jobs.errors import AccountRefused, RateLimited
-from worker.ratelimit import Bucket, Limiter
+from worker.ratelimit import Limiter
 
 logger = logging.getLogger("worker.gate")
 
@@ -21,7 +21,7 @@ class Gate:
         self._account = account
 
     @asynccontextmanager
-    async def passing(self, bucket: Bucket) -> AsyncIterator[None]:
+    async def passing(self, bucket: str) -> AsyncIterator[None]:
         """Make one request in the block: a 429 holds back everybody, a 401 or 402 pauses the account."""
         await self._limiter.take(bucket)
         try:

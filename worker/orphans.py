@@ -99,13 +99,11 @@ def serves(prediction: Prediction, prompt: Prompt) -> bool:
 
 
 def _same_model(prediction: Prediction, model: str) -> bool:
-    """Compare what was asked with what is shown; a field that is missing or hidden contradicts nothing."""
+    """Compare what was asked with what is shown: a version where one was asked, since models are renamed."""
     if model.startswith("deployments/"):
         return _agrees(prediction.text("deployment"), model.removeprefix("deployments/"))
-    name, _, version = model.rpartition(":") if ":" in model else (model, "", "") if "/" in model else ("", "", model)
-    return (not name or _agrees(prediction.text("model"), name)) and (
-        not version or _agrees(prediction.text("version"), version)
-    )
+    version = model.rpartition(":")[2] if ":" in model or "/" not in model else ""
+    return _agrees(prediction.text("version"), version) if version else _agrees(prediction.text("model"), model)
 
 
 def _agrees(shown: str | None, asked: str) -> bool:

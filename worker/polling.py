@@ -1,4 +1,4 @@
-"""One poller a worker: it learns when predictions end, and lists those whose create was never answered.
+"""One poller a worker: it learns when predictions end.
 
 While many are in flight it sweeps the list, 100 predictions a request; the few, the old and those that the list does
 not show are asked one by one. All of it within the read budget.
@@ -16,15 +16,16 @@ from dataclasses import dataclass, field
 from jobs.config import Config
 from jobs.errors import NotFound, RateLimited, ReplicateError
 from worker.gate import Gate
-from worker.replicate import Page, Prediction, Replicate
+from worker.listing import list_pages
+from worker.replicate import Prediction, Replicate
 
 logger = logging.getLogger("worker.polling")
 
 SWEEP_FROM = 5
 """Fewer predictions in flight than this are asked one by one."""
 
-MARGIN = 120.0
-"""Seconds by which a prediction may seem older than its intent: clocks differ."""
+MARGIN = 10.0
+"""Seconds by which a prediction may seem older than its intent: clocks differ. More than that, a GET makes up for."""
 
 GRACE = 60.0
 """Seconds past the deadline after which a prediction that has not ended is overdue."""
@@ -41,7 +42,7 @@ class Waiter:
 
 
 class Poller:
-    """`wait` for the end of a prediction; `created_between` to look for one whose id was never heard."""
+    """`await poller.wait(…)`: one task asks for all that wait."""
 
     def __init__(self, replicate: Replicate, gate: Gate, config: Config) -> None:
         self._replicate = replicate
@@ -62,12 +63,6 @@ class Poller:
             return await asyncio.shield(waiter.ended)
         finally:
             self._waiters.pop(prediction_id, None)
-
-    async def created_between(self, since: float, until: float) -> list[Prediction]:
-        """All predictions of the account created in that span of Unix seconds, give or take what clocks differ."""
-        offset = self._replicate.clock_offset
-        pages = self._pages(since + offset - MARGIN, until + offset + MARGIN)
-        return [prediction async for page in pages for prediction in page.predictions]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -103,14 +98,17 @@ class Poller:
         ]
         rest.sort(key=lambda waiter: (waiter.asked_at, waiter.since))
         share = self._config.reads_per_minute / 60 * self._config.poll_interval / 2
-        await asyncio.gather(*(self._ask(waiter) for waiter in rest[: max(int(share), SWEEP_FROM)]))
+        asked = rest[: max(int(share), SWEEP_FROM)]
+        answers = await asyncio.gather(*(self._ask(waiter) for waiter in asked), return_exceptions=True)
+        for error in filter(None, answers):
+            raise error
 
     async def _sweep(self, seen: set[str]) -> None:
         """Read the list from its newest page back, until the rest is cheaper to ask one by one."""
         oldest = min(waiter.since for waiter in self._waiters.values())
         most = len(self._waiters) // 10 + 1
         read = 0
-        async for page in self._pages(oldest + self._replicate.clock_offset - MARGIN / 10):
+        async for page in list_pages(self._replicate, self._gate, oldest - MARGIN):
             seen.update(self._notice(page.predictions))
             read += 1
             unseen = sum(id_ not in seen for id_ in self._waiters)
@@ -143,16 +141,6 @@ class Poller:
 
     def _overdue(self, waiter: Waiter) -> bool:
         return time.time() > waiter.since + self._config.deadline + GRACE
-
-    async def _pages(self, since: float, until: float | None = None) -> AsyncIterator[Page]:
-        cursor: str | None = None
-        while True:
-            async with self._gate.passing("read"):
-                page = await self._replicate.list(since=since, until=until, cursor=cursor)
-            yield page
-            cursor = page.next
-            if cursor is None:
-                return
 
     def _note(self, error: ReplicateError | None) -> None:
         """One line when polling begins to fail, and one when it works again."""

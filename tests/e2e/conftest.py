@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.config import Config
+
+IMAGE = {"width": 16, "height": 16, "output_format": "png"}
+QUICK = {"limiter": "off", "predict_min": 0.05, "predict_max": 0.2, "queue_max": 0.0}
+
+
+@dataclass(frozen=True)
+class Night:
+    """One batch from its prompts file to its folder, and what the simulator has to say of it."""
+
+    cli: Callable[..., Any]
+    config: Config
+    simulator: Any
+    name: str = "night"
+
+    @property
+    def folder(self) -> Path:
+        return self.config.output_dir / self.name
+
+    def enqueue(self, *rows: dict[str, Any], **settings: Any) -> dict[str, Any]:
+        file = self.config.output_dir.parent / f"{self.name}.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return self.json("enqueue", str(file), **settings)
+
+    def images(self, count: int, **settings: Any) -> dict[str, Any]:
+        rows = [{"model": "simulator/image", "input": {"prompt": f"cat {n}", **IMAGE}} for n in range(count)]
+        return self.enqueue(*rows, **settings)
+
+    def json(self, *arguments: str, **settings: Any) -> dict[str, Any]:
+        answer = self.cli(*arguments, "--json", **settings)
+        assert answer.code == 0, answer.err
+        found: dict[str, Any] = json.loads(answer.out)
+        return found
+
+    def status(self) -> dict[str, Any]:
+        return self.json("status", self.name)
+
+    def results(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.folder / "results.jsonl").read_text().splitlines()]
+
+    def ledger(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.simulator.ledger()
+        return found
+
+    def check(self) -> list[dict[str, Any]]:
+        """Every prompt has one result in file order, every file is whole, and no token left home."""
+        results = self.results()
+        prompts = [json.loads(line)["id"] for line in (self.folder / "prompts.jsonl").read_text().splitlines()]
+        assert [result["id"] for result in results] == prompts
+        for result in results:
+            assert (self.folder / result["id"] / "prediction.json").is_file()
+            for file in result["files"]:
+                data = (self.folder / file["path"]).read_bytes()
+                assert (len(data), hashlib.sha256(data).hexdigest()) == (file["bytes"], file["sha256"])
+        assert self.ledger()["file_tokens"] == {}
+        assert not (self.folder / ".saving").exists()
+        return results
+
+    def paid_once(self) -> None:
+        """Every prediction that was created is one that a result names as its own."""
+        named = [id_ for result in self.results() for id_ in result["prediction_ids"]]
+        assert sorted(named) == sorted(create["id"] for create in self.ledger()["creates"])
+
+
+@pytest.fixture
+def night(cli: Callable[..., Any], config: Config, simulator: Any) -> Night:
+    simulator.settings(**QUICK)
+    return Night(cli, config.model_copy(update={"creates_per_minute": 60_000.0}), simulator)

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+
+def refused(worker: Any, code: int) -> str:
+    assert worker.wait() == code
+    log: str = worker.log()
+    assert "Traceback" not in log
+    return log
+
+
+def test_a_missing_token_is_said(worker_process: Callable[..., Any]) -> None:
+    assert "REPLICATE_API_TOKEN is not set" in refused(worker_process(replicate_api_token=None), 2)
+
+
+def test_a_wrong_token_is_said_and_nothing_spent(worker_process: Callable[..., Any], simulator: Any) -> None:
+    simulator.settings(token="another")
+    log = refused(worker_process(), 2)
+    assert "REPLICATE_API_TOKEN" in log
+    assert "401" in log
+    assert simulator.ledger()["created"] == 0
+
+
+def test_no_server_at_redis_url_is_said(worker_process: Callable[..., Any]) -> None:
+    log = refused(worker_process(redis_url="redis://:secret@127.0.0.1:1/0"), 3)
+    assert "127.0.0.1:1" in log
+    assert "secret" not in log
+
+
+def test_a_wrong_setting_is_said(worker_process: Callable[..., Any]) -> None:
+    assert "BATCH_MAX_IN_FLIGHT" in refused(worker_process(max_in_flight=0), 2)
+
+
+def test_a_bad_schedule_file_is_said_with_its_line(worker_process: Callable[..., Any], config: Any) -> None:
+    config.schedules.write_text('[[schedule]]\nname = "nightly"\ncron = "0 0 2 * * *"\nfile = "prompts.jsonl"\n')
+    log = refused(worker_process(), 2)
+    assert "line 3" in log
+    assert "five" in log or "six" in log or "6" in log
+
+
+def test_an_api_that_is_away_is_waited_for(
+    worker_process: Callable[..., Any], simulator: Any, tmp_path: Any
+) -> None:
+    simulator.control(error={"rate": 1.0, "kinds": ["account"]})
+    worker = worker_process("--burst")
+    assert worker.wait() == 0
+    assert "does not answer yet" in worker.log()
+
+
+@pytest.mark.parametrize("check", [True, False])
+async def test_the_health_check_tells_whether_a_worker_is_up(
+    worker_process: Callable[..., Any], eventually: Callable[..., Any], check: bool  # noqa: FBT001
+) -> None:
+    if check:
+        worker = worker_process()
+        await eventually(lambda: "shards waiting" in worker.log())
+        await eventually(lambda: worker_process("--check").wait() == 0)
+    else:
+        assert worker_process("--check").wait() == 1
+
+
+async def test_the_first_lines_name_account_limits_and_shards(
+    worker_process: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    worker = worker_process()
+    await eventually(lambda: "shards waiting" in worker.log())
+    log = worker.log()
+    assert "account simulator" in log
+    assert "600 creates and 3000 reads a minute" in log
+    assert "0 shards waiting" in log
+
+
+def test_importing_worker_has_no_effect(cli: Callable[..., Any], tmp_path: Any) -> None:
+    answer = cli("-c", "pass", module="this") if False else cli(module="worker.file_output", redis_url=None)
+    assert answer.code == 0, answer.err
+    assert not (tmp_path / ".redis").exists()

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from jobs.account import Account
+from jobs.config import Config
+from jobs.errors import NotFound
+from worker.gate import Gate
+from worker.http import api_client
+from worker.polling import Poller
+from worker.ratelimit import Limiter
+from worker.replicate import Prediction, Replicate
+
+IMAGE = "simulator/image"
+
+
+class Bench:
+    """A poller with all it needs, and quick ways to make predictions."""
+
+    def __init__(self, replicate: Replicate, poller: Poller, simulator: Any) -> None:
+        self.replicate, self.poller, self.simulator = replicate, poller, simulator
+
+    async def create(self, count: int, **more: Any) -> list[str]:
+        made = [await self.replicate.create(IMAGE, {"prompt": f"cat {n}", **more}) for n in range(count)]
+        return [prediction.id for prediction in made]
+
+    async def wait(self, ids: list[str], since: float | None = None) -> list[Prediction]:
+        since = time.time() if since is None else since
+        return list(await asyncio.gather(*(self.poller.wait(id_, since) for id_ in ids)))
+
+    def calls(self, kind: str) -> int:
+        return int(self.simulator.ledger(summary=True)["calls"].get(kind, 0))
+
+
+@asynccontextmanager
+async def bench(config: Config, redis: Redis, simulator: Any) -> AsyncIterator[Bench]:
+    limits = {"create": 60_000.0, "read": config.reads_per_minute}
+    async with Limiter(redis, config.realm, limits) as limiter, api_client(config) as client:
+        replicate = Replicate(client, config)
+        poller = Poller(replicate, Gate(limiter, Account(redis, config.realm)), config)
+        async with poller.running():
+            yield Bench(replicate, poller, simulator)
+
+
+@pytest.fixture(name="bench")
+async def default_bench(config: Config, redis: Redis, simulator: Any) -> AsyncIterator[Bench]:
+    simulator.settings(limiter="off", predict_min=0.2, predict_max=0.4)
+    async with bench(config.model_copy(update={"poll_interval": 0.1}), redis, simulator) as made:
+        yield made
+
+
+async def test_few_predictions_are_asked_one_by_one(bench: Bench) -> None:
+    ended = await bench.wait(await bench.create(2))
+    assert [prediction.status for prediction in ended] == ["succeeded", "succeeded"]
+    assert bench.calls("list") == 0
+
+
+async def test_many_predictions_are_swept_with_few_requests(bench: Bench) -> None:
+    ids = await bench.create(60, predict_time=0.5)
+    ended = await bench.wait(ids)
+    assert [prediction.id for prediction in ended] == ids
+    assert all(prediction.output for prediction in ended)
+    assert bench.calls("list") + bench.calls("get") < 60
+
+
+async def test_what_the_list_does_not_show_yet_is_asked_by_id(bench: Bench) -> None:
+    bench.simulator.control(list_lag={"rate": 1.0, "seconds": 600})
+    ended = await bench.wait(await bench.create(8))
+    assert {prediction.status for prediction in ended} == {"succeeded"}
+    assert bench.calls("get") >= 8
+
+
+async def test_a_list_that_is_behind_delays_but_loses_nothing(bench: Bench) -> None:
+    bench.simulator.control(stale_list={"rate": 1.0, "seconds": 1})
+    ended = await bench.wait(await bench.create(8))
+    assert {prediction.status for prediction in ended} == {"succeeded"}
+
+
+async def test_other_programs_predictions_are_passed_over(bench: Bench) -> None:
+    ours = await bench.create(6, predict_time=1.0)
+    await bench.create(120)
+    ended = await bench.wait(ours)
+    assert [prediction.id for prediction in ended] == ours
+
+
+async def test_a_prediction_that_replicate_does_not_know_is_not_found(bench: Bench) -> None:
+    with pytest.raises(NotFound) as caught:
+        await bench.wait(["nosuchprediction"])
+    assert caught.value.prediction_id == "nosuchprediction"
+
+
+async def test_one_lost_prediction_does_not_keep_the_others_waiting(bench: Bench) -> None:
+    ids = [*await bench.create(6), "nosuchprediction"]
+    ended = await asyncio.gather(*(bench.poller.wait(id_, time.time()) for id_ in ids), return_exceptions=True)
+    assert [type(one) for one in ended] == [*[Prediction] * 6, NotFound]
+
+
+@pytest.mark.parametrize("fault", ["error", "reset", "hang"])
+async def test_polling_goes_on_after_failing_calls(bench: Bench, fault: str, caplog: pytest.LogCaptureFixture) -> None:
+    ids = await bench.create(6)
+    bench.simulator.control(**{fault: {"next": 3, "kinds": ["get", "list"], "seconds": 0.1}})
+    assert len(await bench.wait(ids)) == 6
+    lost = [record for record in caplog.records if "cannot be asked" in record.message]
+    assert len(lost) <= 1
+
+
+async def test_a_throttled_poll_holds_back_and_goes_on(bench: Bench) -> None:
+    ids = await bench.create(2)
+    bench.simulator.control(throttle={"next": 1, "kinds": ["get"], "seconds": 1, "form": "field"})
+    assert len(await bench.wait(ids)) == 2
+
+
+async def test_a_refused_token_pauses_the_account(bench: Bench, redis: Redis, config: Config) -> None:
+    ids = await bench.create(2)
+    bench.simulator.control(unauthorized={"next": 1, "kinds": ["get"]})
+    assert len(await bench.wait(ids)) == 2
+    assert "(HTTP 401)" in str(await Account(redis, config.realm).pause_reason())
+
+
+async def test_an_unknown_status_is_waited_out(bench: Bench) -> None:
+    bench.simulator.control(unknown_status={"next": 1, "text": "pondering", "seconds": 0.5})
+    (ended,) = await bench.wait(await bench.create(1))
+    assert ended.status == "succeeded"
+
+
+async def test_an_overdue_prediction_is_given_back_as_it_is(config: Config, redis: Redis, simulator: Any) -> None:
+    short = config.model_copy(update={"deadline": 5, "poll_interval": 0.1})
+    async with bench(short, redis, simulator) as made:
+        ids = await Bench(made.replicate, made.poller, simulator).create(6, predict_time=60)
+        ended = await made.wait(ids, since=time.time() - 66)
+    assert all(not prediction.terminal for prediction in ended)
+
+
+async def test_nobody_waits_for_a_cancelled_waiter(bench: Bench) -> None:
+    (id_,) = await bench.create(1, predict_time=30)
+    waiting = asyncio.create_task(bench.poller.wait(id_, time.time()))
+    await asyncio.sleep(0.05)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert bench.poller._waiters == {}
+
+
+async def test_the_read_budget_is_kept(config: Config, redis: Redis, simulator: Any) -> None:
+    slow = config.model_copy(update={"reads_per_minute": 120.0, "poll_interval": 0.05})
+    simulator.settings(limiter="sliding", limit_reads=2, limit_gets=2, limit_window=1.0, limit_creates=1000)
+    async with bench(slow, redis, simulator) as made:
+        ids = await made.create(3)
+        await made.wait(ids)
+    assert simulator.ledger(summary=True)["throttled"] == 0

@@ -1,0 +1,115 @@
+"""From an ended prediction to a record on disk: save its files, write its result, commit both by one rename.
+
+Whatever the disk refuses is tried again for as long as it takes: the prediction is paid for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from jobs.errors import StorageError
+from jobs.ledger import Entry
+from jobs.models import Failure, Outcome, Result, timestamp
+from worker.context import Work
+from worker.replicate import Prediction
+from worker.retry import Backoff
+
+logger = logging.getLogger("worker.saving")
+DISK = Backoff(base=1.0, cap=15.0)
+
+
+def recorded(work: Work) -> Result | None:
+    """The result that is on disk already; one that cannot be read is a failure that says so."""
+    try:
+        return work.folder.read_record(work.prompt.id)
+    except StorageError as error:
+        return _result(work, Entry(), None, status="failed", error=Failure(kind="internal", message=str(error)))
+
+
+async def save(work: Work, entry: Entry, prediction: Prediction) -> Result:
+    """Save every file of a succeeded prediction and commit its result; OutputError when a file cannot be had."""
+
+    async def save_in(directory: Path) -> Result:
+        saved = await work.worker.outputs.save(work.prompt.id, directory, prediction.output)
+        result = _result(work, entry, prediction, status="succeeded", output=saved.output, files=saved.files)
+        return await _commit(work, directory, result, saved.without_data(prediction.raw))
+
+    return await _persistently(work, save_in)
+
+
+async def commit_failure(
+    work: Work, entry: Entry, failure: Failure, prediction: Prediction | None = None, outcome: Outcome = "failed"
+) -> Result:
+    """Commit the result of a prompt that has no output."""
+    result = _result(work, entry, prediction, status=outcome, error=failure)
+
+    async def commit_in(directory: Path) -> Result:
+        return await _commit(work, directory, result, prediction.raw if prediction else None)
+
+    return await _persistently(work, commit_in)
+
+
+async def _persistently(work: Work, act: Callable[[Path], Awaitable[Result]]) -> Result:
+    """Act in a new folder below `.saving` until the disk takes it; meanwhile nobody creates predictions."""
+    tries = 0
+    while True:
+        directory = work.folder.saving(work.prompt.id, secrets.token_hex(8))
+        try:
+            return await act(directory)
+        except StorageError as error:
+            tries += 1
+            logger.warning("! %s: cannot be saved, trying on: %s", work.name, error)
+            await work.worker.account.report_trouble(str(error))
+        finally:
+            await _clear(work, directory)
+        await asyncio.sleep(DISK.delay(tries))
+
+
+async def _clear(work: Work, directory: Path) -> None:
+    try:
+        await work.worker.outputs.storage.discard(directory)
+    except StorageError as error:
+        logger.debug("%s: %s", work.name, error)
+
+
+async def _commit(work: Work, directory: Path, result: Result, raw: Any) -> Result:
+    """Rename the folder into place; when somebody committed first, theirs is the result."""
+    record = json.dumps(result.model_dump() | {"prediction": raw}, ensure_ascii=False, indent=1)
+    target = work.folder.prompt(work.prompt.id)
+    if await work.worker.outputs.storage.commit(directory, target, record.encode(errors="replace")):
+        return result
+    theirs = await asyncio.to_thread(recorded, work)
+    if theirs is None:
+        raise StorageError(f"{target} is in the way: it is not empty, and no record of a prompt", target)
+    logger.info("%s: another worker committed first", work.name)
+    return theirs
+
+
+def _result(work: Work, entry: Entry, prediction: Prediction | None, **outcome: Any) -> Result:
+    return Result(
+        id=work.prompt.id,
+        index=work.prompt.index,
+        attempts=entry.attempt,
+        prediction_id=entry.prediction_ids[-1] if entry.prediction_ids else None,
+        prediction_ids=entry.prediction_ids,
+        unknown_creates=entry.unknown_creates,
+        model=work.prompt.model,
+        version=prediction.text("version") if prediction else None,
+        input=work.prompt.input,
+        metrics=prediction.metrics if prediction else {},
+        created_at=_time(prediction, "created_at"),
+        completed_at=_time(prediction, "completed_at"),
+        saved_at=timestamp(),
+        **outcome,
+    )
+
+
+def _time(prediction: Prediction | None, name: str) -> str | None:
+    seconds = prediction.time(name) if prediction else None
+    return timestamp(seconds) if seconds is not None else None
