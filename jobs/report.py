@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 START_WORKER = "python -m arq worker.Settings"
 NO_WORKER = f"No worker is up. This starts one: {START_WORKER}"
 NO_BATCH = "There is no batch yet; `python -m jobs enqueue FILE` makes one."
+NO_SCHEDULE = "There is no schedule; they stand in schedules.toml, or where BATCH_SCHEDULES says."
 SCHEDULE_HEADINGS = ("schedule", "cron", "timezone", "next", "last", "last batch")
 PIPE_WIDTH = 160
 
@@ -44,8 +45,9 @@ class Paper(Console):
             self.print(printable(text), soft_wrap=True)
 
     def show(self, table: Table, below: Iterable[str] = ()) -> None:
-        """Print a table and lines below it."""
-        self.print(table)
+        """Print a table, unless it has no row, and lines below it."""
+        if table.row_count:
+            self.print(table)
         self.lines(below)
 
 
@@ -75,6 +77,8 @@ def receipt_line(receipt: Receipt) -> str:
     """What an `enqueue` or a `retry` did."""
     if receipt.already_done == receipt.total:
         return f"{receipt.batch}: {counted(receipt.total, 'prompt')}, all done already; nothing was enqueued"
+    if not receipt.enqueued:
+        return f"{receipt.batch}: nothing new to enqueue; {receipt.already_done} of {receipt.total} done"
     line = f"{receipt.batch}: {counted(receipt.enqueued, 'prompt')} enqueued in {counted(receipt.shards, 'shard')}"
     if receipt.already_done:
         line += f", {receipt.already_done} done already"
@@ -95,7 +99,8 @@ def cancel_lines(status: Status) -> Iterator[str]:
     elif status.workers:
         yield f"{status.batch} is being canceled; `python -m jobs watch {status.batch}` follows"
     else:
-        yield f"{status.batch} will be canceled by the next worker. {NO_WORKER}"
+        yield f"{status.batch} will be canceled by the next worker"
+        yield NO_WORKER
 
 
 def pace(status: Status) -> str:
@@ -125,11 +130,14 @@ def facts(status: Status) -> Iterator[str]:
 def notes(statuses: Iterable[Status]) -> Iterator[str]:
     """What a person should know or do so that the unfinished batches go on, each thing once."""
     unfinished = [status for status in statuses if not over(status)]
-    for reason, paused in dict.fromkeys((status.reason, status.state == "paused") for status in unfinished):
-        if paused:
-            yield f"Paused: {printable(reason or '')}. `python -m jobs resume` lifts it."
-        elif reason:
-            yield f"Waiting: {printable(reason)}"
+    reasons: dict[str, list[str]] = {}
+    for status in unfinished:
+        if status.state == "paused":
+            reasons[f"Paused: {status.reason}. `python -m jobs resume` lifts it."] = []
+        elif status.reason:
+            reasons.setdefault(status.reason, []).append(status.batch)
+    for reason, names in reasons.items():
+        yield printable(f"{', '.join(names)}: {reason}" if names else reason)
     if any(not status.workers for status in unfinished):
         yield NO_WORKER
 
@@ -205,8 +213,11 @@ def schedules_table(schedules: Iterable[ScheduleStatus]) -> Table:
 
 
 def schedule_notes(schedules: Iterable[ScheduleStatus]) -> Iterator[str]:
-    """What went wrong at the last fire times."""
-    return (f"{one.name}: {one.last_error}" for one in schedules if one.last_error)
+    """What went wrong at the last fire times, or that there is no schedule."""
+    schedules = list(schedules)
+    yield from (f"{one.name}: {one.last_error}" for one in schedules if one.last_error)
+    if not schedules:
+        yield NO_SCHEDULE
 
 
 def short_time(moment: str) -> str:

@@ -70,6 +70,7 @@ def test_printable_leaves_what_people_write() -> None:
             {"enqueued": 1, "shards": 1, "already_done": 249},
             "prompts: 1 prompt enqueued in 1 shard, 249 done already; 250 in all",
         ),
+        ({"enqueued": 0, "shards": 0, "already_done": 9}, "prompts: nothing new to enqueue; 9 of 250 done"),
         (
             {"enqueued": 0, "shards": 0, "already_done": 250},
             "prompts: 250 prompts, all done already; nothing was enqueued",
@@ -94,7 +95,8 @@ def test_notes_are_said_once_and_only_of_unfinished_batches() -> None:
         report.NO_WORKER,
     ]
     assert list(report.notes([ended])) == []
-    assert list(report.notes([a_status(reason="the disk is full")])) == ["Waiting: the disk is full"]
+    stuck = [a_status(batch="a", reason="the disk is full"), a_status(batch="b", reason="the disk is full")]
+    assert list(report.notes(stuck)) == ["a, b: the disk is full"]
 
 
 def test_a_batch_that_waits_shows_no_pace() -> None:
@@ -178,6 +180,7 @@ def test_schedules_say_when_and_what_went_wrong() -> None:
     assert first.split() == ["nightly", "0", "2", "*", "*", "*", "UTC"]
     assert second.split()[-3:] == ["2026-11-22T02:00:00Z", "2026-11-21T02:00:00Z", "nightly-1"]
     assert list(report.schedule_notes([nightly, failed])) == ["nightly: f.jsonl: no such file"]
+    assert list(report.schedule_notes([])) == [report.NO_SCHEDULE]
 
 
 def test_json_is_one_line_of_the_models() -> None:
