@@ -42,6 +42,11 @@ class FileOutput:
             self.content_type, self.length = self._data.content_type, len(self._data.content)
 
     @property
+    def address(self) -> str:
+        """The URL, of a `data:` URI only what stands before its bytes."""
+        return self._data.head if self._data else self.url
+
+    @property
     def name(self) -> str:
         """A file name taken from the URL, never a path: letters, digits, `.`, `_` and `-`; "output" without one."""
         place = "" if self._data else re.split("[?#]", self.url, maxsplit=1)[0]

@@ -1,0 +1,109 @@
+"""One file on its way from its host to disk, over as many transfers as it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from jobs.errors import BrokenDownload, FileTooBig
+from worker.file_answer import FileAnswer
+from worker.file_output import FileOutput
+from worker.media_types import extension
+from worker.storage import Writer, Written
+
+logger = logging.getLogger("worker.download")
+
+TRIES = 6
+"""Transfers in a row that bring the file no further, before it is given up."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+
+
+def pause(failures: int, dice: float) -> float:
+    """Seconds before the next transfer: doubled with each failure, the upper half of it random (dice: 0 … 1)."""
+    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (failures - 1)) * (1 + dice) / 2
+
+
+@dataclass(slots=True)
+class Download:
+    """Streams, checks and resumes one file; `slots` are held while bytes flow, not while it waits."""
+
+    file: FileOutput
+    writer: Writer
+    max_bytes: int
+    slots: asyncio.Semaphore
+    _whole: FileAnswer | None = field(default=None, init=False)
+    _rejected: str | None = field(default=None, init=False)
+
+    async def run(self, wait: Callable[[int], Awaitable[None]]) -> Written:
+        """Bring the whole file to disk; `wait` is given how many transfers have failed in a row.
+
+        Raises FileRefused, FileTooBig and OutputGone at once, BrokenDownload after 6 fruitless transfers, StorageError.
+        """
+        failures = farthest = 0
+        while True:
+            try:
+                async with self.slots:
+                    return await self._transfer()
+            except BrokenDownload as error:
+                failures = failures + 1 if self.writer.bytes <= farthest else 1
+                farthest = max(farthest, self.writer.bytes)
+                if failures == TRIES:
+                    raise
+                logger.info("↻ %s; %d bytes are here", error, self.writer.bytes)
+            await wait(failures)
+
+    async def _transfer(self) -> Written:
+        async with self.file.open(self._range()) as answer:
+            whole = await self._begin(answer)
+            async for chunk in answer.chunks:
+                self._check_size(self.writer.bytes + len(chunk))
+                await self.writer.write(chunk)
+        return await self._finish(whole)
+
+    def _range(self) -> dict[str, str]:
+        """Ask for the rest only, provided that the file is still the same."""
+        if self._whole is None or self._whole.validator is None or not self.writer.bytes:
+            return {}
+        return {"Range": f"bytes={self.writer.bytes}-", "If-Range": self._whole.validator}
+
+    async def _begin(self, answer: FileAnswer) -> FileAnswer:
+        """Go on where the last transfer broke, or start anew; return the answer that described the whole file."""
+        self._check_size(answer.length or 0)
+        if self._whole and self._continues(self._whole, answer):
+            return self._whole
+        self._whole = None
+        if answer.status != 200:
+            await self.writer.restart()
+            raise self._broken(f"the file host answers {answer.status} and cannot go on")
+        await self.writer.restart(md5=bool(answer.md5 or answer.supposed_md5))
+        self._whole = answer
+        return answer
+
+    def _continues(self, whole: FileAnswer, answer: FileAnswer) -> bool:
+        same = answer.validator in (None, whole.validator) and not answer.encoded
+        return answer.status == 206 and same and bool(self.writer.bytes) and answer.start == self.writer.bytes
+
+    def _check_size(self, size: int) -> None:
+        if size > self.max_bytes:
+            raise FileTooBig(f"{self.file.url[:200]} has more than {self.max_bytes:,} bytes", self.file.url)
+
+    async def _finish(self, whole: FileAnswer) -> Written:
+        """Check length and md5; what is wrong starts anew from zero."""
+        suffix = extension(self.file.name, whole.content_type, self.writer.head)
+        self._whole = None
+        if whole.length not in (None, self.writer.bytes):
+            raise self._broken(f"it has {self.writer.bytes} bytes instead of {whole.length}")
+        written = await self.writer.finish(suffix, md5=whole.md5 or whole.supposed_md5)
+        if written is None and whole.md5 is None and self._rejected == self.writer.sha256:
+            # The same bytes twice: this host's ETag is no md5.
+            written = await self.writer.finish(suffix)
+        self._rejected = self.writer.sha256
+        if written is None:
+            raise self._broken("its md5 is not the one that the file host gives")
+        return written
+
+    def _broken(self, why: str) -> BrokenDownload:
+        return BrokenDownload(f"{self.file.url[:200]}: {why}", self.file.url)

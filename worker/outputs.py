@@ -1,0 +1,103 @@
+"""A prediction's output on disk: every file of it at once, whatever its shape."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from jobs.config import Config
+from jobs.errors import StorageError
+from jobs.models import SavedFile
+from worker.download import Download, pause
+from worker.file_output import FileOutput
+from worker.output_shape import OutputFile, document, files_in, replaced, without
+from worker.output_url import is_output
+from worker.storage import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """An output with every file replaced by its path, and the files; paths are relative to the batch's folder."""
+
+    output: Any
+    files: tuple[SavedFile, ...]
+    _paths_of_data: Mapping[str, str]
+
+    def without_data(self, value: Any) -> Any:
+        """Return any JSON value, such as the prediction as received, with the saved `data:` URIs replaced by paths."""
+        return without(value, self._paths_of_data) if self._paths_of_data else value
+
+
+class Outputs:
+    """Saves outputs, MAX_DOWNLOADS files at a time; `storage` is where they are committed.
+
+    `sleep` and `dice` (0 … 1) are for tests.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        client: httpx.AsyncClient,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        dice: Callable[[], float] = random.random,
+    ) -> None:
+        self.storage = Storage(fsync=config.fsync)
+        self._config = config
+        self._client = client
+        self._slots = asyncio.Semaphore(config.max_downloads)
+        self._sleep, self._dice = sleep, dice
+
+    async def save(self, prompt_id: str, directory: Path, output: Any) -> Saved:
+        """Write an output into `directory`, which is made when needed and becomes the prompt's folder by a commit.
+
+        Raises OutputError when a file cannot be had (a broken transfer was repeated by then), StorageError.
+        """
+        found = files_in(output, lambda value: is_output(value, self._config.output_hosts))
+        files = await self._fetch_all(directory, found) if self._config.use_file_output else []
+        files = [file.model_copy(update={"path": f"{prompt_id}/{file.path}"}) for file in files]
+        paths = {file.place: saved.path for file, saved in zip(found, files, strict=False)}
+        value = replaced(output, paths)
+        if rest := document(output, len(found), value):
+            await self.storage.write_bytes(directory / rest.name, rest.content)
+        data = {
+            file.url: paths[file.place] for file in found if file.place in paths and file.url[:5].lower() == "data:"
+        }
+        return Saved(value, tuple(files), data)
+
+    async def _fetch_all(self, directory: Path, found: list[OutputFile]) -> list[SavedFile]:
+        """Fetch all files at once; when one fails, the others are cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._fetch(directory, file)) for file in found]
+        except ExceptionGroup as errors:
+            failed = _worst(errors.exceptions)
+        else:
+            return [task.result() for task in tasks]
+        raise failed
+
+    async def _fetch(self, directory: Path, found: OutputFile) -> SavedFile:
+        file = FileOutput(found.url, self._client, hosts=self._config.output_hosts)
+        async with self.storage.writer(directory, found.stem) as writer:
+            written = await Download(file, writer, self._config.max_file_bytes, self._slots).run(self._wait)
+        return SavedFile(
+            path=written.path.name,
+            url=file.address,
+            bytes=written.bytes,
+            sha256=written.sha256,
+            content_type=file.content_type,
+        )
+
+    async def _wait(self, failures: int) -> None:
+        await self._sleep(pause(failures, self._dice()))
+
+
+def _worst(errors: Sequence[Exception]) -> Exception:
+    """Of several failures at once the disk's: it concerns every file."""
+    return next((error for error in errors if isinstance(error, StorageError)), errors[0])
