@@ -1,0 +1,210 @@
+"""`run`: the whole product in one command, with a real worker, in a pipe and on a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from jobs.config import Config
+
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+IN_THE_FOREGROUND = (
+    "import fcntl, runpy, sys, termios\n"
+    "fcntl.ioctl(1, termios.TIOCSCTTY, 0)\n"
+    "sys.argv[0] = 'jobs'\n"
+    "runpy.run_module('jobs', run_name='__main__', alter_sys=True)\n"
+)
+IMAGE = {"model": "simulator/image", "prompt": "a lamp", "width": 16, "height": 16}
+BROKEN = {"model": "simulator/flaky", "prompt": "x", "error": "model"}
+SLOW = {"model": "simulator/image", "prompt": "slow", "width": 16, "height": 16, "predict_time": 600}
+
+
+class Terminal:
+    """A process that has a terminal of its own: what it shows, and keys to press."""
+
+    def __init__(self, env: dict[str, str], directory: Path, *arguments: str) -> None:
+        self.master, slave = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", IN_THE_FOREGROUND, *arguments],
+            cwd=directory,
+            env={**env, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"},
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+        )
+        os.close(slave)
+        self._shown = b""
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        try:
+            while chunk := os.read(self.master, 65536):
+                self._shown += chunk
+        except OSError:  # Linux says EIO when the last writer is gone
+            return
+
+    @property
+    def shown(self) -> str:
+        return ESCAPES.sub("", self._shown.decode("utf-8", "replace")).replace("\r\n", "\n")
+
+    def press(self, key: bytes) -> None:
+        os.write(self.master, key)
+
+    def wait(self) -> int:
+        code = self.process.wait(120)
+        self._reader.join(20)
+        return code
+
+    def end(self) -> None:
+        for child in psutil.Process(self.process.pid).children(recursive=True) if self.process.poll() is None else ():
+            child.kill()
+        self.process.kill()
+        self.process.wait()
+        self._reader.join(20)
+        os.close(self.master)
+
+
+@pytest.fixture
+def terminal(child_env: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
+    opened: list[Terminal] = []
+
+    def run(*arguments: str, **env: str) -> Terminal:
+        opened.append(Terminal({**child_env, **env}, tmp_path, *arguments))
+        return opened[-1]
+
+    yield run
+    for each in opened:
+        each.end()
+
+
+@pytest.fixture
+def prompts(tmp_path: Path, simulator: Any) -> Callable[..., str]:
+    simulator.settings(predict_min=0, predict_max=0.05)
+
+    def write(*rows: dict[str, Any], name: str = "prompts.jsonl") -> str:
+        (tmp_path / name).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        return name
+
+    return write
+
+
+def test_run_does_it_all(cli: Callable[..., Any], prompts: Callable[..., str], config: Config, simulator: Any) -> None:
+    source = prompts(IMAGE, IMAGE, BROKEN)
+    answer = cli("run", source)
+    folder = config.output_dir / "prompts"
+    assert answer.code == 1, answer.err
+    assert answer.out.startswith("prompts: 3 prompts enqueued in 1 shard; 3 in all\n")
+    assert "prompts: finished, 3 of 3 done, 1 failed" in answer.out
+    for path in (folder / "results.jsonl", folder / "errors.jsonl", folder / "index.html"):
+        assert str(path) in answer.out
+        assert path.exists()
+    assert "model_error" in answer.out
+    assert "cannot be broadcast together" in answer.out
+    assert "account" in answer.err, "the worker's log is on standard error"
+    assert not (folder / ".worker.log").exists()
+    assert (folder / "000001" / "output_0.webp").exists()
+
+    creates = simulator.ledger(summary=True)["created"]
+    again = cli("run", source)
+    assert again.code == 1
+    assert "all done already; nothing was enqueued" in again.out
+    assert "succeeded" in again.out
+    assert simulator.ledger(summary=True)["created"] == creates
+
+
+def test_run_for_scripts(cli: Callable[..., Any], prompts: Callable[..., str]) -> None:
+    answer = cli("run", prompts(IMAGE, IMAGE, IMAGE), "--name", "mine", "--limit", "2", "--json")
+    assert answer.code == 0, answer.err
+    status = json.loads(answer.out)
+    assert (status["batch"], status["state"], status["succeeded"], status["total"]) == ("mine", "finished", 2, 2)
+    assert "mine: finished, 2 of 2 done" in answer.err
+
+
+@pytest.mark.parametrize("wrong", ["schedules.toml", "REPLICATE_API_TOKEN"])
+def test_a_worker_that_cannot_start_is_bad_input(
+    cli: Callable[..., Any], prompts: Callable[..., str], config: Config, simulator: Any, wrong: str
+) -> None:
+    settings = {}
+    if wrong == "schedules.toml":
+        config.schedules.write_text("nonsense")
+    else:
+        settings["replicate_api_token"] = None
+    answer = cli("run", prompts(IMAGE), **settings)
+    assert answer.code == 2
+    assert wrong in answer.err
+    assert "the worker ended before the batch was finished (exit code 2)" in answer.err
+    assert "Traceback" not in answer.err
+    assert simulator.ledger(summary=True)["created"] == 0
+
+
+def test_on_a_terminal_a_bar_moves_and_the_log_is_a_file(
+    terminal: Callable[..., Terminal], prompts: Callable[..., str], config: Config
+) -> None:
+    screen = terminal("run", prompts(IMAGE, IMAGE))
+    assert screen.wait() == 0, screen.shown
+    assert "━━━" in screen.shown
+    assert "2/2" in screen.shown
+    assert str(config.output_dir / "prompts" / "index.html") in screen.shown
+    log = (config.output_dir / "prompts" / ".worker.log").read_text()
+    assert "account" in log
+    assert "account" not in screen.shown, "the log does not tear the bar"
+
+
+def test_on_a_terminal_the_end_of_a_failed_workers_log_is_shown(
+    terminal: Callable[..., Terminal], prompts: Callable[..., str], config: Config
+) -> None:
+    config.schedules.write_text("nonsense")
+    screen = terminal("run", prompts(IMAGE))
+    assert screen.wait() == 2
+    assert "schedules.toml" in screen.shown
+    assert "Its whole log:" in screen.shown
+    assert "Traceback" not in screen.shown
+
+
+async def test_ctrl_c_stops_the_worker_and_the_same_command_goes_on(
+    terminal: Callable[..., Terminal],
+    prompts: Callable[..., str],
+    simulator: Any,
+    eventually: Callable[..., Any],
+    cli: Callable[..., Any],
+) -> None:
+    source = prompts(SLOW)
+    screen = terminal("run", source)
+    await eventually(lambda: "1 in flight" in screen.shown)
+    (worker,) = psutil.Process(screen.process.pid).children()
+    screen.press(b"\x03")
+    assert screen.wait() == 130
+    assert "Stopping the worker" in screen.shown
+    assert "The same command goes on from here" in screen.shown
+    assert "Traceback" not in screen.shown
+    assert not worker.is_running()
+    simulator.advance(600)
+    answer = cli("run", source)
+    assert answer.code == 0, answer.err
+    assert simulator.ledger(summary=True)["created"] == 1, "what ran was found again, not paid again"
+
+
+async def test_sigterm_stops_the_worker_like_ctrl_c(
+    nursery: Any, child_env: dict[str, str], prompts: Callable[..., str], simulator: Any, eventually: Callable[..., Any]
+) -> None:
+    child = nursery.start("-m", "jobs", "run", prompts(SLOW), env=child_env)
+    await eventually(lambda: simulator.ledger(summary=True)["created"])
+    (worker,) = psutil.Process(child.process.pid).children()
+    child.process.send_signal(signal.SIGTERM)
+    assert child.wait() == 130
+    assert not worker.is_running()
+    assert "Traceback" not in child.log()

@@ -1,0 +1,150 @@
+"""The life of the worker that `run` starts, with small stand-in programs as real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from jobs import burst
+from jobs.errors import BatchError
+from jobs.report import Paper
+
+SLEEP = "import time\nprint('up', flush=True)\ntime.sleep(600)"
+STUBBORN = f"import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n{SLEEP}"
+GRACEFUL = f"import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit('let go'))\n{SLEEP}"
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    def put(source: str) -> None:
+        monkeypatch.setattr(burst, "COMMAND", (sys.executable, "-c", source))
+
+    return put
+
+
+async def test_the_block_ends_the_worker_gracefully(
+    program: Callable[[str], None], tmp_path: Path, eventually: Callable[..., Any]
+) -> None:
+    program(GRACEFUL)
+    log = tmp_path / "log"
+    async with burst.burst_worker(Paper(), log) as worker:
+        await eventually(lambda: log.read_text() == "up\n")
+    assert worker.returncode == 1
+    assert log.read_text() == "up\nlet go\n"
+
+
+async def test_the_log_is_kept_from_run_to_run(program: Callable[[str], None], tmp_path: Path) -> None:
+    program("print('a line')")
+    for _ in range(2):
+        async with burst.burst_worker(Paper(), tmp_path / "log") as worker:
+            await worker.wait()
+    assert (tmp_path / "log").read_text() == "a line\na line\n"
+
+
+async def test_a_stubborn_worker_is_killed(
+    program: Callable[[str], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Callable[..., Any],
+) -> None:
+    program(STUBBORN)
+    monkeypatch.setattr(burst, "GRACE", 0.05)
+    log = tmp_path / "log"
+    async with burst.burst_worker(Paper(), log) as worker:
+        await eventually(lambda: log.read_text() == "up\n")
+    assert worker.returncode == -signal.SIGKILL
+
+
+async def test_an_error_in_the_block_ends_the_worker_too(program: Callable[[str], None], tmp_path: Path) -> None:
+    program(SLEEP)
+    with pytest.raises(BatchError):
+        async with burst.burst_worker(Paper(), tmp_path / "log") as worker:
+            raise BatchError("no more")
+    assert not psutil.pid_exists(worker.pid)
+
+
+async def test_the_worker_is_out_of_reach_of_ctrl_c(program: Callable[[str], None], tmp_path: Path) -> None:
+    program("import os; print(os.getpgrp() == os.getpid())")
+    async with burst.burst_worker(Paper(), tmp_path / "log") as worker:
+        await worker.wait()
+    assert (tmp_path / "log").read_text() == "True\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_stopping_tells_how_to_go_on(
+    number: signal.Signals,
+    tmp_path: Path,
+    nursery: Any,
+    child_env: dict[str, str],
+    eventually: Callable[..., Any],
+) -> None:
+    source = tmp_path / "program.py"
+    source.write_text(
+        "import asyncio\nfrom pathlib import Path\nfrom jobs import burst\nfrom jobs.report import Paper\n"
+        f"burst.COMMAND = (burst.sys.executable, '-c', {GRACEFUL!r})\n"
+        "async def main():\n"
+        "    async with burst.burst_worker(Paper(), Path('log')) as worker:\n"
+        "        await worker.wait()\n"
+        "asyncio.run(main())\n"
+    )
+    child = nursery.start(str(source), env=child_env)
+    log = tmp_path / "log"
+    await eventually(lambda: log.exists() and log.read_text() == "up\n")
+    child.process.send_signal(number)
+    assert child.wait() != 0
+    assert log.read_text() == "up\nlet go\n"
+    assert child.log().splitlines()[:2] == [
+        "Stopping the worker …",
+        "Stopped. The same command goes on from here; what runs at Replicate keeps its outputs for one hour.",
+    ]
+    assert "KeyboardInterrupt" in child.log()
+
+
+async def test_what_else_is_queued_is_left_to_others(
+    program: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(SLEEP)
+    monkeypatch.setattr(burst, "PATIENCE", 0.05)
+    async with burst.burst_worker(Paper(), tmp_path / "log") as worker:
+        await burst.dismiss(worker, Paper(), others=True)
+        assert worker.returncode is None
+    assert worker.returncode == -signal.SIGTERM
+
+
+async def test_the_only_worker_goes_on_with_what_else_is_queued(
+    program: Callable[[str], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    program("import time; time.sleep(0.3)")
+    monkeypatch.setattr(burst, "PATIENCE", 0.01)
+    async with burst.burst_worker(Paper(), tmp_path / "log") as worker:
+        await burst.dismiss(worker, Paper(), others=False)
+        assert worker.returncode == 0
+    assert "other batches" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("code", "exit_code"), [(0, 1), (1, 1), (2, 2), (3, 3), (-9, 1)])
+async def test_a_worker_that_ended_too_early_is_explained(
+    program: Callable[[str], None], tmp_path: Path, code: int, exit_code: int
+) -> None:
+    end = "import os; os.kill(os.getpid(), 9)" if code < 0 else f"raise SystemExit({code})"
+    program(f"print('x' * 10_000)\nprint('the reason', flush=True)\n{end}")
+    log = tmp_path / "log"
+    async with burst.burst_worker(Paper(), log) as worker:
+        await asyncio.wait_for(worker.wait(), 60)
+        error = burst.obituary(worker, log)
+    assert error.exit_code == exit_code
+    assert f"(exit code {code})" in str(error)
+    assert "the reason" in str(error)
+    assert str(log) in str(error)
+    assert len(str(error)) < 5_000
+    assert "the reason" not in str(burst.obituary(worker, None))
