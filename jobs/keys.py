@@ -28,7 +28,7 @@ def queue(realm: str) -> str:
 
 
 def batch(name: str) -> str:
-    """HASH: the fields of `models.Batch`, and `last_score` of its newest shard in the queue."""
+    """HASH: the fields of `models.Batch`, and `last_shard`: the job id of the shard that was queued last."""
     return f"{PREFIX}batch:{name}"
 
 

@@ -156,7 +156,10 @@ class _Reader:
         row: Any = record.row
         if "id" in row and "custom_id" in row:
             raise _Wrong("it has both id and custom_id")
-        prompt_id = row.get("id", row.get("custom_id", f"{record.number:06d}"))
+        if "id" in row or "custom_id" in row:
+            prompt_id = row["id"] if "id" in row else row["custom_id"]
+        else:
+            prompt_id = f"{record.number:06d}"
         if not isinstance(prompt_id, str):
             raise _Wrong("the id is not text: put it in quotes")
         if problem := name_problem(prompt_id, 128):
