@@ -1,0 +1,108 @@
+"""A batch's failed and canceled prompts are tried again, as its next generation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from itertools import chain, count, repeat
+
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+
+from jobs.batches import Batches, Bits
+from jobs.belonging import identify
+from jobs.config import Config
+from jobs.copy import KeptRow, kept_line, locked, read_rows, replacing, storing
+from jobs.errors import StorageError
+from jobs.folder import Folder
+from jobs.models import Batch, Outcome
+from jobs.queue import Added, Queue
+from jobs.shards import Receipt, enqueue_unsettled, shards_of
+
+RETRIED = ".retried"
+"""Where in a batch's folder the records of earlier tries lie: `<id>.<generation>`."""
+
+Retried = dict[int, Outcome]
+"""Index of each prompt that is tried again, and how it had ended."""
+
+
+async def retry(name: str, config: Config, redis: Redis) -> Receipt:
+    """Enqueue again what did not succeed, also of a canceled batch; BatchNotFound, StorageError, InputError."""
+    batches = Batches(redis)
+    await batches.get(name)
+    folder = Folder(config.output_dir, name)
+    await identify(folder, config, redis)
+    async with locked(folder):
+        batch = await batches.get(name)
+        failed = await batches.unsuccessful(name)
+        retried, generation = await asyncio.to_thread(_set_aside, folder, batch, failed, fsync=config.fsync)
+        if retried or batch.settled < batch.total:
+            await batches.reopen(name, generation)
+        added = await _unsettle(redis, batch, folder, retried)
+        receipt = await enqueue_unsettled(redis, batch, folder, len)
+        more = {"enqueued": receipt.enqueued + added.prompts, "shards": receipt.shards + added.shards}
+        return receipt.model_copy(update=more)
+
+
+def _set_aside(folder: Folder, batch: Batch, failed: Bits, *, fsync: bool) -> tuple[Retried, int]:
+    """Move the records out of the way, then mark the rows in the copy; returns the new generation too."""
+    found: dict[int, Outcome | None] = {}
+    generation = batch.generation
+    for row in read_rows(folder):
+        generation = max(generation, row.generation)
+        if row.index in failed:
+            found[row.index] = _move_record(folder, row)
+    generation += 1
+    if found:
+        with replacing(folder.prompts, fsync=fsync) as file:
+            for row in read_rows(folder):
+                file.write(kept_line(row.text, generation if row.index in found else row.generation))
+    return _without_gaps(found, batch.failed), generation
+
+
+def _without_gaps(found: dict[int, Outcome | None], failed: int) -> Retried:
+    """Say of those whose record somebody removed how the counters have them."""
+    unexplained = failed - sum(outcome == "failed" for outcome in found.values())
+    guesses: Iterator[Outcome] = chain(repeat("failed", max(unexplained, 0)), repeat("canceled"))
+    return {index: outcome or next(guesses) for index, outcome in found.items()}
+
+
+def _move_record(folder: Folder, row: KeptRow) -> Outcome | None:
+    """Move a prompt's folder below .retried, unless an earlier retry that was cut short did; tell how it had ended."""
+    outcome = _outcome(folder, row)
+    aside = folder.path / RETRIED
+    with storing(folder.prompt(row.id)):
+        aside.mkdir(exist_ok=True)
+        target = aside / f"{row.id}.{row.generation}"
+        numbers = count(1)
+        while target.exists():
+            target = aside / f"{row.id}.{row.generation}.{next(numbers)}"
+        with suppress(FileNotFoundError):
+            folder.prompt(row.id).rename(target)
+    return outcome
+
+
+def _outcome(folder: Folder, row: KeptRow) -> Outcome | None:
+    moved = (f"{RETRIED}/{row.id}.{generation}" for generation in range(row.generation, -1, -1))
+    for place in (row.id, *moved):
+        with suppress(StorageError):
+            if record := folder.read_record(place):
+                return record.status
+    return None
+
+
+async def _unsettle(redis: Redis, batch: Batch, folder: Folder, retried: Retried) -> Added:
+    """Put each shard with a retried prompt into the queue, taking the old results back in the same MULTI."""
+    queue, added = Queue(redis, batch.realm), Added()
+    for packed, indexes in shards_of(batch, folder, retried.__contains__):
+        taking_back = partial(_take_back, Batches(redis), batch.name, {index: retried[index] for index in indexes})
+        shards, prompts = await queue.add(batch, [packed], taking_back)
+        added = Added(added.shards + shards, added.prompts + prompts)
+    return added
+
+
+async def _take_back(batches: Batches, name: str, retried: Retried, pipe: Pipeline) -> None:
+    for index, outcome in retried.items():
+        await batches.unsettle(name, index, outcome, pipe)

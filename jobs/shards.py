@@ -1,0 +1,60 @@
+"""From the own copy to the queue: whatever is not settled becomes shards, deterministically."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from itertools import groupby
+
+from pydantic import BaseModel
+from redis.asyncio import Redis
+
+from jobs.account import Account
+from jobs.batches import Batches, Bits
+from jobs.copy import KeptRow, read_rows
+from jobs.folder import Folder
+from jobs.models import SHARD_SIZE, Batch, Shard
+from jobs.payload import Packed, pack_rows
+from jobs.queue import Queue
+
+
+class Receipt(BaseModel):
+    """What `enqueue` and `retry` did: prompts and shards that they put into the queue; prompts that were done."""
+
+    batch: str
+    total: int
+    enqueued: int
+    already_done: int
+    shards: int
+    workers: int
+
+
+def shards_of(batch: Batch, folder: Folder, wanted: Callable[[int], bool]) -> Iterator[tuple[Packed, list[int]]]:
+    """Yield the shards of those rows of the copy whose index is wanted, with these indexes; StorageError."""
+    for number, rows in groupby(read_rows(folder), key=lambda row: row.index // SHARD_SIZE):
+        generations: dict[int, list[KeptRow]] = defaultdict(list)
+        for row in rows:
+            if wanted(row.index):
+                generations[row.generation].append(row)
+        for generation, some in sorted(generations.items()):
+            shard = Shard(batch.name, batch.id, number, generation, ())
+            indexes = [row.index for row in some]
+            yield pack_rows(shard, indexes, [row.text for row in some]), indexes
+
+
+async def enqueue_unsettled(redis: Redis, batch: Batch, folder: Folder, done: Callable[[Bits], int]) -> Receipt:
+    """Put every shard with an unsettled prompt into the queue unless it is there: this also mends a cut enqueue.
+
+    `done` counts, among the settled prompts, those to be reported as done already.
+    """
+    settled = await Batches(redis).settled(batch.name)
+    shards = (packed for packed, _ in shards_of(batch, folder, lambda index: index not in settled))
+    added = await Queue(redis, batch.realm).add(batch, shards)
+    return Receipt(
+        batch=batch.name,
+        total=batch.total,
+        enqueued=added.prompts,
+        already_done=done(settled),
+        shards=added.shards,
+        workers=await Account(redis, batch.realm).workers(),
+    )

@@ -1,0 +1,119 @@
+"""A prompts file, checked as a whole: its rows wait on disk, their ids and fingerprints in memory."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jobs.config import Config
+from jobs.copy import KeptRow, flush, kept_line, storing, temporary
+from jobs.errors import InputError, Problem, PromptsError
+from jobs.folder import Folder
+from jobs.prompts import Defaults, Ids, Row, name_problem, read_prompts
+from jobs.sources import FORMATS
+
+SHOWN = 20
+"""Problems that are shown; the rest are counted."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be enqueued: a file or "-", and what its rows do not say."""
+
+    source: str
+    name: str | None = None
+    model: str | None = None
+    input: dict[str, Any] = field(default_factory=dict)
+    limit: int | None = None
+    priority: float = 1.0
+
+    @property
+    def batch(self) -> str:
+        """The batch's name: as given, or after the file. InputError."""
+        name = _name_of(self.source) if self.name is None else self.name
+        if problem := name_problem(name, 64):
+            raise InputError(f"the batch's name {problem}; give another --name")
+        return name
+
+    def check(self) -> None:
+        """InputError for what is wrong before any row is read."""
+        if self.limit is not None and self.limit < 1:
+            raise InputError("--limit must be at least 1")
+        if not 0.001 <= self.priority <= 1000:
+            raise InputError("--priority must be between 0.001 and 1000")
+
+
+def _name_of(source: str) -> str:
+    if source == "-":
+        raise InputError("standard input needs a --name")
+    name = Path(source).name
+    suffix = next((suffix for suffix in FORMATS if name.lower().endswith(suffix)), "")
+    allowed = (char if char.isascii() and (char.isalnum() or char in "._-") else "-" for char in name)
+    return "".join(allowed)[: -len(suffix) or None].lstrip(".-")[:64]
+
+
+def read_rows(order: Order, config: Config, ids: Ids) -> Iterator[Row]:
+    """Yield the valid rows; after the last one, PromptsError if any was wrong."""
+    problems: list[Problem] = []
+    count = 0
+    for item in read_prompts(order.source, Defaults(order.model or config.model, order.input), ids):
+        if isinstance(item, Row):
+            yield item
+            continue
+        count += 1
+        problems += [item] if count <= SHOWN else []
+    raise_problems(order, problems, count)
+
+
+def raise_problems(order: Order, problems: list[Problem], count: int) -> None:
+    """Raise PromptsError if there are any; `problems` are the first SHOWN ones."""
+    if count:
+        raise PromptsError("standard input" if order.source == "-" else order.source, problems, count)
+
+
+class Spool:
+    """The rows that were taken of a file, in a file of their own."""
+
+    def __init__(self, order: Order, path: Path) -> None:
+        self.order, self.path = order, path
+        self.ids = Ids()
+        self._fingerprints = array("q")
+
+    def __len__(self) -> int:
+        return len(self._fingerprints)
+
+    def fill(self, config: Config) -> None:
+        """Read the whole file and keep what the limit lets through; PromptsError, InputError, StorageError."""
+        limit = self.order.limit
+        with storing(self.path), self.path.open("xb") as file:
+            for row in read_rows(self.order, config, self.ids):
+                if limit is None or len(self) < limit:
+                    file.write(kept_line(row.text, 0))
+                    self._fingerprints.append(hash(row.text))
+            flush(file, fsync=config.fsync)
+
+    def texts(self) -> Iterator[bytes]:
+        """Yield each row as JSON."""
+        with self.path.open("rb") as lines:
+            for line in lines:
+                yield line[:-1]
+
+    def find(self, row: KeptRow) -> int | None:
+        """The place in the file of a row of the batch, None when it is not among those that were taken."""
+        place = self.ids.find(row.id)
+        return None if place is None or place >= len(self) else place
+
+    def equals(self, place: int, row: KeptRow) -> bool:
+        """Whether a row of the file says the same as one of the batch: id, model and input."""
+        return self._fingerprints[place] == hash(row.text)
+
+
+@contextmanager
+def spooling(order: Order, folder: Folder) -> Iterator[Spool]:
+    """Yield an empty spool beside the batch's folder, so that it can become its copy; removed in the end."""
+    with temporary(folder.output_dir, folder.batch) as path:
+        yield Spool(order, path)
