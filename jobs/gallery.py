@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -12,10 +11,11 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from jobs.copy import read_identity, replacing
 from jobs.folder import Folder
 from jobs.frames import Frame, frame
-from jobs.models import Result
-from jobs.results import Totals, records, replacing
+from jobs.models import Result, timestamp
+from jobs.results import Totals, records
 
 PAGE_SIZE = 200
 FAILURES_SHOWN = 100
@@ -61,16 +61,20 @@ def write_gallery(folder: Folder) -> Path:
     """Write the gallery of what there is by now; returns its first page.
 
     Pages are written one by one and the first one last, because only it tells of all the others.
-    Raises StorageError when a record cannot be read or a page cannot be written.
+    Raises StorageError when a record cannot be read or a page cannot be written, ForeignFolder when it is no batch's.
     """
-    template = _template()
-    count = max(1, -(-sum(1 for _ in folder.read_prompts()) // PAGE_SIZE))
+    identity = read_identity(folder)
+    about = {
+        "batch": folder.batch,
+        "created_at": timestamp(identity.created_at) if identity else None,
+        "pages": max(1, -(-sum(1 for _ in folder.read_prompts()) // PAGE_SIZE)),
+    }
     summary = Summary()
     pages = _pages(folder, summary)
     first = next(pages, [])
     for number, frames in enumerate(pages, 2):
-        _write(template, folder, {"frames": frames, "page": number, "pages": count, "summary": None})
-    _write(template, folder, {"frames": first, "page": 1, "pages": count, "summary": summary})
+        _write(folder, about | {"frames": frames, "page": number, "summary": None})
+    _write(folder, about | {"frames": first, "page": 1, "summary": summary})
     return folder.gallery
 
 
@@ -102,16 +106,10 @@ def _frames(folder: Folder, summary: Summary) -> Iterator[Frame]:
         yield frame(folder, prompt, result)
 
 
-def _write(template: Template, folder: Folder, page: dict[str, Any]) -> None:
-    with replacing(folder.path / page_name(page["page"])) as text:
-        text.write(template.render(**page, batch=folder.batch, created_at=_created_at(folder)))
-
-
-def _created_at(folder: Folder) -> str | None:
-    try:
-        return str(json.loads(folder.identity.read_bytes())["created_at"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+def _write(folder: Folder, page: dict[str, Any]) -> None:
+    html = _template().render(page)
+    with replacing(folder.path / page_name(page["page"]), fsync=True) as file:
+        file.write(html.encode("utf-8", "replace"))
 
 
 @cache

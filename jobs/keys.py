@@ -88,10 +88,10 @@ def workers(realm: str) -> str:
 
 
 def schedule(realm: str, name: str, due: int) -> str:
-    """STRING: the batch that was fired for a schedule at that time (Unix seconds)."""
+    """STRING: the batch of a schedule for that time (Unix seconds), held short by who fires, long when it is done."""
     return f"{PREFIX}schedule:{realm}:{name}:{due}"
 
 
 def schedules(realm: str) -> str:
-    """HASH: schedule name → JSON of its last fire: `{due, batch}`."""
+    """HASH: schedule name → JSON: its times, since when they are known, its last fire `due` with `batch` or error."""
     return f"{PREFIX}schedules:{realm}"

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
-from jobs.errors import StorageError
+from jobs.copy import replacing
 from jobs.folder import Folder
 from jobs.models import Prompt, Result
 
@@ -43,34 +39,6 @@ class Totals:
         return self.succeeded + self.failed + self.canceled + self.missing
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[str]]:
-    """Write a text file that appears at `path` whole or not at all, and is on the disk when it does.
-
-    Raises StorageError when the disk or the folder refuses.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        with temporary.open("x", encoding="utf-8", errors="replace", newline="\n") as text:
-            yield text
-            text.flush()
-            os.fsync(text.fileno())
-        temporary.replace(path)
-        _sync_directory(path.parent)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror or error}", path) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def records(folder: Folder) -> Iterator[tuple[Prompt, Result | None]]:
     """Yield each prompt in file order with its result, None when it has no record."""
     for prompt in folder.read_prompts():
@@ -94,7 +62,7 @@ def write_results(folder: Folder) -> Totals:
 
     Raises StorageError when a record cannot be read or a file cannot be written.
     """
-    with replacing(folder.results) as everything, replacing(folder.errors) as errors:
+    with replacing(folder.results, fsync=True) as everything, replacing(folder.errors, fsync=True) as errors:
         return _count(_written(folder, everything, errors))
 
 
@@ -103,10 +71,10 @@ def totals(folder: Folder) -> Totals:
     return _count(result for _, result in records(folder))
 
 
-def _written(folder: Folder, everything: IO[str], errors: IO[str]) -> Iterator[Result | None]:
+def _written(folder: Folder, everything: BinaryIO, errors: BinaryIO) -> Iterator[Result | None]:
     for _, result in records(folder):
         if result:
-            line = result_line(result) + "\n"
+            line = result_line(result).encode() + b"\n"
             everything.write(line)
             if result.status != "succeeded":
                 errors.write(line)

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobs import gallery
+from jobs.errors import ForeignFolder
 from jobs.folder import Folder
 from jobs.gallery import page_name, page_numbers, write_gallery
 from jobs.models import Result
@@ -64,7 +65,7 @@ class Sheet:
     def __init__(self, directory: Path) -> None:
         self.folder = Folder(directory, "night")
         self.folder.path.mkdir()
-        identity = {"batch": "night", "id": "f00d", "created_at": "2026-11-20T22:04:11.120Z"}
+        identity = {"batch": "night", "id": "f00d", "realm": "x", "created_at": 1795212251.12}
         self.folder.identity.write_text(json.dumps(identity), encoding="utf-8")
         self.folder.prompts.touch()
         self.count = 0
@@ -305,11 +306,20 @@ def test_a_batch_that_still_runs_shows_what_is_waiting(sheet: Sheet) -> None:
     assert "waiting" in header
 
 
-def test_without_an_identity_or_prompts_there_is_still_a_page(sheet: Sheet) -> None:
+def test_a_batch_without_prompts_has_a_page(sheet: Sheet) -> None:
+    assert "This batch has no prompts." in sheet.page().source
+
+
+def test_a_batch_that_was_never_begun_has_a_page_without_a_date(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, "new")
+    assert "UTC" not in Page(write_gallery(folder)).source
+
+
+def test_the_folder_of_something_else_is_left_alone(sheet: Sheet) -> None:
     sheet.folder.identity.unlink()
-    page = sheet.page()
-    assert "This batch has no prompts." in page.source
-    assert "UTC" not in page.source
+    with pytest.raises(ForeignFolder, match=r"has no batch\.json"):
+        write_gallery(sheet.folder)
+    assert not sheet.folder.gallery.exists()
 
 
 def test_a_prompt_is_any_input(sheet: Sheet) -> None:
@@ -448,9 +458,9 @@ def test_ten_thousand_prompts_need_one_page_of_memory(sheet: Sheet, monkeypatch:
     written: list[int] = []
     original: Callable[..., None] = gallery._write
 
-    def write(template: Any, folder: Folder, page: dict[str, Any]) -> None:
+    def write(folder: Folder, page: dict[str, Any]) -> None:
         written.append(len(page["frames"]))
-        original(template, folder, page)
+        original(folder, page)
 
     monkeypatch.setattr(gallery, "_write", write)
     rows = (json.dumps({"id": f"n{number}", "model": "a/b", "input": {"prompt": "p"}}) for number in range(10_000))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jobs.errors import StorageError
 from jobs.folder import Folder
 from jobs.models import Failure, Result, SavedFile
-from jobs.results import Totals, read_results, replacing, result_line, totals, write_results
+from jobs.results import Totals, read_results, result_line, totals, write_results
 
 Fill = Callable[..., None]
 
@@ -148,38 +148,34 @@ def test_a_broken_record_is_named(folder: Folder, fill: Fill) -> None:
     assert [entry.name for entry in folder.path.iterdir() if entry.name.startswith(".")] == []
 
 
-def test_a_missing_folder_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match=r"results\.jsonl cannot be written: No such file or directory"):
-        write_results(Folder(tmp_path, "nowhere"))
+def test_a_file_that_cannot_be_written_is_a_sentence(folder: Folder, fill: Fill) -> None:
+    fill(one={})
+    folder.errors.mkdir()
+    with pytest.raises(StorageError, match=r"errors\.jsonl cannot be used: Is a directory") as caught:
+        write_results(folder)
+    assert caught.value.path == folder.errors
 
 
-def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "results.jsonl"
-    path.write_text("old\n", encoding="utf-8")
-    with pytest.raises(ZeroDivisionError), replacing(path) as text:
-        text.write(f"half {1 // 0}")
-    assert path.read_text(encoding="utf-8") == "old\n"
-    assert list(tmp_path.iterdir()) == [path]
+def test_a_broken_record_leaves_the_old_files(folder: Folder, fill: Fill) -> None:
+    fill(one={}, two=FAILED)
+    write_results(folder)
+    before = folder.results.read_bytes(), folder.errors.read_bytes()
+    (folder.prompt("two") / "prediction.json").write_text("{", encoding="utf-8")
+    with pytest.raises(StorageError):
+        write_results(folder)
+    assert (folder.results.read_bytes(), folder.errors.read_bytes()) == before
 
 
-def test_two_writers_at_once_both_leave_a_whole_file(tmp_path: Path) -> None:
-    path = tmp_path / "results.jsonl"
-    with replacing(path) as one, replacing(path) as other:
-        one.write("one\n")
-        other.write("other\n")
-    assert path.read_text(encoding="utf-8") == "one\n"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_the_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "results.jsonl"
-    seen: list[tuple[bool, str]] = []
+def test_the_files_are_on_the_disk_before_they_have_their_names(
+    folder: Folder, fill: Fill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(one={}, two=FAILED)
+    seen: list[list[str]] = []
 
     def sync(_descriptor: int) -> None:
-        (temporary,) = tmp_path.iterdir()
-        seen.append((path.exists(), temporary.read_text(encoding="utf-8")))
+        seen.append(sorted(path.name for path in folder.path.glob("*s.jsonl") if path != folder.prompts))
 
     monkeypatch.setattr(os, "fsync", sync)
-    with replacing(path) as text:
-        text.write("line\n")
-    assert seen == [(False, "line\n"), (True, "line\n")]
+    write_results(folder)
+    # Both a file and its folder: the inner file, then the outer one.
+    assert seen == [[], ["errors.jsonl"], ["errors.jsonl"], ["errors.jsonl", "results.jsonl"]]
