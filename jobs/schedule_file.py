@@ -1,0 +1,197 @@
+"""schedules.toml: every schedule of it, or everything that is wrong with it, line by line."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import tzinfo
+from pathlib import Path
+from typing import Any, Literal
+
+from jobs import fire_times
+from jobs.errors import Problem, ScheduleError
+from jobs.prompts import model_problem, name_problem
+
+MAX_NAME = 47
+"""A batch's name has 64 characters, of which `-2026-11-21T0200b` takes 17."""
+
+_REQUIRED = ("name", "cron", "file")
+_TOP = -1
+_TABLE = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """One `[[schedule]]`; `timezone` None is the machine's own."""
+
+    name: str
+    cron: str
+    file: Path
+    model: str | None = None
+    timezone: str | None = None
+    overlap: Literal["skip", "allow"] = "skip"
+    catch_up: bool = True
+
+    @property
+    def zone(self) -> tzinfo:
+        """The time zone that `cron` is meant in."""
+        return fire_times.zone(self.timezone)
+
+    @property
+    def times(self) -> str:
+        """When it fires, in one text: a schedule with other times is a new one."""
+        return f"{self.cron} {self.zone}"
+
+
+def load(path: Path) -> tuple[Schedule, ...]:
+    """Read the schedules, none when there is no file; prompts files are relative to the file's folder.
+
+    Raises ScheduleError with each thing that is wrong, with its line.
+    """
+    try:
+        text = path.read_bytes().decode()
+        document = tomllib.loads(text)
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise ScheduleError(f"{path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise _refusal(path, [Problem(line, "not UTF-8")]) from None
+    except (ValueError, RecursionError) as error:
+        raise _refusal(path, [_syntax(error, text)]) from None
+    if faults := list(_faults(document, path.parent)):
+        raise _refusal(path, _located(faults, text))
+    return tuple(Schedule(**table | {"file": path.parent / table["file"]}) for table in document.get("schedule", []))
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """What is wrong with a key of the n-th schedule; _TOP and _TABLE stand for the file and the whole table."""
+
+    table: int
+    key: str
+    message: str
+
+
+def _faults(document: dict[str, Any], home: Path) -> Iterator[_Fault]:
+    for key in document.keys() - {"schedule"}:
+        yield _Fault(_TOP, key, f"unknown key {key!r}: only [[schedule]] may be here")
+    tables = document.get("schedule", [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        yield _Fault(_TOP, "schedule", "a schedule begins with [[schedule]], in two pairs of brackets")
+        return
+    names: set[str] = set()
+    for number, table in enumerate(tables):
+        yield from _table_faults(number, table, home)
+        if isinstance(name := table.get("name"), str):
+            if name.lower() in names:
+                yield _Fault(number, "name", f"another schedule is named {name!r} already")
+            names.add(name.lower())
+
+
+def _table_faults(number: int, table: dict[str, Any], home: Path) -> Iterator[_Fault]:
+    for key in _REQUIRED:
+        if key not in table:
+            yield _Fault(number, _TABLE, f"the schedule has no {key}")
+    for key, value in table.items():
+        if message := _problem(key, value, home):
+            yield _Fault(number, key, message)
+
+
+def _problem(key: str, value: Any, home: Path) -> str | None:
+    if key not in _CHECKS:
+        return f"unknown key {key!r}; there are {', '.join(_CHECKS)}"
+    expected, check = _CHECKS[key]
+    if type(value) is not expected:
+        return f"{key} must be {'text in quotes' if expected is str else 'true or false'}"
+    try:
+        check(value, home)
+    except ValueError as error:
+        return f"{key}: {error}"
+    return None
+
+
+def _check_name(name: str, _home: Path) -> None:
+    if problem := name_problem(name, MAX_NAME):
+        raise ValueError(problem)
+
+
+def _check_model(model: str, _home: Path) -> None:
+    if problem := model_problem(model):
+        raise ValueError(problem)
+
+
+def _check_file(file: str, home: Path) -> None:
+    try:
+        there = (home / file).is_file()
+    except OSError:
+        there = False
+    if not there:
+        raise ValueError(f"there is no file {str(home / file)!r}")
+
+
+def _check_overlap(overlap: str, _home: Path) -> None:
+    if overlap not in ("skip", "allow"):
+        raise ValueError(f'{overlap!r} is neither "skip" nor "allow"')
+
+
+_CHECKS: dict[str, tuple[type, Callable[[Any, Path], Any]]] = {
+    "name": (str, _check_name),
+    "cron": (str, lambda cron, _home: fire_times.check_cron(cron)),
+    "file": (str, _check_file),
+    "model": (str, _check_model),
+    "timezone": (str, lambda name, _home: fire_times.zone(name)),
+    "overlap": (str, _check_overlap),
+    "catch_up": (bool, lambda _flag, _home: None),
+}
+
+
+def _refusal(path: Path, problems: list[Problem]) -> ScheduleError:
+    count = f"{len(problems)} error{'s' if len(problems) > 1 else ''}"
+    return ScheduleError("\n".join([f"{path}: {count}", *(f"  {problem}" for problem in problems)]))
+
+
+def _syntax(error: Exception, text: str) -> Problem:
+    if isinstance(error, RecursionError):
+        return Problem(0, "nested too deep")
+    message, _, place = str(error).partition(" (at ")
+    if line := re.match(r"line (\d+)", place):
+        return Problem(int(line[1]), message)
+    return Problem(text.count("\n") + 1 if place else 0, message)
+
+
+def _located(faults: list[_Fault], text: str) -> list[Problem]:
+    lines = _lines(text)
+    found = []
+    for fault in faults:
+        line = lines.get((fault.table, fault.key)) or lines.get((fault.table, _TABLE), 0)
+        found.append(Problem(line, fault.message))
+    return sorted(found, key=lambda problem: problem.line)
+
+
+def _lines(text: str) -> dict[tuple[int, str], int]:
+    """Find the line that completes each key: the first at which the text up to there has it.
+
+    tomllib tells no lines, but it can say of any beginning of the file what is in it; to spare time
+    each schedule's lines are read from its header on.
+    """
+    lines, found = text.replace("\r\n", "\n").split("\n"), dict[tuple[int, str], int]()
+    start = before = 0
+    for end in range(1, len(lines) + 1):
+        try:
+            document = tomllib.loads("\n".join(lines[start:end]))
+        except (ValueError, RecursionError):
+            continue
+        tables = document.get("schedule", [])
+        tables = [table for table in tables if isinstance(table, dict)] if isinstance(tables, list) else []
+        for key in document:
+            found.setdefault((_TOP, key), end)
+        for number, table in enumerate(tables, before):
+            for key in (_TABLE, *table):
+                found.setdefault((number, key), end)
+        if len(tables) > 1 and lines[end - 1].lstrip().startswith("[["):
+            start, before = end - 1, before + len(tables) - 1
+    return found

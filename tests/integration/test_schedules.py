@@ -1,0 +1,422 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from jobs import keys, schedules
+from jobs.batches import Batches
+from jobs.config import Config
+from jobs.enqueue import Receipt, enqueue
+from jobs.errors import ScheduleError
+from jobs.folder import Folder
+from jobs.schedules import Schedules, ScheduleStatus
+
+NIGHTLY = """
+[[schedule]]
+name = "nightly"
+cron = "0 2 * * *"
+file = "prompts.jsonl"
+model = "owner/model"
+timezone = "Europe/Berlin"
+"""
+DAY = 86_400.0
+
+Write = Callable[..., None]
+
+
+def at(text: str) -> float:
+    """Unix seconds of an RFC 3339 time."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+NOON = at("2026-11-20T12:00:00+01:00")
+TWO = at("2026-11-21T02:00:00+01:00")
+
+
+@pytest.fixture
+def config(tmp_path: Path, redis_url: str) -> Config:
+    return Config.load(
+        redis_url=redis_url, output_dir=tmp_path / "outputs", schedules=tmp_path / "schedules.toml", fsync=False
+    )
+
+
+@pytest.fixture
+def write(config: Config) -> Write:
+    """Write schedules.toml and the prompts file beside it."""
+
+    def write(text: str = NIGHTLY, *, prompts: str = '{"prompt": "a"}\n{"prompt": "b"}\n') -> None:
+        config.schedules.write_text(text, encoding="utf-8")
+        config.schedules.with_name("prompts.jsonl").write_text(prompts, encoding="utf-8")
+
+    write()
+    return write
+
+
+@pytest.fixture
+def worker(redis: Redis, config: Config, write: Write) -> Callable[[], Schedules]:  # noqa: ARG001 - it has written
+    """Start what a worker has of the schedules: each call is another process as far as they know."""
+    return lambda: Schedules(redis, config)
+
+
+def names(receipts: list[Receipt]) -> list[str]:
+    return [receipt.batch for receipt in receipts]
+
+
+async def overview(worker: Callable[[], Schedules], now: float = NOON) -> ScheduleStatus:
+    (status,) = await worker().overview(now)
+    return status
+
+
+async def finish(redis: Redis, batch: str) -> None:
+    """Settle all its prompts and close it, as a worker does."""
+    batches = Batches(redis)
+    for index in range((await batches.get(batch)).total):
+        await batches.settle(batch, index, "succeeded")
+    assert await batches.finish(batch)
+
+
+def crash(monkeypatch: pytest.MonkeyPatch, *, after: bool) -> None:
+    """Let the next worker die when it enqueues: before it has done anything, or when all is done but noted."""
+
+    class KilledError(BaseException):
+        pass
+
+    async def die(*arguments: Any) -> Receipt:
+        if after:
+            await enqueue(*arguments)
+        raise KilledError
+
+    monkeypatch.setattr(schedules, "enqueue", die)
+
+
+async def fire_and_die(
+    worker: Callable[[], Schedules], monkeypatch: pytest.MonkeyPatch, now: float, *, after: bool
+) -> None:
+    with monkeypatch.context() as patch:
+        crash(patch, after=after)
+        with pytest.raises(BaseException, match=r"^$"):
+            await worker().fire_due(now)
+
+
+async def expire(redis: Redis, config: Config, due: float) -> None:
+    """Let the time pass after which a fire time of a dead worker is free again."""
+    key = keys.schedule(config.realm, "nightly", int(due))
+    assert 0 < await redis.ttl(key) <= schedules.FIRING
+    await redis.delete(key)
+
+
+async def test_a_schedule_fires_when_its_time_comes_and_once(worker: Callable[[], Schedules], redis: Redis) -> None:
+    one = worker()
+    assert await one.fire_due(NOON) == []
+    assert await one.fire_due(TWO - 1) == []
+    (receipt,) = await one.fire_due(TWO + 0.4)
+    assert (receipt.batch, receipt.total, receipt.enqueued) == ("nightly-2026-11-21T0200", 2, 2)
+    assert await one.fire_due(TWO + 1.4) == await worker().fire_due(TWO + 3600) == []
+    await finish(redis, receipt.batch)
+    assert names(await one.fire_due(TWO + DAY)) == ["nightly-2026-11-22T0200"]
+    batch = await Batches(redis).get("nightly-2026-11-22T0200")
+    assert batch.total == 2
+
+
+async def test_the_batch_has_the_files_prompts_and_the_schedules_model(
+    worker: Callable[[], Schedules], config: Config
+) -> None:
+    await worker().fire_due(NOON)
+    (receipt,) = await worker().fire_due(TWO)
+    prompts = list(Folder(config.output_dir, receipt.batch).read_prompts())
+    assert [(prompt.model, prompt.input) for prompt in prompts] == [
+        ("owner/model", {"prompt": "a"}),
+        ("owner/model", {"prompt": "b"}),
+    ]
+
+
+async def test_a_new_schedule_does_not_fire_for_a_time_before_it_was_there(worker: Callable[[], Schedules]) -> None:
+    assert await worker().fire_due(TWO + 1) == []
+    assert await worker().fire_due(TWO + 3600) == []
+    assert names(await worker().fire_due(TWO + DAY)) == ["nightly-2026-11-22T0200"]
+
+
+async def test_nor_does_one_whose_times_were_changed(worker: Callable[[], Schedules], write: Write) -> None:
+    await worker().fire_due(NOON - 7 * DAY)
+    write(NIGHTLY.replace("0 2", "0 9"))
+    assert await worker().fire_due(NOON) == []
+    assert names(await worker().fire_due(NOON + DAY)) == ["nightly-2026-11-21T0900"]
+
+
+async def test_another_model_or_file_is_no_new_schedule(worker: Callable[[], Schedules], write: Write) -> None:
+    await worker().fire_due(NOON)
+    write(NIGHTLY.replace("owner/model", "owner/other") + 'overlap = "allow"\n')
+    assert len(await worker().fire_due(TWO + 60)) == 1
+
+
+async def test_many_workers_fire_once(worker: Callable[[], Schedules]) -> None:
+    workers = [worker() for _ in range(8)]
+    await asyncio.gather(*(one.fire_due(NOON) for one in workers))
+    for now in (TWO, TWO + 0.3, TWO + 1):
+        fired = await asyncio.gather(*(one.fire_due(now) for one in workers))
+        assert sum(map(len, fired)) == (1 if now == TWO else 0)
+
+
+async def test_while_a_new_file_is_rolled_out_both_times_fire(worker: Callable[[], Schedules], write: Write) -> None:
+    old = worker()
+    await old.fire_due(NOON)
+    write(NIGHTLY.replace("0 2", "0 3").replace("timezone", 'overlap = "allow"\ntimezone'))
+    new = worker()
+    fired = []
+    for now in (NOON + 1, NOON + 2, TWO, TWO + 1, TWO + 3600, TWO + 3601):
+        fired += await new.fire_due(now)
+        fired += await old.fire_due(now)
+    assert names(fired) == ["nightly-2026-11-21T0200", "nightly-2026-11-21T0300"]
+
+
+async def test_of_the_times_missed_only_the_last_is_caught_up(worker: Callable[[], Schedules]) -> None:
+    await worker().fire_due(NOON)
+    back = worker()
+    assert names(await back.fire_due(TWO + 3 * DAY + 5 * 3600)) == ["nightly-2026-11-24T0200"]
+    assert await back.fire_due(TWO + 3 * DAY + 5 * 3600 + 1) == []
+
+
+@pytest.mark.parametrize(("late", "fires"), [(0, 1), (45, 1), (61, 0), (3600, 0)])
+async def test_without_catch_up_only_a_fresh_time_counts(
+    worker: Callable[[], Schedules], write: Write, late: float, fires: int
+) -> None:
+    write(NIGHTLY + "catch_up = false\n")
+    await worker().fire_due(NOON)
+    assert len(await worker().fire_due(TWO + late)) == fires
+    assert len(await worker().fire_due(TWO + DAY)) == 1 - fires
+
+
+async def test_one_that_still_runs_is_not_overtaken(
+    worker: Callable[[], Schedules], redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = worker()
+    await one.fire_due(NOON)
+    await one.fire_due(TWO)
+    with caplog.at_level(logging.INFO, "jobs.schedules"):
+        assert await one.fire_due(TWO + DAY) == await one.fire_due(TWO + DAY + 1) == []
+    (line,) = caplog.messages
+    assert "nightly-2026-11-22T0200 is passed over: nightly-2026-11-21T0200 is not finished" in line
+    status = await overview(worker, TWO + DAY)
+    assert status.last == "2026-11-22T02:00:00+01:00"
+    assert status.last_batch == "nightly-2026-11-21T0200"
+    assert "was passed over" in (status.last_error or "")
+    await finish(redis, "nightly-2026-11-21T0200")
+    assert await one.fire_due(TWO + DAY + 60) == []
+    assert names(await one.fire_due(TWO + 2 * DAY)) == ["nightly-2026-11-23T0200"]
+    assert (await overview(worker)).last_error is None
+
+
+async def test_a_deleted_batch_stops_nothing(worker: Callable[[], Schedules], redis: Redis) -> None:
+    one = worker()
+    await one.fire_due(NOON)
+    (receipt,) = await one.fire_due(TWO)
+    await Batches(redis).delete(receipt.batch)
+    assert len(await one.fire_due(TWO + DAY)) == 1
+
+
+async def test_overlap_may_be_allowed(worker: Callable[[], Schedules], write: Write) -> None:
+    write(NIGHTLY + 'overlap = "allow"\n')
+    one = worker()
+    await one.fire_due(NOON)
+    assert len(await one.fire_due(TWO)) == len(await one.fire_due(TWO + DAY)) == 1
+
+
+async def test_a_bad_prompts_file_is_told_and_passed_over(
+    worker: Callable[[], Schedules], write: Write, config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    both = NIGHTLY + NIGHTLY.replace('"nightly"', '"other"').replace("prompts.jsonl", "schedules.txt")
+    config.schedules.with_name("schedules.txt").write_text("a sea\n", encoding="utf-8")
+    write(both)
+    one = worker()
+    await one.fire_due(NOON)
+    write(both, prompts='{"prompt": "a"}\nno json\n')
+    assert names(await one.fire_due(TWO)) == ["other-2026-11-21T0200"]
+    assert await one.fire_due(TWO + 1) == []
+    assert caplog.text.count("line 2") == 1
+    status = (await one.overview(TWO + 1))[0]
+    assert "line 2" in (status.last_error or "")
+    assert (status.last, status.last_batch) == ("2026-11-21T02:00:00+01:00", None)
+    write(both)
+    assert names(await one.fire_due(TWO + DAY)) == ["nightly-2026-11-22T0200"]
+
+
+async def test_a_prompts_file_that_is_gone_is_told(worker: Callable[[], Schedules], config: Config) -> None:
+    one = worker()
+    await one.fire_due(NOON)
+    config.schedules.with_name("prompts.jsonl").unlink()
+    assert await one.fire_due(TWO) == []
+    assert "prompts.jsonl" in ((await one.overview(TWO))[0].last_error or "")
+
+
+async def test_a_folder_that_cannot_be_written_is_tried_again(
+    worker: Callable[[], Schedules], config: Config, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = worker()
+    await one.fire_due(NOON)
+    config.output_dir.write_text("in the way", encoding="utf-8")
+    assert await one.fire_due(TWO) == await one.fire_due(TWO + 1) == []
+    assert caplog.text.count("trying on") == 1
+    status = await overview(worker, TWO)
+    assert status.last is None
+    assert status.last_error
+    config.output_dir.unlink()
+    await expire(redis, config, TWO)
+    assert names(await one.fire_due(TWO + 40)) == ["nightly-2026-11-21T0200"]
+    assert (await overview(worker, TWO)).last_error is None
+
+
+@pytest.mark.parametrize("dies", ["before", "after"])
+@pytest.mark.parametrize("late", [31, 7200, 30 * 3600])
+async def test_a_worker_that_dies_while_it_fires_loses_nothing(
+    worker: Callable[[], Schedules],
+    redis: Redis,
+    config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    late: float,
+    dies: str,
+) -> None:
+    await worker().fire_due(NOON)
+    await fire_and_die(worker, monkeypatch, TWO, after=dies == "after")
+    next_one = worker()
+    assert await next_one.fire_due(TWO + 1) == []
+    await expire(redis, config, TWO)
+    (receipt,) = await next_one.fire_due(TWO + late)
+    assert (receipt.batch, receipt.total) == ("nightly-2026-11-21T0200", 2)
+    assert await redis.zcard(keys.queue(config.realm)) == 1
+    await finish(redis, receipt.batch)
+    later = names(await next_one.fire_due(TWO + late + 1))
+    assert later == (["nightly-2026-11-22T0200"] if late > DAY else [])
+
+
+async def test_what_was_begun_is_completed_as_it_was_begun(
+    worker: Callable[[], Schedules],
+    redis: Redis,
+    config: Config,
+    write: Write,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await worker().fire_due(NOON)
+    await fire_and_die(worker, monkeypatch, TWO, after=True)
+    await redis.delete(keys.queue(config.realm))
+    await expire(redis, config, TWO)
+    write(
+        NIGHTLY.replace("0 2", "30 4").replace("Berlin", "London") + "catch_up = false\n",
+        prompts='{"prompt": "another"}\n{"prompt": "b"}\n{"prompt": "c"}\n',
+    )
+    (receipt,) = await worker().fire_due(TWO + 9000)
+    assert (receipt.batch, receipt.total, receipt.shards) == ("nightly-2026-11-21T0200", 2, 1)
+    inputs = [prompt.input["prompt"] for prompt in Folder(config.output_dir, receipt.batch).read_prompts()]
+    assert inputs == ["a", "b"]
+    assert await worker().fire_due(TWO + 9001) == []
+
+
+async def test_a_long_enqueue_keeps_its_fire_time(
+    worker: Callable[[], Schedules],
+    redis: Redis,
+    config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Callable[..., Awaitable[Any]],
+) -> None:
+    await worker().fire_due(NOON)
+    key = keys.schedule(config.realm, "nightly", int(TWO))
+    monkeypatch.setattr(schedules, "FIRING", 3)
+
+    async def slow(*arguments: Any) -> Receipt:
+        await redis.expire(key, 1000)
+
+        async def renewed() -> bool:
+            return bool(await redis.ttl(key) <= 3)
+
+        await eventually(renewed)
+        return await enqueue(*arguments)
+
+    monkeypatch.setattr(schedules, "enqueue", slow)
+    assert len(await worker().fire_due(TWO)) == 1
+    assert await redis.ttl(key) > 86_400
+    assert await redis.get(key) == b"nightly-2026-11-21T0200"
+
+
+async def test_an_emptied_redis_makes_schedules_new(worker: Callable[[], Schedules], redis: Redis) -> None:
+    one = worker()
+    await one.fire_due(NOON)
+    await one.fire_due(TWO)
+    await redis.flushall()
+    assert await one.fire_due(TWO + 3600) == []
+    assert len(await one.fire_due(TWO + DAY)) == 1
+
+
+async def test_every_api_host_has_its_own_schedules(
+    worker: Callable[[], Schedules], redis: Redis, config: Config
+) -> None:
+    await worker().fire_due(NOON)
+    other = Schedules(redis, config.model_copy(update={"replicate_base_url": "http://127.0.0.1:5555"}))
+    assert await other.fire_due(TWO + 1) == []
+    assert len(await worker().fire_due(TWO)) == 1
+
+
+@pytest.mark.parametrize(
+    ("cron", "since", "until", "expected"),
+    [
+        ("30 2 * * *", "2026-03-29T00:00:00+01:00", "2026-03-29T06:00:00+02:00", ["2026-03-29T0300"]),
+        ("30 2 * * *", "2026-10-25T00:00:00+02:00", "2026-10-25T06:00:00+01:00", ["2026-10-25T0230"]),
+        (
+            "*/30 2 * * *",
+            "2026-10-25T00:00:00+02:00",
+            "2026-10-25T06:00:00+01:00",
+            ["2026-10-25T0200", "2026-10-25T0230", "2026-10-25T0200b", "2026-10-25T0230b"],
+        ),
+        ("*/30 2 * * *", "2026-03-29T00:00:00+01:00", "2026-03-29T06:00:00+02:00", []),
+    ],
+)
+async def test_when_the_clocks_change(
+    worker: Callable[[], Schedules], write: Write, cron: str, since: str, until: str, expected: list[str]
+) -> None:
+    write(NIGHTLY.replace("0 2 * * *", cron) + 'overlap = "allow"\n')
+    one, fired = worker(), []
+    for now in range(int(at(since)), int(at(until)), 60):
+        fired += await one.fire_due(now)
+    assert names(fired) == [f"nightly-{label}" for label in expected]
+
+
+async def test_the_overview_tells_next_and_last(worker: Callable[[], Schedules], config: Config) -> None:
+    assert (await overview(worker)).model_dump() == {
+        "name": "nightly",
+        "cron": "0 2 * * *",
+        "timezone": "Europe/Berlin",
+        "file": str(config.schedules.with_name("prompts.jsonl")),
+        "next": "2026-11-21T02:00:00+01:00",
+        "last": None,
+        "last_batch": None,
+        "last_error": None,
+    }
+    await worker().fire_due(NOON)
+    await worker().fire_due(TWO)
+    status = await overview(worker, TWO + 1)
+    assert (status.next, status.last) == ("2026-11-22T02:00:00+01:00", "2026-11-21T02:00:00+01:00")
+    assert status.last_batch == "nightly-2026-11-21T0200"
+    assert json.loads(status.model_dump_json())["last_error"] is None
+
+
+async def test_looking_changes_nothing(worker: Callable[[], Schedules], redis: Redis) -> None:
+    await overview(worker)
+    assert await redis.keys() == []
+
+
+async def test_without_a_file_there_is_nothing_to_do(redis: Redis, config: Config) -> None:
+    none = Schedules(redis, config)
+    assert await none.fire_due(NOON) == []
+    assert await none.overview(NOON) == []
+
+
+def test_a_bad_file_stops_at_once(redis: Redis, config: Config, write: Write) -> None:
+    write(NIGHTLY.replace("0 2", "0 0 2"))
+    with pytest.raises(ScheduleError, match=r"line 4: cron: '0 0 2 \* \* \*' has 6 fields"):
+        Schedules(redis, config)

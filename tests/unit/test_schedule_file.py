@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.errors import ScheduleError
+from jobs.schedule_file import MAX_NAME, Schedule, load
+
+GOOD = """
+[[schedule]]
+name = "nightly"
+cron = "0 2 * * *"
+file = "prompts.jsonl"
+"""
+
+Write = Callable[[str | bytes], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Write schedules.toml beside a prompts file."""
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "x"}\n', encoding="utf-8")
+
+    def write(text: str | bytes) -> Path:
+        path = tmp_path / "schedules.toml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+def refusal(path: Path) -> list[str]:
+    """Return the lines of the error, the first of which names the file."""
+    with pytest.raises(ScheduleError) as caught:
+        load(path)
+    first, *lines = str(caught.value).splitlines()
+    assert first == f"{path}: {len(lines)} error{'s' if len(lines) > 1 else ''}"
+    return [line.strip() for line in lines]
+
+
+def test_no_file_and_an_empty_file_have_no_schedules(tmp_path: Path, write: Write) -> None:
+    assert load(tmp_path / "schedules.toml") == ()
+    assert load(write("# later\n")) == load(write("schedule = []")) == ()
+
+
+def test_what_is_not_given_is_skip_catch_up_and_the_machines_zone(write: Write, tmp_path: Path) -> None:
+    (schedule,) = load(write(GOOD))
+    assert schedule == Schedule(
+        "nightly", "0 2 * * *", tmp_path / "prompts.jsonl", None, None, overlap="skip", catch_up=True
+    )
+    assert str(schedule.zone) == "local"
+    assert schedule.times == "0 2 * * * local"
+
+
+def test_everything_can_be_given(write: Write) -> None:
+    more = 'model = "owner/model"\ntimezone = "Europe/Berlin"\noverlap = "allow"\ncatch_up = false\n'
+    (schedule,) = load(write(GOOD + more))
+    assert (schedule.model, schedule.overlap, schedule.catch_up) == ("owner/model", "allow", False)
+    assert schedule.times == "0 2 * * * Europe/Berlin"
+
+
+def test_schedules_keep_the_order_of_the_file(write: Write) -> None:
+    schedules = load(write(GOOD + GOOD.replace("nightly", "weekly") + GOOD.replace("nightly", "a")))
+    assert [schedule.name for schedule in schedules] == ["nightly", "weekly", "a"]
+
+
+def test_the_prompts_file_is_looked_for_beside_the_schedules(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(GOOD)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert load(path)[0].file == tmp_path / "prompts.jsonl"
+    assert load(write(GOOD.replace("prompts.jsonl", str(tmp_path / "prompts.jsonl"))))[0].file.is_absolute()
+
+
+@pytest.mark.parametrize(
+    ("line", "number", "reason"),
+    [
+        ('name = "a b"', 3, "name: 'a b' is not 1 to 47 characters"),
+        ('name = ""', 3, "name: '' is not 1 to 47 characters"),
+        ('name = "../../x"', 3, "name: '../../x' is not 1 to 47 characters"),
+        ('name = "index.html"', 3, "name of one of the batch's own files"),
+        (f'name = "{"n" * (MAX_NAME + 1)}"', 3, "is not 1 to 47 characters"),
+        ("name = 3", 3, "name must be text in quotes"),
+        ('cron = "0 0 2 * * *"', 4, "'0 0 2 * * *' has 6 fields; cron takes five: minute, hour,"),
+        ('cron = "0 25 * * *"', 4, "cron: '0 25 * * *': bad hour"),
+        ('cron = "0 0 31 2 *"', 4, "bad day-of-month"),
+        ('cron = "0 0 */31 * 1#5"', 4, "never fires"),
+        ('file = "nowhere.jsonl"', 5, "nowhere.jsonl'"),
+        ('file = "."', 5, "there is no file"),
+        ('file = "-"', 5, "there is no file"),
+        (f'file = "{"f" * 5000}"', 5, "there is no file"),
+        ('file = "a\\u0000b"', 5, "there is no file"),
+        ("file = false", 5, "file must be text in quotes"),
+        ('model = "gpt"', 6, "model: 'gpt' is not a model"),
+        ('timezone = "Berlin"', 6, "timezone: 'Berlin' is not a time zone"),
+        ('overlap = "queue"', 6, """overlap: 'queue' is neither "skip" nor "allow\""""),
+        ("overlap = []", 6, "overlap must be text in quotes"),
+        ("catch_up = 1", 6, "catch_up must be true or false"),
+        ('catch_up = "true"', 6, "catch_up must be true or false"),
+        ('crom = "0 2 * * *"', 6, "unknown key 'crom'; there are name, cron, file, model, timezone, overlap, catch_up"),
+    ],
+)
+def test_a_wrong_value_is_shown_with_its_line(write: Write, line: str, number: int, reason: str) -> None:
+    key = line.partition(" ")[0]
+    kept = [old for old in GOOD.splitlines() if not old.startswith(key)]
+    kept.insert(number - 1, line)
+    (problem,) = refusal(write("\n".join(kept)))
+    assert problem.startswith(f"line {number}: ")
+    assert reason in problem
+
+
+@pytest.mark.parametrize("key", ["name", "cron", "file"])
+def test_a_missing_key_is_shown_with_the_line_of_its_schedule(write: Write, key: str) -> None:
+    second = "\n".join(line for line in GOOD.replace("nightly", "other").splitlines() if not line.startswith(key))
+    assert refusal(write(GOOD + second)) == [f"line 7: the schedule has no {key}"]
+
+
+def test_names_are_alike_also_in_other_case(write: Write) -> None:
+    text = GOOD + GOOD.replace("nightly", "Nightly")
+    assert refusal(write(text)) == ["line 8: another schedule is named 'Nightly' already"]
+
+
+def test_everything_wrong_is_said_at_once_in_the_order_of_the_lines(write: Write) -> None:
+    text = """# comment
+title = "x"
+[[schedule]]
+note = '''
+[[schedule]]
+cron = "no"
+'''
+cron = "0 0 2 * * *"  # seconds?
+file = "nope"
+name = "one"
+
+  [[ "schedule" ]]
+cron = "0 2 * * *"
+overlap = "no"
+"""
+    assert [problem.split(":")[0] for problem in refusal(write(text))] == [
+        "line 2",
+        "line 7",
+        "line 8",
+        "line 9",
+        "line 12",
+        "line 12",
+        "line 14",
+    ]
+
+
+def test_lines_are_found_with_windows_line_ends_and_in_inline_tables(write: Write) -> None:
+    assert refusal(write(GOOD.replace("2", "99").replace("\n", "\r\n")))[0].startswith("line 4: cron")
+    inline = 'schedule = [\n  {name = "a", cron = "x", file = "prompts.jsonl"},\n]\nlast = 1\n'
+    first, second = refusal(write(inline))
+    assert first.startswith("line 3: cron: 'x' has 1 field;")
+    assert second.startswith("line 4: unknown key 'last'")
+
+
+@pytest.mark.parametrize("text", ['schedule = "nightly"', "schedule = [1]", GOOD.replace("[[", "[").replace("]]", "]")])
+def test_one_pair_of_brackets_is_explained(write: Write, text: str) -> None:
+    (problem,) = refusal(write(text))
+    assert problem.endswith("a schedule begins with [[schedule]], in two pairs of brackets")
+    assert problem.startswith("line ")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (b'[[schedule]]\nname = "a\n', "line 2: "),
+        (b"[[schedule]]\nname = 1\nname = 2\n", "line 3: "),
+        (b'[[schedule]]\nname = """a\n', "line 3: "),
+        (b'[[schedule]]\nname = "\xff"\n', "line 2: not UTF-8"),
+        (b"a = " + b"[" * 5000, "nested too deep"),
+        (b"a = " + b"9" * 5000, "Exceeds the limit"),
+    ],
+)
+def test_broken_toml_is_shown_with_its_line(write: Write, text: bytes, problem: str) -> None:
+    (shown,) = refusal(write(text))
+    assert shown.startswith(problem)
+    assert "(at" not in shown
+
+
+def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    with pytest.raises(ScheduleError, match=r"cannot be read: Is a directory"):
+        load(tmp_path)
+
+
+VALUES = st.one_of(
+    st.text(max_size=12).map(lambda text: '"' + text.replace("\\", "").replace('"', "") + '"'),
+    st.sampled_from(
+        ['"nightly"', '"0 2 * * *"', '"prompts.jsonl"', "true", "3", "[]", "{}", "1979-05-27", "nan", '"UTC"']
+    ),
+)
+KEYS = st.sampled_from(["name", "cron", "file", "model", "timezone", "overlap", "catch_up", "schedule", "x", '"a b"'])
+LINES = st.one_of(
+    st.sampled_from(
+        ["[[schedule]]", "[schedule]", "[[schedule.x]]", "", "# [[schedule]]", '"""', "schedule = [{}, 3]"]
+    ),
+    st.tuples(KEYS, VALUES).map(" = ".join),
+    st.text(max_size=20),
+)
+
+
+@given(st.one_of(st.lists(LINES, max_size=12).map("\n".join), st.text(max_size=60)))
+def test_any_file_is_read_or_refused(text: str) -> None:
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "schedules.toml"
+        path.write_bytes(text.encode("utf-8", "surrogatepass"))
+        try:
+            schedules = load(path)
+        except ScheduleError as error:
+            assert str(path) in str(error)  # noqa: PT017 - passing is as good
+        else:
+            assert len(schedules) == len(tomllib.loads(text).get("schedule", []))
+
+
+FAULTS = st.sampled_from(["", 'overlap = "no"', "extra = 1", "model = 2", 'note = """\n[[schedule]]\n"""'])
+
+
+@given(wrong=st.lists(FAULTS, min_size=1, max_size=8), blank=st.integers(0, 3))
+def test_each_fault_is_found_in_the_line_that_has_it(wrong: list[str], blank: int) -> None:
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "schedules.toml"
+        (path.parent / "prompts.jsonl").touch()
+        tables = [
+            f"{GOOD.replace('nightly', f's{number}')}{line}\n" + "\n" * blank for number, line in enumerate(wrong)
+        ]
+        path.write_text("".join(tables), encoding="utf-8")
+        if not any(wrong):
+            assert len(load(path)) == len(wrong)
+            return
+        lines = path.read_text(encoding="utf-8").split("\n")
+        for problem in refusal(path):
+            place, _, message = problem.partition(": ")
+            line = lines[int(place.removeprefix("line ")) - 1]
+            assert line == '"""' or line.split()[0] in message
