@@ -18,8 +18,9 @@ from jobs.errors import BatchError, InputError, RedisUnreachable
 from jobs.folder import Folder
 from jobs.models import Status
 from jobs.progress import follow, is_live, screen_for
-from jobs.report import START_WORKER, Paper, failures_table, over, receipt_line, totals_table
+from jobs.report import START_WORKER, Paper, over, receipt_line
 from jobs.results import read_results, totals
+from jobs.tables import failures_table, totals_table
 
 if TYPE_CHECKING:
     from jobs.enqueue import Order
@@ -56,7 +57,7 @@ async def run(desk: Desk, order: Order, paper: Paper) -> Status:
             status = await desk.status(receipt.batch)
             if ended and not over(status):
                 raise obituary(worker, log)
-            return status
+            return status.model_copy(update={"workers": max(status.workers, 1)})  # ours, before its first sign of life
 
         status = await follow(look, screen_for(paper))
         _sum_up(folder, paper)
@@ -66,10 +67,12 @@ async def run(desk: Desk, order: Order, paper: Paper) -> Status:
 
 def _sum_up(folder: Folder, paper: Paper) -> None:
     counts = totals(folder)
+    paper.print()
     paper.show(totals_table(folder, counts))
     if unsuccessful := counts.failed + counts.canceled:
         more = [f"All {unsuccessful}: python -m jobs results {folder.batch} --failed"]
         failures = islice(read_results(folder, failed=True), SHOWN_FAILURES)
+        paper.print()
         paper.show(failures_table(failures), more if unsuccessful > SHOWN_FAILURES else ())
 
 

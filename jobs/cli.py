@@ -6,13 +6,14 @@ import asyncio
 import math
 import shutil
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from jobs import report
+from jobs import report, tables
 from jobs.commands import Commands, print_anything
 from jobs.config import Config
 from jobs.desk import Desk, known_folder
@@ -153,10 +154,9 @@ def status(batch: AnyBatch = None, *, as_json: AsJson = False) -> None:
     found = _ask(lambda desk: desk.statuses([batch] if batch else None))
     if as_json:
         typer.echo(report.as_json(found[0] if batch else found))
-    elif not found:
-        typer.echo(report.NO_BATCH)
     else:
-        Paper().show(report.batch_table(found[0]) if batch else report.batches_table(found), report.notes(found))
+        table = tables.batch_table(found[0]) if batch else tables.batches_table(found, time.time())
+        Paper().show(table, report.notes(found))
 
 
 @app.command()
@@ -184,9 +184,9 @@ def results(
         with (folder.errors if failed else folder.results).open("rb") as lines:
             shutil.copyfileobj(lines, sys.stdout.buffer)
     elif failed:
-        Paper().show(report.failures_table(read_results(folder, failed=True)))
+        Paper().show(tables.failures_table(read_results(folder, failed=True)))
     else:
-        Paper().show(report.totals_table(folder, totals))
+        Paper().show(tables.totals_table(folder, totals))
     raise typer.Exit(1 if not totals.missing and totals.failed + totals.canceled else 0)
 
 
@@ -238,7 +238,7 @@ def schedules(*, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(report.as_json(every))
     else:
-        Paper().show(report.schedules_table(every), report.schedule_notes(every))
+        Paper().show(tables.schedules_table(every), report.schedule_notes(every))
 
 
 @app.command("redis-stop")

@@ -10,21 +10,17 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-from jobs.models import Result, Status
+from jobs.models import Status
 
 if TYPE_CHECKING:
     from jobs.enqueue import Receipt
-    from jobs.folder import Folder
-    from jobs.results import Totals
     from jobs.schedules import ScheduleStatus
 
 START_WORKER = "python -m arq worker.Settings"
 NO_WORKER = f"No worker is up. This starts one: {START_WORKER}"
 NO_BATCH = "There is no batch yet; `python -m jobs enqueue FILE` makes one."
 NO_SCHEDULE = "There is no schedule; they stand in schedules.toml, or where BATCH_SCHEDULES says."
-SCHEDULE_HEADINGS = ("schedule", "cron", "timezone", "next", "last", "last batch")
 PIPE_WIDTH = 160
 
 
@@ -129,6 +125,9 @@ def facts(status: Status) -> Iterator[str]:
 
 def notes(statuses: Iterable[Status]) -> Iterator[str]:
     """What a person should know or do so that the unfinished batches go on, each thing once."""
+    statuses = list(statuses)
+    if not statuses:
+        yield NO_BATCH
     unfinished = [status for status in statuses if not over(status)]
     reasons: dict[str, list[str]] = {}
     for status in unfinished:
@@ -153,85 +152,9 @@ def status_line(status: Status) -> str:
     return " · ".join([line, *notes([status])])
 
 
-def batches_table(statuses: Iterable[Status]) -> Table:
-    """One row for each batch."""
-    table = Table("batch", "state", box=None, pad_edge=False, header_style="bold")
-    for heading in ("done", "of", "failed", "canceled", "in flight", "per minute", "ETA"):
-        table.add_column(heading, justify="right")
-    table.add_column("created")
-    for status in statuses:
-        eta = "" if status.eta is None or over(status) else str(timedelta(seconds=round(status.eta)))
-        counts = (done(status), status.total, status.failed, status.canceled, status.in_flight)
-        rate = f"{status.rate_per_minute:.0f}"
-        table.add_row(status.batch, status.state, *map(str, counts), rate, eta, short_time(status.created_at))
-    return table
-
-
-def batch_table(status: Status) -> Table:
-    """All facts of one batch, one a row."""
-    table = _grid()
-    for name, value in status.model_dump().items():
-        if value is None or name == "reason":
-            continue
-        shown = str(timedelta(seconds=round(value))) if name == "eta" else value
-        shown = f"{value:.0f}" if name == "rate_per_minute" else shown
-        table.add_row(name.replace("_", " "), str(shown))
-    return table
-
-
-def totals_table(folder: Folder, totals: Totals) -> Table:
-    """How a batch went, and where everything lies."""
-    table = _grid()
-    for outcome, style in (("succeeded", "green"), ("failed", "red"), ("canceled", "yellow"), ("missing", "yellow")):
-        count = getattr(totals, outcome)
-        if count or outcome == "succeeded":
-            table.add_row(outcome if outcome != "missing" else "not done yet", Text(str(count), style))
-    table.add_row("files", f"{totals.files} ({megabytes(totals.bytes)})")
-    for name, path in (("results", folder.results), ("errors", folder.errors), ("gallery", folder.gallery)):
-        if path.exists() and (name != "errors" or totals.failed + totals.canceled):
-            table.add_row(name, Text(str(path), overflow="fold"))
-    return table
-
-
-def failures_table(failed: Iterable[Result]) -> Table:
-    """The prompts that did not succeed, one a row, with the reason."""
-    table = Table("prompt", "kind", "reason", box=None, pad_edge=False, header_style="bold")
-    for result in failed:
-        error = result.error
-        reason = Text(printable(error.message) if error else "")
-        table.add_row(result.id, error.kind if error else result.status, reason)
-    return table
-
-
-def schedules_table(schedules: Iterable[ScheduleStatus]) -> Table:
-    """One row for each schedule; times are in the schedule's own zone."""
-    table = Table(*SCHEDULE_HEADINGS, box=None, pad_edge=False, header_style="bold")
-    for one in schedules:
-        cells = (one.name, one.cron, one.timezone, one.next, one.last, one.last_batch)
-        table.add_row(*(Text(cell or "") for cell in cells))
-    return table
-
-
 def schedule_notes(schedules: Iterable[ScheduleStatus]) -> Iterator[str]:
     """What went wrong at the last fire times, or that there is no schedule."""
     schedules = list(schedules)
     yield from (f"{one.name}: {one.last_error}" for one in schedules if one.last_error)
     if not schedules:
         yield NO_SCHEDULE
-
-
-def short_time(moment: str) -> str:
-    """`2026-11-21 02:48` of an RFC 3339 time; UTC stays UTC."""
-    return f"{moment[:16].replace('T', ' ')}Z"
-
-
-def megabytes(size: int) -> str:
-    """Bytes for people."""
-    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"
-
-
-def _grid() -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    return table

@@ -114,6 +114,7 @@ def test_run_does_it_all(cli: Callable[..., Any], prompts: Callable[..., str], c
         assert path.exists()
     assert "model_error" in answer.out
     assert "cannot be broadcast together" in answer.out
+    assert "No worker is up" not in answer.out, "its own is"
     assert "account" in answer.err, "the worker's log is on standard error"
     assert not (folder / ".worker.log").exists()
     assert (folder / "000001" / "output_0.webp").exists()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
-from jobs import report
+from jobs import report, tables
 from jobs.folder import Folder
 from jobs.models import Failure, Result, Status
 from jobs.results import Totals
 from jobs.schedules import ScheduleStatus
 
+CREATED = datetime(2026, 11, 21, 2, 3, 4, tzinfo=UTC).timestamp()
 START = "python -m arq worker.Settings"
 
 
@@ -104,21 +106,39 @@ def test_a_batch_that_waits_shows_no_pace() -> None:
 
 
 def test_the_table_of_batches() -> None:
-    head, first, second = drawn(
-        report.batches_table(
-            [
-                a_status(succeeded=3, failed=1, in_flight=2, rate_per_minute=6, eta=60.2),
-                a_status(batch="b", state="finished", finished_at="2026-11-21T03:00:00.000Z", succeeded=10, eta=3),
-            ]
-        )
-    )
-    assert head.split("  ")[0] == "batch"
-    assert first.split() == ["prompts", "running", "4", "10", "1", "0", "2", "6", "0:01:00", "2026-11-21", "02:03Z"]
-    assert second.split() == ["b", "finished", "10", "10", "0", "0", "0", "0", "2026-11-21", "02:03Z"]
+    ended = a_status(batch="b", state="finished", finished_at="2026-11-21T03:00:00.000Z", succeeded=10, eta=3)
+    running = a_status(succeeded=3, failed=1, in_flight=2, rate_per_minute=6, eta=60.2)
+    head, first, second = drawn(tables.batches_table([running, ended], CREATED + 180))
+    assert head.split() == ["batch", "state", "done", "failed", "in", "flight", "pace", "age"]
+    assert " ".join(first.split()) == "prompts running 4/10 1 2 6/min, ETA 0:01:00 3 min"
+    assert second.split() == ["b", "finished", "10/10", "3", "min"]
+
+
+def test_the_table_of_batches_leaves_out_what_says_nothing() -> None:
+    head, *_ = drawn(tables.batches_table([a_status()], CREATED))
+    assert head.split() == ["batch", "state", "done", "age"]
+    assert list(report.notes([])) == [report.NO_BATCH]
+
+
+def test_the_table_of_batches_fits_a_narrow_terminal() -> None:
+    crowded = a_status(batch="x" * 64, total=100_000, succeeded=50_000, failed=123, in_flight=1000, rate_per_minute=600)
+    crowded = crowded.model_copy(update={"eta": 5000.0})
+    lines = drawn(tables.batches_table([crowded], CREATED), 80)
+    assert all(len(line) <= 80 for line in lines)
+    assert "50123/100000" in lines[1]
+    assert sum(line.count("x") for line in lines) == 64
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-5, "0 s"), (0, "0 s"), (59.9, "59 s"), (60, "1 min"), (3600, "1 h"), (86_399, "23 h"), (200_000, "2 d")],
+)
+def test_an_age_in_the_largest_unit(seconds: float, text: str) -> None:
+    assert tables.age("2026-11-21T02:03:04.000Z", CREATED + seconds) == text
 
 
 def test_the_table_of_one_batch_leaves_out_what_is_not_known() -> None:
-    lines = drawn(report.batch_table(a_status(rate_per_minute=6.4, eta=61.0)))
+    lines = drawn(tables.batch_table(a_status(rate_per_minute=6.4, eta=61.0)))
     rows = dict(line.rsplit(maxsplit=1) for line in lines)
     assert (rows["rate per minute"], rows["eta"]) == ("6", "0:01:01")
     assert "finished at" not in rows
@@ -129,14 +149,14 @@ def test_totals_name_only_what_there_is(tmp_path: Path) -> None:
     folder.path.mkdir()
     folder.results.touch()
     folder.errors.touch()
-    lines = drawn(report.totals_table(folder, Totals(succeeded=3, files=4, bytes=1_234_567)), 300)
+    lines = drawn(tables.totals_table(folder, Totals(succeeded=3, files=4, bytes=1_234_567)), 300)
     assert [line.split(maxsplit=1) for line in lines] == [
         ["succeeded", "3"],
         ["files", "4 (1.2 MB)"],
         ["results", str(folder.results)],
     ]
     folder.gallery.touch()
-    lines = drawn(report.totals_table(folder, Totals(failed=1, missing=2)), 300)
+    lines = drawn(tables.totals_table(folder, Totals(failed=1, missing=2)), 300)
     assert [line.split()[0] for line in lines] == [
         "succeeded",
         "failed",
@@ -152,7 +172,7 @@ def test_a_long_path_is_whole_on_a_narrow_terminal(tmp_path: Path) -> None:
     folder = Folder(tmp_path / ("x" * 100), "prompts")
     folder.path.mkdir(parents=True)
     folder.results.touch()
-    shown = drawn(report.totals_table(folder, Totals()), 40)
+    shown = drawn(tables.totals_table(folder, Totals()), 40)
     assert str(folder.results) in "".join(line.removeprefix("results").strip() for line in shown[2:])
 
 
@@ -165,7 +185,7 @@ def test_failures_say_why() -> None:
         input={},
         error=Failure(kind="model_error", message="a\x1bb [red]"),
     )
-    head, first, second = drawn(report.failures_table([failed, failed.model_copy(update={"error": None})]))
+    head, first, second = drawn(tables.failures_table([failed, failed.model_copy(update={"error": None})]))
     assert head.split() == ["prompt", "kind", "reason"]
     assert first.split(maxsplit=2) == ["p1", "model_error", "a�b [red]"]
     assert second.split() == ["p1", "failed"]
@@ -175,7 +195,7 @@ def test_schedules_say_when_and_what_went_wrong() -> None:
     nightly = ScheduleStatus(name="nightly", cron="0 2 * * *", timezone="UTC", file="f.jsonl")
     fired = {"next": "2026-11-22T02:00:00Z", "last": "2026-11-21T02:00:00Z", "last_batch": "nightly-1"}
     failed = nightly.model_copy(update={**fired, "last_error": "f.jsonl: no such file"})
-    head, first, second = drawn(report.schedules_table([nightly, failed]))
+    head, first, second = drawn(tables.schedules_table([nightly, failed]))
     assert head.startswith("schedule  cron")
     assert first.split() == ["nightly", "0", "2", "*", "*", "*", "UTC"]
     assert second.split()[-3:] == ["2026-11-22T02:00:00Z", "2026-11-21T02:00:00Z", "nightly-1"]
@@ -192,4 +212,4 @@ def test_json_is_one_line_of_the_models() -> None:
 
 @pytest.mark.parametrize(("size", "text"), [(0, "0.0 kB"), (1500, "1.5 kB"), (2_000_000, "2.0 MB"), (5e9, "5000.0 MB")])
 def test_sizes_for_people(size: int, text: str) -> None:
-    assert report.megabytes(size) == text
+    assert tables.megabytes(size) == text
