@@ -137,7 +137,7 @@ def _inline(folder: Folder, result: Result) -> tuple[Shot, ...]:
     output = result.output
     if output is None:
         return ()
-    if isinstance(output, list) and all(isinstance(token, str) for token in output):
+    if isinstance(output, list) and output and all(isinstance(token, str) for token in output):
         output = "".join(output)
     kind: Kind = "text" if isinstance(output, str) else "json"
     text = output if isinstance(output, str) else json.dumps(output, indent=2, ensure_ascii=False)

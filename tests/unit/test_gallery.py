@@ -166,6 +166,7 @@ def test_json_is_indented_as_long_as_it_is_json(sheet: Sheet) -> None:
         ({"a": [1]}, '"a": ['),
         (3.5, "3.5"),
         (False, "false"),
+        ([], "[]"),
     ],
 )
 def test_an_output_that_is_no_file_is_shown_from_the_record(sheet: Sheet, output: Any, shown: str) -> None:
