@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Mapping
 from types import FrameType
 
-from rich.console import Console
 from rich.table import Table
 
 from demo.plan import PROMPTS, SPECIAL, outcome_of, plan_of, surprises
 from demo.surroundings import PORT, batch_name, default, environment, finished, forget, free
 from jobs.folder import Folder
 from jobs.models import Result
+from jobs.report import Paper, counted
 from simulator.process import RunningSimulator, running
 
 STOPPED = 130
@@ -30,29 +30,29 @@ def main() -> int:
         "--port", type=int, default=PORT, help="the simulator's; another one if taken (default: %(default)s)"
     )
     port = free(flags.parse_args().port)
-    console = Console(highlight=False)
+    paper = Paper()
     try:
         with running(f"--port={port}", seed=7) as simulator:
-            return play(simulator, console)
+            return play(simulator, paper)
     except KeyboardInterrupt:
         return STOPPED
 
 
-def play(simulator: RunningSimulator, console: Console) -> int:
+def play(simulator: RunningSimulator, paper: Paper) -> int:
     """Run the batch, compare it with the plan, say so; returns the exit code."""
     env = environment(simulator)
     folder = Folder(default("output_dir"), batch_name(simulator))
-    console.print(f"A simulator of Replicate's API is up at {simulator.url}; nothing leaves this machine.")
+    paper.lines([f"A simulator of Replicate's API is up at {simulator.url}; nothing leaves this machine."])
     again = finished(folder)
     if not again and forget(folder, env):
-        console.print("An earlier demo was interrupted; this one starts over.")
+        paper.lines(["An earlier demo was interrupted; this one starts over."])
     code = run([sys.executable, "-m", "jobs", "run", str(PROMPTS), "--name", folder.batch], env)
     if code not in (0, 1) or not finished(folder):
-        console.print(f"[red]The demo was not finished.[/] {START_OVER.format(folder.path)}", soft_wrap=True)
+        paper.lines([f"The demo was not finished. {START_OVER.format(folder.path)}"])
         return code or 1
     with folder.results.open(encoding="utf-8") as lines:
         results = [Result.model_validate_json(line) for line in lines]
-    return conclude(results, folder, simulator.ledger(summary=True)["created"], again=again, console=console)
+    return conclude(results, folder, simulator.ledger(summary=True)["created"], again=again, paper=paper)
 
 
 def run(command: list[str], env: Mapping[str, str]) -> int:
@@ -71,30 +71,30 @@ def run(command: list[str], env: Mapping[str, str]) -> int:
                 signal.signal(number, handler)
 
 
-def conclude(results: list[Result], folder: Folder, created: int, *, again: bool, console: Console) -> int:
+def conclude(results: list[Result], folder: Folder, created: int, *, again: bool, paper: Paper) -> int:
     """Print what was planned beside what happened; returns the exit code."""
     expected = 0 if again else sum(result.attempts for result in results)
-    console.print(comparison(results, created, expected))
+    paper.print()
+    paper.show(comparison(results, created, expected))
+    paper.print()
     if problems := list(surprises(results, folder, created, expected)):
-        for problem in problems:
-            console.print(f"[red]Not as planned:[/] {problem}", soft_wrap=True)
-        console.print(START_OVER.format(folder.path), soft_wrap=True)
+        paper.lines([*(f"Not as planned: {problem}" for problem in problems), START_OVER.format(folder.path)])
         return 1
-    console.print("All was done already: nothing was created, nothing spent." if again else "All went as planned.")
-    console.print(f"Open the gallery: [bold]{folder.gallery.resolve()}[/]", soft_wrap=True)
+    verdict = "All was done already: nothing was created, nothing spent." if again else "All went as planned."
+    paper.lines([verdict, f"Open the gallery: {folder.gallery.resolve()}"])
     return 0
 
 
 def comparison(results: list[Result], created: int, expected: int) -> Table:
     """One row for each kind of prompt: planned, happened."""
-    table = Table("prompts", "planned", "happened", title="Planned and happened", title_justify="left")
+    table = Table("prompts", "planned", "happened", box=None, pad_edge=False, header_style="bold")
     ordinary = Counter(outcome_of(result) for result in results if result.id not in SPECIAL)
-    happened = "\n".join(f"{count} {outcome}" for outcome, count in ordinary.most_common())
-    table.add_row(f"{ordinary.total()} ordinary ones", f"{plan_of('')} each", happened)
+    for outcome, count in ordinary.most_common():
+        table.add_row(f"{count} ordinary ones", str(plan_of("")), str(outcome))
     for result in results:
         if result.id in SPECIAL:
             table.add_row(result.id, str(plan_of(result.id)), str(outcome_of(result)))
-    table.add_row("predictions created now", str(expected), str(created), style="bold")
+    table.add_row("created by this run", counted(expected, "prediction"), counted(created, "prediction"))
     return table
 
 

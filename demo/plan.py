@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jobs.folder import Folder
 from jobs.models import ErrorKind, Outcome, Result
+from jobs.report import counted
 
 PROMPTS = Path(__file__).with_name("prompts.jsonl")
 
@@ -22,8 +23,8 @@ class Plan:
     attempts: int = 1
 
     def __str__(self) -> str:
-        predictions = "1 prediction" if self.attempts == 1 else f"{self.attempts} predictions"
-        return f"{self.status} ({self.kind}), {predictions}" if self.kind else f"{self.status}, {predictions}"
+        reason = f": {self.kind}" if self.kind else ""
+        return f"{self.status}{reason}, {counted(self.attempts, 'prediction')}"
 
 
 ORDINARY = Plan()

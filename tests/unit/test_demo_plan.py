@@ -58,7 +58,7 @@ def test_what_goes_as_planned_surprises_nobody(folder: Folder) -> None:
         ({"attempts": 2}, "planned succeeded, 1 prediction; it was succeeded, 2 predictions"),
         (
             {"status": "failed", "error": Failure(kind="internal", message="oh no")},
-            "it was failed (internal), 1 prediction: oh no",
+            "it was failed: internal, 1 prediction: oh no",
         ),
     ],
 )
@@ -71,7 +71,7 @@ def test_another_outcome_is_a_surprise(folder: Folder, changes: dict[str, Any], 
 def test_a_planned_failure_that_succeeds_is_a_surprise(folder: Folder) -> None:
     folder.prompts.write_text('{"id": "fails-for-good", "model": "m", "input": {}}\n')
     (surprise,) = surprises([result(id="fails-for-good")], folder, created=1, expected=1)
-    assert "planned failed (model_error), 1 prediction" in surprise
+    assert "planned failed: model_error, 1 prediction" in surprise
 
 
 def test_a_missing_result_is_a_surprise(folder: Folder) -> None:
