@@ -26,6 +26,15 @@ with contextlib.suppress(ImportError):  # not there on Windows, where `binary()`
 
 LONGEST_SOCKET = 103
 """Bytes that a socket's path may have: macOS allows 103, Linux 107; longer ones are cut silently."""
+OPTIONS = {
+    "port": "0",
+    "unixsocketperm": "700",
+    "daemonize": "yes",
+    "appendonly": "yes",
+    "appendfsync": "always",
+    "save": "",
+    "maxmemory-policy": "noeviction",
+}
 ANSWER_SECONDS = 5.0
 PATIENCE_SECONDS = 30.0
 STARTS = 2
@@ -105,22 +114,10 @@ def _spawn(home: Path, server_lock: int) -> None:
     program = binary()
     _clean(home)
     place = _new_socket(home)
-    options = {
-        "port": "0",
-        "unixsocket": str(place),
-        "unixsocketperm": "700",
-        "dir": str(home),
-        "daemonize": "yes",
-        "logfile": str(home / "valkey.log"),
-        "pidfile": str(home / "valkey.pid"),
-        "appendonly": "yes",
-        "appendfsync": "always",
-        "save": "",
-        "maxmemory-policy": "noeviction",
-    }
-    arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
+    files = {"unixsocket": place, "dir": home, "logfile": home / "valkey.log", "pidfile": home / "valkey.pid"}
+    options = {**OPTIONS, **{name: str(path) for name, path in files.items()}}
     done = subprocess.run(  # noqa: S603 - our own program and options
-        [program, *arguments],
+        [program, *(part for name, value in options.items() for part in (f"--{name}", value))],
         cwd=home,
         env={"LC_ALL": "C"},  # neither the user's token nor a locale that the server does not know
         stdin=subprocess.DEVNULL,

@@ -91,6 +91,7 @@ class _LatePipeline(Pipeline):
     async def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002 - redis-py's signature
         if not self.lost:
             return await super().execute(raise_on_error)
+        self.lost = False
         await self.reset()  # type: ignore[no-untyped-call]  # redis-py
         raise exceptions.WatchError("the connection was lost while watching")
 

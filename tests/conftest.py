@@ -10,16 +10,18 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import pytest
 from pydantic import SecretStr
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
+from redis.backoff import ConstantBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from jobs import connection, embedded_redis
 from jobs.config import Config
@@ -61,26 +63,14 @@ def _redis_socket() -> Iterator[Path]:
         [embedded_redis.binary(), *options, "--logfile", home / "log"], env={"LC_ALL": "C"}, start_new_session=True
     )
     try:
-        with BlockingRedis(unix_socket_path=str(place)) as client:
-            wait_for_ping(client)
+        patience = Retry(ConstantBackoff(0.01), 2000, (RedisError, OSError))
+        with BlockingRedis(unix_socket_path=str(place), retry=patience) as client:
+            client.ping()
         yield place
     finally:
         server.kill()
         server.wait()
         shutil.rmtree(home)
-
-
-def wait_for_ping(client: BlockingRedis) -> None:
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            client.ping()
-        except RedisError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-        else:
-            return
 
 
 @pytest.fixture
@@ -128,17 +118,13 @@ def config(tmp_path: Path, redis_url: str, simulator: Any) -> Config:
 def environment(config: Config) -> dict[str, str]:
     """What a child needs to see the same configuration, and nothing of the developer's."""
     kept = {name: value for name, value in os.environ.items() if not is_setting(name)}
-    settings = {
-        name.upper() if name in UNPREFIXED else f"BATCH_{name.upper()}": written(value)
-        for name, value in config
-        if value is not None
-    }
+    prefixes = {name: "" if name in UNPREFIXED else "BATCH_" for name, value in config if value is not None}
+    settings = {f"{prefix}{name.upper()}": written(getattr(config, name)) for name, prefix in prefixes.items()}
     return {**kept, **settings, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "200"}
 
 
 def written(value: Any) -> str:
-    if isinstance(value, SecretStr):
-        return value.get_secret_value()
+    value = value.get_secret_value() if isinstance(value, SecretStr) else value
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
@@ -178,12 +164,11 @@ class Child:
         self.process.send_signal(signal.SIGCONT)
 
 
-@dataclass
 class Nursery:
     """Starts children in a test's directory; keeps them to end them."""
 
-    directory: Path
-    children: list[Child] = field(default_factory=list)
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.children = directory, list[Child]()
 
     def start(self, *command: str, env: dict[str, str]) -> Child:
         log_file = self.directory / f"child-{len(self.children)}.log"
@@ -200,16 +185,13 @@ class Nursery:
         self.children.append(Child(process, log_file))
         return self.children[-1]
 
-    def end(self) -> None:
-        for child in self.children:
-            child.kill()
-
 
 @pytest.fixture
 def nursery(tmp_path: Path) -> Iterator[Nursery]:
     nursery = Nursery(tmp_path)
     yield nursery
-    nursery.end()
+    for child in nursery.children:
+        child.kill()
 
 
 @pytest.fixture
@@ -223,10 +205,7 @@ def worker_process(config: Config, nursery: Nursery) -> Callable[..., Child]:
     return start
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a command left: exit code, standard output, standard error."""
-
+class Answer(NamedTuple):
     code: int
     out: str
     err: str
