@@ -109,9 +109,9 @@ class Application:
     async def _struck_before(self, scope: Scope, receive: Receive, send: Send, kind: str) -> bool:
         """Whether a fault answered, or refused to, before the effect."""
         faults = self._simulation.faults
-        if fault := faults.strike("delay", kind):
-            await asyncio.sleep(fault.seconds(1.0))
-        if fault := faults.strike("hang", kind):
+        if (fault := faults.strike("delay", kind)) and not await self._delayed(fault):
+            await reset(scope, receive)
+        elif fault := faults.strike("hang", kind):
             await gone(receive, fault.seconds(_FOREVER))
             await reset(scope, receive)
         elif faults.strike("reset", kind):
@@ -121,6 +121,12 @@ class Application:
         else:
             return False
         return True
+
+    async def _delayed(self, fault: Fault) -> bool:
+        """Wait; False when all was forgotten meanwhile, so that the call belongs to nobody any more."""
+        resets = self._simulation.resets
+        await asyncio.sleep(fault.seconds(1.0))
+        return resets == self._simulation.resets
 
     async def _lose(self, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
         how = fault.options.get("how", "reset")

@@ -101,10 +101,6 @@ class Faults:
         self.struck[name] = self.struck.get(name, 0) + 1
         return fault
 
-    def standing(self, name: str) -> Fault | None:
-        """The fault while it is armed, without using it up: for those that are a state, like a lag."""
-        return self._armed.get(name)
-
 
 def from_flag(text: str) -> tuple[str, Any]:
     """`lost_answer=0.05` or `hang={"next": 1}` as name and specification; ValueError when it is neither."""

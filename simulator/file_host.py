@@ -72,7 +72,7 @@ class FileHost:
         hops = int(match["hops"] or 0)
         tail = f"{match['id']}/{match['number']}/{match['name']}"
         if hops:
-            await _redirect(send, f"/r/{hops - 1}/{tail}" if hops > 1 else f"/sim/{tail}")
+            await _redirect(send, f"/r/{hops - 1}/{tail}")
         elif match["hops"] is None and (fault := faults.strike("redirect", "output")):
             await _redirect(send, fault.options.get("to") or f"/r/{fault.options.get('hops', 1) - 1}/{tail}")
         else:

@@ -25,7 +25,7 @@ _OUTPUT = re.compile(r"/sim/(\w+)/(\d+)/")
 
 
 class Clock:
-    """Unix seconds, ahead of the real time by `ahead`; it never steps back."""
+    """Unix seconds in whole microseconds, ahead of the real time by `ahead`; it never steps back."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
@@ -33,7 +33,7 @@ class Clock:
 
     def now(self) -> float:
         """The simulator's time."""
-        self._latest = max(self._latest, time.time() + self.ahead)
+        self._latest = max(self._latest, round(time.time() + self.ahead, 6))
         return self._latest
 
 
@@ -42,10 +42,12 @@ class Simulation:
 
     def __init__(self, settings: Settings, faults: dict[str, Any] | None = None) -> None:
         self._initial_settings, self._initial_faults = settings, dict(faults or {})
+        self.resets = 0
         self.reset()
 
     def reset(self) -> None:
         """Forget everything; settings and faults are those of the start."""
+        self.resets += 1
         self.clock = Clock()
         self.dice = Dice(self._initial_settings.seed)
         self.faults = Faults(self.dice, self._initial_faults)

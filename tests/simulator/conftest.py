@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from simulator.process import RunningSimulator
+
+TOKEN = "r8_a_token_for_tests"
+Create = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def plain(simulator: RunningSimulator) -> RunningSimulator:
+    """Without looseness, chance and waiting: a prediction has ended when it is created."""
+    simulator.settings(
+        limiter="off", loose=0.0, inline=0.0, predict_min=0.0, predict_max=0.0, queue_min=0.0, queue_max=0.0
+    )
+    return simulator
+
+
+@pytest.fixture
+def api(plain: RunningSimulator) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=plain.url, headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture
+def create(api: httpx.Client) -> Create:
+    def post(model: str, values: dict[str, Any] | None = None, **headers: str) -> dict[str, Any]:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        answer = api.post("/v1/predictions", json={"version": model, "input": values or {}}, headers=named)
+        answer.raise_for_status()
+        body: dict[str, Any] = answer.json()
+        return body
+
+    return post
+
+
+@pytest.fixture
+def download() -> Callable[..., httpx.Response]:
+    def get(url: str, **options: Any) -> httpx.Response:
+        with httpx.Client(trust_env=False) as client:
+            return client.get(url, **options)
+
+    return get
