@@ -15,7 +15,7 @@ from worker.storage import Writer, Written
 
 logger = logging.getLogger("worker.download")
 
-TRIES = 6
+TRIES = 8
 """Transfers in a row that bring the file no further, before it is given up."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
@@ -40,7 +40,7 @@ class Download:
     async def run(self, wait: Callable[[int], Awaitable[None]]) -> Written:
         """Bring the whole file to disk; `wait` is given how many transfers have failed in a row.
 
-        Raises FileRefused, FileTooBig and OutputGone at once, BrokenDownload after 6 fruitless transfers, StorageError.
+        Raises FileRefused, FileTooBig and OutputGone at once, BrokenDownload after 8 fruitless transfers, StorageError.
         """
         failures = farthest = 0
         while True:

@@ -26,7 +26,7 @@ from jobs.errors import (
     ReplicateError,
     Unanswered,
 )
-from worker.http import api_client, call, files_client, open_file
+from worker.http import API_CONNECTIONS, api_client, call, files_client, open_file
 from worker.refusals import LONGEST_WAIT, refusal
 
 TOKEN = "r8_secret"
@@ -296,7 +296,7 @@ async def test_blocking_mode_has_a_connection_for_each_prediction() -> None:
     for wait in (0, 60):
         async with api_client(config(prefer_wait=wait, max_in_flight=100)) as client:
             sizes.append(client._transport._pool._max_connections)  # type: ignore[attr-defined]
-    assert sizes == [16, 116]
+    assert sizes == [API_CONNECTIONS, API_CONNECTIONS + 100]
 
 
 @pytest.mark.parametrize(("status", "error"), [(403, OutputGone), (404, OutputGone), (410, OutputGone)])

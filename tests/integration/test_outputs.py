@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx
+import pytest
+
+from jobs.config import Config
+from jobs.errors import BrokenDownload, FileTooBig, OutputError, OutputGone, StorageError
+from jobs.folder import Folder
+from worker.download import TRIES
+from worker.http import files_client
+from worker.output_shape import without
+from worker.outputs import Outputs, Saved
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 50
+MP4 = b"\x00\x00\x00\x20ftypisom" + bytes(range(256)) * 50
+DATA = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
+DOCUMENTS = ("output.txt", "output.json")
+SVG = "data:image/svg+xml,%3Csvg/%3E"
+Make = Callable[..., Outputs]
+
+
+@pytest.fixture
+def pauses() -> list[float]:
+    return []
+
+
+@pytest.fixture
+async def make(pauses: list[float]) -> AsyncIterator[Make]:
+    clients: list[httpx.AsyncClient] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    def make(**settings: Any) -> Outputs:
+        config = Config.load(**({"output_hosts": ("127.0.0.1",), "fsync": False} | settings))
+        clients.append(files_client(config))
+        return Outputs(config, clients[-1], sleep=sleep, dice=lambda: 1.0)
+
+    yield make
+    for client in clients:
+        await client.aclose()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    folder = Folder(tmp_path / "outputs", "night")
+    folder.path.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def save(make: Make, folder: Folder) -> Callable[[Any], Awaitable[Saved]]:
+    async def save(output: Any) -> Saved:
+        return await make().save("p-1", folder.saving("p-1", "n"), output)
+
+    return save
+
+
+def on_disk(folder: Folder) -> dict[str, bytes]:
+    directory = folder.saving("p-1", "n")
+    return {path.name: path.read_bytes() for path in directory.iterdir()} if directory.exists() else {}
+
+
+NOT_LISTED = "https://elsewhere.example/a.png"
+BROKEN = "data:image/png;base64,broken*"
+MIXED = {"text": "é", "video": "p-1/output_video.mp4"}
+
+
+@pytest.mark.parametrize(
+    ("output", "expected", "files"),
+    [
+        ("<png>", "p-1/output.png", {"output.png": PNG}),
+        (["<png>"], ["p-1/output_0.png"], {"output_0.png": PNG}),
+        (["<png>", "<png>"], ["p-1/output_0.png", "p-1/output_1.png"], {"output_0.png": PNG, "output_1.png": PNG}),
+        (
+            [["<png>"], ["<mp4>"]],
+            [["p-1/output_0_0.png"], ["p-1/output_1_0.mp4"]],
+            {"output_0_0.png": PNG, "output_1_0.mp4": MP4},
+        ),
+        ([{"file": "<png>"}], [{"file": "p-1/output_0_file.png"}], {"output_0_file.png": PNG}),
+        (
+            {"zip": "<png>", "a b": "<mp4>"},
+            {"zip": "p-1/output_zip.png", "a b": "p-1/output_a-b.mp4"},
+            {"output_zip.png": PNG, "output_a-b.mp4": MP4},
+        ),
+        (
+            {"text": "é", "video": "<mp4>"},
+            MIXED,
+            {"output_video.mp4": MP4, "output.json": json.dumps(MIXED, ensure_ascii=False).encode()},
+        ),
+        (["Once", " upon"], ["Once", " upon"], {"output.txt": b"Once upon"}),
+        ("https: is a protocol", "https: is a protocol", {"output.txt": b"https: is a protocol"}),
+        (NOT_LISTED, NOT_LISTED, {"output.txt": NOT_LISTED.encode()}),
+        ([[1, 2], [3]], [[1, 2], [3]], {"output.json": b"[[1, 2], [3]]"}),
+        (DATA, "p-1/output.png", {"output.png": PNG}),
+        ([SVG, "<png>"], ["p-1/output_0.svg", "p-1/output_1.png"], {"output_0.svg": b"<svg/>", "output_1.png": PNG}),
+        (BROKEN, BROKEN, {"output.txt": BROKEN.encode()}),
+        (None, None, {}),
+    ],
+)
+async def test_every_shape_is_saved(
+    output: Any, expected: Any, files: dict[str, bytes], save: Any, file_host: Any, folder: Folder
+) -> None:
+    urls = {"<png>": file_host.serve("/current.png", PNG), "<mp4>": file_host.serve("/a/clip.mp4", MP4)}
+    saved = await save(without(output, urls))
+    assert saved.output == expected
+    assert on_disk(folder) == files
+    assert {file.path for file in saved.files} == {f"p-1/{name}" for name in files if name not in DOCUMENTS}
+
+
+async def test_a_saved_file_tells_what_it_is(save: Any, file_host: Any, reply: Any) -> None:
+    url = file_host.serve("/out", reply(PNG, headers={"Content-Type": "image/png"}))
+    files = (await save([url, DATA])).files
+    sha256 = hashlib.sha256(PNG).hexdigest()
+    facts = {"bytes": len(PNG), "sha256": sha256, "content_type": "image/png"}
+    assert [file.model_dump() for file in files] == [
+        {"path": "p-1/output_0.png", "url": url} | facts,
+        {"path": "p-1/output_1.png", "url": "data:image/png;base64,"} | facts,
+    ]
+
+
+async def test_a_file_without_any_type_is_known_by_its_first_bytes(save: Any, file_host: Any, folder: Folder) -> None:
+    await save([file_host.serve("/a", PNG), file_host.serve("/b", MP4), file_host.serve("/c", b"?")])
+    assert set(on_disk(folder)) == {"output_0.png", "output_1.mp4", "output_2.bin"}
+
+
+async def test_data_in_the_prediction_is_replaced_by_paths(save: Any, file_host: Any) -> None:
+    url = file_host.serve("/out.png", PNG)
+    saved = await save({"a": DATA, "b": url})
+    raw = {"id": "x", "input": {"image": DATA, "mask": SVG}, "output": {"a": DATA, "b": url}}
+    assert saved.without_data(raw) == {
+        "id": "x",
+        "input": {"image": "p-1/output_a.png", "mask": SVG},
+        "output": {"a": "p-1/output_a.png", "b": url},
+    }
+    assert (await save(url)).without_data(raw) is raw
+
+
+async def test_without_file_output_nothing_is_fetched(make: Make, file_host: Any, folder: Folder) -> None:
+    outputs = make(use_file_output=False)
+    url = file_host.serve("/out.png", PNG)
+    directory = folder.saving("p-1", "n")
+    for output, files in [
+        ([url, DATA], {}),
+        ({"text": "x", "image": url}, {"output.json": json.dumps({"text": "x", "image": url}).encode()}),
+        ("words", {"output.txt": b"words"}),
+    ]:
+        saved = await outputs.save("p-1", directory, output)
+        assert saved.output == output
+        assert saved.files == ()
+        assert saved.without_data({"output": output}) == {"output": output}
+        assert on_disk(folder) == files
+        await outputs.storage.discard(directory)
+    assert file_host.requests == []
+
+
+async def test_all_files_come_at_once_but_no_more_than_allowed(make: Make, file_host: Any, folder: Folder) -> None:
+    outputs = make(max_downloads=3)
+    urls = [file_host.serve(f"/{n}.png", PNG) for n in range(12)]
+    saves = (outputs.save(f"p-{n}", folder.saving(f"p-{n}", "n"), urls[4 * n : 4 * n + 4]) for n in range(3))
+    await asyncio.gather(*saves)
+    assert len(file_host.requests) == 12
+    assert 1 < file_host.most_open <= 3
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [({"status": 404}, OutputGone), ({"status": 500}, BrokenDownload), ({"body": bytes(20_000)}, FileTooBig)],
+)
+async def test_one_lost_file_ends_the_others(
+    make: Make, file_host: Any, reply: Any, folder: Folder, bad: dict[str, Any], error: type[OutputError]
+) -> None:
+    good, hangs = file_host.serve("/good.png", PNG), file_host.serve("/hangs.png", reply(PNG, cut=9, stall=True))
+    lost = file_host.serve("/lost.png", reply(**bad))
+    with pytest.raises(error) as caught:
+        await make(max_file_bytes=15_000).save("p-1", folder.saving("p-1", "n"), [good, hangs, lost])
+    assert caught.value.url == lost
+
+
+async def test_a_file_is_not_given_up_lightly(save: Any, file_host: Any, reply: Any, pauses: list[float]) -> None:
+    await save(file_host.serve("/out.png", *[reply(status=503)] * (TRIES - 1), reply(PNG)))
+    assert pauses == [0.5, 1, 2, 4, 8, 16, 30]
+
+
+async def test_of_several_failures_the_disks_is_told(make: Make, file_host: Any, folder: Folder) -> None:
+    folder.path.rmdir()
+    outputs = make()
+    urls = [f"http://{file_host.address}/gone.png", file_host.serve("/out.png", PNG), DATA]
+    with pytest.raises((StorageError, OutputGone)):
+        await outputs.save("p-1", folder.saving("p-1", "n"), urls)
+    with pytest.raises(StorageError, match="is gone"):
+        await outputs.save("p-1", folder.saving("p-1", "n"), [DATA, SVG])
+    with pytest.raises(StorageError, match="is gone"):
+        await outputs.save("p-1", folder.saving("p-1", "n"), "text")
+    assert not folder.path.exists()
+
+
+async def test_a_cancelled_save_can_be_done_again(
+    make: Make, file_host: Any, reply: Any, folder: Folder, eventually: Any
+) -> None:
+    outputs = make()
+    big = os.urandom(3_000_000)
+    url = file_host.serve("/out.png", reply(big, cut=2_000_000, stall=True), reply(big))
+    task = asyncio.create_task(outputs.save("p-1", folder.saving("p-1", "1"), url))
+    part = folder.saving("p-1", "1") / "output.part"
+    await eventually(part.exists)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await outputs.storage.discard(part.parent)
+    saved = await outputs.save("p-1", folder.saving("p-1", "2"), url)
+    assert await outputs.storage.commit(folder.saving("p-1", "2"), folder.prompt("p-1"), b"{}")
+    assert (folder.path / saved.output).read_bytes() == big
+    assert (folder.prompt("p-1") / "prediction.json").read_bytes() == b"{}"
+
+
+async def test_percent_encoded_data_of_any_bytes(save: Any, folder: Folder) -> None:
+    await save(f"data:application/octet-stream,{quote(bytes(range(256)))}")
+    assert on_disk(folder) == {"output.bin": bytes(range(256))}
+
+
+FAULTS = ["truncated_body", "broken_body", "wrong_length", "wrong_bytes", "bare_file", "redirect"]
+
+
+@pytest.mark.parametrize("fault", [None, *FAULTS])
+async def test_files_of_the_simulator_arrive_whole_whatever_breaks(
+    make: Make, simulator: Any, folder: Folder, fault: str | None
+) -> None:
+    """What is whole is what an undisturbed request brings."""
+    simulator.settings(predict_min=0)
+    prediction = await predicted(simulator.url, {"prompt": "a fox", "num_outputs": 4, "seed": 1})
+    urls = prediction["output"]
+    assert len(urls) == 4
+    async with httpx.AsyncClient() as client:
+        expected = [(await client.get(url)).content for url in urls]
+    if fault:
+        simulator.control(**{fault: {"next": 3}})
+    outputs = make(output_hosts=(str(urlsplit(simulator.files_url).hostname),))
+    saved = await outputs.save("p-1", folder.saving("p-1", "n"), urls)
+    assert [(folder.saving("p-1", "n") / path.split("/")[1]).read_bytes() for path in saved.output] == expected
+    assert [file.sha256 for file in saved.files] == [hashlib.sha256(content).hexdigest() for content in expected]
+
+
+async def predicted(api: str, values: dict[str, Any]) -> dict[str, Any]:
+    headers = {"Authorization": "Bearer r8_a_token_for_tests", "Prefer": "wait=30"}
+    async with httpx.AsyncClient(base_url=api, headers=headers, timeout=40) as client:
+        answer = await client.post("/v1/predictions", json={"version": "simulator/image", "input": values})
+        prediction: dict[str, Any] = answer.json()
+        async with asyncio.timeout(30):
+            while prediction["status"] != "succeeded":
+                await asyncio.sleep(0.05)
+                prediction = (await client.get(f"/v1/predictions/{prediction['id']}")).json()
+            return dict((await client.get(f"/v1/predictions/{prediction['id']}")).json())
