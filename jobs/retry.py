@@ -66,7 +66,7 @@ def _without_gaps(found: dict[int, Outcome | None], failed: int) -> Retried:
     """Say of those whose record somebody removed how the counters have them."""
     unexplained = failed - sum(outcome == "failed" for outcome in found.values())
     guesses: Iterator[Outcome] = chain(repeat("failed", max(unexplained, 0)), repeat("canceled"))
-    return {index: outcome or next(guesses) for index, outcome in found.items()}
+    return {index: next(guesses) if outcome is None else outcome for index, outcome in found.items()}
 
 
 def _move_record(folder: Folder, row: KeptRow) -> Outcome | None:

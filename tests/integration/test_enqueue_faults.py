@@ -1,0 +1,350 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from jobs import connection, keys, queue
+from jobs import enqueue as enqueue_module
+from jobs.batches import Batches
+from jobs.config import Config
+from jobs.enqueue import Order, Receipt, enqueue, retry
+from jobs.errors import ForeignFolder, InputError, StorageError
+from jobs.folder import Folder
+from jobs.models import Shard
+from jobs.queue import deserialize
+
+REALM = "api.replicate.com"
+
+
+@pytest.fixture
+def config(tmp_path: Path, redis_url: str) -> Config:
+    return Config.load(output_dir=tmp_path / "outputs", redis_url=redis_url, model="owner/name")
+
+
+@pytest.fixture
+def folder(config: Config) -> Folder:
+    return Folder(config.output_dir, "night")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> str:
+    return write(tmp_path / "night.jsonl", range(950))
+
+
+def write(path: Path, numbers: range) -> str:
+    path.write_text("".join(json.dumps({"id": f"p{n}", "prompt": f"fox {n}"}) + "\n" for n in numbers))
+    return str(path)
+
+
+async def queued(redis: Redis) -> dict[str, Shard]:
+    jobs = [job.decode() for job in await redis.zrange(keys.queue(REALM), 0, -1)]
+    return {job: deserialize(await redis.get(keys.ARQ_JOB + job))["a"][0] for job in jobs}
+
+
+async def assert_complete(redis: Redis, folder: Folder, ids: set[str]) -> None:
+    """Copy and queue have every prompt once, and Redis knows how many there are."""
+    rows = list(folder.read_prompts())
+    assert Counter(row.id for row in rows) == Counter(ids)
+    assert [row.index for row in rows] == list(range(len(ids)))
+    waiting = [prompt for shard in (await queued(redis)).values() for prompt in shard.prompts]
+    assert sorted(waiting, key=lambda prompt: prompt.index) == rows
+    assert (await Batches(redis).get("night")).total == len(ids)
+    assert [path.name for path in folder.output_dir.iterdir()] == ["night"]
+    assert {path.name for path in folder.path.iterdir()} == {".lock", "batch.json", "prompts.jsonl"}
+
+
+@asynccontextmanager
+async def cut_after(url: str, budget: int) -> AsyncIterator[str]:
+    """A way to Redis that breaks for good once `budget` bytes went through it."""
+    writers: list[asyncio.StreamWriter] = []
+    left = budget
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, counts: bool) -> None:
+        nonlocal left
+        while data := await reader.read(1024):
+            left -= len(data) if counts else 0
+            if left < 0:
+                break
+            writer.write(data)
+            await writer.drain()
+        for open_writer in writers:
+            open_writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if left < 0:
+            writer.close()
+            return
+        down, up = await asyncio.open_unix_connection(unquote(urlsplit(url).path))
+        writers.extend((writer, up))
+        await asyncio.gather(pump(reader, up, counts=True), pump(down, writer, counts=False), return_exceptions=True)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for writer in writers:
+            writer.close()
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("budget", [0, 400, 1500, 3000, 6000, 9000, 12_000])
+async def test_the_same_command_completes_what_a_lost_connection_left(  # noqa: PLR0917 - fixtures
+    config: Config,
+    redis: Redis,
+    redis_url: str,
+    folder: Folder,
+    source: str,
+    budget: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(queue, "CHUNK_SHARDS", 1)
+    monkeypatch.setattr(connection, "IMPATIENT_SECONDS", 0.05)
+    async with cut_after(redis_url, budget) as url:
+        client = connection.connect(url)
+        with pytest.raises(RedisConnectionError):
+            await enqueue(Order(source), config, client)
+        await client.aclose()
+    before = len(await queued(redis))
+    assert before < 10
+    receipt = await enqueue(Order(source), config, redis)
+    assert (receipt.total, receipt.shards) == (950, 10 - before)
+    await assert_complete(redis, folder, {f"p{n}" for n in range(950)})
+
+
+STEPS = ["write_identity", "_append", "_open", "enqueue_unsettled"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("appending", [False, True])
+async def test_the_same_command_completes_what_a_crash_left(  # noqa: PLR0917 - fixtures
+    config: Config,
+    redis: Redis,
+    folder: Folder,
+    source: str,
+    step: str,
+    when: str,
+    appending: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if appending:
+        await enqueue(Order(source, limit=120), config, redis)
+    if not (appending and step == "write_identity"):
+        with monkeypatch.context() as patch:
+            patch.setattr(enqueue_module, step, crashing(getattr(enqueue_module, step), when))
+            with pytest.raises(RuntimeError, match="crash"):
+                await enqueue(Order(source), config, redis)
+    await enqueue(Order(source), config, redis)
+    await assert_complete(redis, folder, {f"p{n}" for n in range(950)})
+
+
+def crashing(function: Callable[..., Any], when: str) -> Callable[..., Any]:
+    def crash(*args: Any, **kwargs: Any) -> Any:
+        if when == "after" and not asyncio.iscoroutinefunction(function):
+            function(*args, **kwargs)
+        if when == "after" and asyncio.iscoroutinefunction(function):
+            return after(function(*args, **kwargs))
+        raise RuntimeError("crash")
+
+    async def after(coroutine: Any) -> None:
+        await coroutine
+        raise RuntimeError("crash")
+
+    return crash
+
+
+async def test_a_full_disk_is_said_and_leaves_nothing(
+    config: Config, redis: Redis, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="the disk is full"):
+        await enqueue(Order(source), config, redis)
+    assert list(config.output_dir.iterdir()) == []
+    assert await redis.keys("*") == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+async def test_an_unwritable_folder_is_named(config: Config, redis: Redis, source: str) -> None:
+    config.output_dir.mkdir(mode=0o500)
+    with pytest.raises(StorageError, match=r"outputs.* cannot be used: Permission denied"):
+        await enqueue(Order(source), config, redis)
+
+
+async def test_an_output_folder_that_is_a_file_is_named(config: Config, redis: Redis, source: str) -> None:
+    config.output_dir.touch()
+    with pytest.raises(StorageError, match="outputs"):
+        await enqueue(Order(source), config, redis)
+    assert await redis.keys("*") == []
+
+
+async def test_producers_of_one_batch_take_turns(
+    config: Config, redis: Redis, folder: Folder, source: str, tmp_path: Path
+) -> None:
+    (tmp_path / "more").mkdir()
+    more = write(tmp_path / "more" / "night.jsonl", range(500, 1300))
+    orders = [Order(source), Order(more), Order(source), Order(more, limit=300)]
+    receipts = await asyncio.gather(*(enqueue(order, config, redis) for order in orders))
+    assert sum(receipt.enqueued for receipt in receipts) == 1300
+    await assert_complete(redis, folder, {f"p{n}" for n in range(1300)})
+
+
+async def test_producers_in_different_processes_take_turns(
+    config: Config, redis: Redis, folder: Folder, source: str, nursery: Any, redis_url: str
+) -> None:
+    program = (
+        "import asyncio, sys\n"
+        "from jobs.config import Config\n"
+        "from jobs.connection import opened\n"
+        "from jobs.enqueue import Order, enqueue\n"
+        "async def main():\n"
+        "    config = Config.load()\n"
+        "    async with opened(config) as redis:\n"
+        "        await enqueue(Order(sys.argv[1]), config, redis)\n"
+        "asyncio.run(main())\n"
+    )
+    env = {
+        "PYTHONPATH": str(Path(connection.__file__).parent.parent),
+        "REDIS_URL": redis_url,
+        "BATCH_OUTPUT_DIR": str(config.output_dir),
+        "BATCH_MODEL": "owner/name",
+        "PATH": os.environ["PATH"],
+    }
+    children = [nursery.start("-c", program, source, env=env) for _ in range(3)]
+    assert [(child.wait(), child.log()) for child in children] == [(0, "")] * 3
+    await assert_complete(redis, folder, {f"p{n}" for n in range(950)})
+
+
+async def test_a_wiped_redis_is_filled_again_from_the_folder(
+    config: Config, redis: Redis, folder: Folder, source: str
+) -> None:
+    await enqueue(Order(source, limit=120), config, redis)
+    before = (await Batches(redis).get("night")).id
+    await redis.flushall()
+    receipt = await enqueue(Order(source, limit=130), config, redis)
+    assert (receipt.total, receipt.enqueued, receipt.shards) == (130, 130, 3)
+    batch = await Batches(redis).get("night")
+    assert (batch.id, batch.generation) == (before, 1)
+    assert list(await queued(redis)) == ["night:0:0", "night:1:0", "night:1:1"]
+    await redis.flushall()
+    await enqueue(Order(source, limit=135), config, redis)
+    assert (await Batches(redis).get("night")).generation == 2
+    await enqueue(Order(source), config, redis)
+    await assert_complete(redis, folder, {f"p{n}" for n in range(950)})
+
+
+async def test_a_folder_that_is_not_a_batchs_is_left_alone(
+    config: Config, redis: Redis, folder: Folder, source: str
+) -> None:
+    folder.path.mkdir(parents=True)
+    (folder.path / "photo.png").touch()
+    with pytest.raises(ForeignFolder, match=r"has no batch\.json: it is not a batch's folder"):
+        await enqueue(Order(source), config, redis)
+    assert [path.name for path in folder.path.iterdir()] == ["photo.png"]
+    assert await redis.keys("*") == []
+
+
+async def test_hidden_files_do_not_make_a_folder_foreign(
+    config: Config, redis: Redis, folder: Folder, source: str
+) -> None:
+    folder.path.mkdir(parents=True)
+    (folder.path / ".DS_Store").touch()
+    assert (await enqueue(Order(source), config, redis)).enqueued == 950
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"batch": "night"}', "\xff"])
+async def test_an_identity_that_cannot_be_read_is_foreign(
+    config: Config, redis: Redis, folder: Folder, source: str, text: str
+) -> None:
+    folder.path.mkdir(parents=True)
+    folder.identity.write_text(text, encoding="latin-1")
+    with pytest.raises(ForeignFolder, match="cannot be read as a batch's"):
+        await enqueue(Order(source), config, redis)
+
+
+async def test_the_folder_of_a_batch_of_another_name_is_foreign(
+    config: Config, redis: Redis, folder: Folder, source: str
+) -> None:
+    """As on a disk that does not tell NIGHT from night."""
+    await enqueue(Order(source), config, redis)
+    (config.output_dir / "NIGHT").symlink_to(folder.path)
+    with pytest.raises(ForeignFolder, match="is the folder of batch 'night', not of 'NIGHT'; choose another --name"):
+        await enqueue(Order(source, name="NIGHT"), config, redis)
+
+
+async def test_another_output_dir_is_noticed(config: Config, redis: Redis, source: str, tmp_path: Path) -> None:
+    await enqueue(Order(source), config, redis)
+    elsewhere = config.model_copy(update={"output_dir": tmp_path / "elsewhere"})
+    for command in (enqueue(Order(source), elsewhere, redis), retry("night", elsewhere, redis)):
+        with pytest.raises(
+            ForeignFolder, match=r"Redis knows a batch 'night', but .*batch\.json has none.*BATCH_OUTPUT_DIR"
+        ):
+            await command
+    assert not (tmp_path / "elsewhere").exists()
+
+
+async def test_a_batch_that_was_made_anew_elsewhere_is_noticed(
+    config: Config, redis: Redis, folder: Folder, source: str
+) -> None:
+    await enqueue(Order(source), config, redis)
+    folder.identity.write_text(folder.identity.read_text().replace('"id": "', '"id": "x'))
+    with pytest.raises(ForeignFolder, match=r"is of another batch of that name.*python -m jobs delete night"):
+        await enqueue(Order(source), config, redis)
+
+
+async def test_another_api_host_is_refused(config: Config, redis: Redis, source: str) -> None:
+    await enqueue(Order(source), config, redis)
+    other = config.model_copy(update={"replicate_base_url": "http://127.0.0.1:5555"})
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"was enqueued for api\.replicate\.com, not for 127\.0\.0\.1:5555"):
+            await enqueue(Order(source), other, redis)
+        await redis.flushall()
+
+
+@pytest.mark.parametrize("damage", ["lost", "torn", "foreign"])
+async def test_a_damaged_copy_is_not_built_upon(
+    config: Config, redis: Redis, folder: Folder, source: str, damage: str
+) -> None:
+    await enqueue(Order(source), config, redis)
+    lines = folder.prompts.read_text().splitlines(keepends=True)
+    damaged = {"lost": lines[:-1], "torn": [*lines[:-1], lines[-1][:-5]], "foreign": ["{}\n", *lines[1:]]}[damage]
+    folder.prompts.write_text("".join(damaged))
+    with pytest.raises(StorageError, match=r"prompts\.jsonl(, line \d+, is not as it was written| has 949 of 950)"):
+        await enqueue(Order(source), config, redis)
+
+
+async def test_a_canceled_batch_is_taken_up_by_retry(config: Config, redis: Redis, source: str) -> None:
+    await enqueue(Order(source), config, redis)
+    await Batches(redis).request_cancel("night")
+    with pytest.raises(InputError, match="was canceled; `python -m jobs retry night` takes it up again"):
+        await enqueue(Order(source), config, redis)
+
+
+async def test_two_output_dirs_at_the_same_instant_end_with_one_batch(
+    config: Config, redis: Redis, source: str, tmp_path: Path
+) -> None:
+    elsewhere = config.model_copy(update={"output_dir": tmp_path / "elsewhere"})
+    both = (enqueue(Order(source), config, redis), enqueue(Order(source), elsewhere, redis))
+    results = await asyncio.gather(*both, return_exceptions=True)
+    assert {type(result) for result in results} == {Receipt, ForeignFolder}
+    assert len({shard.batch_id for shard in (await queued(redis)).values()}) == 1
+
+
+def test_a_producer_loads_nothing_of_the_worker(nursery: Any) -> None:
+    program = "import sys, jobs.enqueue; print({'httpx', 'aiofiles', 'worker'} & set(sys.modules))"
+    child = nursery.start("-c", program, env={"PYTHONPATH": str(Path(connection.__file__).parent.parent)})
+    assert (child.wait(), child.log()) == (0, "set()\n")
