@@ -29,10 +29,11 @@ def main() -> int:
     flags.add_argument(
         "--port", type=int, default=PORT, help="the simulator's; another one if taken (default: %(default)s)"
     )
-    port = free(flags.parse_args().port)
+    flags.add_argument("more", nargs="*", metavar="-- FLAG", help="flags of the simulator: -- --fault=lost_answer=0.1")
+    given = flags.parse_args()
     paper = Paper()
     try:
-        with running(f"--port={port}", seed=7) as simulator:
+        with running(f"--port={free(given.port)}", *given.more, seed=7) as simulator:
             return play(simulator, paper)
     except KeyboardInterrupt:
         return STOPPED

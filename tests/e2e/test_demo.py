@@ -21,6 +21,8 @@ from demo.plan import SPECIAL
 ROOT = Path(__file__).parents[2]
 DISTURBING = "REDIS_URL=redis://127.0.0.1:1\nBATCH_OUTPUT_DIR=elsewhere\nBATCH_USE_FILE_OUTPUT=false\n"
 
+SOME_EARLY_MOST_LATE = ("--predict-min=0", "--predict-max=30")
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -126,7 +128,7 @@ def test_damage_is_noticed(stage: Stage, first: tuple[int, str]) -> None:
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_midway_it_ends_everything_and_starts_over(tmp_path: Path, stop: signal.Signals) -> None:
     for stage in set_up(tmp_path):
-        with stage.popen("demo", f"--port={stage.port}") as process:
+        with stage.popen("demo", f"--port={stage.port}", "--", *SOME_EARLY_MOST_LATE) as process:
             wait_for_a_record(stage, process)
             if stop == signal.SIGINT:
                 os.killpg(process.pid, stop)  # as a terminal's Ctrl-C does
@@ -135,7 +137,7 @@ def test_stopped_midway_it_ends_everything_and_starts_over(tmp_path: Path, stop:
             output, _ = process.communicate(timeout=120)
         assert process.returncode == 130, output
         assert not stage.simulator_is_up()
-        assert not (stage.folder / "results.jsonl").exists()
+        assert not (stage.folder / "results.jsonl").exists(), output
         code, output = stage.play()
         assert code == 0, output
         assert "this one starts over" in output
