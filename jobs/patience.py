@@ -12,7 +12,7 @@ from arq.connections import ArqRedis
 from redis import exceptions
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.client import Pipeline
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.connection import AbstractConnection, Connection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 
@@ -62,8 +62,30 @@ class Patience(Retry):
             logger.warning("Redis does not answer for %.0f s, waiting: %s", waited, error)
 
 
+class _Cancellable(AbstractConnection):
+    """Sends without `asyncio.wait_for`: on Python 3.11 that swallows a cancel when the bytes are sent already.
+
+    (https://github.com/python/cpython/issues/86296; arq's main loop then never ends on SIGTERM.)
+    """
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:  # noqa: FBT001, FBT002 - redis-py's signature
+        """Send within the socket's timeout."""
+        seconds, self.socket_timeout = self.socket_timeout, None
+        try:
+            async with asyncio.timeout(seconds):
+                await super().send_packed_command(command, check_health)
+        except TimeoutError:
+            raise exceptions.TimeoutError("Timeout writing to socket") from None
+        finally:
+            self.socket_timeout = seconds
+
+
 class PatientPool(BlockingConnectionPool):
     """A pool that repeats the greeting too: redis-py repeats only the bare connect before it."""
+
+    def __init__(self, *, connection_class: type[AbstractConnection] = Connection, **options: Any) -> None:
+        cancellable = type(connection_class.__name__, (_Cancellable, connection_class), {})
+        super().__init__(connection_class=cancellable, **options)
 
     async def ensure_connection(self, connection: AbstractConnection) -> None:
         """Connect, greet and check a connection, as patiently as its commands are sent."""

@@ -37,6 +37,11 @@ class Context:
     orphans: Orphans
     outputs: Outputs
     slots: asyncio.Semaphore
+    """In flight: from the create of a prediction to its end."""
+
+    posts: asyncio.Semaphore
+    """Creates under way: no more than there are connections, so that an intent never waits for one."""
+
     creates: set[asyncio.Task[object]] = field(default_factory=set)
     """Creates under way: kept here, so that none is lost to the garbage collector."""
 

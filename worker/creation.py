@@ -43,7 +43,7 @@ async def create(work: Work, entry: Entry) -> tuple[Entry, Prediction | None]:
             raise Unanswered(f"{MAX_UNKNOWN + 1} creates were never answered, and their predictions cannot be found")
         tries += 1
         try:
-            async with work.worker.gate.passing("create"):
+            async with work.worker.gate.passing("create"), work.worker.posts:
                 return await _uninterrupted(work, _post_and_record(work, entry))
         except (RateLimited, AccountRefused):
             entry = await work.ledger.read()  # the gate holds everybody back; this prompt waits there again

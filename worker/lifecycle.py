@@ -35,6 +35,9 @@ from worker.shards import lease_name
 
 logger = logging.getLogger("worker")
 
+CREATES_AT_ONCE = 24
+"""Of the API client's 32 connections: a create takes well under a second, and the limit is some ten a second."""
+
 HEARTBEAT = 5.0
 """Seconds between two signs of life; a worker counts as up for three of them."""
 
@@ -95,9 +98,19 @@ async def opened(config: Config) -> AsyncIterator[Context]:
         leases = Leases(redis, config.realm, owner, config.lease)
         for running in (poller.running(), orphans.running(), leases.renewing(), beating(account, owner)):
             await stack.enter_async_context(running)
-        slots = asyncio.Semaphore(config.max_in_flight)
         worker = Context(
-            config, redis, account, Batches(redis), leases, gate, replicate, poller, orphans, outputs, slots
+            config,
+            redis,
+            account,
+            Batches(redis),
+            leases,
+            gate,
+            replicate,
+            poller,
+            orphans,
+            outputs,
+            slots=asyncio.Semaphore(config.max_in_flight),
+            posts=asyncio.Semaphore(config.max_in_flight if config.prefer_wait else CREATES_AT_ONCE),
         )
         await stack.enter_async_context(ticking(Schedules(redis, config, schedules)))
         yield worker

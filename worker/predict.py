@@ -6,7 +6,9 @@ import asyncio
 import logging
 import time
 
-from jobs.errors import BatchError, InvalidRequest, NotFound, OutputError, ReplicateError, Unanswered
+from redis.exceptions import RedisError
+
+from jobs.errors import InvalidRequest, NotFound, OutputError, ReplicateError, Unanswered
 from jobs.ledger import Entry, Overtaken
 from jobs.models import Failure, Result
 from worker.context import Work
@@ -27,7 +29,9 @@ async def predict(work: Work, *, canceled: bool = False) -> None:
         except Overtaken as overtaken:
             logger.info("? %s: %s; looking again", work.name, overtaken)
             await asyncio.sleep(SOON.delay(1))
-        except (BatchError, ArithmeticError, LookupError, TypeError, ValueError, OSError, RuntimeError) as error:
+        except RedisError:
+            raise
+        except Exception as error:  # whatever it is, it ends this prompt and no other
             logger.exception("! %s: failed unexpectedly", work.name)
             failure = Failure(kind="internal", message=f"{type(error).__name__}: {error}")
             await settle(work, await commit_failure(work, await work.ledger.read(), failure), started)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import Any, ClassVar
 
 from jobs import keys
 from jobs.config import Config
-from jobs.connection import arq_redis, arq_settings, redis_url
+from jobs.connection import arq_redis, arq_settings, opened, redis_url
 from jobs.errors import BatchError, ConfigError
 from jobs.models import SHARD_SIZE
 from jobs.queue import deserialize, serialize
@@ -24,10 +25,16 @@ def _configuration() -> tuple[Config, str]:
                 "REPLICATE_API_TOKEN is not set. Put it in the environment or in .env; "
                 "you find it at https://replicate.com/account/api-tokens"
             )
+        asyncio.run(_greet(config))
         return config, redis_url(config)
     except BatchError as error:
         print(error, file=sys.stderr)  # noqa: T201  # arq has no log yet
         raise SystemExit(error.exit_code) from None
+
+
+async def _greet(config: Config) -> None:
+    async with opened(config):
+        pass
 
 
 _config, _url = _configuration()
@@ -49,7 +56,7 @@ class Settings:
     ctx: ClassVar[dict[str, Any]] = {"config": _config}
     # With one function and no timeout, arq's in-progress mark lasts 10 s; the lease renews it from then on.
     job_timeout = None
-    max_jobs = max(4 * _config.max_in_flight // SHARD_SIZE, 4)
+    max_jobs = max(4 * _config.max_in_flight // SHARD_SIZE, 1)
     # Running jobs stay in the queue, so all workers together see only this many of its head.
     queue_read_limit = 5000
     # arq counts restarts as tries and drops a job for good after them; attempts are counted in the ledger.

@@ -64,7 +64,7 @@ def test_failures_say_what_failed(night: Any, worker_process: Callable[..., Any]
     night.enqueue(
         {"id": "policy", "model": "simulator/image", "input": {"prompt": "nsfw"}},
         {"id": "model", "model": "simulator/flaky", "input": {"prompt": "x", "error": "model"}},
-        {"id": "unknown", "model": "nobody/nothing", "input": {"prompt": "x"}},
+        {"id": "unknown", "model": "deployments/nobody/nothing", "input": {"prompt": "x"}},
         {"id": "invalid", "model": "simulator/image", "input": {"prompt": "x", "num_outputs": 9}},
         {"id": "once", "model": "simulator/flaky", "input": {"prompt": "x", "error": "PA", "times": 1}},
         {"id": "always", "model": "simulator/flaky", "input": {"prompt": "x", "error": "PA"}},
@@ -133,7 +133,7 @@ async def test_sigterm_in_the_middle_of_creates_pays_nothing_twice(
     night: Any, worker_process: Callable[..., Any], eventually: Callable[..., Any]
 ) -> None:
     night.simulator.control(delay={"rate": 1.0, "kinds": ["create"], "seconds": 0.3})
-    night.images(200)
+    night.images(400)
     for _ in range(3):
         before = night.ledger()["created"]
         worker = worker_process(**FAST)
@@ -199,9 +199,7 @@ async def test_an_account_that_is_refused_pauses_everything_until_resume(
     assert {result["attempts"] for result in night.check()} == {1}
 
 
-async def test_pause_and_resume(
-    night: Any, worker_process: Callable[..., Any], eventually: Callable[..., Any]
-) -> None:
+async def test_pause_and_resume(night: Any, worker_process: Callable[..., Any], eventually: Callable[..., Any]) -> None:
     assert night.cli("pause", "lunch").code == 0
     night.images(5)
     worker = worker_process("--burst", **FAST)
