@@ -8,8 +8,9 @@ import contextlib
 import logging
 import sys
 
+from simulator import registry
 from simulator.app import Application
-from simulator.faults import from_flag
+from simulator.faults import FAULTS, from_flag
 from simulator.problems import Problem
 from simulator.server import listen, serve
 from simulator.settings import add_flags, from_flags
@@ -18,7 +19,12 @@ from simulator.simulation import Simulation
 
 def parser() -> argparse.ArgumentParser:
     """All flags: where to listen, faults from the start, and one for each setting."""
-    flags = argparse.ArgumentParser(prog="python -m simulator", description="A stand-in for Replicate's HTTP API.")
+    flags = argparse.ArgumentParser(
+        prog="python -m simulator",
+        description="A stand-in for Replicate's HTTP API.",
+        epilog=f"{registry.__doc__}\nFaults: {', '.join(FAULTS)}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     flags.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     flags.add_argument("--port", type=int, default=5555, help="port of the API, 0 = a free one (default: %(default)s)")
     flags.add_argument(

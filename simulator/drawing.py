@@ -12,8 +12,6 @@ from random import Random
 
 from PIL import Image, ImageDraw, ImageFont
 
-_BLOCK = 1 << 16
-
 
 def picture(seed: str, caption: str, size: tuple[int, int]) -> Image.Image:
     """A soft gradient with translucent discs and the caption at its foot."""
@@ -116,10 +114,3 @@ def archive(members: dict[str, bytes]) -> bytes:
         for name, data in members.items():
             packed.writestr(zipfile.ZipInfo(name), data)
     return stream.getvalue()
-
-
-def noise(seed: str, size: int) -> bytes:
-    """`size` bytes that no compression shrinks much, made quickly: a repeated block, and the seed's own block last."""
-    own = Random(seed).randbytes(min(size, 64))
-    block = Random(0).randbytes(_BLOCK)
-    return (block * (size // _BLOCK + 1))[: size - len(own)] + own

@@ -88,9 +88,12 @@ class FileHost:
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
-        data = await asyncio.to_thread(files[number].draw, self._simulation.read)
+        file, read = files[number], self._simulation.read
+        if file.md5:
+            return Drawn(file.draw(read), file.md5(), file.content_type, prediction.finish)
+        data = await asyncio.to_thread(file.draw, read)
         md5 = hashlib.md5(data, usedforsecurity=False).digest()
-        drawn = Drawn(data, md5, files[number].content_type, prediction.finish)
+        drawn = Drawn(data, md5, file.content_type, prediction.finish)
         self._keep(key, drawn)
         return drawn
 

@@ -15,11 +15,12 @@ Read = Callable[[str], bytes | None]
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A leaf of an output: a file that is drawn when somebody asks for it."""
+    """A leaf of an output: a file that is drawn when somebody asks for it; quick if its md5 is known."""
 
     name: str
     content_type: str
     draw: Callable[[Read], bytes]
+    md5: Callable[[], bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)

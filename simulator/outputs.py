@@ -10,6 +10,7 @@ from PIL import Image
 
 from simulator import drawing, video
 from simulator.models import Ending, File, Read
+from simulator.noise import noise, noise_md5
 
 FAILURES: dict[str, str | None] = {
     "PA": "Prediction interrupted; please retry (code: PA)",
@@ -162,7 +163,7 @@ def blobs(values: dict[str, Any], seed: str) -> Any:
 
 def _blob(name: str, seed: str, size: int) -> File:
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    return File(name, kind, lambda _read: drawing.noise(seed, size))
+    return File(name, kind, lambda _read: noise(seed, size), lambda: noise_md5(seed, size))
 
 
 def echo(values: dict[str, Any], seed: str) -> Any:

@@ -116,7 +116,7 @@ _ALL = (
         "bytes",
         "Files of a given size",
         {
-            "size": {"type": "integer", "default": 102_400, "minimum": 0, "maximum": 1_000_000_000},
+            "size": {"type": "integer", "default": 102_400, "minimum": 0, "maximum": 200_000_000},
             "count": {"type": "integer", "default": 1, "minimum": 0, "maximum": 100},
             "extension": {"type": "string", "default": "bin"},
         },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import wave
@@ -12,9 +13,12 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from simulator import drawing, video
+from simulator.noise import noise, noise_md5
 from simulator.outputs import FAILURES
 from simulator.registry import MODELS
 
@@ -141,6 +145,13 @@ def test_bytes_of_a_given_size(create: Create, download: Download) -> None:
     assert len({file.content for file in files}) == 3
     assert files[0].headers["content-type"] == "audio/mpeg"
     assert download(create("simulator/bytes", {"size": 10})["output"][0]).headers["content-length"] == "10"
+
+
+@given(st.integers(0, 200_000), st.text(max_size=5))
+def test_noise_has_its_size_and_md5(size: int, seed: str) -> None:
+    made = noise(seed, size)
+    assert len(made) == size
+    assert noise_md5(seed, size) == hashlib.md5(made, usedforsecurity=False).digest()
 
 
 def test_echo_gives_back_any_value(create: Create, download: Download) -> None:

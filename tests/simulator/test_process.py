@@ -91,6 +91,12 @@ def test_wrong_flags_are_a_usage_error(flags: list[str]) -> None:
         assert "error:" in errors_of(process)
 
 
+def test_help_names_models_flags_and_faults() -> None:
+    command = [sys.executable, "-m", "simulator", "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert all(word in shown for word in ("simulator/nested", "--limit-creates", "lost_answer"))
+
+
 def test_a_simulator_that_does_not_start_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="did not start"), running(limiter="none"):
         pass
