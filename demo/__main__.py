@@ -49,7 +49,8 @@ def play(simulator: RunningSimulator, paper: Paper) -> int:
         paper.lines(["An earlier demo was interrupted; this one starts over."])
     code = run([sys.executable, "-m", "jobs", "run", str(PROMPTS), "--name", folder.batch], env)
     if code not in (0, 1) or not finished(folder):
-        paper.lines([f"The demo was not finished. {START_OVER.format(folder.path)}"])
+        cure = "make demo starts it over." if code == STOPPED else START_OVER.format(folder.path)
+        paper.lines([f"The demo was not finished. {cure}"])
         return code or 1
     with folder.results.open(encoding="utf-8") as lines:
         results = [Result.model_validate_json(line) for line in lines]
