@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -18,10 +19,12 @@ TEXT_SHOWN = 4_000
 INPUT_SHOWN = 20_000
 """Characters of an input on the page: a `data:` URI may be megabytes long."""
 _PROMPT_SHOWN = 1_000
+_VALUE_SHOWN = 60
+_VERSION = re.compile(r"([0-9a-f]{8})[0-9a-f]{56}$")
 _KINDS: dict[Kind, str] = {
+    "video": ".mp4 .webm .mov .m4v .ogv",
     "image": ".png .jpg .jpeg .webp .gif .avif .bmp .svg",
     "audio": ".wav .mp3 .ogg .oga .opus .flac .m4a .aac",
-    "video": ".mp4 .webm .mov .m4v .ogv",
     "text": ".txt .md .csv .srt .vtt .jsonl",
     "json": ".json",
 }
@@ -62,9 +65,16 @@ class Frame:
     attempts: int = 0
 
     @property
-    def visual(self) -> bool:
-        """Whether all there is to see are pictures and films: they may share the frame in rows."""
-        return all(shot.kind in ("image", "video") for shot in self.shots)
+    def short_model(self) -> str:
+        """The model with only the beginning of its version's 64 digits."""
+        return _VERSION.sub(r"\1…", self.model)
+
+    @property
+    def layout(self) -> str:
+        """Pictures and films share the frame in rows of one, two or three (`up-1` …); other files stand in a column."""
+        if not all(shot.kind in ("image", "video") for shot in self.shots):
+            return "column"
+        return f"up-{1 if len(self.shots) == 1 else 2 if len(self.shots) <= 4 else 3}"
 
 
 def frame(folder: Folder, prompt: Prompt, result: Result | None) -> Frame:
@@ -87,7 +97,7 @@ def pretty(value: Any) -> str:
 
 
 def _developed(folder: Folder, waiting: Frame, result: Result) -> Frame:
-    shots = tuple(_shot(folder, result.id, file) for file in result.files)
+    shots = tuple(sorted((_shot(folder, result.id, file) for file in result.files), key=_rank))
     seconds = result.metrics.get("predict_time")
     return Frame(
         waiting.index,
@@ -114,6 +124,11 @@ def _shot(folder: Folder, prompt_id: str, file: SavedFile) -> Shot:
     href = None if path.suffix.lower() in _ACTIVE else source
     text, cut = _beginning(folder.path / path) if kind in ("text", "json") else ("", False)
     return Shot(kind, path.name, source, href, file.bytes, _indented(text) if kind == "json" else text, cut)
+
+
+def _rank(shot: Shot) -> int:
+    """What can be seen comes first; files of one kind keep their order."""
+    return list(_KINDS).index(shot.kind) if shot.kind in _KINDS else len(_KINDS)
 
 
 def _beginning(path: Path) -> tuple[str, bool]:
@@ -150,7 +165,14 @@ def _prompt_text(values: dict[str, Any]) -> str:
     for key in ("prompt", "text"):
         if isinstance(values.get(key), str):
             return str(values[key])
-    return json.dumps(values, ensure_ascii=False)
+    return "\n".join(f"{key}: {_brief(value)}" for key, value in values.items())
+
+
+def _brief(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if text.startswith("data:"):
+        return f"{text.partition(',')[0][:_VALUE_SHOWN]},…"
+    return text if len(text) <= _VALUE_SHOWN else f"{text[:_VALUE_SHOWN]}…"
 
 
 def _clip(text: str, limit: int) -> str:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.fire_times import LocalZone, check_cron, label, last_fire, next_fire, shown, zone
@@ -91,6 +91,7 @@ def test_labels_differ_also_in_the_repeated_hour() -> None:
     assert label(second, UTC) == "2026-10-25T0130"
 
 
+@settings(deadline=None)
 @given(
     cron=st.sampled_from(["* * * * *", "0 2 * * *", "*/20 1-3 * * *", "15,45 1,2 * * *", "30 2 29 3 *", "0 0 * * 1#2"]),
     zone_name=st.sampled_from(ZONES),
@@ -111,6 +112,7 @@ def test_last_and_next_agree(cron: str, zone_name: str, now: float) -> None:
     assert last_fire(cron, place, following - 1) == last
 
 
+@settings(deadline=None)
 @given(cron=st.sampled_from(["*/10 * * * *", "5,35 * * * *"]), zone_name=st.sampled_from(ZONES))
 def test_no_two_times_have_one_label(cron: str, zone_name: str) -> None:
     place, now, labels = ZoneInfo(zone_name), at("2026-10-24T20:00:00+00:00"), list[str]()
@@ -193,6 +195,7 @@ def test_a_bad_expression_is_explained(cron: str, reason: str) -> None:
         check_cron(cron)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("0123456789*/,-#LWSUNMONJAN ", max_size=6), min_size=5, max_size=5).map(" ".join))
 def test_any_expression_is_good_or_a_value_error(cron: str) -> None:
     try:

@@ -136,8 +136,17 @@ def test_several_files_share_the_frame(sheet: Sheet) -> None:
         sheet.add(f"n{count}", files={f"output_{number}.png": b"x" for number in range(count)})
     page = sheet.page()
     shots = [classes for classes in page.values("div", "class") if classes.startswith("shots")]
-    assert shots == ["shots up-1", "shots up-4", "shots up-4", "shots up-9"]
+    assert shots == ["shots up-1", "shots up-2", "shots up-2", "shots up-3"]
     assert len(page.all("img")) == 12
+
+
+def test_of_mixed_files_those_to_be_seen_come_first(sheet: Sheet) -> None:
+    files = {"output_zip.zip": b"x", "output_words.txt": b"x", "output_b.png": b"x", "output_a.png": b"x"}
+    sheet.add("one", files=files | {"output_video.mp4": b"x"})
+    page = sheet.page()
+    assert "shots column" in page.values("div", "class")
+    shown = re.findall(r"one/output_(\w+)\.", page.source.partition("<details>")[0])
+    assert list(dict.fromkeys(shown)) == ["video", "b", "a", "words", "zip"]
 
 
 def test_text_is_shown_as_far_as_it_is_worth_and_its_file_linked(sheet: Sheet) -> None:
@@ -326,10 +335,22 @@ def test_the_folder_of_something_else_is_left_alone(sheet: Sheet) -> None:
 def test_a_prompt_is_any_input(sheet: Sheet) -> None:
     sheet.add("text", {"text": "Read me"})
     sheet.add("other", {"image": "https://example.org/a.png", "prompt": 3})
+    sheet.add("data", {"image": "data:image/png;base64,iVBOR", "mask": "m" * 100})
     page = sheet.page()
     assert "Read me" in page.articles["p0"]
-    assert "https://example.org/a.png" in page.articles["p1"]
+    assert "image: https://example.org/a.png\nprompt: 3" in page.articles["p1"]
+    assert f"image: data:image/png;base64,…\nmask: {'m' * 60}…" in page.articles["p2"]
     assert "https://example.org/a.png" not in page.values("a", "href")
+
+
+def test_a_version_is_shown_by_its_beginning(sheet: Sheet) -> None:
+    version = "0123456789abcdef" * 4
+    sheet.add("one", model=f"owner/model:{version}")
+    sheet.add("two", model=version)
+    page = sheet.page()
+    assert "owner/model:01234567…" in page.articles["p0"]
+    assert "01234567…" in page.articles["p1"]
+    assert {f"owner/model:{version}", version} <= set(page.values("span", "title"))
 
 
 def test_a_huge_input_is_cut(sheet: Sheet) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import StorageError
@@ -129,6 +129,7 @@ def test_text_stays_readable_and_line_separators_do_not_break_lines(folder: Fold
     assert lines(folder.results)[0]["output"] == text
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_one_line_that_reads_back(text: str) -> None:
     result = Result(id="a", index=0, status="succeeded", model=text, input={text: [text]}, output={"deep": [text]})

@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import ScheduleError
@@ -209,6 +209,7 @@ LINES = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.one_of(st.lists(LINES, max_size=12).map("\n".join), st.text(max_size=60)))
 def test_any_file_is_read_or_refused(text: str) -> None:
     with TemporaryDirectory() as directory:
@@ -225,6 +226,7 @@ def test_any_file_is_read_or_refused(text: str) -> None:
 FAULTS = st.sampled_from(["", 'overlap = "no"', "extra = 1", "model = 2", 'note = """\n[[schedule]]\n"""'])
 
 
+@settings(deadline=None)
 @given(wrong=st.lists(FAULTS, min_size=1, max_size=8), blank=st.integers(0, 3))
 def test_each_fault_is_found_in_the_line_that_has_it(wrong: list[str], blank: int) -> None:
     with TemporaryDirectory() as directory:
