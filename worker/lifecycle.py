@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from jobs.account import Account
@@ -82,38 +83,45 @@ async def give_lease(ctx: dict[str, Any]) -> None:
 
 @asynccontextmanager
 async def opened(config: Config) -> AsyncIterator[Context]:
-    """Everything a worker holds, in the order in which one needs the other."""
+    """Everything a worker holds, in the order in which one needs the other; closed in reverse."""
     schedules = load(config.schedules)
     owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     async with AsyncExitStack() as stack:
         redis = connect(redis_url(config), patient=True)
         stack.push_async_callback(redis.aclose)
-        account = Account(redis, config.realm)
-        limits = {"create": config.creates_per_minute, "read": config.reads_per_minute}
-        gate = Gate(await stack.enter_async_context(Limiter(redis, config.realm, limits)), account)
-        replicate = Replicate(await stack.enter_async_context(api_client(config)), config)
-        outputs = Outputs(config, await stack.enter_async_context(files_client(config)))
-        poller = Poller(replicate, gate, config)
-        orphans = Orphans(replicate, gate)
-        leases = Leases(redis, config.realm, owner, config.lease)
-        for running in (poller.running(), orphans.running(), leases.renewing(), beating(account, owner)):
+        worker = await assemble(config, redis, owner, stack)
+        for running in (
+            worker.poller.running(),
+            worker.orphans.running(),
+            worker.leases.renewing(),
+            beating(worker.account, owner),
+            ticking(Schedules(redis, config, schedules)),
+        ):
             await stack.enter_async_context(running)
-        worker = Context(
-            config,
-            redis,
-            account,
-            Batches(redis),
-            leases,
-            gate,
-            replicate,
-            poller,
-            orphans,
-            outputs,
-            slots=asyncio.Semaphore(config.max_in_flight),
-            posts=asyncio.Semaphore(config.max_in_flight if config.prefer_wait else CREATES_AT_ONCE),
-        )
-        await stack.enter_async_context(ticking(Schedules(redis, config, schedules)))
         yield worker
+
+
+async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitStack) -> Context:
+    """Put a worker together; what must be closed is entered on `stack`."""
+    limits = {"create": config.creates_per_minute, "read": config.reads_per_minute}
+    limiter = await stack.enter_async_context(Limiter(redis, config.realm, limits))
+    replicate = Replicate(await stack.enter_async_context(api_client(config)), config)
+    account = Account(redis, config.realm)
+    gate = Gate(limiter, account)
+    return Context(
+        config=config,
+        redis=redis,
+        account=account,
+        batches=Batches(redis),
+        leases=Leases(redis, config.realm, owner, config.lease),
+        gate=gate,
+        replicate=replicate,
+        poller=Poller(replicate, gate, config),
+        orphans=Orphans(replicate, gate),
+        outputs=Outputs(config, await stack.enter_async_context(files_client(config))),
+        slots=asyncio.Semaphore(config.max_in_flight),
+        posts=asyncio.Semaphore(config.max_in_flight if config.prefer_wait else CREATES_AT_ONCE),
+    )
 
 
 async def introduce(worker: Context) -> None:

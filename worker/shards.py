@@ -50,6 +50,7 @@ async def run_shard(worker: Context, shard: Shard) -> None:
     if not await is_ours(worker, shard):
         return
     works = await unsettled(worker, shard)
+    logger.info("→ %r, %d to do", shard, len(works))
     if not await worker.batches.cancel_requested(shard.batch):
         await predict_until_canceled(worker, shard, works)
     if await worker.batches.cancel_requested(shard.batch):
