@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from jobs.account import Account
+from jobs.config import Config
+from jobs.errors import ReplicateError
+from jobs.models import Prompt
+from worker.gate import Gate
+from worker.http import api_client
+from worker.orphans import Orphans
+from worker.ratelimit import Limiter
+from worker.replicate import Replicate
+
+CAT = Prompt(0, "cat", "simulator/image", {"prompt": "cat"})
+DOG = Prompt(1, "dog", "simulator/image", {"prompt": "dog"})
+
+
+@pytest.fixture
+async def replicate(config: Config, simulator: Any) -> AsyncIterator[Replicate]:
+    simulator.settings(limiter="off")
+    async with api_client(config) as client:
+        yield Replicate(client, config)
+
+
+@pytest.fixture
+async def orphans(config: Config, redis: Redis, replicate: Replicate) -> AsyncIterator[Orphans]:
+    async with Limiter(redis, config.realm, {"read": 60_000.0}) as limiter:
+        orphans = Orphans(replicate, Gate(limiter, Account(redis, config.realm)))
+        async with orphans.running():
+            yield orphans
+
+
+async def created(replicate: Replicate, *prompts: Prompt) -> list[str]:
+    return [(await replicate.create(prompt.model, prompt.input)).id for prompt in prompts]
+
+
+async def test_predictions_of_equal_input_are_found_oldest_first(orphans: Orphans, replicate: Replicate) -> None:
+    first, _, second = await created(replicate, CAT, DOG, CAT)
+    assert await orphans.sweep(CAT, time.time() - 5, time.time()) == [first, second]
+
+
+async def test_all_pages_are_read(orphans: Orphans, replicate: Replicate) -> None:
+    (first,) = await created(replicate, CAT)
+    await created(replicate, *[DOG] * 130)
+    assert await orphans.sweep(CAT, time.time() - 60, time.time()) == [first]
+
+
+async def test_what_was_created_long_before_the_intent_is_not_its(
+    orphans: Orphans, replicate: Replicate, simulator: Any
+) -> None:
+    await created(replicate, CAT)
+    simulator.advance(600)
+    (second,) = await created(replicate, CAT)
+    assert await orphans.sweep(CAT, time.time(), time.time()) == [second]
+
+
+async def test_those_who_search_at_once_share_a_sweep(orphans: Orphans, replicate: Replicate, simulator: Any) -> None:
+    cat, dog = await created(replicate, CAT, DOG)
+    now = time.time()
+    found = await asyncio.gather(*(orphans.sweep(prompt, now - 5, now) for prompt in [CAT, DOG] * 5))
+    assert found == [[cat], [dog]] * 5
+    assert simulator.ledger(summary=True)["calls"]["list"] == 1
+
+
+async def test_a_list_that_cannot_be_read_is_an_error_for_all_who_search(orphans: Orphans, simulator: Any) -> None:
+    simulator.control(error={"next": 1, "kinds": ["list"]})
+    now = time.time()
+    both = await asyncio.gather(*(orphans.sweep(CAT, now, now) for _ in range(2)), return_exceptions=True)
+    assert [isinstance(one, ReplicateError) for one in both] == [True, True]
+    assert await orphans.sweep(CAT, now, now) == []
+
+
+async def test_who_stops_searching_disturbs_nobody(orphans: Orphans, replicate: Replicate) -> None:
+    (cat,) = await created(replicate, CAT)
+    now = time.time()
+    gone, stays = (asyncio.create_task(orphans.sweep(CAT, now - 5, now)) for _ in range(2))
+    await asyncio.sleep(0)
+    gone.cancel()
+    assert await stays == [cat]
