@@ -20,7 +20,7 @@ from jobs.models import Status
 from jobs.progress import follow, is_live, screen_for
 from jobs.report import START_WORKER, Paper, over, receipt_line
 from jobs.results import read_results, totals
-from jobs.tables import failures_table, totals_table
+from jobs.tables import failures_table, places, totals_table
 
 if TYPE_CHECKING:
     from jobs.enqueue import Order
@@ -68,7 +68,7 @@ async def run(desk: Desk, order: Order, paper: Paper) -> Status:
 def _sum_up(folder: Folder, paper: Paper) -> None:
     counts = totals(folder)
     paper.print()
-    paper.show(totals_table(folder, counts))
+    paper.show(totals_table(counts), places(folder, counts))
     if unsuccessful := counts.failed + counts.canceled:
         more = [f"All {unsuccessful}: python -m jobs results {folder.batch} --failed"]
         failures = islice(read_results(folder, failed=True), SHOWN_FAILURES)

@@ -186,7 +186,7 @@ def results(
     elif failed:
         Paper().show(tables.failures_table(read_results(folder, failed=True)))
     else:
-        Paper().show(tables.totals_table(folder, totals))
+        Paper().show(tables.totals_table(totals), tables.places(folder, totals))
     raise typer.Exit(1 if not totals.missing and totals.failed + totals.canceled else 0)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -55,18 +55,22 @@ def batch_table(status: Status) -> Table:
     return table
 
 
-def totals_table(folder: Folder, totals: Totals) -> Table:
-    """How a batch went, and where everything lies."""
+def totals_table(totals: Totals) -> Table:
+    """How a batch went."""
     table = _grid()
     for outcome, style in (("succeeded", "green"), ("failed", "red"), ("canceled", "yellow"), ("missing", "yellow")):
         count = getattr(totals, outcome)
         if count or outcome == "succeeded":
             table.add_row(outcome if outcome != "missing" else "not done yet", Text(str(count), style))
     table.add_row("files", f"{totals.files} ({megabytes(totals.bytes)})")
+    return table
+
+
+def places(folder: Folder, totals: Totals) -> Iterator[str]:
+    """Where everything of a batch lies, in lines that a terminal does not break: paths are for copying."""
     for name, path in (("results", folder.results), ("errors", folder.errors), ("gallery", folder.gallery)):
         if path.exists() and (name != "errors" or totals.failed + totals.canceled):
-            table.add_row(name, Text(str(path), overflow="fold"))
-    return table
+            yield f"{name:<10} {path}"
 
 
 def failures_table(failed: Iterable[Result]) -> Table:

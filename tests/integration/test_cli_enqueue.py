@@ -1,0 +1,130 @@
+"""The commands that put work in, and those around the server, as real processes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from jobs.account import Account
+from jobs.batches import Batches
+from jobs.config import Config
+from jobs.embedded_redis import stop
+from jobs.folder import Folder
+from jobs.models import Failure, Result
+
+Cli = Callable[..., Any]
+START = "python -m arq worker.Settings"
+RECEIPT_KEYS = ["batch", "total", "enqueued", "already_done", "shards", "workers"]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> str:
+    rows = [{"prompt": f"cat {number}"} for number in range(150)]
+    (tmp_path / "cats.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return "cats.jsonl"
+
+
+def kept(config: Config, batch: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Folder(config.output_dir, batch).prompts.read_text().splitlines()]
+
+
+def test_enqueue_for_people(cli: Cli, source: str) -> None:
+    answer = cli("enqueue", source, "--model", "a/b")
+    assert (answer.code, answer.err) == (0, "")
+    receipt, hint = answer.out.splitlines()
+    assert receipt == "cats: 150 prompts enqueued in 2 shards; 150 in all"
+    assert START in hint
+    again = cli("enqueue", source, "--model", "a/b")
+    assert again.out.splitlines()[0] == "cats: nothing new to enqueue; 0 of 150 done"
+
+
+async def test_enqueue_for_scripts(cli: Cli, source: str, config: Config, redis: Redis) -> None:
+    await Account(redis, config.realm).beat("w", 60)
+    answer = cli("enqueue", source, "--json", "--limit", "2", "--name", "pilot", "--priority", "2.5", model="a/b")
+    assert answer.code == 0, answer.err
+    facts = json.loads(answer.out)
+    assert list(facts) == RECEIPT_KEYS
+    assert facts == {"batch": "pilot", "total": 2, "enqueued": 2, "already_done": 0, "shards": 1, "workers": 1}
+    assert (await Batches(redis).get("pilot")).priority == 2.5
+    assert [row["model"] for row in kept(config, "pilot")] == ["a/b", "a/b"], "BATCH_MODEL is the default"
+
+
+def test_standard_input_and_inputs(cli: Cli, config: Config) -> None:
+    arguments = ["--name", "piped", "--model", "a/b", "--input", "steps=4", "--input", "style=16:9"]
+    answer = cli("enqueue", "-", *arguments, stdin='{"prompt": "a"}\n{"prompt": "b", "steps": 1}\n')
+    assert answer.code == 0, answer.err
+    assert [row["input"] for row in kept(config, "piped")] == [
+        {"prompt": "a", "steps": 4, "style": "16:9"},
+        {"prompt": "b", "steps": 1, "style": "16:9"},
+    ]
+
+
+def test_check_only_validates(cli: Cli, source: str, config: Config, tmp_path: Path) -> None:
+    nowhere = {"redis_url": f"unix://{tmp_path}/nothing"}
+    answer = cli("enqueue", source, "--model", "a/b", "--check", **nowhere)
+    assert (answer.code, answer.out) == (0, "cats.jsonl: 150 prompts, no error\n")
+    answer = cli("enqueue", source, "--model", "a/b", "--check", "--json", **nowhere)
+    assert json.loads(answer.out) == {"total": 150}
+    assert not config.output_dir.exists()
+
+
+async def test_all_errors_of_a_file_at_once(cli: Cli, tmp_path: Path, redis: Redis) -> None:
+    (tmp_path / "bad.jsonl").write_text('{"prompt": "a"}\nno json\n')
+    for arguments in (["enqueue", "bad.jsonl"], ["enqueue", "bad.jsonl", "--check"], ["run", "bad.jsonl"]):
+        answer = cli(*arguments)
+        assert (answer.code, answer.out) == (2, "")
+        assert "bad.jsonl: 2 errors; nothing was enqueued" in answer.err
+        assert "line 1: " in answer.err
+        assert "line 2: " in answer.err
+    assert await Batches(redis).names() == []
+
+
+async def test_retry_enqueues_what_did_not_succeed(cli: Cli, source: str, config: Config, redis: Redis) -> None:
+    cli("enqueue", source, "--model", "a/b", "--limit", "2")
+    folder = Folder(config.output_dir, "cats")
+    for index, outcome in enumerate(("succeeded", "failed")):
+        error = None if outcome == "succeeded" else Failure(kind="model_error", message="boom")
+        row = kept(config, "cats")[index]
+        result = Result(index=index, status=outcome, error=error, **row)
+        folder.prompt(result.id).mkdir()
+        (folder.prompt(result.id) / "prediction.json").write_text(result.model_dump_json())
+        await Batches(redis).settle("cats", index, outcome)  # type: ignore[arg-type] # it is a Literal
+    await Batches(redis).finish("cats")
+    answer = cli("retry", "cats", "--json")
+    assert answer.code == 0, answer.err
+    facts = json.loads(answer.out)
+    assert list(facts) == RECEIPT_KEYS
+    assert (facts["enqueued"], facts["already_done"], facts["total"]) == (1, 1, 2)
+    assert json.loads(cli("status", "cats", "--json").out)["state"] in ("queued", "running")
+
+
+def test_schedules(cli: Cli, config: Config, source: str) -> None:
+    assert "There is no schedule" in cli("schedules").out
+    config.schedules.write_text(f'[[schedule]]\nname = "nightly"\ncron = "0 2 * * *"\nfile = "{source}"\n')
+    _, row = cli("schedules").out.splitlines()
+    assert row.split()[:6] == ["nightly", "0", "2", "*", "*", "*"]
+    (facts,) = json.loads(cli("schedules", "--json").out)
+    assert (facts["name"], facts["last"]) == ("nightly", None)
+    assert facts["next"]
+    config.schedules.write_text(config.schedules.read_text().replace("0 2", "0 0 2"))
+    answer = cli("schedules")
+    assert (answer.code, answer.out) == (2, "")
+    assert "schedules.toml" in answer.err
+
+
+@pytest.fixture
+def own_server(config: Config) -> Iterator[dict[str, Any]]:
+    yield {"redis_url": None}
+    stop(config.redis_dir)
+
+
+def test_the_embedded_server_outlives_commands_until_it_is_stopped(cli: Cli, own_server: dict[str, Any]) -> None:
+    assert cli("redis-stop", **own_server).out == "No embedded server was running.\n"
+    assert cli("pause", "for a while", **own_server).code == 0
+    assert cli("redis-stop", **own_server).out == "Stopped.\n"
+    assert cli("resume", **own_server).out == "Resumed.\n", "it came back with all it knew"

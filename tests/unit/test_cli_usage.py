@@ -1,0 +1,50 @@
+"""What is wrong with a command line is said before anything is opened or read."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+from jobs.cli import app
+
+
+def test_version() -> None:
+    answer = CliRunner().invoke(app, ["--version"])
+    assert answer.exit_code == 0
+    assert answer.stdout.startswith("replicate-batch ")
+
+
+def test_help_says_all_of_each_command_in_its_line() -> None:
+    answer = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"})
+    assert answer.exit_code == 0
+    commands = answer.stdout.partition("Commands:")[2]
+    assert "redis-stop" in commands
+    assert "..." not in commands
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        ([], "Usage"),
+        (["stauts"], "'status'"),
+        (["status", "--jsn"], "--jsn"),
+        (["status", "a", "b"], "unexpected"),
+        (["enqueue"], "FILE"),
+        (["enqueue", "-"], "--name"),
+        (["enqueue", "f.jsonl", "--input", "steps"], "'steps' is not KEY=VALUE"),
+        (["enqueue", "f.jsonl", "--limit", "0"], "--limit"),
+        (["enqueue", "f.jsonl", "--limit", "many"], "--limit"),
+        (["enqueue", "f.jsonl", "--priority", "0"], "above 0"),
+        (["enqueue", "f.jsonl", "--priority", "nan"], "above 0"),
+        (["enqueue", "f.jsonl", "--priority", "inf"], "above 0"),
+        (["run", "-"], "--name"),
+        (["run", "f.jsonl", "--check"], "--check"),
+        (["results"], "BATCH"),
+        (["delete"], "BATCH"),
+    ],
+)
+def test_bad_usage(arguments: list[str], hint: str) -> None:
+    answer = CliRunner().invoke(app, arguments)
+    assert answer.exit_code == 2
+    assert hint in answer.output
+    assert isinstance(answer.exception, SystemExit), "no traceback"
