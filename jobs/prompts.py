@@ -26,7 +26,10 @@ _MODEL = re.compile(
 )
 _FOREIGN = ("body", "method", "url")
 _LONG_FORM = frozenset(("id", "custom_id", "model", "input"))
-_TEXT_KEY = re.compile(r"prompt|text|message|content|caption|lyric|quer|question|instruction", re.IGNORECASE)
+_TEXT_KEY = re.compile(
+    r"(?!.*(image|video|audio|mask|file)).*(prompt|text|message|content|caption|lyric|quer|question|instruction)",
+    re.IGNORECASE | re.DOTALL,
+)
 _PATH = re.compile(r"(?P<surely>(file:/|~/|\.{1,2}[/\\])[^\n]{1,500})|([A-Za-z]:)?[^\s:]{0,250}[/\\.][^\s:]{1,250}")
 """What is shaped like a path; only of such strings is the disk asked."""
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
@@ -200,7 +203,7 @@ class _Reader:
                 raise _Wrong(f"input is nested deeper than {MAX_DEPTH} levels")
             for key, item in value.items() if type(value) is dict else enumerate(value):
                 if type(item) is str:
-                    if (path := _PATH.fullmatch(item)) and not _TEXT_KEY.search(f"{name}.{key}"):
+                    if (path := _PATH.fullmatch(item)) and not _TEXT_KEY.match(f"{name}.{key}"):
                         self._refuse_local_file(f"{name}.{key}", path)
                 elif type(item) is dict or type(item) is list:
                     stack.append((f"{name}.{key}", item, depth + 1))
@@ -208,7 +211,7 @@ class _Reader:
     def _refuse_local_file(self, name: str, path: re.Match[str]) -> None:
         found = any(os.path.isfile(home / path[0]) for home in self._homes)  # noqa: PTH113 - Path.is_file raises on long names
         if found or path["surely"]:
-            raise _Wrong(f"{name!r}: {path[0]!r} is a file on this machine; give an https URL or a data: URI")
+            raise _Wrong(f"{name!r}: {path[0]!r} names a local file; give an https URL or a data: URI")
 
 
 def _refuse_foreign_keys(row: dict[str, Any]) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from array import array
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from jobs.sources import FORMATS
 
 SHOWN = 20
 """Problems that are shown; the rest are counted."""
+
+ABANDONED = 86_400
+"""Seconds after which nobody can be writing a spool any more."""
 
 
 @dataclass(frozen=True)
@@ -116,4 +120,14 @@ class Spool:
 def spooling(order: Order, folder: Folder) -> Iterator[Spool]:
     """Yield an empty spool beside the batch's folder, so that it can become its copy; removed in the end."""
     with temporary(folder.output_dir, folder.batch) as path:
+        with storing(folder.output_dir):
+            _remove_abandoned(folder.output_dir)
         yield Spool(order, path)
+
+
+def _remove_abandoned(directory: Path) -> None:
+    """A killed producer leaves its spool behind."""
+    for path in directory.glob(".*.part"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > ABANDONED:
+                path.unlink()

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+import tracemalloc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from jobs.errors import BatchError, InputError, PromptsError
 from jobs.folder import Folder
 from jobs.models import Shard
 from jobs.queue import Queue, deserialize
+from jobs.spool import spooling
 
 Enqueue = Callable[..., Awaitable[Receipt]]
 
@@ -300,6 +302,32 @@ async def test_without_fsync_it_is_the_same(config: Config, redis: Redis, tmp_pa
     await enqueue(Order(write(tmp_path / "night.jsonl", 2)), hasty, redis)
     await enqueue(Order(write(tmp_path / "night.jsonl", 3)), hasty, redis)
     assert len(list(Folder(config.output_dir, "night").read_prompts())) == 3
+
+
+async def test_what_a_killed_producer_left_is_removed_after_a_day(config: Config, enqueued: Enqueue) -> None:
+    config.output_dir.mkdir()
+    old, new = config.output_dir / ".night.1.part", config.output_dir / ".night.2.part"
+    old.touch()
+    new.touch()
+    os.utime(old, (1, 1))
+    await enqueued(1)
+    assert {path.name for path in config.output_dir.iterdir()} == {"night", ".night.2.part"}
+
+
+def test_rows_are_not_held_in_memory(config: Config, tmp_path: Path) -> None:
+    rows = [{"id": f"p{n}", "prompt": f"{n}" * 500} for n in range(5000)]
+    order = Order(write(tmp_path / "night.jsonl", rows))
+    size = (tmp_path / "night.jsonl").stat().st_size
+    with spooling(order, Folder(config.output_dir, "night")) as spool:
+        tracemalloc.start()
+        try:
+            spool.fill(config)
+            held, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert len(spool) == 5000
+    assert held < 5000 * 250
+    assert peak < 5_000_000 < size
 
 
 async def test_large_prompts_are_queued(enqueued: Enqueue, redis: Redis) -> None:

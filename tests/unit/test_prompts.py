@@ -208,7 +208,7 @@ def test_the_name_of_a_local_file_is_refused_as_an_input(read: Read, tmp_path: P
     values = ["cat.png", str(tmp_path / "cat.png"), "pets/cat", "file:///etc/x", "~/a cat.png", "./x", "../x"]
     for value in values:
         (message,) = messages(read({"input": {"deep": [{"image": value}]}}))
-        assert f"'input.deep.0.image': {value!r} is a file on this machine; give an https URL" in message
+        assert f"'input.deep.0.image': {value!r} names a local file; give an https URL" in message
 
 
 @pytest.mark.parametrize(
@@ -243,6 +243,12 @@ def test_a_key_that_holds_text_may_name_a_file(read: Read, tmp_path: Path, key: 
         True,
     ]
     assert isinstance(read({"input": {"messages": [{"role": "./x", "content": "cat.png"}]}})[0], Row)
+
+
+@pytest.mark.parametrize("key", ["image_prompt", "context_image", "mask", "input_file"])
+def test_a_key_that_holds_a_file_may_not(read: Read, tmp_path: Path, key: str) -> None:
+    (tmp_path / "cat.png").touch()
+    assert "names a local file" in messages(read({"input": {key: "cat.png"}}))[0]
 
 
 def test_a_row_that_grows_by_its_defaults_is_bounded_too(read: Read) -> None:
