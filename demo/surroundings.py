@@ -17,17 +17,24 @@ from jobs.folder import Folder
 from simulator.process import RunningSimulator
 
 PORT = 5555
-"""Always the same, if it is free: queue, limits and ledger belong to an API host; by it a second demo finds them."""
+"""Queue, limits and ledger belong to an API host: by the same port a second demo finds those of the first."""
 
 
 def free(port: int) -> int:
-    """The port, or 0 (any free one) when it or the file host's next to it is taken."""
+    """The first of port, port + 100 … that is free and the next one, the file host's, too; 0 (any) when none is.
+
+    Always the same order, so that the next demo beside the same neighbours comes to the same port.
+    """
+    return next((number for number in range(port, min(port + 1000, 65_535), 100) if _is_free(number)), 0)
+
+
+def _is_free(port: int) -> bool:
     try:
         for number in (port, port + 1):
             socket.create_server(("127.0.0.1", number)).close()
     except OSError:
-        return 0
-    return port
+        return False
+    return True
 
 
 def batch_name(simulator: RunningSimulator) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from demo.plan import PROMPTS, SPECIAL, surprises
-from demo.surroundings import finished
+from demo.surroundings import finished, free
 from jobs.folder import Folder
 from jobs.models import Failure, Result, SavedFile
 
@@ -102,3 +103,18 @@ def test_a_batch_is_finished_with_its_last_result(folder: Folder) -> None:
     assert finished(folder)
     folder.identity.unlink()
     assert not finished(folder)
+
+
+def test_a_free_port_is_taken_as_it_is() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    assert free(port) in (port, port + 100)  # somebody may have taken it, or the next one, since
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_taken_port_and_a_taken_neighbour_are_passed_over(which: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken: int = server.getsockname()[1]
+        port = free(taken - which)
+    assert port != taken - which
+    assert (port - taken + which) % 100 == 0

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
+from jobs.cli import app
 from jobs.config import Config
 
 ROOT = Path(__file__).parents[2]
@@ -130,6 +131,12 @@ def commands_of(page: str) -> set[str]:
 def test_the_pages_name_only_commands_that_exist() -> None:
     assert {"demo", "test", "run", "enqueue", "worker"} <= commands_of("README.md") <= targets()
     assert {"test", "lint", "demo", "format", "lock"} <= commands_of("CONTRIBUTING.md") <= targets()
+
+
+def test_the_readme_names_only_producer_commands_that_exist() -> None:
+    named = set(re.findall(r"python -m jobs ([a-z-]+)", read("README.md")))
+    known = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+    assert {"enqueue", "status", "watch", "results", "retry", "cancel"} <= named <= known
 
 
 def test_ci_runs_what_contributors_run() -> None:
