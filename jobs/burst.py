@@ -82,7 +82,8 @@ async def burst_worker(paper: Paper, log: Path | None) -> AsyncIterator[Process]
 
     It is out of the reach of the terminal's Ctrl-C, so that it is stopped once, by us.
     """
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
+    if task := asyncio.current_task():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if log else os.dup(STANDARD_ERROR)
     try:
         worker = await asyncio.create_subprocess_exec(

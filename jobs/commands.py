@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import sys
@@ -13,8 +14,8 @@ from typer.core import TyperGroup
 from jobs.errors import BatchError
 from jobs.report import printable
 
-CLOSED_PIPE = 141
-"""What a shell shows for a program whose reader went away."""
+STOPPED, CLOSED_PIPE = 130, 141
+"""What a shell shows for a program that was stopped, by whichever signal, or whose reader went away."""
 
 
 class Commands(TyperGroup):
@@ -28,6 +29,8 @@ class Commands(TyperGroup):
         except BatchError as error:
             typer.echo(f"Error: {printable(str(error))}", err=True)
             raise typer.Exit(error.exit_code) from None
+        except asyncio.CancelledError:
+            raise typer.Exit(STOPPED) from None
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(CLOSED_PIPE) from None

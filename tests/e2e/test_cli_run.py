@@ -139,7 +139,7 @@ def test_run_for_scripts(cli: Callable[..., Any], prompts: Callable[..., str]) -
 def test_a_worker_that_cannot_start_is_bad_input(
     cli: Callable[..., Any], prompts: Callable[..., str], config: Config, simulator: Any, wrong: str
 ) -> None:
-    settings = {}
+    settings: dict[str, Any] = {}
     if wrong == "schedules.toml":
         config.schedules.write_text("nonsense")
     else:
