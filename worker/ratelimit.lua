@@ -18,7 +18,6 @@ local REDUCED_LIMIT = 6
 local FEEDBACK_BELOW = 60 -- where an interval is no longer small against a round trip's jitter: one request in flight
 local LEASE = 60 * SECOND -- that one request is given up: longer than any call takes
 local LOOK_AHEAD = SECOND / 2
-local JITTER = SECOND / 2 -- what may come between a start time and the API, without exceeding the limit in any minute
 
 local op, who, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local clock = redis.call('TIME')
@@ -32,10 +31,7 @@ if reduced > now then
 end
 local feedback = limit < FEEDBACK_BELOW
 local burst = gentle > now and 1 or math.max(1, math.floor(limit * 0.01))
-local interval = MINUTE / limit
-if not feedback then
-  interval = math.max(interval / 0.98, (MINUTE + JITTER) / (limit - burst))
-end
+local interval = MINUTE / limit / (feedback and 1 or 0.98) -- 98 % leave half a second for jitter in any minute
 
 local function save()
   local text = '%.0f'
@@ -106,7 +102,6 @@ end
 if op == 'hold' then
   epoch = epoch + 1
   hold = math.max(hold, now + tonumber(ARGV[4]))
-  tat = math.max(tat, hold)
   gentle = now + GENTLE
   if ARGV[5] == '1' then
     reduced = now + REDUCED

@@ -63,7 +63,6 @@ class Limiter:
 
         `reduced` (low credit): six a minute for five minutes; then the full limit is tried, until the next such 429.
         """
-        self._pumps[bucket].leased = False
         await self._buckets[bucket].hold(min(max(seconds, 0.0), LONGEST_HOLD), reduced=reduced)
         self._pumps[bucket].look()
 

@@ -18,11 +18,13 @@ def bucket(redis: Redis, limit: float, name: str = "create") -> _Bucket:
     return Limiter(redis, REALM, {name: limit})._buckets[name]
 
 
-async def turn_clock(redis: Redis, seconds: float, name: str = "create") -> None:
+async def turn_clock(
+    redis: Redis, seconds: float, fields: tuple[str, ...] = ("tat", "hold", "gentle", "reduced")
+) -> None:
     """Let the limit believe that so much time has passed."""
     async with redis.pipeline() as pipe:
-        for field in ("tat", "hold", "gentle", "reduced"):
-            pipe.hincrby(keys.limit(REALM, name), field, -int(seconds * SECOND))
+        for field in fields:
+            pipe.hincrby(keys.limit(REALM, "create"), field, -int(seconds * SECOND))
         await pipe.execute()
 
 
@@ -62,8 +64,7 @@ async def test_after_idleness_one_percent_may_start_at_once_and_then_it_keeps_th
     assert (first.wait, first.why, first.leased, first.horizon) == (0, "", False, horizon)
     assert len(first.times) == horizon
     times = list(first.times) + await many(mine, 4 * burst)
-    now = first.now
-    assert sum(time <= now for time in times[:burst]) >= min(burst, horizon)
+    assert sum(time <= first.now for time in times[:burst]) >= min(burst, horizon)
     interval = MINUTE / limit / 0.98
     steps = [later - earlier for earlier, later in pairwise(times[-2 * burst - 1 :])]
     assert all(interval * 0.999 <= step <= interval * 1.01 for step in steps)
@@ -77,8 +78,7 @@ async def test_processes_get_start_times_from_one_sequence(redis: Redis) -> None
 
 
 async def test_asking_reserves_nothing_and_writes_nothing(redis: Redis) -> None:
-    mine = bucket(redis, 600)
-    assert (await mine.reserve(0)).times == ()
+    assert (await bucket(redis, 600).reserve(0)).times == ()
     assert await redis.exists(keys.limit(REALM, "create")) == 0
 
 
@@ -156,6 +156,17 @@ async def test_low_credit_means_six_a_minute_for_five_minutes_and_for_all(redis:
     await other.hold(5, reduced=True)
     await turn_clock(redis, 6)
     assert (await one.reserve(1)).why == "reduced"
+
+
+async def test_a_lease_from_a_time_of_low_credit_holds_nobody_back_after_it(redis: Redis) -> None:
+    one, other = bucket(redis, 600), bucket(redis, 600)
+    await one.hold(0, reduced=True)
+    await granted(one)
+    await turn_clock(redis, 15)
+    assert (await other.reserve(1)).times == ()
+    await turn_clock(redis, 300, fields=("reduced",))
+    full = await other.reserve(1)
+    assert full.times == (full.now,)
 
 
 async def test_low_credit_does_not_raise_a_lower_limit(redis: Redis) -> None:
