@@ -14,6 +14,7 @@ from jobs.results import write_results
 from worker.context import Context
 
 logger = logging.getLogger("worker.finish")
+BETWEEN_TRIES = 5.0
 
 
 async def finish_batch(worker: Context, shard: Shard) -> None:
@@ -29,7 +30,7 @@ async def finish_batch(worker: Context, shard: Shard) -> None:
         except (StorageError, OSError) as error:
             logger.warning("! %s: its results cannot be written, trying on: %s", batch.name, error)
             await worker.account.report_trouble(str(error))
-            await asyncio.sleep(5)
+            await asyncio.sleep(BETWEEN_TRIES)
     if await worker.batches.finish(batch.name):
         logger.info(
             "● %s is finished: %d succeeded, %d failed, %d canceled; %s",

@@ -178,6 +178,8 @@ async def _every(
                 await act()
             except (BatchError, RedisError, OSError) as error:
                 logger.warning("! %s; trying on", error)
+            except Exception:  # whatever it is, it must not stop the clock
+                logger.exception("! unexpected; trying on")
             await asyncio.sleep(seconds)
 
     task = asyncio.create_task(repeat())

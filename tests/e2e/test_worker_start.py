@@ -42,9 +42,7 @@ def test_a_bad_schedule_file_is_said_with_its_line(worker_process: Callable[...,
     assert "five" in log or "six" in log or "6" in log
 
 
-def test_an_api_that_is_away_is_waited_for(
-    worker_process: Callable[..., Any], simulator: Any, tmp_path: Any
-) -> None:
+def test_an_api_that_is_away_is_waited_for(worker_process: Callable[..., Any], simulator: Any, tmp_path: Any) -> None:
     simulator.control(error={"rate": 1.0, "kinds": ["account"]})
     worker = worker_process("--burst")
     assert worker.wait() == 0
@@ -53,7 +51,9 @@ def test_an_api_that_is_away_is_waited_for(
 
 @pytest.mark.parametrize("check", [True, False])
 async def test_the_health_check_tells_whether_a_worker_is_up(
-    worker_process: Callable[..., Any], eventually: Callable[..., Any], check: bool  # noqa: FBT001
+    worker_process: Callable[..., Any],
+    eventually: Callable[..., Any],
+    check: bool,  # noqa: FBT001
 ) -> None:
     if check:
         worker = worker_process()

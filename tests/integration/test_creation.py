@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from jobs import keys
+from jobs.config import Config
+from jobs.errors import InvalidRequest, NotFound, Unanswered
+from jobs.ledger import Entry, Overtaken
+from jobs.models import Batch, Prompt, Shard
+from worker import creation
+from worker.context import Context, Work
+from worker.creation import create, search
+from worker.lifecycle import opened
+
+INPUT = {"prompt": "cat", "width": 16, "height": 16}
+CAT = Prompt(0, "cat", "simulator/image", INPUT)
+TWIN = Prompt(1, "twin", "simulator/image", INPUT)
+
+
+@pytest.fixture
+async def worker(config: Config, simulator: Any) -> AsyncIterator[Context]:
+    simulator.settings(limiter="off", predict_min=0.05, predict_max=0.1)
+    fast = config.model_copy(update={"creates_per_minute": 60_000.0, "poll_interval": 0.1})
+    async with opened(fast) as context:
+        await context.batches.open(Batch("night", "b1", config.realm, 1.0, 2, 0, 1.0))
+        yield context
+
+
+def work(worker: Context, prompt: Prompt = CAT) -> Work:
+    return Work(worker, Shard("night", "b1", 0, 0, (prompt,)), prompt)
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be found is given up after a second, not a minute."""
+    monkeypatch.setattr(creation, "CREATE_TIMEOUT", 0.5)
+    monkeypatch.setattr(creation, "SURE_AFTER", 0.5)
+
+
+async def test_a_create_is_recorded_and_claimed(worker: Context, simulator: Any) -> None:
+    entry, prediction = await create(work(worker), Entry())
+    assert prediction
+    assert entry.prediction_id == prediction.id
+    assert await worker.redis.get(keys.claim(worker.config.realm, prediction.id)) == b"night:0"
+    assert simulator.ledger()["created"] == 1
+
+
+@pytest.mark.parametrize("how", ["reset", "502"])
+async def test_a_lost_answer_is_found_and_not_paid_again(worker: Context, simulator: Any, how: str) -> None:
+    simulator.control(lost_answer={"next": 1, "how": how})
+    entry, _ = await create(work(worker), Entry())
+    (made,) = simulator.ledger()["creates"]
+    assert (entry.prediction_id, entry.attempt, entry.unknown_creates) == (made["id"], 1, 0)
+
+
+async def test_a_lost_answer_is_found_in_a_list_that_lags(worker: Context, simulator: Any) -> None:
+    simulator.control(lost_answer={"next": 1, "how": "reset"}, list_lag={"rate": 1.0, "seconds": 2})
+    entry, _ = await create(work(worker), Entry())
+    assert [entry.prediction_id] == [made["id"] for made in simulator.ledger()["creates"]]
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_what_was_never_created_is_replaced_and_counted(worker: Context, simulator: Any) -> None:
+    simulator.control(error={"next": 1, "kinds": ["create"], "status": 500})
+    entry, _ = await create(work(worker), Entry())
+    assert (entry.attempt, entry.unknown_creates) == (1, 1)
+    assert simulator.ledger()["created"] == 1
+    assert (await worker.batches.get("night")).unknown_creates == 1
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_after_three_replacements_it_is_given_up(worker: Context, simulator: Any) -> None:
+    simulator.control(error={"rate": 1.0, "kinds": ["create"], "status": 503})
+    with pytest.raises(Unanswered, match="4 creates"):
+        await create(work(worker), Entry())
+    assert (await work(worker).ledger.read()).unknown_creates == 3
+    assert simulator.ledger()["calls"]["create"] == 4
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_nothing_is_given_up_while_the_list_cannot_be_read(worker: Context, simulator: Any) -> None:
+    simulator.control(lost_answer={"next": 1, "how": "reset"}, error={"next": 3, "kinds": ["list"]})
+    entry, _ = await create(work(worker), Entry())
+    assert [entry.prediction_id] == [made["id"] for made in simulator.ledger()["creates"]]
+
+
+async def test_an_intent_too_old_to_be_found_is_given_up_at_once(
+    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(creation, "SEARCHABLE", -1.0)
+    intent = await work(worker).ledger.intend(Entry())
+    assert await search(work(worker), intent) == intent
+    assert "list" not in simulator.ledger()["calls"]
+
+
+async def test_equal_prompts_never_share_a_prediction(worker: Context, simulator: Any) -> None:
+    simulator.control(lost_answer={"next": 2, "how": "reset"})
+    entries = await asyncio.gather(*(create(work(worker, prompt), Entry()) for prompt in (CAT, TWIN)))
+    assert {entry.prediction_id for entry, _ in entries} == {made["id"] for made in simulator.ledger()["creates"]}
+
+
+async def test_a_prediction_that_an_equal_prompt_took_is_made_up_for(
+    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CAT's answer comes after TWIN's search has found and claimed CAT's prediction."""
+    made = await worker.replicate.create(CAT.model, CAT.input)
+    twin = work(worker, TWIN)
+    await twin.ledger.record(await twin.ledger.intend(Entry()), made.id)
+    answers = iter([made])
+    original = worker.replicate.create
+
+    async def late(model: str, prompt_input: Any) -> Any:
+        return next(answers, None) or await original(model, prompt_input)
+
+    monkeypatch.setattr(creation, "CREATE_TIMEOUT", 0.2)
+    monkeypatch.setattr(creation, "SURE_AFTER", 0.2)
+    monkeypatch.setattr(worker.replicate, "create", late)
+    entry, _ = await create(work(worker), Entry())
+    assert entry.prediction_id != made.id
+    assert simulator.ledger()["created"] == 2
+
+
+async def test_an_answer_that_comes_too_late_is_an_orphan_and_canceled(
+    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    original = worker.replicate.create
+
+    async def overtaken(model: str, prompt_input: Any) -> Any:
+        prediction = await original(model, {**prompt_input, "predict_time": 60})
+        await work(worker).ledger.intend(await work(worker).ledger.read(), replace=True)
+        return prediction
+
+    monkeypatch.setattr(worker.replicate, "create", overtaken)
+    with caplog.at_level(logging.WARNING), pytest.raises(Overtaken):
+        await create(work(worker), Entry())
+    (made,) = simulator.ledger()["creates"]
+    assert made["status"] == "canceled"
+    assert f"prediction {made['id']} came too late" in caplog.text
+    assert await work(worker).ledger.unclaimed([made["id"]]) == []
+
+
+async def test_a_late_answer_that_was_adopted_is_left_alone(worker: Context, simulator: Any) -> None:
+    made = await worker.replicate.create(CAT.model, {**INPUT, "predict_time": 60})
+    twin = work(worker, TWIN)
+    await twin.ledger.record(await twin.ledger.intend(Entry()), made.id)
+    await creation.cancel_orphan(work(worker), made.id)
+    assert simulator.ledger()["creates"][0]["status"] != "canceled"
+
+
+async def test_an_orphan_that_cannot_be_canceled_is_named(
+    worker: Context, simulator: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    simulator.control(error={"rate": 1.0, "kinds": ["cancel"]})
+    made = await worker.replicate.create(CAT.model, CAT.input)
+    await creation.cancel_orphan(work(worker), made.id)
+    assert f"orphan {made.id} could not be canceled" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("prompt", "raised"),
+    [
+        (replace(CAT, model="deployments/nobody/nothing"), NotFound),
+        (replace(CAT, model="nobody/nothing"), InvalidRequest),
+        (replace(CAT, input={"prompt": "x", "num_outputs": 9}), InvalidRequest),
+    ],
+)
+async def test_what_will_never_work_is_an_attempt_and_an_error(
+    worker: Context, prompt: Prompt, raised: type[Exception]
+) -> None:
+    with pytest.raises(raised):
+        await create(work(worker, prompt), Entry())
+    entry = await work(worker, prompt).ledger.read()
+    assert (entry.attempt, entry.nonce, entry.prediction_ids) == (1, "", ())
+
+
+async def test_throttling_uses_no_attempt(worker: Context, simulator: Any) -> None:
+    simulator.control(throttle={"next": 2, "kinds": ["create"], "seconds": 1, "form": "header"})
+    entry, _ = await create(work(worker), Entry())
+    assert (entry.attempt, entry.unknown_creates) == (1, 0)
+
+
+async def test_an_api_that_cannot_be_reached_is_waited_for(
+    worker: Context, simulator: Any, caplog: pytest.LogCaptureFixture, eventually: Callable[..., Any]
+) -> None:
+    home = worker.replicate._client.base_url
+    worker.replicate._client.base_url = "http://127.0.0.1:1"
+    creating = asyncio.create_task(create(work(worker), Entry()))
+    await eventually(lambda: "cannot be reached" in caplog.text)
+    worker.replicate._client.base_url = home
+    entry, _ = await creating
+    assert (entry.attempt, entry.unknown_creates) == (1, 0)
+    assert simulator.ledger()["created"] == 1
+
+
+async def test_a_worker_that_stalled_after_its_intent_sends_nothing(
+    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(creation, "CREATE_TIMEOUT", -1.0)
+    creating = asyncio.create_task(create(work(worker), Entry()))
+    await asyncio.sleep(1)
+    assert simulator.ledger()["created"] == 0
+    monkeypatch.setattr(creation, "CREATE_TIMEOUT", 30.0)
+    entry, _ = await creating
+    assert entry.attempt == 1
+
+
+async def test_a_create_under_way_ends_before_its_cancel(
+    worker: Context, simulator: Any, eventually: Callable[..., Any]
+) -> None:
+    simulator.control(delay={"next": 1, "kinds": ["create"], "seconds": 0.5})
+    creating = asyncio.create_task(create(work(worker), Entry()))
+    await eventually(lambda: worker.redis.hexists(keys.ledger("night"), "0"))
+    creating.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await creating
+    assert [(await work(worker).ledger.read()).prediction_id] == [made["id"] for made in simulator.ledger()["creates"]]
+
+
+async def test_a_create_that_hangs_is_left_to_a_search(
+    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
+) -> None:
+    monkeypatch.setattr(creation, "STOP_PATIENCE", 0.1)
+    simulator.control(lost_answer={"next": 1, "how": "hang"})
+    creating = asyncio.create_task(create(work(worker), Entry()))
+    await eventually(lambda: simulator.ledger()["created"])
+    creating.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await creating
+    entry = await work(worker).ledger.read()
+    assert entry.ambiguous
+    found = await search(work(worker), entry)
+    assert [found.prediction_id] == [made["id"] for made in simulator.ledger()["creates"]]
+    assert not worker.creates or all(task.cancelling() for task in worker.creates)
+
+
+async def test_nothing_is_created_while_paused(worker: Context, simulator: Any) -> None:
+    await worker.account.pause("no credit")
+    creating = asyncio.create_task(create(work(worker), Entry()))
+    await asyncio.wait([creating], timeout=1)
+    assert simulator.ledger()["created"] == 0
+    await worker.account.resume()
+    await creating
+
+
+async def test_a_refused_account_pauses_and_the_prompt_waits(
+    worker: Context, simulator: Any, eventually: Callable[..., Any]
+) -> None:
+    simulator.control(payment_required={"next": 1})
+    creating = asyncio.create_task(create(work(worker), Entry()))
+    await eventually(worker.account.pause_reason)
+    assert "402" in str(await worker.account.pause_reason())
+    await worker.account.resume()
+    entry, _ = await creating
+    assert entry.attempt == 1

@@ -1,0 +1,328 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from arq.worker import RetryJob
+from redis.exceptions import RedisError
+
+from jobs import keys
+from jobs.config import Config
+from jobs.folder import Folder
+from jobs.ledger import Entry, Overtaken
+from jobs.models import Batch, Prompt, Result, Shard
+from worker import predict as story
+from worker import saving
+from worker.context import Context, Work
+from worker.lifecycle import opened
+from worker.predict import predict
+from worker.retry import Backoff
+from worker.shards import is_ours, predict_shard, run_shard
+
+INPUT = {"prompt": "cat", "width": 16, "height": 16, "output_format": "png"}
+CAT = Prompt(0, "cat", "simulator/image", INPUT)
+DOG = Prompt(1, "dog", "simulator/image", {**INPUT, "prompt": "dog"})
+
+
+@pytest.fixture
+async def worker(config: Config, simulator: Any) -> AsyncIterator[Context]:
+    simulator.settings(limiter="off", predict_min=0.05, predict_max=0.1, loose=0.0)
+    settings = {"creates_per_minute": 60_000.0, "poll_interval": 0.1, "max_in_flight": 1, "max_attempts": 2}
+    async with opened(config.model_copy(update=settings)) as context:
+        folder = Folder(config.output_dir, "night")
+        folder.path.mkdir(parents=True)
+        folder.identity.write_text(json.dumps({"batch": "night", "id": "b1", "realm": config.realm, "created_at": 1.0}))
+        rows = [{"id": prompt.id, "model": prompt.model, "input": prompt.input} for prompt in (CAT, DOG)]
+        folder.prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        await context.batches.open(Batch("night", "b1", config.realm, 1.0, 2, 0, 1.0))
+        yield context
+
+
+def work(worker: Context, prompt: Prompt = CAT) -> Work:
+    return Work(worker, Shard("night", "b1", 0, 0, (prompt,)), prompt)
+
+
+def record(worker: Context, prompt: Prompt = CAT) -> Result:
+    found = work(worker, prompt).folder.read_record(prompt.id)
+    assert found
+    return found
+
+
+async def test_a_prompt_becomes_a_record_with_its_file(worker: Context) -> None:
+    await predict(work(worker))
+    result = record(worker)
+    assert (result.status, result.attempts, result.index, result.input) == ("succeeded", 1, 0, INPUT)
+    assert result.output == ["cat/output_0.png"]
+    assert (work(worker).folder.path / result.files[0].path).stat().st_size == result.files[0].bytes
+    assert result.created_at
+    assert result.completed_at
+    assert result.saved_at
+    assert result.metrics["predict_time"] > 0
+    received = json.loads((work(worker).folder.prompt("cat") / "prediction.json").read_text())["prediction"]
+    assert received["id"] == result.prediction_id
+    assert received["output"][0].startswith("http")
+    assert (await worker.batches.get("night")).succeeded == 1
+
+
+async def test_a_settled_prompt_is_skipped(worker: Context, simulator: Any) -> None:
+    await worker.batches.settle("night", 0, "succeeded")
+    await predict(work(worker))
+    assert simulator.ledger()["calls"].get("create", 0) == 0
+
+
+async def test_a_record_on_disk_settles_and_asks_nobody(worker: Context, simulator: Any) -> None:
+    await predict(work(worker))
+    await worker.redis.delete(keys.settled("night"))
+    calls = simulator.ledger()["calls"]
+    await predict(work(worker))
+    assert simulator.ledger()["calls"] == calls
+    assert await worker.batches.is_settled("night", 0)
+
+
+async def test_a_running_prediction_is_attached_to_without_a_slot(worker: Context, simulator: Any) -> None:
+    made = await worker.replicate.create(CAT.model, CAT.input)
+    await work(worker).ledger.record(await work(worker).ledger.intend(Entry()), made.id)
+    async with worker.slots:
+        assert worker.slots.locked()
+        await predict(work(worker))
+    assert record(worker).prediction_id == made.id
+    assert simulator.ledger()["created"] == 1
+
+
+async def test_an_intent_of_a_dead_worker_is_searched_for(worker: Context, simulator: Any) -> None:
+    await work(worker).ledger.intend(Entry())
+    made = await worker.replicate.create(CAT.model, CAT.input)
+    await predict(work(worker))
+    assert record(worker).prediction_id == made.id
+    assert simulator.ledger()["created"] == 1
+
+
+async def test_a_prediction_that_is_lost_is_attempted_anew(worker: Context) -> None:
+    await work(worker).ledger.record(await work(worker).ledger.intend(Entry()), "nosuchprediction")
+    await predict(work(worker))
+    result = record(worker)
+    assert (result.status, result.attempts, len(result.prediction_ids)) == ("succeeded", 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "attempts"),
+    [
+        ({"failed": {"rate": 1.0, "text": "shapes cannot be broadcast"}}, "model_error", 1),
+        ({"failed": {"rate": 1.0}}, "model_error", 2),
+        ({"canceled": {"rate": 1.0}}, "canceled", 2),
+        ({"aborted": {"rate": 1.0}}, "aborted", 2),
+        ({"data_removed": {"rate": 1.0}}, "output_lost", 2),
+        ({"expired_file": {"rate": 1.0}}, "output_lost", 2),
+        ({"redirect": {"rate": 1.0, "to": "http://127.0.0.9:1/x.png"}}, "file_refused", 1),
+    ],
+)
+async def test_a_failure_says_what_failed(
+    worker: Context, simulator: Any, fault: dict[str, Any], kind: str, attempts: int
+) -> None:
+    simulator.control(**fault)
+    await predict(work(worker))
+    result = record(worker)
+    assert result.error
+    assert (result.status, result.error.kind, result.attempts) == ("failed", kind, attempts)
+    assert result.prediction_ids == tuple(made["id"] for made in simulator.ledger()["creates"])
+    assert (await worker.batches.get("night")).failed == 1
+
+
+async def test_a_prediction_that_never_ends_is_interrupted(worker: Context, simulator: Any) -> None:
+    simulator.control(unknown_status={"rate": 1.0, "text": "pondering", "seconds": 10_000})
+    made = await worker.replicate.create(CAT.model, CAT.input)
+    intent = await work(worker).ledger.record(await work(worker).ledger.intend(Entry()), made.id)
+    stored = json.loads(await worker.redis.hget(keys.ledger("night"), "0"))
+    stored["at"] = intent.at - worker.config.deadline - 61
+    await worker.redis.hset(keys.ledger("night"), "0", json.dumps(stored))
+    simulator.clear()
+    await predict(work(worker))
+    assert record(worker).attempts == 2
+
+
+async def test_who_commits_first_wins(worker: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = worker.outputs.save
+    rival = work(worker)
+
+    async def slow(*arguments: Any) -> Any:
+        saved = await original(*arguments)
+        if not rival.folder.prompt("cat").exists():
+            theirs = Result(id="cat", index=0, status="succeeded", model="m", input={}, prediction_id="theirs")
+            rival.folder.prompt("cat").mkdir()
+            (rival.folder.prompt("cat") / "prediction.json").write_text(theirs.model_dump_json())
+        return saved
+
+    monkeypatch.setattr(worker.outputs, "save", slow)
+    await predict(work(worker))
+    assert record(worker).prediction_id == "theirs"
+    assert not list((rival.folder.path / ".saving").iterdir())
+    assert (await worker.batches.get("night")).succeeded == 1
+
+
+async def test_what_the_disk_refuses_is_saved_when_the_cause_is_gone(
+    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
+) -> None:
+    monkeypatch.setattr(saving, "DISK", Backoff(base=0.1, cap=0.1))
+    obstacle = work(worker).folder.path / ".saving"
+    obstacle.write_text("in the way")
+    predicting = asyncio.create_task(predict(work(worker)))
+    trouble = await eventually(worker.account.trouble)
+    assert "cannot be written" in trouble
+    obstacle.unlink()
+    await predicting
+    assert record(worker).status == "succeeded"
+    assert simulator.ledger()["created"] == 1
+
+
+async def test_what_stands_in_the_way_of_a_record_is_trouble(worker: Context, eventually: Callable[..., Any]) -> None:
+    target = work(worker).folder.prompt("cat")
+    target.mkdir()
+    (target / "notes.txt").write_text("mine")
+    predicting = asyncio.create_task(predict(work(worker)))
+    assert "in the way" in await eventually(worker.account.trouble)
+    (target / "notes.txt").unlink()
+    await predicting
+    assert record(worker).status == "succeeded"
+
+
+async def test_an_unreadable_record_is_a_failure_that_says_so(worker: Context, simulator: Any) -> None:
+    target = work(worker).folder.prompt("cat")
+    target.mkdir()
+    (target / "prediction.json").write_text("{")
+    await predict(work(worker))
+    assert (await worker.batches.get("night")).failed == 1
+    assert (target / "prediction.json").read_text() == "{"
+    assert simulator.ledger()["created"] == 0
+
+
+async def test_an_unexpected_error_ends_one_prompt_with_a_traceback_in_the_log(
+    worker: Context, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise AttributeError("no such thing")
+
+    monkeypatch.setattr(story, "judge", broken)
+    monkeypatch.setattr(worker.outputs, "save", broken)
+    await predict(work(worker))
+    error = record(worker).error
+    assert error
+    assert (error.kind, error.message) == ("internal", "AttributeError: no such thing")
+    assert "Traceback" in caplog.text
+
+
+async def test_trouble_with_redis_is_nobodys_result(worker: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(*_: object) -> None:
+        raise RedisError("away")
+
+    monkeypatch.setattr(story, "attempt", away)
+    with pytest.raises(RedisError):
+        await predict(work(worker))
+    assert not await worker.batches.is_settled("night", 0)
+
+
+async def test_who_is_overtaken_looks_again(worker: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, times = story.attempt, []
+
+    async def once(work: Work) -> Result:
+        times.append(1)
+        if len(times) == 1:
+            raise Overtaken("somebody else")
+        return await original(work)
+
+    monkeypatch.setattr(story, "attempt", once)
+    await predict(work(worker))
+    assert len(times) == 2
+    assert record(worker).status == "succeeded"
+
+
+class TestShard:
+    shard = Shard("night", "b1", 0, 0, (CAT, DOG))
+
+    async def test_the_last_prompt_finishes_the_batch(self, worker: Context) -> None:
+        await run_shard(worker, self.shard)
+        batch = await worker.batches.get("night")
+        assert (batch.succeeded, bool(batch.finished_at)) == (2, True)
+        lines = Folder(worker.config.output_dir, "night").results.read_text().splitlines()
+        assert [json.loads(line)["id"] for line in lines] == ["cat", "dog"]
+
+    async def test_a_shard_that_finds_all_settled_finishes_what_was_left_undone(self, worker: Context) -> None:
+        for prompt in (CAT, DOG):
+            await predict(work(worker, prompt))
+        assert (await worker.batches.get("night")).finished_at is None
+        await run_shard(worker, self.shard)
+        assert (await worker.batches.get("night")).finished_at
+
+    async def test_results_that_cannot_be_written_are_trouble(
+        self, worker: Context, eventually: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from worker import finish  # noqa: PLC0415
+
+        monkeypatch.setattr(finish, "BETWEEN_TRIES", 0.1)
+        folder = Folder(worker.config.output_dir, "night")
+        folder.results.mkdir()
+        (folder.results / "x").write_text("in the way")
+        running = asyncio.create_task(run_shard(worker, self.shard))
+        assert "results.jsonl" in await eventually(worker.account.trouble)
+        (folder.results / "x").unlink()
+        folder.results.rmdir()
+        await running
+        assert (await worker.batches.get("night")).finished_at
+
+    async def test_a_shard_of_a_deleted_batch_is_dropped(
+        self, worker: Context, simulator: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        await worker.batches.delete("night")
+        await run_shard(worker, self.shard)
+        assert "deleted" in caplog.text
+        assert simulator.ledger()["created"] == 0
+
+    async def test_a_shard_of_another_batch_of_that_name_is_dropped(self, worker: Context) -> None:
+        assert not await is_ours(worker, replace(self.shard, batch_id="older"))
+
+    async def test_what_goes_wrong_with_a_shard_leaves_it_in_the_queue(
+        self, worker: Context, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def away(*_: object) -> None:
+            raise RedisError("away")
+
+        await worker.redis.zadd(keys.queue(worker.config.realm), {self.shard.job_id: 1})
+        monkeypatch.setattr(worker.batches, "find", away)
+        with caplog.at_level(logging.ERROR), pytest.raises(RetryJob):
+            await predict_shard(
+                {"worker": worker, "lease": None, "job_id": self.shard.job_id, "job_try": 1}, self.shard
+            )
+        assert "will be run again" in caplog.text
+
+    async def test_a_shard_that_left_the_queue_is_not_run(self, worker: Context, simulator: Any) -> None:
+        await predict_shard({"worker": worker, "lease": None, "job_id": self.shard.job_id, "job_try": 1}, self.shard)
+        assert simulator.ledger()["created"] == 0
+
+    async def test_a_worker_that_stops_leaves_the_shard(self, worker: Context) -> None:
+        worker.leases.stopping.set()
+        with pytest.raises(RetryJob):
+            await predict_shard({"worker": worker, "lease": None, "job_id": "night:0:0", "job_try": 1}, self.shard)
+
+    async def test_canceled_before_it_began_everything_settles_canceled(self, worker: Context, simulator: Any) -> None:
+        await worker.batches.request_cancel("night")
+        await run_shard(worker, self.shard)
+        assert simulator.ledger()["created"] == 0
+        batch = await worker.batches.get("night")
+        assert (batch.canceled, bool(batch.finished_at)) == (2, True)
+        assert record(worker).status == "canceled"
+
+    async def test_an_ambiguous_create_of_a_canceled_batch_is_found_and_ended(
+        self, worker: Context, simulator: Any
+    ) -> None:
+        await work(worker).ledger.intend(Entry())
+        await worker.replicate.create(CAT.model, {**CAT.input, "predict_time": 600})
+        slow = replace(CAT, input={**CAT.input, "predict_time": 600})
+        await worker.batches.request_cancel("night")
+        await run_shard(worker, replace(self.shard, prompts=(slow, DOG)))
+        (made,) = simulator.ledger()["creates"]
+        assert made["status"] == "canceled"
+        assert record(worker).prediction_id == made["id"]
