@@ -19,7 +19,7 @@ from worker.file_answer import FileAnswer
 from worker.output_url import check_output_url
 from worker.refusals import refusal
 
-API_CONNECTIONS = 16
+API_CONNECTIONS = 32
 """httpx's pool costs O(connections²) a call; calls are short, so a few connections serve thousands of predictions."""
 
 CONNECT_SECONDS = 5.0

@@ -137,9 +137,9 @@ async def test_a_prediction_that_never_ends_is_interrupted(worker: Context, simu
     simulator.control(unknown_status={"rate": 1.0, "text": "pondering", "seconds": 10_000})
     made = await worker.replicate.create(CAT.model, CAT.input)
     intent = await work(worker).ledger.record(await work(worker).ledger.intend(Entry()), made.id)
-    stored = json.loads(await worker.redis.hget(keys.ledger("night"), "0"))
+    stored = json.loads(await worker.redis.hget(keys.ledger("night"), "0"))  # type: ignore[misc]  # typed for both clients
     stored["at"] = intent.at - worker.config.deadline - 61
-    await worker.redis.hset(keys.ledger("night"), "0", json.dumps(stored))
+    await worker.redis.hset(keys.ledger("night"), "0", json.dumps(stored))  # type: ignore[misc]  # typed for both clients
     simulator.clear()
     await predict(work(worker))
     assert record(worker).attempts == 2
