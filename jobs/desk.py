@@ -63,10 +63,6 @@ class Desk:
         names = await Batches(self.redis).names() if names is None else names
         return [await self.status(name) for name in names]
 
-    async def workers(self) -> int:
-        """How many workers are up for our API host."""
-        return await Account(self.redis, self.config.realm).workers()
-
     async def enqueue(self, order: Order) -> Receipt:
         """Enqueue a prompts file; PromptsError."""
         from jobs.enqueue import enqueue  # noqa: PLC0415 - the questions about a batch start faster without
