@@ -9,11 +9,12 @@ import asyncio
 import json
 import logging
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from jobs.errors import StorageError
+from jobs.errors import BrokenDownload, StorageError
 from jobs.ledger import Entry
 from jobs.models import Failure, Outcome, Result, timestamp
 from worker.context import Work
@@ -22,6 +23,9 @@ from worker.retry import Backoff
 
 logger = logging.getLogger("worker.saving")
 DISK = Backoff(base=1.0, cap=15.0)
+
+RETENTION = 3600.0
+"""Seconds that Replicate keeps an output; assumed to count from the prediction's end."""
 
 
 def recorded(work: Work) -> Result | None:
@@ -33,10 +37,21 @@ def recorded(work: Work) -> Result | None:
 
 
 async def save(work: Work, entry: Entry, prediction: Prediction) -> Result:
-    """Save every file of a succeeded prediction and commit its result; OutputError when a file cannot be had."""
+    """Save every file of a succeeded prediction and commit its result; OutputError when a file cannot be had.
+
+    A broken download costs no new prediction: it is repeated while Replicate keeps the file.
+    """
+    kept_until = (prediction.time("completed_at") or time.time()) + RETENTION
 
     async def save_in(directory: Path) -> Result:
-        saved = await work.worker.outputs.save(work.prompt.id, directory, prediction.output)
+        while True:
+            try:
+                saved = await work.worker.outputs.save(work.prompt.id, directory, prediction.output)
+                break
+            except BrokenDownload as error:
+                if time.time() > kept_until:
+                    raise
+                logger.warning("! %s: cannot be downloaded, trying on: %s", work.name, error)
         result = _result(work, entry, prediction, status="succeeded", output=saved.output, files=saved.files)
         return await _commit(work, directory, result, saved.without_data(prediction.raw))
 
@@ -65,13 +80,15 @@ async def _persistently(work: Work, act: Callable[[Path], Awaitable[Result]]) ->
         except StorageError as error:
             tries += 1
             logger.warning("! %s: cannot be saved, trying on: %s", work.name, error)
+            await _discard(work, directory)
             await work.worker.account.report_trouble(str(error))
-        finally:
-            await _clear(work, directory)
+        except BaseException:
+            await _discard(work, directory)
+            raise
         await asyncio.sleep(DISK.delay(tries))
 
 
-async def _clear(work: Work, directory: Path) -> None:
+async def _discard(work: Work, directory: Path) -> None:
     try:
         await work.worker.outputs.storage.discard(directory)
     except StorageError as error:
@@ -84,6 +101,7 @@ async def _commit(work: Work, directory: Path, result: Result, raw: Any) -> Resu
     target = work.folder.prompt(work.prompt.id)
     if await work.worker.outputs.storage.commit(directory, target, record.encode(errors="replace")):
         return result
+    await _discard(work, directory)
     theirs = await asyncio.to_thread(recorded, work)
     if theirs is None:
         raise StorageError(f"{target} is in the way: it is not empty, and no record of a prompt", target)

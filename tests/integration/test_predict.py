@@ -179,6 +179,42 @@ async def test_what_the_disk_refuses_is_saved_when_the_cause_is_gone(
     assert simulator.ledger()["created"] == 1
 
 
+async def test_a_download_that_keeps_breaking_costs_no_new_prediction(
+    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulator.control(broken_body={"rate": 1.0, "fraction": 0.0})
+    original, times = worker.outputs.save, []
+
+    async def save(*arguments: Any) -> Any:
+        times.append(1)
+        if len(times) == 3:
+            simulator.clear()
+        return await original(*arguments)
+
+    async def at_once(_: float) -> None:
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(worker.outputs, "_sleep", at_once)
+    monkeypatch.setattr(worker.outputs, "save", save)
+    await predict(work(worker))
+    assert (record(worker).status, len(times), simulator.ledger()["created"]) == ("succeeded", 3, 1)
+
+
+async def test_an_output_past_its_hour_is_lost(
+    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def at_once(_: float) -> None:
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(worker.outputs, "_sleep", at_once)
+    monkeypatch.setattr(saving, "RETENTION", -3600.0)
+    simulator.control(broken_body={"rate": 1.0, "fraction": 0.0})
+    await predict(work(worker))
+    error = record(worker).error
+    assert error
+    assert (error.kind, simulator.ledger()["created"]) == ("output_lost", 2)
+
+
 async def test_what_stands_in_the_way_of_a_record_is_trouble(worker: Context, eventually: Callable[..., Any]) -> None:
     target = work(worker).folder.prompt("cat")
     target.mkdir()
