@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from jobs.config import Config
 
@@ -66,6 +67,11 @@ class Night:
         assert self.ledger()["file_tokens"] == {}
         assert not (self.folder / ".saving").exists()
         return results
+
+    def redis_has_no(self, pattern: str) -> bool:
+        assert self.config.redis_url
+        with Redis.from_url(self.config.redis_url.get_secret_value()) as client:
+            return not client.keys(pattern)
 
     def paid_once(self) -> None:
         """Every prediction that was created is one that a result names as its own."""

@@ -42,7 +42,7 @@ def test_a_bad_schedule_file_is_said_with_its_line(worker_process: Callable[...,
     assert "five" in log or "six" in log or "6" in log
 
 
-def test_an_api_that_is_away_is_waited_for(worker_process: Callable[..., Any], simulator: Any, tmp_path: Any) -> None:
+def test_an_api_that_is_away_is_waited_for(worker_process: Callable[..., Any], simulator: Any) -> None:
     simulator.control(error={"rate": 1.0, "kinds": ["account"]})
     worker = worker_process("--burst")
     assert worker.wait() == 0
