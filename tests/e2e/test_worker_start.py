@@ -72,9 +72,3 @@ async def test_the_first_lines_name_account_limits_and_shards(
     assert "account simulator" in log
     assert "600 creates and 3000 reads a minute" in log
     assert "0 shards waiting" in log
-
-
-def test_importing_worker_has_no_effect(cli: Callable[..., Any], tmp_path: Any) -> None:
-    answer = cli("-c", "pass", module="this") if False else cli(module="worker.file_output", redis_url=None)
-    assert answer.code == 0, answer.err
-    assert not (tmp_path / ".redis").exists()
