@@ -149,7 +149,7 @@ async def test_nobody_waits_for_a_cancelled_waiter(bench: Bench) -> None:
 
 async def test_the_read_budget_is_kept(config: Config, redis: Redis, simulator: Any) -> None:
     slow = config.model_copy(update={"reads_per_minute": 120.0, "poll_interval": 0.05})
-    simulator.settings(limiter="sliding", limit_reads=2, limit_gets=2, limit_window=1.0, limit_creates=1000)
+    simulator.settings(limiter="sliding", limit_reads=4, limit_gets=4, limit_window=1.0, limit_creates=1000)
     async with bench(slow, redis, simulator) as made:
         ids = await made.create(3)
         await made.wait(ids)
