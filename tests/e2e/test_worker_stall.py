@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from typing import Any
+
+from jobs import keys
 
 FAST = {"creates_per_minute": 60_000.0, "reads_per_minute": 60_000.0, "poll_interval": 0.1, "lease": 1.0}
 
@@ -39,3 +43,39 @@ async def test_a_worker_that_stalled_alone_takes_its_own_shard_up_again(
     assert worker.wait() == 0
     assert {result["status"] for result in night.check()} == {"succeeded"}
     night.paid_once()
+
+
+async def test_a_worker_that_waits_for_a_lease_stops_at_once_and_leaves_the_shard(
+    night: Any, worker_process: Callable[..., Any], eventually: Callable[..., Any], redis: Any
+) -> None:
+    night.images(3)
+    await redis.set(keys.lease("night:0"), "somebody else", px=600_000)
+    waiting = worker_process(**FAST)
+    await eventually(lambda: redis.exists(keys.ARQ_IN_PROGRESS + "night:0:0"))
+    waiting.terminate()
+    assert waiting.wait(20) == 0
+    assert "Traceback" not in waiting.log()
+    await redis.delete(keys.lease("night:0"))
+    assert worker_process("--burst", **FAST).wait() == 0
+    night.check()
+    night.paid_once()
+
+
+async def test_a_restart_of_redis_is_waited_out(
+    night: Any, worker_process: Callable[..., Any], eventually: Callable[..., Any], tmp_path: Any
+) -> None:
+    """The embedded server is killed; whoever comes next starts it again on the same data."""
+    embedded = {"redis_url": None, "redis_dir": tmp_path / "r"}
+    night.simulator.settings(predict_min=1.0, predict_max=2.0)
+    night.images(40, **embedded)
+    worker = worker_process("--burst", **FAST, **embedded)
+    await eventually(lambda: night.ledger()["created"] == 40)
+    os.kill(int((tmp_path / "r" / "valkey.pid").read_text()), signal.SIGKILL)
+    assert night.cli("status", **embedded).code == 0
+    try:
+        assert worker.wait() == 0
+        night.check()
+        night.paid_once()
+        assert "Traceback" not in worker.log()
+    finally:
+        assert night.cli("redis-stop", **embedded).code == 0
