@@ -24,7 +24,7 @@ demo: $(VENV)/.for-use ## Do the whole job offline: a simulator, 40 prompts, a w
 
 .PHONY: test
 test: $(VENV)/.for-work ## Run all tests and measure their coverage
-	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadgroup --cov --cov-report=term
+	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --cov --cov-report=term
 
 ##@ Your prompts (FILE=prompts.jsonl  NAME=batch  MODEL=owner/name  BATCH=batch)
 

@@ -66,27 +66,17 @@ def two_free_ports() -> int:
             return port
 
 
-def set_up(directory: Path) -> Iterator[Stage]:
-    (directory / ".env").write_text(DISTURBING)
-    stage = Stage(directory, two_free_ports())
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    (tmp_path / ".env").write_text(DISTURBING)
+    stage = Stage(tmp_path, two_free_ports())
     yield stage
     with stage.popen("jobs", "redis-stop") as process:
         process.communicate(timeout=60)
 
 
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    yield from set_up(tmp_path_factory.mktemp("demo"))
-
-
-@pytest.fixture(scope="module")
-def first(stage: Stage) -> tuple[int, str]:
-    return stage.play()
-
-
-@pytest.mark.xdist_group("demo")
-def test_all_goes_as_planned(stage: Stage, first: tuple[int, str]) -> None:
-    code, output = first
+def check_all_goes_as_planned(stage: Stage) -> None:
+    code, output = stage.play()
     assert code == 0, output
     assert "All went as planned." in output
     assert str(stage.folder / "index.html") in output
@@ -100,9 +90,7 @@ def test_all_goes_as_planned(stage: Stage, first: tuple[int, str]) -> None:
     assert not (stage.directory / "elsewhere").exists()
 
 
-@pytest.mark.xdist_group("demo")
-def test_again_it_spends_nothing(stage: Stage, first: tuple[int, str]) -> None:
-    assert first[0] == 0
+def check_again_it_spends_nothing(stage: Stage) -> None:
     record = (stage.folder / "haiku" / "prediction.json").stat().st_mtime_ns
     code, output = stage.play()
     assert code == 0, output
@@ -111,37 +99,36 @@ def test_again_it_spends_nothing(stage: Stage, first: tuple[int, str]) -> None:
     assert (stage.folder / "haiku" / "prediction.json").stat().st_mtime_ns == record
 
 
-@pytest.mark.xdist_group("demo")
-def test_damage_is_noticed(stage: Stage, first: tuple[int, str]) -> None:
-    assert first[0] == 0
+def check_damage_is_noticed(stage: Stage) -> None:
     picture = stage.folder / "harbour-at-dawn" / "output_0.png"
-    whole = picture.read_bytes()
-    picture.write_bytes(whole[:-1])
-    try:
-        code, output = stage.play()
-    finally:
-        picture.write_bytes(whole)
+    picture.write_bytes(picture.read_bytes()[:-1])
+    code, output = stage.play()
     assert code == 1, output
     assert "harbour-at-dawn/output_0.png is not whole" in output
 
 
+def test_all_goes_as_planned_and_is_not_done_twice(stage: Stage) -> None:
+    check_all_goes_as_planned(stage)
+    check_again_it_spends_nothing(stage)
+    check_damage_is_noticed(stage)
+
+
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_midway_it_ends_everything_and_starts_over(tmp_path: Path, stop: signal.Signals) -> None:
-    for stage in set_up(tmp_path):
-        with stage.popen("demo", f"--port={stage.port}", "--", *SOME_EARLY_MOST_LATE) as process:
-            wait_for_a_record(stage, process)
-            if stop == signal.SIGINT:
-                os.killpg(process.pid, stop)  # as a terminal's Ctrl-C does
-            else:
-                process.send_signal(stop)
-            output, _ = process.communicate(timeout=120)
-        assert process.returncode == 130, output
-        assert not stage.simulator_is_up()
-        assert not (stage.folder / "results.jsonl").exists(), output
-        code, output = stage.play()
-        assert code == 0, output
-        assert "this one starts over" in output
-        assert len(stage.results()) == 40
+def test_stopped_midway_it_ends_everything_and_starts_over(stage: Stage, stop: signal.Signals) -> None:
+    with stage.popen("demo", f"--port={stage.port}", "--", *SOME_EARLY_MOST_LATE) as process:
+        wait_for_a_record(stage, process)
+        if stop == signal.SIGINT:
+            os.killpg(process.pid, stop)  # as a terminal's Ctrl-C does
+        else:
+            process.send_signal(stop)
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert not stage.simulator_is_up()
+    assert not (stage.folder / "results.jsonl").exists(), output
+    code, output = stage.play()
+    assert code == 0, output
+    assert "this one starts over" in output
+    assert len(stage.results()) == 40
 
 
 def wait_for_a_record(stage: Stage, process: subprocess.Popen[str]) -> None:
