@@ -6,13 +6,19 @@
 -- KEYS[3] BITMAP  prompts whose result is not succeeded
 -- KEYS[4] HASH    the batch's ledger
 -- KEYS[5] STRING  results of these ten seconds
--- ARGV    'settle' | 'unsettle', index, outcome   returns 1 when the count changed, else 0
--- ARGV    'finish', Unix seconds, ttl             returns 1 when the batch is finished, else 0
+-- ARGV    'settle' | 'unsettle', batch's id ('' = any), index, outcome   returns 1 when the count changed, else 0
+-- ARGV    'finish', '', Unix seconds, ttl                               returns 1 when the batch is finished, else 0
+-- ARGV    'cancel', ''                                                  returns 1 when there is such a batch, else 0
 
-local op = ARGV[1]
+local op, id = ARGV[1], redis.call('HGET', KEYS[1], 'id')
 
-if redis.call('EXISTS', KEYS[1]) == 0 then
+if not id or ARGV[2] ~= '' and ARGV[2] ~= id then
   return 0
+end
+
+if op == 'cancel' then
+  redis.call('HSET', KEYS[1], 'cancel_requested', 1)
+  return 1
 end
 
 if op == 'finish' then
@@ -23,14 +29,14 @@ if op == 'finish' then
   if sum < tonumber(redis.call('HGET', KEYS[1], 'total')) then
     return 0
   end
-  redis.call('HSETNX', KEYS[1], 'finished_at', ARGV[2])
+  redis.call('HSETNX', KEYS[1], 'finished_at', ARGV[3])
   for i = 1, 4 do
-    redis.call('EXPIRE', KEYS[i], ARGV[3])
+    redis.call('EXPIRE', KEYS[i], ARGV[4])
   end
   return 1
 end
 
-local index, outcome = ARGV[2], ARGV[3]
+local index, outcome = ARGV[3], ARGV[4]
 
 if op == 'unsettle' then
   if redis.call('SETBIT', KEYS[2], index, 0) == 0 then

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
@@ -14,6 +14,8 @@ from jobs import keys
 from jobs.connection import load_script
 from jobs.errors import BatchNotFound
 from jobs.models import Batch, Outcome
+
+Standing = Literal["open", "canceled", "gone", "replaced"]
 
 KEEP_FINISHED = 30 * 86_400
 """Seconds that a finished batch's keys live on; its folder stays."""
@@ -102,26 +104,33 @@ class Batches:
         """Tell whether a prompt has its result."""
         return bool(await self._redis.getbit(keys.settled(name), index))
 
-    async def settle(self, name: str, index: int, outcome: Outcome) -> bool:
-        """Count a result, exactly once however often it is called; True when this call counted it."""
-        return bool(await self._script(keys=self._keys(name), args=["settle", index, outcome]))
+    async def settle(self, name: str, index: int, outcome: Outcome, batch_id: str = "") -> bool:
+        """Count a result, exactly once however often it is called; True when this call counted it.
+
+        With `batch_id`, a batch of the same name and another id is left alone.
+        """
+        return bool(await self._script(keys=self._keys(name), args=["settle", batch_id, index, outcome]))
 
     async def unsettle(self, name: str, index: int, outcome: Outcome, pipe: Pipeline) -> None:
         """Queue on `pipe` the taking back of a counted result, so that the prompt may be tried again."""
-        await self._script(keys=self._keys(name), args=["unsettle", index, outcome], client=pipe)
+        await self._script(keys=self._keys(name), args=["unsettle", "", index, outcome], client=pipe)
 
     async def finish(self, name: str) -> bool:
         """Close the batch if every prompt is settled; its keys then expire after 30 days."""
-        return bool(await self._script(keys=self._keys(name), args=["finish", time.time(), KEEP_FINISHED]))
+        return bool(await self._script(keys=self._keys(name), args=["finish", "", time.time(), KEEP_FINISHED]))
 
     async def request_cancel(self, name: str) -> None:
         """Set the flag that workers follow within a poll pass."""
-        await self._redis.hset(keys.batch(name), "cancel_requested", "1")  # type: ignore[misc]  # typed for both clients
+        await self._script(keys=self._keys(name), args=["cancel", ""])
 
-    async def cancel_requested(self, name: str) -> bool:
-        """Tell whether the batch is to be canceled; a deleted batch is."""
-        flag = await self._redis.hget(keys.batch(name), "cancel_requested")  # type: ignore[misc]  # typed for both clients
-        return bool(flag != b"0")
+    async def standing(self, name: str, batch_id: str) -> Standing:
+        """Whether the batch of that id is to be worked on, to be canceled, gone, or another has its name now."""
+        found, canceled = await self._redis.hmget(keys.batch(name), ["id", "cancel_requested"])  # type: ignore[misc]  # typed for both clients
+        if found is None:
+            return "gone"
+        if found.decode() != batch_id:
+            return "replaced"
+        return "canceled" if canceled == b"1" else "open"
 
     async def delete(self, name: str) -> None:
         """Forget the batch in Redis; what is queued of it, the queue removes."""

@@ -8,7 +8,8 @@ BatchError
 │   └── BatchNotFound     no batch of that name
 ├── RedisUnreachable      no Redis answers (exit code 3)
 ├── StorageError          the disk or the output folder does not do what is asked
-│   └── ForeignFolder     the folder at that path is not this batch's
+│   ├── ForeignFolder     the folder at that path is not this batch's
+│   └── DamagedRecord     a prompt's prediction.json is no record
 ├── ReplicateError        a call of Replicate's API did not do what was asked
 │   ├── NotSent           the request surely had no effect: safe to send again
 │   ├── Unanswered        the request may have had its effect: never simply sent again
@@ -96,6 +97,10 @@ class StorageError(BatchError):
 
 class ForeignFolder(StorageError):
     """The folder at `path` does not belong to this batch."""
+
+
+class DamagedRecord(StorageError):
+    """A prompt's prediction.json is there and is no record."""
 
 
 class ReplicateError(BatchError):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from jobs.errors import ForeignFolder, StorageError
+from jobs.errors import DamagedRecord, ForeignFolder, StorageError
 from jobs.models import Prompt, Result
 
 OWN_NAMES = re.compile(r"(batch\.json|(prompts|results|errors)\.jsonl|index(-\d+)?\.html)", re.IGNORECASE)
@@ -81,11 +81,13 @@ class Folder:
                 yield Prompt(index, row["id"], row["model"], row["input"], row.get("generation", 0))
 
     def read_record(self, prompt_id: str) -> Result | None:
-        """A settled prompt's result from its prediction.json; None when it has none yet."""
+        """A settled prompt's result; None when it has none yet. DamagedRecord, or StorageError if it cannot be read."""
         path = self.prompt(prompt_id) / "prediction.json"
         try:
             return Result.model_validate_json(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValidationError) as error:
+        except OSError as error:
             raise StorageError(f"{path} cannot be read: {error}", path) from error
+        except ValidationError as error:
+            raise DamagedRecord(f"{path} is no record: {error.errors()[0]['msg']}", path) from error

@@ -1,19 +1,19 @@
 -- The pay-once ledger: every change is a compare-and-set on the nonce of the prompt's open attempt.
--- An entry is JSON {attempt, nonce, at, prediction_id?, prediction_ids, unknown_creates}; its nonce is "" when the
--- attempt is over and another may begin. Idempotent: a call whose answer was lost may be made again.
+-- An entry is JSON {attempt, nonce, at, prediction_id?, prediction_ids, unknown_creates, ended?}; its nonce is "" when
+-- the attempt is over and another may begin; `ended` is the nonce before that. Idempotent: a call whose answer was lost may be made again.
 --
 -- KEYS[1] HASH    the ledger: index -> entry
 -- KEYS[2] BITMAP  settled prompts
 -- KEYS[3] HASH    the batch
 -- KEYS[4] STRING  the claim of the prediction ('record' only)
--- ARGV    'intend', index, expected nonce, new nonce, 'attempt' | 'replace'
--- ARGV    'record', index, nonce, prediction id, claimant, claim's seconds
--- ARGV    'withdraw' | 'close', index, nonce
+-- ARGV    'intend', batch's id, index, expected nonce, new nonce, 'attempt' | 'replace'
+-- ARGV    'record', batch's id, index, nonce, prediction id, claimant, claim's seconds
+-- ARGV    'withdraw' | 'close', batch's id, index, nonce
 -- returns {verdict, entry or ''}; verdict = ok | gone | settled | conflict | claimed
 
-local op, index = ARGV[1], ARGV[2]
+local op, index = ARGV[1], ARGV[3]
 
-if redis.call('EXISTS', KEYS[3]) == 0 then
+if redis.call('HGET', KEYS[3], 'id') ~= ARGV[2] then
   return {'gone', ''}
 end
 if redis.call('GETBIT', KEYS[2], index) == 1 then
@@ -63,10 +63,13 @@ local function record(nonce, prediction_id, claimant, ttl)
 end
 
 local function withdraw(nonce)
-  if entry.nonce ~= nonce then
-    return {'conflict', stored or ''}
+  if entry.ended == nonce or not stored then
+    return {'ok', stored or ''}
   end
-  entry.nonce, entry.prediction_id, entry.attempt = '', nil, entry.attempt - 1
+  if entry.nonce ~= nonce then
+    return {'conflict', stored}
+  end
+  entry.nonce, entry.ended, entry.prediction_id, entry.attempt = '', nonce, nil, entry.attempt - 1
   if entry.attempt == 0 and entry.prediction_ids == '' and entry.unknown_creates == 0 then
     redis.call('HDEL', KEYS[1], index)
     return {'ok', ''}
@@ -75,18 +78,23 @@ local function withdraw(nonce)
 end
 
 local function close(nonce)
+  if nonce ~= '' and entry.ended == nonce then
+    return {'ok', stored}
+  end
   if entry.nonce ~= nonce then
     return {'conflict', stored or ''}
   end
-  entry.nonce, entry.prediction_id = '', nil
+  if nonce ~= '' then
+    entry.nonce, entry.ended, entry.prediction_id = '', nonce, nil
+  end
   return keep()
 end
 
 if op == 'intend' then
-  return intend(ARGV[3], ARGV[4], ARGV[5])
+  return intend(ARGV[4], ARGV[5], ARGV[6])
 elseif op == 'record' then
-  return record(ARGV[3], ARGV[4], ARGV[5], ARGV[6])
+  return record(ARGV[4], ARGV[5], ARGV[6], ARGV[7])
 elseif op == 'withdraw' then
-  return withdraw(ARGV[3])
+  return withdraw(ARGV[4])
 end
-return close(ARGV[3])
+return close(ARGV[4])

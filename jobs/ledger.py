@@ -52,6 +52,7 @@ class Ledger:
     redis: Redis
     realm: str
     batch: str
+    batch_id: str
     index: int
 
     async def read(self) -> Entry:
@@ -78,6 +79,11 @@ class Ledger:
         """End an attempt that is to be followed by another."""
         return await self._change("close", entry.nonce)
 
+    async def confirm(self, entry: Entry) -> None:
+        """Raise Overtaken unless the entry is still the prompt's: before a result is made of it."""
+        if (await self.read()).nonce != entry.nonce:
+            raise Overtaken(f"prompt {self.index} of {self.batch}: another worker goes on with it")
+
     async def unclaimed(self, prediction_ids: list[str]) -> list[str]:
         """Those predictions that serve no prompt, in the same order."""
         if not prediction_ids:
@@ -99,7 +105,7 @@ class Ledger:
     ) -> Entry:
         script = load_script(self.redis, "jobs.ledger")
         names = [keys.ledger(self.batch), keys.settled(self.batch), keys.batch(self.batch), claim or "-"]
-        verdict, text = await script(keys=names, args=[op, self.index, nonce, *args])
+        verdict, text = await script(keys=names, args=[op, self.batch_id, self.index, nonce, *args])
         if verdict == b"claimed":
             raise Claimed(f"prediction {args[0]} serves another prompt")
         if verdict != b"ok":

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from jobs.copy import replacing
+from jobs.errors import DamagedRecord
 from jobs.folder import Folder
-from jobs.models import Prompt, Result
+from jobs.models import Failure, Prompt, Result
 
 _LINE_BREAKS = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 """JSON leaves these as they are, but `str.splitlines` and many an editor break a line at them."""
@@ -42,7 +43,18 @@ class Totals:
 def records(folder: Folder) -> Iterator[tuple[Prompt, Result | None]]:
     """Yield each prompt in file order with its result, None when it has no record."""
     for prompt in folder.read_prompts():
-        yield prompt, folder.read_record(prompt.id)
+        try:
+            yield prompt, folder.read_record(prompt.id)
+        except DamagedRecord as error:
+            yield prompt, damaged(prompt, error)
+
+
+def damaged(prompt: Prompt, error: DamagedRecord) -> Result:
+    """The result of a prompt whose record is damaged: a failure that says so."""
+    failure = Failure(kind="internal", message=str(error))
+    return Result(
+        id=prompt.id, index=prompt.index, status="failed", model=prompt.model, input=prompt.input, error=failure
+    )
 
 
 def read_results(folder: Folder, *, failed: bool = False) -> Iterator[Result]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -12,7 +12,7 @@ from jobs.account import Account
 from jobs.batches import Batches
 from jobs.config import Config
 from jobs.folder import Folder
-from jobs.ledger import Entry, Ledger
+from jobs.ledger import Ledger
 from jobs.models import Prompt, Shard
 from worker.gate import Gate
 from worker.lease import Leases
@@ -42,7 +42,7 @@ class Context:
     posts: asyncio.Semaphore
     """Creates under way: no more than there are connections, so that an intent never waits for one."""
 
-    creates: set[asyncio.Task[object]] = field(default_factory=set)
+    creates: set[asyncio.Task[Any]]
     """Creates under way: kept here, so that none is lost to the garbage collector."""
 
 
@@ -62,13 +62,10 @@ class Work:
     @property
     def ledger(self) -> Ledger:
         """The prompt's place in the ledger."""
-        return Ledger(self.worker.redis, self.worker.config.realm, self.shard.batch, self.prompt.index)
+        shard = self.shard
+        return Ledger(self.worker.redis, self.worker.config.realm, shard.batch, shard.batch_id, self.prompt.index)
 
     @property
     def name(self) -> str:
         """How the prompt is called in logs."""
         return f"{self.shard.batch}/{self.prompt.id}"
-
-    async def intended_at(self, entry: Entry) -> float:
-        """When an entry's attempt was intended, in Unix seconds by our clock."""
-        return time.time() - await self.ledger.age(entry)

@@ -9,7 +9,16 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from jobs.errors import AccountRefused, InvalidRequest, NotFound, NotSent, RateLimited, ReplicateError, Unanswered
+from jobs.errors import (
+    AccountRefused,
+    BatchError,
+    InvalidRequest,
+    NotFound,
+    NotSent,
+    RateLimited,
+    ReplicateError,
+    Unanswered,
+)
 from jobs.ledger import Claimed, Entry, Overtaken
 from worker.context import Work
 from worker.replicate import CREATE_TIMEOUT, Prediction
@@ -27,34 +36,61 @@ SEARCHABLE = 55 * 60.0
 MAX_UNKNOWN = 3
 """How often an intent that nobody can find is replaced, in all attempts of a prompt."""
 
+CANCEL_TRIES = 6
+
 STOP_PATIENCE = 10.0
 """Seconds that a create under way may take when its worker stops; after that it is left to a search."""
+
+
+class Refused(Exception):
+    """No prediction will come of this attempt; `entry` is the prompt's after it, `error` says why."""
+
+    def __init__(self, entry: Entry, error: BatchError) -> None:
+        self.entry, self.error = entry, error
+        super().__init__(str(error))
+
+
+class _Unknown(Exception):
+    """Nobody knows whether the POST of `entry` created a prediction."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        super().__init__()
 
 
 async def create(work: Work, entry: Entry) -> tuple[Entry, Prediction | None]:
     """Bring about the next prediction of the prompt; an ambiguous `entry` (searched for in vain) is replaced.
 
-    Waits out limits, pauses and an API that is away. Raises NotFound or InvalidRequest when this prompt will never
-    work, Unanswered when too many creates ended nobody knows how, Overtaken when another worker moved the prompt on.
+    Waits out limits, pauses and an API that is away. Raises Refused when this prompt will never work or too many
+    creates ended nobody knows how, Overtaken when another worker moved the prompt on.
     """
     tries = 0
     while entry.prediction_id is None:
         if entry.ambiguous and entry.unknown_creates >= MAX_UNKNOWN:
-            raise Unanswered(f"{MAX_UNKNOWN + 1} creates were never answered, and their predictions cannot be found")
+            message = f"{MAX_UNKNOWN + 1} creates were never answered, and their predictions cannot be found"
+            raise Refused(entry, Unanswered(message))
         tries += 1
         try:
-            async with work.worker.gate.passing("create"), work.worker.posts:
+            async with work.worker.posts, work.worker.gate.passing("create"):
                 return await _uninterrupted(work, _post_and_record(work, entry))
         except (RateLimited, AccountRefused):
-            entry = await work.ledger.read()  # the gate holds everybody back; this prompt waits there again
+            entry = await _between_attempts(work)  # the gate holds everybody back; this prompt waits there again
         except NotSent as error:
             logger.warning("! %s: the API cannot be reached, trying on: %s", work.name, error)
-            entry = await work.ledger.read()
+            entry = await _between_attempts(work)
             await asyncio.sleep(SOON.delay(tries))
-        except Unanswered as error:
-            logger.warning("? %s: a create was not answered, looking for its prediction: %s", work.name, error)
-            entry = await search(work, await work.ledger.read())
+        except _Unknown as unknown:
+            logger.warning("? %s: a create was not answered, looking for it: %s", work.name, unknown.__cause__)
+            entry = await search(work, unknown.entry)
     return entry, None
+
+
+async def _between_attempts(work: Work) -> Entry:
+    """The prompt's entry after its intent was withdrawn."""
+    entry = await work.ledger.read()
+    if entry.nonce:
+        raise Overtaken(f"{work.name}: another worker goes on with it")
+    return entry
 
 
 async def search(work: Work, entry: Entry) -> Entry:
@@ -94,13 +130,14 @@ async def _post_and_record(work: Work, entry: Entry) -> tuple[Entry, Prediction]
     except (NotSent, RateLimited, AccountRefused):
         await work.ledger.withdraw(intent)
         raise
-    except (NotFound, InvalidRequest):
-        await work.ledger.close(intent)
-        raise
+    except (NotFound, InvalidRequest) as error:
+        raise Refused(await work.ledger.close(intent), error) from error
+    except Unanswered as error:
+        raise _Unknown(intent) from error
     try:
         return await work.ledger.record(intent, prediction.id), prediction
-    except Claimed as error:
-        raise Unanswered(f"{error}: an equal prompt's search took it") from error
+    except Claimed as error:  # by the search of an equal prompt
+        raise _Unknown(intent) from error
     except Overtaken:
         await cancel_orphan(work, prediction.id)
         raise
@@ -114,14 +151,26 @@ def _refuse_after_stall(started: float) -> None:
 
 async def cancel_orphan(work: Work, prediction_id: str) -> None:
     """End a prediction that came too late to serve its prompt, unless an equal prompt has adopted it."""
-    if not await work.ledger.disown(prediction_id):
-        return
-    logger.warning("! %s: prediction %s came too late and is canceled", work.name, prediction_id)
-    try:
-        async with work.worker.gate.passing("read"):
-            await work.worker.replicate.cancel(prediction_id)
-    except ReplicateError as error:
-        logger.warning("! orphan %s could not be canceled: %s", prediction_id, error)
+    if await work.ledger.disown(prediction_id):
+        logger.warning("! %s: prediction %s came too late and is canceled", work.name, prediction_id)
+        await cancel_prediction(work, prediction_id)
+
+
+async def cancel_prediction(work: Work, prediction_id: str) -> None:
+    """Ask Replicate to end a prediction, until it answers; what it refuses is left to end by itself."""
+    for tries in range(1, CANCEL_TRIES + 1):
+        try:
+            async with work.worker.gate.passing("read"):
+                await work.worker.replicate.cancel(prediction_id)
+        except (RateLimited, NotSent, Unanswered) as error:
+            logger.info("prediction %s could not be canceled, trying on: %s", prediction_id, error)
+            await asyncio.sleep(SOON.delay(tries))
+        except ReplicateError as error:
+            logger.warning("! prediction %s cannot be canceled: %s", prediction_id, error)
+            return
+        else:
+            return
+    logger.warning("! prediction %s could not be canceled; it ends by its deadline", prediction_id)
 
 
 async def _uninterrupted(work: Work, create: Coroutine[Any, Any, T]) -> T:

@@ -3,7 +3,7 @@
 -- KEYS[1] STRING  the lease: its owner
 -- KEYS[2] STRING  arq's in-progress key of the job
 -- KEYS[3] ZSET    arq's queue
--- ARGV    'acquire' | 'renew' | 'release', owner, ttl in ms, job id ('' for a role)
+-- ARGV    'acquire' | 'wait' | 'renew' | 'release', owner, ttl in ms, job id ('' for a role)
 -- returns mine | taken | gone ('gone': the job has left the queue)
 
 local op, owner, ttl, job = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -15,14 +15,16 @@ if op == 'release' then
   end
   return 'gone'
 end
-if op == 'acquire' and job ~= '' and not redis.call('ZSCORE', KEYS[3], job) then
+local waiting = op == 'acquire' or op == 'wait'
+if waiting and job ~= '' and not redis.call('ZSCORE', KEYS[3], job) then
   return 'gone'
 end
-if holder and holder ~= owner or op == 'renew' and not holder then
+local taken = op == 'wait' or holder and holder ~= owner or op == 'renew' and not holder
+if job ~= '' and (waiting or not taken) then
+  redis.call('SET', KEYS[2], '1', 'PX', ttl) -- also while it waits: nobody else starts the job meanwhile
+end
+if taken then
   return 'taken'
 end
 redis.call('SET', KEYS[1], owner, 'PX', ttl)
-if job ~= '' then
-  redis.call('SET', KEYS[2], '1', 'PX', ttl)
-end
 return 'mine'

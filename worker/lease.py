@@ -20,6 +20,10 @@ from jobs import keys
 from jobs.connection import load_script
 
 logger = logging.getLogger("worker.lease")
+
+RELEASE_SECONDS = 2.0
+"""How long giving a lease up may take; one that Redis does not hear of expires."""
+
 Verdict = Literal["mine", "taken", "gone"]
 
 
@@ -44,6 +48,7 @@ class Leases:
         self._owner = owner
         self._seconds = seconds
         self._held: dict[str, Lease] = {}
+        self._runs: dict[str, asyncio.Task[Any]] = {}
         self.stopping = asyncio.Event()
         """Set when the process ends: nobody waits for a lease any more."""
 
@@ -53,22 +58,42 @@ class Leases:
         None: the job has left the queue, or this process stops.
         """
         while not self.stopping.is_set():
-            if other := self._held.get(name):
-                await self._pause(other.ended)
-                continue
-            lease = self._held[name] = Lease(name, job)
-            if (verdict := await self._try(lease)) == "mine":
+            other = self._held.get(name)
+            lease = Lease(name, job)
+            if not other:
+                self._held[name] = lease
+            verdict = await self._try(lease, "wait" if other else "acquire")
+            if verdict == "mine":
                 return lease
             self._forget(lease)
             if verdict == "gone":
                 return None
-            await self._pause(self.stopping)
+            await self._pause(other.ended if other else self.stopping)
         return None
 
-    async def _try(self, lease: Lease) -> Verdict:
+    async def alone(self, job: str) -> None:
+        """Wait until no other run of the job goes on in this process; then this task is the one.
+
+        arq starts a job again when its mark ran out while the process stalled. Two runs at once would end in a
+        KeyError of arq, which drops the job from the queue, so this waits even when it is cancelled.
+        """
+        run = asyncio.current_task()
+        while (other := self._runs.get(job)) and not other.done():
+            try:
+                await asyncio.wait([other], timeout=self._seconds / 5)
+                await self._ask("wait", Lease("", job))
+            except RedisError as error:
+                logger.debug("job %s: %s", job, error)
+            except asyncio.CancelledError:
+                self.heed_stop()
+        if run:
+            self._runs[job] = run
+            run.add_done_callback(lambda _: self._runs.pop(job, None) if self._runs.get(job) is run else None)
+
+    async def _try(self, lease: Lease, op: str) -> Verdict:
         asked_at = asyncio.get_running_loop().time()
         try:
-            verdict = await self._ask("acquire", lease)
+            verdict = await self._ask(op, lease)
         except RedisError as error:
             logger.debug("lease %s: not asked, %s", lease.name, error)
             return "taken"
@@ -96,8 +121,9 @@ class Leases:
         """Give the lease up; one that was lost is left alone, and what Redis does not hear of expires."""
         if self._held.get(lease.name) is lease:
             self._forget(lease)
-            with suppress(RedisError):
-                await self._ask("release", lease)
+            with suppress(RedisError, TimeoutError):
+                async with asyncio.timeout(RELEASE_SECONDS):
+                    await self._ask("release", lease)
 
     @asynccontextmanager
     async def renewing(self) -> AsyncIterator[None]:
@@ -118,7 +144,9 @@ class Leases:
     async def _renew_for_ever(self) -> None:
         while True:
             await asyncio.sleep(self._seconds / 3)
-            await asyncio.gather(*(self._renew(lease) for lease in list(self._held.values()) if lease.renewed_at))
+            renewals = [self._renew(lease) for lease in self._held.values() if lease.renewed_at]
+            for error in filter(None, await asyncio.gather(*renewals, return_exceptions=True)):
+                logger.error("! a lease could not be renewed: %s", error)
 
     async def _renew(self, lease: Lease) -> None:
         loop = asyncio.get_running_loop()
@@ -147,6 +175,18 @@ class Leases:
         if self._held.get(lease.name) is lease:
             del self._held[lease.name]
         lease.ended.set()
+
+    def heed_stop(self) -> None:
+        """Take a cancel of this task as the sign that the process stops, and go on."""
+        self.stopping.set()
+        if task := asyncio.current_task():
+            task.uncancel()
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep, but no longer than until this process stops."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.stopping.wait()
 
     async def _pause(self, event: asyncio.Event) -> None:
         """Wait for an event, but not longer than it takes until a dead owner's lease may have run out."""

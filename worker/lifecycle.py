@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import secrets
 import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 from redis.asyncio import Redis
@@ -24,6 +25,7 @@ from jobs.errors import AccountRefused, BatchError, ConfigError, ReplicateError
 from jobs.queue import Queue
 from jobs.schedules import Schedules, load
 from worker.context import Context
+from worker.creation import STOP_PATIENCE
 from worker.gate import Gate
 from worker.http import api_client, files_client
 from worker.lease import Leases
@@ -39,6 +41,8 @@ logger = logging.getLogger("worker")
 CREATES_AT_ONCE = 24
 """Of the API client's 32 connections: a create takes well under a second, and the limit is some ten a second."""
 
+MOST_FILES = 65_536
+
 HEARTBEAT = 5.0
 """Seconds between two signs of life; a worker counts as up for three of them."""
 
@@ -46,6 +50,7 @@ HEARTBEAT = 5.0
 async def startup(ctx: dict[str, Any]) -> None:
     """Open everything, or end the process with one sentence that says why it cannot work."""
     show_logs()
+    raise_file_limit()
     config: Config = ctx["config"]
     stack = AsyncExitStack()
     try:
@@ -65,20 +70,22 @@ async def shutdown(ctx: dict[str, Any]) -> None:
 
 
 async def take_lease(ctx: dict[str, Any]) -> None:
-    """Wait for the shard's lease. It never raises: that would end the worker."""
+    """Wait for the shard's lease, as arq's `on_job_start`. It never raises: that would end the worker."""
     leases, ctx["lease"] = ctx["worker"].leases, None
+    await leases.alone(ctx["job_id"])
     try:
         ctx["lease"] = await leases.acquire(lease_name(ctx["job_id"]), ctx["job_id"])
     except asyncio.CancelledError:
-        leases.stopping.set()
-        if task := asyncio.current_task():
-            task.uncancel()
+        leases.heed_stop()
 
 
 async def give_lease(ctx: dict[str, Any]) -> None:
-    """Give up the lease of a job that has left the queue, or goes on elsewhere."""
+    """Give up the lease of a job that has left the queue, or goes on elsewhere; as `after_job_end` it never raises."""
     if lease := ctx["lease"]:
-        await ctx["worker"].leases.release(lease)
+        try:
+            await ctx["worker"].leases.release(lease)
+        except asyncio.CancelledError:
+            ctx["worker"].leases.heed_stop()
 
 
 @asynccontextmanager
@@ -108,6 +115,8 @@ async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitSta
     replicate = Replicate(await stack.enter_async_context(api_client(config)), config)
     account = Account(redis, config.realm)
     gate = Gate(limiter, account)
+    creates: set[asyncio.Task[Any]] = set()
+    stack.push_async_callback(finish_creates, creates)
     return Context(
         config=config,
         redis=redis,
@@ -121,7 +130,14 @@ async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitSta
         outputs=Outputs(config, await stack.enter_async_context(files_client(config))),
         slots=asyncio.Semaphore(config.max_in_flight),
         posts=asyncio.Semaphore(config.max_in_flight if config.prefer_wait else CREATES_AT_ONCE),
+        creates=creates,
     )
+
+
+async def finish_creates(creates: set[asyncio.Task[Any]]) -> None:
+    """Let creates end whose prompts were cancelled twice: one that is cut short is ambiguous."""
+    if creates:
+        await asyncio.wait(creates, timeout=STOP_PATIENCE)
 
 
 async def introduce(worker: Context) -> None:
@@ -193,6 +209,13 @@ async def _every(
                 await at_end()
             except RedisError as error:
                 logger.debug("at the end: %s", error)
+
+
+def raise_file_limit() -> None:
+    """Allow as many open files as the system does: each connection and each file being saved is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS names a limit that it does not grant
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, MOST_FILES) if hard > 0 else MOST_FILES, hard))
 
 
 def show_logs() -> None:

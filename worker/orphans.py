@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from jobs.errors import ReplicateError
-from jobs.models import Prompt, canonical_json
+from jobs.errors import ReplicateError, Unanswered
+from jobs.models import Prompt
 from worker.gate import Gate
 from worker.listing import list_pages
 from worker.replicate import Prediction, Replicate
@@ -50,7 +50,7 @@ class Orphans:
         search = _Search(since - MARGIN, until + MARGIN)
         self._searches.append(search)
         self._wake.set()
-        predictions = await search.found
+        predictions = await asyncio.shield(search.found)
         return [prediction.id for prediction in reversed(predictions) if serves(prediction, prompt)]
 
     @asynccontextmanager
@@ -73,6 +73,9 @@ class Orphans:
                 pages = [page async for page in list_pages(self._replicate, self._gate, since, until)]
             except ReplicateError as error:
                 self._answer(searches, error)
+            except Exception as error:  # whatever it is, all that search would wait for ever
+                logger.exception("! the search for lost creates failed unexpectedly")
+                self._answer(searches, Unanswered(f"the list cannot be read: {error}"))
             else:
                 self._answer(searches, [prediction for page in pages for prediction in page.predictions])
             await asyncio.sleep(BETWEEN_SWEEPS)
@@ -93,7 +96,7 @@ def serves(prediction: Prediction, prompt: Prompt) -> bool:
     given = prediction.raw.get("input")
     return (
         isinstance(given, dict)
-        and canonical_json(given) == canonical_json(prompt.input)
+        and given == prompt.input  # 7.0 equals 7: numbers may be rewritten
         and _same_model(prediction, prompt.model)
     )
 

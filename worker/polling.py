@@ -27,6 +27,12 @@ SWEEP_FROM = 5
 MARGIN = 10.0
 """Seconds by which a prediction may seem older than its intent: clocks differ. More than that, a GET makes up for."""
 
+SKIP = 10
+"""Passes without a sweep after one that failed: meanwhile all are asked one by one."""
+
+BELIEVE_MISSING = 3
+"""Looks in a row that find no such prediction until it is believed: a new one may not be known everywhere."""
+
 GRACE = 60.0
 """Seconds past the deadline after which a prediction that has not ended is overdue."""
 
@@ -38,6 +44,7 @@ class Waiter:
     prediction_id: str
     since: float
     asked_at: float = 0.0
+    missed: int = 0
     ended: asyncio.Future[Prediction] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -51,6 +58,7 @@ class Poller:
         self._waiters: dict[str, Waiter] = {}
         self._wake = asyncio.Event()
         self._failing = False
+        self._sweeps_to_skip = 0
 
     async def wait(self, prediction_id: str, since: float) -> Prediction:
         """Return the prediction when it has ended, or as last seen when it is overdue.
@@ -86,21 +94,27 @@ class Poller:
                 self._note(None)
             except ReplicateError as error:
                 self._note(error)
+            except Exception:  # whatever it is, all that wait would wait for ever
+                logger.exception("! polling failed unexpectedly; trying on")
             await asyncio.sleep(max(next_pass - loop.time(), 0.01))
 
     async def _pass(self) -> None:
         """Look once: by the list while many are in flight, then one by one at what it did not show."""
         seen: set[str] = set()
-        if len(self._waiters) >= SWEEP_FROM:
-            await self._sweep(seen)
+        problems: list[BaseException | None] = []
+        if len(self._waiters) >= SWEEP_FROM and not self._sweeps_to_skip:
+            problems += await asyncio.gather(self._sweep(seen), return_exceptions=True)
+            self._sweeps_to_skip = SKIP if problems[0] else 0
+        else:
+            self._sweeps_to_skip = max(self._sweeps_to_skip - 1, 0)
         rest = [
             waiter for waiter in self._waiters.values() if waiter.prediction_id not in seen or self._overdue(waiter)
         ]
         rest.sort(key=lambda waiter: (waiter.asked_at, waiter.since))
         share = self._config.reads_per_minute / 60 * self._config.poll_interval / 2
         asked = rest[: max(int(share), SWEEP_FROM)]
-        answers = await asyncio.gather(*(self._ask(waiter) for waiter in asked), return_exceptions=True)
-        for error in filter(None, answers):
+        problems += await asyncio.gather(*(self._ask(waiter) for waiter in asked), return_exceptions=True)
+        for error in filter(None, problems):
             raise error
 
     async def _sweep(self, seen: set[str]) -> None:
@@ -133,9 +147,11 @@ class Poller:
             try:
                 prediction = await self._replicate.get(waiter.prediction_id)
             except NotFound as error:
-                if not waiter.ended.done():
+                waiter.missed += 1
+                if waiter.missed == BELIEVE_MISSING and not waiter.ended.done():
                     waiter.ended.set_exception(error)
                 return
+        waiter.missed = 0
         if prediction.terminal or self._overdue(waiter):
             _end(waiter, prediction)
 

@@ -16,7 +16,7 @@ local SECOND, MINUTE = 1e6, 60e6
 local GENTLE, REDUCED = 10 * MINUTE, 5 * MINUTE -- gentle outlasts reduced: the full limit is tried again without a burst
 local REDUCED_LIMIT = 6
 local FEEDBACK_BELOW = 60 -- where an interval is no longer small against a round trip's jitter: one request in flight
-local LEASE = 60 * SECOND -- that one request is given up: longer than any call takes
+local LEASE = 120 * SECOND -- that one request is given up: longer than any call takes, in blocking mode too
 local LOOK_AHEAD = SECOND / 2
 
 local op, who, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])

@@ -74,7 +74,7 @@ class Prediction:
             return None
         try:
             return datetime.fromisoformat(_FRACTION.sub(r".\1", text)).timestamp()
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
 
 
@@ -142,7 +142,7 @@ class Replicate:
     def _learn_clock(self, date: str) -> None:
         try:
             self.clock_offset = parsedate_to_datetime(date).timestamp() + 0.5 - time.time()
-        except ValueError:
+        except (ValueError, TypeError, OverflowError):
             return
 
 
@@ -150,7 +150,10 @@ def _own_path(url: Any) -> str | None:
     """Keep path and query of a cursor only: the token goes to no host but the configured one."""
     if not isinstance(url, str) or not url:
         return None
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
     return f"{parts.path}?{parts.query}"
 
 

@@ -14,10 +14,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from jobs.errors import BrokenDownload, StorageError
+from jobs.errors import BrokenDownload, DamagedRecord, ForeignFolder, OutputGone, ReplicateError, StorageError
 from jobs.ledger import Entry
 from jobs.models import Failure, Outcome, Result, timestamp
+from jobs.results import damaged
 from worker.context import Work
+from worker.outputs import Saved
 from worker.replicate import Prediction
 from worker.retry import Backoff
 
@@ -29,33 +31,53 @@ RETENTION = 3600.0
 
 
 def recorded(work: Work) -> Result | None:
-    """The result that is on disk already; one that cannot be read is a failure that says so."""
+    """The result that is on disk already, if there is one; StorageError when the disk does not tell."""
     try:
         return work.folder.read_record(work.prompt.id)
-    except StorageError as error:
-        return _result(work, Entry(), None, status="failed", error=Failure(kind="internal", message=str(error)))
+    except DamagedRecord as error:
+        return damaged(work.prompt, error)
 
 
 async def save(work: Work, entry: Entry, prediction: Prediction) -> Result:
-    """Save every file of a succeeded prediction and commit its result; OutputError when a file cannot be had.
-
-    A broken download costs no new prediction: it is repeated while Replicate keeps the file.
-    """
-    kept_until = (prediction.time("completed_at") or time.time()) + RETENTION
+    """Save every file of a succeeded prediction and commit its result; OutputError when a file cannot be had."""
 
     async def save_in(directory: Path) -> Result:
-        while True:
-            try:
-                saved = await work.worker.outputs.save(work.prompt.id, directory, prediction.output)
-                break
-            except BrokenDownload as error:
-                if time.time() > kept_until:
-                    raise
-                logger.warning("! %s: cannot be downloaded, trying on: %s", work.name, error)
-        result = _result(work, entry, prediction, status="succeeded", output=saved.output, files=saved.files)
-        return await _commit(work, directory, result, saved.without_data(prediction.raw))
+        ended, saved = await _download(work, prediction, directory)
+        result = _result(work, entry, ended, status="succeeded", output=saved.output, files=saved.files)
+        return await _commit(work, directory, result, saved.without_data(ended.raw))
 
     return await _persistently(work, save_in)
+
+
+async def _download(work: Work, prediction: Prediction, directory: Path) -> tuple[Prediction, Saved]:
+    """Download an output; a break costs no new prediction, it is repeated while Replicate keeps the files.
+
+    A file that seems gone is looked for once more, by the URLs that the prediction has now.
+    """
+    kept_until = (prediction.time("completed_at") or time.time()) + RETENTION
+    looked_again = False
+    while True:
+        try:
+            return prediction, await work.worker.outputs.save(work.prompt.id, directory, prediction.output)
+        except BrokenDownload as error:
+            if time.time() > kept_until:
+                raise
+            logger.warning("! %s: cannot be downloaded, trying on: %s", work.name, error)
+        except OutputGone:
+            if looked_again:
+                raise
+            looked_again = True
+            prediction = await _look_again(work, prediction)
+
+
+async def _look_again(work: Work, prediction: Prediction) -> Prediction:
+    try:
+        async with work.worker.gate.passing("read"):
+            found = await work.worker.replicate.get(prediction.id)
+    except ReplicateError as error:
+        logger.info("%s: cannot be looked up again: %s", work.name, error)
+        return prediction
+    return found if found.status == "succeeded" and not found.data_removed else prediction
 
 
 async def commit_failure(
@@ -81,7 +103,8 @@ async def _persistently(work: Work, act: Callable[[Path], Awaitable[Result]]) ->
             tries += 1
             logger.warning("! %s: cannot be saved, trying on: %s", work.name, error)
             await _discard(work, directory)
-            await work.worker.account.report_trouble(str(error))
+            if not isinstance(error, ForeignFolder):  # a folder in one prompt's way is no trouble of the disk
+                await work.worker.account.report_trouble(str(error))
         except BaseException:
             await _discard(work, directory)
             raise
@@ -104,7 +127,7 @@ async def _commit(work: Work, directory: Path, result: Result, raw: Any) -> Resu
     await _discard(work, directory)
     theirs = await asyncio.to_thread(recorded, work)
     if theirs is None:
-        raise StorageError(f"{target} is in the way: it is not empty, and no record of a prompt", target)
+        raise ForeignFolder(f"{target} is in the way: it is not empty, and no record of a prompt", target)
     logger.info("%s: another worker committed first", work.name)
     return theirs
 

@@ -56,7 +56,7 @@ class Settings:
     ctx: ClassVar[dict[str, Any]] = {"config": _config}
     # With one function and no timeout, arq's in-progress mark lasts 10 s; the lease renews it from then on.
     job_timeout = None
-    max_jobs = max(4 * _config.max_in_flight // SHARD_SIZE, 1)
+    max_jobs = max(4 * _config.max_in_flight // SHARD_SIZE, 2)
     # Running jobs stay in the queue, so all workers together see only this many of its head.
     queue_read_limit = 5000
     # arq counts restarts as tries and drops a job for good after them; attempts are counted in the ledger.

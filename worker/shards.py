@@ -6,11 +6,14 @@ import asyncio
 import logging
 import os
 import signal
+from contextlib import suppress
 from typing import Any
 
 from arq.worker import RetryJob
 
-from jobs.models import Shard
+from jobs.batches import Standing
+from jobs.errors import StorageError
+from jobs.models import Result, Shard
 from worker.context import Context, Work
 from worker.finish import finish_batch
 from worker.predict import predict, settle
@@ -32,9 +35,11 @@ async def predict_shard(ctx: dict[str, Any], shard: Shard) -> None:
             if await worker.leases.run(lease, run_shard(worker, shard)):
                 return
             ctx["lease"] = None
+    except RetryJob:
+        raise
     except Exception as error:  # whatever it is, the shard must stay in the queue
         logger.exception("! %s: ended unexpectedly, will be run again", shard.job_id)
-        await asyncio.sleep(SOON.delay(ctx["job_try"]))
+        await worker.leases.sleep(SOON.delay(ctx["job_try"]))
         raise RetryJob from error
     if worker.leases.stopping.is_set():
         raise RetryJob
@@ -46,28 +51,29 @@ def lease_name(job_id: str) -> str:
 
 
 async def run_shard(worker: Context, shard: Shard) -> None:
-    """Bring every prompt of a shard to its result; the last one of a batch finishes the batch."""
-    if not await is_ours(worker, shard):
-        return
-    works = await unsettled(worker, shard)
-    logger.info("→ %r, %d to do", shard, len(works))
-    if not await worker.batches.cancel_requested(shard.batch):
-        await predict_until_canceled(worker, shard, works)
-    if await worker.batches.cancel_requested(shard.batch):
-        await cancel_rest(worker, shard)
-    await finish_batch(worker, shard)
+    """Bring every prompt of a shard to its result, however often its batch is canceled and retried meanwhile.
+
+    RetryJob when a newer batch has its name: the job in the queue is that one's.
+    """
+    while (standing := await worker.batches.standing(shard.batch, shard.batch_id)) in ("open", "canceled"):
+        await see_folder(worker, shard)
+        works = await unsettled(worker, shard)
+        if not works:
+            return await finish_batch(worker, shard)
+        logger.info("→ %r, %d to do", shard, len(works))
+        await predict_while(worker, shard, works, standing)
+    logger.warning("! %s: its batch was deleted; dropped", shard.job_id)
+    if standing == "replaced":
+        raise RetryJob
+    return None
 
 
-async def is_ours(worker: Context, shard: Shard) -> bool:
-    """Tell whether the batch still exists; a worker that does not see its folder stops taking shards."""
-    batch = await worker.batches.find(shard.batch)
-    if batch is None or batch.id != shard.batch_id:
-        logger.warning("! %s: its batch was deleted; dropped", shard.job_id)
-        return False
+async def see_folder(worker: Context, shard: Shard) -> None:
+    """Look for the batch's folder; a worker that does not see it stops taking shards, and leaves this one."""
     folder = Work(worker, shard, shard.prompts[0]).folder
     found = await asyncio.to_thread(folder.batch_id)
     if found == shard.batch_id:
-        return True
+        return
     seen = "there is none" if found is None else "it belongs to another batch"
     logger.error(
         "! %s: this worker does not see the batch's folder: it looked for %s and %s. All producers and workers of one "
@@ -78,43 +84,40 @@ async def is_ours(worker: Context, shard: Shard) -> bool:
     )
     os.kill(os.getpid(), signal.SIGTERM)
     await asyncio.Event().wait()  # until arq cancels the shard: it stays in the queue
-    return False
 
 
 async def unsettled(worker: Context, shard: Shard) -> list[Work]:
     """The prompts without a result; one whose record is on disk already is settled from it, asking nobody."""
     settled = await worker.batches.settled(shard.batch)
     works = [Work(worker, shard, prompt) for prompt in shard.prompts if prompt.index not in settled]
-    records = await asyncio.to_thread(lambda: [recorded(work) for work in works])
+    records = await asyncio.to_thread(lambda: [_glance(work) for work in works])
     for work, record in zip(works, records, strict=True):
         if record:
             await settle(work, record)
     return [work for work, record in zip(works, records, strict=True) if not record]
 
 
-async def predict_until_canceled(worker: Context, shard: Shard, works: list[Work]) -> None:
-    """Run all prompts at once; when the batch is canceled, stop them where they are."""
+def _glance(work: Work) -> Result | None:
+    """The record if the disk shows it at once; a disk in trouble is the prompt's own to wait for."""
+    with suppress(StorageError):
+        return recorded(work)
+    return None
+
+
+async def predict_while(worker: Context, shard: Shard, works: list[Work], standing: Standing) -> None:
+    """Run all prompts at once, or end them if the batch is canceled; stop them when that changes."""
     async with asyncio.TaskGroup() as group:
-        prompts = [group.create_task(predict(work)) for work in works]
-        watch = group.create_task(stop_when_canceled(worker, shard.batch, prompts))
-        if prompts:
-            await asyncio.wait(prompts)
+        prompts = [group.create_task(predict(work, canceled=standing == "canceled")) for work in works]
+        watch = group.create_task(stop_when_changed(worker, shard, standing, prompts))
+        await asyncio.wait(prompts)
         watch.cancel()
 
 
-async def stop_when_canceled(worker: Context, batch: str, prompts: list[asyncio.Task[None]]) -> None:
-    """Cancel the prompts' tasks within a second or a poll pass of the batch's cancel flag."""
-    while not await worker.batches.cancel_requested(batch):  # noqa: ASYNC110  # the event is in Redis
+async def stop_when_changed(
+    worker: Context, shard: Shard, standing: Standing, prompts: list[asyncio.Task[None]]
+) -> None:
+    """Cancel the prompts' tasks within a second or a poll pass of the batch being canceled, retried or deleted."""
+    while await worker.batches.standing(shard.batch, shard.batch_id) == standing:  # noqa: ASYNC110  # it is in Redis
         await asyncio.sleep(max(worker.config.poll_interval, 1.0))
     for prompt in prompts:
         prompt.cancel()
-
-
-async def cancel_rest(worker: Context, shard: Shard) -> None:
-    """Settle what a canceled batch has left: end running predictions, save those that succeeded meanwhile."""
-    if not await is_ours(worker, shard):
-        return
-    works = await unsettled(worker, shard)
-    async with asyncio.TaskGroup() as group:
-        for work in works:
-            group.create_task(predict(work, canceled=True))

@@ -74,7 +74,7 @@ async def test_settling_sets_both_bitmaps(batches: Batches) -> None:
 
 
 async def test_settling_closes_the_ledger(batches: Batches, redis: Redis) -> None:
-    await Ledger(redis, "api", "cats", 0).intend(Entry())
+    await Ledger(redis, "api", "cats", "id-1", 0).intend(Entry())
     assert await batches.in_flight("cats") == 1
     await batches.settle("cats", 0, "succeeded")
     assert await batches.in_flight("cats") == 0
@@ -120,12 +120,20 @@ async def test_a_new_generation_opens_the_batch_again(batches: Batches, redis: R
     assert await redis.ttl(keys.batch("cats")) == -1
 
 
-async def test_cancel_is_a_flag_and_a_deleted_batch_counts_as_canceled(batches: Batches) -> None:
-    assert not await batches.cancel_requested("cats")
+async def test_workers_see_how_a_batch_stands(batches: Batches, redis: Redis) -> None:
+    assert await batches.standing("cats", "id-1") == "open"
+    assert await batches.standing("cats", "id-0") == "replaced"
     await batches.request_cancel("cats")
-    assert await batches.cancel_requested("cats")
+    assert await batches.standing("cats", "id-1") == "canceled"
     await batches.delete("cats")
-    assert await batches.cancel_requested("cats")
+    assert await batches.standing("cats", "id-1") == "gone"
+    await batches.request_cancel("cats")
+    assert await redis.keys("*cats*") == []
+
+
+async def test_the_results_of_an_older_batch_of_that_name_are_not_counted(batches: Batches) -> None:
+    assert not await batches.settle("cats", 0, "succeeded", "id-0")
+    assert await batches.settle("cats", 0, "succeeded", "id-1")
 
 
 async def test_the_pace_is_that_of_the_last_full_minute(batches: Batches, redis: Redis) -> None:
@@ -177,7 +185,7 @@ class TestStatus:
         assert (status.created_at, status.eta) == ("1970-01-01T00:16:40.000Z", None)
 
     async def test_a_batch_in_work_is_running(self, batches: Batches, redis: Redis) -> None:
-        await Ledger(redis, "api", "cats", 0).intend(Entry())
+        await Ledger(redis, "api", "cats", "id-1", 0).intend(Entry())
         status = await read_status(redis, await batches.get("cats"))
         assert (status.state, status.waiting, status.in_flight) == ("running", 2, 1)
 

@@ -304,7 +304,7 @@ async def test_cancel_says_who_will_do_it(cli: Cli, settled: Callable[..., Any],
     assert answer.code == 0
     assert "will be canceled by the next worker" in answer.out
     assert START in answer.out
-    assert await Batches(redis).cancel_requested("half")
+    assert (await Batches(redis).get("half")).cancel_requested
     await Account(redis, config.realm).beat("w", 60)
     assert "is being canceled" in cli("cancel", "half").out
     assert json.loads(cli("status", "half", "--json").out)["reason"] == "is being canceled"

@@ -11,12 +11,13 @@ import pytest
 from jobs import keys
 from jobs.config import Config
 from jobs.errors import InvalidRequest, NotFound, Unanswered
-from jobs.ledger import Entry, Overtaken
+from jobs.ledger import Entry, Ledger, Overtaken
 from jobs.models import Batch, Prompt, Shard
 from worker import creation
 from worker.context import Context, Work
-from worker.creation import create, search
+from worker.creation import Refused, create, search
 from worker.lifecycle import opened
+from worker.retry import Backoff
 
 INPUT = {"prompt": "cat", "width": 16, "height": 16}
 CAT = Prompt(0, "cat", "simulator/image", INPUT)
@@ -77,8 +78,9 @@ async def test_what_was_never_created_is_replaced_and_counted(worker: Context, s
 @pytest.mark.usefixtures("hasty")
 async def test_after_three_replacements_it_is_given_up(worker: Context, simulator: Any) -> None:
     simulator.control(error={"rate": 1.0, "kinds": ["create"], "status": 503})
-    with pytest.raises(Unanswered, match="4 creates"):
+    with pytest.raises(Refused, match="4 creates") as refused:
         await create(work(worker), Entry())
+    assert isinstance(refused.value.error, Unanswered)
     assert (await work(worker).ledger.read()).unknown_creates == 3
     assert simulator.ledger()["calls"]["create"] == 4
 
@@ -153,13 +155,46 @@ async def test_a_late_answer_that_was_adopted_is_left_alone(worker: Context, sim
     assert simulator.ledger()["creates"][0]["status"] != "canceled"
 
 
-async def test_an_orphan_that_cannot_be_canceled_is_named(
-    worker: Context, simulator: Any, caplog: pytest.LogCaptureFixture
+async def test_a_cancel_is_repeated_until_it_is_answered(
+    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(creation, "SOON", Backoff(base=0.01, cap=0.01))
+    simulator.control(error={"next": 2, "kinds": ["cancel"]}, throttle={"next": 1, "kinds": ["cancel"], "seconds": 1})
+    made = await worker.replicate.create(CAT.model, {**INPUT, "predict_time": 60})
+    await creation.cancel_prediction(work(worker), made.id)
+    assert simulator.ledger()["creates"][0]["status"] == "canceled"
+
+
+async def test_a_prediction_that_cannot_be_canceled_is_named(
+    worker: Context, simulator: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(creation, "SOON", Backoff(base=0.01, cap=0.01))
     simulator.control(error={"rate": 1.0, "kinds": ["cancel"]})
     made = await worker.replicate.create(CAT.model, CAT.input)
-    await creation.cancel_orphan(work(worker), made.id)
-    assert f"orphan {made.id} could not be canceled" in caplog.text
+    await creation.cancel_prediction(work(worker), made.id)
+    assert f"prediction {made.id} could not be canceled" in caplog.text
+    await creation.cancel_prediction(work(worker), "nosuchprediction")
+    simulator.clear()
+    await creation.cancel_prediction(work(worker), "nosuchprediction")
+    assert "prediction nosuchprediction cannot be canceled" in caplog.text
+
+
+async def test_an_intent_of_another_worker_is_never_replaced_unsearched(
+    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other worker took the prompt over while this one's create was being throttled."""
+    simulator.control(throttle={"next": 1, "kinds": ["create"], "seconds": 1})
+    original = work(worker).ledger.withdraw
+
+    async def and_then_overtaken(self: Ledger, entry: Entry) -> Entry:
+        withdrawn = await original(entry)
+        await self.intend(withdrawn)
+        return withdrawn
+
+    monkeypatch.setattr(Ledger, "withdraw", and_then_overtaken)
+    with pytest.raises(Overtaken):
+        await create(work(worker), Entry())
+    assert simulator.ledger()["created"] == 0
 
 
 @pytest.mark.parametrize(
@@ -173,9 +208,11 @@ async def test_an_orphan_that_cannot_be_canceled_is_named(
 async def test_what_will_never_work_is_an_attempt_and_an_error(
     worker: Context, prompt: Prompt, raised: type[Exception]
 ) -> None:
-    with pytest.raises(raised):
+    with pytest.raises(Refused) as refused:
         await create(work(worker, prompt), Entry())
+    assert isinstance(refused.value.error, raised)
     entry = await work(worker, prompt).ledger.read()
+    assert entry == refused.value.entry
     assert (entry.attempt, entry.nonce, entry.prediction_ids) == (1, "", ())
 
 

@@ -69,6 +69,44 @@ async def test_a_job_that_left_the_queue_needs_no_lease(mine: Leases, theirs: Le
     assert await waiting is None
 
 
+async def test_who_waits_for_a_lease_keeps_the_job_from_being_started_again(
+    mine: Leases, theirs: Leases, redis: Redis
+) -> None:
+    await acquired(theirs)
+    await redis.delete(keys.ARQ_IN_PROGRESS + JOB)
+    await redis.pexpire(keys.lease(NAME), 60_000)
+    waiting = asyncio.create_task(mine.acquire(NAME, JOB))
+    for _ in range(3):
+        await asyncio.sleep(SECONDS)
+        assert await redis.exists(keys.ARQ_IN_PROGRESS + JOB)
+    mine.stopping.set()
+    assert await waiting is None
+
+
+async def test_two_runs_of_a_job_in_one_process_are_one_after_the_other(mine: Leases) -> None:
+    order: list[str] = []
+    first_may_end = asyncio.Event()
+
+    async def run(name: str) -> None:
+        await mine.alone(JOB)
+        order.append(f"{name} begins")
+        if name == "first":
+            await first_may_end.wait()
+        order.append(f"{name} ends")
+
+    first = asyncio.create_task(run("first"))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(run("second"))
+    await asyncio.wait([second], timeout=SECONDS)
+    second.cancel()  # as SIGTERM does: it must still wait, and not be cancelled
+    await asyncio.wait([second], timeout=SECONDS)
+    assert order == ["first begins"]
+    assert mine.stopping.is_set()
+    first_may_end.set()
+    await asyncio.gather(first, second)
+    assert order == ["first begins", "first ends", "second begins", "second ends"]
+
+
 async def test_the_body_runs_to_its_end_under_the_lease(mine: Leases) -> None:
     done: list[int] = []
 

@@ -15,11 +15,11 @@ from jobs.models import Batch
 @pytest.fixture
 async def ledger(redis: Redis) -> Ledger:
     await Batches(redis).open(Batch("cats", "b1", "api", 1.0, 10, 0, 1.0))
-    return Ledger(redis, "api", "cats", 3)
+    return Ledger(redis, "api", "cats", "b1", 3)
 
 
 def other(ledger: Ledger, index: int) -> Ledger:
-    return Ledger(ledger.redis, ledger.realm, ledger.batch, index)
+    return Ledger(ledger.redis, ledger.realm, ledger.batch, ledger.batch_id, index)
 
 
 async def test_an_untouched_prompt_has_an_empty_entry(ledger: Ledger) -> None:
@@ -112,6 +112,30 @@ async def test_a_call_whose_answer_was_lost_may_be_made_again(ledger: Ledger) ->
     once, again = await ledger.record(intent, "p1"), await ledger.record(intent, "p1")
     assert once == again
     assert again.prediction_ids == ("p1",)
+
+
+@pytest.mark.parametrize("change", ["withdraw", "close"])
+async def test_an_end_whose_answer_was_lost_may_be_repeated(ledger: Ledger, change: str) -> None:
+    replaced = await ledger.intend(await ledger.intend(Entry()), replace=True)
+    ended = await getattr(ledger, change)(replaced)
+    assert await getattr(ledger, change)(replaced) == ended
+    first = await other(ledger, 5).intend(Entry())
+    for _ in range(2):
+        assert await other(ledger, 5).withdraw(first) == Entry()
+
+
+async def test_who_was_overtaken_is_told_before_it_makes_a_result(ledger: Ledger) -> None:
+    entry = await ledger.record(await ledger.intend(Entry()), "p1")
+    await ledger.confirm(entry)
+    await ledger.close(entry)
+    with pytest.raises(Overtaken):
+        await ledger.confirm(entry)
+
+
+async def test_the_ledger_of_a_namesake_is_not_touched(ledger: Ledger) -> None:
+    namesake = Ledger(ledger.redis, "api", "cats", "older", 3)
+    with pytest.raises(Overtaken, match="gone"):
+        await namesake.intend(Entry())
 
 
 async def test_unclaimed_and_disowned_predictions(ledger: Ledger) -> None:

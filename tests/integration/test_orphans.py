@@ -77,6 +77,17 @@ async def test_a_list_that_cannot_be_read_is_an_error_for_all_who_search(orphans
     assert await orphans.sweep(CAT, now, now) == []
 
 
+async def test_what_nobody_expected_is_an_error_too(orphans: Orphans, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def odd(**_: object) -> None:
+        raise KeyError("odd")
+
+    monkeypatch.setattr(orphans._replicate, "list", odd)
+    with pytest.raises(ReplicateError, match="odd"):
+        await orphans.sweep(CAT, time.time(), time.time())
+    monkeypatch.undo()
+    assert await orphans.sweep(CAT, time.time(), time.time()) == []
+
+
 async def test_who_stops_searching_disturbs_nobody(orphans: Orphans, replicate: Replicate) -> None:
     (cat,) = await created(replicate, CAT)
     now = time.time()

@@ -111,6 +111,34 @@ async def test_polling_goes_on_after_failing_calls(bench: Bench, fault: str, cap
     assert len(lost) <= 1
 
 
+async def test_a_list_that_fails_for_ever_leaves_the_gets(bench: Bench) -> None:
+    bench.simulator.control(error={"rate": 1.0, "kinds": ["list"], "status": 503})
+    assert len(await bench.wait(await bench.create(8))) == 8
+
+
+async def test_what_nobody_expected_does_not_end_the_polling(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    original, times = bench.replicate.get, []
+
+    async def odd(prediction_id: str) -> Prediction:
+        times.append(1)
+        if len(times) == 1:
+            raise KeyError("odd")
+        return await original(prediction_id)
+
+    monkeypatch.setattr(bench.replicate, "get", odd)
+    assert len(await bench.wait(await bench.create(1))) == 1
+    assert "failed unexpectedly" in caplog.text
+
+
+async def test_one_answer_of_not_found_is_not_believed(bench: Bench) -> None:
+    (id_,) = await bench.create(1)
+    bench.simulator.control(error={"next": 2, "kinds": ["get"], "status": 404})
+    (ended,) = await bench.wait([id_])
+    assert ended.status == "succeeded"
+
+
 async def test_a_throttled_poll_holds_back_and_goes_on(bench: Bench) -> None:
     ids = await bench.create(2)
     bench.simulator.control(throttle={"next": 1, "kinds": ["get"], "seconds": 1, "form": "field"})

@@ -13,16 +13,17 @@ from redis.exceptions import RedisError
 
 from jobs import keys
 from jobs.config import Config
+from jobs.errors import StorageError
 from jobs.folder import Folder
 from jobs.ledger import Entry, Overtaken
 from jobs.models import Batch, Prompt, Result, Shard
+from worker import polling, saving
 from worker import predict as story
-from worker import saving
 from worker.context import Context, Work
 from worker.lifecycle import opened
 from worker.predict import predict
 from worker.retry import Backoff
-from worker.shards import is_ours, predict_shard, run_shard
+from worker.shards import predict_shard, run_shard
 
 INPUT = {"prompt": "cat", "width": 16, "height": 16, "output_format": "png"}
 CAT = Prompt(0, "cat", "simulator/image", INPUT)
@@ -215,12 +216,15 @@ async def test_an_output_past_its_hour_is_lost(
     assert (error.kind, simulator.ledger()["created"]) == ("output_lost", 2)
 
 
-async def test_what_stands_in_the_way_of_a_record_is_trouble(worker: Context, eventually: Callable[..., Any]) -> None:
+async def test_what_stands_in_the_way_of_one_record_holds_up_no_other(
+    worker: Context, eventually: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
     target = work(worker).folder.prompt("cat")
     target.mkdir()
     (target / "notes.txt").write_text("mine")
     predicting = asyncio.create_task(predict(work(worker)))
-    assert "in the way" in await eventually(worker.account.trouble)
+    await eventually(lambda: "in the way" in caplog.text)
+    assert await worker.account.trouble() is None
     (target / "notes.txt").unlink()
     await predicting
     assert record(worker).status == "succeeded"
@@ -249,6 +253,63 @@ async def test_an_unexpected_error_ends_one_prompt_with_a_traceback_in_the_log(
     assert error
     assert (error.kind, error.message) == ("internal", "AttributeError: no such thing")
     assert "Traceback" in caplog.text
+
+
+async def test_who_was_overtaken_makes_no_result_of_an_old_failure(
+    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This worker stalls with a failed prediction in its hand; another one has begun the next attempt meanwhile."""
+    simulator.control(failed={"next": 1, "text": "shapes cannot be broadcast"})
+    original, times = story.conclude, []
+
+    async def stalled(work: Work, entry: Entry, ended: Any) -> Any:
+        verdict = await original(work, entry, ended)
+        times.append(1)
+        if len(times) == 1:
+            again = await work.ledger.intend(await work.ledger.close(entry))
+            made = await worker.replicate.create(CAT.model, CAT.input)
+            await work.ledger.record(again, made.id)
+        return verdict
+
+    monkeypatch.setattr(story, "conclude", stalled)
+    await predict(work(worker))
+    result = record(worker)
+    assert (result.status, result.attempts, simulator.ledger()["created"]) == ("succeeded", 2, 2)
+
+
+async def test_a_file_that_seemed_gone_is_looked_for_once_more(worker: Context, simulator: Any) -> None:
+    simulator.control(expired_file={"next": 1})
+    await predict(work(worker))
+    assert (record(worker).status, simulator.ledger()["created"]) == ("succeeded", 1)
+
+
+async def test_an_overdue_prediction_is_canceled_before_the_next(
+    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulator.control(unknown_status={"next": 1, "text": "pondering", "seconds": 10_000})
+    monkeypatch.setattr(polling, "GRACE", -float(worker.config.deadline))
+    made = await worker.replicate.create(CAT.model, {**CAT.input, "predict_time": 600})
+    entry = await work(worker).ledger.record(await work(worker).ledger.intend(Entry()), made.id)
+    ended = await story.follow(work(worker), entry)
+    assert not ended.terminal
+    assert simulator.ledger()["creates"][0]["status"] == "canceled"
+
+
+async def test_a_disk_that_does_not_tell_is_asked_again(
+    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, times = Folder.read_record, []
+
+    def flaky(self: Folder, prompt_id: str) -> Any:
+        times.append(1)
+        if len(times) < 3:
+            raise StorageError("too many open files", self.path)
+        return original(self, prompt_id)
+
+    monkeypatch.setattr(Folder, "read_record", flaky)
+    await run_shard(worker, Shard("night", "b1", 0, 0, (CAT, DOG)))
+    assert (await worker.batches.get("night")).succeeded == 2
+    assert simulator.ledger()["created"] == 2
 
 
 async def test_trouble_with_redis_is_nobodys_result(worker: Context, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,8 +378,45 @@ class TestShard:
         assert "deleted" in caplog.text
         assert simulator.ledger()["created"] == 0
 
-    async def test_a_shard_of_another_batch_of_that_name_is_dropped(self, worker: Context) -> None:
-        assert not await is_ours(worker, replace(self.shard, batch_id="older"))
+    async def test_a_shard_of_an_older_batch_of_that_name_leaves_the_job_alone(self, worker: Context) -> None:
+        with pytest.raises(RetryJob):
+            await run_shard(worker, replace(self.shard, batch_id="older"))
+
+    async def test_canceled_and_retried_at_once_nothing_is_left_behind(
+        self, worker: Context, simulator: Any, eventually: Callable[..., Any]
+    ) -> None:
+        simulator.settings(predict_min=1.0, predict_max=1.5)
+        running = asyncio.create_task(run_shard(worker, self.shard))
+        await eventually(lambda: simulator.ledger()["created"])
+        await worker.batches.request_cancel("night")
+        await asyncio.sleep(0.2)
+        await worker.batches.reopen("night", 1)
+        await running
+        batch = await worker.batches.get("night")
+        assert (batch.settled, bool(batch.finished_at)) == (2, True)
+
+    async def test_a_batch_deleted_while_it_is_being_canceled_lets_go(
+        self, worker: Context, simulator: Any, eventually: Callable[..., Any]
+    ) -> None:
+        slow = tuple(replace(prompt, input={**prompt.input, "predict_time": 600}) for prompt in self.shard.prompts)
+        running = asyncio.create_task(run_shard(worker, replace(self.shard, prompts=slow)))
+        await eventually(lambda: simulator.ledger()["created"])
+        simulator.control(error={"rate": 1.0, "kinds": ["cancel"]})
+        await worker.batches.request_cancel("night")
+        await eventually(lambda: simulator.ledger()["calls"].get("cancel"))
+        await worker.batches.delete("night")
+        await running
+        assert await worker.account.trouble() is None
+
+    async def test_a_damaged_record_does_not_keep_a_batch_from_finishing(self, worker: Context) -> None:
+        target = work(worker).folder.prompt("cat")
+        target.mkdir()
+        (target / "prediction.json").write_text("{")
+        await run_shard(worker, self.shard)
+        batch = await worker.batches.get("night")
+        assert (batch.succeeded, batch.failed, bool(batch.finished_at)) == (1, 1, True)
+        first = json.loads(work(worker).folder.results.read_text().splitlines()[0])
+        assert (first["id"], first["error"]["kind"]) == ("cat", "internal")
 
     async def test_what_goes_wrong_with_a_shard_leaves_it_in_the_queue(
         self, worker: Context, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -327,7 +425,7 @@ class TestShard:
             raise RedisError("away")
 
         await worker.redis.zadd(keys.queue(worker.config.realm), {self.shard.job_id: 1})
-        monkeypatch.setattr(worker.batches, "find", away)
+        monkeypatch.setattr(worker.batches, "standing", away)
         with caplog.at_level(logging.ERROR), pytest.raises(RetryJob):
             await predict_shard(
                 {"worker": worker, "lease": None, "job_id": self.shard.job_id, "job_try": 1}, self.shard

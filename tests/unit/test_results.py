@@ -138,10 +138,22 @@ def test_any_text_is_one_line_that_reads_back(text: str) -> None:
     assert Result.model_validate_json(line) == result
 
 
-def test_a_broken_record_is_named(folder: Folder, fill: Fill) -> None:
+def test_a_damaged_record_is_a_failure_that_says_so(folder: Folder, fill: Fill) -> None:
+    fill(one={}, two={})
+    (folder.prompt("one") / "prediction.json").write_text("{", encoding="utf-8")
+    counted = write_results(folder)
+    assert (counted.succeeded, counted.failed) == (1, 1)
+    error = next(read_results(folder, failed=True)).error
+    assert error
+    assert error.kind == "internal"
+    assert "one/prediction.json is no record" in error.message
+
+
+def test_a_record_that_the_disk_does_not_show_is_named(folder: Folder, fill: Fill) -> None:
     fill(one={})
     path = folder.prompt("one") / "prediction.json"
-    path.write_text("{", encoding="utf-8")
+    path.unlink()
+    path.mkdir()
     with pytest.raises(StorageError, match=r"one/prediction\.json cannot be read") as caught:
         write_results(folder)
     assert caught.value.path == path
@@ -157,11 +169,13 @@ def test_a_file_that_cannot_be_written_is_a_sentence(folder: Folder, fill: Fill)
     assert caught.value.path == folder.errors
 
 
-def test_a_broken_record_leaves_the_old_files(folder: Folder, fill: Fill) -> None:
+def test_trouble_leaves_the_old_files(folder: Folder, fill: Fill) -> None:
     fill(one={}, two=FAILED)
     write_results(folder)
     before = folder.results.read_bytes(), folder.errors.read_bytes()
-    (folder.prompt("two") / "prediction.json").write_text("{", encoding="utf-8")
+    record = folder.prompt("two") / "prediction.json"
+    record.unlink()
+    record.mkdir()
     with pytest.raises(StorageError):
         write_results(folder)
     assert (folder.results.read_bytes(), folder.errors.read_bytes()) == before
