@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Callable
@@ -79,3 +80,40 @@ async def test_a_restart_of_redis_is_waited_out(
         assert "Traceback" not in worker.log()
     finally:
         assert night.cli("redis-stop", **embedded).code == 0
+
+
+async def test_a_retry_that_waits_for_its_shard_survives_a_stop(
+    night: Any, worker_process: Callable[..., Any], eventually: Callable[..., Any], redis: Any
+) -> None:
+    """The new generation's job waits for the shard's lease, for longer than arq's own mark of ten seconds lasts."""
+    night.enqueue(
+        {"id": "quick", "model": "simulator/flaky", "input": {"prompt": "x", "error": "model", "times": 1}},
+        {"id": "slow", "model": "simulator/slow", "input": {"prompt": "x", "predict_time": 25}},
+    )
+    first = worker_process(**FAST)
+    await eventually(lambda: night.status()["failed"] == 1)
+    assert night.json("retry", night.name)["enqueued"] == 1
+    await asyncio.sleep(12)
+    first.terminate()
+    assert first.wait(20) == 0
+    assert "Traceback" not in first.log()
+    assert await redis.zcard(keys.queue(night.config.realm)) == 2
+    assert worker_process("--burst", **FAST).wait() == 0
+    assert [result["status"] for result in night.check()] == ["succeeded", "succeeded"]
+    assert night.ledger()["created"] == 3
+
+
+async def test_cancel_and_retry_at_once_leave_nothing_behind(
+    night: Any, worker_process: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    night.simulator.settings(predict_min=1.0, predict_max=2.0)
+    night.images(30)
+    worker = worker_process("--burst", **FAST)
+    await eventually(lambda: night.ledger()["created"] > 5)
+    assert night.cli("cancel", night.name).code == 0
+    assert night.cli("retry", night.name).code == 0
+    assert worker.wait() == 0
+    status = night.status()
+    assert status["succeeded"] + status["canceled"] == 30
+    assert status["state"] == "finished"
+    night.check()
