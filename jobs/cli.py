@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from jobs import report, tables
+from jobs.arguments import read_input
 from jobs.commands import Commands, print_anything
 from jobs.config import Config
 from jobs.desk import Desk, known_folder
-from jobs.given import read_input
 from jobs.models import Status
 from jobs.report import Paper
 

@@ -14,11 +14,11 @@ from functools import partial
 from redis.asyncio import Redis
 
 from jobs.batches import Batches, Bits
-from jobs.belonging import check_identity, identify, new_identity
 from jobs.config import Config
 from jobs.copy import Identity, kept_line, locked, move, read_rows, replacing, storing, write_identity
 from jobs.errors import InputError, Problem, StorageError
 from jobs.folder import Folder
+from jobs.identity import check_identity, identify, new_identity
 from jobs.models import Batch
 from jobs.prompts import Ids
 from jobs.retry import retry

@@ -12,11 +12,11 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from jobs.batches import Batches, Bits
-from jobs.belonging import identify
 from jobs.config import Config
 from jobs.copy import KeptRow, kept_line, locked, read_rows, replacing, storing
 from jobs.errors import StorageError
 from jobs.folder import Folder
+from jobs.identity import identify
 from jobs.models import Batch, Outcome
 from jobs.queue import Added, Queue
 from jobs.shards import Receipt, enqueue_unsettled, shards_of
