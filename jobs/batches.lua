@@ -5,7 +5,7 @@
 -- KEYS[2] BITMAP  settled prompts
 -- KEYS[3] BITMAP  prompts whose result is not succeeded
 -- KEYS[4] HASH    the batch's ledger
--- KEYS[5] STRING  results of these ten seconds
+-- KEYS[5] STRING  results of this span of seconds
 -- ARGV    'settle' | 'unsettle', batch's id ('' = any), index, outcome   returns 1 when the count changed, else 0
 -- ARGV    'finish', '', Unix seconds, ttl                               returns 1 when the batch is finished, else 0
 -- ARGV    'cancel', ''                                                  returns 1 when there is such a batch, else 0

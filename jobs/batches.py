@@ -144,13 +144,16 @@ class Batches:
         return int(await self._redis.hlen(keys.ledger(name)))  # type: ignore[misc]  # typed for both clients
 
     async def rate_per_minute(self, name: str) -> float:
-        """Results of the last full minute."""
-        decade = int(time.time()) // 10
-        counts = await self._redis.mget([keys.pace(name, decade - back) for back in range(1, 7)])
-        return float(sum(int(count or 0) for count in counts))
+        """Results a minute, over the last minute or since the first of them."""
+        now = time.time()
+        newest = int(now / keys.PACE_SPAN)
+        spans = range(newest - 60 // keys.PACE_SPAN, newest + 1)
+        counts = [int(count or 0) for count in await self._redis.mget([keys.pace(name, span) for span in spans])]
+        begun = next((span for span, count in zip(spans, counts, strict=True) if count), newest)
+        return round(sum(counts) * 60 / max(now - begun * keys.PACE_SPAN, keys.PACE_SPAN), 1)
 
     def _keys(self, name: str) -> list[str]:
-        pace = keys.pace(name, int(time.time()) // 10)
+        pace = keys.pace(name, int(time.time() / keys.PACE_SPAN))
         return [keys.batch(name), keys.settled(name), keys.unsuccessful(name), keys.ledger(name), pace]
 
 

@@ -47,9 +47,13 @@ def ledger(name: str) -> str:
     return f"{PREFIX}ledger:{name}"
 
 
-def pace(name: str, decade: int) -> str:
-    """STRING: results counted in one span of ten seconds (Unix time // 10); expires by itself."""
-    return f"{PREFIX}pace:{name}:{decade}"
+PACE_SPAN = 5
+"""Seconds in one span of `pace`."""
+
+
+def pace(name: str, span: int) -> str:
+    """STRING: results counted in one span (Unix time // PACE_SPAN); expires by itself."""
+    return f"{PREFIX}pace:{name}:{span}"
 
 
 def claim(realm: str, prediction_id: str) -> str:

@@ -78,7 +78,7 @@ def receipt_line(receipt: Receipt) -> str:
     line = f"{receipt.batch}: {counted(receipt.enqueued, 'prompt')} enqueued in {counted(receipt.shards, 'shard')}"
     if receipt.already_done:
         line += f", {receipt.already_done} done already"
-    return f"{line}; {receipt.total} in all"
+    return line if receipt.enqueued == receipt.total else f"{line}; {receipt.total} in all"
 
 
 def receipt_lines(receipt: Receipt) -> Iterator[str]:

@@ -134,4 +134,5 @@ async def settle(work: Work, result: Result, started: float | None = None) -> No
             "%6.2fs ! %s %s: %s: %s", seconds, work.name, result.status, result.error.kind, result.error.message
         )
     else:
-        logger.info("%6.2fs ← %s ● %d files", seconds, work.name, len(result.files))
+        files = {0: "text", 1: "1 file"}.get(len(result.files), f"{len(result.files)} files")
+        logger.info("%6.2fs ← %s ● %s", seconds, work.name, files)

@@ -107,7 +107,7 @@ def test_run_does_it_all(cli: Callable[..., Any], prompts: Callable[..., str], c
     answer = cli("run", source)
     folder = config.output_dir / "prompts"
     assert answer.code == 1, answer.err
-    assert answer.out.startswith("prompts: 3 prompts enqueued in 1 shard; 3 in all\n")
+    assert answer.out.startswith("prompts: 3 prompts enqueued in 1 shard\n")
     assert "prompts: finished, 3 of 3 done, 1 failed" in answer.out
     for path in (folder / "results.jsonl", folder / "errors.jsonl", folder / "index.html"):
         assert str(path) in answer.out

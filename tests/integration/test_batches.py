@@ -136,11 +136,27 @@ async def test_the_results_of_an_older_batch_of_that_name_are_not_counted(batche
     assert await batches.settle("cats", 0, "succeeded", "id-1")
 
 
-async def test_the_pace_is_that_of_the_last_full_minute(batches: Batches, redis: Redis) -> None:
-    decade = int(time.time()) // 10
-    for back, count in ((-1, 50), (1, 7), (2, 5), (7, 100)):
-        await redis.set(keys.pace("cats", decade - back), count)
-    assert 12 <= await batches.rate_per_minute("cats") <= 62
+@pytest.fixture
+def mid_span(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Time stands still, two seconds into a span."""
+    monkeypatch.setattr(time, "time", lambda: 1_000_002.0)
+    return 1_000_000 // keys.PACE_SPAN
+
+
+async def test_the_pace_is_that_of_the_last_minute(batches: Batches, redis: Redis, mid_span: int) -> None:
+    for back, count in ((0, 6), (3, 25), (12, 31), (13, 1000)):
+        await redis.set(keys.pace("cats", mid_span - back), count)
+    assert await batches.rate_per_minute("cats") == 60.0
+
+
+async def test_the_pace_of_a_young_batch_counts_from_its_first_result(
+    batches: Batches, redis: Redis, mid_span: int
+) -> None:
+    assert await batches.rate_per_minute("cats") == 0.0
+    await redis.set(keys.pace("cats", mid_span), 1)
+    assert await batches.rate_per_minute("cats") == 12.0
+    await redis.set(keys.pace("cats", mid_span - 2), 119)
+    assert await batches.rate_per_minute("cats") == 600.0
 
 
 def test_bits_are_numbered_from_the_highest_of_the_first_byte() -> None:

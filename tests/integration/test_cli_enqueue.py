@@ -37,7 +37,7 @@ def test_enqueue_for_people(cli: Cli, source: str) -> None:
     answer = cli("enqueue", source, "--model", "a/b")
     assert (answer.code, answer.err) == (0, "")
     receipt, hint = answer.out.splitlines()
-    assert receipt == "cats: 150 prompts enqueued in 2 shards; 150 in all"
+    assert receipt == "cats: 150 prompts enqueued in 2 shards"
     assert START in hint
     again = cli("enqueue", source, "--model", "a/b")
     assert again.out.splitlines()[0] == "cats: nothing new to enqueue; 0 of 150 done"

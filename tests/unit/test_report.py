@@ -67,7 +67,7 @@ def test_printable_leaves_what_people_write() -> None:
 @pytest.mark.parametrize(
     ("facts", "line"),
     [
-        ({}, "prompts: 250 prompts enqueued in 3 shards; 250 in all"),
+        ({}, "prompts: 250 prompts enqueued in 3 shards"),
         (
             {"enqueued": 1, "shards": 1, "already_done": 249},
             "prompts: 1 prompt enqueued in 1 shard, 249 done already; 250 in all",
