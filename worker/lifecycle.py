@@ -52,15 +52,13 @@ async def startup(ctx: dict[str, Any]) -> None:
     show_logs()
     raise_file_limit()
     config: Config = ctx["config"]
-    stack = AsyncExitStack()
+    stack = ctx["stack"] = AsyncExitStack()
     try:
         ctx["worker"] = await stack.enter_async_context(opened(config))
         await introduce(ctx["worker"])
     except BatchError as error:
-        await stack.aclose()
         print(error, file=sys.stderr)  # noqa: T201  # for whoever started it, whatever the log settings
         raise SystemExit(error.exit_code) from None
-    ctx["stack"] = stack
 
 
 async def shutdown(ctx: dict[str, Any]) -> None:

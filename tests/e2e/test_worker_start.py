@@ -72,3 +72,14 @@ async def test_the_first_lines_name_account_limits_and_shards(
     assert "account simulator" in log
     assert "600 creates and 3000 reads a minute" in log
     assert "0 shards waiting" in log
+
+
+async def test_a_stop_while_the_api_does_not_answer_is_heeded(
+    worker_process: Callable[..., Any], eventually: Callable[..., Any], simulator: Any
+) -> None:
+    simulator.control(hang={"rate": 1.0, "kinds": ["account"], "seconds": 60})
+    worker = worker_process()
+    await eventually(lambda: simulator.ledger(summary=True)["faults"].get("hang"))
+    worker.terminate()
+    assert worker.wait(20) == 0
+    assert "Traceback" not in worker.log()
