@@ -43,6 +43,19 @@ class Account:
         reason = await self._redis.get(keys.trouble(self._realm))
         return reason.decode() if reason else None
 
+    async def give_notice(self, reason: str) -> None:
+        """Let `status` say what is the matter (the API does not answer, say); it holds nothing back."""
+        await self._redis.set(keys.notice(self._realm), reason, ex=TROUBLE_TTL)
+
+    async def withdraw_notice(self) -> None:
+        """The matter is over."""
+        await self._redis.delete(keys.notice(self._realm))
+
+    async def notice(self) -> str | None:
+        """What a worker last gave notice of."""
+        reason = await self._redis.get(keys.notice(self._realm))
+        return reason.decode() if reason else None
+
     async def beat(self, worker_id: str, ttl: float) -> None:
         """Say that this worker lives for another `ttl` seconds."""
         now = time.time()

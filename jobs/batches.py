@@ -17,6 +17,9 @@ from jobs.models import Batch, Outcome
 
 Standing = Literal["open", "canceled", "gone", "replaced"]
 
+PACE_SPANS = 36
+"""How many spans of a batch's pace Redis may still hold."""
+
 KEEP_FINISHED = 30 * 86_400
 """Seconds that a finished batch's keys live on; its folder stays."""
 
@@ -134,8 +137,9 @@ class Batches:
 
     async def delete(self, name: str) -> None:
         """Forget the batch in Redis; what is queued of it, the queue removes."""
+        newest = int(time.time() / keys.PACE_SPAN)
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.delete(*self._keys(name))
+            pipe.delete(*self._keys(name), *(keys.pace(name, newest - back) for back in range(PACE_SPANS)))
             pipe.zrem(keys.BATCHES, name)
             await pipe.execute()
 

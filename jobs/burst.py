@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.desk import Desk
-from jobs.errors import BatchError, InputError, RedisUnreachable
+from jobs.errors import BatchError, ConfigError, InputError, RedisUnreachable
 from jobs.folder import Folder
 from jobs.models import Status
 from jobs.progress import follow, is_live, screen_for
 from jobs.report import START_WORKER, Paper, over, receipt_line
 from jobs.results import read_results, totals
+from jobs.schedule_file import load
 from jobs.tables import failures_table, places, totals_table
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ STANDARD_ERROR = 2
 
 async def run(desk: Desk, order: Order, paper: Paper) -> Status:
     """Enqueue the order and follow it to its end with a burst worker; BatchError when the worker fails."""
+    load(desk.config.schedules)  # a wrong one keeps the worker from starting
+    if desk.config.replicate_api_token is None:
+        raise ConfigError("REPLICATE_API_TOKEN is not set. Put it in the environment or in .env; nothing was enqueued.")
     receipt = await desk.enqueue(order)
     folder = Folder(desk.config.output_dir, receipt.batch)
     paper.lines([receipt_line(receipt)])
@@ -56,7 +60,7 @@ async def run(desk: Desk, order: Order, paper: Paper) -> Status:
             ended = worker.returncode is not None
             status = await desk.status(receipt.batch)
             if ended and not over(status):
-                raise obituary(worker, log)
+                raise obituary(worker, log, receipt.batch)
             return status.model_copy(update={"workers": max(status.workers, 1)})  # ours, before its first sign of life
 
         status = await follow(look, screen_for(paper))
@@ -127,13 +131,15 @@ async def dismiss(worker: Process, paper: Paper, *, others: bool) -> None:
             await worker.wait()
 
 
-def obituary(worker: Process, log: Path | None) -> BatchError:
+def obituary(worker: Process, log: Path | None, batch: str) -> BatchError:
     """Why the batch cannot go on: the end of the log, and the worker's exit code where it has a meaning."""
     lines = [f"the worker ended before the batch was finished (exit code {worker.returncode})"]
     if log:
         tail = log.read_bytes()[-TAIL:].decode("utf-8", "replace")
         lines += [*tail.splitlines()[-20:], f"Its whole log: {log}"]
-    error = BatchError("\n".join([*lines, f"The same command tries again; so does {START_WORKER}"]))
+    lines.append(f"Its prompts stay queued. The same command tries again; so does {START_WORKER};")
+    lines.append(f"`python -m jobs delete {batch} --force` drops them.")
+    error = BatchError("\n".join(lines))
     if worker.returncode in (InputError.exit_code, RedisUnreachable.exit_code):
         error.exit_code = worker.returncode
     return error

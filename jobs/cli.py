@@ -207,7 +207,7 @@ def retry(batch: BatchName, *, as_json: AsJson = False) -> None:
 @app.command()
 def pause(reason: Annotated[str, typer.Argument(help="What `status` shows meanwhile.")] = "paused by hand") -> None:
     """Create nothing more until `resume`; what runs is still saved."""
-    typer.echo(f"Paused: {report.printable(_ask(lambda desk: desk.pause(reason)))}")
+    typer.echo(report.printable(_ask(lambda desk: desk.pause(reason))))
 
 
 @app.command()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -13,7 +17,8 @@ from jobs.errors import ConfigError
 
 REPLICATE_URL = "https://api.replicate.com"
 Positive = Annotated[int, Field(gt=0)]
-Seconds = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, le=1_000_000)]
+_HOST = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[?[0-9a-f:]+\]?")
 
 
 def _unprefixed(name: str) -> Any:
@@ -36,17 +41,17 @@ class Config(BaseSettings):
     redis_dir: Path = Path(".redis")
     output_dir: Path = Path("outputs")
     model: str | None = None
-    creates_per_minute: Annotated[float, Field(gt=0)] = 600
-    reads_per_minute: Annotated[float, Field(gt=0)] = 3000
+    creates_per_minute: Rate = 600
+    reads_per_minute: Rate = 3000
     max_in_flight: Positive = 1000
     max_downloads: Positive = 32
     max_attempts: Positive = 3
-    poll_interval: Seconds = 0.5
+    poll_interval: Annotated[float, Field(gt=0, le=60)] = 0.5
     deadline: Annotated[int, Field(ge=5, le=86_400)] = 1800
     prefer_wait: Annotated[int, Field(ge=0, le=60)] = 0
     use_file_output: bool = True
     output_hosts: Annotated[tuple[str, ...], NoDecode] = ("replicate.delivery", "*.replicate.delivery")
-    lease: Annotated[float, Field(ge=0.5)] = 15
+    lease: Annotated[float, Field(ge=0.5, le=600)] = 15
     fsync: bool = True
     schedules: Path = Path("schedules.toml")
     max_file_bytes: Positive = 5_000_000_000
@@ -60,12 +65,24 @@ class Config(BaseSettings):
             else value
         )
 
+    @field_validator("output_hosts")
+    @classmethod
+    def _check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not _HOST.fullmatch(host):
+                raise ValueError(f"{host!r} is not a host name; write replicate.delivery or *.replicate.delivery")
+        if not hosts:
+            raise ValueError("there is no host in it; leave it out for Replicate's own")
+        return hosts
+
     @field_validator("replicate_base_url")
     @classmethod
     def _check_base_url(cls, value: str) -> str:
         parts = urlsplit(value)
         if parts.scheme not in ("https", "http") or not parts.hostname:
             raise ValueError(f"{value!r} is not an http or https URL")
+        if parts.username or parts.query or parts.fragment or (parts.port or 1) > 65_535:
+            raise ValueError("write scheme, host and port only, as in https://api.replicate.com")
         return value.rstrip("/").removesuffix("/v1")
 
     @field_validator("redis_url")
@@ -84,9 +101,22 @@ class Config(BaseSettings):
     def load(cls, **overrides: Any) -> Self:
         """Read the environment; ConfigError names each wrong setting as the user wrote it."""
         try:
+            if wrong := _misspelt(cls):
+                raise ConfigError("\n".join(wrong))
             return cls(**overrides)
+        except UnicodeDecodeError as error:
+            raise ConfigError(f".env is not UTF-8: {error}") from None
         except ValidationError as error:
             raise ConfigError("\n".join(_sentence(problem) for problem in error.errors())) from None
+
+
+def _misspelt(config: type[BaseSettings]) -> list[str]:
+    """A sentence for each variable that is almost a setting: a limit that is not heard of would not be kept."""
+    known = [f"BATCH_{field.upper()}" for field in config.model_fields]
+    given = {**dotenv_values(".env"), **os.environ}
+    suspects = sorted(name for name in given if name.startswith("BATCH_") and name not in known)
+    found = ((name, get_close_matches(name, known, n=1, cutoff=0.85)) for name in suspects)
+    return [f"{name} is no setting; did you mean {close[0]}?" for name, close in found if close]
 
 
 def _sentence(problem: Any) -> str:

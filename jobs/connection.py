@@ -39,6 +39,12 @@ def redis_url(config: Config) -> str:
     return "unix://" + quote(str(embedded_redis.join(config.redis_dir)))
 
 
+def revive(config: Config) -> None:
+    """Start the embedded server again if it died; one that was stopped on purpose stays so. RedisUnreachable."""
+    if not config.redis_url and (config.redis_dir / embedded_redis.PID).exists():
+        embedded_redis.join(config.redis_dir)
+
+
 def connect(url: str, *, patient: bool = False) -> Redis:
     """Return a client of up to 32 connections that answers in bytes; nothing is sent yet.
 

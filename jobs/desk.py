@@ -76,10 +76,10 @@ class Desk:
         return await retry(name, self.config, self.redis)
 
     async def pause(self, reason: str) -> str:
-        """Create nothing more at our API host until `resume`; the reason that holds, which may be an older one."""
+        """Create nothing more at our API host until `resume`; says the reason that holds, which may be an older one."""
         account = Account(self.redis, self.config.realm)
-        await account.pause(reason)
-        return await account.pause_reason() or reason
+        new = await account.pause(reason)
+        return f"Paused{'' if new else ' already'}: {await account.pause_reason() or reason}"
 
     async def resume(self) -> bool:
         """Lift the pause; False when there was none."""

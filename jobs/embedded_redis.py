@@ -38,6 +38,7 @@ OPTIONS = {
 ANSWER_SECONDS = 5.0
 PATIENCE_SECONDS = 30.0
 STARTS = 2
+PID = "valkey.pid"
 CURE = "Set REDIS_URL to use a server of your own."
 
 
@@ -114,7 +115,7 @@ def _spawn(home: Path, server_lock: int) -> None:
     program = binary()
     _clean(home)
     place = _new_socket(home)
-    files = {"unixsocket": place, "dir": home, "logfile": home / "valkey.log", "pidfile": home / "valkey.pid"}
+    files = {"unixsocket": place, "dir": home, "logfile": home / "valkey.log", "pidfile": home / PID}
     options = {**OPTIONS, **{name: str(path) for name, path in files.items()}}
     done = subprocess.run(  # noqa: S603 - our own program and options
         [program, *(part for name, value in options.items() for part in (f"--{name}", value))],
@@ -227,7 +228,7 @@ def _clean(home: Path) -> None:
         if place.parent != home:
             place.parent.rmdir()
     (home / "socket.path").unlink(missing_ok=True)
-    (home / "valkey.pid").unlink(missing_ok=True)
+    (home / PID).unlink(missing_ok=True)
 
 
 def _refusal(home: Path) -> str:
@@ -241,6 +242,6 @@ def _refusal(home: Path) -> str:
 
 
 def _silent(home: Path) -> str:
-    pid = home / "valkey.pid"
+    pid = home / PID
     process = pid.read_text().strip() if pid.exists() else "?"
     return f"The embedded server in {home} runs (process {process}) but does not answer. End it: kill {process}"

@@ -77,17 +77,23 @@ class Folder:
             return
         with self.prompts.open(encoding="utf-8", errors="surrogatepass") as lines:
             for index, line in enumerate(lines):
-                row = json.loads(line)
-                yield Prompt(index, row["id"], row["model"], row["input"], row.get("generation", 0))
+                try:
+                    row = json.loads(line)
+                    yield Prompt(index, row["id"], row["model"], row["input"], row.get("generation", 0))
+                except (ValueError, KeyError, TypeError) as error:
+                    message = f"{self.prompts}, line {index + 1}, is not as it was written; restore the file"
+                    raise StorageError(message, self.prompts) from error
 
     def read_record(self, prompt_id: str) -> Result | None:
         """A settled prompt's result; None when it has none yet. DamagedRecord, or StorageError if it cannot be read."""
         path = self.prompt(prompt_id) / "prediction.json"
         try:
-            return Result.model_validate_json(path.read_bytes())
+            return Result.model_validate(json.loads(path.read_bytes()))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise StorageError(f"{path} cannot be read: {error}", path) from error
         except ValidationError as error:
             raise DamagedRecord(f"{path} is no record: {error.errors()[0]['msg']}", path) from error
+        except (ValueError, RecursionError) as error:
+            raise DamagedRecord(f"{path} is no record: {error}", path) from error

@@ -81,6 +81,11 @@ def trouble(realm: str) -> str:
     return f"{PREFIX}trouble:{realm}"
 
 
+def notice(realm: str) -> str:
+    """STRING: what people should know of at present, holding nothing back; expires by itself."""
+    return f"{PREFIX}notice:{realm}"
+
+
 def worker(realm: str, worker_id: str) -> str:
     """STRING: JSON heartbeat of a live worker; expires by itself."""
     return f"{PREFIX}worker:{realm}:{worker_id}"

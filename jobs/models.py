@@ -81,7 +81,8 @@ class Shard:
 
     def __repr__(self) -> str:
         """Short, because arq logs the repr of a job's arguments at each start."""
-        return f"{self.job_id}, {len(self.prompts)} prompts"
+        count = len(self.prompts)
+        return f"{self.job_id}, {count} prompt{'s' if count != 1 else ''}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -66,7 +67,8 @@ def read_results(folder: Folder, *, failed: bool = False) -> Iterator[Result]:
 
 def result_line(result: Result) -> str:
     """One line of results.jsonl without its end: the keys in the model's order, text left readable."""
-    return result.model_dump_json().translate(_LINE_BREAKS)
+    text = json.dumps(result.model_dump(), ensure_ascii=False, separators=(",", ":"))  # pydantic's ends at depth 255
+    return text.translate(_LINE_BREAKS)
 
 
 def write_results(folder: Folder) -> Totals:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from pydantic import BaseModel
 from redis.asyncio import Redis
@@ -14,7 +15,7 @@ from jobs import fire_times, keys
 from jobs.batches import Batches
 from jobs.config import Config
 from jobs.enqueue import Order, Receipt, enqueue
-from jobs.errors import InputError, StorageError
+from jobs.errors import InputError, ScheduleError, StorageError
 from jobs.folder import Folder
 from jobs.schedule_file import Schedule, load
 
@@ -67,11 +68,14 @@ class Schedules:
     def __init__(self, redis: Redis, config: Config, schedules: tuple[Schedule, ...] | None = None) -> None:
         self._redis, self._config = redis, config
         self._batches = Batches(redis)
+        self._read = _stamp(config.schedules)
         self._schedules = load(config.schedules) if schedules is None else schedules
+        self._refused = ""
         self._seen: dict[str, float] = {}
 
     async def fire_due(self, now: float) -> list[Receipt]:
         """Enqueue the batches whose time has come by `now` (Unix seconds) and which nobody fired yet."""
+        await asyncio.to_thread(self._reload)
         receipts = []
         for schedule, state in await self._states():
             known = await self._see(schedule, state, now)
@@ -79,6 +83,25 @@ class Schedules:
             if due is not None and (receipt := await self._fire(schedule, known, due)):
                 receipts.append(receipt)
         return receipts
+
+    def _reload(self) -> None:
+        """Read a changed file; a wrong one changes nothing, and is said once."""
+        path = self._config.schedules
+        stamp = _stamp(path)
+        if stamp == self._read and not self._refused:
+            return
+        try:
+            schedules = load(path)
+        except ScheduleError as error:
+            if str(error) != self._refused:
+                logger.error("schedules: the old ones stay: %s", error)  # noqa: TRY400 - the sentence says it all
+            self._refused = str(error)
+            return
+        before = {schedule.name: schedule.times for schedule in self._schedules}
+        kept = {schedule.name for schedule in schedules if before.get(schedule.name) == schedule.times}
+        self._seen = {name: seen for name, seen in self._seen.items() if name in kept}
+        self._schedules, self._read, self._refused = schedules, stamp, ""
+        logger.info("schedules: %s", ", ".join(schedule.name for schedule in schedules) or "none")
 
     async def overview(self, now: float) -> list[ScheduleStatus]:
         """Every schedule in the file's order with its next and last time."""
@@ -177,6 +200,15 @@ class Schedules:
         await self._redis.hset(  # type: ignore[misc]  # typed for both clients
             keys.schedules(self._config.realm), schedule.name, state.model_dump_json()
         )
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What changes when a file does; None while there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def _begin(schedule: Schedule, state: _State, due: int) -> _State:

@@ -14,7 +14,7 @@ async def read_status(redis: Redis, batch: Batch) -> Status:
     batches, account = Batches(redis), Account(redis, batch.realm)
     in_flight = await batches.in_flight(batch.name)
     rate = await batches.rate_per_minute(batch.name)
-    pause, trouble = await account.pause_reason(), await account.trouble()
+    pause, trouble = await account.pause_reason(), await account.trouble() or await account.notice()
     left = batch.total - batch.settled
     return Status(
         batch=batch.name,

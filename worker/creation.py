@@ -76,7 +76,7 @@ async def create(work: Work, entry: Entry) -> tuple[Entry, Prediction | None]:
         except (RateLimited, AccountRefused):
             entry = await _between_attempts(work)  # the gate holds everybody back; this prompt waits there again
         except NotSent as error:
-            logger.warning("! %s: the API cannot be reached, trying on: %s", work.name, error)
+            logger.debug("%s: not sent, trying on: %s", work.name, error)
             entry = await _between_attempts(work)
             await asyncio.sleep(SOON.delay(tries))
         except _Unknown as unknown:
@@ -108,7 +108,7 @@ async def search(work: Work, entry: Entry) -> Entry:
         try:
             found = await worker.orphans.sweep(work.prompt, intended_at, intended_at + patience)
         except ReplicateError as error:
-            logger.warning("! %s: the list cannot be read, trying on: %s", work.name, error)
+            logger.debug("%s: the list cannot be read, trying on: %s", work.name, error)
         else:
             for prediction_id in await work.ledger.unclaimed(found):
                 with suppress(Claimed):

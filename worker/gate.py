@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from jobs.account import Account
-from jobs.errors import AccountRefused, RateLimited
+from jobs.errors import AccountRefused, NotSent, RateLimited, ReplicateError, Unanswered
 from worker.ratelimit import Limiter
 
 logger = logging.getLogger("worker.gate")
+NOTICE_EVERY = 5.0
 
 
 class Gate:
-    """Limits, holds and pauses of the account, shared by all workers through Redis."""
+    """Limits, holds and pauses of the account, shared by all workers through Redis; one log line for each change."""
 
     def __init__(self, limiter: Limiter, account: Account) -> None:
         self._limiter = limiter
         self._account = account
+        self._away_since = 0.0
+        self._noticed_at = 0.0
+        self._held_until = 0.0
 
     @asynccontextmanager
     async def passing(self, bucket: str) -> AsyncIterator[None]:
@@ -27,12 +32,35 @@ class Gate:
         try:
             yield
         except RateLimited as error:
-            logger.warning("! %s: held back for %.1f s by all workers: %s", bucket, error.retry_after, error)
-            await self._limiter.hold(bucket, error.retry_after, reduced=error.reduced)
+            await self._hold(bucket, error)
             raise
         except AccountRefused as error:
             if await self._account.pause(f"{error} (HTTP {error.status})"):
-                logger.error("! everything is paused: %s; mend it, then run: python -m jobs resume", error)  # noqa: TRY400  # a sentence, no traceback
+                logger.error("! everything is paused. %s Mend it, then run: python -m jobs resume", error)  # noqa: TRY400  # a sentence, no traceback
             raise
+        except (NotSent, Unanswered) as error:
+            await self._miss(error)
+            raise
+        else:
+            if self._away_since:
+                logger.info("the API answers again")
+                self._away_since = 0.0
+                await self._account.withdraw_notice()
         finally:
             await self._limiter.answered(bucket)
+
+    async def _hold(self, bucket: str, error: RateLimited) -> None:
+        now = asyncio.get_running_loop().time()
+        if now > self._held_until:
+            logger.warning("! %s: held back for %.1f s, for all workers: %s", bucket, error.retry_after, error)
+        self._held_until = max(self._held_until, now + error.retry_after)
+        await self._limiter.hold(bucket, error.retry_after, reduced=error.reduced)
+
+    async def _miss(self, error: ReplicateError) -> None:
+        now = asyncio.get_running_loop().time()
+        if not self._away_since:
+            logger.warning("! the API does not answer, trying on: %s", error)
+            self._away_since = now
+        if now > self._noticed_at + NOTICE_EVERY:
+            self._noticed_at = now
+            await self._account.give_notice(f"the API does not answer: {error}")

@@ -121,7 +121,7 @@ def _answer(response: httpx.Response, what: str) -> Answer:
     if not response.is_success:
         raise refusal(response.status_code, response.headers, response.content)
     try:
-        body = jsonlib.loads(response.content)
+        body = jsonlib.loads(response.content, parse_constant=lambda _: None)  # NaN is no JSON, and our files are
     except (ValueError, RecursionError) as error:
         raise Unanswered(f"{what}: the answer is not JSON", status=response.status_code) from error
     if not isinstance(body, dict):

@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 from jobs.account import Account
 from jobs.batches import Batches
 from jobs.config import Config
-from jobs.connection import connect, redis_url
+from jobs.connection import connect, redis_url, revive
 from jobs.errors import AccountRefused, BatchError, ConfigError, ReplicateError
 from jobs.queue import Queue
 from jobs.schedules import Schedules, load
@@ -100,6 +100,7 @@ async def opened(config: Config) -> AsyncIterator[Context]:
             worker.orphans.running(),
             worker.leases.renewing(),
             beating(worker.account, owner),
+            reviving(config),
             ticking(Schedules(redis, config, schedules)),
         ):
             await stack.enter_async_context(running)
@@ -156,9 +157,8 @@ async def introduce(worker: Context) -> None:
         config.max_in_flight,
         config.max_downloads,
     )
-    logger.info(
-        "%d shards waiting; outputs go to %s", await Queue(worker.redis, config.realm).size(), config.output_dir
-    )
+    waiting = await Queue(worker.redis, config.realm).size()
+    logger.info("shards waiting: %d; outputs go to %s", waiting, config.output_dir.absolute())
     if reason := await worker.account.pause_reason():
         logger.warning("! everything is paused: %s. When it is mended: python -m jobs resume", reason)
 
@@ -170,6 +170,15 @@ def beating(account: Account, owner: str) -> Any:
         await account.beat(owner, 3 * HEARTBEAT)
 
     return _every(HEARTBEAT, beat, lambda: account.leave(owner))
+
+
+def reviving(config: Config) -> Any:
+    """Start the embedded server again when it died and nobody else comes, until the block ends."""
+
+    async def look() -> None:
+        await asyncio.to_thread(revive, config)
+
+    return _every(HEARTBEAT, look)
 
 
 def ticking(schedules: Schedules) -> Any:

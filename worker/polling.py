@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from jobs.config import Config
-from jobs.errors import NotFound, RateLimited, ReplicateError
+from jobs.errors import NotFound, ReplicateError
 from worker.gate import Gate
 from worker.listing import list_pages
 from worker.replicate import Prediction, Replicate
@@ -57,7 +57,6 @@ class Poller:
         self._config = config
         self._waiters: dict[str, Waiter] = {}
         self._wake = asyncio.Event()
-        self._failing = False
         self._sweeps_to_skip = 0
 
     async def wait(self, prediction_id: str, since: float) -> Prediction:
@@ -91,9 +90,8 @@ class Poller:
             next_pass = loop.time() + self._config.poll_interval
             try:
                 await self._pass()
-                self._note(None)
             except ReplicateError as error:
-                self._note(error)
+                logger.debug("a pass ended early: %s", error)  # the gate has told what concerns people
             except Exception:  # whatever it is, all that wait would wait for ever
                 logger.exception("! polling failed unexpectedly; trying on")
             await asyncio.sleep(max(next_pass - loop.time(), 0.01))
@@ -157,14 +155,6 @@ class Poller:
 
     def _overdue(self, waiter: Waiter) -> bool:
         return time.time() > waiter.since + self._config.deadline + GRACE
-
-    def _note(self, error: ReplicateError | None) -> None:
-        """One line when polling begins to fail, and one when it works again."""
-        if error is not None and not self._failing and not isinstance(error, RateLimited):
-            logger.warning("! the API cannot be asked for predictions, trying on: %s", error)
-        if error is None and self._failing:
-            logger.info("the API answers again")
-        self._failing = error is not None
 
 
 def _end(waiter: Waiter, prediction: Prediction) -> None:

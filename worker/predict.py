@@ -115,7 +115,7 @@ async def abandon(work: Work) -> Result:
         try:
             prediction = await follow(work, entry)
             if judge(prediction) is None:
-                return await save(work, entry, prediction)
+                return await save(work, entry, prediction, keep_trying=False)
         except (NotFound, OutputError) as error:
             logger.info("%s: nothing to save: %s", work.name, error)
     await work.ledger.confirm(entry)
@@ -130,9 +130,8 @@ async def settle(work: Work, result: Result, started: float | None = None) -> No
         return
     seconds = time.monotonic() - started if started else 0.0
     if result.error:
-        logger.info(
-            "%6.2fs ! %s %s: %s: %s", seconds, work.name, result.status, result.error.kind, result.error.message
-        )
+        what = result.status if result.error.kind == result.status else f"{result.status}: {result.error.kind}"
+        logger.info("%6.2fs ! %s %s: %s", seconds, work.name, what, result.error.message)
     else:
         files = {0: "text", 1: "1 file"}.get(len(result.files), f"{len(result.files)} files")
         logger.info("%6.2fs ← %s ● %s", seconds, work.name, files)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -24,6 +25,7 @@ from worker.replicate import Prediction
 from worker.retry import Backoff
 
 logger = logging.getLogger("worker.saving")
+_URL = re.compile(r"https?://[^\s/]+/\S+")
 DISK = Backoff(base=1.0, cap=15.0)
 
 RETENTION = 3600.0
@@ -38,23 +40,27 @@ def recorded(work: Work) -> Result | None:
         return damaged(work.prompt, error)
 
 
-async def save(work: Work, entry: Entry, prediction: Prediction) -> Result:
-    """Save every file of a succeeded prediction and commit its result; OutputError when a file cannot be had."""
+async def save(work: Work, entry: Entry, prediction: Prediction, *, keep_trying: bool = True) -> Result:
+    """Save every file of a succeeded prediction and commit its result; OutputError when a file cannot be had.
+
+    With `keep_trying`, a break costs no new prediction: it is repeated while Replicate keeps the files.
+    """
+    kept_until = (prediction.time("completed_at") or time.time()) + RETENTION if keep_trying else 0.0
 
     async def save_in(directory: Path) -> Result:
-        ended, saved = await _download(work, prediction, directory)
+        ended, saved = await _download(work, prediction, directory, kept_until)
+        _warn_of_strangers(work, saved)
         result = _result(work, entry, ended, status="succeeded", output=saved.output, files=saved.files)
         return await _commit(work, directory, result, saved.without_data(ended.raw))
 
     return await _persistently(work, save_in)
 
 
-async def _download(work: Work, prediction: Prediction, directory: Path) -> tuple[Prediction, Saved]:
-    """Download an output; a break costs no new prediction, it is repeated while Replicate keeps the files.
+async def _download(work: Work, prediction: Prediction, directory: Path, kept_until: float) -> tuple[Prediction, Saved]:
+    """Download an output, again and again until `kept_until` (Unix seconds) if the transfer breaks.
 
     A file that seems gone is looked for once more, by the URLs that the prediction has now.
     """
-    kept_until = (prediction.time("completed_at") or time.time()) + RETENTION
     looked_again = False
     while True:
         try:
@@ -68,6 +74,20 @@ async def _download(work: Work, prediction: Prediction, directory: Path) -> tupl
                 raise
             looked_again = True
             prediction = await _look_again(work, prediction)
+
+
+def _warn_of_strangers(work: Work, saved: Saved) -> None:
+    """An output that is nothing but a URL on another host is text by our rules; somebody should know of it."""
+    if not saved.files and isinstance(saved.output, str | list) and work.worker.config.use_file_output:
+        texts = [saved.output] if isinstance(saved.output, str) else saved.output
+        strangers = [text for text in texts if isinstance(text, str) and _URL.fullmatch(text)]
+        if strangers and len(strangers) == len(texts):
+            logger.warning(
+                "! %s: its output is a URL on a host that BATCH_OUTPUT_HOSTS does not name, kept as text and not "
+                "downloaded: %s",
+                work.name,
+                strangers[0][:200],
+            )
 
 
 async def _look_again(work: Work, prediction: Prediction) -> Prediction:

@@ -21,6 +21,7 @@ from worker.retry import SOON
 from worker.saving import recorded
 
 logger = logging.getLogger("worker.shards")
+UNWRITABLE_PAUSE = 5.0
 
 
 async def predict_shard(ctx: dict[str, Any], shard: Shard) -> None:
@@ -57,10 +58,11 @@ async def run_shard(worker: Context, shard: Shard) -> None:
     """
     while (standing := await worker.batches.standing(shard.batch, shard.batch_id)) in ("open", "canceled"):
         await see_folder(worker, shard)
+        await wait_until_writable(worker, shard)
         works = await unsettled(worker, shard)
         if not works:
             return await finish_batch(worker, shard)
-        logger.info("→ %r, %d to do", shard, len(works))
+        logger.info("→ %r%s", shard, f", {len(works)} to do" if len(works) < len(shard.prompts) else "")
         await predict_while(worker, shard, works, standing)
     logger.warning("! %s: its batch was deleted; dropped", shard.job_id)
     if standing == "replaced":
@@ -84,6 +86,15 @@ async def see_folder(worker: Context, shard: Shard) -> None:
     )
     os.kill(os.getpid(), signal.SIGTERM)
     await asyncio.Event().wait()  # until arq cancels the shard: it stays in the queue
+
+
+async def wait_until_writable(worker: Context, shard: Shard) -> None:
+    """Create nothing for a folder that cannot take it; the reason shows in `status`."""
+    folder = Work(worker, shard, shard.prompts[0]).folder
+    while not await asyncio.to_thread(os.access, folder.path, os.W_OK | os.X_OK):
+        logger.warning("! %s: %s is not writable; waiting", shard.job_id, folder.path)
+        await worker.account.report_trouble(f"{folder.path} is not writable; make it so, or mend BATCH_OUTPUT_DIR")
+        await asyncio.sleep(UNWRITABLE_PAUSE)
 
 
 async def unsettled(worker: Context, shard: Shard) -> list[Work]:

@@ -136,7 +136,7 @@ def test_run_for_scripts(cli: Callable[..., Any], prompts: Callable[..., str]) -
 
 
 @pytest.mark.parametrize("wrong", ["schedules.toml", "REPLICATE_API_TOKEN"])
-def test_a_worker_that_cannot_start_is_bad_input(
+def test_what_keeps_the_worker_from_starting_is_said_before_anything_is_enqueued(
     cli: Callable[..., Any], prompts: Callable[..., str], config: Config, simulator: Any, wrong: str
 ) -> None:
     settings: dict[str, Any] = {}
@@ -147,7 +147,20 @@ def test_a_worker_that_cannot_start_is_bad_input(
     answer = cli("run", prompts(IMAGE), **settings)
     assert answer.code == 2
     assert wrong in answer.err
+    assert "Traceback" not in answer.err
+    assert simulator.ledger(summary=True)["created"] == 0
+    assert not config.output_dir.exists()
+
+
+def test_a_refused_token_ends_the_run_and_says_what_stays(
+    cli: Callable[..., Any], prompts: Callable[..., str], simulator: Any
+) -> None:
+    simulator.settings(token="another")
+    answer = cli("run", prompts(IMAGE))
+    assert answer.code == 2
+    assert "does not accept REPLICATE_API_TOKEN" in answer.err
     assert "the worker ended before the batch was finished (exit code 2)" in answer.err
+    assert "python -m jobs delete prompts --force" in answer.err
     assert "Traceback" not in answer.err
     assert simulator.ledger(summary=True)["created"] == 0
 
@@ -166,12 +179,12 @@ def test_on_a_terminal_a_bar_moves_and_the_log_is_a_file(
 
 
 def test_on_a_terminal_the_end_of_a_failed_workers_log_is_shown(
-    terminal: Callable[..., Terminal], prompts: Callable[..., str], config: Config
+    terminal: Callable[..., Terminal], prompts: Callable[..., str], simulator: Any
 ) -> None:
-    config.schedules.write_text("nonsense")
+    simulator.settings(token="another")
     screen = terminal("run", prompts(IMAGE))
     assert screen.wait() == 2
-    assert "schedules.toml" in screen.shown
+    assert "REPLICATE_API_TOKEN" in screen.shown
     assert "Its whole log:" in screen.shown
     assert "Traceback" not in screen.shown
 

@@ -71,7 +71,7 @@ async def test_the_first_lines_name_account_limits_and_shards(
     log = worker.log()
     assert "account simulator" in log
     assert "600 creates and 3000 reads a minute" in log
-    assert "0 shards waiting" in log
+    assert "shards waiting: 0" in log
 
 
 async def test_a_stop_while_the_api_does_not_answer_is_heeded(

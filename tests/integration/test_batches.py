@@ -184,6 +184,16 @@ class TestAccount:
         await account.resume()
         assert await account.trouble() is None
 
+    async def test_a_notice_holds_nothing_back_and_shows_as_the_reason(self, redis: Redis) -> None:
+        account = Account(redis, "api")
+        await Batches(redis).open(CATS)
+        await account.give_notice("the API does not answer")
+        assert (await read_status(redis, CATS)).reason == "the API does not answer"
+        assert await account.trouble() is None
+        assert 0 < await redis.ttl(keys.notice("api")) <= 30
+        await account.withdraw_notice()
+        assert (await read_status(redis, CATS)).reason is None
+
     async def test_live_workers_are_counted(self, redis: Redis) -> None:
         account = Account(redis, "api")
         await account.beat("a", 15)

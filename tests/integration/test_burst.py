@@ -141,10 +141,11 @@ async def test_a_worker_that_ended_too_early_is_explained(
     log = tmp_path / "log"
     async with burst.burst_worker(Paper(), log) as worker:
         await asyncio.wait_for(worker.wait(), 60)
-        error = burst.obituary(worker, log)
+        error = burst.obituary(worker, log, "night")
     assert error.exit_code == exit_code
     assert f"(exit code {code})" in str(error)
     assert "the reason" in str(error)
     assert str(log) in str(error)
     assert len(str(error)) < 5_000
-    assert "the reason" not in str(burst.obituary(worker, None))
+    assert "python -m jobs delete night --force" in str(error)
+    assert "the reason" not in str(burst.obituary(worker, None, "night"))

@@ -293,7 +293,7 @@ async def test_a_reader_that_goes_away_is_no_error(settled: Callable[..., Any], 
 def test_pause_and_resume(cli: Cli) -> None:
     assert cli("resume").out == "Nothing was paused.\n"
     assert cli("pause", "budget spent").out == "Paused: budget spent\n"
-    assert cli("pause").out == "Paused: budget spent\n", "the first reason stays"
+    assert cli("pause").out == "Paused already: budget spent\n", "the first reason stays"
     assert cli("resume").out == "Resumed.\n"
     assert cli("pause").out == "Paused: paused by hand\n"
 

@@ -107,8 +107,8 @@ async def test_polling_goes_on_after_failing_calls(bench: Bench, fault: str, cap
     ids = await bench.create(6)
     bench.simulator.control(**{fault: {"next": 3, "kinds": ["get", "list"], "seconds": 0.1}})
     assert len(await bench.wait(ids)) == 6
-    lost = [record for record in caplog.records if "cannot be asked" in record.message]
-    assert len(lost) <= 1
+    lost = [record for record in caplog.records if "the API does not answer" in record.message]
+    assert 1 <= len(lost) <= 3, "one line a loss, not one a prediction"
 
 
 async def test_a_list_that_fails_for_ever_leaves_the_gets(bench: Bench) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
@@ -17,7 +18,7 @@ from jobs.errors import StorageError
 from jobs.folder import Folder
 from jobs.ledger import Entry, Overtaken
 from jobs.models import Batch, Prompt, Result, Shard
-from worker import polling, saving
+from worker import polling, saving, shards
 from worker import predict as story
 from worker.context import Context, Work
 from worker.lifecycle import opened
@@ -281,6 +282,57 @@ async def test_a_file_that_seemed_gone_is_looked_for_once_more(worker: Context, 
     simulator.control(expired_file={"next": 1})
     await predict(work(worker))
     assert (record(worker).status, simulator.ledger()["created"]) == ("succeeded", 1)
+
+
+async def test_an_output_on_an_unnamed_host_is_text_and_a_warning(
+    worker: Context, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = "https://elsewhere.example/x/out.png"
+    echo = replace(CAT, model="simulator/echo", input={"output": [url]})
+    await predict(work(worker, echo))
+    assert record(worker).output == [url]
+    assert f"BATCH_OUTPUT_HOSTS does not name, kept as text and not downloaded: {url}" in caplog.text
+
+
+async def test_a_deep_output_can_be_read_back(worker: Context) -> None:
+    deep: Any = "end"
+    for _ in range(300):
+        deep = [deep]
+    await run_shard(
+        worker, Shard("night", "b1", 0, 0, (replace(CAT, model="simulator/echo", input={"output": deep}), DOG))
+    )
+    assert (record(worker).status, record(worker).output) == ("succeeded", deep)
+    assert (await worker.batches.get("night")).finished_at
+
+
+async def test_nothing_is_created_for_a_folder_that_cannot_be_written(
+    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
+) -> None:
+    monkeypatch.setattr(shards, "UNWRITABLE_PAUSE", 0.1)
+    may_write = [False]
+    monkeypatch.setattr("os.access", lambda *_: may_write[0])
+    running = asyncio.create_task(run_shard(worker, Shard("night", "b1", 0, 0, (CAT, DOG))))
+    assert "BATCH_OUTPUT_DIR" in await eventually(worker.account.trouble)
+    assert simulator.ledger()["created"] == 0
+    may_write[0] = True
+    await worker.account.resume()
+    await running
+    assert (await worker.batches.get("night")).succeeded == 2
+
+
+async def test_a_canceled_prompt_does_not_wait_for_a_broken_download(
+    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def at_once(_: float) -> None:
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(worker.outputs, "_sleep", at_once)
+    simulator.control(broken_body={"rate": 1.0, "fraction": 0.0})
+    made = await worker.replicate.create(CAT.model, CAT.input)
+    await work(worker).ledger.record(await work(worker).ledger.intend(Entry()), made.id)
+    await worker.poller.wait(made.id, time.time())
+    await predict(work(worker), canceled=True)
+    assert record(worker).status == "canceled"
 
 
 async def test_an_overdue_prediction_is_canceled_before_the_next(

@@ -122,7 +122,7 @@ async def test_a_shorter_hold_does_not_end_a_longer_one(redis: Redis) -> None:
 async def test_after_a_hold_there_is_no_burst_for_ten_minutes(redis: Redis) -> None:
     mine = bucket(redis, 600)
     await mine.hold(30, reduced=False)
-    await turn_clock(redis, 60)
+    await turn_clock(redis, 120)
     first = await mine.reserve(4)
     assert [time <= first.now for time in first.times] == [True, False, False, False]
     await turn_clock(redis, 541)
@@ -205,7 +205,7 @@ async def test_below_sixty_a_minute_the_next_starts_an_interval_after_the_answer
 async def test_a_lease_runs_out_with_its_process(redis: Redis) -> None:
     dead, other = bucket(redis, 30), bucket(redis, 30)
     await granted(dead)
-    await turn_clock(redis, 58)
+    await turn_clock(redis, 118)
     assert (await other.reserve(1)).times == ()
     await turn_clock(redis, 2)
     await granted(other)
@@ -214,7 +214,7 @@ async def test_a_lease_runs_out_with_its_process(redis: Redis) -> None:
 async def test_a_late_answer_does_not_end_the_lease_of_another(redis: Redis) -> None:
     slow, other = bucket(redis, 30), bucket(redis, 30)
     await granted(slow)
-    await turn_clock(redis, 60)
+    await turn_clock(redis, 120)
     await granted(other)
     await slow.answered()
     await turn_clock(redis, 30)

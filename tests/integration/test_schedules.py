@@ -157,6 +157,45 @@ async def test_another_model_or_file_is_no_new_schedule(worker: Callable[[], Sch
     assert len(await worker().fire_due(TWO + 60)) == 1
 
 
+async def test_a_changed_file_is_read_by_workers_that_are_up(
+    worker: Callable[[], Schedules], write: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    up = worker()
+    await up.fire_due(NOON)
+    write(NIGHTLY.replace("0 2", "0 3").replace('"nightly"', '"later"') + 'overlap = "allow"\n')
+    assert await up.fire_due(NOON + 60) == []
+    assert await up.fire_due(TWO) == []
+    assert names(await up.fire_due(TWO + 3600)) == ["later-2026-11-21T0300"]
+    with caplog.at_level(logging.INFO):
+        write(NIGHTLY.replace("0 2 * * *", "nonsense"))
+        for _ in range(3):
+            assert await up.fire_due(TWO + 3700) == []
+        assert caplog.text.count("the old ones stay") == 1
+        assert names(await up.fire_due(TWO + 3600 + DAY)) == ["later-2026-11-22T0300"]
+        write("")
+        assert await up.fire_due(TWO + 3600 + 2 * DAY) == []
+        assert "schedules: none" in caplog.text
+
+
+async def test_new_times_of_a_schedule_count_from_when_they_were_read(
+    worker: Callable[[], Schedules], write: Write
+) -> None:
+    up = worker()
+    await up.fire_due(NOON)
+    write(NIGHTLY.replace("0 2 * * *", "0 11 * * *"))
+    assert await up.fire_due(NOON + 60) == []
+    assert names(await up.fire_due(NOON + DAY)) == ["nightly-2026-11-21T1100"]
+
+
+async def test_a_file_that_appears_is_read(worker: Callable[[], Schedules], write: Write, config: Config) -> None:
+    config.schedules.unlink()
+    up = worker()
+    assert await up.fire_due(NOON) == []
+    write()
+    assert await up.fire_due(NOON + 60) == []
+    assert names(await up.fire_due(TWO)) == ["nightly-2026-11-21T0200"]
+
+
 async def test_many_workers_fire_once(worker: Callable[[], Schedules]) -> None:
     workers = [worker() for _ in range(8)]
     await asyncio.gather(*(one.fire_due(NOON) for one in workers))
@@ -165,11 +204,15 @@ async def test_many_workers_fire_once(worker: Callable[[], Schedules]) -> None:
         assert sum(map(len, fired)) == (1 if now == TWO else 0)
 
 
-async def test_while_a_new_file_is_rolled_out_both_times_fire(worker: Callable[[], Schedules], write: Write) -> None:
+async def test_while_a_new_file_is_rolled_out_both_times_fire(
+    worker: Callable[[], Schedules], redis: Redis, config: Config
+) -> None:
+    """Two machines, each with a file of its own."""
     old = worker()
     await old.fire_due(NOON)
-    write(NIGHTLY.replace("0 2", "0 3").replace("timezone", 'overlap = "allow"\ntimezone'))
-    new = worker()
+    rolled_out = config.schedules.with_name("new.toml")
+    rolled_out.write_text(NIGHTLY.replace("0 2", "0 3").replace("timezone", 'overlap = "allow"\ntimezone'))
+    new = Schedules(redis, config.model_copy(update={"schedules": rolled_out}))
     fired = []
     for now in (NOON + 1, NOON + 2, TWO, TWO + 1, TWO + 3600, TWO + 3601):
         fired += await new.fire_due(now)
