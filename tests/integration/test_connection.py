@@ -350,11 +350,19 @@ async def test_an_arq_worker_survives_kills_of_redis(
         assert worker.process.poll() is None, worker.log()
         return bool(await client.execute_command("SISMEMBER", "done", 300))  # type: ignore[no-untyped-call]  # redis-py
 
-    await eventually(went_on)
-    waiting = {job.args[0] for job in await client.queued_jobs(queue_name="steps")}  # arq marked them as begun for 10 s
-    done = {int(number) for number in await client.execute_command("SMEMBERS", "done")}  # type: ignore[no-untyped-call]  # redis-py
-    assert waiting | done == set(range(301))
-    await client.aclose()
+    async def none_is_lost() -> bool:
+        try:
+            waiting = {job.args[0] for job in await client.queued_jobs(queue_name="steps")}  # arq: begun, for 10 s
+        except RuntimeError:  # one was done while they were being listed
+            return False
+        done = {int(number) for number in await client.execute_command("SMEMBERS", "done")}  # type: ignore[no-untyped-call]  # redis-py
+        return waiting | done == set(range(301))
+
+    try:
+        await eventually(went_on)
+        await eventually(none_is_lost)
+    finally:
+        await client.aclose()
     worker.terminate()
     assert worker.wait() == 0
 
