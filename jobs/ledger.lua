@@ -78,7 +78,7 @@ local function withdraw(nonce)
 end
 
 local function close(nonce)
-  if nonce ~= '' and entry.ended == nonce then
+  if nonce ~= '' and entry.ended == nonce and entry.nonce == '' then
     return {'ok', stored}
   end
   if entry.nonce ~= nonce then

@@ -50,12 +50,20 @@ class Refused(Exception):
         super().__init__(str(error))
 
 
-class _Unknown(Exception):
+class _Unknown(Unanswered):
     """Nobody knows whether the POST of `entry` created a prediction."""
+
+    def __init__(self, entry: Entry, error: Unanswered) -> None:
+        self.entry = entry
+        super().__init__(str(error), status=error.status)
+
+
+class _Swapped(Exception):
+    """The search of an equal prompt took the prediction of `entry`; there may be one to take for it."""
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
-        super().__init__()
+        super().__init__("an equal prompt took its prediction")
 
 
 async def create(work: Work, entry: Entry) -> tuple[Entry, Prediction | None]:
@@ -79,8 +87,8 @@ async def create(work: Work, entry: Entry) -> tuple[Entry, Prediction | None]:
             logger.debug("%s: not sent, trying on: %s", work.name, error)
             entry = await _between_attempts(work)
             await asyncio.sleep(SOON.delay(tries))
-        except _Unknown as unknown:
-            logger.warning("? %s: a create was not answered, looking for it: %s", work.name, unknown.__cause__)
+        except (_Unknown, _Swapped) as unknown:
+            logger.warning("? %s: looking for its prediction: %s", work.name, unknown)
             entry = await search(work, unknown.entry)
     return entry, None
 
@@ -133,11 +141,11 @@ async def _post_and_record(work: Work, entry: Entry) -> tuple[Entry, Prediction]
     except (NotFound, InvalidRequest) as error:
         raise Refused(await work.ledger.close(intent), error) from error
     except Unanswered as error:
-        raise _Unknown(intent) from error
+        raise _Unknown(intent, error) from error
     try:
         return await work.ledger.record(intent, prediction.id), prediction
-    except Claimed as error:  # by the search of an equal prompt
-        raise _Unknown(intent) from error
+    except Claimed as error:
+        raise _Swapped(intent) from error
     except Overtaken:
         await cancel_orphan(work, prediction.id)
         raise

@@ -9,7 +9,7 @@ import shutil
 from jobs.errors import StorageError
 from jobs.folder import Folder
 from jobs.gallery import write_gallery
-from jobs.models import Shard
+from jobs.models import Batch, Shard
 from jobs.results import write_results
 from worker.context import Context
 
@@ -19,27 +19,30 @@ BETWEEN_TRIES = 5.0
 
 async def finish_batch(worker: Context, shard: Shard) -> None:
     """Finish the batch if all its prompts are settled and nobody has; safe to do twice."""
-    batch = await worker.batches.find(shard.batch)
-    if batch is None or batch.finished_at or batch.settled < batch.total:
-        return
-    folder = Folder(worker.config.output_dir, batch.name)
-    while True:
+    while (batch := await worker.batches.find(shard.batch)) and batch.id == shard.batch_id:
+        if batch.finished_at or batch.settled < batch.total:
+            return
+        folder = Folder(worker.config.output_dir, batch.name)
         try:
             await asyncio.to_thread(_write, folder)
-            break
         except (StorageError, OSError) as error:
             logger.warning("! %s: its results cannot be written, trying on: %s", batch.name, error)
             await worker.account.report_trouble(str(error))
             await asyncio.sleep(BETWEEN_TRIES)
-    if await worker.batches.finish(batch.name):
-        logger.info(
-            "● %s is finished: %d succeeded, %d failed, %d canceled; %s",
-            batch.name,
-            batch.succeeded,
-            batch.failed,
-            batch.canceled,
-            folder.gallery.absolute(),
-        )
+            continue
+        if await worker.batches.finish(batch.name):
+            _tell(batch, folder)
+
+
+def _tell(batch: Batch, folder: Folder) -> None:
+    logger.info(
+        "● %s is finished: %d succeeded, %d failed, %d canceled; %s",
+        batch.name,
+        batch.succeeded,
+        batch.failed,
+        batch.canceled,
+        folder.gallery.absolute(),
+    )
 
 
 def _write(folder: Folder) -> None:

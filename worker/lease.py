@@ -86,6 +86,7 @@ class Leases:
                 logger.debug("job %s: %s", job, error)
             except asyncio.CancelledError:
                 self.heed_stop()
+                other.cancel()  # arq knows only the later run, and cancels no other
         if run:
             self._runs[job] = run
             run.add_done_callback(lambda _: self._runs.pop(job, None) if self._runs.get(job) is run else None)

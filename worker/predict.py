@@ -31,6 +31,8 @@ async def predict(work: Work, *, canceled: bool = False) -> None:
         except (Overtaken, StorageError) as error:
             tries += 1
             logger.info("? %s: %s; looking again", work.name, error)
+            if isinstance(error, StorageError):
+                await work.worker.account.give_notice(str(error))
             await asyncio.sleep(SOON.delay(tries))
         except RedisError:
             raise

@@ -33,11 +33,18 @@ RETENTION = 3600.0
 
 
 def recorded(work: Work) -> Result | None:
-    """The result that is on disk already, if there is one; StorageError when the disk does not tell."""
+    """The result that is on disk already, if there is one; StorageError when the disk does not tell.
+
+    ForeignFolder when something else is in its place: better known before the prompt is paid for.
+    """
     try:
-        return work.folder.read_record(work.prompt.id)
+        record = work.folder.read_record(work.prompt.id)
     except DamagedRecord as error:
         return damaged(work.prompt, error)
+    target = work.folder.prompt(work.prompt.id)
+    if record is None and target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise ForeignFolder(f"{target} is in the way: it is no record of a prompt; move it away", target)
+    return record
 
 
 async def save(work: Work, entry: Entry, prediction: Prediction, *, keep_trying: bool = True) -> Result:
@@ -147,7 +154,7 @@ async def _commit(work: Work, directory: Path, result: Result, raw: Any) -> Resu
     await _discard(work, directory)
     theirs = await asyncio.to_thread(recorded, work)
     if theirs is None:
-        raise ForeignFolder(f"{target} is in the way: it is not empty, and no record of a prompt", target)
+        raise StorageError(f"{target} could not take its record", target)
     logger.info("%s: another worker committed first", work.name)
     return theirs
 

@@ -58,7 +58,8 @@ async def run_shard(worker: Context, shard: Shard) -> None:
     """
     while (standing := await worker.batches.standing(shard.batch, shard.batch_id)) in ("open", "canceled"):
         await see_folder(worker, shard)
-        await wait_until_writable(worker, shard)
+        if standing == "open" and not await writable(worker, shard):
+            continue
         works = await unsettled(worker, shard)
         if not works:
             return await finish_batch(worker, shard)
@@ -66,6 +67,7 @@ async def run_shard(worker: Context, shard: Shard) -> None:
         await predict_while(worker, shard, works, standing)
     logger.warning("! %s: its batch was deleted; dropped", shard.job_id)
     if standing == "replaced":
+        await worker.leases.sleep(1.0)
         raise RetryJob
     return None
 
@@ -88,13 +90,15 @@ async def see_folder(worker: Context, shard: Shard) -> None:
     await asyncio.Event().wait()  # until arq cancels the shard: it stays in the queue
 
 
-async def wait_until_writable(worker: Context, shard: Shard) -> None:
-    """Create nothing for a folder that cannot take it; the reason shows in `status`."""
+async def writable(worker: Context, shard: Shard) -> bool:
+    """Tell, after a while, that nothing may be created for a folder that cannot take it; `status` shows the reason."""
     folder = Work(worker, shard, shard.prompts[0]).folder
-    while not await asyncio.to_thread(os.access, folder.path, os.W_OK | os.X_OK):
-        logger.warning("! %s: %s is not writable; waiting", shard.job_id, folder.path)
-        await worker.account.report_trouble(f"{folder.path} is not writable; make it so, or mend BATCH_OUTPUT_DIR")
-        await asyncio.sleep(UNWRITABLE_PAUSE)
+    if await asyncio.to_thread(os.access, folder.path, os.W_OK | os.X_OK):
+        return True
+    logger.warning("! %s: %s is not writable; waiting", shard.job_id, folder.path)
+    await worker.account.report_trouble(f"{folder.path} is not writable; make it so, or mend BATCH_OUTPUT_DIR")
+    await asyncio.sleep(UNWRITABLE_PAUSE)
+    return False
 
 
 async def unsettled(worker: Context, shard: Shard) -> list[Work]:

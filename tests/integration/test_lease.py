@@ -85,25 +85,32 @@ async def test_who_waits_for_a_lease_keeps_the_job_from_being_started_again(
 
 async def test_two_runs_of_a_job_in_one_process_are_one_after_the_other(mine: Leases) -> None:
     order: list[str] = []
-    first_may_end = asyncio.Event()
+    saved = asyncio.Event()
 
     async def run(name: str) -> None:
         await mine.alone(JOB)
         order.append(f"{name} begins")
-        if name == "first":
-            await first_may_end.wait()
-        order.append(f"{name} ends")
+        try:
+            if name == "first":
+                await asyncio.Event().wait()
+        finally:
+            if name == "first":
+                await saved.wait()
+            order.append(f"{name} ends")
 
     first = asyncio.create_task(run("first"))
     await asyncio.sleep(0)
     second = asyncio.create_task(run("second"))
     await asyncio.wait([second], timeout=SECONDS)
-    second.cancel()  # as SIGTERM does: it must still wait, and not be cancelled
+    assert order == ["first begins"]
+    second.cancel()  # as SIGTERM does: it must still wait, and see to it that the first one ends
     await asyncio.wait([second], timeout=SECONDS)
     assert order == ["first begins"]
     assert mine.stopping.is_set()
-    first_may_end.set()
-    await asyncio.gather(first, second)
+    assert first.cancelling()
+    saved.set()
+    await asyncio.gather(first, second, return_exceptions=True)
+    assert not second.cancelled()
     assert order == ["first begins", "first ends", "second begins", "second ends"]
 
 

@@ -124,6 +124,14 @@ async def test_an_end_whose_answer_was_lost_may_be_repeated(ledger: Ledger, chan
         assert await other(ledger, 5).withdraw(first) == Entry()
 
 
+async def test_an_old_end_does_not_touch_a_newer_intent(ledger: Ledger) -> None:
+    first = await ledger.record(await ledger.intend(Entry()), "p1")
+    newer = await ledger.intend(await ledger.close(first))
+    with pytest.raises(Overtaken):
+        await ledger.close(first)
+    assert await ledger.read() == newer
+
+
 async def test_who_was_overtaken_is_told_before_it_makes_a_result(ledger: Ledger) -> None:
     entry = await ledger.record(await ledger.intend(Entry()), "p1")
     await ledger.confirm(entry)

@@ -218,14 +218,15 @@ async def test_an_output_past_its_hour_is_lost(
 
 
 async def test_what_stands_in_the_way_of_one_record_holds_up_no_other(
-    worker: Context, eventually: Callable[..., Any], caplog: pytest.LogCaptureFixture
+    worker: Context, simulator: Any, eventually: Callable[..., Any]
 ) -> None:
     target = work(worker).folder.prompt("cat")
     target.mkdir()
     (target / "notes.txt").write_text("mine")
     predicting = asyncio.create_task(predict(work(worker)))
-    await eventually(lambda: "in the way" in caplog.text)
+    assert "in the way" in await eventually(worker.account.notice)
     assert await worker.account.trouble() is None
+    assert "create" not in simulator.ledger()["calls"], "nothing is paid for what cannot be kept"
     (target / "notes.txt").unlink()
     await predicting
     assert record(worker).status == "succeeded"
