@@ -101,7 +101,7 @@ class Limits:
     """One limiter each for creates, GETs of one prediction and all other calls; uploads have none."""
 
     def __init__(self, settings: Settings, dice: Dice) -> None:
-        self._settings, self._dice = settings, dice
+        self._dice = dice
         limits = {"create": settings.limit_creates, "get": settings.limit_gets, "read": settings.limit_reads}
         self._limiters = {bucket: _limiter(settings, limit) for bucket, limit in limits.items()}
         self._reduced = TokenBucket(_REDUCED, settings.limit_window, 1, rejected_count=False)

@@ -21,7 +21,7 @@ class Gate:
     def __init__(self, limiter: Limiter, account: Account) -> None:
         self._limiter = limiter
         self._account = account
-        self._away_since = 0.0
+        self._away = False
         self._noticed_at = 0.0
         self._held_until = 0.0
 
@@ -42,9 +42,9 @@ class Gate:
             await self._miss(error)
             raise
         else:
-            if self._away_since:
+            if self._away:
                 logger.info("the API answers again")
-                self._away_since = 0.0
+                self._away = False
                 await self._account.withdraw_notice()
         finally:
             await self._limiter.answered(bucket)
@@ -58,9 +58,9 @@ class Gate:
 
     async def _miss(self, error: ReplicateError) -> None:
         now = asyncio.get_running_loop().time()
-        if not self._away_since:
+        if not self._away:
             logger.warning("! the API does not answer, trying on: %s", error)
-            self._away_since = now
+            self._away = True
         if now > self._noticed_at + NOTICE_EVERY:
             self._noticed_at = now
             await self._account.give_notice(f"the API does not answer: {error}")

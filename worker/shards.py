@@ -13,6 +13,7 @@ from arq.worker import RetryJob
 
 from jobs.batches import Standing
 from jobs.errors import StorageError
+from jobs.folder import Folder
 from jobs.models import Result, Shard
 from worker.context import Context, Work
 from worker.finish import finish_batch
@@ -56,9 +57,10 @@ async def run_shard(worker: Context, shard: Shard) -> None:
 
     RetryJob when a newer batch has its name: the job in the queue is that one's.
     """
+    folder = Folder(worker.config.output_dir, shard.batch)
     while (standing := await worker.batches.standing(shard.batch, shard.batch_id)) in ("open", "canceled"):
-        await see_folder(worker, shard)
-        if standing == "open" and not await writable(worker, shard):
+        await see_folder(shard, folder)
+        if standing == "open" and not await writable(worker, folder):
             continue
         works = await unsettled(worker, shard)
         if not works:
@@ -72,9 +74,8 @@ async def run_shard(worker: Context, shard: Shard) -> None:
     return None
 
 
-async def see_folder(worker: Context, shard: Shard) -> None:
+async def see_folder(shard: Shard, folder: Folder) -> None:
     """Look for the batch's folder; a worker that does not see it stops taking shards, and leaves this one."""
-    folder = Work(worker, shard, shard.prompts[0]).folder
     found = await asyncio.to_thread(folder.batch_id)
     if found == shard.batch_id:
         return
@@ -90,12 +91,11 @@ async def see_folder(worker: Context, shard: Shard) -> None:
     await asyncio.Event().wait()  # until arq cancels the shard: it stays in the queue
 
 
-async def writable(worker: Context, shard: Shard) -> bool:
+async def writable(worker: Context, folder: Folder) -> bool:
     """Tell, after a while, that nothing may be created for a folder that cannot take it; `status` shows the reason."""
-    folder = Work(worker, shard, shard.prompts[0]).folder
     if await asyncio.to_thread(os.access, folder.path, os.W_OK | os.X_OK):
         return True
-    logger.warning("! %s: %s is not writable; waiting", shard.job_id, folder.path)
+    logger.warning("! %s: %s is not writable; waiting", folder.batch, folder.path)
     await worker.account.report_trouble(f"{folder.path} is not writable; make it so, or mend BATCH_OUTPUT_DIR")
     await asyncio.sleep(UNWRITABLE_PAUSE)
     return False

@@ -22,16 +22,6 @@ REALM = "api.replicate.com"
 
 
 @pytest.fixture
-def config(tmp_path: Path, redis_url: str) -> Config:
-    return Config.load(output_dir=tmp_path / "outputs", redis_url=redis_url, model="owner/name")
-
-
-@pytest.fixture
-def folder(config: Config) -> Folder:
-    return Folder(config.output_dir, "night")
-
-
-@pytest.fixture
 async def source(tmp_path: Path, config: Config, redis: Redis) -> str:
     """250 prompts, enqueued."""
     path = tmp_path / "night.jsonl"

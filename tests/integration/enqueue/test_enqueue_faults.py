@@ -31,16 +31,6 @@ REALM = "api.replicate.com"
 
 
 @pytest.fixture
-def config(tmp_path: Path, redis_url: str) -> Config:
-    return Config.load(output_dir=tmp_path / "outputs", redis_url=redis_url, model="owner/name")
-
-
-@pytest.fixture
-def folder(config: Config) -> Folder:
-    return Folder(config.output_dir, "night")
-
-
-@pytest.fixture
 def source(tmp_path: Path) -> str:
     return write(tmp_path / "night.jsonl", range(950))
 

@@ -26,16 +26,6 @@ Enqueue = Callable[..., Awaitable[Receipt]]
 
 
 @pytest.fixture
-def config(tmp_path: Path, redis_url: str) -> Config:
-    return Config.load(output_dir=tmp_path / "outputs", redis_url=redis_url, model="owner/name")
-
-
-@pytest.fixture
-def folder(config: Config) -> Folder:
-    return Folder(config.output_dir, "night")
-
-
-@pytest.fixture
 def enqueued(tmp_path: Path, config: Config, redis: Redis) -> Enqueue:
     """Enqueue rows, or so many prompts, as the file night.jsonl."""
 
