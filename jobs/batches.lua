@@ -1,12 +1,14 @@
 -- Count a result exactly once, take it back for another try, or close the batch when all are counted.
 -- Idempotent: a call whose answer was lost may be made again.
 --
--- KEYS[1] HASH    the batch
+-- KEYS[1] HASH    the batch; predictions and cost (micro-dollars) are what it has spent and reserved
 -- KEYS[2] BITMAP  settled prompts
 -- KEYS[3] BITMAP  prompts whose result is not succeeded
 -- KEYS[4] HASH    the batch's ledger
 -- KEYS[5] STRING  results of this span of seconds
--- ARGV    'settle' | 'unsettle', batch's id ('' = any), index, outcome   returns 1 when the count changed, else 0
+-- ARGV    'settle', batch's id ('' = any), index, outcome, predictions, cost ('' = unknown), kind of error, model
+--                                                                       returns 1 when the count changed, else 0
+-- ARGV    'unsettle', batch's id ('' = any), index, outcome             returns 1 when the count changed, else 0
 -- ARGV    'finish', '', Unix seconds, ttl                               returns 1 when the batch is finished, else 0
 -- ARGV    'cancel', ''                                                  returns 1 when there is such a batch, else 0
 
@@ -47,12 +49,39 @@ if op == 'unsettle' then
   return 1
 end
 
-redis.call('HDEL', KEYS[4], index)
-if redis.call('SETBIT', KEYS[2], index, 1) == 1 then
+-- What the ledger has counted for the prompt gives way to what its result says; a result that was found on disk
+-- after Redis lost all counts as a whole.
+local function count_spent(predictions, cost)
+  local stored = redis.call('HGET', KEYS[4], index)
+  local entry = stored and cjson.decode(stored)
+  if entry then
+    cost = cost and cost - entry.cost - entry.reserved
+    if entry.nonce ~= '' then
+      redis.call('HINCRBY', KEYS[1], 'reservations', -1)
+    end
+  else
+    redis.call('HINCRBY', KEYS[1], 'predictions', predictions)
+  end
+  if cost then
+    redis.call('HINCRBY', KEYS[1], 'cost', string.format('%.0f', cost))
+  end
+end
+
+if redis.call('GETBIT', KEYS[2], index) == 1 then
+  redis.call('HDEL', KEYS[4], index)
   return 0
 end
+count_spent(ARGV[5], tonumber(ARGV[6]))
+redis.call('HDEL', KEYS[4], index)
+redis.call('SETBIT', KEYS[2], index, 1)
 if outcome ~= 'succeeded' then
   redis.call('SETBIT', KEYS[3], index, 1)
+end
+if ARGV[7] == 'output_lost' then
+  redis.call('HINCRBY', KEYS[1], 'outputs_lost', 1)
+elseif ARGV[7] == 'aborted' then
+  redis.call('HINCRBY', KEYS[1], 'aborted', 1)
+  redis.call('HSET', KEYS[1], 'aborted_model', ARGV[8])
 end
 redis.call('HINCRBY', KEYS[1], outcome, 1)
 redis.call('INCR', KEYS[5])

@@ -44,6 +44,19 @@ class Bits:
         return sum(index in self for index in indexes)
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a result took: predictions that may have been paid, their cost in micro-dollars, None when not known.
+
+    `kind` is its error's, `model` its prompt's: batches count some kinds apart.
+    """
+
+    predictions: int = 0
+    cost: int | None = None
+    kind: str = ""
+    model: str = ""
+
+
 class Batches:
     """All batches of one Redis."""
 
@@ -107,12 +120,17 @@ class Batches:
         """Tell whether a prompt has its result."""
         return bool(await self._redis.getbit(keys.settled(name), index))
 
-    async def settle(self, name: str, index: int, outcome: Outcome, batch_id: str = "") -> bool:
+    async def settle(
+        self, name: str, index: int, outcome: Outcome, batch_id: str = "", spent: Spent | None = None
+    ) -> bool:
         """Count a result, exactly once however often it is called; True when this call counted it.
 
         With `batch_id`, a batch of the same name and another id is left alone.
         """
-        return bool(await self._script(keys=self._keys(name), args=["settle", batch_id, index, outcome]))
+        spent = spent or Spent()
+        cost = "" if spent.cost is None else spent.cost
+        args = ["settle", batch_id, index, outcome, spent.predictions, cost, spent.kind, spent.model]
+        return bool(await self._script(keys=self._keys(name), args=args))
 
     async def unsettle(self, name: str, index: int, outcome: Outcome, pipe: Pipeline) -> None:
         """Queue on `pipe` the taking back of a counted result, so that the prompt may be tried again."""
@@ -121,6 +139,12 @@ class Batches:
     async def finish(self, name: str) -> bool:
         """Close the batch if every prompt is settled; its keys then expire after 30 days."""
         return bool(await self._script(keys=self._keys(name), args=["finish", "", time.time(), KEEP_FINISHED]))
+
+    async def set_budget(self, name: str, max_predictions: int | None, max_cost: int | None) -> None:
+        """Limit what the batch may spend in all its life, in predictions and micro-dollars; None leaves it as it is."""
+        limits = {"max_predictions": max_predictions, "max_cost": max_cost}
+        if given := {field: limit for field, limit in limits.items() if limit is not None}:
+            await self._redis.hset(keys.batch(name), mapping=given)  # type: ignore[misc]  # typed for both clients
 
     async def request_cancel(self, name: str) -> None:
         """Set the flag that workers follow within a poll pass."""
@@ -163,7 +187,9 @@ class Batches:
 
 def _decode(fields: Mapping[bytes, bytes]) -> Batch:
     text: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items()}
-    counts = ("total", "generation", "succeeded", "failed", "canceled", "unknown_creates")
+    counts = ("total", "generation", "succeeded", "failed", "canceled")
+    spent = ("unknown_creates", "predictions", "cost", "outputs_lost", "aborted")
+    limits = ("max_predictions", "max_cost")
     return Batch(
         name=text["name"],
         id=text["id"],
@@ -172,5 +198,8 @@ def _decode(fields: Mapping[bytes, bytes]) -> Batch:
         priority=float(text["priority"]),
         cancel_requested=text["cancel_requested"] == "1",
         finished_at=float(text["finished_at"]) if "finished_at" in text else None,
+        aborted_model=text.get("aborted_model"),
         **{name: int(text[name]) for name in counts},
+        **{name: int(text.get(name, 0)) for name in spent},
+        **{name: int(text[name]) for name in limits if name in text},
     )

@@ -16,6 +16,8 @@ from redis.asyncio import Redis
 from jobs import keys
 from jobs.connection import load_script
 
+Ending = Literal["attempt", "refused", "output_lost", "aborted"]
+
 CLAIM_TTL = 7200
 """Seconds that a prediction stays claimed: longer than Replicate can show it with its input."""
 
@@ -28,9 +30,23 @@ class Claimed(Exception):
     """The prediction serves another prompt already."""
 
 
+class OverBudget(Exception):
+    """The batch's budget does not allow another prediction: `spent` for good, `short` for now, or the price is missing.
+
+    While attempts are open, some of what they have reserved may come back.
+    """
+
+    def __init__(self, verdict: Literal["spent", "short", "unpriced"]) -> None:
+        self.verdict = verdict
+        super().__init__(f"the batch's budget is {verdict}")
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A prompt's attempts so far. `nonce` is "" between attempts; `at` is Redis's time of the last intent."""
+    """A prompt's attempts so far. `nonce` is "" between attempts; `at` is Redis's time of the last intent.
+
+    `cost` is that of ended attempts, `reserved` the open one's price, in micro-dollars; `aborted` ones count apart.
+    """
 
     attempt: int = 0
     nonce: str = ""
@@ -38,6 +54,9 @@ class Entry:
     prediction_id: str | None = None
     prediction_ids: tuple[str, ...] = ()
     unknown_creates: int = 0
+    aborted: int = 0
+    cost: int = 0
+    reserved: int = 0
 
     @property
     def ambiguous(self) -> bool:
@@ -60,10 +79,17 @@ class Ledger:
         text = await self.redis.hget(keys.ledger(self.batch), str(self.index))  # type: ignore[misc]  # typed for both clients
         return _decode(text)
 
-    async def intend(self, entry: Entry, *, replace: bool = False) -> Entry:
-        """Note that an attempt is about to be created, before the POST; `replace`: for one that cannot be found."""
-        nonce = secrets.token_hex(8)
-        return await self._change("intend", entry.nonce, nonce, "replace" if replace else "attempt")
+    async def afford(self, price: int | None) -> None:
+        """Raise OverBudget when an intent at that price would be refused now."""
+        await self._change("afford", "", "" if price is None else price)
+
+    async def intend(self, entry: Entry, price: int | None = 0, *, replace: bool = False) -> Entry:
+        """Note that an attempt is about to be created, before the POST, and reserve its price (None: not known).
+
+        `replace`: for one that cannot be found. OverBudget when the batch may not spend that.
+        """
+        mode = "replace" if replace else "attempt"
+        return await self._change("intend", entry.nonce, secrets.token_hex(8), mode, "" if price is None else price)
 
     async def record(self, entry: Entry, prediction_id: str) -> Entry:
         """Note the prediction of an intent and claim it; raises Claimed when it serves another prompt."""
@@ -75,9 +101,12 @@ class Ledger:
         """Take an intent back: its POST surely created nothing, so no attempt is used."""
         return await self._change("withdraw", entry.nonce)
 
-    async def close(self, entry: Entry) -> Entry:
-        """End an attempt that is to be followed by another."""
-        return await self._change("close", entry.nonce)
+    async def close(self, entry: Entry, cost: int = 0, how: Ending = "attempt", model: str = "") -> Entry:
+        """End an attempt that is to be followed by another; its cost (micro-dollars) replaces what it reserved.
+
+        `refused`: nothing was created; `aborted`: it is free and counts as no attempt.
+        """
+        return await self._change("close", entry.nonce, cost, how, model)
 
     async def confirm(self, entry: Entry) -> None:
         """Raise Overtaken unless the entry is still the prompt's: before a result is made of it."""
@@ -101,13 +130,19 @@ class Ledger:
         return float(seconds + micros / 1e6 - entry.at)
 
     async def _change(
-        self, op: Literal["intend", "record", "withdraw", "close"], nonce: str, *args: str | int, claim: str = ""
+        self,
+        op: Literal["afford", "intend", "record", "withdraw", "close"],
+        nonce: str,
+        *args: str | int,
+        claim: str = "",
     ) -> Entry:
         script = load_script(self.redis, "jobs.ledger")
         names = [keys.ledger(self.batch), keys.settled(self.batch), keys.batch(self.batch), claim or "-"]
         verdict, text = await script(keys=names, args=[op, self.batch_id, self.index, nonce, *args])
         if verdict == b"claimed":
             raise Claimed(f"prediction {args[0]} serves another prompt")
+        if verdict in (b"short", b"spent", b"unpriced"):
+            raise OverBudget(verdict.decode())
         if verdict != b"ok":
             raise Overtaken(f"prompt {self.index} of {self.batch}: {verdict.decode()}")
         return _decode(text)
@@ -124,4 +159,7 @@ def _decode(text: bytes | None) -> Entry:
         prediction_id=fields.get("prediction_id"),
         prediction_ids=tuple(fields["prediction_ids"].split()),
         unknown_creates=int(fields["unknown_creates"]),
+        aborted=int(fields["aborted"]),
+        cost=int(fields["cost"]),
+        reserved=int(fields["reserved"]),
     )

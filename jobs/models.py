@@ -26,6 +26,7 @@ ErrorKind = Literal[
     "file_refused",
     "file_too_big",
     "create_unknown",
+    "over_budget",
     "internal",
 ]
 State = Literal["queued", "running", "paused", "finished", "canceled"]
@@ -87,7 +88,10 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch as Redis knows it; times are Unix seconds, `realm` is `Config.realm` of its producer."""
+    """A batch as Redis knows it; times are Unix seconds, money is in micro-dollars, `realm` is its producer's.
+
+    `predictions` and `cost` are what it has spent, what is reserved for open attempts included.
+    """
 
     name: str
     id: str
@@ -100,6 +104,13 @@ class Batch:
     failed: int = 0
     canceled: int = 0
     unknown_creates: int = 0
+    predictions: int = 0
+    cost: int = 0
+    outputs_lost: int = 0
+    aborted: int = 0
+    aborted_model: str | None = None
+    max_predictions: int | None = None
+    max_cost: int | None = None
     cancel_requested: bool = False
     finished_at: float | None = None
 
@@ -132,7 +143,7 @@ class Failure(BaseModel):
 
 
 class Result(BaseModel):
-    """The final record of a prompt: one line of results.jsonl. Times are RFC 3339, UTC, ms."""
+    """The final record of a prompt: one line of results.jsonl. Times are RFC 3339, UTC, ms; `cost` is in dollars."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -150,13 +161,14 @@ class Result(BaseModel):
     files: tuple[SavedFile, ...] = ()
     error: Failure | None = None
     metrics: dict[str, Any] = {}
+    cost: float | None = None
     created_at: str | None = None
     completed_at: str | None = None
     saved_at: str | None = None
 
 
 class Status(BaseModel):
-    """What `status --json` prints; `eta` is in seconds, `rate_per_minute` is of the last minute."""
+    """What `status --json` prints; `eta` is in seconds, `rate_per_minute` is of the last minute, costs are dollars."""
 
     batch: str
     state: State
@@ -168,6 +180,12 @@ class Status(BaseModel):
     in_flight: int
     waiting: int
     unknown_creates: int
+    output_lost: int = 0
+    aborted: int = 0
+    predictions: int = 0
+    max_predictions: int | None = None
+    cost: float | None = None
+    max_cost: float | None = None
     created_at: str
     finished_at: str | None = None
     rate_per_minute: float
