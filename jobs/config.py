@@ -14,6 +14,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jobs.errors import ConfigError
+from jobs.prices import Prices
 
 REPLICATE_URL = "https://api.replicate.com"
 Positive = Annotated[int, Field(gt=0)]
@@ -53,6 +54,7 @@ class Config(BaseSettings):
     output_hosts: Annotated[tuple[str, ...], NoDecode] = ("replicate.delivery", "*.replicate.delivery")
     lease: Annotated[float, Field(ge=0.5, le=600)] = 15
     fsync: bool = True
+    prices: Annotated[Prices, NoDecode] = Prices()
     schedules: Path = Path("schedules.toml")
     max_file_bytes: Positive = 5_000_000_000
 
@@ -74,6 +76,11 @@ class Config(BaseSettings):
         if not hosts:
             raise ValueError("there is no host in it; leave it out for Replicate's own")
         return hosts
+
+    @field_validator("prices", mode="before")
+    @classmethod
+    def _parse_prices(cls, value: Any) -> Any:
+        return Prices.parse(value) if isinstance(value, str) else value
 
     @field_validator("replicate_base_url")
     @classmethod

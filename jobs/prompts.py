@@ -8,22 +8,18 @@ import re
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jobs.errors import Problem
 from jobs.folder import OWN_NAMES
+from jobs.model_names import model_problem
 from jobs.sources import MAX_LINE, Record, read_records
 
 MAX_DEPTH = 100
 """How deep an input may nest: a worker must be able to read it inside a shard."""
 
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
-_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-_MODEL = re.compile(
-    rf"(?!deployments/[^/]*$){_NAME}/{_NAME}(:[0-9a-f]{{64}})?|[0-9a-f]{{64}}|deployments/{_NAME}/{_NAME}"
-)
 _FOREIGN = ("body", "method", "url")
 _LONG_FORM = frozenset(("id", "custom_id", "model", "input"))
 _TEXT_KEY = re.compile(
@@ -112,17 +108,6 @@ def name_problem(name: str, longest: int) -> str | None:
     if "." in name and OWN_NAMES.fullmatch(name):
         return f"{name!r} is the name of one of the batch's own files"
     return None
-
-
-@lru_cache(maxsize=1000)
-def model_problem(model: str) -> str | None:
-    """What is wrong with a model reference, if anything."""
-    if _MODEL.fullmatch(model):
-        return None
-    return (
-        f"{model[:100]!r} is not a model: write owner/name, owner/name:<64 hex digits>, <64 hex digits> (a version) "
-        "or deployments/owner/name"
-    )
 
 
 class _Reader:

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from jobs import fire_times
 from jobs.errors import Problem, ScheduleError
-from jobs.prompts import model_problem, name_problem
+from jobs.model_names import model_problem
+from jobs.prompts import name_problem
 
 MAX_NAME = 47
 """A batch's name has 64 characters, of which `-2026-11-21T0200b` takes 17."""
