@@ -87,7 +87,7 @@ class Batches:
     async def find(self, name: str) -> Batch | None:
         """The batch, None when Redis knows none of that name."""
         fields = await self._redis.hgetall(keys.batch(name))  # type: ignore[misc]  # typed for both clients
-        return _decode(fields) if fields else None
+        return batch_of(fields) if fields else None
 
     async def get(self, name: str) -> Batch:
         """The batch; BatchNotFound when Redis knows none of that name."""
@@ -185,7 +185,8 @@ class Batches:
         return [keys.batch(name), keys.settled(name), keys.unsuccessful(name), keys.ledger(name), pace]
 
 
-def _decode(fields: Mapping[bytes, bytes]) -> Batch:
+def batch_of(fields: Mapping[bytes, bytes]) -> Batch:
+    """Read a batch's hash; KeyError or ValueError when it is not as it was written."""
     text: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items()}
     counts = ("total", "generation", "succeeded", "failed", "canceled")
     spent = ("unknown_creates", "predictions", "cost", "outputs_lost", "aborted")

@@ -77,7 +77,7 @@ class Ledger:
     async def read(self) -> Entry:
         """The prompt's entry; an empty one when no attempt was ever intended."""
         text = await self.redis.hget(keys.ledger(self.batch), str(self.index))  # type: ignore[misc]  # typed for both clients
-        return _decode(text)
+        return entry_of(text)
 
     async def afford(self, price: int | None) -> None:
         """Raise OverBudget when an intent at that price would be refused now."""
@@ -145,10 +145,11 @@ class Ledger:
             raise OverBudget(verdict.decode())
         if verdict != b"ok":
             raise Overtaken(f"prompt {self.index} of {self.batch}: {verdict.decode()}")
-        return _decode(text)
+        return entry_of(text)
 
 
-def _decode(text: bytes | None) -> Entry:
+def entry_of(text: bytes | None) -> Entry:
+    """Read a field of the ledger; KeyError or ValueError when it is not as it was written."""
     if not text:
         return Entry()
     fields = json.loads(text)
