@@ -144,7 +144,7 @@ local function close(nonce, cost, how, model)
 end
 
 if op == 'afford' then
-  return {refusal(tonumber(ARGV[5]), 0) or 'ok', stored or ''}
+  return {refusal(tonumber(ARGV[5]), entry.nonce == '' and 0 or 1) or 'ok', stored or ''}
 elseif op == 'intend' then
   return intend(ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]))
 elseif op == 'record' then

@@ -7,6 +7,7 @@ from redis.asyncio import Redis
 from jobs.account import Account
 from jobs.batches import Batches
 from jobs.models import Batch, State, Status, timestamp
+from jobs.prices import dollars
 
 
 async def read_status(redis: Redis, batch: Batch) -> Status:
@@ -27,6 +28,12 @@ async def read_status(redis: Redis, batch: Batch) -> Status:
         in_flight=in_flight,
         waiting=max(left - in_flight, 0),
         unknown_creates=batch.unknown_creates,
+        output_lost=batch.outputs_lost,
+        aborted=batch.aborted,
+        predictions=batch.predictions,
+        max_predictions=batch.max_predictions,
+        cost=None if batch.max_cost is None and not batch.cost else dollars(batch.cost),
+        max_cost=None if batch.max_cost is None else dollars(batch.max_cost),
         created_at=timestamp(batch.created_at),
         finished_at=timestamp(batch.finished_at) if batch.finished_at else None,
         rate_per_minute=rate,
@@ -48,4 +55,14 @@ def _reason(batch: Batch, pause: str | None, trouble: str | None) -> str | None:
         return None
     if batch.cancel_requested:
         return "is being canceled"
-    return pause or trouble
+    return pause or trouble or _short_deadline(batch)
+
+
+def _short_deadline(batch: Batch) -> str | None:
+    """Why predictions end before they start, which costs nothing but time."""
+    if not batch.aborted:
+        return None
+    return (
+        f"{batch.aborted} prediction{'s' if batch.aborted > 1 else ''} of {batch.aborted_model} did not start before "
+        "the deadline: BATCH_DEADLINE is too short for this model"
+    )
