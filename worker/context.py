@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from redis.asyncio import Redis
@@ -44,6 +44,9 @@ class Context:
 
     creates: set[asyncio.Task[Any]]
     """Creates under way: kept here, so that none is lost to the garbage collector."""
+
+    short_of_budget: set[str] = field(default_factory=set)
+    """Ids of batches that were refused a create: their prompts ask before they queue for another."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,12 @@ from jobs.errors import (
     ReplicateError,
     Unanswered,
 )
-from jobs.ledger import Claimed, Entry, Overtaken
+from jobs.ledger import Claimed, Entry, OverBudget, Overtaken
+from worker.breaker import ModelPaused
 from worker.context import Work
 from worker.replicate import CREATE_TIMEOUT, Prediction
 from worker.retry import SOON
+from worker.spending import price
 
 logger = logging.getLogger("worker.creation")
 T = TypeVar("T")
@@ -50,6 +52,14 @@ class Refused(Exception):
         super().__init__(str(error))
 
 
+class Postponed(Exception):
+    """Nothing was created: the budget of the batch or the breaker of the model came between; `entry` is as it was."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        super().__init__("it has to wait again")
+
+
 class _Unknown(Unanswered):
     """Nobody knows whether the POST of `entry` created a prediction."""
 
@@ -70,7 +80,7 @@ async def create(work: Work, entry: Entry) -> tuple[Entry, Prediction | None]:
     """Bring about the next prediction of the prompt; an ambiguous `entry` (searched for in vain) is replaced.
 
     Waits out limits, pauses and an API that is away. Raises Refused when this prompt will never work or too many
-    creates ended nobody knows how, Overtaken when another worker moved the prompt on.
+    creates ended nobody knows how, Postponed, Overtaken when another worker moved the prompt on.
     """
     tries = 0
     while entry.prediction_id is None:
@@ -79,8 +89,13 @@ async def create(work: Work, entry: Entry) -> tuple[Entry, Prediction | None]:
             raise Refused(entry, Unanswered(message))
         tries += 1
         try:
-            async with work.worker.posts, work.worker.gate.passing("create"):
+            async with work.worker.posts, work.worker.gate.passing("create", work.prompt.model, work.name):
                 return await _uninterrupted(work, _post_and_record(work, entry))
+        except ModelPaused as paused:
+            raise Postponed(entry) from paused
+        except OverBudget as over:
+            work.worker.short_of_budget.add(work.shard.batch_id)
+            raise Postponed(entry) from over
         except (RateLimited, AccountRefused):
             entry = await _between_attempts(work)  # the gate holds everybody back; this prompt waits there again
         except NotSent as error:
@@ -131,7 +146,7 @@ async def search(work: Work, entry: Entry) -> Entry:
 
 async def _post_and_record(work: Work, entry: Entry) -> tuple[Entry, Prediction]:
     started = time.monotonic()
-    intent = await work.ledger.intend(entry, replace=entry.ambiguous)
+    intent = await work.ledger.intend(entry, price(work), replace=entry.ambiguous)
     try:
         _refuse_after_stall(started)
         prediction = await work.worker.replicate.create(work.prompt.model, work.prompt.input)
@@ -139,7 +154,7 @@ async def _post_and_record(work: Work, entry: Entry) -> tuple[Entry, Prediction]
         await work.ledger.withdraw(intent)
         raise
     except (NotFound, InvalidRequest) as error:
-        raise Refused(await work.ledger.close(intent), error) from error
+        raise Refused(await work.ledger.close(intent, how="refused"), error) from error
     except Unanswered as error:
         raise _Unknown(intent, error) from error
     try:

@@ -26,7 +26,7 @@ class Gate:
         self._held_until = 0.0
 
     @asynccontextmanager
-    async def passing(self, bucket: str) -> AsyncIterator[None]:
+    async def passing(self, bucket: str, model: str = "", prompt: str = "") -> AsyncIterator[None]:
         """Make one request in the block: a 429 holds back everybody, a 401 or 402 pauses the account."""
         await self._limiter.take(bucket)
         try:
@@ -48,6 +48,12 @@ class Gate:
                 await self._account.withdraw_notice()
         finally:
             await self._limiter.answered(bucket)
+
+    async def admit(self, model: str, prompt: str) -> None:
+        """Return when a create for the model may be tried."""
+
+    async def heard(self, model: str, prompt: str, outcome: str) -> None:
+        """Tell the model's breaker how an attempt ended."""
 
     async def _hold(self, bucket: str, error: RateLimited) -> None:
         now = asyncio.get_running_loop().time()

@@ -5,20 +5,31 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import nullcontext
 
 from redis.exceptions import RedisError
 
 from jobs.errors import NotFound, OutputError, StorageError
-from jobs.ledger import Entry, Overtaken
+from jobs.ledger import Ending, Entry, OverBudget, Overtaken
 from jobs.models import Failure, Result
+from worker.admission import admitted
 from worker.context import Work
-from worker.creation import Refused, cancel_prediction, create, search
+from worker.creation import Postponed, Refused, cancel_prediction, create, search
 from worker.replicate import Prediction
-from worker.retry import SOON, GiveUp, Verdict, classify, classify_error, decide
+from worker.retry import SOON, GiveUp, Verdict, classify, classify_error, decide, sign
 from worker.saving import commit_failure, recorded, save
+from worker.spending import cost, spent
 
 logger = logging.getLogger("worker.predict")
+
+UNEXPECTED = 2
+"""How often a prompt that failed in an unforeseen way is taken up again."""
+
+BUDGET_SPENT = Verdict(
+    Failure(
+        kind="over_budget",
+        message="the batch's budget is spent; `python -m jobs retry` with a higher limit goes on",
+    )
+)
 
 
 async def predict(work: Work, *, canceled: bool = False) -> None:
@@ -29,17 +40,17 @@ async def predict(work: Work, *, canceled: bool = False) -> None:
             result = await asyncio.to_thread(recorded, work) or await (abandon(work) if canceled else attempt(work))
             return await settle(work, result, started)
         except (Overtaken, StorageError) as error:
-            tries += 1
             logger.info("? %s: %s; looking again", work.name, error)
             if isinstance(error, StorageError):
                 await work.worker.account.give_notice(str(error))
-            await asyncio.sleep(SOON.delay(tries))
         except RedisError:
             raise
-        except Exception as error:  # whatever it is, it ends this prompt and no other
+        except Exception as error:  # whatever it is, it concerns this prompt and no other
             logger.exception("! %s: failed unexpectedly", work.name)
-            failure = Failure(kind="internal", message=f"{type(error).__name__}: {error}")
-            return await settle(work, await commit_failure(work, await work.ledger.read(), failure), started)
+            if tries >= UNEXPECTED:
+                return await settle(work, await give_up(work, error), started)
+        tries += 1
+        await asyncio.sleep(SOON.delay(tries))
     return None
 
 
@@ -54,37 +65,61 @@ async def attempt(work: Work) -> Result:
         if isinstance(outcome, Result):
             return outcome
         await work.ledger.confirm(entry)
-        decision = decide(outcome, entry.attempt, work.worker.config.max_attempts)
+        prediction = ended if isinstance(ended, Prediction) else None
+        decision = decide(outcome, entry.attempt, work.worker.config.max_attempts, aborted=entry.aborted)
         if isinstance(decision, GiveUp):
-            prediction = ended if isinstance(ended, Prediction) else None
             return await commit_failure(work, entry, decision.failure, prediction)
         logger.info("↻ %s: %s; again in %.1f s", work.name, decision.failure.message, decision.delay)
-        entry = await work.ledger.close(entry)
+        entry = await close(work, entry, decision.failure, prediction)
         await asyncio.sleep(decision.delay)
 
 
 async def predicted(work: Work, entry: Entry) -> tuple[Entry, Prediction | Verdict]:
     """The end of an attempt: of the prediction that runs already, or of a new one in an in-flight slot."""
-    async with nullcontext() if entry.prediction_id else work.worker.slots:
-        try:
-            entry, prediction = await create(work, entry)
-            return entry, await follow(work, entry, prediction)
-        except Refused as refused:
-            return refused.entry, classify_error(refused.error)
-        except NotFound as error:
-            return entry, classify_error(error)
+    try:
+        while entry.prediction_id is None:
+            try:
+                await admitted(work)
+                async with work.worker.slots:
+                    entry, prediction = await create(work, entry)
+                    return entry, await follow(work, entry, prediction)
+            except Postponed as postponed:
+                entry = postponed.entry
+        return entry, await follow(work, entry)
+    except OverBudget:
+        return entry, BUDGET_SPENT
+    except Refused as refused:
+        return refused.entry, classify_error(refused.error)
+    except NotFound as error:
+        return entry, classify_error(error)
 
 
 async def conclude(work: Work, entry: Entry, ended: Prediction | Verdict) -> Result | Verdict:
-    """Save what can be saved; else say why there is nothing."""
-    if isinstance(ended, Verdict):
-        return ended
-    if verdict := judge(ended):
+    """Save what can be saved; else say why there is nothing. The model's breaker hears of it."""
+    verdict = ended if isinstance(ended, Verdict) else judge(ended)
+    await work.worker.gate.heard(work.prompt.model, work.name, sign(verdict))
+    if isinstance(ended, Verdict) or verdict:
         return verdict
     try:
         return await save(work, entry, ended)
     except OutputError as error:
         return classify_error(error)
+
+
+async def close(work: Work, entry: Entry, failure: Failure, prediction: Prediction | None) -> Entry:
+    """End an attempt that is followed by another, and count what it came to."""
+    how: Ending = failure.kind if failure.kind in ("aborted", "output_lost") else "attempt"
+    return await work.ledger.close(entry, cost(work, entry, prediction), how, work.prompt.model)
+
+
+async def give_up(work: Work, error: Exception) -> Result:
+    """End a prompt that fails in a way that nobody foresaw, and what runs of it at Replicate."""
+    entry = await work.ledger.read()
+    if entry.ambiguous:
+        entry = await search(work, entry)
+    if entry.prediction_id:
+        await cancel_prediction(work, entry.prediction_id)
+    return await commit_failure(work, entry, Failure(kind="internal", message=f"{type(error).__name__}: {error}"))
 
 
 async def follow(work: Work, entry: Entry, prediction: Prediction | None = None) -> Prediction:
@@ -120,6 +155,7 @@ async def abandon(work: Work) -> Result:
                 return await save(work, entry, prediction, keep_trying=False)
         except (NotFound, OutputError) as error:
             logger.info("%s: nothing to save: %s", work.name, error)
+    await work.worker.gate.heard(work.prompt.model, work.name, "void")
     await work.ledger.confirm(entry)
     failure = Failure(kind="canceled", message="the batch was canceled")
     return await commit_failure(work, entry, failure, prediction, outcome="canceled")
@@ -128,7 +164,8 @@ async def abandon(work: Work) -> Result:
 async def settle(work: Work, result: Result, started: float | None = None) -> None:
     """Count the result, once however often it is found, and say so in one line."""
     shard = work.shard
-    if not await work.worker.batches.settle(shard.batch, work.prompt.index, result.status, shard.batch_id):
+    counted = spent(result)
+    if not await work.worker.batches.settle(shard.batch, work.prompt.index, result.status, shard.batch_id, counted):
         return
     seconds = time.monotonic() - started if started else 0.0
     if result.error:

@@ -9,6 +9,7 @@ import random as dice
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from jobs.errors import (
     BatchError,
@@ -35,6 +36,9 @@ class Backoff:
         """Seconds to wait after that many tries (from 1)."""
         return random() * min(self.cap, self.base * 2.0 ** min(max(attempt - 1, 0), 32))
 
+
+FREE = 5
+"""How often a prompt's prediction may be aborted before its start: that is free, but not for ever."""
 
 SOON = Backoff()
 LATER = Backoff(base=10.0, cap=300.0)
@@ -80,6 +84,15 @@ _TEXTS = (  # the first row that holds a part of the error decides: what is neve
     _Row("interrupted", ("director: unexpected error", "(e8765)", "(e9243)", "(e6716)", "(e9828)"), SOON),
     _Row("interrupted", ("unknown error handling prediction", "internal error. please try again"), SOON),
 )
+Sign = Literal["succeeded", "failed", "refused", "void"]
+_SIGNS: dict[ErrorKind, Sign] = {
+    "invalid_input": "refused",
+    "not_found": "refused",
+    "model_error": "failed",
+    "content_policy": "failed",
+    "interrupted": "failed",
+    "canceled": "failed",
+}
 _CODE = re.compile(r"\(code: (\w+)\)|\b(E\d{3,4})\b", re.IGNORECASE | re.ASCII)
 _STOPPED: dict[str, str] = {
     "aborted": "it was not started before its deadline",
@@ -146,11 +159,23 @@ def _with_fields(error: InvalidRequest) -> str:
     return "; ".join([str(error), *(line for line in named if line not in str(error))])
 
 
+def sign(verdict: Verdict | None) -> Sign:
+    """What the end of an attempt (None: with an output) says of its model; `void` says nothing of it."""
+    if verdict is None:
+        return "succeeded"
+    return _SIGNS.get(verdict.failure.kind, "void")
+
+
 def decide(
-    verdict: Verdict, attempt: int, max_attempts: int, random: Callable[[], float] = dice.random
+    verdict: Verdict, attempt: int, max_attempts: int, random: Callable[[], float] = dice.random, *, aborted: int = 0
 ) -> Retry | GiveUp:
-    """What to do after attempt number `attempt` (from 1); `random` gives numbers in [0, 1)."""
+    """What to do after attempt number `attempt` (from 1); `random` gives numbers in [0, 1).
+
+    An attempt that was aborted before its start is free; `aborted` is how many the prompt had before.
+    """
     backoff = verdict.backoff
+    if backoff and verdict.failure.kind == "aborted":
+        return Retry(backoff.delay(aborted + 1, random), verdict.failure) if aborted < FREE else GiveUp(verdict.failure)
     if backoff is None or attempt >= max_attempts or attempt >= (backoff.attempts or max_attempts):
         return GiveUp(verdict.failure)
     return Retry(backoff.delay(attempt, random), verdict.failure)

@@ -23,6 +23,7 @@ from worker.context import Work
 from worker.outputs import Saved
 from worker.replicate import Prediction
 from worker.retry import Backoff
+from worker.spending import total
 
 logger = logging.getLogger("worker.saving")
 _URL = re.compile(r"https?://[^\s/]+/\S+")
@@ -171,6 +172,7 @@ def _result(work: Work, entry: Entry, prediction: Prediction | None, **outcome: 
         version=prediction.text("version") if prediction else None,
         input=work.prompt.input,
         metrics=prediction.metrics if prediction else {},
+        cost=total(work, entry, prediction),
         created_at=_time(prediction, "created_at"),
         completed_at=_time(prediction, "completed_at"),
         saved_at=timestamp(),

@@ -117,7 +117,6 @@ async def test_a_prediction_that_is_lost_is_attempted_anew(worker: Context) -> N
         ({"failed": {"rate": 1.0, "text": "shapes cannot be broadcast"}}, "model_error", 1),
         ({"failed": {"rate": 1.0}}, "model_error", 2),
         ({"canceled": {"rate": 1.0}}, "canceled", 2),
-        ({"aborted": {"rate": 1.0}}, "aborted", 2),
         ({"data_removed": {"rate": 1.0}}, "output_lost", 2),
         ({"expired_file": {"rate": 1.0}}, "output_lost", 2),
         ({"redirect": {"rate": 1.0, "to": "http://127.0.0.9:1/x.png"}}, "file_refused", 1),

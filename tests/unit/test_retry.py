@@ -28,6 +28,7 @@ from worker.retry import (
     classify_error,
     code_of,
     decide,
+    sign,
 )
 
 PA = "Prediction interrupted; please retry (code: PA)"
@@ -177,6 +178,30 @@ def test_out_of_memory_is_tried_once_more_however_many_attempts_are_allowed() ->
     assert decide(verdict, 1, 1) == GiveUp(verdict.failure)
 
 
+def test_what_was_aborted_before_its_start_is_free_five_times() -> None:
+    verdict = classify("aborted", None)
+    assert decide(verdict, 1, 1, lambda: 0.5, aborted=4) == Retry(8.0, verdict.failure)
+    assert decide(verdict, 1, 99, aborted=5) == GiveUp(verdict.failure)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "said"),
+    [
+        (None, "succeeded"),
+        (classify("failed", "(E005)"), "failed"),
+        (classify("canceled", None), "failed"),
+        (classify("aborted", None), "void"),
+        (classify("succeeded", None, data_removed=True), "void"),
+        (classify_error(InvalidRequest("no", status=422)), "refused"),
+        (classify_error(NotFound("no", status=404)), "refused"),
+        (classify_error(NotFound("no", status=404, prediction_id="p")), "void"),
+        (classify_error(Unanswered("no")), "void"),
+    ],
+)
+def test_an_ending_says_something_of_its_model_or_nothing(verdict: Verdict | None, said: str) -> None:
+    assert sign(verdict) == said
+
+
 KNOWN = st.sampled_from([row[0] for row in FAILED])
 VERDICTS = st.one_of(
     st.builds(
@@ -190,19 +215,20 @@ VERDICTS = st.one_of(
 )
 
 
-@given(VERDICTS, st.integers(0, 10**6), st.integers(0, 10**6), st.floats(0, 1, exclude_max=True))
-@example(classify("failed", PA), 3, 3, 0.9)
-@example(classify("failed", None), 10**6 - 1, 10**6, 0.99)
-def test_every_ending_has_a_decision(verdict: Verdict, attempt: int, most: int, roll: float) -> None:
-    decision = decide(verdict, attempt, most, lambda: roll)
+@given(VERDICTS, st.integers(0, 10**6), st.integers(0, 10**6), st.floats(0, 1, exclude_max=True), st.integers(0, 9))
+@example(classify("failed", PA), 3, 3, 0.9, 0)
+@example(classify("failed", None), 10**6 - 1, 10**6, 0.99, 0)
+def test_every_ending_has_a_decision(verdict: Verdict, attempt: int, most: int, roll: float, aborted: int) -> None:
+    decision = decide(verdict, attempt, most, lambda: roll, aborted=aborted)
     assert decision.failure == verdict.failure
     assert decision.failure.message
+    free = verdict.failure.kind == "aborted"
     if isinstance(decision, Retry):
-        assert attempt < most
+        assert aborted < 5 if free else attempt < most
         assert verdict.backoff is not None
         assert 0 <= decision.delay <= verdict.backoff.cap <= 300
     else:
-        assert attempt >= most or verdict.backoff in (None, ONCE_MORE)
+        assert free or attempt >= most or verdict.backoff in (None, ONCE_MORE)
 
 
 @given(st.text(), st.sampled_from(["(E005)", "(e005)", "flagged as Sensitive", "nsfw Content detected"]), KNOWN)

@@ -1,0 +1,179 @@
+"""The path of a prompt and its money: what is free, what is counted, and where a budget ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from jobs.config import Config
+from jobs.folder import Folder
+from jobs.models import Batch, Prompt, Result, Shard, Status
+from jobs.prices import Prices
+from jobs.status import read_status
+from worker import admission, retry
+from worker import predict as story
+from worker.context import Context, Work
+from worker.lifecycle import opened
+from worker.predict import predict
+from worker.retry import Backoff
+
+INPUT = {"prompt": "cat", "width": 16, "height": 16, "output_format": "png"}
+PROMPTS = [Prompt(index, f"cat-{index}", "simulator/image", INPUT | {"seed": index}) for index in range(3)]
+
+
+@pytest.fixture
+async def worker(config: Config, simulator: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Context]:
+    simulator.settings(limiter="off", predict_min=0.05, predict_max=0.1, loose=0.0)
+    monkeypatch.setattr(story, "decide", partial(retry.decide, random=lambda: 0.0))
+    monkeypatch.setattr(admission, "SOON", Backoff(0.05, 0.1))
+    settings: dict[str, Any] = {
+        "creates_per_minute": 60_000.0,
+        "poll_interval": 0.1,
+        "max_attempts": 2,
+        "prices": Prices.parse("simulator/image=0.003"),
+    }
+    async with opened(config.model_copy(update=settings)) as context:
+        folder = Folder(config.output_dir, "night")
+        folder.path.mkdir(parents=True)
+        folder.identity.write_text(json.dumps({"batch": "night", "id": "b1", "realm": config.realm, "created_at": 1.0}))
+        await context.batches.open(Batch("night", "b1", config.realm, 1.0, 3, 0, 1.0))
+        yield context
+
+
+def work(worker: Context, index: int = 0) -> Work:
+    return Work(worker, Shard("night", "b1", 0, 0, tuple(PROMPTS)), PROMPTS[index])
+
+
+def record(worker: Context, index: int = 0) -> Result:
+    found = work(worker).folder.read_record(PROMPTS[index].id)
+    assert found
+    return found
+
+
+async def status(worker: Context) -> Status:
+    return await read_status(worker.redis, await worker.batches.get("night"))
+
+
+async def test_a_prediction_costs_its_price(worker: Context) -> None:
+    await predict(work(worker))
+    assert record(worker).cost == 0.003
+    now = await status(worker)
+    assert (now.predictions, now.cost, now.max_cost) == (1, 0.003, None)
+
+
+async def test_each_attempt_costs(worker: Context, simulator: Any) -> None:
+    simulator.control(failed={"next": 1})
+    await predict(work(worker))
+    assert (record(worker).attempts, record(worker).cost) == (2, 0.006)
+    assert (await status(worker)).cost == 0.006
+
+
+async def test_seconds_cost_what_they_took(worker: Context) -> None:
+    prices = Prices.parse("simulator/image=0.5/s max 2")
+    worker = Context(**{name: getattr(worker, name) for name in Context.__slots__} | {
+        "config": worker.config.model_copy(update={"prices": prices})
+    })  # fmt: skip
+    await predict(work(worker))
+    result = record(worker)
+    assert result.cost == pytest.approx(result.metrics["predict_time"] / 2, abs=1e-6)
+    assert (await status(worker)).cost == result.cost
+
+
+async def test_a_model_without_a_price_has_no_cost(worker: Context) -> None:
+    other = Work(worker, work(worker).shard, Prompt(0, "text", "simulator/text", {"prompt": "x"}))
+    await predict(other)
+    found = other.folder.read_record("text")
+    assert found
+    assert found.cost is None
+    now = await status(worker)
+    assert (now.predictions, now.cost) == (1, None)
+
+
+async def test_what_is_refused_costs_nothing(worker: Context) -> None:
+    wrong = Work(worker, work(worker).shard, Prompt(0, "wrong", "simulator/image", {"prompt": "x", "num_outputs": 9}))
+    await predict(wrong)
+    found = wrong.folder.read_record("wrong")
+    assert found
+    assert (found.attempts, found.cost) == (1, 0.0)
+    assert (await status(worker)).predictions == 0
+
+
+async def test_what_never_started_is_free_five_times(worker: Context, simulator: Any) -> None:
+    simulator.control(aborted={"next": 5})
+    await predict(work(worker))
+    result = record(worker)
+    assert (result.status, result.attempts, len(result.prediction_ids), result.cost) == ("succeeded", 1, 6, 0.003)
+    now = await status(worker)
+    assert (now.aborted, now.cost) == (5, 0.003)
+    assert now.reason
+    assert "BATCH_DEADLINE is too short" in now.reason
+    assert "simulator/image" in now.reason
+
+
+async def test_but_not_for_ever(worker: Context, simulator: Any) -> None:
+    simulator.control(aborted=1.0)
+    await predict(work(worker))
+    result = record(worker)
+    assert result.error
+    assert (result.error.kind, result.attempts, len(result.prediction_ids), result.cost) == ("aborted", 1, 6, 0.0)
+    assert (await status(worker)).aborted == 6
+
+
+async def test_lost_outputs_are_counted_apart(worker: Context, simulator: Any) -> None:
+    simulator.control(data_removed=1.0)
+    await predict(work(worker))
+    result = record(worker)
+    assert result.error
+    assert (result.error.kind, result.attempts, result.cost) == ("output_lost", 2, 0.006)
+    assert (await status(worker)).output_lost == 2
+
+
+async def test_a_spent_budget_ends_the_prompts_that_are_left(worker: Context, simulator: Any) -> None:
+    await worker.batches.set_budget("night", 2, None)
+    await asyncio.gather(*(predict(work(worker, index)) for index in range(3)))
+    results = [record(worker, index) for index in range(3)]
+    left = [result for result in results if result.status == "failed"]
+    assert [result.error and result.error.kind for result in left] == ["over_budget"]
+    assert (left[0].attempts, left[0].prediction_ids, left[0].cost) == (0, (), 0.0)
+    assert simulator.ledger()["created"] == 2
+    now = await status(worker)
+    assert (now.predictions, now.max_predictions, now.cost, now.failed) == (2, 2, 0.006, 1)
+
+
+async def test_a_failure_frees_no_money_that_was_spent(worker: Context, simulator: Any) -> None:
+    simulator.control(failed=1.0)
+    await worker.batches.set_budget("night", None, 3_000)
+    await predict(work(worker))
+    result = record(worker)
+    assert result.error
+    assert (result.error.kind, result.cost, simulator.ledger()["created"]) == ("over_budget", 0.003, 1)
+
+
+async def test_a_prompt_waits_while_open_attempts_may_free_some(
+    worker: Context, eventually: Callable[..., Any]
+) -> None:
+    await worker.batches.set_budget("night", 1, None)
+    open_attempt = await work(worker, 1).ledger.intend(await work(worker, 1).ledger.read(), 3_000)
+    prompt = asyncio.create_task(predict(work(worker)))
+    await eventually(lambda: "b1" in worker.short_of_budget)
+    assert not prompt.done()
+    await work(worker, 1).ledger.withdraw(open_attempt)
+    await prompt
+    assert record(worker).status == "succeeded"
+
+
+async def test_a_missing_price_holds_back_what_has_a_limit(worker: Context, eventually: Callable[..., Any]) -> None:
+    await worker.batches.set_budget("night", None, 1_000_000)
+    unpriced = Work(worker, work(worker).shard, Prompt(0, "text", "simulator/text", {"prompt": "x"}))
+    prompt = asyncio.create_task(predict(unpriced))
+    reason = await eventually(worker.account.notice)
+    assert "has no price for simulator/text" in reason
+    assert not prompt.done()
+    prompt.cancel()
+    await asyncio.wait([prompt])
+    assert (await status(worker)).predictions == 0

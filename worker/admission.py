@@ -1,0 +1,32 @@
+"""What a create waits for before it takes a slot: the budget of its batch, and the breaker of its model."""
+
+from __future__ import annotations
+
+import asyncio
+
+from jobs.ledger import OverBudget
+from worker.context import Work
+from worker.retry import SOON
+from worker.spending import price
+
+
+async def admitted(work: Work) -> None:
+    """Return when the prompt may be paid for, holding nothing meanwhile; OverBudget when its batch has spent all."""
+    tries = 0
+    while work.shard.batch_id in work.worker.short_of_budget:
+        try:
+            await work.ledger.afford(price(work))
+        except OverBudget as over:
+            if over.verdict == "spent":
+                raise
+            if over.verdict == "unpriced":
+                await work.worker.account.give_notice(
+                    f"batch {work.shard.batch!r} has a --max-cost, and BATCH_PRICES of a worker has no price for "
+                    f"{work.prompt.model}"
+                )
+        else:
+            work.worker.short_of_budget.discard(work.shard.batch_id)
+            break
+        tries += 1
+        await asyncio.sleep(SOON.delay(tries))
+    await work.worker.gate.admit(work.prompt.model, work.name)

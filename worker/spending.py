@@ -1,0 +1,43 @@
+"""What a prompt's predictions cost, by the prices in the settings; inside in micro-dollars, in results in dollars."""
+
+from __future__ import annotations
+
+from jobs.batches import Spent
+from jobs.ledger import Entry
+from jobs.models import Result
+from jobs.prices import MICRO, dollars
+from worker.context import Work
+from worker.replicate import Prediction
+
+
+def price(work: Work) -> int | None:
+    """What one prediction of the prompt reserves; None when its model has no price."""
+    found = work.worker.config.prices.of(work.prompt.model)
+    return found.reserved if found else None
+
+
+def cost(work: Work, entry: Entry, prediction: Prediction | None) -> int:
+    """What the entry's open attempt came to: nothing if aborted, all that was reserved if its end is not known."""
+    found = work.worker.config.prices.of(work.prompt.model)
+    if prediction is None or found is None:
+        return entry.reserved
+    if prediction.status == "aborted":
+        return 0
+    return found.actual(prediction.metrics.get("predict_time"))
+
+
+def total(work: Work, entry: Entry, prediction: Prediction | None) -> float | None:
+    """Dollars of all predictions of the prompt up to this one; None when its model has no price."""
+    if price(work) is None:
+        return None
+    return dollars(entry.cost + (cost(work, entry, prediction) if entry.nonce else 0))
+
+
+def spent(result: Result) -> Spent:
+    """What the result took, for its batch to count."""
+    return Spent(
+        predictions=len(result.prediction_ids) + result.unknown_creates,
+        cost=None if result.cost is None else round(result.cost * MICRO),
+        kind=result.error.kind if result.error else "",
+        model=result.model,
+    )
