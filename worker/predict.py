@@ -98,7 +98,9 @@ async def conclude(work: Work, entry: Entry, ended: Prediction | Verdict) -> Res
     """Save what can be saved; else say why there is nothing. The model's breaker hears of it."""
     verdict = ended if isinstance(ended, Verdict) else judge(ended)
     await work.worker.gate.heard(work.prompt.model, work.name, sign(verdict))
-    if isinstance(ended, Verdict) or verdict:
+    if isinstance(ended, Verdict):
+        return ended
+    if verdict:
         return verdict
     try:
         return await save(work, entry, ended)
