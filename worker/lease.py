@@ -91,6 +91,16 @@ class Leases:
             self._runs[job] = run
             run.add_done_callback(lambda _: self._runs.pop(job, None) if self._runs.get(job) is run else None)
 
+    def sure(self, name: str) -> bool:
+        """Tell whether what runs under the lease may act: not when its time is over, though nobody noticed yet.
+
+        A worker that stalled learns it at its next renewal only. A name that is not held here is nobody's to doubt.
+        """
+        lease = self._held.get(name)
+        if lease is None or lease.renewed_at is None:
+            return True
+        return not lease.lost and asyncio.get_running_loop().time() - lease.renewed_at < self._seconds
+
     async def _try(self, lease: Lease, op: str) -> Verdict:
         asked_at = asyncio.get_running_loop().time()
         try:

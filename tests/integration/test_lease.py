@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -209,3 +209,23 @@ async def test_at_the_end_bodies_are_cancelled_and_leases_given_up(redis: Redis)
 async def test_a_role_needs_no_job(mine: Leases, redis: Redis) -> None:
     assert await mine.acquire("sweeper", "")
     assert await redis.get(keys.lease("sweeper")) == b"me"
+
+
+async def test_a_lease_is_sure_until_its_time_is_over(redis: Redis, eventually: Callable[..., Any]) -> None:
+    await redis.zadd(keys.queue("api"), {JOB: 1})
+    leases = Leases(redis, "api", "me", SECONDS)  # it never renews: as one that stalls
+    assert leases.sure(NAME), "nobody holds it here"
+    await acquired(leases)
+    assert leases.sure(NAME)
+    await eventually(lambda: not leases.sure(NAME))
+
+
+async def test_a_lease_that_is_renewed_stays_sure_and_a_lost_one_never_is(mine: Leases) -> None:
+    lease = await acquired(mine)
+    running = asyncio.create_task(mine.run(lease, for_ever()))
+    await asyncio.wait([running], timeout=SECONDS * 2)
+    assert mine.sure(NAME)
+    lease.lost = True
+    assert not mine.sure(NAME)
+    running.cancel()
+    await asyncio.wait([running])
