@@ -8,7 +8,7 @@
 -- KEYS[5] STRING  results of this span of seconds
 -- ARGV    'settle', batch's id ('' = any), index, outcome, predictions, cost ('' = unknown), kind of error, model
 --                                                                       returns 1 when the count changed, else 0
--- ARGV    'unsettle', batch's id ('' = any), index, outcome             returns 1 when the count changed, else 0
+-- ARGV    'unsettle', batch's id ('' = any), index, outcome, kind       returns 1 when the count changed, else 0
 -- ARGV    'finish', '', Unix seconds, ttl                               returns 1 when the batch is finished, else 0
 -- ARGV    'cancel', ''                                                  returns 1 when there is such a batch, else 0
 
@@ -46,6 +46,9 @@ if op == 'unsettle' then
   end
   redis.call('SETBIT', KEYS[3], index, 0)
   redis.call('HINCRBY', KEYS[1], outcome, -1)
+  if ARGV[5] == 'over_budget' then
+    redis.call('HINCRBY', KEYS[1], 'over_budget', -1)
+  end
   return 1
 end
 
@@ -77,7 +80,9 @@ redis.call('SETBIT', KEYS[2], index, 1)
 if outcome ~= 'succeeded' then
   redis.call('SETBIT', KEYS[3], index, 1)
 end
-if ARGV[7] == 'output_lost' then
+if ARGV[7] == 'over_budget' then
+  redis.call('HINCRBY', KEYS[1], 'over_budget', 1)
+elseif ARGV[7] == 'output_lost' then
   redis.call('HINCRBY', KEYS[1], 'outputs_lost', 1)
 elseif ARGV[7] == 'aborted' then
   redis.call('HINCRBY', KEYS[1], 'aborted', 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
@@ -13,7 +13,8 @@ from redis.asyncio.client import Pipeline
 from jobs import keys
 from jobs.connection import load_script
 from jobs.errors import BatchNotFound
-from jobs.models import Batch, Outcome
+from jobs.models import Batch, Outcome, Result
+from jobs.prices import MICRO
 
 Standing = Literal["open", "canceled", "gone", "replaced"]
 
@@ -55,6 +56,16 @@ class Spent:
     cost: int | None = None
     kind: str = ""
     model: str = ""
+
+    @classmethod
+    def on(cls, result: Result) -> Self:
+        """What its result says that a prompt took."""
+        return cls(
+            predictions=len(result.prediction_ids) + result.unknown_creates,
+            cost=None if result.cost is None else round(result.cost * MICRO),
+            kind=result.error.kind if result.error else "",
+            model=result.model,
+        )
 
 
 class Batches:
@@ -132,9 +143,9 @@ class Batches:
         args = ["settle", batch_id, index, outcome, spent.predictions, cost, spent.kind, spent.model]
         return bool(await self._script(keys=self._keys(name), args=args))
 
-    async def unsettle(self, name: str, index: int, outcome: Outcome, pipe: Pipeline) -> None:
-        """Queue on `pipe` the taking back of a counted result, so that the prompt may be tried again."""
-        await self._script(keys=self._keys(name), args=["unsettle", "", index, outcome], client=pipe)
+    async def unsettle(self, name: str, index: int, outcome: Outcome, pipe: Pipeline, kind: str = "") -> None:
+        """Queue on `pipe` the taking back of a counted result and its kind, so that the prompt may be tried again."""
+        await self._script(keys=self._keys(name), args=["unsettle", "", index, outcome, kind], client=pipe)
 
     async def finish(self, name: str) -> bool:
         """Close the batch if every prompt is settled; its keys then expire after 30 days."""
@@ -189,7 +200,7 @@ def batch_of(fields: Mapping[bytes, bytes]) -> Batch:
     """Read a batch's hash; KeyError or ValueError when it is not as it was written."""
     text: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items()}
     counts = ("total", "generation", "succeeded", "failed", "canceled")
-    spent = ("unknown_creates", "predictions", "cost", "outputs_lost", "aborted")
+    spent = ("unknown_creates", "predictions", "cost", "outputs_lost", "aborted", "over_budget")
     limits = ("max_predictions", "max_cost")
     return Batch(
         name=text["name"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import shutil
 import sys
 import time
@@ -13,36 +12,22 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from jobs import report, tables
-from jobs.arguments import read_input
+from jobs import options, report, tables
+from jobs.budget import Budget
 from jobs.commands import Commands, print_anything
 from jobs.config import Config
 from jobs.desk import Desk, known_folder
 from jobs.models import Status
 from jobs.report import Paper
+from jobs.verify_command import verify
 
 if TYPE_CHECKING:
-    from jobs.enqueue import Order, Receipt
+    from jobs.shards import Receipt
 
 # Commands import what only they need, so that `status` and `watch` start at once: hence each PLC0415.
 
 
-def _check_priority(value: float) -> float:
-    if not 0 < value < math.inf:
-        raise typer.BadParameter("it must be a number above 0")
-    return value
-
-
 Answer = TypeVar("Answer")
-Source = Annotated[str, typer.Argument(metavar="FILE", help="Prompts: .jsonl, .jsonl.gz, .csv, .txt; - is stdin.")]
-Name = Annotated[str | None, typer.Option(help="Name of the batch and its folder; default: the file's stem.")]
-Model = Annotated[str | None, typer.Option(help="Model of the rows that name none; default: BATCH_MODEL.")]
-Input = Annotated[list[str], typer.Option("--input", metavar="KEY=VALUE", help="Input of the rows that lack it.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many prompts: a pilot.")]
-Priority = Annotated[float, typer.Option(callback=_check_priority, help="2 gets twice the share of 1.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
-BatchName = Annotated[str, typer.Argument(metavar="BATCH", help="Name of a batch.")]
-AnyBatch = Annotated[str | None, typer.Argument(metavar="BATCH", help="Name of a batch.")]
 
 app = typer.Typer(
     cls=Commands, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
@@ -61,19 +46,6 @@ def _ask(question: Callable[[Desk], Awaitable[Answer]]) -> Answer:
             return await question(desk)
 
     return asyncio.run(answered())
-
-
-def _order(
-    source: str, name: str | None, model: str | None, given: list[str], limit: int | None, priority: float
-) -> Order:
-    from jobs.enqueue import Order  # noqa: PLC0415
-
-    if source == "-" and not name:
-        raise typer.BadParameter("standard input needs a --name", param_hint="FILE")
-    try:
-        return Order(source=source, name=name, model=model, input=read_input(given), limit=limit, priority=priority)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--input") from None
 
 
 def _show_receipt(receipt: Receipt, *, as_json: bool) -> None:
@@ -105,42 +77,51 @@ def replicate_batch(
 
 @app.command()
 def enqueue(  # noqa: PLR0913 - a command's options are its parameters
-    source: Source,
+    source: options.Source,
     *,
-    name: Name = None,
-    model: Model = None,
-    given: Input = [],  # noqa: B006 - typer copies it
-    limit: Limit = None,
-    priority: Priority = 1.0,
+    name: options.Name = None,
+    model: options.Model = None,
+    given: options.Input = [],  # noqa: B006 - typer copies it
+    limit: options.Limit = None,
+    priority: options.Priority = 1.0,
+    max_predictions: options.MaxPredictions = None,
+    max_cost: options.MaxCost = None,
     check: Annotated[bool, typer.Option("--check", help="Only validate; nothing is enqueued.")] = False,
-    as_json: AsJson = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Check a prompts file and enqueue what is not done yet."""
     from jobs.enqueue import check as check_prompts  # noqa: PLC0415
 
-    order = _order(source, name, model, given, limit, priority)
+    budget = Budget(max_predictions, max_cost)
+    order = options.order_of(source, given, budget, name=name, model=model, limit=limit, priority=priority)
     if check:
-        total = check_prompts(order, Config.load())
-        typer.echo(f'{{"total": {total}}}' if as_json else f"{source}: {report.counted(total, 'prompt')}, no error")
+        checked = check_prompts(order, Config.load())
+        if as_json:
+            typer.echo(report.as_json(checked))
+        else:
+            Paper().lines(report.check_lines(source, checked))
     else:
         _show_receipt(_ask(lambda desk: desk.enqueue(order)), as_json=as_json)
 
 
 @app.command()
 def run(  # noqa: PLR0913 - a command's options are its parameters
-    source: Source,
+    source: options.Source,
     *,
-    name: Name = None,
-    model: Model = None,
-    given: Input = [],  # noqa: B006 - typer copies it
-    limit: Limit = None,
-    priority: Priority = 1.0,
-    as_json: AsJson = False,
+    name: options.Name = None,
+    model: options.Model = None,
+    given: options.Input = [],  # noqa: B006 - typer copies it
+    limit: options.Limit = None,
+    priority: options.Priority = 1.0,
+    max_predictions: options.MaxPredictions = None,
+    max_cost: options.MaxCost = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Enqueue, work with progress shown, sum up: all in one command."""
     from jobs import burst  # noqa: PLC0415
 
-    order = _order(source, name, model, given, limit, priority)
+    budget = Budget(max_predictions, max_cost)
+    order = options.order_of(source, given, budget, name=name, model=model, limit=limit, priority=priority)
     paper = Paper(stderr=as_json)
     status = _ask(lambda desk: burst.run(desk, order, paper))
     if as_json:
@@ -149,7 +130,7 @@ def run(  # noqa: PLR0913 - a command's options are its parameters
 
 
 @app.command()
-def status(batch: AnyBatch = None, *, as_json: AsJson = False) -> None:
+def status(batch: options.AnyBatch = None, *, as_json: options.AsJson = False) -> None:
     """Say how a batch stands, or all batches, newest first."""
     found = _ask(lambda desk: desk.statuses([batch] if batch else None))
     if as_json:
@@ -160,7 +141,7 @@ def status(batch: AnyBatch = None, *, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def watch(batch: AnyBatch = None, *, as_json: AsJson = False) -> None:
+def watch(batch: options.AnyBatch = None, *, as_json: options.AsJson = False) -> None:
     """Follow a batch, or the newest, until all is done."""
     from jobs import progress  # noqa: PLC0415
 
@@ -170,7 +151,7 @@ def watch(batch: AnyBatch = None, *, as_json: AsJson = False) -> None:
 
 @app.command()
 def results(
-    batch: BatchName,
+    batch: options.BatchName,
     *,
     failed: Annotated[bool, typer.Option("--failed", help="Only the prompts that did not succeed.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results, one JSON object a line.")] = False,
@@ -191,7 +172,7 @@ def results(
 
 
 @app.command()
-def gallery(batch: BatchName) -> None:
+def gallery(batch: options.BatchName) -> None:
     """Write the batch's gallery as of now and print its path."""
     from jobs.gallery import write_gallery  # noqa: PLC0415
 
@@ -199,9 +180,16 @@ def gallery(batch: BatchName) -> None:
 
 
 @app.command()
-def retry(batch: BatchName, *, as_json: AsJson = False) -> None:
+def retry(
+    batch: options.BatchName,
+    *,
+    max_predictions: options.MaxPredictions = None,
+    max_cost: options.MaxCost = None,
+    as_json: options.AsJson = False,
+) -> None:
     """Enqueue again the prompts that failed or were canceled."""
-    _show_receipt(_ask(lambda desk: desk.retry(batch)), as_json=as_json)
+    budget = Budget(max_predictions, max_cost)
+    _show_receipt(_ask(lambda desk: desk.retry(batch, budget)), as_json=as_json)
 
 
 @app.command()
@@ -217,14 +205,16 @@ def resume() -> None:
 
 
 @app.command()
-def cancel(batch: BatchName) -> None:
+def cancel(batch: options.BatchName) -> None:
     """Give up what is not done; what runs is canceled at Replicate."""
     Paper().lines(report.cancel_lines(_ask(lambda desk: desk.cancel(batch))))
 
 
 @app.command()
 def delete(
-    batch: BatchName, *, force: Annotated[bool, typer.Option("--force", help="Even while it is unfinished.")] = False
+    batch: options.BatchName,
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Even while it is unfinished.")] = False,
 ) -> None:
     """Forget a batch and take it off the queue; its folder stays."""
     _ask(lambda desk: desk.delete(batch, force=force))
@@ -232,7 +222,7 @@ def delete(
 
 
 @app.command()
-def schedules(*, as_json: AsJson = False) -> None:
+def schedules(*, as_json: options.AsJson = False) -> None:
     """List the scheduled batches with their next and last time."""
     every = _ask(lambda desk: desk.schedules())
     if as_json:
@@ -247,3 +237,6 @@ def redis_stop() -> None:
     from jobs import embedded_redis  # noqa: PLC0415
 
     typer.echo("Stopped." if embedded_redis.stop(Config.load().redis_dir) else "No embedded server was running.")
+
+
+app.command()(verify)

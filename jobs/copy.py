@@ -27,12 +27,17 @@ _ROW = re.compile(rb'\{(?:"generation":(\d+),)?"id":"([A-Za-z0-9._-]+)",.*\}\n',
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What batch.json says: `id` is random and ties the folder to Redis; `created_at` is in Unix seconds."""
+    """What batch.json says: `id` is random and ties the folder to Redis; `created_at` is in Unix seconds.
+
+    The limits stand here too, `max_cost` in micro-dollars: they hold again after Redis lost the batch.
+    """
 
     batch: str
     id: str
     realm: str
     created_at: float
+    max_predictions: int | None = None
+    max_cost: int | None = None
 
 
 @dataclass(slots=True)
@@ -96,6 +101,11 @@ def read_rows(folder: Folder) -> Iterator[KeptRow]:
 def kept_line(text: bytes, generation: int) -> bytes:
     """Return a row's line of the copy."""
     return (b'{"generation":%d,' % generation + text[1:] if generation else text) + b"\n"
+
+
+def model_of(text: bytes) -> str:
+    """Return the model of a row: its text is canonical, so that the model is the last of its keys."""
+    return text.rpartition(b'"model":"')[2][:-2].decode()
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from jobs.account import Account
 from jobs.batches import Batches
+from jobs.budget import Budget
 from jobs.config import Config
 from jobs.connection import opened
 from jobs.errors import BatchNotFound, InputError
@@ -69,11 +70,11 @@ class Desk:
 
         return await enqueue(order, self.config, self.redis)
 
-    async def retry(self, name: str) -> Receipt:
+    async def retry(self, name: str, budget: Budget) -> Receipt:
         """Enqueue again what did not succeed; BatchNotFound."""
         from jobs.enqueue import retry  # noqa: PLC0415 - as above
 
-        return await retry(name, self.config, self.redis)
+        return await retry(name, self.config, self.redis, budget)
 
     async def pause(self, reason: str) -> str:
         """Create nothing more at our API host until `resume`; says the reason that holds, which may be an older one."""

@@ -11,31 +11,49 @@ from array import array
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from pydantic import BaseModel
 from redis.asyncio import Redis
 
-from jobs.batches import Batches, Bits
+from jobs.batches import Batches, Bits, Spent
 from jobs.config import Config
-from jobs.copy import Identity, kept_line, locked, move, read_rows, replacing, storing, write_identity
+from jobs.copy import Identity, kept_line, locked, model_of, move, read_rows, replacing, storing
 from jobs.errors import InputError, Problem, StorageError
+from jobs.estimate import Estimate, estimate
 from jobs.folder import Folder
-from jobs.identity import check_identity, identify, new_identity
+from jobs.identity import check_identity, identify, limits, new_identity, note_limits
 from jobs.models import Batch
 from jobs.prompts import Ids
+from jobs.restoring import settle_recorded, spent_on_earlier_tries
 from jobs.retry import retry
 from jobs.shards import Receipt, enqueue_unsettled
-from jobs.spool import SHOWN, Order, Spool, raise_problems, spooling
+from jobs.spool import SHOWN, Order, Spool, file_name, raise_problems, spooling
 from jobs.spool import read_rows as read_file
 
-__all__ = ["Order", "Receipt", "check", "enqueue", "retry"]
+__all__ = ["Checked", "Order", "Receipt", "check", "enqueue", "retry"]
 
 
-def check(order: Order, config: Config) -> int:
-    """Return how many prompts `enqueue` would take; touches neither Redis nor the disk. PromptsError, InputError."""
+class Checked(BaseModel):
+    """How many prompts `enqueue` would take; costs as in a receipt, with a sentence for each model without a price."""
+
+    total: int
+    cost_at_least: float | None = None
+    cost_at_most: float | None = None
+    unpriced: tuple[str, ...] = ()
+
+
+def check(order: Order, config: Config) -> Checked:
+    """Say what `enqueue` would take; touches neither Redis nor the disk. PromptsError, InputError."""
     order.check()
     if order.name or order.source != "-":
         _ = order.batch
-    count = sum(1 for _ in read_file(order, config, Ids()))
-    return min(count, order.limit or count)
+    found = Estimate(config.prices)
+    for row in read_file(order, config, Ids()):
+        if order.limit is None or found.prompts < order.limit:
+            found.add(model_of(row.text), row.line)
+    found.demand_prices(order.budget, file_name(order))
+    least, most = found.range(config.max_attempts) or (None, None)
+    unpriced = tuple(found.unpriced()) if config.prices else ()
+    return Checked(total=found.prompts, cost_at_least=least, cost_at_most=most, unpriced=unpriced)
 
 
 async def enqueue(order: Order, config: Config, redis: Redis) -> Receipt:
@@ -61,13 +79,17 @@ async def _enqueue(spool: Spool, folder: Folder, config: Config, redis: Redis) -
     if batch and batch.cancel_requested:
         raise InputError(f"batch {batch.name!r} was canceled; `python -m jobs retry {batch.name}` takes it up again")
     merge = await asyncio.to_thread(_compare, spool, folder, batch)
-    if identity is None:
-        identity = new_identity(folder, config)
-        write_identity(folder, identity, fsync=config.fsync)
+    budget = spool.order.budget.over(limits(identity, batch))
+    if budget.max_cost is not None:
+        spool.demand_prices(budget)
+        (await asyncio.to_thread(estimate, folder, config.prices)).demand_prices(budget, str(folder.prompts))
+    identity = note_limits(folder, identity or new_identity(folder, config), budget, fsync=config.fsync)
     if merge.new:
         await asyncio.to_thread(_append, spool, folder, merge, config)
-    batch = await _open(identity, merge, spool.order, folder, redis)
-    return await enqueue_unsettled(redis, batch, folder, partial(Bits.count, indexes=merge.known))
+    before = await asyncio.to_thread(spent_on_earlier_tries, folder) if batch is None else Spent()
+    batch = await _open(identity, merge, spool.order, before, folder, redis)
+    await settle_recorded(Batches(redis), batch, folder)
+    return await enqueue_unsettled(redis, batch, folder, partial(Bits.count, indexes=merge.known), config)
 
 
 @dataclass
@@ -129,7 +151,7 @@ def _append(spool: Spool, folder: Folder, merge: _Merge, config: Config) -> None
                 file.write(kept_line(text, merge.generation))
 
 
-async def _open(identity: Identity, merge: _Merge, order: Order, folder: Folder, redis: Redis) -> Batch:
+async def _open(identity: Identity, merge: _Merge, order: Order, before: Spent, folder: Folder, redis: Redis) -> Batch:
     batches = Batches(redis)
     new = Batch(
         name=identity.batch,
@@ -139,9 +161,14 @@ async def _open(identity: Identity, merge: _Merge, order: Order, folder: Folder,
         total=0,
         generation=merge.generation,
         priority=order.priority,
+        predictions=before.predictions,
+        cost=before.cost or 0,
+        max_predictions=identity.max_predictions,
+        max_cost=identity.max_cost,
     )
     batch = await batches.open(new)
     check_identity(folder, identity, batch)
+    await batches.set_budget(batch.name, order.budget.max_predictions, order.budget.max_cost)
     if merge.generation > batch.generation:
         await batches.reopen(batch.name, merge.generation)
     return replace(batch, total=merge.kept + merge.new, priority=order.priority)

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from jobs.errors import DamagedRecord, ForeignFolder, StorageError
+from jobs.errors import DamagedRecord, ForeignFolder, LostFolder, StorageError
 from jobs.models import Prompt, Result
 
 OWN_NAMES = re.compile(r"(batch\.json|(prompts|results|errors)\.jsonl|index(-\d+)?\.html)", re.IGNORECASE)
 """The batch's own files: no prompt may have such an id."""
+
+RETRIED = ".retried"
+"""Where in a batch's folder the records of earlier tries lie: `<id>.<generation>`."""
+
+SAVING = ".saving"
+"""Where in a batch's folder files are written before they are committed: `<id>.<nonce>`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +68,7 @@ class Folder:
 
     def saving(self, prompt_id: str, nonce: str) -> Path:
         """Where a prompt's files are written before they are committed."""
-        return self.path / ".saving" / f"{prompt_id}.{nonce}"
+        return self.path / SAVING / f"{prompt_id}.{nonce}"
 
     def batch_id(self) -> str | None:
         """The random id in batch.json, None when there is no such file; ForeignFolder when it is not readable."""
@@ -70,6 +78,55 @@ class Folder:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ForeignFolder(f"{self.identity} cannot be read as a batch's: {error}", self.identity) from error
+
+    @contextmanager
+    def opened(self, batch_id: str | None) -> Iterator[int]:
+        """Open the folder itself, which must be of the batch with that random id (None: of any); LostFolder.
+
+        What is made or renamed relative to the descriptor lands in it or nowhere, also when somebody moves it.
+        """
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise self._lost(error) from error
+        try:
+            if batch_id is not None:
+                self._check(descriptor, batch_id)
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def check(self, batch_id: str) -> None:
+        """Raise LostFolder unless the folder is there and of the batch with that random id."""
+        with self.opened(batch_id):
+            return
+
+    def _check(self, descriptor: int, batch_id: str) -> None:
+        def opener(name: str, flags: int) -> int:
+            return os.open(name, flags, dir_fd=descriptor)
+
+        try:
+            with open(self.identity.name, "rb", opener=opener) as file:
+                found = json.load(file)["id"]
+        except OSError as error:
+            raise self._lost(error) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise LostFolder(f"{self.identity} cannot be read as a batch's: {error}", self.identity) from error
+        if found != batch_id:
+            raise LostFolder(
+                f"{self.path.absolute()} is another batch's folder now: put the one of {self.batch!r} back, or end the "
+                f"batch: python -m jobs delete {self.batch} --force",
+                self.path,
+            )
+
+    def _lost(self, error: OSError) -> LostFolder:
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            return LostFolder(
+                f"the folder of {self.batch!r} is gone: put {self.path.absolute()} back, or end the batch: "
+                f"python -m jobs delete {self.batch} --force",
+                self.path,
+            )
+        return LostFolder(f"{self.path.absolute()} cannot be read: {error.strerror or error}", self.path)
 
     def read_prompts(self) -> Iterator[Prompt]:
         """Yield the prompts of the own copy, in order; nothing when there is none."""

@@ -63,6 +63,7 @@ class Frame:
     failure: Failure | None = None
     prediction_id: str | None = None
     attempts: int = 0
+    cost: float | None = None
 
     @property
     def short_model(self) -> str:
@@ -113,6 +114,7 @@ def _developed(folder: Folder, waiting: Frame, result: Result) -> Frame:
         result.error,
         result.prediction_id,
         result.attempts,
+        result.cost,
     )
 
 

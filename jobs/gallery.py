@@ -15,6 +15,7 @@ from jobs.copy import read_identity, replacing
 from jobs.folder import Folder
 from jobs.frames import Frame, frame
 from jobs.models import Result, timestamp
+from jobs.prices import money
 from jobs.results import Totals, records
 
 PAGE_SIZE = 200
@@ -118,7 +119,7 @@ def _template() -> Template:
         loader=PackageLoader("jobs"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.globals.update(page_name=page_name, page_numbers=page_numbers)
-    environment.filters.update(size=_size, moment=_moment, span=_span, count=lambda number: f"{number:,}")
+    environment.filters.update(size=_size, moment=_moment, span=_span, money=money, count=lambda number: f"{number:,}")
     return environment.get_template("gallery.html")
 
 

@@ -1,15 +1,17 @@
-"""Whether folder, Redis and API host agree on whose batch it is."""
+"""Whether folder, Redis and API host agree on whose batch it is; and what both know of its budget."""
 
 from __future__ import annotations
 
 import secrets
 import time
+from dataclasses import replace
 
 from redis.asyncio import Redis
 
 from jobs.batches import Batches
+from jobs.budget import Budget
 from jobs.config import Config
-from jobs.copy import Identity, read_identity
+from jobs.copy import Identity, read_identity, write_identity
 from jobs.errors import ForeignFolder, InputError
 from jobs.folder import Folder
 from jobs.models import Batch
@@ -44,3 +46,17 @@ def check_identity(folder: Folder, identity: Identity | None, batch: Batch | Non
 def new_identity(folder: Folder, config: Config) -> Identity:
     """Return what ties a new batch's folder to Redis."""
     return Identity(folder.batch, secrets.token_hex(8), config.realm, time.time())
+
+
+def limits(identity: Identity | None, batch: Batch | None) -> Budget:
+    """The budget that holds: as Redis knows it, else as the folder does."""
+    known = batch or identity
+    return Budget(known.max_predictions, known.max_cost) if known else Budget()
+
+
+def note_limits(folder: Folder, identity: Identity, budget: Budget, *, fsync: bool) -> Identity:
+    """Write the batch's identity with its budget, which thus outlives Redis; returns it."""
+    noted = replace(identity, max_predictions=budget.max_predictions, max_cost=budget.max_cost)
+    if noted != identity or not folder.identity.exists():
+        write_identity(folder, noted, fsync=fsync)
+    return noted

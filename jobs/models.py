@@ -109,6 +109,7 @@ class Batch:
     outputs_lost: int = 0
     aborted: int = 0
     aborted_model: str | None = None
+    over_budget: int = 0
     max_predictions: int | None = None
     max_cost: int | None = None
     cancel_requested: bool = False
@@ -182,6 +183,7 @@ class Status(BaseModel):
     unknown_creates: int
     output_lost: int = 0
     aborted: int = 0
+    over_budget: int = 0
     predictions: int = 0
     max_predictions: int | None = None
     cost: float | None = None

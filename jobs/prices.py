@@ -48,6 +48,15 @@ def dollars(micro: int) -> float:
     return micro / MICRO
 
 
+def money(amount: float) -> str:
+    """Dollars for people: cents, or below a dollar three digits that count: `$12.30`, `$0.0123`."""
+    if amount >= 1 or not amount:
+        return f"${amount:,.2f}"
+    digits = min(2 - math.floor(math.log10(amount)), 6)
+    whole, _, rest = f"{amount:.{digits}f}".partition(".")
+    return f"${whole}.{rest.rstrip('0'):0<2}"
+
+
 @dataclass(frozen=True, slots=True)
 class Price:
     """What a prediction costs in micro-dollars: each the same, or by the second, of which `most` is reserved."""

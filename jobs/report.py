@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.models import Status
+from jobs.prices import money
 
 if TYPE_CHECKING:
-    from jobs.enqueue import Receipt
+    from jobs.enqueue import Checked, Receipt
     from jobs.schedules import ScheduleStatus
 
 START_WORKER = "python -m arq worker.Settings"
@@ -78,7 +79,23 @@ def receipt_line(receipt: Receipt) -> str:
     line = f"{receipt.batch}: {counted(receipt.enqueued, 'prompt')} enqueued in {counted(receipt.shards, 'shard')}"
     if receipt.already_done:
         line += f", {receipt.already_done} done already"
-    return line if receipt.enqueued == receipt.total else f"{line}; {receipt.total} in all"
+    line = line if receipt.enqueued == receipt.total else f"{line}; {receipt.total} in all"
+    return f"{line}; {costs(receipt)}" if costs(receipt) else line
+
+
+def costs(facts: Receipt | Checked) -> str:
+    """What is to be done will cost at least and at most, as far as that is known."""
+    if facts.cost_at_least is None or facts.cost_at_most is None:
+        return ""
+    least, most = money(facts.cost_at_least), money(facts.cost_at_most)
+    return f"costs {least}" if least == most else f"costs at least {least}, at most {most}"
+
+
+def check_lines(source: str, checked: Checked) -> Iterator[str]:
+    """That a file has no error, and what its prompts would cost."""
+    line = f"{source}: {counted(checked.total, 'prompt')}, no error"
+    yield f"{line}; {costs(checked)}" if costs(checked) else line
+    yield from checked.unpriced
 
 
 def receipt_lines(receipt: Receipt) -> Iterator[str]:
@@ -116,11 +133,40 @@ def facts(status: Status) -> Iterator[str]:
         (status.canceled, "canceled"),
         (status.in_flight, "in flight"),
         (status.unknown_creates, "unknown creates"),
+        (status.output_lost, "lost outputs"),
+        (status.aborted, "aborted"),
     ):
         if count:
             yield f"{count} {word}"
+    yield from spending(status)
     if pace(status):
         yield pace(status)
+
+
+def spending(status: Status) -> Iterator[str]:
+    """What a batch has spent of what it may: predictions when these are limited, money when that is known."""
+    if status.max_predictions is not None:
+        yield f"{status.predictions} of {status.max_predictions} predictions"
+    if status.max_cost is not None:
+        yield f"{money(status.cost or 0)} of {money(status.max_cost)}"
+    elif status.cost is not None:
+        yield money(status.cost)
+
+
+def budget_note(status: Status) -> str | None:
+    """That a budget keeps or kept prompts from being created, and what lifts it."""
+    predictions = status.max_predictions is not None and status.predictions >= status.max_predictions
+    cost = status.max_cost is not None and (status.cost or 0) >= status.max_cost
+    if status.over_budget:
+        what = f"{counted(status.over_budget, 'prompt')} failed because the budget is spent"
+    elif status.waiting and (predictions or cost) and not over(status):
+        what = "the budget is spent; what still waits will fail"
+    else:
+        return None
+    limits = [("--max-predictions N", status.max_predictions), ("--max-cost DOLLARS", status.max_cost)]
+    flags = " ".join(flag for flag, limit in limits if limit is not None)
+    spent = ", ".join(spending(status))
+    return f"{status.batch}: {what} ({spent}). A higher one goes on: python -m jobs retry {status.batch} {flags}"
 
 
 def notes(statuses: Iterable[Status]) -> Iterator[str]:
@@ -137,6 +183,7 @@ def notes(statuses: Iterable[Status]) -> Iterator[str]:
             reasons.setdefault(status.reason, []).append(status.batch)
     for reason, names in reasons.items():
         yield printable(f"{', '.join(names)}: {reason}" if names else reason)
+    yield from filter(None, map(budget_note, statuses))
     if any(not status.workers for status in unfinished):
         yield NO_WORKER
 

@@ -11,6 +11,7 @@ from jobs.copy import replacing
 from jobs.errors import DamagedRecord
 from jobs.folder import Folder
 from jobs.models import Failure, Prompt, Result
+from jobs.prices import MICRO, dollars
 
 _LINE_BREAKS = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 """JSON leaves these as they are, but `str.splitlines` and many an editor break a line at them."""
@@ -18,7 +19,10 @@ _LINE_BREAKS = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": 
 
 @dataclass(slots=True)
 class Totals:
-    """What a batch came to; `missing` prompts have no record yet, `bytes` is the size of all `files`."""
+    """What a batch came to; `missing` prompts have no record yet, `bytes` is the size of all `files`.
+
+    `micro_dollars` is what the prompts with a known price have cost, None when there is none.
+    """
 
     succeeded: int = 0
     failed: int = 0
@@ -26,6 +30,7 @@ class Totals:
     missing: int = 0
     files: int = 0
     bytes: int = 0
+    micro_dollars: int | None = None
 
     def count(self, result: Result | None) -> None:
         """Add one prompt's result, None when it has no record."""
@@ -34,6 +39,13 @@ class Totals:
         if result:
             self.files += len(result.files)
             self.bytes += sum(file.bytes for file in result.files)
+        if result and result.cost is not None:
+            self.micro_dollars = (self.micro_dollars or 0) + round(result.cost * MICRO)
+
+    @property
+    def cost(self) -> float | None:
+        """Dollars of all results, without what earlier tries of retried prompts took; None when no price is known."""
+        return None if self.micro_dollars is None else dollars(self.micro_dollars)
 
     @property
     def prompts(self) -> int:

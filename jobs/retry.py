@@ -12,43 +12,57 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from jobs.batches import Batches, Bits
+from jobs.budget import UNCHANGED, Budget
 from jobs.config import Config
 from jobs.copy import KeptRow, kept_line, locked, read_rows, replacing, storing
 from jobs.errors import StorageError
-from jobs.folder import Folder
-from jobs.identity import identify
+from jobs.estimate import estimate
+from jobs.folder import RETRIED, Folder
+from jobs.identity import identify, limits, note_limits
 from jobs.models import Batch, Outcome
 from jobs.queue import Added, Queue
 from jobs.shards import Receipt, enqueue_unsettled, shards_of
 
-RETRIED = ".retried"
-"""Where in a batch's folder the records of earlier tries lie: `<id>.<generation>`."""
+Ended = tuple[Outcome, str]
+"""How a prompt had ended, and its kind of error."""
 
-Retried = dict[int, Outcome]
+Retried = dict[int, Ended]
 """Index of each prompt that is tried again, and how it had ended."""
 
 
-async def retry(name: str, config: Config, redis: Redis) -> Receipt:
+async def retry(name: str, config: Config, redis: Redis, budget: Budget = UNCHANGED) -> Receipt:
     """Enqueue again what did not succeed, also of a canceled batch; BatchNotFound, StorageError, InputError."""
+    budget.check()
     batches = Batches(redis)
     await batches.get(name)
     folder = Folder(config.output_dir, name)
     await identify(folder, config, redis)
     async with locked(folder):
         batch = await batches.get(name)
+        await _limit(batch, budget, folder, config, redis)
         failed = await batches.unsuccessful(name)
         retried, generation = await asyncio.to_thread(_set_aside, folder, batch, failed, fsync=config.fsync)
         if retried or batch.settled < batch.total:
             await batches.reopen(name, generation)
         added = await _unsettle(redis, batch, folder, retried)
-        receipt = await enqueue_unsettled(redis, batch, folder, len)
+        receipt = await enqueue_unsettled(redis, batch, folder, len, config)
         more = {"enqueued": receipt.enqueued + added.prompts, "shards": receipt.shards + added.shards}
         return receipt.model_copy(update=more)
 
 
+async def _limit(batch: Batch, budget: Budget, folder: Folder, config: Config, redis: Redis) -> None:
+    identity, _ = await identify(folder, config, redis)
+    whole = budget.over(limits(identity, batch))
+    if whole.max_cost is not None:
+        (await asyncio.to_thread(estimate, folder, config.prices)).demand_prices(whole, str(folder.prompts))
+    if identity:
+        note_limits(folder, identity, whole, fsync=config.fsync)
+    await Batches(redis).set_budget(batch.name, budget.max_predictions, budget.max_cost)
+
+
 def _set_aside(folder: Folder, batch: Batch, failed: Bits, *, fsync: bool) -> tuple[Retried, int]:
     """Move the records out of the way, then mark the rows in the copy; returns the new generation too."""
-    found: dict[int, Outcome | None] = {}
+    found: dict[int, Ended | None] = {}
     generation = batch.generation
     for row in read_rows(folder):
         generation = max(generation, row.generation)
@@ -62,16 +76,16 @@ def _set_aside(folder: Folder, batch: Batch, failed: Bits, *, fsync: bool) -> tu
     return _without_gaps(found, batch.failed), generation
 
 
-def _without_gaps(found: dict[int, Outcome | None], failed: int) -> Retried:
+def _without_gaps(found: dict[int, Ended | None], failed: int) -> Retried:
     """Say of those whose record somebody removed how the counters have them."""
-    unexplained = failed - sum(outcome == "failed" for outcome in found.values())
-    guesses: Iterator[Outcome] = chain(repeat("failed", max(unexplained, 0)), repeat("canceled"))
-    return {index: next(guesses) if outcome is None else outcome for index, outcome in found.items()}
+    unexplained = failed - sum(ended is not None and ended[0] == "failed" for ended in found.values())
+    guesses: Iterator[Ended] = chain(repeat(("failed", ""), max(unexplained, 0)), repeat(("canceled", "")))
+    return {index: ended or next(guesses) for index, ended in found.items()}
 
 
-def _move_record(folder: Folder, row: KeptRow) -> Outcome | None:
+def _move_record(folder: Folder, row: KeptRow) -> Ended | None:
     """Move a prompt's folder below .retried, unless an earlier retry that was cut short did; tell how it had ended."""
-    outcome = _outcome(folder, row)
+    ended = _ended(folder, row)
     aside = folder.path / RETRIED
     with storing(folder.prompt(row.id)):
         aside.mkdir(exist_ok=True)
@@ -81,15 +95,15 @@ def _move_record(folder: Folder, row: KeptRow) -> Outcome | None:
             target = aside / f"{row.id}.{row.generation}.{next(numbers)}"
         with suppress(FileNotFoundError):
             folder.prompt(row.id).rename(target)
-    return outcome
+    return ended
 
 
-def _outcome(folder: Folder, row: KeptRow) -> Outcome | None:
+def _ended(folder: Folder, row: KeptRow) -> Ended | None:
     moved = (f"{RETRIED}/{row.id}.{generation}" for generation in range(row.generation, -1, -1))
     for place in (row.id, *moved):
         with suppress(StorageError):
             if record := folder.read_record(place):
-                return record.status
+                return record.status, record.error.kind if record.error else ""
     return None
 
 
@@ -104,5 +118,5 @@ async def _unsettle(redis: Redis, batch: Batch, folder: Folder, retried: Retried
 
 
 async def _take_back(batches: Batches, name: str, retried: Retried, pipe: Pipeline) -> None:
-    for index, outcome in retried.items():
-        await batches.unsettle(name, index, outcome, pipe)
+    for index, (outcome, kind) in retried.items():
+        await batches.unsettle(name, index, outcome, pipe, kind)

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jobs import fire_times
+from jobs.budget import MOST_PREDICTIONS
 from jobs.errors import Problem, ScheduleError
 from jobs.model_names import model_problem
+from jobs.prices import micro_dollars
 from jobs.prompts import name_problem
 
 MAX_NAME = 47
@@ -25,7 +27,7 @@ _TABLE = ""
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """One `[[schedule]]`; `timezone` None is the machine's own."""
+    """One `[[schedule]]`; `timezone` None is the machine's own; `max_cost` is in micro-dollars."""
 
     name: str
     cron: str
@@ -34,6 +36,8 @@ class Schedule:
     timezone: str | None = None
     overlap: Literal["skip", "allow"] = "skip"
     catch_up: bool = True
+    max_predictions: int | None = None
+    max_cost: int | None = None
 
     @property
     def zone(self) -> tzinfo:
@@ -65,7 +69,14 @@ def load(path: Path) -> tuple[Schedule, ...]:
         raise _refusal(path, [_syntax(error, text)]) from None
     if faults := list(_faults(document, path.parent)):
         raise _refusal(path, _located(faults, text))
-    return tuple(Schedule(**table | {"file": path.parent / table["file"]}) for table in document.get("schedule", []))
+    return tuple(_schedule(table, path.parent) for table in document.get("schedule", []))
+
+
+def _schedule(table: dict[str, Any], home: Path) -> Schedule:
+    read: dict[str, Any] = {"file": home / table["file"]}
+    if "max_cost" in table:
+        read["max_cost"] = micro_dollars(str(table["max_cost"]))
+    return Schedule(**table | read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +117,8 @@ def _problem(key: str, value: Any, home: Path) -> str | None:
     if key not in _CHECKS:
         return f"unknown key {key!r}; there are {', '.join(_CHECKS)}"
     expected, check = _CHECKS[key]
-    if type(value) is not expected:
-        return f"{key} must be {'text in quotes' if expected is str else 'true or false'}"
+    if type(value) is not expected and not (expected is float and type(value) is int):
+        return f"{key} must be {_EXPECTED[expected]}"
     try:
         check(value, home)
     except ValueError as error:
@@ -134,6 +145,16 @@ def _check_file(file: str, home: Path) -> None:
         raise ValueError(f"there is no file {str(home / file)!r}")
 
 
+def _check_max_predictions(number: int, _home: Path) -> None:
+    if not 1 <= number <= MOST_PREDICTIONS:
+        raise ValueError(f"{number} is not between 1 and {MOST_PREDICTIONS}")
+
+
+def _check_max_cost(amount: float, _home: Path) -> None:
+    if not micro_dollars(str(amount)):
+        raise ValueError("it must be above 0 dollars")
+
+
 def _check_overlap(overlap: str, _home: Path) -> None:
     if overlap not in ("skip", "allow"):
         raise ValueError(f'{overlap!r} is neither "skip" nor "allow"')
@@ -147,7 +168,10 @@ _CHECKS: dict[str, tuple[type, Callable[[Any, Path], Any]]] = {
     "timezone": (str, lambda name, _home: fire_times.zone(name)),
     "overlap": (str, _check_overlap),
     "catch_up": (bool, lambda _flag, _home: None),
+    "max_predictions": (int, _check_max_predictions),
+    "max_cost": (float, _check_max_cost),
 }
+_EXPECTED = {str: "text in quotes", bool: "true or false", int: "a whole number", float: "a number of dollars"}
 
 
 def _refusal(path: Path, problems: list[Problem]) -> ScheduleError:

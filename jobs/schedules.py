@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 
 from jobs import fire_times, keys
 from jobs.batches import Batches
+from jobs.budget import Budget
 from jobs.config import Config
 from jobs.enqueue import Order, Receipt, enqueue
 from jobs.errors import InputError, ScheduleError, StorageError
@@ -167,7 +168,8 @@ class Schedules:
         """From the batch's own copy if it has one: what was begun is completed as it was, not as the file is now."""
         copy = Folder(self._config.output_dir, name).prompts
         source = copy if copy.exists() else schedule.file
-        return Order(source=str(source), name=name, model=schedule.model)
+        budget = Budget(schedule.max_predictions, schedule.max_cost)
+        return Order(source=str(source), name=name, model=schedule.model, budget=budget)
 
     async def _running(self, schedule: Schedule, state: _State) -> str | None:
         if schedule.overlap == "allow" or state.batch is None:

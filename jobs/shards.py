@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from itertools import groupby
@@ -11,7 +12,9 @@ from redis.asyncio import Redis
 
 from jobs.account import Account
 from jobs.batches import Batches, Bits
+from jobs.config import Config
 from jobs.copy import KeptRow, read_rows
+from jobs.estimate import estimate
 from jobs.folder import Folder
 from jobs.models import SHARD_SIZE, Batch, Shard
 from jobs.payload import Packed, pack_rows
@@ -19,7 +22,10 @@ from jobs.queue import Queue
 
 
 class Receipt(BaseModel):
-    """What `enqueue` and `retry` did: prompts and shards that they put into the queue; prompts that were done."""
+    """What `enqueue` and `retry` did: prompts and shards that they put into the queue; prompts that were done.
+
+    The costs are in dollars, of all that is not done: if each succeeds at once, and if each needs all attempts.
+    """
 
     batch: str
     total: int
@@ -27,6 +33,8 @@ class Receipt(BaseModel):
     already_done: int
     shards: int
     workers: int
+    cost_at_least: float | None = None
+    cost_at_most: float | None = None
 
 
 def shards_of(batch: Batch, folder: Folder, wanted: Callable[[int], bool]) -> Iterator[tuple[Packed, list[int]]]:
@@ -42,7 +50,9 @@ def shards_of(batch: Batch, folder: Folder, wanted: Callable[[int], bool]) -> It
             yield pack_rows(shard, indexes, [row.text for row in some]), indexes
 
 
-async def enqueue_unsettled(redis: Redis, batch: Batch, folder: Folder, done: Callable[[Bits], int]) -> Receipt:
+async def enqueue_unsettled(
+    redis: Redis, batch: Batch, folder: Folder, done: Callable[[Bits], int], config: Config
+) -> Receipt:
     """Put every shard with an unsettled prompt into the queue unless it is there: this also mends a cut enqueue.
 
     `done` counts, among the settled prompts, those to be reported as done already.
@@ -50,6 +60,7 @@ async def enqueue_unsettled(redis: Redis, batch: Batch, folder: Folder, done: Ca
     settled = await Batches(redis).settled(batch.name)
     shards = (packed for packed, _ in shards_of(batch, folder, lambda index: index not in settled))
     added = await Queue(redis, batch.realm).add(batch, shards)
+    costs = await asyncio.to_thread(_costs, folder, settled, config) if config.prices else None
     return Receipt(
         batch=batch.name,
         total=batch.total,
@@ -57,4 +68,10 @@ async def enqueue_unsettled(redis: Redis, batch: Batch, folder: Folder, done: Ca
         already_done=done(settled),
         shards=added.shards,
         workers=await Account(redis, batch.realm).workers(),
+        cost_at_least=costs and costs[0],
+        cost_at_most=costs and costs[1],
     )
+
+
+def _costs(folder: Folder, settled: Bits, config: Config) -> tuple[float, float] | None:
+    return estimate(folder, config.prices, lambda index: index not in settled).range(config.max_attempts)

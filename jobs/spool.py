@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jobs.budget import UNCHANGED, Budget
 from jobs.config import Config
-from jobs.copy import KeptRow, flush, kept_line, storing, temporary
+from jobs.copy import KeptRow, flush, kept_line, model_of, storing, temporary
 from jobs.errors import InputError, Problem, PromptsError
+from jobs.estimate import Estimate
 from jobs.folder import Folder
+from jobs.prices import Prices
 from jobs.prompts import Defaults, Ids, Row, name_problem, read_prompts
 from jobs.sources import FORMATS
 
@@ -34,6 +37,7 @@ class Order:
     input: dict[str, Any] = field(default_factory=dict)
     limit: int | None = None
     priority: float = 1.0
+    budget: Budget = UNCHANGED
 
     @property
     def batch(self) -> str:
@@ -49,6 +53,7 @@ class Order:
             raise InputError("--limit must be at least 1")
         if not 0.001 <= self.priority <= 1000:
             raise InputError("--priority must be between 0.001 and 1000")
+        self.budget.check()
 
 
 def _name_of(source: str) -> str:
@@ -76,7 +81,12 @@ def read_rows(order: Order, config: Config, ids: Ids) -> Iterator[Row]:
 def raise_problems(order: Order, problems: list[Problem], count: int) -> None:
     """Raise PromptsError if there are any; `problems` are the first SHOWN ones."""
     if count:
-        raise PromptsError("standard input" if order.source == "-" else order.source, problems, count)
+        raise PromptsError(file_name(order), problems, count)
+
+
+def file_name(order: Order) -> str:
+    """The file as messages name it."""
+    return "standard input" if order.source == "-" else order.source
 
 
 class Spool:
@@ -85,6 +95,7 @@ class Spool:
     def __init__(self, order: Order, path: Path) -> None:
         self.order, self.path = order, path
         self.ids = Ids()
+        self.estimate = Estimate(Prices())
         self._fingerprints = array("q")
 
     def __len__(self) -> int:
@@ -92,13 +103,20 @@ class Spool:
 
     def fill(self, config: Config) -> None:
         """Read the whole file and keep what the limit lets through; PromptsError, InputError, StorageError."""
+        self.estimate = Estimate(config.prices)
         limit = self.order.limit
         with storing(self.path), self.path.open("xb") as file:
             for row in read_rows(self.order, config, self.ids):
                 if limit is None or len(self) < limit:
                     file.write(kept_line(row.text, 0))
                     self._fingerprints.append(hash(row.text))
+                    self.estimate.add(model_of(row.text), row.line)
+            self.demand_prices(self.order.budget)
             flush(file, fsync=config.fsync)
+
+    def demand_prices(self, budget: Budget) -> None:
+        """InputError when the budget is in dollars and a model of the rows has no price."""
+        self.estimate.demand_prices(budget, file_name(self.order))
 
     def texts(self) -> Iterator[bytes]:
         """Yield each row as JSON."""

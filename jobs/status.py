@@ -30,6 +30,7 @@ async def read_status(redis: Redis, batch: Batch) -> Status:
         unknown_creates=batch.unknown_creates,
         output_lost=batch.outputs_lost,
         aborted=batch.aborted,
+        over_budget=batch.over_budget,
         predictions=batch.predictions,
         max_predictions=batch.max_predictions,
         cost=None if batch.max_cost is None and not batch.cost else dollars(batch.cost),

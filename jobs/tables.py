@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.models import Result, Status
+from jobs.prices import money
 from jobs.report import done, pace, printable
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def batches_table(statuses: Sequence[Status], now: float) -> Table:
         "failed": [str(status.failed or "") for status in statuses],
         "canceled": [str(status.canceled or "") for status in statuses],
         "in flight": [str(status.in_flight or "") for status in statuses],
+        "cost": ["" if status.cost is None else money(status.cost) for status in statuses],
         "pace": [pace(status) for status in statuses],
         "age": [age(status.created_at, now) for status in statuses],
     }
@@ -51,6 +53,7 @@ def batch_table(status: Status) -> Table:
             continue
         shown = str(timedelta(seconds=round(value))) if name == "eta" else value
         shown = f"{value:.0f}" if name == "rate_per_minute" else shown
+        shown = money(value) if name in ("cost", "max_cost") else shown
         table.add_row(name.replace("_", " "), str(shown))
     return table
 
@@ -63,6 +66,8 @@ def totals_table(totals: Totals) -> Table:
         if count or outcome == "succeeded":
             table.add_row(outcome if outcome != "missing" else "not done yet", Text(str(count), style))
     table.add_row("files", f"{totals.files} ({megabytes(totals.bytes)})")
+    if totals.cost is not None:
+        table.add_row("cost", money(totals.cost))
     return table
 
 

@@ -19,7 +19,7 @@ from jobs.models import Failure, Result
 
 Cli = Callable[..., Any]
 START = "python -m arq worker.Settings"
-RECEIPT_KEYS = ["batch", "total", "enqueued", "already_done", "shards", "workers"]
+RECEIPT_KEYS = ["batch", "total", "enqueued", "already_done", "shards", "workers", "cost_at_least", "cost_at_most"]
 
 
 @pytest.fixture
@@ -49,7 +49,10 @@ async def test_enqueue_for_scripts(cli: Cli, source: str, config: Config, redis:
     assert answer.code == 0, answer.err
     facts = json.loads(answer.out)
     assert list(facts) == RECEIPT_KEYS
-    assert facts == {"batch": "pilot", "total": 2, "enqueued": 2, "already_done": 0, "shards": 1, "workers": 1}
+    assert facts == {
+        "batch": "pilot", "total": 2, "enqueued": 2, "already_done": 0, "shards": 1, "workers": 1,
+        "cost_at_least": None, "cost_at_most": None,
+    }  # fmt: skip
     assert (await Batches(redis).get("pilot")).priority == 2.5
     assert [row["model"] for row in kept(config, "pilot")] == ["a/b", "a/b"], "BATCH_MODEL is the default"
 
@@ -69,7 +72,7 @@ def test_check_only_validates(cli: Cli, source: str, config: Config, tmp_path: P
     answer = cli("enqueue", source, "--model", "a/b", "--check", **nowhere)
     assert (answer.code, answer.out) == (0, "cats.jsonl: 150 prompts, no error\n")
     answer = cli("enqueue", source, "--model", "a/b", "--check", "--json", **nowhere)
-    assert json.loads(answer.out) == {"total": 150}
+    assert json.loads(answer.out) == {"total": 150, "cost_at_least": None, "cost_at_most": None, "unpriced": []}
     assert not config.output_dir.exists()
 
 

@@ -4,7 +4,6 @@ import io
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from jobs.folder import Folder
 from jobs.models import Failure, Result, Status
 from jobs.results import Totals
 from jobs.schedules import ScheduleStatus
+from jobs.shards import Receipt
 
 CREATED = datetime(2026, 11, 21, 2, 3, 4, tzinfo=UTC).timestamp()
 START = "python -m arq worker.Settings"
@@ -40,9 +40,9 @@ def a_status(**facts: Any) -> Status:
     return Status(**{**basis, **facts})
 
 
-def a_receipt(**facts: Any) -> Any:
+def a_receipt(**facts: Any) -> Receipt:
     basis = {"batch": "prompts", "total": 250, "enqueued": 250, "already_done": 0, "shards": 3, "workers": 1}
-    return SimpleNamespace(**{**basis, **facts})
+    return Receipt.model_validate({**basis, **facts})
 
 
 def drawn(table: RenderableType, width: int = 120) -> list[str]:

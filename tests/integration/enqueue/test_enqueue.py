@@ -59,6 +59,7 @@ async def test_a_file_becomes_a_batch(enqueued: Enqueue, redis: Redis, folder: F
     receipt = await enqueued(250)
     assert receipt.model_dump() == {
         "batch": "night", "total": 250, "enqueued": 250, "already_done": 0, "shards": 3, "workers": 0,
+        "cost_at_least": None, "cost_at_most": None,
     }  # fmt: skip
     shards = await queued(redis)
     assert list(shards) == ["night:0:0", "night:1:0", "night:2:0"]
@@ -272,8 +273,8 @@ def test_a_batch_is_named_after_its_file(source: str, name: str) -> None:
 
 async def test_check_counts_and_touches_nothing(config: Config, redis: Redis, tmp_path: Path) -> None:
     source = write(tmp_path / "night.jsonl", 5)
-    assert check(Order(source), config) == 5
-    assert check(Order(source, limit=2), config) == 2
+    assert check(Order(source), config).total == 5
+    assert check(Order(source, limit=2), config).total == 2
     with pytest.raises(PromptsError, match="is not a model"):
         check(Order(source, model="flux"), config)
     with pytest.raises(InputError, match="name"):
@@ -284,7 +285,7 @@ async def test_check_counts_and_touches_nothing(config: Config, redis: Redis, tm
 
 @pytest.mark.usefixtures("typed")
 def test_check_needs_no_name_for_standard_input(config: Config) -> None:
-    assert check(Order("-"), config) == 3
+    assert check(Order("-"), config).total == 3
 
 
 async def test_without_fsync_it_is_the_same(config: Config, redis: Redis, tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ async def test_the_same_command_completes_what_a_lost_connection_left(  # noqa: 
     await assert_complete(redis, folder, {f"p{n}" for n in range(950)})
 
 
-STEPS = ["write_identity", "_append", "_open", "enqueue_unsettled"]
+STEPS = ["note_limits", "_append", "_open", "enqueue_unsettled"]
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -134,7 +134,7 @@ async def test_the_same_command_completes_what_a_crash_left(  # noqa: PLR0917 - 
 ) -> None:
     if appending:
         await enqueue(Order(source, limit=120), config, redis)
-    if not (appending and step == "write_identity"):
+    if not (appending and step == "note_limits"):
         with monkeypatch.context() as patch:
             patch.setattr(enqueue_module, step, crashing(getattr(enqueue_module, step), when))
             with pytest.raises(RuntimeError, match="crash"):

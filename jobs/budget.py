@@ -1,0 +1,35 @@
+"""What a batch may spend in all its life; money is in micro-dollars."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jobs.errors import InputError
+from jobs.prices import MOST_COST, dollars_text
+
+MOST_PREDICTIONS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The limits of a batch; None is no limit, or in an order: as it was."""
+
+    max_predictions: int | None = None
+    max_cost: int | None = None
+
+    def check(self) -> None:
+        """InputError when a number cannot be a limit."""
+        if self.max_predictions is not None and not 1 <= self.max_predictions <= MOST_PREDICTIONS:
+            raise InputError(f"--max-predictions must be between 1 and {MOST_PREDICTIONS}")
+        if self.max_cost is not None and not 1 <= self.max_cost <= MOST_COST:
+            raise InputError(f"--max-cost must be above 0 and at most {dollars_text(MOST_COST)} dollars")
+
+    def over(self, known: Budget) -> Budget:
+        """What is ordered here, on top of the limits that hold by now."""
+        return Budget(
+            known.max_predictions if self.max_predictions is None else self.max_predictions,
+            known.max_cost if self.max_cost is None else self.max_cost,
+        )
+
+
+UNCHANGED = Budget()

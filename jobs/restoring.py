@@ -1,0 +1,64 @@
+"""What the folder still knows of a batch that Redis lost: its records are counted again before anything is queued.
+
+So nothing that has a record is paid for again, and a budget goes on from what was spent before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import islice
+
+from jobs.batches import Batches, Spent
+from jobs.copy import read_rows, storing
+from jobs.errors import DamagedRecord
+from jobs.folder import RETRIED, Folder
+from jobs.models import Batch, Result
+
+CHUNK = 500
+"""Records that are read before they are counted."""
+
+
+def spent_on_earlier_tries(folder: Folder) -> Spent:
+    """What went into the records that `retry` moved aside: nothing else counts them; StorageError."""
+    predictions = cost = 0
+    for name in sorted(_names(folder, RETRIED)):
+        with suppress(DamagedRecord):
+            if record := folder.read_record(f"{RETRIED}/{name}"):
+                spent = Spent.on(record)
+                predictions, cost = predictions + spent.predictions, cost + (spent.cost or 0)
+    return Spent(predictions, cost)
+
+
+async def settle_recorded(batches: Batches, batch: Batch, folder: Folder) -> None:
+    """Count every record that is not counted, but for the last prompt's: a worker that settles it ends the batch.
+
+    StorageError when a record cannot be read.
+    """
+    settled = await batches.settled(batch.name)
+    left = batch.total - settled.count(range(batch.total))
+    found = _records(folder, settled.__contains__)
+    while chunk := await asyncio.to_thread(lambda: list(islice(found, CHUNK))):
+        for index, record in chunk:
+            if left <= 1:
+                return
+            left -= 1
+            await batches.settle(batch.name, index, record.status, batch.id, Spent.on(record))
+
+
+def _records(folder: Folder, settled: Callable[[int], bool]) -> Iterator[tuple[int, Result]]:
+    """Yield the index and the record of each prompt that has one and is not settled; a damaged one is a worker's."""
+    there = _names(folder)
+    for row in read_rows(folder):
+        if row.id in there and not settled(row.index):
+            with suppress(DamagedRecord):
+                if record := folder.read_record(row.id):
+                    yield row.index, record
+
+
+def _names(folder: Folder, below: str = ".") -> set[str]:
+    with storing(folder.path), suppress(FileNotFoundError):
+        return set(os.listdir(folder.path / below))  # noqa: PTH208 - names only, and there may be a million
+    return set()
