@@ -5,9 +5,11 @@
 -- KEYS[2] BITMAP  settled prompts
 -- KEYS[3] BITMAP  prompts whose result is not succeeded
 -- KEYS[4] HASH    the batch's ledger
--- KEYS[5] STRING  results of this span of seconds
--- ARGV    'settle', batch's id ('' = any), index, outcome, predictions, cost ('' = unknown), kind of error, model
---                                                                       returns 1 when the count changed, else 0
+-- KEYS[5] HASH    prompts whose result was taken back -> how often: a prompt's term; 0 when it never was
+-- KEYS[6] STRING  results of this span of seconds
+-- ARGV    'term', '', index                                             returns the term, -1 when it is settled
+-- ARGV    'settle', batch's id ('' = any), index, outcome, predictions, cost ('' = unknown), kind of error, model, term
+--                 that the result is of ('' = any)                      returns 1 when the count changed, else 0
 -- ARGV    'unsettle', batch's id ('' = any), index, outcome, kind       returns 1 when the count changed, else 0
 -- ARGV    'finish', '', Unix seconds, ttl                               returns 1 when the batch is finished, else 0
 -- ARGV    'cancel', ''                                                  returns 1 when there is such a batch, else 0
@@ -32,19 +34,27 @@ if op == 'finish' then
     return 0
   end
   redis.call('HSETNX', KEYS[1], 'finished_at', ARGV[3])
-  for i = 1, 4 do
+  for i = 1, 5 do
     redis.call('EXPIRE', KEYS[i], ARGV[4])
   end
   return 1
 end
 
 local index, outcome = ARGV[3], ARGV[4]
+local settled = redis.call('GETBIT', KEYS[2], index) == 1
+local term = redis.call('HGET', KEYS[5], index) or '0'
+
+if op == 'term' then
+  return settled and -1 or tonumber(term)
+end
 
 if op == 'unsettle' then
-  if redis.call('SETBIT', KEYS[2], index, 0) == 0 then
+  if not settled then
     return 0
   end
+  redis.call('SETBIT', KEYS[2], index, 0)
   redis.call('SETBIT', KEYS[3], index, 0)
+  redis.call('HINCRBY', KEYS[5], index, 1)
   redis.call('HINCRBY', KEYS[1], outcome, -1)
   if ARGV[5] == 'over_budget' then
     redis.call('HINCRBY', KEYS[1], 'over_budget', -1)
@@ -70,9 +80,12 @@ local function count_spent(predictions, cost)
   end
 end
 
-if redis.call('GETBIT', KEYS[2], index) == 1 then
+if settled then
   redis.call('HDEL', KEYS[4], index)
   return 0
+end
+if ARGV[9] ~= '' and ARGV[9] ~= term then
+  return 0 -- a late call, for a result that was taken back meanwhile
 end
 count_spent(ARGV[5], tonumber(ARGV[6]))
 redis.call('HDEL', KEYS[4], index)
@@ -89,6 +102,6 @@ elseif ARGV[7] == 'aborted' then
   redis.call('HSET', KEYS[1], 'aborted_model', ARGV[8])
 end
 redis.call('HINCRBY', KEYS[1], outcome, 1)
-redis.call('INCR', KEYS[5])
-redis.call('EXPIRE', KEYS[5], 180)
+redis.call('INCR', KEYS[6])
+redis.call('EXPIRE', KEYS[6], 180)
 return 1

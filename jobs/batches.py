@@ -91,7 +91,7 @@ class Batches:
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(keys.batch(name), mapping={"generation": generation, "cancel_requested": 0})
             pipe.hdel(keys.batch(name), "finished_at")
-            for key in self._keys(name)[:4]:
+            for key in self._keys(name)[:5]:
                 pipe.persist(key)
             await pipe.execute()
 
@@ -131,17 +131,34 @@ class Batches:
         """Tell whether a prompt has its result."""
         return bool(await self._redis.getbit(keys.settled(name), index))
 
+    async def term(self, name: str, index: int) -> int | None:
+        """How often a prompt's result was taken back for another try; None while it has one."""
+        term = int(await self._script(keys=self._keys(name), args=["term", "", index]))
+        return None if term < 0 else term
+
+    async def terms(self, name: str) -> dict[int, int]:
+        """The terms of all prompts whose result was ever taken back."""
+        terms = await self._redis.hgetall(keys.retried(name))  # type: ignore[misc]  # typed for both clients
+        return {int(index): int(term) for index, term in terms.items()}
+
     async def settle(
-        self, name: str, index: int, outcome: Outcome, batch_id: str = "", spent: Spent | None = None
+        self,
+        name: str,
+        index: int,
+        outcome: Outcome,
+        batch_id: str = "",
+        spent: Spent | None = None,
+        term: int | None = None,
     ) -> bool:
         """Count a result, exactly once however often it is called; True when this call counted it.
 
-        With `batch_id`, a batch of the same name and another id is left alone.
+        With `batch_id`, a batch of the same name and another id is left alone; with `term`, a prompt whose result of
+        that term was taken back meanwhile.
         """
         spent = spent or Spent()
         cost = "" if spent.cost is None else spent.cost
         args = ["settle", batch_id, index, outcome, spent.predictions, cost, spent.kind, spent.model]
-        return bool(await self._script(keys=self._keys(name), args=args))
+        return bool(await self._script(keys=self._keys(name), args=[*args, "" if term is None else term]))
 
     async def unsettle(self, name: str, index: int, outcome: Outcome, pipe: Pipeline, kind: str = "") -> None:
         """Queue on `pipe` the taking back of a counted result and its kind, so that the prompt may be tried again."""
@@ -193,7 +210,8 @@ class Batches:
 
     def _keys(self, name: str) -> list[str]:
         pace = keys.pace(name, int(time.time() / keys.PACE_SPAN))
-        return [keys.batch(name), keys.settled(name), keys.unsuccessful(name), keys.ledger(name), pace]
+        of_batch = (keys.batch, keys.settled, keys.unsuccessful, keys.ledger, keys.retried)
+        return [*(key(name) for key in of_batch), pace]
 
 
 def batch_of(fields: Mapping[bytes, bytes]) -> Batch:

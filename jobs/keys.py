@@ -47,6 +47,11 @@ def ledger(name: str) -> str:
     return f"{PREFIX}ledger:{name}"
 
 
+def retried(name: str) -> str:
+    """HASH: index of a prompt → how often its result was taken back; prompts that never were are not in it."""
+    return f"{PREFIX}retried:{name}"
+
+
 PACE_SPAN = 5
 """Seconds in one span of `pace`."""
 

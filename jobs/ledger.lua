@@ -99,7 +99,7 @@ local function withdraw(nonce)
   if entry.ended == nonce or not stored then
     return {'ok', stored or ''}
   end
-  if entry.nonce ~= nonce then
+  if entry.nonce ~= nonce or entry.prediction_id then -- another worker's search has found what seemed not to exist
     return {'conflict', stored}
   end
   count('predictions', -1)
@@ -133,7 +133,7 @@ local function close(nonce, cost, how, model)
   if nonce ~= '' and entry.ended == nonce and entry.nonce == '' then
     return {'ok', stored}
   end
-  if entry.nonce ~= nonce then
+  if entry.nonce ~= nonce or how == 'refused' and entry.prediction_id then
     return {'conflict', stored or ''}
   end
   if nonce ~= '' then

@@ -8,6 +8,7 @@ import time
 
 from redis.exceptions import RedisError
 
+from jobs.batches import Spent
 from jobs.errors import NotFound, OutputError, StorageError
 from jobs.ledger import Ending, Entry, OverBudget, Overtaken
 from jobs.models import Failure, Result
@@ -17,7 +18,7 @@ from worker.creation import Postponed, Refused, cancel_prediction, create, searc
 from worker.replicate import Prediction
 from worker.retry import SOON, GiveUp, Verdict, classify, classify_error, decide, sign
 from worker.saving import commit_failure, recorded, save
-from worker.spending import cost, spent
+from worker.spending import cost
 
 logger = logging.getLogger("worker.predict")
 
@@ -34,11 +35,10 @@ BUDGET_SPENT = Verdict(
 
 async def predict(work: Work, *, canceled: bool = False) -> None:
     """Bring one prompt to its settled result; raises nothing but CancelledError and what Redis does."""
-    started, tries = time.monotonic(), 0
-    while not await work.worker.batches.is_settled(work.shard.batch, work.prompt.index):
+    batches, started, tries = work.worker.batches, time.monotonic(), 0
+    while (term := await batches.term(work.shard.batch, work.prompt.index)) is not None:
         try:
             result = await asyncio.to_thread(recorded, work) or await (abandon(work) if canceled else attempt(work))
-            return await settle(work, result, started)
         except (Overtaken, StorageError) as error:
             logger.info("? %s: %s; looking again", work.name, error)
             if isinstance(error, StorageError):
@@ -48,10 +48,12 @@ async def predict(work: Work, *, canceled: bool = False) -> None:
         except Exception as error:  # whatever it is, it concerns this prompt and no other
             logger.exception("! %s: failed unexpectedly", work.name)
             if tries >= UNEXPECTED:
-                return await settle(work, await give_up(work, error), started)
+                await settle(work, await give_up(work, error), term, started)
+        else:
+            await settle(work, result, term, started)
+            continue
         tries += 1
         await asyncio.sleep(SOON.delay(tries))
-    return None
 
 
 async def attempt(work: Work) -> Result:
@@ -163,11 +165,10 @@ async def abandon(work: Work) -> Result:
     return await commit_failure(work, entry, failure, prediction, outcome="canceled")
 
 
-async def settle(work: Work, result: Result, started: float | None = None) -> None:
-    """Count the result, once however often it is found, and say so in one line."""
-    shard = work.shard
-    counted = spent(result)
-    if not await work.worker.batches.settle(shard.batch, work.prompt.index, result.status, shard.batch_id, counted):
+async def settle(work: Work, result: Result, term: int, started: float | None = None) -> None:
+    """Count the result of a prompt's term, once however often it is found, and say so in one line."""
+    shard, index = work.shard, work.prompt.index
+    if not await work.worker.batches.settle(shard.batch, index, result.status, shard.batch_id, Spent.on(result), term):
         return
     seconds = time.monotonic() - started if started else 0.0
     if result.error:

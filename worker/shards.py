@@ -103,12 +103,12 @@ async def writable(worker: Context, folder: Folder) -> bool:
 
 async def unsettled(worker: Context, shard: Shard) -> list[Work]:
     """The prompts without a result; one whose record is on disk already is settled from it, asking nobody."""
-    settled = await worker.batches.settled(shard.batch)
+    settled, terms = await worker.batches.settled(shard.batch), await worker.batches.terms(shard.batch)
     works = [Work(worker, shard, prompt) for prompt in shard.prompts if prompt.index not in settled]
     records = await asyncio.to_thread(lambda: [_glance(work) for work in works])
     for work, record in zip(works, records, strict=True):
         if record:
-            await settle(work, record)
+            await settle(work, record, terms.get(work.prompt.index, 0))
     return [work for work, record in zip(works, records, strict=True) if not record]
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from jobs.batches import Spent
 from jobs.ledger import Entry
-from jobs.models import Result
-from jobs.prices import MICRO, dollars
+from jobs.prices import dollars
 from worker.context import Work
 from worker.replicate import Prediction
 
@@ -31,13 +29,3 @@ def total(work: Work, entry: Entry, prediction: Prediction | None) -> float | No
     if price(work) is None:
         return None
     return dollars(entry.cost + (cost(work, entry, prediction) if entry.nonce else 0))
-
-
-def spent(result: Result) -> Spent:
-    """What the result took, for its batch to count."""
-    return Spent(
-        predictions=len(result.prediction_ids) + result.unknown_creates,
-        cost=None if result.cost is None else round(result.cost * MICRO),
-        kind=result.error.kind if result.error else "",
-        model=result.model,
-    )

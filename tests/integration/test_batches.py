@@ -97,6 +97,20 @@ async def test_taking_a_result_back_is_done_once(batches: Batches, redis: Redis)
     assert 1 not in await batches.unsuccessful("cats")
 
 
+async def test_a_result_that_was_taken_back_is_not_counted_by_a_late_call(batches: Batches, redis: Redis) -> None:
+    assert (await batches.term("cats", 1), await batches.terms("cats")) == (0, {})
+    await batches.settle("cats", 1, "failed", term=0)
+    assert await batches.term("cats", 1) is None
+    async with redis.pipeline(transaction=True) as pipe:
+        for _ in range(2):
+            await batches.unsettle("cats", 1, "failed", pipe)
+        await pipe.execute()
+    assert (await batches.term("cats", 1), await batches.terms("cats")) == (1, {1: 1})
+    assert not await batches.settle("cats", 1, "failed", term=0)
+    assert (await batches.get("cats")).failed == 0
+    assert await batches.settle("cats", 1, "succeeded", term=1)
+
+
 async def test_a_batch_finishes_only_when_all_is_settled(batches: Batches, redis: Redis) -> None:
     await batches.settle("cats", 0, "succeeded")
     assert not await batches.finish("cats")

@@ -181,3 +181,13 @@ async def test_the_entry_is_readable_json(ledger: Ledger) -> None:
     await ledger.record(await ledger.intend(Entry()), "p1")
     text = await ledger.redis.hget(keys.ledger("cats"), "3")  # type: ignore[misc]  # typed for both clients
     assert json.loads(text)["prediction_id"] == "p1"
+
+
+async def test_what_a_search_has_found_is_not_taken_back(ledger: Ledger) -> None:
+    intent = await ledger.intend(Entry())
+    adopted = await ledger.record(intent, "p1")
+    with pytest.raises(Overtaken, match="conflict"):
+        await ledger.withdraw(intent)
+    with pytest.raises(Overtaken, match="conflict"):
+        await ledger.close(intent, how="refused")
+    assert await ledger.read() == adopted
