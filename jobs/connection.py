@@ -16,20 +16,15 @@ from redis.asyncio.connection import SSLConnection, parse_url
 from redis.commands.core import AsyncScript
 
 from jobs import embedded_redis
+from jobs.absence import LOSSES, is_passing, reason
 from jobs.config import Config
 from jobs.errors import ConfigError, RedisUnreachable
-from jobs.patience import LOSSES, Patience, PatientArqRedis, PatientPool
+from jobs.patience import Patience, PatientArqRedis, PatientPool, PatientRedis
 
-PATIENT_SECONDS, IMPATIENT_SECONDS = 300.0, 1.0
+PATIENT_SECONDS, IMPATIENT_SECONDS = 12 * 3600.0, 1.0
+"""A worker without a supervisor waits for a night: what it would end for, it would not find when started again."""
+
 CONNECT_SECONDS, ANSWER_SECONDS = 5, 15
-UNUSABLE = (
-    exceptions.ConnectionError,
-    exceptions.TimeoutError,
-    exceptions.NoPermissionError,
-    exceptions.ReadOnlyError,
-    exceptions.OutOfMemoryError,
-)
-"""Errors that mend the server or its URL, not the program; a lost or refused login is a ConnectionError."""
 
 
 def redis_url(config: Config) -> str:
@@ -48,10 +43,10 @@ def revive(config: Config) -> None:
 def connect(url: str, *, patient: bool = False) -> Redis:
     """Return a client of up to 32 connections that answers in bytes; nothing is sent yet.
 
-    On a lost connection or a loading server, a command is repeated for about a second, or five minutes if `patient`:
-    it may then have its effect twice. ConfigError when the URL cannot be read.
+    What a lost connection, a loading or a full server broke is repeated for about a second, or twelve hours if
+    `patient`: it may then have its effect twice. ConfigError when the URL cannot be read.
     """
-    return Redis.from_pool(_pool(url, PATIENT_SECONDS if patient else IMPATIENT_SECONDS))
+    return PatientRedis.from_pool(_pool(url, patient=patient))
 
 
 def arq_redis(url: str) -> ArqRedis:
@@ -59,7 +54,7 @@ def arq_redis(url: str) -> ArqRedis:
 
     With the client that arq makes for itself, a loss between WATCH and EXEC ends the worker, whatever its settings.
     """
-    redis = PatientArqRedis(_pool(url, PATIENT_SECONDS))
+    redis = PatientArqRedis(_pool(url, patient=True))
     redis.auto_close_connection_pool = True
     return redis
 
@@ -89,12 +84,18 @@ async def opened(config: Config) -> AsyncIterator[Redis]:
         await redis.ping()
         yield redis
     except exceptions.RedisError as error:
-        # Redis refuses even a PING with MISCONF when it cannot save.
-        if not isinstance(error, UNUSABLE) and "MISCONF" not in str(error):
+        # What mends the server or its URL, not the program; a lost or refused login is a ConnectionError.
+        if not is_passing(error) and not isinstance(error, (exceptions.ConnectionError, exceptions.NoPermissionError)):
             raise
         raise RedisUnreachable(_sentence(config, url, error)) from error
     finally:
         await redis.aclose()
+
+
+def shown(url: str) -> str:
+    """The URL as people may see it: without its password."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def load_script(redis: Redis, module: str) -> AsyncScript:
@@ -104,12 +105,11 @@ def load_script(redis: Redis, module: str) -> AsyncScript:
     return redis.register_script(text)
 
 
-def _pool(url: str, patience: float) -> PatientPool:
+def _pool(url: str, *, patient: bool) -> PatientPool:
     pool = PatientPool(
         max_connections=32,
         timeout=None,
-        retry=Patience(patience),
-        retry_on_error=list(LOSSES),
+        retry=Patience(PATIENT_SECONDS if patient else IMPATIENT_SECONDS, tells=patient),
         socket_connect_timeout=CONNECT_SECONDS,
         socket_timeout=ANSWER_SECONDS,
         **_options(url),
@@ -135,9 +135,7 @@ def _options(url: str) -> dict[str, Any]:
 
 
 def _sentence(config: Config, url: str, error: Exception) -> str:
-    parts = urlsplit(url)
-    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     cure = "Start it, mend REDIS_URL, or unset it to use the embedded server."
     if not config.redis_url:
         cure = "Run the command again: it starts the embedded server."
-    return f"No Redis can be used at {shown}: {str(error)[:300].rstrip('.')}. {cure}"
+    return f"No Redis can be used at {shown(url)}: {reason(error).rstrip('.')}. {cure}"

@@ -149,8 +149,7 @@ class Leases:
             for body in bodies:
                 body.cancel()
             await asyncio.wait([task, *bodies])
-            for lease in list(self._held.values()):
-                await self.release(lease)
+            await asyncio.gather(*map(self.release, list(self._held.values())))
 
     async def _renew_for_ever(self) -> None:
         while True:
@@ -160,22 +159,23 @@ class Leases:
                 logger.error("! a lease could not be renewed: %s", error)
 
     async def _renew(self, lease: Lease) -> None:
-        loop = asyncio.get_running_loop()
+        loop, level = asyncio.get_running_loop(), logging.WARNING
         asked_at = loop.time()
         try:
             async with asyncio.timeout(self._seconds / 3):
                 mine = await self._ask("renew", lease) == "mine"
         except (RedisError, TimeoutError):
+            level = logging.DEBUG  # that Redis is away, its clients tell
             mine = loop.time() - (lease.renewed_at or 0) < self._seconds
         else:
             lease.renewed_at = asked_at if mine else lease.renewed_at
         if not mine and not lease.lost and self._held.get(lease.name) is lease:
+            logger.log(
+                level, "! %s: the lease was lost (this worker stalled, or Redis forgot it); its run ends", lease.name
+            )
             self._lose(lease)
 
     def _lose(self, lease: Lease) -> None:
-        logger.warning(
-            "! %s: the lease was lost (this worker stalled, or Redis was away); its run ends here", lease.name
-        )
         lease.lost = True
         if lease.body is None:
             self._forget(lease)

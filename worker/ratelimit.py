@@ -7,7 +7,6 @@ one request is in flight at a time, and the next one starts an interval after it
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from collections.abc import Mapping
 from typing import Any, Self
@@ -17,13 +16,12 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
 from jobs import keys
+from jobs.absence import is_passing
 from jobs.connection import load_script
 from worker.pump import Pump, Reservation
 
 LONGEST_HOLD = 3600.0
 """Seconds; a longer wait is more likely a misread header, and asking once an hour does no harm."""
-
-logger = logging.getLogger(__name__)
 
 
 class Limiter:
@@ -33,7 +31,7 @@ class Limiter:
     """
 
     def __init__(self, redis: Redis, realm: str, limits: Mapping[str, float]) -> None:
-        script = _PatientScript(load_script(redis, "worker.ratelimit"))
+        script = load_script(redis, "worker.ratelimit")
         self._buckets = {name: _Bucket(script, realm, name, limit) for name, limit in limits.items()}
         self._pumps = {name: Pump(name, bucket) for name, bucket in self._buckets.items()}
         self._tasks: list[asyncio.Task[None]] = []
@@ -74,7 +72,7 @@ class Limiter:
 class _Bucket:
     """One limit in Redis, as this process sees it."""
 
-    def __init__(self, script: _PatientScript, realm: str, name: str, limit: float) -> None:
+    def __init__(self, script: AsyncScript, realm: str, name: str, limit: float) -> None:
         self._script = script
         self._limit = limit
         self._who = secrets.token_hex(8)
@@ -98,32 +96,13 @@ class _Bucket:
         await self._call("hold", int(seconds * 1e6), int(reduced))
 
     async def _call(self, operation: str, *arguments: int) -> Any:
-        return await self._script.call(self._keys, [operation, self._who, self._limit, *arguments])
-
-
-class _PatientScript:
-    """The script, called until Redis answers; the log has one line for a loss and one for its end."""
-
-    def __init__(self, script: AsyncScript) -> None:
-        self._script = script
-        self._lost = False
-
-    async def call(self, names: list[str], arguments: list[str | float]) -> Any:
+        """Ask until Redis answers, however impatient its client is; who tells of its absence is the client."""
         delay = 0.05
         while True:
             try:
-                answer = await self._script(names, arguments)
+                return await self._script(self._keys, [operation, self._who, self._limit, *arguments])
             except (RedisError, OSError) as error:
-                self._tell(lost=True, detail=str(error))
+                if not is_passing(error):
+                    raise
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 1.0)
-            else:
-                self._tell(lost=False)
-                return answer
-
-    def _tell(self, *, lost: bool, detail: str = "") -> None:
-        if lost and not self._lost:
-            logger.warning("rate limits wait for Redis: %s", detail)
-        elif self._lost and not lost:
-            logger.info("rate limits have Redis back")
-        self._lost = lost

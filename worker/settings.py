@@ -6,12 +6,15 @@ import asyncio
 import sys
 from typing import Any, ClassVar
 
+import arq.worker
+
 from jobs import keys
 from jobs.config import Config
 from jobs.connection import arq_redis, arq_settings, opened, redis_url
 from jobs.errors import BatchError, ConfigError
 from jobs.models import SHARD_SIZE
 from jobs.queue import deserialize, serialize
+from worker.arq_worker import PatientWorker
 from worker.lifecycle import give_lease, shutdown, startup, take_lease
 from worker.shards import predict_shard
 
@@ -38,6 +41,7 @@ async def _greet(config: Config) -> None:
 
 
 _config, _url = _configuration()
+arq.worker.Worker = PatientWorker  # type: ignore[misc]  # arq's command line makes a worker of that name, and asks nobody
 
 
 class Settings:

@@ -20,13 +20,14 @@ from redis import Redis as BlockingRedis
 from redis import exceptions
 from redis.asyncio import Redis
 
-from jobs import connection, patience
+from jobs import connection
 from jobs.config import Config
 from jobs.connection import arq_redis, arq_settings, connect, load_script, opened, redis_url
 from jobs.embedded_redis import binary, join, stop
 from jobs.errors import ConfigError, RedisUnreachable
 
 ROOT = Path(__file__).parents[2]
+LOST, FULL = "! Redis does not answer", "! Redis takes no changes"
 PASSWORD = "p/ss:w@rd#1?"
 WORKER = """
 import asyncio, os
@@ -260,24 +261,18 @@ async def test_a_mistake_of_the_program_stays_what_it_is(redis_url: str) -> None
         await use(config_of(redis_url), lambda redis: redis.set("text", 1), lambda redis: redis.llen("text"))
 
 
-async def test_a_patient_client_waits_for_a_restart_and_says_so(
-    server: Restartable,
-    clients: Callable[..., Redis],
-    caplog: pytest.LogCaptureFixture,
-    eventually: Callable[..., Any],
-    monkeypatch: pytest.MonkeyPatch,
+async def test_patient_clients_wait_for_a_restart_and_say_so_once(
+    server: Restartable, clients: Callable[..., Redis], caplog: pytest.LogCaptureFixture, eventually: Callable[..., Any]
 ) -> None:
-    monkeypatch.setattr(patience, "QUIET_SECONDS", 0.0)
-    monkeypatch.setattr(patience.Patience, "warned_at", float("-inf"))
-    client = clients(server.start(), patient=True)
-    await client.set("a", 1)
+    some, others = (clients(server.start(), patient=True) for _ in range(2))
+    await some.set("a", 1)
     server.kill()
-    waiting = [asyncio.ensure_future(client.get("a")) for _ in range(40)]
+    waiting = [asyncio.ensure_future(client.get("a")) for client in (some, others) for _ in range(40)]
     await eventually(lambda: caplog.messages)
     assert not any(task.done() for task in waiting)
     server.start()
-    assert await asyncio.gather(*waiting) == [b"1"] * 40
-    assert [message.partition(" for ")[0] for message in caplog.messages] == ["Redis does not answer"]
+    assert await asyncio.gather(*waiting) == [b"1"] * 80
+    assert [message.partition(",")[0] for message in caplog.messages] == [LOST, "Redis answers again"]
 
 
 async def test_a_script_beside_its_module_survives_a_restart(

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import shutil
 import subprocess
 import tempfile
@@ -222,18 +221,16 @@ async def limiting(url: str, **limits: float) -> AsyncIterator[Limiter]:
 async def test_a_restart_of_redis_only_delays(
     server: Server, waiters: Waiters, eventually: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "worker.ratelimit")
     async with limiting(server.url, create=1200) as limiter:
         waiters.add(limiter, 60)
         await eventually(lambda: len(waiters.order) >= 20)
         server.kill()
         holding = asyncio.create_task(limiter.hold("create", 0))
-        await eventually(lambda: "wait for Redis" in caplog.text)
+        await asyncio.sleep(1.5)  # longer than this client is patient
         server.start()
         await asyncio.gather(holding, *waiters.tasks)
     assert waiters.order == list(range(60))
-    messages = [record.getMessage().partition(":")[0] for record in caplog.records if "Redis" in record.getMessage()]
-    assert messages == ["rate limits wait for Redis", "rate limits have Redis back"]
+    assert "Redis" not in caplog.text  # its absence is told in one place, for the whole process
 
 
 async def test_a_server_that_refuses_to_write_only_delays(

@@ -1,0 +1,71 @@
+"""arq's worker, made to end well whatever Redis does: nothing left open, no traceback, within seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from functools import cached_property
+from signal import Signals
+from typing import Any
+
+from arq.worker import Worker
+from redis.exceptions import RedisError
+
+from jobs.absence import FAREWELL, is_passing, reason
+from jobs.errors import RedisUnreachable
+
+logger = logging.getLogger("worker")
+
+
+class PatientWorker(Worker):
+    """arq's own would leave `close()` by the first job that was cancelled inside arq's calls of Redis around it."""
+
+    @cached_property
+    def finishing(self) -> set[asyncio.Task[Any]]:
+        """Calls of `finish_job` under way; no __init__ makes it, as arq finds its settings by that one's signature."""
+        return set()
+
+    def run(self) -> None:
+        """Run until a signal, or until the longest absence of Redis has passed: then end with exit code 3."""
+        try:
+            super().run()
+        except (RedisError, OSError) as error:
+            if not is_passing(error):
+                raise
+            print(f"Redis did not come back: {reason(error)}", file=sys.stderr)  # noqa: T201  # whatever the log settings
+            raise SystemExit(RedisUnreachable.exit_code) from None
+
+    def handle_sig(self, signum: Signals) -> None:
+        """End what runs; from now on nobody waits for Redis."""
+        FAREWELL.begin()
+        super().handle_sig(signum)
+
+    async def finish_job(self, *arguments: Any) -> None:
+        """Tell Redis how a job ended; one that it does not hear of stays in the queue."""
+        if task := asyncio.current_task():  # arq's own, which outlives that of the job when this is cancelled
+            self.finishing.add(task)
+            task.add_done_callback(self.finishing.discard)
+        try:
+            await super().finish_job(*arguments)
+        except (RedisError, OSError) as error:
+            if not is_passing(error):
+                raise
+            logger.debug("job %s: its end was not told: %s", arguments[0], error)
+
+    async def close(self) -> None:
+        """Wait for the jobs, however they end, and close what was opened, whether Redis answers or not."""
+        FAREWELL.begin()
+        while ending := {task for task in (*self.tasks.values(), *self.finishing) if not task.done()}:
+            await asyncio.wait(ending)
+        for job, task in self.tasks.items():
+            error = None if task.cancelled() else task.exception()
+            if error and not is_passing(error):
+                logger.error("! %s: ended unexpectedly", job, exc_info=error)
+        if self.on_shutdown:
+            await self.on_shutdown(self.ctx)
+        try:
+            await self.pool.delete(self.health_check_key)
+        except (RedisError, OSError) as error:
+            logger.debug("at the end: %s", error)
+        await self.pool.aclose(close_connection_pool=True)
