@@ -32,6 +32,7 @@ REDIS_COMMANDS_IN = {
     "jobs/ledger.py",
     "jobs/queue.py",
     "jobs/schedules.py",
+    "jobs/snapshot.py",
     "jobs/connection.py",
     "worker/lease.py",
     "worker/ratelimit.py",

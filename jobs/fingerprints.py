@@ -1,0 +1,32 @@
+"""What many names leave in memory: eight bytes each, enough to find those that came twice or never."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from itertools import pairwise
+
+
+class Fingerprints:
+    """Hashes of names, each with the index of whom it belongs to; the names themselves must be looked up again."""
+
+    def __init__(self) -> None:
+        self._hashes, self._owners = array("q"), array("L")
+        self._sorted = array("q")
+
+    def add(self, name: str, owner: int) -> None:
+        """Remember a name of an owner; of one owner each name once."""
+        self._hashes.append(hash(name))
+        self._owners.append(owner)
+
+    def __contains__(self, name: str) -> bool:
+        """Tell whether a name was added."""
+        if len(self._sorted) != len(self._hashes):
+            self._sorted = array("q", sorted(self._hashes))
+        place = bisect_left(self._sorted, hash(name))
+        return place < len(self._sorted) and self._sorted[place] == hash(name)
+
+    def repeated(self) -> set[int]:
+        """The owners of names that came twice; by chance perhaps of others."""
+        twice = {one for one, other in pairwise(sorted(self._hashes)) if one == other}
+        return {owner for found, owner in zip(self._hashes, self._owners, strict=True) if found in twice}
