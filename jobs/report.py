@@ -80,7 +80,8 @@ def receipt_line(receipt: Receipt) -> str:
     if receipt.already_done:
         line += f", {receipt.already_done} done already"
     line = line if receipt.enqueued == receipt.total else f"{line}; {receipt.total} in all"
-    return f"{line}; {costs(receipt)}" if costs(receipt) else line
+    left = "" if receipt.enqueued == receipt.total else "what is left "
+    return f"{line}; {left}{costs(receipt)}" if costs(receipt) else line
 
 
 def costs(facts: Receipt | Checked) -> str:

@@ -283,6 +283,18 @@ def test_totals_and_times_stand_on_top(sheet: Sheet) -> None:
     assert words.endswith("2026-11-20 22:04:11 → 2026-11-21 02:41:10 UTC succeeded 1 failed 1 files 2 on disk 2.5 kB")
 
 
+def test_costs_stand_in_the_frames_and_on_top(sheet: Sheet) -> None:
+    sheet.add("one", output="x", metrics={"predict_time": 2.5}, cost=0.0123)
+    sheet.add("two", **failure(), cost=0.5)
+    sheet.add("three", output="x")
+    page = sheet.page()
+    assert "owner/model2.5 s · $0.0123" in page.articles["p0"]
+    assert "owner/model$0.50" in page.articles["p1"]
+    assert "$" not in page.articles["p2"]
+    words = " ".join(re.sub(r"<[^>]*>", " ", page.source.partition("</header>")[0]).split())
+    assert words.endswith("on disk 0 B cost $0.512")
+
+
 @pytest.mark.parametrize(
     ("seconds", "shown"),
     [(0.04, "0.0 s"), (59.94, "59.9 s"), (60, "1 min 00 s"), (3599.6, "1 h 00 min"), (9000, "2 h 30 min")],

@@ -21,6 +21,7 @@ from jobs.prices import (
     dollars,
     dollars_text,
     micro_dollars,
+    money,
 )
 
 VERSION = "0123456789abcdef" * 4
@@ -129,6 +130,25 @@ def test_prices_are_a_setting() -> None:
     assert not Config.load().prices
     Path(".env").write_text('BATCH_PRICES="a/b=0.003, c/d=0.0014/s max 0.50"\n')
     assert str(Config.load().prices) == "a/b=0.003, c/d=0.0014/s max 0.5"
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        (0, "$0.00"),
+        (0.000225, "$0.000225"),
+        (0.0000004, "$0.00"),
+        (0.003, "$0.003"),
+        (0.012345, "$0.0123"),
+        (0.3, "$0.30"),
+        (0.9996, "$1.00"),
+        (1, "$1.00"),
+        (12.345, "$12.35"),
+        (1234567.8, "$1,234,567.80"),
+    ],
+)
+def test_amounts_are_for_people(amount: float, text: str) -> None:
+    assert money(amount) == text
 
 
 def test_the_largest_sums_are_exact() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
 from jobs import report, tables
+from jobs.enqueue import Checked
 from jobs.folder import Folder
 from jobs.models import Failure, Result, Status
 from jobs.results import Totals
@@ -72,6 +73,11 @@ def test_printable_leaves_what_people_write() -> None:
             {"enqueued": 1, "shards": 1, "already_done": 249},
             "prompts: 1 prompt enqueued in 1 shard, 249 done already; 250 in all",
         ),
+        ({"cost_at_least": 0.75, "cost_at_most": 0.75}, "prompts: 250 prompts enqueued in 3 shards; costs $0.75"),
+        (
+            {"enqueued": 1, "shards": 1, "cost_at_least": 0.0, "cost_at_most": 1.5},
+            "prompts: 1 prompt enqueued in 1 shard; 250 in all; what is left costs at least $0.00, at most $1.50",
+        ),
         ({"enqueued": 0, "shards": 0, "already_done": 9}, "prompts: nothing new to enqueue; 9 of 250 done"),
         (
             {"enqueued": 0, "shards": 0, "already_done": 250},
@@ -79,7 +85,7 @@ def test_printable_leaves_what_people_write() -> None:
         ),
     ],
 )
-def test_a_receipt_in_one_line(facts: dict[str, int], line: str) -> None:
+def test_a_receipt_in_one_line(facts: dict[str, Any], line: str) -> None:
     assert report.receipt_line(a_receipt(**facts)) == line
     assert list(report.receipt_lines(a_receipt(**facts))) == [line]
 
@@ -101,6 +107,59 @@ def test_notes_are_said_once_and_only_of_unfinished_batches() -> None:
     assert list(report.notes(stuck)) == ["a, b: the disk is full"]
 
 
+def test_a_check_says_what_a_file_would_cost() -> None:
+    assert list(report.check_lines("f.jsonl", Checked(total=2))) == ["f.jsonl: 2 prompts, no error"]
+    priced = Checked(total=1, cost_at_least=0.003, cost_at_most=0.009)
+    assert list(report.check_lines("f.jsonl", priced)) == [
+        "f.jsonl: 1 prompt, no error; costs at least $0.003, at most $0.009"
+    ]
+    unpriced = Checked(total=3, unpriced=("line 2: a/b has no price",))
+    assert list(report.check_lines("f.jsonl", unpriced))[1:] == ["line 2: a/b has no price"]
+
+
+BOTH = {"predictions": 9, "max_predictions": 10, "cost": 0.3, "max_cost": 5.0}
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({}, []),
+        ({"cost": 0.0123}, ["$0.0123"]),
+        ({"predictions": 9}, []),
+        (BOTH, ["9 of 10 predictions", "$0.30 of $5.00"]),
+        ({"max_cost": 1.0}, ["$0.00 of $1.00"]),
+    ],
+)
+def test_what_is_spent_stands_beside_what_may_be(facts: dict[str, Any], said: list[str]) -> None:
+    assert list(report.spending(a_status(**facts))) == said
+    assert list(report.facts(a_status(**facts))) == said
+
+
+def test_what_is_lost_and_free_is_counted_apart() -> None:
+    assert list(report.facts(a_status(output_lost=1, aborted=3))) == ["1 lost outputs", "3 aborted"]
+
+
+def test_a_spent_budget_is_said_with_the_command_that_raises_it() -> None:
+    assert list(report.notes([a_status(**BOTH)])) == []
+    held = a_status(**BOTH | {"predictions": 10}, in_flight=2, waiting=8)
+    assert list(report.notes([held])) == [
+        (
+            "prompts: the budget is spent; what still waits will fail (10 of 10 predictions, $0.30 of $5.00). "
+            "A higher one goes on: python -m jobs retry prompts --max-predictions N --max-cost DOLLARS"
+        )
+    ]
+    ended = a_status(max_cost=0.01, cost=0.009, over_budget=7, finished_at="2026-11-21T03:00:00.000Z", workers=0)
+    assert list(report.notes([ended])) == [
+        (
+            "prompts: 7 prompts failed because the budget is spent ($0.009 of $0.01). "
+            "A higher one goes on: python -m jobs retry prompts --max-cost DOLLARS"
+        )
+    ]
+    assert list(report.notes([held.model_copy(update={"waiting": 0})])) == []
+    done = ended.model_copy(update={"over_budget": 0, "cost": 0.01})
+    assert list(report.notes([done])) == []
+
+
 def test_a_batch_that_waits_shows_no_pace() -> None:
     assert report.status_line(a_status(state="queued")) == "prompts: queued, 0 of 10 done"
 
@@ -108,9 +167,10 @@ def test_a_batch_that_waits_shows_no_pace() -> None:
 def test_the_table_of_batches() -> None:
     ended = a_status(batch="b", state="finished", finished_at="2026-11-21T03:00:00.000Z", succeeded=10, eta=3)
     running = a_status(succeeded=3, failed=1, in_flight=2, rate_per_minute=6, eta=60.2)
+    running = running.model_copy(update={"cost": 12.345})
     head, first, second = drawn(tables.batches_table([running, ended], CREATED + 180))
-    assert head.split() == ["batch", "state", "done", "failed", "in", "flight", "pace", "age"]
-    assert " ".join(first.split()) == "prompts running 4/10 1 2 6/min, ETA 0:01:00 3 min"
+    assert head.split() == ["batch", "state", "done", "failed", "in", "flight", "cost", "pace", "age"]
+    assert " ".join(first.split()) == "prompts running 4/10 1 2 $12.35 6/min, ETA 0:01:00 3 min"
     assert second.split() == ["b", "finished", "10/10", "3", "min"]
 
 
@@ -142,11 +202,16 @@ def test_the_table_of_one_batch_leaves_out_what_is_not_known() -> None:
     rows = dict(line.rsplit(maxsplit=1) for line in lines)
     assert (rows["rate per minute"], rows["eta"]) == ("6", "0:01:01")
     assert "finished at" not in rows
+    assert "cost" not in rows
+    rows = dict(line.rsplit(maxsplit=1) for line in drawn(tables.batch_table(a_status(**BOTH))))
+    assert (rows["cost"], rows["max cost"], rows["predictions"]) == ("$0.30", "$5.00", "9")
 
 
 def test_totals_name_only_what_there_is() -> None:
     lines = drawn(tables.totals_table(Totals(succeeded=3, files=4, bytes=1_234_567)))
     assert [line.split(maxsplit=1) for line in lines] == [["succeeded", "3"], ["files", "4 (1.2 MB)"]]
+    lines = drawn(tables.totals_table(Totals(succeeded=1, micro_dollars=3000)))
+    assert lines[-1].split() == ["cost", "$0.003"]
     lines = drawn(tables.totals_table(Totals(failed=1, canceled=3, missing=2)))
     assert [line.split()[0] for line in lines] == ["succeeded", "failed", "canceled", "not", "files"]
 

@@ -80,6 +80,13 @@ def test_files_and_bytes_are_summed_over_all_results(folder: Folder, fill: Fill)
     assert write_results(folder) == Totals(succeeded=2, failed=1, files=3, bytes=537)
 
 
+def test_costs_are_summed_without_drift(folder: Folder, fill: Fill) -> None:
+    fill(**{f"p{n}": {"cost": 0.1} for n in range(10)}, unpriced={})
+    assert write_results(folder).cost == 1.0
+    fill(unpriced=None)
+    assert totals(folder).cost is None
+
+
 def test_totals_write_nothing(folder: Folder, fill: Fill) -> None:
     fill(one={}, two=None, three=FAILED)
     before = sorted(folder.path.iterdir())

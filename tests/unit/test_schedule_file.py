@@ -65,6 +65,12 @@ def test_everything_can_be_given(write: Write) -> None:
     assert schedule.times == "0 2 * * * Europe/Berlin"
 
 
+@pytest.mark.parametrize(("written", "micro"), [("12", 12_000_000), ("0.1", 100_000), ("1e-6", 1)])
+def test_a_schedule_may_have_a_budget(write: Write, written: str, micro: int) -> None:
+    (schedule,) = load(write(f"{GOOD}max_predictions = 500\nmax_cost = {written}\n"))
+    assert (schedule.max_predictions, schedule.max_cost) == (500, micro)
+
+
 def test_schedules_keep_the_order_of_the_file(write: Write) -> None:
     schedules = load(write(GOOD + GOOD.replace("nightly", "weekly") + GOOD.replace("nightly", "a")))
     assert [schedule.name for schedule in schedules] == ["nightly", "weekly", "a"]
@@ -104,6 +110,14 @@ def test_the_prompts_file_is_looked_for_beside_the_schedules(
         ('timezone = "Berlin"', 6, "timezone: 'Berlin' is not a time zone"),
         ('overlap = "queue"', 6, """overlap: 'queue' is neither "skip" nor "allow\""""),
         ("overlap = []", 6, "overlap must be text in quotes"),
+        ("max_predictions = 0", 6, "max_predictions: 0 is not between 1 and"),
+        ("max_predictions = 2.5", 6, "max_predictions must be a whole number"),
+        ("max_predictions = true", 6, "max_predictions must be a whole number"),
+        ("max_cost = 0", 6, "max_cost: it must be above 0 dollars"),
+        ("max_cost = -1.5", 6, "max_cost: '-1.5' is no amount"),
+        ("max_cost = nan", 6, "max_cost: 'nan' is no amount"),
+        ("max_cost = 1e99", 6, "dollars are too many"),
+        ('max_cost = "5"', 6, "max_cost must be a number of dollars"),
         ("catch_up = 1", 6, "catch_up must be true or false"),
         ('catch_up = "true"', 6, "catch_up must be true or false"),
         ('crom = "0 2 * * *"', 6, "unknown key 'crom'; there are name, cron, file, model, timezone, overlap, catch_up"),

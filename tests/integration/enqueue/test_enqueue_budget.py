@@ -1,0 +1,190 @@
+"""Budgets and estimates, as far as a producer has to do with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from jobs.batches import Batches, Spent
+from jobs.budget import UNCHANGED, Budget
+from jobs.config import Config
+from jobs.copy import read_identity
+from jobs.enqueue import Order, Receipt, check, enqueue, retry
+from jobs.errors import InputError
+from jobs.folder import Folder
+from jobs.models import Batch, Failure
+from jobs.prices import Prices
+from jobs.queue import Queue
+
+REALM = "api.replicate.com"
+PRICES = Prices.parse("owner/name=0.003, owner/video=0.001/s max 0.50")
+Enqueue = Callable[..., Awaitable[Receipt]]
+Record = Callable[..., None]
+
+
+@pytest.fixture
+def config(config: Config) -> Config:
+    return config.model_copy(update={"prices": PRICES, "max_attempts": 3})
+
+
+@pytest.fixture
+def enqueued(tmp_path: Path, config: Config, redis: Redis) -> Enqueue:
+    """Enqueue so many prompts, or rows, as night.jsonl."""
+
+    async def run(rows: int | list[Any], budget: Budget = UNCHANGED, **order: Any) -> Receipt:
+        return await enqueue(Order(write(tmp_path, rows), budget=budget, **order), config, redis)
+
+    return run
+
+
+def write(directory: Path, rows: int | list[Any]) -> str:
+    rows = [{"id": f"p{n}", "prompt": f"fox {n}"} for n in range(rows)] if isinstance(rows, int) else rows
+    path = directory / "night.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+async def limits(redis: Redis) -> tuple[int | None, int | None]:
+    batch = await Batches(redis).get("night")
+    return batch.max_predictions, batch.max_cost
+
+
+async def test_a_budget_is_known_before_a_shard_is_queued(
+    enqueued: Enqueue, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    async def look(self: Queue, batch: Batch, shards: Any) -> Any:
+        seen.append(await limits(redis))
+        return await add(self, batch, shards)
+
+    add = Queue.add
+    monkeypatch.setattr(Queue, "add", look)
+    await enqueued(3, Budget(10, 5_000_000))
+    await enqueued(3, Budget(max_predictions=20))
+    await enqueued(3)
+    assert seen == [(10, 5_000_000), (20, 5_000_000), (20, 5_000_000)]
+
+
+async def test_without_a_budget_there_is_no_limit(enqueued: Enqueue, redis: Redis, folder: Folder) -> None:
+    await enqueued(3)
+    assert await limits(redis) == (None, None)
+    identity = read_identity(folder)
+    assert identity
+    assert (identity.max_predictions, identity.max_cost) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("budget", "reason"),
+    [
+        (Budget(max_predictions=0), "--max-predictions must be between 1"),
+        (Budget(max_predictions=10**10), "--max-predictions must be between 1"),
+        (Budget(max_cost=0), "--max-cost must be above 0"),
+        (Budget(max_cost=10**14), "at most 10000000 dollars"),
+    ],
+)
+async def test_a_wrong_limit_does_nothing(
+    enqueued: Enqueue, config: Config, redis: Redis, budget: Budget, reason: str
+) -> None:
+    with pytest.raises(InputError, match=reason):
+        await enqueued(3, budget)
+    assert await redis.keys("*") == []
+    assert not config.output_dir.exists()
+
+
+ROWS = [
+    {"id": "a", "prompt": "x"},
+    {"id": "b", "prompt": "x", "model": "other/one"},
+    {"id": "c", "prompt": "x", "model": "other/two"},
+    {"id": "d", "prompt": "x", "model": "other/one"},
+]
+
+
+async def test_a_budget_in_dollars_needs_all_prices(enqueued: Enqueue, config: Config, redis: Redis) -> None:
+    with pytest.raises(InputError) as caught:
+        await enqueued(ROWS, Budget(max_cost=1))
+    assert str(caught.value).splitlines()[1:3] == [
+        "  line 2: other/one has no price, and 1 more prompt",
+        "  line 3: other/two has no price",
+    ]
+    assert "BATCH_PRICES" in str(caught.value)
+    assert await redis.keys("*") == []
+    assert list(config.output_dir.iterdir()) == []
+    await enqueued(ROWS, Budget(max_predictions=1))
+    assert await limits(redis) == (1, None)
+
+
+async def test_models_without_a_price_are_counted_beyond_twenty(enqueued: Enqueue) -> None:
+    with pytest.raises(InputError) as caught:
+        await enqueued([{"prompt": "x", "model": f"other/m{n}"} for n in range(23)], Budget(max_cost=1))
+    assert "… and 3 more models" in str(caught.value)
+    assert "line 20" in str(caught.value)
+    assert "line 21" not in str(caught.value)
+
+
+async def test_rows_beyond_the_limit_need_no_price(enqueued: Enqueue, redis: Redis) -> None:
+    await enqueued(ROWS, Budget(max_cost=1), limit=1)
+    assert await limits(redis) == (None, 1)
+
+
+async def test_prices_are_needed_of_new_rows_and_of_those_that_are_in_the_batch(
+    enqueued: Enqueue, config: Config, redis: Redis, folder: Folder
+) -> None:
+    await enqueued(1, Budget(max_cost=1))
+    copy = folder.prompts.read_bytes()
+    with pytest.raises(InputError, match="line 1: other/one has no price"):
+        await enqueued([{"id": "new", "prompt": "x", "model": "other/one"}])
+    assert folder.prompts.read_bytes() == copy
+    unpriced = config.model_copy(update={"prices": Prices()})
+    with pytest.raises(InputError, match=r"prompts\.jsonl: --max-cost needs.*\n  line 1: owner/name has no price"):
+        await retry("night", unpriced, redis, Budget(max_cost=2))
+    assert await limits(redis) == (None, 1)
+
+
+async def test_retry_raises_the_budget_before_it_queues(
+    enqueued: Enqueue, config: Config, redis: Redis, folder: Folder, record: Record
+) -> None:
+    await enqueued(2, Budget(1, 3000))
+    record("p1", 1, status="failed", error=Failure(kind="over_budget", message="spent"))
+    batches = Batches(redis)
+    await batches.settle("night", 0, "succeeded", spent=Spent(1, 3000))
+    await batches.settle("night", 1, "failed", spent=Spent(0, 0, "over_budget"))
+    await Queue(redis, REALM).remove("night")
+    assert (await batches.get("night")).over_budget == 1
+    receipt = await retry("night", config, redis, Budget(max_cost=6000))
+    assert (receipt.enqueued, receipt.cost_at_least, receipt.cost_at_most) == (1, 0.003, 0.009)
+    batch = await batches.get("night")
+    assert (batch.max_predictions, batch.max_cost) == (1, 6000)
+    assert (batch.over_budget, batch.failed, batch.predictions, batch.cost) == (0, 0, 1, 3000)
+    identity = read_identity(folder)
+    assert identity
+    assert (identity.max_predictions, identity.max_cost) == (1, 6000)
+
+
+async def test_what_is_left_is_estimated(enqueued: Enqueue, redis: Redis) -> None:
+    rows = [{"id": "a", "prompt": "x"}, {"id": "b", "prompt": "x"}, {"id": "c", "prompt": "x", "model": "owner/video"}]
+    receipt = await enqueued(rows)
+    assert (receipt.cost_at_least, receipt.cost_at_most) == (0.006, 1.518)
+    await Batches(redis).settle("night", 2, "succeeded")
+    receipt = await enqueued(rows)
+    assert (receipt.cost_at_least, receipt.cost_at_most) == (0.006, 0.018)
+    receipt = await enqueued(ROWS, name="other")
+    assert (receipt.cost_at_least, receipt.cost_at_most) == (None, None)
+
+
+def test_check_estimates_and_names_what_has_no_price(config: Config, tmp_path: Path) -> None:
+    found = check(Order(write(tmp_path, 100)), config)
+    assert (found.total, found.cost_at_least, found.cost_at_most, found.unpriced) == (100, 0.3, 0.9, ())
+    found = check(Order(write(tmp_path, ROWS)), config)
+    assert (found.total, found.cost_at_least, found.cost_at_most) == (4, None, None)
+    assert found.unpriced == ("line 2: other/one has no price, and 1 more prompt", "line 3: other/two has no price")
+    with pytest.raises(InputError, match="needs the price"):
+        check(Order(write(tmp_path, ROWS), budget=Budget(max_cost=1)), config)
+    assert check(Order(write(tmp_path, ROWS), limit=1), config).cost_at_most == 0.009
+    unpriced = check(Order(write(tmp_path, 1)), config.model_copy(update={"prices": Prices()}))
+    assert (unpriced.cost_at_least, unpriced.unpriced) == (None, ())
