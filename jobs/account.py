@@ -34,9 +34,9 @@ class Account:
         reason = await self._redis.get(keys.pause(self._realm))
         return reason.decode() if reason else None
 
-    async def report_trouble(self, reason: str) -> None:
+    async def report_trouble(self, reason: str, seconds: int = TROUBLE_TTL) -> None:
         """Hold back creates while something hinders saving (a full disk, say); expires by itself."""
-        await self._redis.set(keys.trouble(self._realm), reason, ex=TROUBLE_TTL)
+        await self._redis.set(keys.trouble(self._realm), reason, ex=seconds)
 
     async def trouble(self) -> str | None:
         """What hinders saving at present, as the last worker in trouble told it."""

@@ -9,6 +9,7 @@ BatchError
 ├── RedisUnreachable      no Redis answers (exit code 3)
 ├── StorageError          the disk or the output folder does not do what is asked
 │   ├── ForeignFolder     the folder at that path is not this batch's
+│   ├── LostFolder        a running batch's folder is gone, unreadable or another batch's
 │   └── DamagedRecord     a prompt's prediction.json is no record
 ├── ReplicateError        a call of Replicate's API did not do what was asked
 │   ├── NotSent           the request surely had no effect: safe to send again
@@ -99,6 +100,10 @@ class ForeignFolder(StorageError):
     """The folder at `path` does not belong to this batch."""
 
 
+class LostFolder(StorageError):
+    """The folder of a running batch is not there, cannot be read or is another batch's: all of it has to wait."""
+
+
 class DamagedRecord(StorageError):
     """A prompt's prediction.json is there and is no record."""
 
@@ -164,4 +169,8 @@ class FileTooBig(OutputError):
 
 
 class BrokenDownload(OutputError):
-    """The transfer broke or its bytes do not match the host's length or checksum."""
+    """The transfer broke, was too slow, or its bytes do not match the host's length or checksum."""
+
+    def __init__(self, message: str, url: str, *, slow: bool = False) -> None:
+        self.slow = slow
+        super().__init__(message, url)

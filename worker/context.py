@@ -14,6 +14,7 @@ from jobs.config import Config
 from jobs.folder import Folder
 from jobs.ledger import Ledger
 from jobs.models import Prompt, Shard
+from worker.folders import Folders
 from worker.gate import Gate
 from worker.lease import Leases
 from worker.orphans import Orphans
@@ -44,6 +45,8 @@ class Context:
 
     creates: set[asyncio.Task[Any]]
     """Creates under way: kept here, so that none is lost to the garbage collector."""
+
+    folders: Folders = field(default_factory=Folders)
 
     short_of_budget: set[str] = field(default_factory=set)
     """Ids of batches that were refused a create: their prompts ask before they queue for another."""

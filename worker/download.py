@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import math
+import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 from jobs.errors import BrokenDownload, FileTooBig
@@ -28,29 +30,34 @@ def pause(failures: int, dice: float) -> float:
 
 @dataclass(slots=True)
 class Download:
-    """Streams, checks and resumes one file; `slots` are held while bytes flow, not while it waits."""
+    """Streams, checks and resumes one file; `slot` is held while bytes flow, not while it waits.
+
+    `kept_until` (Unix seconds) is when the host may delete it: what breaks after that is not tried again.
+    """
 
     file: FileOutput
     writer: Writer
     max_bytes: int
-    slots: asyncio.Semaphore
+    slot: AbstractAsyncContextManager[None]
+    kept_until: float = math.inf
     _whole: FileAnswer | None = field(default=None, init=False)
     _rejected: str | None = field(default=None, init=False)
 
     async def run(self, wait: Callable[[int], Awaitable[None]]) -> Written:
         """Bring the whole file to disk; `wait` is given how many transfers have failed in a row.
 
-        Raises FileRefused, FileTooBig and OutputGone at once, BrokenDownload after 8 fruitless transfers, StorageError.
+        Raises FileRefused, FileTooBig and OutputGone at once, BrokenDownload after 8 fruitless transfers or one that
+        is too late, StorageError.
         """
         failures = farthest = 0
         while True:
             try:
-                async with self.slots:
+                async with self.slot:
                     return await self._transfer()
             except BrokenDownload as error:
-                failures = failures + 1 if self.writer.bytes <= farthest else 1
+                failures = failures + 1 if error.slow or self.writer.bytes <= farthest else 1
                 farthest = max(farthest, self.writer.bytes)
-                if failures == TRIES:
+                if failures == TRIES or time.time() > self.kept_until:
                     raise
                 logger.info("↻ %s; %d bytes are here", error, self.writer.bytes)
             await wait(failures)

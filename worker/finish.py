@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 
 from jobs.errors import StorageError
 from jobs.folder import Folder
@@ -12,6 +11,7 @@ from jobs.gallery import write_gallery
 from jobs.models import Batch, Shard
 from jobs.results import write_results
 from worker.context import Context
+from worker.folders import sweep
 
 logger = logging.getLogger("worker.finish")
 BETWEEN_TRIES = 5.0
@@ -24,7 +24,7 @@ async def finish_batch(worker: Context, shard: Shard) -> None:
             return
         folder = Folder(worker.config.output_dir, batch.name)
         try:
-            await asyncio.to_thread(_write, folder)
+            await asyncio.to_thread(_write, folder, batch.id)
         except (StorageError, OSError) as error:
             logger.warning("! %s: its results cannot be written, trying on: %s", batch.name, error)
             await worker.account.report_trouble(str(error))
@@ -45,7 +45,9 @@ def _tell(batch: Batch, folder: Folder) -> None:
     )
 
 
-def _write(folder: Folder) -> None:
+def _write(folder: Folder, batch_id: str) -> None:
+    folder.check(batch_id)  # one that is gone must not be made anew, without a single record
     write_results(folder)
+    folder.check(batch_id)
     write_gallery(folder)
-    shutil.rmtree(folder.path / ".saving", ignore_errors=True)
+    sweep(folder, lambda prompt_id: folder.prompt(prompt_id).exists())

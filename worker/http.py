@@ -27,6 +27,9 @@ CALL_SECONDS = 30.0
 STALL_SECONDS = 30.0
 """A download that brings no byte for so long is broken."""
 
+SLOW_SECONDS, SLOW_BYTES = 60.0, 30_000
+"""So is one that brings fewer bytes in so long a wait for them: it would keep its slot from others for ever."""
+
 MAX_REDIRECTS = 5
 
 _UNSENT = (
@@ -155,7 +158,8 @@ async def _follow(
         check_output_url(place, hosts)
         with _file_errors(url):
             request = client.build_request("GET", place, headers=headers)
-            response = await client.send(request, stream=True, follow_redirects=False)
+            async with asyncio.timeout(SLOW_SECONDS):  # httpx's own begins anew with each byte of the head
+                response = await client.send(request, stream=True, follow_redirects=False)
         if not response.has_redirect_location:
             return response
         await response.aclose()
@@ -166,9 +170,17 @@ async def _follow(
 
 async def _chunks(response: httpx.Response, url: str) -> AsyncGenerator[bytes, None]:
     encoded = "content-encoding" in response.headers
+    loop = asyncio.get_running_loop()
+    waited, brought, asked_at = 0.0, 0, loop.time()
     with _file_errors(url):
         async for chunk in response.aiter_bytes() if encoded else response.aiter_raw():
+            waited, brought = waited + loop.time() - asked_at, brought + len(chunk)
+            if waited > SLOW_SECONDS:
+                if brought < SLOW_BYTES:
+                    raise BrokenDownload(f"{url[:200]}: {brought:,} bytes in {waited:.0f} s", url, slow=True)
+                waited, brought = 0.0, 0
             yield chunk
+            asked_at = loop.time()
 
 
 def _file_refusal(status: int, url: str) -> OutputError | None:

@@ -27,6 +27,7 @@ from jobs.schedules import Schedules, load
 from worker.context import Context
 from worker.creation import STOP_PATIENCE
 from worker.gate import Gate
+from worker.holding import Holding
 from worker.http import api_client, files_client
 from worker.lease import Leases
 from worker.orphans import Orphans
@@ -100,6 +101,7 @@ async def opened(config: Config) -> AsyncIterator[Context]:
             worker.orphans.running(),
             worker.leases.renewing(),
             beating(worker.account, owner),
+            _every(1.0, Holding(worker).look),
             reviving(config),
             ticking(Schedules(redis, config, schedules)),
         ):

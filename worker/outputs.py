@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import httpx
 from jobs.config import Config
 from jobs.errors import StorageError
 from jobs.models import SavedFile
+from worker.backlog import Backlog, Slots
 from worker.download import Download, pause
 from worker.file_output import FileOutput
 from worker.output_shape import OutputFile, document, files_in, replaced, without
@@ -35,7 +37,7 @@ class Saved:
 
 
 class Outputs:
-    """Saves outputs, MAX_DOWNLOADS files at a time; `storage` is where they are committed.
+    """Saves outputs, MAX_DOWNLOADS files at a time; `storage` is where they are committed, `backlog` what waits.
 
     `sleep` and `dice` (0 … 1) are for tests.
     """
@@ -51,41 +53,37 @@ class Outputs:
         self.storage = Storage(fsync=config.fsync)
         self._config = config
         self._client = client
-        self._slots = asyncio.Semaphore(config.max_downloads)
+        self._slots = Slots(config.max_downloads)
+        self.backlog = Backlog(self._slots)
         self._sleep, self._dice = sleep, dice
 
-    async def save(self, prompt_id: str, directory: Path, output: Any) -> Saved:
+    async def save(
+        self, prompt_id: str, directory: Path, output: Any, owner: str | None = None, kept_until: float = math.inf
+    ) -> Saved:
         """Write an output into `directory`, which is made when needed and becomes the prompt's folder by a commit.
 
-        Raises OutputError when a file cannot be had (a broken transfer was repeated by then), StorageError.
+        `owner` is the random id of the batch whose folder it must be; of those that wait, the one with the lowest
+        `kept_until` (Unix seconds) is next. Raises OutputError when a file cannot be had (a broken transfer was
+        repeated by then), StorageError.
         """
         found = files_in(output, lambda value: is_output(value, self._config.output_hosts))
-        files = await self._fetch_all(directory, found) if self._config.use_file_output else []
+        wanted = found if self._config.use_file_output else []
+        files = await _all([self._fetch(directory, file, owner, kept_until) for file in wanted])
         files = [file.model_copy(update={"path": f"{prompt_id}/{file.path}"}) for file in files]
         paths = {file.place: saved.path for file, saved in zip(found, files, strict=False)}
         value = replaced(output, paths)
         if rest := document(output, len(found), value):
-            await self.storage.write_bytes(directory / rest.name, rest.content)
+            await self.storage.write_bytes(directory / rest.name, rest.content, owner)
         data = {
             file.url: paths[file.place] for file in found if file.place in paths and file.url[:5].lower() == "data:"
         }
         return Saved(value, tuple(files), data)
 
-    async def _fetch_all(self, directory: Path, found: list[OutputFile]) -> list[SavedFile]:
-        """Fetch all files at once; when one fails, the others are cancelled."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._fetch(directory, file)) for file in found]
-        except ExceptionGroup as errors:
-            failed = _worst(errors.exceptions)
-        else:
-            return [task.result() for task in tasks]
-        raise failed
-
-    async def _fetch(self, directory: Path, found: OutputFile) -> SavedFile:
+    async def _fetch(self, directory: Path, found: OutputFile, owner: str | None, kept_until: float) -> SavedFile:
         file = FileOutput(found.url, self._client, hosts=self._config.output_hosts)
-        async with self.storage.writer(directory, found.stem) as writer:
-            written = await Download(file, writer, self._config.max_file_bytes, self._slots).run(self._wait)
+        turn = self._slots.turn(kept_until)
+        async with self.storage.writer(directory, found.stem, owner) as writer:
+            written = await Download(file, writer, self._config.max_file_bytes, turn, kept_until).run(self._wait)
         return SavedFile(
             path=written.path.name,
             url=file.address,
@@ -96,6 +94,18 @@ class Outputs:
 
     async def _wait(self, failures: int) -> None:
         await self._sleep(pause(failures, self._dice()))
+
+
+async def _all(fetches: Sequence[Coroutine[Any, Any, SavedFile]]) -> list[SavedFile]:
+    """Fetch all files at once; when one fails, the others are cancelled."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(fetch) for fetch in fetches]
+    except ExceptionGroup as errors:
+        failed = _worst(errors.exceptions)
+    else:
+        return [task.result() for task in tasks]
+    raise failed
 
 
 def _worst(errors: Sequence[Exception]) -> Exception:

@@ -59,6 +59,11 @@ class Poller:
         self._wake = asyncio.Event()
         self._sweeps_to_skip = 0
 
+    @property
+    def in_flight(self) -> int:
+        """How many predictions are waited for."""
+        return len(self._waiters)
+
     async def wait(self, prediction_id: str, since: float) -> Prediction:
         """Return the prediction when it has ended, or as last seen when it is overdue.
 

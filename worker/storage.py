@@ -20,6 +20,7 @@ from typing import ParamSpec, TypeVar
 from aiofiles.os import wrap
 
 from jobs.errors import StorageError
+from jobs.folder import Folder
 
 WRITE_SIZE = 1 << 20
 """Bytes gathered for one write: 16 KiB writes reach 246 MB/s, 1 MiB writes 2,900."""
@@ -42,30 +43,33 @@ class Written:
 
 
 class Storage:
-    """The output folder; with `fsync` what it has written survives a power cut. Raises StorageError only."""
+    """The output folder; with `fsync` what it has written survives a power cut. Raises StorageError only.
+
+    `owner` is the random id of the batch whose folder it must be (None: any); LostFolder when it is not.
+    """
 
     def __init__(self, *, fsync: bool = True) -> None:
         self._fsync = fsync
 
     @asynccontextmanager
-    async def writer(self, directory: Path, stem: str) -> AsyncIterator[Writer]:
+    async def writer(self, directory: Path, stem: str, owner: str | None = None) -> AsyncIterator[Writer]:
         """Write one file of a folder below `.saving`, which is made when it is not there."""
-        writer = Writer(directory, stem, fsync=self._fsync)
+        writer = Writer(directory, stem, owner, fsync=self._fsync)
         try:
             yield writer
         finally:
             await writer.close()
 
-    async def write_bytes(self, path: Path, content: bytes) -> None:
+    async def write_bytes(self, path: Path, content: bytes, owner: str | None = None) -> None:
         """Write a whole file into a folder below `.saving`, which is made when it is not there."""
-        await _off_loop(path, _write_file, path, content, fsync=self._fsync)
+        await _off_loop(path, _write_file, path, content, owner, fsync=self._fsync)
 
-    async def commit(self, saving: Path, target: Path, record: bytes | None = None) -> bool:
+    async def commit(self, saving: Path, target: Path, record: bytes | None = None, owner: str | None = None) -> bool:
         """Make a folder a prompt's for good, with `record` as its prediction.json: all or nothing.
 
         False: somebody committed first; both folders are as they were.
         """
-        return await _off_loop(target, _commit, saving, target, record, fsync=self._fsync)
+        return await _off_loop(target, _commit, saving, target, record, owner, fsync=self._fsync)
 
     async def discard(self, saving: Path) -> None:
         """Delete a folder with all that is in it; that it is gone already is no error."""
@@ -78,9 +82,10 @@ class Writer:
     `bytes` counts what came since the last start, `head` is the beginning of it.
     """
 
-    def __init__(self, directory: Path, stem: str, *, fsync: bool) -> None:
+    def __init__(self, directory: Path, stem: str, owner: str | None, *, fsync: bool) -> None:
         self._part = directory / f"{stem}{PART}"
         self._stem = stem
+        self._owner = owner
         self._fsync = fsync
         self._file: FileIO | None = None
         self._begin(md5=False)
@@ -133,7 +138,7 @@ class Writer:
         content = b"".join(self._pieces)
         self._pieces, self._gathered = [], 0
         if self._file is None:
-            _make(self._part.parent)
+            _make(self._part.parent, self._owner)
             self._file = FileIO(self._part, "wb")
         _write(self._file, content)
         self._sha256.update(content)
@@ -171,6 +176,8 @@ async def _off_loop(path: Path, function: Callable[P, T], *args: P.args, **kwarg
 def _sentence(error: OSError, path: Path) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full: {path} cannot be written"
+    if error.errno == errno.EFBIG:
+        return f"{path} is larger than a file may be here (see `ulimit -f`)"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{path} is not writable: {error.strerror}"
     if error.errno == errno.ENOENT:
@@ -178,14 +185,17 @@ def _sentence(error: OSError, path: Path) -> str:
     return f"{path} cannot be written: {error.strerror or error}"
 
 
-def _make(saving: Path) -> None:
+def _make(saving: Path, owner: str | None) -> None:
     """Make the folder and `.saving` above it, but not the batch's: when that is gone, it must not be made anew."""
-    with suppress(FileExistsError):
+    home = saving.parent.parent
+    place = os.path.join(saving.parent.name, saving.name)  # noqa: PTH118 - relative to a descriptor
+    with Folder(home.parent, home.name).opened(owner) as descriptor, suppress(FileExistsError):
         try:
-            saving.mkdir()
+            os.mkdir(place, dir_fd=descriptor)
         except FileNotFoundError:
-            saving.parent.mkdir(exist_ok=True)
-            saving.mkdir()
+            with suppress(FileExistsError):
+                os.mkdir(saving.parent.name, dir_fd=descriptor)
+            os.mkdir(place, dir_fd=descriptor)
 
 
 def _write(file: FileIO, content: bytes) -> None:
@@ -194,27 +204,29 @@ def _write(file: FileIO, content: bytes) -> None:
         rest = rest[file.write(rest) :]
 
 
-def _write_file(path: Path, content: bytes, *, fsync: bool) -> None:
-    _make(path.parent)
+def _write_file(path: Path, content: bytes, owner: str | None, *, fsync: bool) -> None:
+    _make(path.parent, owner)
     with FileIO(path, "wb") as file:
         _write(file, content)
         if fsync:
             os.fsync(file.fileno())
 
 
-def _commit(saving: Path, target: Path, record: bytes | None, *, fsync: bool) -> bool:
+def _commit(saving: Path, target: Path, record: bytes | None, owner: str | None, *, fsync: bool) -> bool:
     if record is not None:
-        _write_file(saving / RECORD, record, fsync=fsync)
+        _write_file(saving / RECORD, record, owner, fsync=fsync)
     if fsync:
         _sync_directory(saving)
-    try:
-        saving.rename(target)
-    except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            return False
-        raise
-    if fsync:
-        _sync_directory(target.parent)
+    home = target.parent
+    with Folder(home.parent, home.name).opened(owner) as descriptor:
+        try:
+            os.rename(saving.relative_to(home), target.name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                return False
+            raise
+        if fsync:
+            os.fsync(descriptor)
     return True
 
 

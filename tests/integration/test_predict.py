@@ -18,7 +18,7 @@ from jobs.errors import StorageError
 from jobs.folder import Folder
 from jobs.ledger import Entry, Overtaken
 from jobs.models import Batch, Prompt, Result, Shard
-from worker import polling, saving, shards
+from worker import fetching, polling, saving, shards
 from worker import predict as story
 from worker.context import Context, Work
 from worker.lifecycle import opened
@@ -208,7 +208,7 @@ async def test_an_output_past_its_hour_is_lost(
         await asyncio.sleep(0)
 
     monkeypatch.setattr(worker.outputs, "_sleep", at_once)
-    monkeypatch.setattr(saving, "RETENTION", -3600.0)
+    monkeypatch.setattr(fetching, "RETENTION", -3600.0)
     simulator.control(broken_body={"rate": 1.0, "fraction": 0.0})
     await predict(work(worker))
     error = record(worker).error

@@ -1,0 +1,184 @@
+"""The retention clock: outputs live an hour at Replicate, so they are saved in the order in which they ended.
+
+When the outputs that wait would not all be saved in time at the present speed, creates have to wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+
+RETENTION = 3600.0
+"""Seconds that Replicate keeps an output; assumed to count from the prediction's end."""
+
+MARGIN = 300.0
+"""An output should be here so many seconds before its hour is over."""
+
+ENOUGH, ALL = 60.0, 180.0
+"""Seconds of saving under load after which its speed is known, and over which it is taken."""
+
+STALE = 600.0
+"""What was measured so many seconds ago says nothing of the present."""
+
+STANDSTILL = 300.0
+"""Seconds under load without one output saved, after which nothing is expected any more."""
+
+
+def would_miss(kept: Sequence[float], in_flight: int, speed: float, now: float, margin: float) -> float | None:
+    """When the first output that would not be saved `margin` seconds before its end is lost; None: all would be.
+
+    `kept` says until when outputs are kept, `in_flight` more may end at any moment, `speed` is outputs a second.
+    What is lost already is left out: no wait would bring it back.
+    """
+    waiting = sorted(until for until in kept if until > now)
+    if waiting and speed <= 0:
+        return waiting[0]
+    for place, until in enumerate(waiting, 1):
+        if now + place / speed > until - margin:
+            return until
+    if in_flight and waiting and (len(waiting) + in_flight) / speed > RETENTION - margin:
+        return now + RETENTION
+    return None
+
+
+class Slots:
+    """So many files are saved at once; of those that wait, the one that is kept the shortest is next."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._free = size
+        self._queue: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._numbers = count()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a slot."""
+        return sum(not turn.done() for _, _, turn in self._queue)
+
+    def turn(self, order: float) -> Turn:
+        """A slot to be had again and again by `async with`; the lowest order goes first."""
+        return Turn(self, order)
+
+    async def take(self, order: float) -> None:
+        """Wait for a slot."""
+        if self._free:
+            self._free -= 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._queue, (order, next(self._numbers), turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # it was our turn already: somebody else's now
+                self.give()
+            raise
+
+    def give(self) -> None:
+        """Give a slot back: it goes to the first in the queue."""
+        while self._queue:
+            _, _, turn = heapq.heappop(self._queue)
+            if not turn.done():
+                return turn.set_result(None)
+        self._free += 1
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A context manager: a slot is held in its block."""
+
+    slots: Slots
+    order: float
+
+    async def __aenter__(self) -> None:
+        await self.slots.take(self.order)
+
+    async def __aexit__(self, *_: object) -> None:
+        self.slots.give()
+
+
+@dataclass(slots=True, eq=False)
+class Unsaved:
+    """One prediction that has ended and is not saved; `breaking`: its own transfers fail, again and again."""
+
+    kept_until: float
+    breaking: bool = False
+
+
+class Backlog:
+    """The predictions of this worker that wait to be saved, and how fast they are.
+
+    Speed is measured only while more waits than can be saved at once: at other times it is the models' speed.
+    """
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._unsaved: set[Unsaved] = set()
+        self._saved = 0
+        self._looked_at: float | None = None
+        self._looks: deque[tuple[float, float, int]] = deque()  # when, seconds since the last one, saved in them
+        self._idle = 0.0
+        self._holding = False
+
+    @contextmanager
+    def unsaved(self, kept_until: float) -> Iterator[Unsaved]:
+        """A prediction waits in the block to be saved, and is when it ends well."""
+        entry = Unsaved(kept_until)
+        self._unsaved.add(entry)
+        try:
+            yield entry
+            self._saved += 1
+        finally:
+            self._unsaved.discard(entry)
+
+    def look(self, clock: float) -> None:
+        """Measure what was saved since the last look; `clock` is in seconds and never set back."""
+        saved, self._saved = self._saved, 0
+        seconds, self._looked_at = clock - (self._looked_at or clock), clock
+        if self._under_load and seconds > 0:
+            self._looks.append((clock, seconds, saved))
+            self._idle = 0.0 if saved else self._idle + seconds
+        while self._looks and (self._looks[0][0] < clock - STALE or self._seconds > ALL):
+            self._looks.popleft()
+        if not self._looks:
+            self._idle = 0.0
+
+    @property
+    def _under_load(self) -> bool:
+        return len(self._unsaved) > 1 and (len(self._unsaved) > self._slots.size or self._slots.waiting > 0)
+
+    @property
+    def _seconds(self) -> float:
+        return sum(seconds for _, seconds, _ in self._looks)
+
+    @property
+    def speed(self) -> float | None:
+        """Outputs saved a second, under load; None: too little is known. Without any it is the most that it may be."""
+        if self._seconds < ENOUGH:
+            return None
+        if saved := sum(saved for _, _, saved in self._looks):
+            return saved / self._seconds
+        return self._slots.size / self._idle if self._idle < STANDSTILL else 0.0
+
+    def why_hold(self, in_flight: int, now: float) -> str | None:
+        """Why creates have to wait; None: all is saved in time, or too little is known. `now` is in Unix seconds.
+
+        Once held, they wait until twice the margin is kept, so that this does not change back and forth.
+        """
+        speed, lost_at = self.speed, None
+        if speed is not None:
+            kept = [entry.kept_until for entry in self._unsaved if not (speed and entry.breaking)]
+            lost_at = would_miss(kept, in_flight, speed, now, MARGIN * (2 if self._holding else 1))
+        self._holding = lost_at is not None
+        if lost_at is None:
+            return None
+        return (
+            f"{len(self._unsaved):,} outputs wait to be saved: at {speed:.2g} a second the first would be lost at "
+            f"{time.strftime('%H:%M', time.localtime(lost_at))}; creates wait"
+        )

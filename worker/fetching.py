@@ -1,0 +1,98 @@
+"""From an ended prediction to its files, while Replicate keeps them: an hour from its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from pathlib import Path
+
+from jobs.errors import BrokenDownload, NotFound, OutputGone, ReplicateError
+from worker.backlog import RETENTION, Unsaved
+from worker.context import Work
+from worker.outputs import Saved
+from worker.replicate import Prediction
+from worker.retry import SOON
+
+logger = logging.getLogger("worker.fetching")
+_URL = re.compile(r"https?://[^\s/]+/\S+")
+
+LATE = 1800.0
+"""Seconds that a download which began in its hour may go on after it."""
+
+
+def kept_until(work: Work, prediction: Prediction) -> float:
+    """When Replicate deletes the output, in Unix seconds of our clock."""
+    now, created_at = time.time(), prediction.time("created_at")
+    ended_at = prediction.time("completed_at") or (created_at and created_at + work.worker.config.deadline) or now
+    return min(ended_at - work.worker.replicate.clock_offset, now) + RETENTION
+
+
+async def fetch(
+    work: Work, prediction: Prediction, directory: Path, unsaved: Unsaved, *, keep_trying: bool
+) -> tuple[Prediction, Saved]:
+    """Download an output, again and again while it is kept (if `keep_trying`) when the transfer breaks.
+
+    A file that seems gone is looked for once more, by the URLs that the prediction has now.
+    """
+    looked_again = False
+    while True:
+        try:
+            saved = await _in_time(work, prediction, directory, unsaved.kept_until)
+        except BrokenDownload as error:
+            if not keep_trying or time.time() > unsaved.kept_until:
+                raise
+            unsaved.breaking = True
+            logger.warning("! %s: cannot be downloaded, trying on: %s", work.name, error)
+        except OutputGone:
+            if looked_again:
+                raise
+            looked_again = True
+            prediction = await _look_again(work, prediction, unsaved.kept_until if keep_trying else 0.0)
+        else:
+            _warn_of_strangers(work, saved)
+            return prediction, saved
+
+
+async def _in_time(work: Work, prediction: Prediction, directory: Path, kept_until: float) -> Saved:
+    """Download once; a host that sends on and on has an end."""
+    save, owner = work.worker.outputs.save, work.shard.batch_id
+    try:
+        async with asyncio.timeout(max(kept_until - time.time(), 0.0) + LATE):
+            return await save(work.prompt.id, directory, prediction.output, owner, kept_until)
+    except TimeoutError as error:
+        raise BrokenDownload(f"{work.name}: not whole {LATE:.0f} s after its hour", work.name) from error
+
+
+def _warn_of_strangers(work: Work, saved: Saved) -> None:
+    """An output that is nothing but a URL on another host is text by our rules; somebody should know of it."""
+    if not saved.files and isinstance(saved.output, str | list) and work.worker.config.use_file_output:
+        texts = [saved.output] if isinstance(saved.output, str) else saved.output
+        strangers = [text for text in texts if isinstance(text, str) and _URL.fullmatch(text)]
+        if strangers and len(strangers) == len(texts):
+            logger.warning(
+                "! %s: its output is a URL on a host that BATCH_OUTPUT_HOSTS does not name, kept as text and not "
+                "downloaded: %s",
+                work.name,
+                strangers[0][:200],
+            )
+
+
+async def _look_again(work: Work, prediction: Prediction, until: float) -> Prediction:
+    """The prediction as Replicate has it now, asked until it answers; OutputGone when it has removed the output."""
+    tries = 0
+    while True:
+        try:
+            async with work.worker.gate.passing("read"):
+                found = await work.worker.replicate.get(prediction.id)
+        except ReplicateError as error:
+            logger.info("%s: cannot be looked up again: %s", work.name, error)
+            if isinstance(error, NotFound) or time.time() > until:
+                return prediction
+            tries += 1
+            await asyncio.sleep(SOON.delay(tries))
+        else:
+            if found.data_removed:
+                raise OutputGone("Replicate has removed the output already", work.name)
+            return found if found.status == "succeeded" else prediction

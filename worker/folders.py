@@ -1,0 +1,119 @@
+"""The batches' folders as this worker finds them: which it has seen, which it uses, which are in trouble.
+
+While saving fails in a folder, one prompt after the other tries it, not all at once: each try may be a whole download.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jobs.errors import LostFolder
+from jobs.folder import SAVING, Folder
+from worker.retry import Backoff
+
+TRIAL = Backoff(base=0.5, cap=5.0)
+"""Between the tries of all prompts of a folder, while saving fails in it."""
+
+HOLD = 5
+"""Seconds that a trouble holds back creates: while it lasts it is told again every second."""
+
+
+@dataclass(slots=True, eq=False)
+class Trouble:
+    """What the disk said last in a folder, how often in a row, and whose turn it is to try."""
+
+    reason: str
+    failures: int = 0
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Folders:
+    """All folders of one worker."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+        """Ids of batches whose folder was there: when it is gone, it may come back."""
+        self._used: Counter[tuple[Folder, str]] = Counter()
+        self._saving: Counter[Path] = Counter()
+        self._troubles: dict[Path, Trouble] = {}
+
+    @contextmanager
+    def using(self, folder: Folder, batch_id: str) -> Iterator[None]:
+        """A shard of the batch runs in the block: its folder is looked after."""
+        self._used[folder, batch_id] += 1
+        try:
+            yield
+        finally:
+            self._used[folder, batch_id] -= 1
+            self._used += Counter()  # drops what nobody uses
+
+    @contextmanager
+    def saving(self, path: Path) -> Iterator[None]:
+        """A prompt is saved in the block; a trouble is forgotten with the last that has it."""
+        self._saving[path] += 1
+        try:
+            yield
+        finally:
+            self._saving[path] -= 1
+            if not self._saving[path]:
+                del self._saving[path]
+                self._troubles.pop(path, None)
+
+    @asynccontextmanager
+    async def trial(self, path: Path) -> AsyncIterator[None]:
+        """Try to save in the block: at once, or alone and after a while if it went wrong for the last one."""
+        while trouble := self._troubles.get(path):
+            async with trouble.turn:
+                if self._troubles.get(path) is trouble:
+                    await asyncio.sleep(TRIAL.delay(trouble.failures))
+                    yield
+                    return
+        yield
+
+    def failed(self, path: Path, reason: str) -> None:
+        """The disk refused it."""
+        trouble = self._troubles.setdefault(path, Trouble(reason))
+        trouble.reason, trouble.failures = reason, trouble.failures + 1
+
+    def succeeded(self, path: Path) -> None:
+        """The disk took it: all may go on."""
+        self._troubles.pop(path, None)
+
+    async def trouble(self) -> str | None:
+        """What hinders saving at present: the disk's last word, or a folder in use that is not as it was."""
+        for trouble in self._troubles.values():
+            return trouble.reason
+        used = [(folder, batch_id) for folder, batch_id in self._used if batch_id in self.seen]
+        return await asyncio.to_thread(_first_hindrance, used) if used else None
+
+
+def hindrance(folder: Folder, batch_id: str) -> str | None:
+    """Why nothing can be saved in the batch's folder; None when it can, as far as one sees."""
+    try:
+        folder.check(batch_id)
+    except LostFolder as error:
+        return str(error)
+    if not os.access(folder.path, os.W_OK | os.X_OK):
+        return f"{folder.path} is not writable; make it so, or mend BATCH_OUTPUT_DIR"
+    return None
+
+
+def _first_hindrance(used: list[tuple[Folder, str]]) -> str | None:
+    return next(filter(None, (hindrance(folder, batch_id) for folder, batch_id in used)), None)
+
+
+def sweep(folder: Folder, obsolete: Callable[[str], bool]) -> None:
+    """Delete what killed runs have left below `.saving` of the prompts that `obsolete` names by their ids."""
+    with suppress(OSError), os.scandir(folder.path / SAVING) as entries:
+        for entry in entries:
+            if obsolete(entry.name.rpartition(".")[0]):
+                shutil.rmtree(entry.path, ignore_errors=True)
+    with suppress(OSError):  # somebody saves, or there is none
+        (folder.path / SAVING).rmdir()

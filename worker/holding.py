@@ -1,0 +1,32 @@
+"""Creates wait for what is paid for already: while outputs pile up, or a folder takes none."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from worker.context import Context
+from worker.folders import HOLD
+
+logger = logging.getLogger("worker.holding")
+
+
+class Holding:
+    """Looks at the backlog and at the folders of a worker, and holds creates for all workers of the account."""
+
+    def __init__(self, worker: Context) -> None:
+        self._worker = worker
+        self._held = False
+
+    async def look(self) -> None:
+        """Look once; says in the log when a hold begins and when it ends."""
+        worker, backlog = self._worker, self._worker.outputs.backlog
+        backlog.look(asyncio.get_running_loop().time())
+        reason = backlog.why_hold(worker.poller.in_flight, time.time())
+        if bool(reason) != self._held:
+            self._held = bool(reason)
+            logger.warning("! %s", reason) if reason else logger.info("the outputs that wait are saved in time again")
+        reason = await worker.folders.trouble() or reason
+        if reason:
+            await worker.account.report_trouble(reason, HOLD)
