@@ -6,20 +6,20 @@ import asyncio
 import logging
 import os
 import signal
-from contextlib import suppress
 from typing import Any
 
 from arq.worker import RetryJob
 
 from jobs.batches import Standing
-from jobs.errors import StorageError
+from jobs.errors import ForeignFolder
 from jobs.folder import Folder
 from jobs.models import Result, Shard
 from worker.context import Context, Work
 from worker.finish import finish_batch
+from worker.folders import HOLD, hindrance, sweep
 from worker.predict import predict, settle
 from worker.retry import SOON
-from worker.saving import recorded
+from worker.saving import glance
 
 logger = logging.getLogger("worker.shards")
 UNWRITABLE_PAUSE = 5.0
@@ -59,8 +59,8 @@ async def run_shard(worker: Context, shard: Shard) -> None:
     """
     folder = Folder(worker.config.output_dir, shard.batch)
     while (standing := await worker.batches.standing(shard.batch, shard.batch_id)) in ("open", "canceled"):
-        await see_folder(shard, folder)
-        if standing == "open" and not await writable(worker, folder):
+        await see_folder(worker, shard, folder)
+        if standing == "open" and not await writable(worker, shard, folder):
             continue
         works = await unsettled(worker, shard)
         if not works:
@@ -74,10 +74,16 @@ async def run_shard(worker: Context, shard: Shard) -> None:
     return None
 
 
-async def see_folder(shard: Shard, folder: Folder) -> None:
-    """Look for the batch's folder; a worker that does not see it stops taking shards, and leaves this one."""
-    found = await asyncio.to_thread(folder.batch_id)
+async def see_folder(worker: Context, shard: Shard, folder: Folder) -> None:
+    """Look for the batch's folder; a worker that never saw it stops taking shards, and leaves this one."""
+    if shard.batch_id in worker.folders.seen:
+        return
+    try:
+        found = await asyncio.to_thread(folder.batch_id)
+    except ForeignFolder:  # there is one, that cannot be read
+        return
     if found == shard.batch_id:
+        worker.folders.seen.add(shard.batch_id)
         return
     seen = "there is none" if found is None else "it belongs to another batch"
     logger.error(
@@ -91,12 +97,13 @@ async def see_folder(shard: Shard, folder: Folder) -> None:
     await asyncio.Event().wait()  # until arq cancels the shard: it stays in the queue
 
 
-async def writable(worker: Context, folder: Folder) -> bool:
+async def writable(worker: Context, shard: Shard, folder: Folder) -> bool:
     """Tell, after a while, that nothing may be created for a folder that cannot take it; `status` shows the reason."""
-    if await asyncio.to_thread(os.access, folder.path, os.W_OK | os.X_OK):
+    reason = await asyncio.to_thread(hindrance, folder, shard.batch_id)
+    if reason is None:
         return True
-    logger.warning("! %s: %s is not writable; waiting", folder.batch, folder.path)
-    await worker.account.report_trouble(f"{folder.path} is not writable; make it so, or mend BATCH_OUTPUT_DIR")
+    logger.warning("! %s: waiting: %s", shard.job_id, reason)
+    await worker.account.report_trouble(reason, 2 * HOLD)
     await asyncio.sleep(UNWRITABLE_PAUSE)
     return False
 
@@ -105,18 +112,17 @@ async def unsettled(worker: Context, shard: Shard) -> list[Work]:
     """The prompts without a result; one whose record is on disk already is settled from it, asking nobody."""
     settled, terms = await worker.batches.settled(shard.batch), await worker.batches.terms(shard.batch)
     works = [Work(worker, shard, prompt) for prompt in shard.prompts if prompt.index not in settled]
-    records = await asyncio.to_thread(lambda: [_glance(work) for work in works])
+    records = await asyncio.to_thread(_look, Folder(worker.config.output_dir, shard.batch), works)
     for work, record in zip(works, records, strict=True):
         if record:
             await settle(work, record, terms.get(work.prompt.index, 0))
     return [work for work, record in zip(works, records, strict=True) if not record]
 
 
-def _glance(work: Work) -> Result | None:
-    """The record if the disk shows it at once; a disk in trouble is the prompt's own to wait for."""
-    with suppress(StorageError):
-        return recorded(work)
-    return None
+def _look(folder: Folder, works: list[Work]) -> list[Result | None]:
+    """The records that are there; what killed runs left of these prompts is deleted, for their lease is ours."""
+    sweep(folder, {work.prompt.id for work in works}.__contains__)
+    return [glance(work) for work in works]
 
 
 async def predict_while(worker: Context, shard: Shard, works: list[Work], standing: Standing) -> None:
@@ -132,7 +138,8 @@ async def stop_when_changed(
     worker: Context, shard: Shard, standing: Standing, prompts: list[asyncio.Task[None]]
 ) -> None:
     """Cancel the prompts' tasks within a second or a poll pass of the batch being canceled, retried or deleted."""
-    while await worker.batches.standing(shard.batch, shard.batch_id) == standing:  # noqa: ASYNC110  # it is in Redis
-        await asyncio.sleep(max(worker.config.poll_interval, 1.0))
+    with worker.folders.using(Folder(worker.config.output_dir, shard.batch), shard.batch_id):
+        while await worker.batches.standing(shard.batch, shard.batch_id) == standing:  # noqa: ASYNC110 - it is in Redis
+            await asyncio.sleep(max(worker.config.poll_interval, 1.0))
     for prompt in prompts:
         prompt.cancel()
