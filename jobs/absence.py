@@ -20,6 +20,9 @@ LOSSES = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
 QUIET_SECONDS = 0.1
 """A connection that is lost and made again sooner is no matter."""
 
+CALM_SECONDS = 6.0
+"""Longer than between two signs of life of a worker, each of which is a write."""
+
 FAREWELL_SECONDS, LAST_SECONDS = 3.0, 2.0
 
 logger = logging.getLogger("jobs.absence")
@@ -49,29 +52,39 @@ def reason(error: BaseException) -> str:
 
 
 class Absence:
-    """When Redis was last heard of, and who still waits for it."""
+    """Since when Redis has not done what it was asked, and how many calls wait for it."""
 
     def __init__(self) -> None:
         self.waiting = 0
         self._since: float | None = None
+        self._missed_at = float("-inf")
         self._told = self._refuses = False
 
     def missed(self, error: Exception, since: float) -> None:
         """Note that a call, begun at `since`, was in vain and will be repeated."""
         self._since = since if self._since is None else min(since, self._since)
+        self._missed_at = time.monotonic()
         self._refuses = isinstance(error, exceptions.ResponseError)
-        if not self._told and time.monotonic() - self._since >= QUIET_SECONDS:
+        if not self._told and self._missed_at - self._since >= QUIET_SECONDS:
             self._told = True
             what = "takes no changes" if self._refuses else "does not answer"
             logger.warning("! Redis %s, waiting: %s", what, reason(error))
 
     def answered(self, *, repeated: bool) -> None:
-        """Note an answer; where Redis only refuses to write, the first to a call that was refused before."""
-        if self._since is None or (self._refuses and self.waiting and not repeated):
+        """Note an answer; where Redis only refuses to write, the one to the last call that was refused."""
+        if self._since is None or (self._refuses and (self.waiting > repeated or not (repeated or self._calm()))):
             return
         if self._told:
             logger.warning("Redis answers again, after %.1f s", time.monotonic() - self._since)
         self._since, self._told = None, False
+
+    def lately(self, seconds: float) -> bool:
+        """Tell whether a call was in vain within the last `seconds`."""
+        return time.monotonic() - self._missed_at < seconds
+
+    def _calm(self) -> bool:
+        """Whoever was refused has been cancelled since, and nobody was refused for long enough."""
+        return not self.lately(CALM_SECONDS)
 
 
 class Farewell:

@@ -106,14 +106,9 @@ def load_script(redis: Redis, module: str) -> AsyncScript:
 
 
 def _pool(url: str, *, patient: bool) -> PatientPool:
-    pool = PatientPool(
-        max_connections=32,
-        timeout=None,
-        retry=Patience(PATIENT_SECONDS if patient else IMPATIENT_SECONDS, tells=patient),
-        socket_connect_timeout=CONNECT_SECONDS,
-        socket_timeout=ANSWER_SECONDS,
-        **_options(url),
-    )
+    options = {"socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": ANSWER_SECONDS} | _options(url)
+    retry = Patience(PATIENT_SECONDS if patient else IMPATIENT_SECONDS, tells=patient)
+    pool = PatientPool(max_connections=32, timeout=None, retry=retry, **options)
     try:
         pool.make_connection()  # type: ignore[no-untyped-call]  # not connected yet; finds options that do not exist
     except (TypeError, exceptions.RedisError) as error:

@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from jobs import keys
+from jobs.absence import ABSENCE
 from jobs.connection import load_script
 
 logger = logging.getLogger("worker.lease")
@@ -159,19 +160,21 @@ class Leases:
                 logger.error("! a lease could not be renewed: %s", error)
 
     async def _renew(self, lease: Lease) -> None:
-        loop, level = asyncio.get_running_loop(), logging.WARNING
+        loop = asyncio.get_running_loop()
         asked_at = loop.time()
         try:
             async with asyncio.timeout(self._seconds / 3):
                 mine = await self._ask("renew", lease) == "mine"
         except (RedisError, TimeoutError):
-            level = logging.DEBUG  # that Redis is away, its clients tell
             mine = loop.time() - (lease.renewed_at or 0) < self._seconds
         else:
             lease.renewed_at = asked_at if mine else lease.renewed_at
         if not mine and not lease.lost and self._held.get(lease.name) is lease:
+            known = ABSENCE.lately(2 * self._seconds)
             logger.log(
-                level, "! %s: the lease was lost (this worker stalled, or Redis forgot it); its run ends", lease.name
+                logging.DEBUG if known else logging.WARNING,
+                "! %s: the lease was lost (this worker stalled, or Redis forgot it); its run ends",
+                lease.name,
             )
             self._lose(lease)
 
