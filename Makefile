@@ -26,6 +26,10 @@ demo: $(VENV)/.for-use ## Do the whole job offline: a simulator, 40 prompts, a w
 test: $(VENV)/.for-work ## Run all tests and measure their coverage
 	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --cov --cov-report=term
 
+.PHONY: chaos
+chaos: $(VENV)/.for-work ## Kill, stall and starve workers in every way; print what was lost (minutes)
+	@$(BIN)/python -m pytest tests/chaos -n 4 -m "chaos or not chaos" $(call option,MATRIX,--matrix)
+
 ##@ Your prompts (FILE=prompts.jsonl  NAME=batch  MODEL=owner/name  BATCH=batch)
 
 .PHONY: run

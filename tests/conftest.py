@@ -129,6 +129,12 @@ def written(value: Any) -> str:
 
 
 @pytest.fixture
+def environment_of() -> Callable[[Config], dict[str, str]]:
+    """`environment_of(config)`: what a child with another configuration needs to see."""
+    return environment
+
+
+@pytest.fixture
 def child_env(config: Config) -> dict[str, str]:
     """The environment of a child that a test starts itself."""
     return environment(config)
@@ -170,11 +176,12 @@ class Nursery:
     def __init__(self, directory: Path) -> None:
         self.directory, self.children = directory, list[Child]()
 
-    def start(self, *command: str, env: dict[str, str]) -> Child:
+    def start(self, *command: str, env: dict[str, str], within: tuple[str, ...] = ()) -> Child:
+        """Run Python with these arguments, `within` the command of another program if one is given."""
         log_file = self.directory / f"child-{len(self.children)}.log"
         with log_file.open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, *command],
+                [*within, sys.executable, *command],
                 cwd=self.directory,
                 env=env,
                 stdin=subprocess.DEVNULL,

@@ -1,0 +1,177 @@
+"""Was anything lost or paid twice? By the folder, by Redis and by the simulator's ledger."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import httpx
+from redis import Redis
+
+from jobs import keys
+from tests.chaos.trial import Trial
+from worker.creation import MAX_UNKNOWN
+
+RUNNING = {"starting", "processing", "queued"}
+
+
+@dataclass
+class Judgement:
+    """Everything there is to say about an ended trial; `complaints` are what must not be."""
+
+    trial: Trial
+    complaints: list[str] = field(default_factory=list)
+
+    @cached_property
+    def prompts(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.trial.folder / "prompts.jsonl").read_text().splitlines()]
+
+    @cached_property
+    def results(self) -> list[dict[str, Any]]:
+        path = self.trial.folder / "results.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    @cached_property
+    def ledger(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.trial.simulator.ledger()
+        return found
+
+    @cached_property
+    def status(self) -> dict[str, Any]:
+        return self.trial.status()
+
+    @cached_property
+    def creates(self) -> dict[str, dict[str, Any]]:
+        return {create["id"]: create for create in self.ledger["creates"]}
+
+    @cached_property
+    def named(self) -> Counter[str]:
+        """Predictions by how many results name them."""
+        return Counter(id_ for result in self.results for id_ in result["prediction_ids"])
+
+    @cached_property
+    def strangers(self) -> list[dict[str, Any]]:
+        """Creates that no result names."""
+        return [create for id_, create in self.creates.items() if id_ not in self.named]
+
+    @cached_property
+    def unknown(self) -> int:
+        return sum(result["unknown_creates"] for result in self.results)
+
+    @cached_property
+    def orphans(self) -> int:
+        """Late answers that workers have canceled."""
+        return sum(create["canceled_by_call"] for create in self.strangers)
+
+    @cached_property
+    def lost(self) -> int:
+        """Prompts without exactly one whole result."""
+        counts = Counter(result["id"] for result in self.results)
+        broken = {result["id"] for result in self.results if list(self._damage(result))}
+        return sum(counts[prompt["id"]] != 1 or prompt["id"] in broken for prompt in self.prompts)
+
+    @cached_property
+    def paid_twice(self) -> int:
+        """Creates that nobody asked for, more successes of a prompt than one, predictions of two prompts."""
+        unclaimed = [create for create in self.strangers if not create["canceled_by_call"]]
+        unmeant = max(0, len(unclaimed) - self.unknown)
+        shared = sum(count - 1 for count in self.named.values())
+        return unmeant + shared + max(0, self._second_successes() - int(self.status.get("output_lost", 0)))
+
+    def _second_successes(self) -> int:
+        successes = (
+            sum(self.creates[id_]["status"] == "succeeded" for id_ in result["prediction_ids"])
+            for result in self.results
+        )
+        return sum(max(0, count - 1) for count in successes)
+
+    def judge(self) -> list[str]:
+        """What is wrong, in sentences."""
+        found = [*self._results(), *self._payments(), *self._counters(), *self._leftovers(), *self._verify()]
+        return found + self.complaints
+
+    def _results(self) -> Iterator[str]:
+        if [result["id"] for result in self.results] != [prompt["id"] for prompt in self.prompts]:
+            yield f"{len(self.results)} results in another order, or of others, than {len(self.prompts)} prompts"
+        for result in self.results:
+            yield from self._damage(result)
+            if result["status"] != "succeeded" and not (self.trial.free or self._exhausted(result)):
+                yield f"{result['id']}: {result['status']}: {result['error']}"
+
+    def _exhausted(self, result: dict[str, Any]) -> bool:
+        """Whether it may fail: all its attempts are used up, or all its creates went unanswered."""
+        return bool(
+            result["attempts"] >= self.trial.config.max_attempts
+            or (result["error"]["kind"] == "create_unknown" and result["unknown_creates"] >= MAX_UNKNOWN)
+        )
+
+    def _damage(self, result: dict[str, Any]) -> Iterator[str]:
+        folder = self.trial.folder
+        if not (folder / result["id"] / "prediction.json").is_file():
+            yield f"{result['id']}: no record"
+        for file in result["files"]:
+            path = folder / file["path"]
+            data = path.read_bytes() if path.is_file() else b""
+            if (len(data), hashlib.sha256(data).hexdigest()) != (file["bytes"], file["sha256"]):
+                yield f"{file['path']}: not whole"
+            elif self._served[file["url"]] != file["sha256"]:
+                yield f"{file['path']}: not what was served"
+        for id_ in result["prediction_ids"]:
+            if id_ not in self.creates or self.creates[id_]["input"] != result["input"]:
+                yield f"{result['id']}: prediction {id_} is not of its input"
+
+    @cached_property
+    def _served(self) -> dict[str, str]:
+        """The sha256 of every file's URL, as the file host gives it now that all faults are gone."""
+        urls = {file["url"] for result in self.results for file in result["files"]}
+        with httpx.Client(trust_env=False, follow_redirects=True) as client:
+            return {url: hashlib.sha256(client.get(url).content).hexdigest() for url in urls}
+
+    def _payments(self) -> Iterator[str]:
+        if self.paid_twice:
+            ids = [f"{create['id']} {create['status']} {create['input']}" for create in self.strangers]
+            yield f"paid twice: {self.paid_twice} (unknown creates: {self.unknown}); named by no result: {ids}"
+        running = [create["id"] for create in self.strangers if create["status"] in RUNNING]
+        if running:
+            yield f"orphans that still run: {running}"
+        if self.ledger["file_tokens"]:
+            yield "the file host was sent a token"
+
+    def _counters(self) -> Iterator[str]:
+        counted = Counter(result["status"] for result in self.results)
+        expected = {
+            "total": len(self.prompts),
+            **{name: counted[name] for name in ("succeeded", "failed", "canceled")},
+            "in_flight": 0,
+            "waiting": 0,
+            "unknown_creates": self.unknown,
+            "predictions": sum(self.named.values()) + self.unknown,
+        }
+        for name, value in expected.items():
+            if self.status.get(name, value) != value:
+                yield f"status: {name} is {self.status[name]} instead of {value}"
+
+    def _leftovers(self) -> Iterator[str]:
+        saving = self.trial.folder / ".saving"
+        if saving.exists() and any(saving.iterdir()):
+            yield f"left in .saving: {sorted(path.name for path in saving.iterdir())}"
+        client: Redis = self.trial.server.client
+        if left := client.hgetall(keys.ledger(self.trial.batch)):
+            yield f"left in the ledger: {left}"
+        if queued := client.zrange(keys.queue(self.trial.config.realm), 0, -1):
+            yield f"left in the queue: {queued}"
+        patterns = (keys.ARQ_JOB, keys.ARQ_RETRY, keys.ARQ_IN_PROGRESS, keys.lease(f"{self.trial.batch}:"))
+        for key in (key for pattern in patterns for key in client.scan_iter(f"{pattern}*")):
+            yield f"left in Redis: {key}"
+
+    def _verify(self) -> Iterator[str]:
+        answer = self.trial.cli("verify", self.trial.batch)
+        if answer.returncode == 2 and "No such command" in answer.stderr:
+            self.trial.notes.append("no verify yet")
+        elif answer.returncode:
+            yield f"verify: {answer.stdout}{answer.stderr}"

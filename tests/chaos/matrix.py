@@ -1,0 +1,55 @@
+"""The matrix: one row a case, printed at the end of a run and written as Markdown for RELIABILITY.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+PROPERTY = "chaos"
+COLUMNS = {
+    "case": "case",
+    "done": "kills or faults",
+    "prompts": "prompts",
+    "lost": "lost",
+    "paid_twice": "paid twice",
+    "unknown": "unknown creates",
+    "orphans": "late answers canceled",
+    "in_hand": "in hand again, s",
+    "finished": "finished, s",
+    "seed": "seed",
+    "notes": "notes",
+}
+Row = dict[str, Any]
+
+
+def rows_of(stats: dict[str, Sequence[Any]]) -> list[Row]:
+    """The rows that cases recorded, from pytest's reports; a failed case says so."""
+    rows = []
+    for verdict in ("passed", "failed", "error"):
+        for report in stats.get(verdict, ()):
+            for name, row in getattr(report, "user_properties", ()):
+                if name == PROPERTY and (report.when == "call" or verdict != "passed"):
+                    rows.append(row | ({} if verdict == "passed" else {"case": f"{row['case']} FAILED"}))
+    return sorted(rows, key=lambda row: row["order"])
+
+
+def text(rows: Iterable[Row]) -> list[str]:
+    """The matrix in columns for a terminal."""
+    table = [list(COLUMNS.values()), *(_cells(row) for row in rows)]
+    widths = [max(len(line[column]) for line in table) for column in range(len(COLUMNS))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
+
+
+def markdown(rows: Iterable[Row]) -> str:
+    """The matrix as a table of Markdown."""
+    lines = [list(COLUMNS.values()), ["---"] * len(COLUMNS), *(_cells(row) for row in rows)]
+    return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in lines)
+
+
+def write(rows: Iterable[Row], path: Path) -> None:
+    path.write_text(markdown(rows), encoding="utf-8")
+
+
+def _cells(row: Row) -> list[str]:
+    return [str(row[name]) for name in COLUMNS]

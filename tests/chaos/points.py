@@ -1,0 +1,95 @@
+"""The points of a prompt's path at which a worker is killed: every await of it, by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+LOST = {"lost_answer": {"rate": 0.4, "how": "reset"}}
+ALL_LOST = {"lost_answer": {"rate": 1.0, "how": "502"}}
+LATE = {"delay": {"rate": 1.0, "kinds": ["create"], "seconds": 0.2}}
+THROTTLED = {"throttle": {"rate": 0.1, "kinds": ["create"], "seconds": 1}}
+INTERRUPTED = {"failed": {"rate": 0.3, "text": "Prediction interrupted; please retry (code: PA)"}}
+REFUSED = {"failed": {"rate": 0.3, "text": "flagged as sensitive (E005)"}}
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where a worker is killed: at the n-th call, n at most `most`; `having` is a pattern of the calls that count."""
+
+    target: str
+    when: str = "before"
+    most: int = 60
+    having: str = ""
+    label: str = ""
+    faults: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """How the matrix calls it."""
+        extra = f" ({', '.join(self.faults)})" if self.faults else ""
+        return f"{self.when} {self.label or self.target.partition(':')[2]}{extra}"
+
+
+def both(target: str, most: int = 60, **more: Any) -> tuple[Point, Point]:
+    """The point before a call and the one after it."""
+    return Point(target, "before", most, **more), Point(target, "after", most, **more)
+
+
+SHARD = (
+    *both("worker.lifecycle:take_lease", 2),
+    *both("worker.shards:run_shard", 1),
+    *both("worker.shards:see_folder", 2),
+    *both("worker.shards:unsettled", 2),
+    Point("worker.shards:predict_while", "before", 2),
+)
+CREATE = (
+    Point("worker.predict:predict"),
+    Point("worker.saving:recorded", "after"),
+    Point("worker.predict:attempt"),
+    Point("jobs.ledger:Ledger.read", "after"),
+    Point("worker.admission:admitted", "after"),
+    *both("worker.predict:predicted"),
+    *both("worker.creation:create"),
+    *both("worker.creation:_post_and_record"),
+    *both("jobs.ledger:Ledger.intend"),
+    *both("worker.replicate:Replicate.create"),
+    Point("worker.replicate:Replicate.create", "before", 60, faults=LATE),
+    *both("jobs.ledger:Ledger.record"),
+)
+SAVE = (
+    *both("worker.predict:follow"),
+    *both("worker.polling:Poller.wait"),
+    *both("worker.predict:conclude"),
+    *both("worker.predict:judge"),
+    *both("worker.saving:save"),
+    *both("worker.outputs:Outputs.save"),
+    *both("worker.storage:Writer.finish"),
+    *both("worker.storage:Storage.commit"),
+    *both("pathlib:Path.rename", having=r"\.saving/\S+ (?!\S*/\.saving/)", label="the commit's rename"),
+    *both("worker.predict:settle"),
+    *both("jobs.batches:Batches.settle"),
+)
+LAST = (
+    *both("worker.finish:finish_batch", 1),
+    *both("jobs.results:write_results", 1),
+    *both("jobs.gallery:write_gallery", 1),
+    *both("jobs.batches:Batches.finish", 1),
+    *both("worker.lifecycle:give_lease", 1),
+)
+AFTER_FAULTS = (
+    *both("worker.creation:search", 20, faults=LOST),
+    *both("worker.orphans:Orphans.sweep", 20, faults=LOST),
+    *both("jobs.ledger:Ledger.unclaimed", 20, faults=LOST),
+    *both("jobs.ledger:Ledger.record", faults=ALL_LOST),
+    *both("jobs.ledger:Ledger.withdraw", 3, faults=THROTTLED),
+    *both("worker.predict:close", 20, faults=INTERRUPTED),
+    *both("jobs.ledger:Ledger.close", 20, faults=INTERRUPTED),
+    *both("worker.saving:commit_failure", 20, faults=REFUSED),
+)
+REPLACED = both("jobs.ledger:Ledger.intend", 5, having="'replace': True", label="Ledger.intend, replacing")
+CANCELED = (
+    *both("worker.predict:abandon", 40),
+    *both("worker.creation:cancel_prediction", 40),
+    *both("worker.replicate:Replicate.cancel", 20),
+)

@@ -1,0 +1,55 @@
+"""SIGKILL at every await of a prompt's path, by name, in turn: two workers fall there, a third finishes the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.chaos import points
+from tests.chaos.points import Point
+from tests.chaos.trial import Trial
+
+pytestmark = pytest.mark.chaos
+PATH = [*points.SHARD, *points.CREATE, *points.SAVE, *points.LAST, *points.AFTER_FAULTS]
+
+
+@pytest.mark.parametrize("point", PATH, ids=lambda point: point.name)
+def test_killed_at(trial: Trial, judged: Callable[..., Any], point: Point) -> None:
+    trial.free = point.faults == points.REFUSED
+    trial.simulator.control(**point.faults)
+    trial.enqueue()
+    for _ in range(2):
+        trial.falls(trial.worker(point))
+    trial.worker()
+    trial.finish()
+    judged(trial, f"a: killed {point.name}")
+
+
+@pytest.mark.parametrize("point", points.REPLACED, ids=lambda point: point.name)
+def test_killed_while_replacing_a_create_that_nobody_finds(
+    trial: Trial, judged: Callable[..., Any], point: Point
+) -> None:
+    trial.enqueue()
+    trial.falls(trial.worker(Point("jobs.ledger:Ledger.intend", "after")))
+    trial.falls(trial.worker(point))
+    trial.worker()
+    trial.finish()
+    judgement = judged(trial, f"a: killed {point.name}")
+    assert judgement.unknown > 0
+
+
+@pytest.mark.parametrize("point", points.CANCELED, ids=lambda point: point.name)
+def test_killed_while_canceling(trial: Trial, judged: Callable[..., Any], point: Point) -> None:
+    trial.free = True
+    trial.simulator.settings(predict_min=20.0, predict_max=40.0)
+    trial.enqueue()
+    first = trial.worker(point)
+    trial.has_created(100)
+    assert trial.cli("cancel", trial.batch).returncode == 0
+    trial.falls(first)
+    trial.falls(trial.worker(point))
+    trial.worker()
+    trial.finish()
+    judged(trial, f"a: killed {point.name}")

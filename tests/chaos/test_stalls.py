@@ -1,0 +1,59 @@
+"""A worker is stopped past its lease (a laptop's lid, a swapping machine) and goes on as if nothing had been."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.chaos.points import Point
+from tests.chaos.trial import Trial
+
+pytestmark = pytest.mark.chaos
+ANSWERED = Point("worker.replicate:Replicate.create", "after", 40)
+
+
+@pytest.mark.parametrize("lease", [1.5, 15.0])
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_stalled_worker(trial: Trial, judged: Callable[..., Any], others: int, lease: float) -> None:
+    trial.config = trial.config.model_copy(update={"lease": lease})
+    if lease == 15:
+        trial.constants.clear()
+    trial.simulator.settings(predict_min=0.5, predict_max=3.0)
+    trial.enqueue()
+    worker = trial.worker(creates_per_minute=1800.0)
+    for _ in range(2):
+        trial.has_settled(trial.settled() + 30)
+        worker.stop()
+        for _ in range(others - len(trial.living()) + 1):
+            trial.worker(creates_per_minute=1800.0)
+        trial.reached(lambda: not trial.leased_by(worker.process.pid))
+        time.sleep(1)
+        worker.cont()
+        trial.blow("SIGSTOP past the lease")
+    trial.finish()
+    judged(trial, f"g: a worker stalled past its lease of {lease:g} s, " + ("with another" if others else "alone"))
+    assert "lease was lost" in worker.log() or others
+
+
+@pytest.mark.parametrize("then", ["disown", "cancel"])
+def test_an_answer_that_comes_after_its_create_was_replaced(
+    trial: Trial, judged: Callable[..., Any], then: str
+) -> None:
+    """The worker stops with an answer in hand; the list never shows it, so another worker creates anew."""
+    trial.simulator.settings(predict_min=0.5, predict_max=2.0)
+    trial.simulator.control(list_lag={"rate": 1.0, "seconds": 600})
+    trial.enqueue()
+    stalled = trial.worker(ANSWERED, signal.SIGSTOP)
+    trial.reached(lambda: trial.stopped(stalled))
+    trial.worker()
+    trial.reached(lambda: trial.counted("unknown_creates"))
+    trial.simulator.clear()
+    stalled.cont()
+    trial.blow("SIGSTOP at an answer")
+    trial.finish()
+    judgement = judged(trial, f"g: answers after their creates were replaced ({then})")
+    assert judgement.unknown > 0

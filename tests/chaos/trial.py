@@ -1,0 +1,231 @@
+"""One case: a batch, everything that it needs, what is done to it, and how long it took to go on."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from jobs import keys
+from jobs.config import Config
+from tests.chaos.points import Point
+from tests.chaos.servers import RedisServer
+
+IMAGE = {"width": 16, "height": 16, "output_format": "png"}
+SHRUNK = {"worker.replicate:CREATE_TIMEOUT": 4.0, "worker.creation:SURE_AFTER": 2.0}
+"""Constants of the product that would make a case wait for minutes; the matrix says where they were shrunk."""
+
+
+@dataclass
+class Trial:
+    """A batch named `night`; `blow` and `mended` are what recovery is measured from."""
+
+    name: str
+    seed: int
+    config: Config
+    simulator: Any
+    server: RedisServer
+    nursery: Any
+    environment: Callable[[Config], dict[str, str]]
+    batch: str = "night"
+    within: tuple[str, ...] = ()
+    root: Path = Path("/")
+    done: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    constants: dict[str, float] = field(default_factory=dict)
+    free: bool = False
+    """Whether results other than succeeded are meant."""
+    refusals: bool = False
+    """Whether the API refuses the account now and then, so that somebody has to resume."""
+    cures: dict[str, int] = field(default_factory=dict)
+    blown_at: float = 0.0
+    in_hand_at: float = 0.0
+    finished_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.dice = random.Random(f"{self.seed} {self.name}")
+
+    @property
+    def folder(self) -> Path:
+        return self.root / (self.config.output_dir / self.batch).relative_to("/")
+
+    # What is asked for
+
+    def enqueue(self, count: int = 250, **more: Any) -> None:
+        """Prompts of one or two files, every fifth of them equal to the others."""
+        rows = [self._row(number) | more for number in range(count)]
+        file = self.nursery.directory / f"{self.batch}.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        assert self.cli("enqueue", str(file)).returncode == 0
+
+    @staticmethod
+    def _row(number: int) -> dict[str, Any]:
+        if number % 5 == 0:
+            return {"model": "simulator/image", "input": {"prompt": "the same cat", **IMAGE}}
+        if number % 5 == 1:
+            return {"model": "simulator/text", "input": {"prompt": f"say {number}"}}
+        files = 1 + (number % 5 == 2)
+        return {"model": "simulator/image", "input": {"prompt": f"cat {number}", "num_outputs": files, **IMAGE}}
+
+    def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*self.within, sys.executable, "-m", "jobs", *arguments],
+            cwd=self.nursery.directory,
+            env=self.environment(self.config),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def status(self) -> dict[str, Any]:
+        answer = self.cli("status", self.batch, "--json")
+        assert answer.returncode == 0, answer.stderr
+        found: dict[str, Any] = json.loads(answer.stdout)
+        return found
+
+    # Who works
+
+    def worker(self, point: Point | None = None, how: signal.Signals = signal.SIGKILL, **settings: Any) -> Any:
+        """A worker; with a point, one that ends itself there."""
+        target = point or Point("")
+        order = {
+            "target": target.target,
+            "when": target.when,
+            "having": target.having,
+            "hit": self.dice.randint(1, target.most),
+            "signal": how.name,
+            "constants": self.constants,
+        }
+        env = self.environment(self.config.model_copy(update=settings)) | {"CHAOS": json.dumps(order)}
+        return self.nursery.start("-m", "tests.chaos.victim", env=env, within=self.within)
+
+    def falls(self, worker: Any, seconds: float = 60) -> None:
+        """Wait until a worker has killed itself at its point."""
+        until(lambda: worker.process.poll() is not None or self._ended(), seconds, worker.log)
+        if worker.process.poll() is None:
+            pytest.fail(f"the batch ended and the point was never reached:\n{worker.log()[-3000:]}")
+        assert worker.process.returncode == -signal.SIGKILL, worker.log()[-3000:]
+        self.blow("SIGKILL")
+
+    def reached(self, condition: Callable[[], Any], seconds: float = 60) -> None:
+        until(condition, seconds, self._logs)
+
+    def kill(self, worker: Any) -> None:
+        worker.kill()
+        self.blow("SIGKILL")
+
+    def blow(self, what: str) -> None:
+        """Note that something was done to it just now, or has just ended: recovery counts from here."""
+        self.done[what] = self.done.get(what, 0) + 1
+        self.since_now()
+
+    def since_now(self) -> None:
+        self.blown_at, self.in_hand_at = time.monotonic(), 0.0
+
+    # How it ends
+
+    def finish(self, seconds: float = 120) -> None:
+        """Wait for the end of the batch, doing what people are asked to do; then stop all workers."""
+        looked_at = time.monotonic()
+
+        def ended() -> bool:
+            nonlocal looked_at
+            if not self.in_hand_at and self.in_hand():
+                self.in_hand_at = time.monotonic()
+            if time.monotonic() > looked_at + 3:
+                self.operate()
+                looked_at = time.monotonic()
+            return self._ended()
+
+        until(ended, seconds, self._logs)
+        self.finished_at = time.monotonic()
+        self.in_hand_at = self.in_hand_at or self.finished_at
+        self.stop_all()
+
+    def stop_all(self) -> None:
+        for child in self.living():
+            child.terminate()
+        for child in self.living():
+            assert child.wait(30) == 0, child.log()[-3000:]
+
+    def living(self) -> list[Any]:
+        return [child for child in self.nursery.children if child.process.poll() is None]
+
+    def in_hand(self) -> bool:
+        """Whether every shard that is still queued is leased by a process that lives."""
+        pids = {str(child.process.pid) for child in self.living()}
+        client = self.server.client
+        jobs: Any = client.zrange(keys.queue(self.config.realm), 0, -1)
+        names = [keys.lease(job.decode().rpartition(":")[0]) for job in jobs]
+        owners: Any = client.mget(names) if names else []
+        return all(owner and owner.decode().split(":")[1] in pids for owner in owners)
+
+    def settled(self) -> int:
+        return self.counted("succeeded", "failed", "canceled")
+
+    def counted(self, *counters: str) -> int:
+        counts: Any = self.server.client.hmget(keys.batch(self.batch), list(counters))
+        return sum(int(count or 0) for count in counts)
+
+    def has_settled(self, count: int) -> None:
+        """Wait until so many prompts have their result."""
+        self.reached(lambda: self.settled() >= count)
+
+    def has_created(self, count: int) -> None:
+        """Wait until so many predictions were created."""
+        self.reached(lambda: self.simulator.ledger(summary=True)["created"] >= count)
+
+    def leased_by(self, pid: int) -> bool:
+        """Whether a process holds a lease of the batch."""
+        client: Any = self.server.client
+        owners = (client.get(key) or b"" for key in client.scan_iter(keys.lease(f"{self.batch}:*")))
+        return any(owner.decode().split(":")[1:2] == [str(pid)] for owner in owners)
+
+    @staticmethod
+    def stopped(worker: Any) -> bool:
+        return bool(psutil.Process(worker.process.pid).status() == psutil.STATUS_STOPPED)
+
+    def _ended(self) -> bool:
+        """Whether the batch is finished and its last job has left the queue."""
+        finished = self.server.client.hget(keys.batch(self.batch), "finished_at")
+        return bool(finished) and not self.server.client.zcard(keys.queue(self.config.realm))
+
+    def operate(self) -> None:
+        """Do what `status` asks people to do: bring back dead shards, and resume where the account was refused."""
+        status = self.status()
+        if dead := status.get("dead_letters"):
+            self.notes.append(f"{len(dead)} shards set aside, retried")
+            assert self.cli("retry", self.batch).returncode == 0
+        if self.refusals and status["state"] == "paused":
+            self.cures["resume"] = self.cures.get("resume", 0) + 1
+            assert self.cli("resume").returncode == 0
+
+    def _logs(self) -> str:
+        tails = (f"--- {child.log_file.name}\n{child.log()[-1500:]}" for child in self.nursery.children[-3:])
+        return "\n".join(tails) + self.cli("status", self.batch).stdout
+
+    def tracebacks(self) -> list[str]:
+        """Kinds of errors whose tracebacks workers wrote."""
+        logs = "".join(child.log() for child in self.nursery.children)
+        return sorted(set(re.findall(r"^\w[\w.]*(?:Error|Exception)\b.*", logs, re.MULTILINE)))
+
+
+def until(condition: Callable[[], Any], seconds: float = 60, tell: Callable[[], str] = str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"did not happen within {seconds} s\n{tell()}")
+        time.sleep(0.03)
