@@ -56,7 +56,7 @@ local function intend(expected, nonce, mode, price)
   if entry.nonce == nonce then
     return {'ok', stored}
   end
-  if entry.nonce ~= expected then
+  if entry.nonce ~= expected or entry.prediction_id then
     return {'conflict', stored or ''}
   end
   local replaced = mode == 'replace'

@@ -190,4 +190,6 @@ async def test_what_a_search_has_found_is_not_taken_back(ledger: Ledger) -> None
         await ledger.withdraw(intent)
     with pytest.raises(Overtaken, match="conflict"):
         await ledger.close(intent, how="refused")
+    with pytest.raises(Overtaken, match="conflict"):
+        await ledger.intend(intent, replace=True)
     assert await ledger.read() == adopted
