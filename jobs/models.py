@@ -78,7 +78,12 @@ class Shard:
     @property
     def job_id(self) -> str:
         """The arq job id: `<batch>:<n>:<generation>`."""
-        return f"{self.batch}:{self.number}:{self.generation}"
+        return f"{self.lease}:{self.generation}"
+
+    @property
+    def lease(self) -> str:
+        """The name of its lease: one for all its generations."""
+        return f"{self.batch}:{self.number}"
 
     def __repr__(self) -> str:
         """Short, because arq logs the repr of a job's arguments at each start."""

@@ -19,7 +19,7 @@ from jobs.errors import (
     ForeignFolder,
     StorageError,
 )
-from jobs.ledger import Entry
+from jobs.ledger import Entry, Overtaken
 from jobs.models import Failure, Outcome, Result, timestamp
 from jobs.results import damaged
 from worker.context import Work
@@ -122,10 +122,16 @@ async def _discard(work: Work, directory: Path) -> None:
 
 
 async def _commit(work: Work, directory: Path, result: Result, raw: Any) -> Result:
-    """Rename the folder into place; when somebody committed first, theirs is the result."""
+    """Rename the folder into place; when somebody committed first, theirs is the result.
+
+    Overtaken when the shard's lease may be another worker's by now: it may be making the next attempt.
+    """
     record = json.dumps(result.model_dump() | {"prediction": raw}, ensure_ascii=False, indent=1)
     target = work.folder.prompt(work.prompt.id)
     content, owner = record.encode(errors="replace"), work.shard.batch_id
+    work.demand_lease()
+    if not work.worker.leases.sure(work.shard.lease):
+        raise Overtaken(f"the lease of {work.shard.lease} is no longer sure")
     if await work.worker.outputs.storage.commit(directory, target, content, owner):
         return result
     await _discard(work, directory)

@@ -1,0 +1,174 @@
+"""The batches' folders: what hinders saving in them, whose turn it is to try, and what is swept."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from jobs.errors import LostFolder
+from jobs.folder import Folder
+from worker import folders as module
+from worker.folders import Folders, hindrance, sweep
+from worker.retry import Backoff
+from worker.storage import Storage
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TRIAL", Backoff(base=0.001, cap=0.001))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return make(Folder(tmp_path, "night"), "b1")
+
+
+def make(folder: Folder, batch_id: str) -> Folder:
+    folder.path.mkdir()
+    folder.identity.write_text(json.dumps({"id": batch_id}))
+    return folder
+
+
+def test_a_folder_is_known_by_its_id(folder: Folder, tmp_path: Path) -> None:
+    assert hindrance(folder, "b1") is None
+    assert "another batch's" in str(hindrance(folder, "b2"))
+    folder.identity.write_text("{")
+    assert "cannot be read as a batch's" in str(hindrance(folder, "b1"))
+    folder.identity.unlink()
+    assert "is gone" in str(hindrance(folder, "b1"))
+    folder.path.rename(tmp_path / "elsewhere")
+    reason = hindrance(folder, "b1")
+    assert reason
+    assert "the folder of 'night' is gone: put " in reason
+    assert "python -m jobs delete night" in reason
+
+
+def test_a_folder_that_nobody_may_read_is_lost(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As chmod makes it for everybody but root, who may run the tests."""
+
+    def refuse(*_: object, **__: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.open", refuse)
+    with pytest.raises(LostFolder, match="cannot be read: Permission denied"):
+        folder.check("b1")
+
+
+async def test_nothing_is_written_into_another_batchs_folder(folder: Folder, tmp_path: Path) -> None:
+    """Neither when the first file begins, nor when the folder is replaced before the commit."""
+    storage, saving = Storage(fsync=False), folder.saving("a", "1")
+    await storage.write_bytes(saving / "output.txt", b"ours", "b1")
+    folder.path.rename(tmp_path / "ours")
+    theirs = make(folder, "b2")
+    with pytest.raises(LostFolder):
+        await storage.commit(saving, folder.prompt("a"), b"{}", "b1")
+    with pytest.raises(LostFolder):
+        await storage.write_bytes(folder.saving("b", "1") / "output.txt", b"ours", "b1")
+    async with storage.writer(folder.saving("c", "1"), "output", "b1") as writer:
+        with pytest.raises(LostFolder):
+            await writer.finish(".txt")
+    assert [path.name for path in theirs.path.rglob("*")] == ["batch.json"]
+
+
+async def test_a_folder_that_is_moved_during_the_commit_takes_its_own(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody puts another batch's folder in its place after the look and before the rename."""
+    import os  # noqa: PLC0415
+
+    original = os.rename
+
+    def late(*arguments: object, **descriptors: int) -> None:
+        original(folder.path, tmp_path / "ours")
+        make(folder, "b2")
+        original(*arguments, **descriptors)  # type: ignore[arg-type]
+
+    await Storage(fsync=False).write_bytes(folder.saving("a", "1") / "output.txt", b"ours", "b1")
+    monkeypatch.setattr("os.rename", late)
+    assert await Storage(fsync=False).commit(folder.saving("a", "1"), folder.prompt("a"), owner="b1")
+    assert (tmp_path / "ours" / "a" / "output.txt").read_bytes() == b"ours"
+    assert [path.name for path in folder.path.rglob("*")] == ["batch.json"]
+
+
+async def test_all_save_at_once_until_one_fails(tmp_path: Path) -> None:
+    folders, trying, most = Folders(), 0, list[int]()
+
+    async def save() -> None:
+        nonlocal trying
+        async with folders.trial(tmp_path):
+            trying += 1
+            most.append(trying)
+            await asyncio.sleep(0.001)
+            trying -= 1
+
+    await asyncio.gather(*(save() for _ in range(5)))
+    assert max(most) == 5
+    most.clear()
+    folders.failed(tmp_path, "the disk is full")
+    assert await folders.trouble() == "the disk is full"
+    await asyncio.gather(*(save() for _ in range(5)))
+    assert max(most) == 1
+    most.clear()
+    tasks = [asyncio.create_task(save()) for _ in range(5)]
+    await asyncio.sleep(0)
+    folders.succeeded(tmp_path)
+    assert await folders.trouble() is None
+    await asyncio.gather(*tasks)
+    assert max(most) > 1, "who waited for a turn goes on with the others"
+
+
+async def test_one_that_fails_alone_does_not_keep_the_turn(tmp_path: Path) -> None:
+    folders, saved = Folders(), list[int]()
+
+    async def bad() -> None:
+        while len(saved) < 20:
+            async with folders.trial(tmp_path):
+                await asyncio.sleep(0)
+            folders.failed(tmp_path, "something is in my way")
+            await asyncio.sleep(0)
+
+    async def good(number: int) -> None:
+        async with folders.trial(tmp_path):
+            await asyncio.sleep(0)
+        saved.append(number)
+        folders.succeeded(tmp_path)
+
+    async with asyncio.timeout(10):
+        await asyncio.gather(bad(), *(good(number) for number in range(20)))
+
+
+async def test_a_trouble_ends_with_the_last_that_has_it(tmp_path: Path) -> None:
+    """Its batch is deleted, say: nobody would ever tell that it is over."""
+    folders = Folders()
+    with folders.saving(tmp_path):
+        with folders.saving(tmp_path):
+            folders.failed(tmp_path, "the disk is full")
+        assert await folders.trouble()
+    assert await folders.trouble() is None
+
+
+async def test_a_folder_in_use_is_looked_after_once_it_was_seen(folder: Folder, tmp_path: Path) -> None:
+    folders = Folders()
+    folder.path.rename(tmp_path / "elsewhere")
+    with folders.using(folder, "b1"), folders.using(folder, "b1"):
+        assert await folders.trouble() is None
+        folders.seen.add("b1")
+        assert "is gone" in str(await folders.trouble())
+        (tmp_path / "elsewhere").rename(folder.path)
+        assert await folders.trouble() is None
+        (tmp_path / "night").rename(tmp_path / "elsewhere")
+    assert await folders.trouble() is None
+
+
+def test_leftovers_of_the_named_prompts_are_swept(folder: Folder) -> None:
+    for name in ("a.0123", "a.b.0123", "a.b.4567", "c.0123"):
+        (folder.path / ".saving" / name).mkdir(parents=True)
+        (folder.path / ".saving" / name / "output.part").write_bytes(b"x")
+    sweep(folder, {"a.b"}.__contains__)
+    assert sorted(path.name for path in (folder.path / ".saving").iterdir()) == ["a.0123", "c.0123"]
+    sweep(folder, {"a", "c"}.__contains__)
+    sweep(folder, {"a", "c"}.__contains__)
+    assert not (folder.path / ".saving").exists()
