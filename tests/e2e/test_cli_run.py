@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from jobs.config import Config
+from jobs.prices import Prices
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 IN_THE_FOREGROUND = (
@@ -128,11 +129,16 @@ def test_run_does_it_all(cli: Callable[..., Any], prompts: Callable[..., str], c
 
 
 def test_run_for_scripts(cli: Callable[..., Any], prompts: Callable[..., str]) -> None:
-    answer = cli("run", prompts(IMAGE, IMAGE, IMAGE), "--name", "mine", "--limit", "2", "--json")
+    options = ["--name", "mine", "--limit", "2", "--max-predictions", "7", "--max-cost", "0.0061", "--json"]
+    answer = cli("run", prompts(IMAGE, IMAGE, IMAGE), *options, prices=Prices.parse("simulator/image=0.003"))
     assert answer.code == 0, answer.err
     status = json.loads(answer.out)
     assert (status["batch"], status["state"], status["succeeded"], status["total"]) == ("mine", "finished", 2, 2)
-    assert "mine: finished, 2 of 2 done" in answer.err
+    assert (status["predictions"], status["max_predictions"]) == (2, 7)
+    assert (status["cost"], status["max_cost"]) == (0.006, 0.0061)
+    assert "mine: 2 prompts enqueued in 1 shard; costs at least $0.006, at most $0.018" in answer.err
+    assert "mine: finished, 2 of 2 done, 2 of 7 predictions, $0.006 of $0.0061" in answer.err
+    assert "cost $0.006" in " ".join(answer.err.split())
 
 
 @pytest.mark.parametrize("wrong", ["schedules.toml", "REPLICATE_API_TOKEN"])

@@ -16,6 +16,7 @@ from jobs.config import Config
 from jobs.embedded_redis import stop
 from jobs.folder import Folder
 from jobs.models import Failure, Result
+from jobs.prices import Prices
 
 Cli = Callable[..., Any]
 START = "python -m arq worker.Settings"
@@ -74,6 +75,24 @@ def test_check_only_validates(cli: Cli, source: str, config: Config, tmp_path: P
     answer = cli("enqueue", source, "--model", "a/b", "--check", "--json", **nowhere)
     assert json.loads(answer.out) == {"total": 150, "cost_at_least": None, "cost_at_most": None, "unpriced": []}
     assert not config.output_dir.exists()
+
+
+async def test_a_budget_on_the_command_line(cli: Cli, source: str, redis: Redis, config: Config) -> None:
+    enqueue = ("enqueue", source, "--model", "a/b", "--max-cost", "1.25")
+    for refused in (cli(*enqueue), cli(*enqueue, "--check")):
+        assert (refused.code, refused.out) == (2, "")
+        assert "line 1: a/b has no price, and 149 more prompts\nAdd what is missing to BATCH_PRICES" in refused.err
+    assert await Batches(redis).names() == []
+    prices = Prices.parse("a/b=0.003")
+    answer = cli(*enqueue, "--max-predictions", "9", prices=prices)
+    assert answer.out.splitlines()[0] == ("cats: 150 prompts enqueued in 2 shards; costs at least $0.45, at most $1.35")
+    assert Folder(config.output_dir, "cats").path.exists()
+    answer = cli("retry", "cats", "--max-cost", "2", prices=prices)
+    assert answer.code == 0, answer.err
+    answer = cli("enqueue", source, "--model", "a/b", "--max-predictions", "10", prices=prices)
+    assert answer.code == 0, answer.err
+    batch = await Batches(redis).get("cats")
+    assert (batch.max_predictions, batch.max_cost) == (10, 2_000_000)
 
 
 async def test_all_errors_of_a_file_at_once(cli: Cli, tmp_path: Path, redis: Redis) -> None:
