@@ -12,11 +12,11 @@ from jobs.account import Account
 from jobs.batches import Batches
 from jobs.config import Config
 from jobs.folder import Folder
-from jobs.ledger import Ledger
+from jobs.ledger import Ledger, Overtaken
 from jobs.models import Prompt, Shard
 from worker.folders import Folders
 from worker.gate import Gate
-from worker.lease import Leases
+from worker.lease import Leases, lease_name
 from worker.orphans import Orphans
 from worker.outputs import Outputs
 from worker.polling import Poller
@@ -70,6 +70,11 @@ class Work:
         """The prompt's place in the ledger."""
         shard = self.shard
         return Ledger(self.worker.redis, self.worker.config.realm, shard.batch, shard.batch_id, self.prompt.index)
+
+    def demand_lease(self) -> None:
+        """Raise Overtaken when this worker stalled for so long that another one may have the shard by now."""
+        if not self.worker.leases.sure(lease_name(self.shard.job_id)):
+            raise Overtaken(f"{self.name}: this worker stalled past its lease")
 
     @property
     def name(self) -> str:

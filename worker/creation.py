@@ -146,6 +146,7 @@ async def search(work: Work, entry: Entry) -> Entry:
 
 async def _post_and_record(work: Work, entry: Entry) -> tuple[Entry, Prediction]:
     started = time.monotonic()
+    work.demand_lease()
     intent = await work.ledger.intend(entry, price(work), replace=entry.ambiguous)
     try:
         _refuse_after_stall(started)

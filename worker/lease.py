@@ -28,6 +28,11 @@ RELEASE_SECONDS = 2.0
 Verdict = Literal["mine", "taken", "gone"]
 
 
+def lease_name(job_id: str) -> str:
+    """The lease of a job's shard, `<batch>:<n>`: one for all its generations."""
+    return job_id.rpartition(":")[0]
+
+
 @dataclass(slots=True, eq=False)
 class Lease:
     """One name held by this process; `job` is the arq job that is kept from others, "" for a role."""

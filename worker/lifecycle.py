@@ -24,18 +24,18 @@ from jobs.connection import connect, redis_url, revive
 from jobs.errors import AccountRefused, BatchError, ConfigError, ReplicateError
 from jobs.queue import Queue
 from jobs.schedules import Schedules, load
+from worker.breaker import Breaker
 from worker.context import Context
 from worker.creation import STOP_PATIENCE
 from worker.gate import Gate
 from worker.holding import Holding
 from worker.http import api_client, files_client
-from worker.lease import Leases
+from worker.lease import Leases, lease_name
 from worker.orphans import Orphans
 from worker.outputs import Outputs
 from worker.polling import Poller
 from worker.ratelimit import Limiter
 from worker.replicate import Replicate
-from worker.shards import lease_name
 
 logger = logging.getLogger("worker")
 
@@ -97,6 +97,7 @@ async def opened(config: Config) -> AsyncIterator[Context]:
         stack.push_async_callback(redis.aclose)
         worker = await assemble(config, redis, owner, stack)
         for running in (
+            worker.gate.running(),
             worker.poller.running(),
             worker.orphans.running(),
             worker.leases.renewing(),
@@ -115,7 +116,7 @@ async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitSta
     limiter = await stack.enter_async_context(Limiter(redis, config.realm, limits))
     replicate = Replicate(await stack.enter_async_context(api_client(config)), config)
     account = Account(redis, config.realm)
-    gate = Gate(limiter, account)
+    gate = Gate(limiter, account, Breaker(redis, config))
     creates: set[asyncio.Task[Any]] = set()
     stack.push_async_callback(finish_creates, creates)
     return Context(

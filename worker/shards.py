@@ -17,6 +17,7 @@ from jobs.models import Result, Shard
 from worker.context import Context, Work
 from worker.finish import finish_batch
 from worker.folders import HOLD, hindrance, sweep
+from worker.lease import lease_name
 from worker.predict import predict, settle
 from worker.retry import SOON
 from worker.saving import glance
@@ -45,11 +46,6 @@ async def predict_shard(ctx: dict[str, Any], shard: Shard) -> None:
         raise RetryJob from error
     if worker.leases.stopping.is_set():
         raise RetryJob
-
-
-def lease_name(job_id: str) -> str:
-    """The lease of a job's shard, `<batch>:<n>`: one for all its generations."""
-    return job_id.rpartition(":")[0]
 
 
 async def run_shard(worker: Context, shard: Shard) -> None:

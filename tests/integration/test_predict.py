@@ -21,6 +21,7 @@ from jobs.models import Batch, Prompt, Result, Shard
 from worker import fetching, polling, saving, shards
 from worker import predict as story
 from worker.context import Context, Work
+from worker.lease import Lease
 from worker.lifecycle import opened
 from worker.predict import predict
 from worker.retry import Backoff
@@ -512,3 +513,24 @@ class TestShard:
         (made,) = simulator.ledger()["creates"]
         assert made["status"] == "canceled"
         assert record(worker).prediction_id == made["id"]
+
+
+@pytest.mark.parametrize("created", [False, True])
+async def test_who_stalled_past_its_lease_neither_creates_nor_commits(
+    worker: Context, simulator: Any, eventually: Callable[..., Any], caplog: pytest.LogCaptureFixture, created: bool
+) -> None:
+    caplog.set_level(logging.INFO, "worker")
+    if created:
+        made = await worker.replicate.create(CAT.model, CAT.input)
+        await work(worker).ledger.record(await work(worker).ledger.intend(Entry()), made.id)
+    lease = Lease("night:0", "", renewed_at=asyncio.get_running_loop().time() - 1000)
+    worker.leases._held["night:0"] = lease
+    prompt = asyncio.create_task(predict(work(worker)))
+    await eventually(lambda: "stalled past its lease" in caplog.text)
+    assert simulator.ledger()["created"] == int(created)
+    assert work(worker).folder.read_record("cat") is None
+    lease.renewed_at = asyncio.get_running_loop().time() + 1000
+    await prompt
+    assert record(worker).status == "succeeded"
+    assert simulator.ledger()["created"] == 1
+    del worker.leases._held["night:0"]
