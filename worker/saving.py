@@ -19,7 +19,7 @@ from jobs.errors import (
     ForeignFolder,
     StorageError,
 )
-from jobs.ledger import Entry, Overtaken
+from jobs.ledger import Entry
 from jobs.models import Failure, Outcome, Result, timestamp
 from jobs.results import damaged
 from worker.context import Work
@@ -130,8 +130,6 @@ async def _commit(work: Work, directory: Path, result: Result, raw: Any) -> Resu
     target = work.folder.prompt(work.prompt.id)
     content, owner = record.encode(errors="replace"), work.shard.batch_id
     work.demand_lease()
-    if not work.worker.leases.sure(work.shard.lease):
-        raise Overtaken(f"the lease of {work.shard.lease} is no longer sure")
     if await work.worker.outputs.storage.commit(directory, target, content, owner):
         return result
     await _discard(work, directory)
