@@ -7,6 +7,7 @@ import time
 from redis.asyncio import Redis
 
 from jobs import keys
+from jobs.model_pause import ModelPause
 
 TROUBLE_TTL = 30
 """Seconds that a reported trouble holds back creates unless it is reported again."""
@@ -33,6 +34,17 @@ class Account:
         """Why nothing is created until `resume`; None when it is not paused."""
         reason = await self._redis.get(keys.pause(self._realm))
         return reason.decode() if reason else None
+
+    async def paused_models(self) -> dict[str, str]:
+        """Each model that its breaker has paused, with a sentence that says why, and what comes next."""
+        found = await self._redis.hgetall(keys.paused_models(self._realm))  # type: ignore[misc]  # typed for both clients
+        pauses = [ModelPause.parse(model, text) for model, text in sorted(found.items())]
+        return {pause.model: pause.reason for pause in pauses}
+
+    async def reopen(self) -> bool:
+        """Let every prompt try the paused models again, with nothing held against them; True when there was one."""
+        await self._redis.delete(keys.breaker(self._realm))
+        return bool(await self._redis.delete(keys.paused_models(self._realm)))
 
     async def report_trouble(self, reason: str, seconds: int = TROUBLE_TTL) -> None:
         """Hold back creates while something hinders saving (a full disk, say); expires by itself."""

@@ -200,7 +200,7 @@ def pause(reason: Annotated[str, typer.Argument(help="What `status` shows meanwh
 
 @app.command()
 def resume() -> None:
-    """Lift the pause, a worker's own (401, 402) too."""
+    """Lift the pause, a worker's own (401, 402) and those of models too."""
     typer.echo("Resumed." if _ask(lambda desk: desk.resume()) else "Nothing was paused.")
 
 

@@ -53,6 +53,9 @@ class Config(BaseSettings):
     use_file_output: bool = True
     output_hosts: Annotated[tuple[str, ...], NoDecode] = ("replicate.delivery", "*.replicate.delivery")
     lease: Annotated[float, Field(ge=0.5, le=600)] = 15
+    breaker_failures: Annotated[float, Field(gt=0, le=1)] = 0.5
+    breaker_refusals: Positive = 20
+    breaker_pause: Annotated[float, Field(gt=0, le=900)] = 60
     fsync: bool = True
     prices: Annotated[Prices, NoDecode] = Prices()
     schedules: Path = Path("schedules.toml")

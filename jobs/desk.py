@@ -83,8 +83,10 @@ class Desk:
         return f"Paused{'' if new else ' already'}: {await account.pause_reason() or reason}"
 
     async def resume(self) -> bool:
-        """Lift the pause; False when there was none."""
-        return await Account(self.redis, self.config.realm).resume()
+        """Lift the pause, of the account and of models; False when there was none."""
+        account = Account(self.redis, self.config.realm)
+        reopened = await account.reopen()
+        return await account.resume() or reopened
 
     async def cancel(self, name: str) -> Status:
         """Have the workers settle as canceled what is not settled; BatchNotFound."""

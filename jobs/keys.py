@@ -52,6 +52,11 @@ def retried(name: str) -> str:
     return f"{PREFIX}retried:{name}"
 
 
+def runs(name: str) -> str:
+    """HASH: job id → JSON of a shard's runs: who runs it, how many died in a row, why it is set aside; 30 days."""
+    return f"{PREFIX}runs:{name}"
+
+
 PACE_SPAN = 5
 """Seconds in one span of `pace`."""
 
@@ -79,6 +84,21 @@ def limit(realm: str, bucket: str) -> str:
 def pause(realm: str) -> str:
     """STRING: why nothing may be created; until `resume`."""
     return f"{PREFIX}pause:{realm}"
+
+
+def breaker(realm: str) -> str:
+    """HASH: model → refusals in a row and the ends of its last predictions; a week."""
+    return f"{PREFIX}breaker:{realm}"
+
+
+def paused_models(realm: str) -> str:
+    """HASH: model that its breaker paused → JSON of `model_pause.ModelPause`; expires when nobody tries it for a day."""
+    return f"{PREFIX}paused-models:{realm}"
+
+
+def report(realm: str, who: str) -> str:
+    """STRING: JSON: number of the last report of a worker to the breakers, and what it changed; a day."""
+    return f"{PREFIX}report:{realm}:{who}"
 
 
 def trouble(realm: str) -> str:

@@ -16,11 +16,12 @@ async def read_status(redis: Redis, batch: Batch) -> Status:
     in_flight = await batches.in_flight(batch.name)
     rate = await batches.rate_per_minute(batch.name)
     pause, trouble = await account.pause_reason(), await account.trouble() or await account.notice()
+    paused_models = "; ".join((await account.paused_models()).values())
     left = batch.total - batch.settled
     return Status(
         batch=batch.name,
         state=_state(batch, paused=pause is not None, started=bool(in_flight or batch.settled)),
-        reason=_reason(batch, pause, trouble),
+        reason=_reason(batch, pause, trouble or paused_models),
         total=batch.total,
         succeeded=batch.succeeded,
         failed=batch.failed,

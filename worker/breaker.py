@@ -1,7 +1,190 @@
-"""The circuit breaker of a model."""
+"""The circuit breaker of each model, shared by all workers of an account through Redis.
+
+A model that mostly fails, or refuses every create, is paused; then one prompt at a time is tried, until one succeeds.
+The rule is in the script. Prompts of other models notice nothing.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import secrets
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Literal, NamedTuple
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from jobs import keys
+from jobs.config import Config
+from jobs.connection import load_script
+from jobs.model_pause import ModelPause
+
+WINDOW = 50
+"""Predictions whose ends are remembered, as in the script."""
+
+REFRESH, SOONEST = 1.0, 0.02
+"""Seconds between two looks at Redis; the shorter one when a probe may start."""
+
+SLACK = 300.0
+"""Seconds past the deadline of a prediction after which a probe that tells nothing is replaced."""
+
+MOST_OUTCOMES = 1000
+"""Told to Redis in one call."""
+
+LONGEST_MESSAGE = 200
+
+Outcome = Literal["succeeded", "failed", "refused", "void"]
+logger = logging.getLogger("worker.breaker")
+
 
 class ModelPaused(Exception):
-    """The breaker paused the model meanwhile."""
+    """The model was paused while a create waited; nothing was sent."""
+
+
+class _Heard(NamedTuple):
+    model: str
+    prompt: str
+    outcome: Outcome
+    message: bytes
+
+
+class Breaker:
+    """All models' breakers as this process sees them, at most a second late; `running` keeps the view fresh."""
+
+    def __init__(self, redis: Redis, config: Config) -> None:
+        self._script = load_script(redis, "worker.breaker")
+        who = secrets.token_hex(8)
+        self._keys = [keys.breaker(config.realm), keys.paused_models(config.realm), keys.report(config.realm, who)]
+        pause, life = int(config.breaker_pause * 1000), int((config.deadline + SLACK) * 1000)
+        self._rule = [config.breaker_failures * WINDOW, config.breaker_refusals, pause, life]
+        self._heard: deque[_Heard] = deque()
+        self._report: list[_Heard] = []  # sent; kept until it is answered, under the same number
+        self._number = 0
+        self._pauses: dict[str, ModelPause] = {}
+        self._waiting: dict[str, dict[asyncio.Future[None], str]] = {}
+        self._now = 0  # ms, by the clock of Redis, at the last look
+        self._turn = asyncio.Lock()
+        self._wake = asyncio.Event()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Tell Redis what was heard, and look which models are paused, every second until the block ends."""
+        task = asyncio.create_task(self._watch(), name="breaker")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+            with suppress(RedisError):
+                await self._tell()
+
+    async def admit(self, model: str, prompt: str) -> None:
+        """Return when a create for the model may be tried, holding nothing meanwhile.
+
+        While the model is paused, one prompt at a time returns as its probe: `heard` must then say how it ended.
+        """
+        while self._bars(model, prompt):
+            waiting = self._waiting.setdefault(model, {})
+            if not waiting:
+                self._wake.set()
+            change = asyncio.get_running_loop().create_future()
+            waiting[change] = prompt
+            try:
+                await change
+            finally:
+                del waiting[change]
+
+    def check(self, model: str, prompt: str) -> None:
+        """Raise ModelPaused when the model is paused and the prompt is not its probe."""
+        if self._bars(model, prompt):
+            raise ModelPaused(self._pauses[model].reason)
+
+    async def heard(self, model: str, prompt: str, outcome: Outcome, message: str = "") -> None:
+        """Say how an attempt ended (`void`: it tells nothing of the model), and with which error."""
+        pause = self._pauses.get(model)
+        if outcome == "void" and not pause:
+            return
+        line = " ".join(message.split())[:LONGEST_MESSAGE].encode("utf-8", "replace")
+        self._heard.append(_Heard(model, prompt, outcome, line))
+        if pause.probe == prompt if pause else outcome != "succeeded":
+            await self._tell()
+
+    def _bars(self, model: str, prompt: str) -> bool:
+        pause = self._pauses.get(model)
+        return pause is not None and pause.probe != prompt
+
+    async def _watch(self) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                await self._tell(look=True)
+            except Exception:  # whatever it is, prompts of a paused model would wait for ever
+                logger.exception("! the breakers cannot be read; trying on")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._rest()):
+                    await self._wake.wait()
+
+    def _rest(self) -> float:
+        """Seconds until the next look."""
+        ripe = [
+            (pause.next - self._now) / 1000
+            for pause in self._pauses.values()
+            if self._waiting.get(pause.model) and not pause.probe
+        ]
+        return max(min([REFRESH, *ripe]), SOONEST)
+
+    async def _tell(self, *, look: bool = False) -> None:
+        """Tell what was heard, in order; whoever comes second finds it told. `look` even if there is nothing."""
+        async with self._turn:
+            while look or self._report or self._heard:
+                await self._exchange()
+                look = False
+
+    async def _exchange(self) -> None:
+        if not self._report:
+            while self._heard and len(self._report) < MOST_OUTCOMES:
+                self._report.append(self._heard.popleft())
+            self._number += bool(self._report)
+        candidates = self._candidates()
+        arguments = [*self._rule, self._number, len(self._report), *_flat(self._report), *_flat(candidates.items())]
+        now, events, pauses = await self._script(self._keys, arguments)
+        self._report = []
+        self._see(now, pauses)
+        for event, model in zip(events[::2], events[1::2], strict=True):
+            self._log(event.decode(), model.decode())
+        self._let_go()
+
+    def _candidates(self) -> dict[str, str]:
+        """The prompt that has waited longest, for each model that is paused."""
+        return {model: next(iter(waiting.values())) for model, waiting in self._waiting.items() if waiting}
+
+    def _see(self, now: int, pauses: list[bytes]) -> None:
+        found = (ModelPause.parse(*pair) for pair in zip(pauses[::2], pauses[1::2], strict=True))
+        self._pauses, self._now = {pause.model: pause for pause in found}, now
+
+    def _let_go(self) -> None:
+        """Wake the prompts of models that are open again, and those that are to be probes."""
+        for model, waiting in self._waiting.items():
+            for change, prompt in waiting.items():
+                if change.done() or self._bars(model, prompt):
+                    continue
+                if model in self._pauses:
+                    logger.info("model %s: %s tries it", model, prompt)
+                change.set_result(None)
+        self._waiting = {model: waiting for model, waiting in self._waiting.items() if waiting}
+
+    def _log(self, event: str, model: str) -> None:
+        pause = self._pauses.get(model)
+        if event == "reopened":
+            logger.info("model %s works again", model)
+        elif pause and event == "paused":
+            logger.warning("! %s", pause.reason)
+        elif pause:
+            logger.warning("! model %s stays paused for %.0f s: %s", model, pause.pause / 1000, pause.message)
+
+
+def _flat(rows: Any) -> Iterator[Any]:
+    return (value for row in rows for value in row)

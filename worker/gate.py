@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from jobs.account import Account
 from jobs.errors import AccountRefused, NotSent, RateLimited, ReplicateError, Unanswered
+from worker.breaker import Breaker, Outcome
 from worker.ratelimit import Limiter
 
 logger = logging.getLogger("worker.gate")
@@ -16,20 +17,26 @@ NOTICE_EVERY = 5.0
 
 
 class Gate:
-    """Limits, holds and pauses of the account, shared by all workers through Redis; one log line for each change."""
+    """Limits, holds, pauses of account and models: shared by all workers through Redis; one log line for each change."""
 
-    def __init__(self, limiter: Limiter, account: Account) -> None:
+    def __init__(self, limiter: Limiter, account: Account, breaker: Breaker) -> None:
         self._limiter = limiter
         self._account = account
+        self._breaker = breaker
         self._away = False
         self._noticed_at = 0.0
         self._held_until = 0.0
 
     @asynccontextmanager
     async def passing(self, bucket: str, model: str = "", prompt: str = "") -> AsyncIterator[None]:
-        """Make one request in the block: a 429 holds back everybody, a 401 or 402 pauses the account."""
+        """Make one request in the block: a 429 holds back everybody, a 401 or 402 pauses the account.
+
+        For a create say model and prompt: ModelPaused when it may not be made any more.
+        """
+        self._breaker.check(model, prompt)  # those that queue already must not use up what others could
         await self._limiter.take(bucket)
         try:
+            self._breaker.check(model, prompt)
             yield
         except RateLimited as error:
             await self._hold(bucket, error)
@@ -49,11 +56,17 @@ class Gate:
         finally:
             await self._limiter.answered(bucket)
 
-    async def admit(self, model: str, prompt: str) -> None:
-        """Return when a create for the model may be tried."""
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Keep the models' breakers up to date until the block ends."""
+        return self._breaker.running()
 
-    async def heard(self, model: str, prompt: str, outcome: str) -> None:
+    async def admit(self, model: str, prompt: str) -> None:
+        """Return when a create for the model may be tried; while it is paused, for one prompt (its full name) only."""
+        await self._breaker.admit(model, prompt)
+
+    async def heard(self, model: str, prompt: str, outcome: Outcome, message: str = "") -> None:
         """Tell the model's breaker how an attempt ended."""
+        await self._breaker.heard(model, prompt, outcome, message)
 
     async def _hold(self, bucket: str, error: RateLimited) -> None:
         now = asyncio.get_running_loop().time()

@@ -12,6 +12,7 @@ from jobs.account import Account
 from jobs.config import Config
 from jobs.errors import ReplicateError
 from jobs.models import Prompt
+from worker.breaker import Breaker
 from worker.gate import Gate
 from worker.http import api_client
 from worker.orphans import Orphans
@@ -32,7 +33,7 @@ async def replicate(config: Config, simulator: Any) -> AsyncIterator[Replicate]:
 @pytest.fixture
 async def orphans(config: Config, redis: Redis, replicate: Replicate) -> AsyncIterator[Orphans]:
     async with Limiter(redis, config.realm, {"read": 60_000.0}) as limiter:
-        orphans = Orphans(replicate, Gate(limiter, Account(redis, config.realm)))
+        orphans = Orphans(replicate, Gate(limiter, Account(redis, config.realm), Breaker(redis, config)))
         async with orphans.running():
             yield orphans
 

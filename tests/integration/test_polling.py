@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from jobs.account import Account
 from jobs.config import Config
 from jobs.errors import NotFound
+from worker.breaker import Breaker
 from worker.gate import Gate
 from worker.http import api_client
 from worker.polling import Poller
@@ -44,7 +45,7 @@ async def bench(config: Config, redis: Redis, simulator: Any) -> AsyncIterator[B
     limits = {"create": 60_000.0, "read": config.reads_per_minute}
     async with Limiter(redis, config.realm, limits) as limiter, api_client(config) as client:
         replicate = Replicate(client, config)
-        poller = Poller(replicate, Gate(limiter, Account(redis, config.realm)), config)
+        poller = Poller(replicate, Gate(limiter, Account(redis, config.realm), Breaker(redis, config)), config)
         async with poller.running():
             yield Bench(replicate, poller, simulator)
 

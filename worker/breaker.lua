@@ -1,0 +1,119 @@
+-- The circuit breakers (https://martinfowler.com/bliki/CircuitBreaker.html) of an account's models, shared by all
+-- workers. While a model is paused, only the end of its one probe changes that. All times are ms of the server's clock.
+--
+-- KEYS[1] HASH    model → how many creates in a row were refused, a blank, and how its last predictions ended: s | f
+-- KEYS[2] HASH    paused model → JSON {failures, of, refusals, message: why; pause: its length; next: when the next
+--                 probe may start; probe: '' or the prompt that is tried, since when}
+-- KEYS[3] STRING  JSON {number, event...} of the last report of one worker: a repeated one changes nothing
+-- ARGV[1..5]  failures that a window bears, refusals in a row that pause, length of a pause, life of a probe,
+--             number of this report
+-- ARGV[6], then so often: model, prompt, succeeded | failed | refused | void, message
+-- then, for each model of which a prompt waits: model, prompt
+-- Returns {now, {paused | reopened | prolonged, model, ...}, {model, JSON, ...}}
+
+local WINDOW = 50
+local LONGEST_PAUSE = 15 * 60 * 1000
+local DAY = 24 * 60 * 60 * 1000 -- a pause that nobody probes for so long is forgotten
+
+local bearable, refusals, pause, life = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local number, count = tonumber(ARGV[5]), tonumber(ARGV[6])
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local events = {}
+
+local function tell(event, model)
+  events[#events + 1] = event
+  events[#events + 1] = model
+end
+
+local function paused(model)
+  local found = redis.call('HGET', KEYS[2], model)
+  return found and cjson.decode(found)
+end
+
+local function save(model, state)
+  redis.call('HSET', KEYS[2], model, cjson.encode(state))
+  redis.call('PEXPIRE', KEYS[2], DAY)
+end
+
+local function probed(model, state, outcome, message)
+  state.probe = ''
+  if outcome == 'succeeded' then
+    redis.call('HDEL', KEYS[2], model)
+    return tell('reopened', model)
+  elseif outcome == 'void' then
+    state.next = now
+  else
+    state.message, state.pause = message, math.min(state.pause * 2, LONGEST_PAUSE)
+    state.next = now + state.pause
+    tell('prolonged', model)
+  end
+  save(model, state)
+end
+
+local function trip(model, why, message)
+  redis.call('HDEL', KEYS[1], model)
+  why.message, why.pause, why.next, why.probe, why.since = message, pause, now + pause, '', 0
+  save(model, why)
+  tell('paused', model)
+end
+
+local function count_in(model, outcome, message)
+  local row, window = (redis.call('HGET', KEYS[1], model) or '0 '):match('^(%d+) (%a*)$')
+  row = outcome == 'refused' and row + 1 or 0
+  if outcome ~= 'refused' then -- that was never a prediction
+    window = (window .. outcome:sub(1, 1)):sub(-WINDOW)
+  end
+  local _, failures = window:gsub('f', '')
+  if row >= refusals then
+    trip(model, {failures = 0, of = 0, refusals = row}, message)
+  elseif failures > bearable then
+    trip(model, {failures = failures, of = #window, refusals = 0}, message)
+  else
+    redis.call('HSET', KEYS[1], model, string.format('%d %s', row, window))
+  end
+end
+
+local function hear(model, prompt, outcome, message)
+  local state = paused(model)
+  if not state then
+    if outcome ~= 'void' then
+      count_in(model, outcome, message)
+    end
+  elseif state.probe == prompt then
+    probed(model, state, outcome, message)
+  end
+end
+
+local function probe(model, prompt)
+  local state = paused(model)
+  if not state or state.probe == prompt then
+    return
+  end
+  if state.probe == '' and now >= state.next or state.probe ~= '' and now >= state.since + life then
+    state.probe, state.since = prompt, now
+    save(model, state)
+  end
+end
+
+local function report()
+  local last = redis.call('GET', KEYS[3])
+  local told = last and cjson.decode(last) or {0}
+  if told[1] == number then
+    events = {unpack(told, 2)}
+    return
+  end
+  for i = 7, 6 + 4 * count, 4 do
+    hear(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3])
+  end
+  redis.call('PEXPIRE', KEYS[1], 7 * DAY)
+  redis.call('SET', KEYS[3], cjson.encode({number, unpack(events)}), 'PX', DAY)
+end
+
+if count > 0 then
+  report()
+end
+for i = 7 + 4 * count, #ARGV, 2 do
+  probe(ARGV[i], ARGV[i + 1])
+end
+return {now, events, redis.call('HGETALL', KEYS[2])}
