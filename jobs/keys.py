@@ -92,13 +92,13 @@ def breaker(realm: str) -> str:
 
 
 def paused_models(realm: str) -> str:
-    """HASH: model that its breaker paused → JSON of `model_pause.ModelPause`; expires when nobody tries it for a day."""
+    """HASH: model that its breaker paused → JSON of a `ModelPause`; expires when nobody tries one for a day."""
     return f"{PREFIX}paused-models:{realm}"
 
 
-def report(realm: str, who: str) -> str:
+def breaker_report(realm: str, who: str) -> str:
     """STRING: JSON: number of the last report of a worker to the breakers, and what it changed; a day."""
-    return f"{PREFIX}report:{realm}:{who}"
+    return f"{PREFIX}breaker-report:{realm}:{who}"
 
 
 def trouble(realm: str) -> str:

@@ -56,8 +56,8 @@ class Breaker:
 
     def __init__(self, redis: Redis, config: Config) -> None:
         self._script = load_script(redis, "worker.breaker")
-        who = secrets.token_hex(8)
-        self._keys = [keys.breaker(config.realm), keys.paused_models(config.realm), keys.report(config.realm, who)]
+        realm, who = config.realm, secrets.token_hex(8)
+        self._keys = [keys.breaker(realm), keys.paused_models(realm), keys.breaker_report(realm, who)]
         pause, life = int(config.breaker_pause * 1000), int((config.deadline + SLACK) * 1000)
         self._rule = [config.breaker_failures * WINDOW, config.breaker_refusals, pause, life]
         self._heard: deque[_Heard] = deque()

@@ -17,7 +17,7 @@ NOTICE_EVERY = 5.0
 
 
 class Gate:
-    """Limits, holds, pauses of account and models: shared by all workers through Redis; one log line for each change."""
+    """Limits, holds, pauses of account and models: shared by all workers through Redis; a log line for each change."""
 
     def __init__(self, limiter: Limiter, account: Account, breaker: Breaker) -> None:
         self._limiter = limiter
