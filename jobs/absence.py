@@ -17,7 +17,7 @@ from redis import exceptions
 LOSSES = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
 """No answer came; a loading server is among them, and redis-py lets out OSErrors while it connects."""
 
-QUIET_SECONDS = 0.1
+QUIET_SECONDS = 0.3
 """A connection that is lost and made again sooner is no matter."""
 
 CALM_SECONDS = 6.0
@@ -57,15 +57,18 @@ class Absence:
     def __init__(self) -> None:
         self.waiting = 0
         self._since: float | None = None
-        self._missed_at = float("-inf")
+        self._first_missed_at = self._missed_at = float("-inf")
         self._told = self._refuses = False
 
     def missed(self, error: Exception, since: float) -> None:
         """Note that a call, begun at `since`, was in vain and will be repeated."""
-        self._since = since if self._since is None else min(since, self._since)
         self._missed_at = time.monotonic()
+        if self._since is None:
+            self._first_missed_at = self._missed_at
+        self._since = min(since, self._since or since)
         self._refuses = isinstance(error, exceptions.ResponseError)
-        if not self._told and self._missed_at - self._since >= QUIET_SECONDS:
+        silent = isinstance(error, exceptions.TimeoutError) or self._missed_at - self._first_missed_at > QUIET_SECONDS
+        if silent and not self._told:
             self._told = True
             what = "takes no changes" if self._refuses else "does not answer"
             logger.warning("! Redis %s, waiting: %s", what, reason(error))

@@ -113,6 +113,17 @@ class PatientPool(BlockingConnectionPool):
         # What is repeated is decided by Patience alone.
         super().__init__(connection_class=steady, retry_on_error=[exceptions.RedisError, OSError], **options)
 
+    async def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> AbstractConnection:
+        """Wait for a free connection; who is cancelled as one became free passes the word on, as asyncio does not."""
+        try:
+            async with FAREWELL.bounding():
+                connection: AbstractConnection = await super().get_connection(command_name, *keys, **options)
+                return connection
+        except asyncio.CancelledError:
+            async with self._condition:
+                self._condition.notify()
+            raise
+
     async def ensure_connection(self, connection: AbstractConnection) -> None:
         """Connect, greet and check a connection, as patiently as its commands are sent."""
         ensure, patience = super().ensure_connection, connection.retry

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Self
 
 from redis.asyncio import Redis
@@ -16,9 +17,9 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
 from jobs import keys
-from jobs.absence import is_passing
+from jobs.absence import FAREWELL, is_passing
 from jobs.connection import load_script
-from worker.pump import Pump, Reservation
+from worker.pump import Pump, Reservation, Slot
 
 LONGEST_HOLD = 3600.0
 """Seconds; a longer wait is more likely a misread header, and asking once an hour does no harm."""
@@ -45,15 +46,20 @@ class Limiter:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def take(self, bucket: str) -> None:
+    async def take(self, bucket: str) -> Slot:
         """Return when a request may start now; first come, first served. Waits out pauses, holds and a lost Redis."""
-        await self._pumps[bucket].take()
+        return await self._pumps[bucket].take()
+
+    def take_back(self, bucket: str, slot: Slot) -> None:
+        """Have what `take` gave for a request that is not made: it is for the next one."""
+        self._pumps[bucket].take_back(slot)
 
     async def answered(self, bucket: str) -> None:
         """Say that a request that `take` let start is over, however it ended; costs nothing at 60 a minute or more."""
         if self._pumps[bucket].leased:
             self._pumps[bucket].leased = False
-            await self._buckets[bucket].answered()
+            with suppress(RedisError, OSError):  # only when the process ends; what is not given back runs out
+                await self._buckets[bucket].answered()
             self._pumps[bucket].look()
 
     async def hold(self, bucket: str, seconds: float, *, reduced: bool = False) -> None:
@@ -102,7 +108,7 @@ class _Bucket:
             try:
                 return await self._script(self._keys, [operation, self._who, self._limit, *arguments])
             except (RedisError, OSError) as error:
-                if not is_passing(error):
+                if FAREWELL.in_vain or not is_passing(error):
                     raise
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 1.0)
