@@ -1,0 +1,33 @@
+"""Which predictions serve a prompt, by their claims; and claiming for nobody what serves none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from redis.asyncio import Redis
+
+from jobs import keys
+from jobs.ledger import CLAIM_TTL
+
+NOBODY = "nobody"
+"""The claimant of a prediction that no prompt may adopt any more."""
+
+
+class Claims:
+    """The claims of one realm."""
+
+    def __init__(self, redis: Redis, realm: str) -> None:
+        self._redis, self._realm = redis, realm
+
+    async def of(self, prediction_ids: Sequence[str]) -> list[str | None]:
+        """Who has claimed each prediction: `<batch>:<index>`, NOBODY, or None."""
+        if not prediction_ids:
+            return []
+        claims = await self._redis.mget([keys.claim(self._realm, id_) for id_ in prediction_ids])
+        return [claimant.decode() if claimant else None for claimant in claims]
+
+    async def disown(self, prediction_id: str) -> bool:
+        """Claim it for nobody, so that no search adopts it; False when it serves a prompt."""
+        key = keys.claim(self._realm, prediction_id)
+        await self._redis.set(key, NOBODY, nx=True, ex=CLAIM_TTL)
+        return bool(await self._redis.get(key) == NOBODY.encode())

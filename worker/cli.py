@@ -1,0 +1,88 @@
+"""`python -m worker doctor` and `orphans`: argument parsing only."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobs.commands import Commands, print_anything
+from jobs.config import Config
+from jobs.report import Paper, as_json
+
+if TYPE_CHECKING:
+    from worker.orphan_list import OrphanList
+
+# Each command imports what only it needs: hence each PLC0415.
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
+Since = Annotated[str, typer.Option(metavar="TIME", help="How far back to look: 90m, 2h, 1d.")]
+Cancel = Annotated[bool, typer.Option("--cancel", help="End those of ours that still run.")]
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+app = typer.Typer(
+    cls=Commands, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
+)
+
+
+def main() -> None:
+    """Run the command that the arguments name."""
+    print_anything()
+    app()
+
+
+@app.callback()
+def worker() -> None:
+    """Ask this machine, Redis and Replicate; the worker itself is `python -m arq worker.Settings`."""
+
+
+@app.command()
+def doctor(*, json: AsJson = False) -> None:
+    """Check all that a night's work needs; exit code 1 if something is in its way."""
+    from worker.doctor import examine  # noqa: PLC0415
+    from worker.finding import finding_lines  # noqa: PLC0415
+
+    findings = asyncio.run(examine())
+    if json:
+        typer.echo(as_json(findings))
+    else:
+        Paper().lines(finding_lines(findings))
+    raise typer.Exit(1 if any(finding.verdict == "failure" for finding in findings) else 0)
+
+
+@app.command()
+def orphans(*, since: Since = "2h", cancel: Cancel = False, json: AsJson = False) -> None:
+    """List predictions of the account that no ledger, claim or record knows.
+
+    Ours is one whose input equals a prompt of a batch; exit code 1 if one of these runs on. Others are never canceled.
+    """
+    from worker.orphan_list import orphan_lines  # noqa: PLC0415
+
+    found = asyncio.run(_search(_seconds(since), cancel=cancel))
+    if json:
+        typer.echo(as_json(found))
+    else:
+        Paper().lines(orphan_lines(found))
+    raise typer.Exit(1 if found.left_running else 0)
+
+
+async def _search(seconds: float, *, cancel: bool) -> OrphanList:
+    from worker.orphan_list import searching  # noqa: PLC0415
+
+    async with searching(Config.load()) as search:
+        found = await search.find(seconds)
+        if cancel:
+            await search.cancel(found)
+        return found
+
+
+def _seconds(text: str) -> float:
+    match = _DURATION.fullmatch(text)
+    seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
+    if not 0 < seconds <= 366 * 86_400:
+        raise typer.BadParameter(f"{text!r} is not a time like 90m, 2h or 1d", param_hint="--since")
+    return seconds

@@ -1,0 +1,47 @@
+"""What is to be done: batches that are not finished, shards that were set aside, schedules."""
+
+from __future__ import annotations
+
+import time
+
+from redis.asyncio import Redis
+
+from jobs.batches import Batches
+from jobs.config import Config
+from jobs.errors import ScheduleError
+from jobs.schedules import Schedules, load
+from worker.finding import Finding, failure, ok, warning
+
+
+async def batch_findings(redis: Redis, config: Config) -> list[Finding]:
+    """Count the batches that are not finished, and name the shards that were set aside; RedisError."""
+    batches = Batches(redis)
+    every = [await batches.find(name) for name in await batches.names()]
+    ours = [batch for batch in every if batch and batch.realm == config.realm and batch.finished_at is None]
+    left = sum(batch.total - batch.settled for batch in ours)
+    return [ok("batches", f"{len(ours)} not finished, {left:,} prompts to do" if ours else "all are finished")]
+
+
+async def schedule_findings(redis: Redis, config: Config) -> list[Finding]:
+    """Say when the schedules are next; RedisError."""
+    try:
+        schedules = Schedules(redis, config)
+    except ScheduleError:
+        return []  # the check of the file says it
+    found = []
+    for one in await schedules.overview(time.time()):
+        shown = f"{one.name}: next {one.next or 'never'}, last {one.last or 'never'}"
+        if one.last_error:
+            found.append(warning("schedules", f"{shown}; {one.last_error}", f"see {config.schedules}"))
+        else:
+            found.append(ok("schedules", shown))
+    return found
+
+
+def schedule_file_findings(config: Config) -> list[Finding]:
+    """Say whether the file of schedules is right."""
+    try:
+        count = len(load(config.schedules))
+    except ScheduleError as error:
+        return [failure("schedules", str(error), "mend it: a worker does not start with it")]
+    return [ok("schedules", f"{count or 'none'} in {config.schedules}")]

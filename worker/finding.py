@@ -1,0 +1,49 @@
+"""What the doctor says of one thing: well, worth knowing, or in the way of a night's work; and the cure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Verdict = Literal["ok", "warning", "failure"]
+MARKS: dict[Verdict, str] = {"ok": "ok", "warning": "?", "failure": "!"}
+
+
+class Finding(BaseModel):
+    """One line of `doctor`; `cure` is what to do about it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    check: str
+    verdict: Verdict
+    message: str
+    cure: str | None = None
+
+
+def ok(check: str, message: str) -> Finding:
+    """All is well."""
+    return Finding(check=check, verdict="ok", message=message)
+
+
+def warning(check: str, message: str, cure: str | None = None) -> Finding:
+    """It works, but somebody should know."""
+    return Finding(check=check, verdict="warning", message=message, cure=cure)
+
+
+def failure(check: str, message: str, cure: str | None = None) -> Finding:
+    """It will not work, or what it may lose is not worth the risk."""
+    return Finding(check=check, verdict="failure", message=message, cure=cure)
+
+
+def finding_lines(findings: Iterable[Finding]) -> Iterator[str]:
+    """One line a finding, its cure on the next, and a last line that counts."""
+    counts = {"ok": 0, "warning": 0, "failure": 0}
+    for found in findings:
+        counts[found.verdict] += 1
+        yield f"{found.verdict:<8} {found.check:<11} {found.message}"
+        if found.cure:
+            yield f"{'':<20} → {found.cure}"
+    words = (f"{count} {word}{'' if count == 1 or word == 'ok' else 's'}" for word, count in counts.items())
+    yield ", ".join(words)
