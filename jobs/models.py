@@ -78,12 +78,7 @@ class Shard:
     @property
     def job_id(self) -> str:
         """The arq job id: `<batch>:<n>:<generation>`."""
-        return f"{self.lease}:{self.generation}"
-
-    @property
-    def lease(self) -> str:
-        """The name of its lease: one for all its generations."""
-        return f"{self.batch}:{self.number}"
+        return f"{self.batch}:{self.number}:{self.generation}"
 
     def __repr__(self) -> str:
         """Short, because arq logs the repr of a job's arguments at each start."""
