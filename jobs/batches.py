@@ -155,10 +155,16 @@ class Batches:
         With `batch_id`, a batch of the same name and another id is left alone; with `term`, a prompt whose result of
         that term was taken back meanwhile.
         """
-        spent = spent or Spent()
-        cost = "" if spent.cost is None else spent.cost
-        args = ["settle", batch_id, index, outcome, spent.predictions, cost, spent.kind, spent.model]
-        return bool(await self._script(keys=self._keys(name), args=[*args, "" if term is None else term]))
+        args = _settling(batch_id, index, outcome, spent or Spent(), term)
+        return bool(await self._script(keys=self._keys(name), args=args))
+
+    async def settle_all(self, name: str, batch_id: str, results: Iterable[tuple[int, Result]]) -> None:
+        """Count results by their prompts' indexes, as `settle` does, in one round trip."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for index, result in results:
+                args = _settling(batch_id, index, result.status, Spent.on(result), None)
+                await self._script(keys=self._keys(name), args=args, client=pipe)
+            await pipe.execute()
 
     async def unsettle(self, name: str, index: int, outcome: Outcome, pipe: Pipeline, kind: str = "") -> None:
         """Queue on `pipe` the taking back of a counted result and its kind, so that the prompt may be tried again."""
@@ -212,6 +218,12 @@ class Batches:
         pace = keys.pace(name, int(time.time() / keys.PACE_SPAN))
         of_batch = (keys.batch, keys.settled, keys.unsuccessful, keys.ledger, keys.retried)
         return [*(key(name) for key in of_batch), pace]
+
+
+def _settling(batch_id: str, index: int, outcome: Outcome, spent: Spent, term: int | None) -> list[str | int]:
+    cost = "" if spent.cost is None else spent.cost
+    known = "" if term is None else term
+    return ["settle", batch_id, index, outcome, spent.predictions, cost, spent.kind, spent.model, known]
 
 
 def batch_of(fields: Mapping[bytes, bytes]) -> Batch:

@@ -39,13 +39,9 @@ async def settle_recorded(batches: Batches, batch: Batch, folder: Folder) -> Non
     """
     settled = await batches.settled(batch.name)
     left = batch.total - settled.count(range(batch.total))
-    found = _records(folder, settled.__contains__)
-    while chunk := await asyncio.to_thread(lambda: list(islice(found, CHUNK))):
-        for index, record in chunk:
-            if left <= 1:
-                return
-            left -= 1
-            await batches.settle(batch.name, index, record.status, batch.id, Spent.on(record))
+    found = islice(_records(folder, settled.__contains__), max(left - 1, 0))
+    while chunk := await asyncio.to_thread(list, islice(found, CHUNK)):
+        await batches.settle_all(batch.name, batch.id, chunk)
 
 
 def _records(folder: Folder, settled: Callable[[int], bool]) -> Iterator[tuple[int, Result]]:

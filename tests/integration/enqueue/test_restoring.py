@@ -90,13 +90,13 @@ async def test_a_crash_while_counting_counts_nothing_twice(
     record(f"{RETRIED}/p0.0", 0, prediction_ids=("old",), cost=0.003)
     await redis.flushall()
 
-    async def crash(self: Batches, name: str, index: int, *rest: Any) -> bool:
-        await settle(self, name, index, *rest)
+    async def crash(self: Batches, name: str, batch_id: str, results: list[Any]) -> None:
+        await settle_all(self, name, batch_id, results[:2])
         raise RuntimeError("crash")
 
-    settle = Batches.settle
+    settle_all = Batches.settle_all
     with monkeypatch.context() as patch:
-        patch.setattr(Batches, "settle", crash)
+        patch.setattr(Batches, "settle_all", crash)
         with pytest.raises(RuntimeError, match="crash"):
             await enqueued(5)
     assert (await enqueued(5)).already_done == 3
