@@ -99,7 +99,8 @@ async def predicted(work: Work, entry: Entry) -> tuple[Entry, Prediction | Verdi
 async def conclude(work: Work, entry: Entry, ended: Prediction | Verdict) -> Result | Verdict:
     """Save what can be saved; else say why there is nothing. The model's breaker hears of it."""
     verdict = ended if isinstance(ended, Verdict) else judge(ended)
-    await work.worker.gate.heard(work.prompt.model, work.name, sign(verdict))
+    message = verdict.failure.message if verdict else ""
+    await work.worker.gate.heard(work.prompt.model, work.name, sign(verdict), message)
     if isinstance(ended, Verdict):
         return ended
     if verdict:
