@@ -113,11 +113,12 @@ class PatientPool(BlockingConnectionPool):
         # What is repeated is decided by Patience alone.
         super().__init__(connection_class=steady, retry_on_error=[exceptions.RedisError, OSError], **options)
 
-    async def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> AbstractConnection:
+    async def get_connection(self, *keys: Any, **options: Any) -> AbstractConnection:
         """Wait for a free connection; who is cancelled as one became free passes the word on, as asyncio does not."""
         try:
             async with FAREWELL.bounding():
-                connection: AbstractConnection = await super().get_connection(command_name, *keys, **options)
+                named = () if command_name is None else (command_name, *keys)  # newer redis-py warns of a name
+                connection: AbstractConnection = await super().get_connection(*named, **options)
                 return connection
         except asyncio.CancelledError:
             async with self._condition:
