@@ -117,8 +117,7 @@ class PatientPool(BlockingConnectionPool):
         """Wait for a free connection; who is cancelled as one became free passes the word on, as asyncio does not."""
         try:
             async with FAREWELL.bounding():
-                named = () if command_name is None else (command_name, *keys)  # newer redis-py warns of a name
-                connection: AbstractConnection = await super().get_connection(*named, **options)
+                connection: AbstractConnection = await super().get_connection(*keys, **options)
                 return connection
         except asyncio.CancelledError:
             async with self._condition:
