@@ -16,7 +16,7 @@ from jobs.ledger import Ledger, Overtaken
 from jobs.models import Prompt, Shard
 from worker.folders import Folders
 from worker.gate import Gate
-from worker.lease import Leases
+from worker.lease import Leases, lease_name
 from worker.orphans import Orphans
 from worker.outputs import Outputs
 from worker.polling import Poller
@@ -73,7 +73,7 @@ class Work:
 
     def demand_lease(self) -> None:
         """Raise Overtaken when this worker stalled for so long that another one may have the shard by now."""
-        if not self.worker.leases.sure(self.shard.lease):
+        if not self.worker.leases.sure(lease_name(self.shard.job_id)):
             raise Overtaken(f"{self.name}: this worker stalled past its lease")
 
     @property
