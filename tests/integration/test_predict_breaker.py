@@ -1,0 +1,85 @@
+"""The path of a prompt and the breaker of its model: what waits, what is tried, what goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from jobs.config import Config
+from jobs.folder import Folder
+from jobs.models import Batch, Prompt, Shard
+from jobs.status import read_status
+from worker.context import Context, Work
+from worker.lifecycle import opened
+from worker.predict import predict
+
+IMAGE = {"prompt": "cat", "width": 16, "height": 16}
+
+
+@pytest.fixture
+async def worker(config: Config, simulator: Any) -> AsyncIterator[Context]:
+    simulator.settings(limiter="off", predict_min=0.05, predict_max=0.1, loose=0.0)
+    settings = {
+        "creates_per_minute": 60_000.0,
+        "poll_interval": 0.1,
+        "max_attempts": 1,
+        "max_in_flight": 1,
+        "breaker_refusals": 3,
+        "breaker_failures": 0.05,
+        "breaker_pause": 0.5,
+    }
+    async with opened(config.model_copy(update=settings)) as context:
+        folder = Folder(config.output_dir, "night")
+        folder.path.mkdir(parents=True)
+        folder.identity.write_text(json.dumps({"batch": "night", "id": "b1", "realm": config.realm, "created_at": 1.0}))
+        await context.batches.open(Batch("night", "b1", config.realm, 1.0, 100, 0, 1.0))
+        yield context
+
+
+def work(worker: Context, index: int, model: str = "simulator/image", **given: Any) -> Work:
+    prompt = Prompt(index, f"p{index}", model, IMAGE | given | {"seed": index})
+    return Work(worker, Shard("night", "b1", 0, 0, (prompt,)), prompt)
+
+
+def kinds(works: list[Work]) -> list[str | None]:
+    found = [work.folder.read_record(work.prompt.id) for work in works]
+    return [one and (one.error.kind if one.error else one.status) for one in found]
+
+
+async def test_a_model_that_refuses_is_paused_until_one_prompt_succeeds(worker: Context, simulator: Any) -> None:
+    refused = [work(worker, index, num_outputs=9) for index in range(3)]
+    for one in refused:
+        await predict(one)
+    assert kinds(refused) == ["invalid_input"] * 3
+    assert (await worker.account.paused_models()).keys() == {"simulator/image"}
+    waiting = [work(worker, index) for index in range(3, 6)]
+    tasks = [asyncio.create_task(predict(one)) for one in waiting]
+    other = work(worker, 6, "simulator/text")
+    await predict(other)  # there is but one slot, and those that wait hold none
+    assert kinds([other]) == ["succeeded"]
+    reason = (await read_status(worker.redis, await worker.batches.get("night"))).reason
+    assert reason
+    assert "simulator/image" in reason
+    await asyncio.gather(*tasks)
+    assert kinds(waiting) == ["succeeded"] * 3
+    assert await worker.account.paused_models() == {}
+    assert simulator.ledger()["created"] == 4
+
+
+async def test_a_model_that_fails_costs_no_more_than_the_window_and_its_probes(
+    worker: Context, simulator: Any, eventually: Callable[..., Any]
+) -> None:
+    simulator.control(failed={"rate": 1.0, "text": "shapes cannot be broadcast", "kinds": ["create"]})
+    works = [work(worker, index) for index in range(10)]
+    tasks = [asyncio.create_task(predict(one)) for one in works]
+    await eventually(worker.account.paused_models)
+    simulator.clear()
+    await asyncio.gather(*tasks)
+    failed = kinds(works).count("model_error")
+    assert 3 <= failed <= 5  # more than 5 % of 50, one that was under way already, and a probe
+    assert kinds(works).count("succeeded") == 10 - failed
+    assert simulator.ledger()["created"] == 10
