@@ -113,11 +113,11 @@ class PatientPool(BlockingConnectionPool):
         # What is repeated is decided by Patience alone.
         super().__init__(connection_class=steady, retry_on_error=[exceptions.RedisError, OSError], **options)
 
-    async def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> AbstractConnection:
+    async def get_connection(self, *command: Any, **options: Any) -> AbstractConnection:
         """Wait for a free connection; who is cancelled as one became free passes the word on, as asyncio does not."""
         try:
             async with FAREWELL.bounding():
-                connection: AbstractConnection = await super().get_connection(*keys, **options)
+                connection: AbstractConnection = await super().get_connection(*command, **options)
                 return connection
         except asyncio.CancelledError:
             async with self._condition:
