@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from redis.asyncio import Redis
 
 from jobs.account import Account
@@ -29,19 +31,25 @@ async def read_status(redis: Redis, batch: Batch) -> Status:
         in_flight=in_flight,
         waiting=max(left - in_flight, 0),
         unknown_creates=batch.unknown_creates,
-        output_lost=batch.outputs_lost,
-        aborted=batch.aborted,
-        over_budget=batch.over_budget,
-        predictions=batch.predictions,
-        max_predictions=batch.max_predictions,
-        cost=None if batch.max_cost is None and not batch.cost else dollars(batch.cost),
-        max_cost=None if batch.max_cost is None else dollars(batch.max_cost),
+        **_spending(batch),
         created_at=timestamp(batch.created_at),
         finished_at=timestamp(batch.finished_at) if batch.finished_at else None,
         rate_per_minute=rate,
         eta=round(left / rate * 60, 1) if rate and not batch.finished_at else None,
         workers=await account.workers(),
     )
+
+
+def _spending(batch: Batch) -> dict[str, Any]:
+    return {
+        "output_lost": batch.outputs_lost,
+        "aborted": batch.aborted,
+        "over_budget": batch.over_budget,
+        "predictions": batch.predictions,
+        "max_predictions": batch.max_predictions,
+        "cost": None if batch.max_cost is None and not batch.cost else dollars(batch.cost),
+        "max_cost": None if batch.max_cost is None else dollars(batch.max_cost),
+    }
 
 
 def _state(batch: Batch, *, paused: bool, started: bool) -> State:
