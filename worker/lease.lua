@@ -3,23 +3,29 @@
 -- KEYS[1] STRING  the lease: its owner
 -- KEYS[2] STRING  arq's in-progress key of the job
 -- KEYS[3] ZSET    arq's queue
--- ARGV    'acquire' | 'wait' | 'renew' | 'release', owner, ttl in ms, job id ('' for a role)
+-- ARGV    'acquire' | 'wait' | 'take' | 'renew' | 'release' | 'reopen', owner, ttl in ms, job id ('' for a role)
 -- returns mine | taken | gone ('gone': the job has left the queue)
 
 local op, owner, ttl, job = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local holder = redis.call('GET', KEYS[1])
 
-if op == 'release' then
+if op == 'release' or op == 'reopen' then
   if holder == owner then
     redis.call('DEL', KEYS[1])
+    if op == 'reopen' then -- arq has not started this job: it may now
+      redis.call('DEL', KEYS[2])
+    end
   end
   return 'gone'
 end
-local waiting = op == 'acquire' or op == 'wait'
+local waiting = op == 'acquire' or op == 'wait' or op == 'take'
 if waiting and job ~= '' and not redis.call('ZSCORE', KEYS[3], job) then
   return 'gone'
 end
 local taken = op == 'wait' or holder and holder ~= owner or op == 'renew' and not holder
+if op == 'take' and (taken or not holder and redis.call('EXISTS', KEYS[2]) == 1) then
+  return 'taken' -- somebody runs the job, or is about to
+end
 if job ~= '' and (waiting or not taken) then
   redis.call('SET', KEYS[2], '1', 'PX', ttl) -- also while it waits: nobody else starts the job meanwhile
 end

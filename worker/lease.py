@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -51,7 +51,7 @@ class Leases:
     def __init__(self, redis: Redis, realm: str, owner: str, seconds: float) -> None:
         self._redis = redis
         self._realm = realm
-        self._owner = owner
+        self.owner = owner
         self._seconds = seconds
         self._held: dict[str, Lease] = {}
         self._runs: dict[str, asyncio.Task[Any]] = {}
@@ -77,6 +77,26 @@ class Leases:
             await self._pause(other.ended if other else self.stopping)
         return None
 
+    async def take(self, name: str, job: str) -> Lease | None:
+        """Take a lease at once; None when somebody has it, or arq has started the job somewhere."""
+        if name in self._held:
+            return None
+        lease = self._held[name] = Lease(name, job)
+        if await self._try(lease, "take") == "mine":
+            return lease
+        self._forget(lease)
+        return None
+
+    async def unheld(self, names: Sequence[str]) -> list[str]:
+        """Those leases that nobody has."""
+        owners = await self._redis.mget([keys.lease(name) for name in names]) if names else []
+        return [name for name, owner in zip(names, owners, strict=True) if owner is None]
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs of arq this process has in hand, those that wait for their lease included."""
+        return len(self._runs)
+
     async def alone(self, job: str) -> None:
         """Wait until no other run of the job goes on in this process; then this task is the one.
 
@@ -98,10 +118,7 @@ class Leases:
             run.add_done_callback(lambda _: self._runs.pop(job, None) if self._runs.get(job) is run else None)
 
     def sure(self, name: str) -> bool:
-        """Tell whether what runs under the lease may act: not when its time is over, though nobody noticed yet.
-
-        A worker that stalled learns it at its next renewal only. A name that is not held here is nobody's to doubt.
-        """
+        """Tell whether what runs under the lease may act: not when its time is over, though nobody noticed yet."""
         lease = self._held.get(name)
         if lease is None or lease.renewed_at is None:
             return True
@@ -134,13 +151,16 @@ class Leases:
                 self._forget(lease)
         return not lease.lost
 
-    async def release(self, lease: Lease) -> None:
-        """Give the lease up; one that was lost is left alone, and what Redis does not hear of expires."""
+    async def release(self, lease: Lease, *, reopen: bool = False) -> None:
+        """Give the lease up; one that was lost is left alone, and what Redis does not hear of expires.
+
+        `reopen` one whose job arq has not started: it may at once.
+        """
         if self._held.get(lease.name) is lease:
             self._forget(lease)
             with suppress(RedisError, TimeoutError):
                 async with asyncio.timeout(RELEASE_SECONDS):
-                    await self._ask("release", lease)
+                    await self._ask("reopen" if reopen else "release", lease)
 
     @asynccontextmanager
     async def renewing(self) -> AsyncIterator[None]:
@@ -218,7 +238,7 @@ class Leases:
     async def _ask(self, op: str, lease: Lease) -> Verdict:
         script = load_script(self._redis, "worker.lease")
         names = [keys.lease(lease.name), keys.ARQ_IN_PROGRESS + lease.job, keys.queue(self._realm)]
-        verdict: bytes = await script(keys=names, args=[op, self._owner, int(self._seconds * 1000), lease.job])
+        verdict: bytes = await script(keys=names, args=[op, self.owner, int(self._seconds * 1000), lease.job])
         return verdict.decode()  # type: ignore[return-value]  # the script knows no other word
 
 

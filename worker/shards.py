@@ -14,38 +14,59 @@ from jobs.batches import Standing
 from jobs.errors import ForeignFolder
 from jobs.folder import Folder
 from jobs.models import Result, Shard
+from jobs.payload import JobId, Parcel, PayloadError, unpack
 from worker.context import Context, Work
 from worker.finish import finish_batch
 from worker.folders import HOLD, hindrance, sweep
 from worker.lease import lease_name
 from worker.predict import predict, settle
 from worker.retry import SOON
+from worker.runs import on_record, set_aside, tell
 from worker.saving import glance
 
 logger = logging.getLogger("worker.shards")
 UNWRITABLE_PAUSE = 5.0
 
 
-async def predict_shard(ctx: dict[str, Any], shard: Shard) -> None:
+async def predict_shard(ctx: dict[str, Any], parcel: Parcel) -> None:
     """The one arq job: bring every prompt of a shard to its result, while its lease is ours.
 
     Lets out nothing but CancelledError and RetryJob: anything else would make arq drop the shard for good.
     """
     worker: Context = ctx["worker"]
+    job_id: str = ctx["job_id"]
     try:
-        while lease := ctx["lease"] or await worker.leases.acquire(lease_name(shard.job_id), shard.job_id):
+        while lease := ctx["lease"] or await worker.leases.acquire(lease_name(job_id), job_id):
             ctx["lease"] = lease
-            if await worker.leases.run(lease, run_shard(worker, shard)):
+            if await worker.leases.run(lease, run_job(worker, job_id, parcel)):
                 return
             ctx["lease"] = None
     except RetryJob:
         raise
     except Exception as error:  # whatever it is, the shard must stay in the queue
-        logger.exception("! %s: ended unexpectedly, will be run again", shard.job_id)
+        logger.exception("! %s: ended unexpectedly, will be run again", job_id)
         await worker.leases.sleep(SOON.delay(ctx["job_try"]))
         raise RetryJob from error
     if worker.leases.stopping.is_set():
         raise RetryJob
+
+
+async def run_job(worker: Context, job_id: str, parcel: Parcel) -> None:
+    """Run the job's shard, on record; return at once when it is set aside, and set aside what cannot be read."""
+    try:
+        job = JobId.parse(job_id)
+    except PayloadError as error:
+        logger.error("! dropped from the queue: %s", error)  # noqa: TRY400 - nobody here put it there
+        return None
+    async with on_record(worker, job) as reason:
+        if reason:
+            return tell(job, reason)
+        try:
+            shard = await asyncio.to_thread(unpack, parcel.payload, job_id)
+        except PayloadError as error:
+            return await set_aside(worker, job, str(error))
+        await run_shard(worker, shard)
+    return None
 
 
 async def run_shard(worker: Context, shard: Shard) -> None:

@@ -18,6 +18,7 @@ from jobs.errors import StorageError
 from jobs.folder import Folder
 from jobs.ledger import Entry, Overtaken
 from jobs.models import Batch, Prompt, Result, Shard
+from jobs.payload import Parcel, pack
 from worker import fetching, polling, saving, shards
 from worker import predict as story
 from worker.context import Context, Work
@@ -392,6 +393,7 @@ async def test_who_is_overtaken_looks_again(worker: Context, monkeypatch: pytest
 
 class TestShard:
     shard = Shard("night", "b1", 0, 0, (CAT, DOG))
+    parcel = Parcel(pack(shard).payload)
 
     async def test_the_last_prompt_finishes_the_batch(self, worker: Context) -> None:
         await run_shard(worker, self.shard)
@@ -480,19 +482,17 @@ class TestShard:
         await worker.redis.zadd(keys.queue(worker.config.realm), {self.shard.job_id: 1})
         monkeypatch.setattr(worker.batches, "standing", away)
         with caplog.at_level(logging.ERROR), pytest.raises(RetryJob):
-            await predict_shard(
-                {"worker": worker, "lease": None, "job_id": self.shard.job_id, "job_try": 1}, self.shard
-            )
+            await predict_shard({"worker": worker, "lease": None, "job_id": "night:0:0", "job_try": 1}, self.parcel)
         assert "will be run again" in caplog.text
 
     async def test_a_shard_that_left_the_queue_is_not_run(self, worker: Context, simulator: Any) -> None:
-        await predict_shard({"worker": worker, "lease": None, "job_id": self.shard.job_id, "job_try": 1}, self.shard)
+        await predict_shard({"worker": worker, "lease": None, "job_id": "night:0:0", "job_try": 1}, self.parcel)
         assert simulator.ledger()["created"] == 0
 
     async def test_a_worker_that_stops_leaves_the_shard(self, worker: Context) -> None:
         worker.leases.stopping.set()
         with pytest.raises(RetryJob):
-            await predict_shard({"worker": worker, "lease": None, "job_id": "night:0:0", "job_try": 1}, self.shard)
+            await predict_shard({"worker": worker, "lease": None, "job_id": "night:0:0", "job_try": 1}, self.parcel)
 
     async def test_canceled_before_it_began_everything_settles_canceled(self, worker: Context, simulator: Any) -> None:
         await worker.batches.request_cancel("night")

@@ -12,7 +12,7 @@ from jobs.batches import Batches
 from jobs.connection import arq_redis
 from jobs.errors import BatchNotFound
 from jobs.models import Batch, Prompt, Shard
-from jobs.payload import FUNCTION
+from jobs.payload import FUNCTION, Parcel, unpack
 from jobs.queue import Queue, deserialize, serialize
 
 REALM = "api.example"
@@ -55,7 +55,7 @@ async def test_payloads_wait_for_30_days(redis: Redis) -> None:
     await Queue(redis, REALM).add(await opened(redis, "a", 100), [shard("a", 0)])
     left = await redis.pttl(keys.ARQ_JOB + "a:0:0")
     assert 29.9 * 86_400_000 < left <= 30 * 86_400_000
-    assert deserialize(await redis.get(keys.ARQ_JOB + "a:0:0"))["a"] == (shard("a", 0),)
+    assert unpack(await redis.get(keys.ARQ_JOB + "a:0:0"), "a:0:0") == shard("a", 0)
 
 
 async def test_an_expired_payload_of_a_queued_shard_is_mended(redis: Redis) -> None:
@@ -70,7 +70,7 @@ async def test_a_queued_payload_is_not_replaced(redis: Redis) -> None:
     batch = await opened(redis, "a", 100)
     await Queue(redis, REALM).add(batch, [shard("a", 0)])
     await Queue(redis, REALM).add(batch, [shard("a", 0, prompts=3)])
-    assert len(deserialize(await redis.get(keys.ARQ_JOB + "a:0:0"))["a"][0].prompts) == 100
+    assert len(unpack(await redis.get(keys.ARQ_JOB + "a:0:0"), "a:0:0").prompts) == 100
 
 
 async def test_a_small_batch_interleaves_with_a_huge_one_at_once(redis: Redis) -> None:
@@ -214,13 +214,13 @@ async def test_queues_of_different_api_hosts_are_apart(redis: Redis) -> None:
 async def test_an_arq_worker_runs_what_was_added_in_order(redis: Redis, redis_url: str) -> None:
     ran: list[Shard] = []
 
-    async def run(_: dict[str, object], given: Shard) -> None:
-        ran.append(given)
+    async def run(ctx: dict[str, str], given: Parcel) -> None:
+        ran.append(unpack(given.payload, ctx["job_id"]))
 
     await Queue(redis, REALM).add(await opened(redis, "a", 300), shards("a", range(3)))
     pool = arq_redis(redis_url)
     worker = Worker(
-        [func(run, name=FUNCTION)],  # type: ignore[arg-type]  # arq's protocol wants *args
+        [func(run, name=FUNCTION)],
         queue_name=QUEUE,
         redis_pool=pool,
         job_serializer=serialize,

@@ -29,6 +29,7 @@ ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.putenv"}
 REDIS_COMMANDS_IN = {
     "jobs/account.py",
     "jobs/batches.py",
+    "jobs/deadletters.py",
     "jobs/ledger.py",
     "jobs/queue.py",
     "jobs/schedules.py",

@@ -2,17 +2,18 @@ from __future__ import annotations
 
 import json
 import pickle
+import tracemalloc
 import zlib
 from typing import Any
 
 import pytest
-from arq.jobs import DeserializationError, deserialize_job_raw, serialize_result
+from arq.jobs import deserialize_job_raw, serialize_result
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs import payload
 from jobs.models import Prompt, Shard
-from jobs.payload import FUNCTION, deserialize, pack, pack_rows, serialize
+from jobs.payload import FUNCTION, JobId, Parcel, PayloadError, deserialize, pack, pack_rows, serialize, unpack
 
 PROMPTS = (
     Prompt(300, "a", "owner/name", {"prompt": "fox ü 🦊", "seed": 1, "nested": [{"x": None}, 0.5, True]}, 2),
@@ -29,29 +30,32 @@ def header(shard: Shard) -> Shard:
     return Shard(shard.batch, shard.batch_id, shard.number, shard.generation, ())
 
 
-def unpacked(data: bytes) -> tuple[Any, ...]:
-    return deserialize_job_raw(data, deserializer=deserialize)
-
-
-def test_arq_reads_back_the_shard_that_was_packed() -> None:
-    packed = pack(SHARD)
-    function, args, kwargs, job_try, at = unpacked(packed.payload)
-    assert (function, args, kwargs) == (FUNCTION, (SHARD,), {})
+def unpacked(data: bytes, job_id: str = SHARD.job_id) -> Shard:
+    """What a worker makes of a payload that arq hands over."""
+    function, (parcel,), kwargs, job_try, at = deserialize_job_raw(data, deserializer=deserialize)
+    assert (function, parcel, kwargs) == (FUNCTION, Parcel(data), {})
     assert job_try is None
-    assert args[0].prompts == PROMPTS
     assert at > 1_700_000_000_000
+    return unpack(parcel.payload, job_id)
+
+
+def test_a_worker_reads_back_the_shard_that_was_packed() -> None:
+    packed = pack(SHARD)
+    assert unpacked(packed.payload) == SHARD
+    assert unpacked(packed.payload).prompts == PROMPTS
     assert (packed.job_id, packed.prompts) == ("night:3:2", 2)
 
 
 def test_the_lines_of_the_copy_make_the_same_job() -> None:
     packed = pack_rows(header(SHARD), [300, 305], rows(SHARD))
-    assert unpacked(packed.payload)[:4] == unpacked(pack(SHARD).payload)[:4]
-    assert unpacked(packed.payload)[1] == (SHARD,)
+    assert unpacked(packed.payload) == unpacked(pack(SHARD).payload) == SHARD
     assert (packed.job_id, packed.prompts) == ("night:3:2", 2)
 
 
 def test_what_arq_logs_of_a_shard_is_short() -> None:
-    assert str(unpacked(pack(SHARD).payload)[1]) == "(night:3:2, 2 prompts,)"
+    data = pack(SHARD).payload
+    assert str(deserialize(data)["a"]) == f"({len(data)} bytes,)"
+    assert repr(SHARD) == "night:3:2, 2 prompts"
 
 
 def test_ordinary_text_takes_few_bytes() -> None:
@@ -60,39 +64,111 @@ def test_ordinary_text_takes_few_bytes() -> None:
     assert len(pack(shard).payload) < 100 * 20
 
 
+def job_of(**fields: Any) -> bytes:
+    """A payload like the shard's, with other fields."""
+    job = json.loads(zlib.decompress(pack(SHARD).payload))
+    job["a"][0] |= fields
+    return zlib.compress(json.dumps(job).encode())
+
+
+ROW = {"id": "a", "model": "o/n", "input": {}}
+
+
 @pytest.mark.parametrize(
     "data",
     [
         b"",
         b"{}",
         pickle.dumps({"f": "x"}),
+        zlib.compress(pickle.dumps({"f": FUNCTION, "a": [SHARD]})),
         pack(SHARD).payload[:-10],
         pack(SHARD).payload + b"x",
         zlib.compress(b"[]"),
+        zlib.compress(b"null"),
+        zlib.compress(b"[" * 1_000_000),
         zlib.compress(b'{"f": "x", "a": [{}], "k": {}, "t": 1, "et": 1}'),
-        zlib.compress(b'{"f": "x", "a": [{"indexes": [1], "rows": []}], "k": {}, "t": 1, "et": 1}'),
+        zlib.compress(json.dumps({"f": FUNCTION, "a": []}).encode()),
+        zlib.compress(json.dumps({"f": FUNCTION, "a": [[]]}).encode()),
         zlib.compress(b"\xff"),
+        zlib.compress(zlib.decompress(pack(SHARD).payload).replace(FUNCTION.encode(), b"os.system")),
+        job_of(batch="other"),
+        job_of(batch=7),
+        job_of(batch_id=None),
+        job_of(number=4),
+        job_of(number="3"),
+        job_of(number=3.0),
+        job_of(generation=1),
+        job_of(generation=True),
+        job_of(indexes=[300]),
+        job_of(indexes=[300, 300]),
+        job_of(indexes=[299, 300]),
+        job_of(indexes=[300, 400]),
+        job_of(indexes=[True, 300]),
+        job_of(indexes=[300.0, 301]),
+        job_of(indexes="ab"),
+        job_of(indexes=[], rows=[]),
+        job_of(indexes=None, rows=None),
+        job_of(rows=[ROW]),
+        job_of(rows=[ROW, "a"]),
+        job_of(rows=[ROW, {}]),
+        job_of(rows=[ROW, ROW | {"id": 7}]),
+        job_of(rows=[ROW, ROW | {"id": "../../etc"}]),
+        job_of(rows=[ROW, ROW | {"id": ".saving"}]),
+        job_of(rows=[ROW, ROW | {"id": "b\n"}]),
+        job_of(rows=[ROW, ROW | {"id": "results.jsonl"}]),
+        job_of(rows=[ROW, ROW | {"model": None}]),
+        job_of(rows=[ROW, ROW | {"input": ["prompt"]}]),
     ],
 )
-def test_a_damaged_payload_is_a_deserialization_error(data: bytes) -> None:
-    with pytest.raises(DeserializationError):
+def test_a_payload_that_is_not_as_it_was_packed_is_refused(data: bytes) -> None:
+    with pytest.raises(PayloadError, match="its payload in Redis is damaged"):
         unpacked(data)
+
+
+def test_the_payload_of_another_job_is_refused() -> None:
+    with pytest.raises(PayloadError, match="another job's"):
+        unpacked(pack(SHARD).payload, "night:3:1")
 
 
 def test_unpacking_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     data = pack(SHARD).payload
     size = len(zlib.decompress(data))
     monkeypatch.setattr(payload, "MAX_BYTES", size)
-    assert deserialize(data)["f"] == FUNCTION
+    assert unpacked(data) == SHARD
     monkeypatch.setattr(payload, "MAX_BYTES", size - 1)
-    with pytest.raises(ValueError, match="damaged, or unpacked larger than"):
-        deserialize(data)
+    with pytest.raises(PayloadError, match="cut short, or unpacked larger than"):
+        unpacked(data)
+
+
+def test_a_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(payload, "MAX_BYTES", 1_000_000)
+    bomb = zlib.compress(bytes(50_000_000), 1)
+    tracemalloc.start()
+    try:
+        with pytest.raises(PayloadError, match="larger than"):
+            unpacked(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "night", "night:0", "night:0:0:0", "../x:0:0", ".x:0:0", "night:-1:0", "n:x:0", "n:٣:0"]
+)
+def test_a_job_id_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(PayloadError):
+        JobId.parse(text)
+
+
+def test_a_job_id_is_read_and_written() -> None:
+    assert JobId.parse(SHARD.job_id) == ("night", 3, 2)
+    assert str(JobId.parse(SHARD.job_id)) == SHARD.job_id
 
 
 def test_a_shard_of_large_prompts_comes_through() -> None:
     large = tuple(Prompt(i, f"{i}", "o/n", {"image": f"{i}" * 1_000_000}) for i in range(10))
     shard = Shard("night", "f00d", 0, 0, large)
-    assert unpacked(pack_rows(header(shard), range(10), rows(shard)).payload)[1] == (shard,)
+    assert unpacked(pack_rows(header(shard), range(10), rows(shard)).payload, shard.job_id) == shard
 
 
 def test_arq_can_keep_a_failure_of_a_job() -> None:
@@ -113,9 +189,8 @@ def test_arq_can_keep_a_failure_of_a_job() -> None:
         serializer=serialize,
     )
     assert kept is not None
-    result = deserialize(kept)
+    result = json.loads(zlib.decompress(kept))
     assert result["r"] == "ValueError('no')"
-    assert result["a"] == (SHARD,)
 
 
 JSON = st.recursive(
@@ -129,11 +204,11 @@ JSON = st.recursive(
 def test_any_input_survives_both_ways(values: list[dict[str, Any]]) -> None:
     prompts = tuple(Prompt(100 + n, f"id-{n}", "o/n", value) for n, value in enumerate(values))
     shard = Shard("b", "i", 1, 0, prompts)
-    assert unpacked(pack(shard).payload)[1] == (shard,)
-    assert unpacked(pack_rows(header(shard), [p.index for p in prompts], rows(shard)).payload)[1] == (shard,)
+    assert unpacked(pack(shard).payload, "b:1:0") == shard
+    assert unpacked(pack_rows(header(shard), [p.index for p in prompts], rows(shard)).payload, "b:1:0") == shard
 
 
 @given(data=st.binary(max_size=200))
 def test_no_bytes_raise_anything_else(data: bytes) -> None:
-    with pytest.raises(DeserializationError):
+    with pytest.raises(PayloadError):
         unpacked(data)

@@ -19,7 +19,8 @@ from jobs.enqueue import Order, Receipt, check, enqueue
 from jobs.errors import BatchError, InputError, PromptsError
 from jobs.folder import Folder
 from jobs.models import Shard
-from jobs.queue import Queue, deserialize
+from jobs.payload import unpack
+from jobs.queue import Queue
 from jobs.spool import spooling
 
 Enqueue = Callable[..., Awaitable[Receipt]]
@@ -44,7 +45,7 @@ def write(path: Path, rows: int | list[Any]) -> str:
 async def queued(redis: Redis, realm: str = "api.replicate.com") -> dict[str, Shard]:
     """What waits, by job id, in the queue's order."""
     jobs = [job.decode() for job in await redis.zrange(keys.queue(realm), 0, -1)]
-    return {job: deserialize(await redis.get(keys.ARQ_JOB + job))["a"][0] for job in jobs}
+    return {job: unpack(await redis.get(keys.ARQ_JOB + job), job) for job in jobs}
 
 
 def ids(shard: Shard) -> list[str]:

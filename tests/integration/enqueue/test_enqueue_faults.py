@@ -25,7 +25,7 @@ from jobs.enqueue import Order, Receipt, enqueue, retry
 from jobs.errors import ForeignFolder, InputError, StorageError
 from jobs.folder import Folder
 from jobs.models import Shard
-from jobs.queue import deserialize
+from jobs.payload import unpack
 
 REALM = "api.replicate.com"
 
@@ -42,7 +42,7 @@ def write(path: Path, numbers: range) -> str:
 
 async def queued(redis: Redis) -> dict[str, Shard]:
     jobs = [job.decode() for job in await redis.zrange(keys.queue(REALM), 0, -1)]
-    return {job: deserialize(await redis.get(keys.ARQ_JOB + job))["a"][0] for job in jobs}
+    return {job: unpack(await redis.get(keys.ARQ_JOB + job), job) for job in jobs}
 
 
 async def assert_complete(redis: Redis, folder: Folder, ids: set[str]) -> None:

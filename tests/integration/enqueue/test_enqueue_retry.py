@@ -16,7 +16,8 @@ from jobs.enqueue import Order, Receipt, enqueue, retry
 from jobs.errors import BatchNotFound
 from jobs.folder import Folder
 from jobs.models import Batch, Outcome, Result
-from jobs.queue import Queue, deserialize
+from jobs.payload import unpack
+from jobs.queue import Queue
 
 REALM = "api.replicate.com"
 
@@ -51,7 +52,7 @@ async def finish(redis: Redis, folder: Folder, unsuccessful: dict[int, Outcome])
 
 async def queued(redis: Redis) -> dict[str, list[str]]:
     jobs = [job.decode() for job in await redis.zrange(keys.queue(REALM), 0, -1)]
-    shards = {job: deserialize(await redis.get(keys.ARQ_JOB + job))["a"][0] for job in jobs}
+    shards = {job: unpack(await redis.get(keys.ARQ_JOB + job), job) for job in jobs}
     return {job: [prompt.id for prompt in shard.prompts] for job, shard in shards.items()}
 
 
