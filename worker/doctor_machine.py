@@ -35,6 +35,8 @@ def room_findings(config: Config) -> list[Finding]:
     disk, nodes = shutil.disk_usage(place), os.statvfs(place)
     shown = f"{config.output_dir.absolute()}: {disk.free / 1e9:,.1f} of {disk.total / 1e9:,.1f} GB are free"
     cure = "make room, or set BATCH_OUTPUT_DIR to a larger disk"
+    if not place.is_dir():
+        return [failure("outputs", f"{place} is no folder", "move it away, or set BATCH_OUTPUT_DIR")]
     if not os.access(place, os.W_OK | os.X_OK):
         return [failure("outputs", f"{place.absolute()} is not writable", "make it so, or set BATCH_OUTPUT_DIR")]
     if disk.free < NO_ROOM:
