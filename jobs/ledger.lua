@@ -13,8 +13,9 @@
 -- ARGV    'record', batch's id, index, nonce, prediction id, claimant, claim's seconds
 -- ARGV    'withdraw', batch's id, index, nonce
 -- ARGV    'close', batch's id, index, nonce, cost, 'attempt' | 'refused' | 'output_lost' | 'aborted', model
--- returns {verdict, entry or ''}; verdict = ok | gone | settled | conflict | claimed, and of a budget: short (for the
--- moment: open attempts may free some of it) | spent | unpriced
+-- returns {verdict, entry or ''}; verdict = ok | gone | settled | conflict | claimed (the prediction serves another
+-- prompt) | served (the prompt has another prediction), and of a budget: short (for the moment: open attempts may
+-- free some of it) | spent | unpriced
 
 local op, index = ARGV[1], ARGV[3]
 
@@ -86,6 +87,9 @@ local function record(nonce, prediction_id, claimant, ttl)
   end
   if entry.prediction_id == prediction_id then
     return {'ok', stored}
+  end
+  if entry.prediction_id then
+    return {'served', stored}
   end
   if not redis.call('SET', KEYS[4], claimant, 'NX', 'EX', ttl) and redis.call('GET', KEYS[4]) ~= claimant then
     return {'claimed', stored}

@@ -26,6 +26,10 @@ class Overtaken(Exception):
     """Somebody else moved this prompt on, settled it, or its batch is gone: look again from the start."""
 
 
+class Served(Overtaken):
+    """A search gave the prompt an equal prompt's prediction: the one that came of its own create may serve that one."""
+
+
 class Claimed(Exception):
     """The prediction serves another prompt already."""
 
@@ -92,7 +96,7 @@ class Ledger:
         return await self._change("intend", entry.nonce, secrets.token_hex(8), mode, "" if price is None else price)
 
     async def record(self, entry: Entry, prediction_id: str) -> Entry:
-        """Note the prediction of an intent and claim it; raises Claimed when it serves another prompt."""
+        """Note the prediction of an intent and claim it; raises Claimed when it serves another prompt, Served."""
         claimant = f"{self.batch}:{self.index}"
         claim = keys.claim(self.realm, prediction_id)
         return await self._change("record", entry.nonce, prediction_id, claimant, CLAIM_TTL, claim=claim)
@@ -143,6 +147,8 @@ class Ledger:
             raise Claimed(f"prediction {args[0]} serves another prompt")
         if verdict in (b"short", b"spent", b"unpriced"):
             raise OverBudget(verdict.decode())
+        if verdict == b"served":
+            raise Served(f"prompt {self.index} of {self.batch} has another prediction than {args[0]}")
         if verdict != b"ok":
             raise Overtaken(f"prompt {self.index} of {self.batch}: {verdict.decode()}")
         return entry_of(text)

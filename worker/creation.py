@@ -19,7 +19,7 @@ from jobs.errors import (
     ReplicateError,
     Unanswered,
 )
-from jobs.ledger import Claimed, Entry, OverBudget, Overtaken
+from jobs.ledger import Claimed, Entry, OverBudget, Overtaken, Served
 from worker.breaker import ModelPaused
 from worker.context import Work
 from worker.replicate import CREATE_TIMEOUT, Prediction
@@ -162,6 +162,9 @@ async def _post_and_record(work: Work, entry: Entry) -> tuple[Entry, Prediction]
         return await work.ledger.record(intent, prediction.id), prediction
     except Claimed as error:
         raise _Swapped(intent) from error
+    except Served:
+        _keep(work, asyncio.create_task(_offer(work, prediction.id)))
+        raise
     except Overtaken:
         await cancel_orphan(work, prediction.id)
         raise
@@ -171,6 +174,12 @@ def _refuse_after_stall(started: float) -> None:
     """Send nothing on an old intent: another worker may have searched for it and replaced it meanwhile."""
     if time.monotonic() - started > CREATE_TIMEOUT:
         raise NotSent("this worker stalled before it could send the request")
+
+
+async def _offer(work: Work, prediction_id: str) -> None:
+    """Leave a prediction to the equal prompt that lost its own; if none has taken it after a while, cancel it."""
+    await work.worker.leases.sleep(CREATE_TIMEOUT + work.worker.config.prefer_wait + SURE_AFTER)
+    await cancel_orphan(work, prediction_id)
 
 
 async def cancel_orphan(work: Work, prediction_id: str) -> None:
@@ -200,8 +209,7 @@ async def cancel_prediction(work: Work, prediction_id: str) -> None:
 async def _uninterrupted(work: Work, create: Coroutine[Any, Any, T]) -> T:
     """Let a create end even when its prompt is cancelled: one that is cut short is ambiguous."""
     task = asyncio.create_task(create)
-    work.worker.creates.add(task)
-    task.add_done_callback(work.worker.creates.discard)
+    _keep(work, task)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
@@ -209,3 +217,8 @@ async def _uninterrupted(work: Work, create: Coroutine[Any, Any, T]) -> T:
         if not task.cancel():
             task.exception()  # retrieved: whoever takes the prompt up reads the ledger
         raise
+
+
+def _keep(work: Work, task: asyncio.Task[Any]) -> None:
+    work.worker.creates.add(task)
+    task.add_done_callback(work.worker.creates.discard)

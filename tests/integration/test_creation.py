@@ -155,6 +155,31 @@ async def test_a_late_answer_that_was_adopted_is_left_alone(worker: Context, sim
     assert simulator.ledger()["creates"][0]["status"] != "canceled"
 
 
+@pytest.mark.parametrize("taken", [False, True])
+async def test_a_prediction_beside_an_adopted_one_waits_for_an_equal_prompt(
+    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch, eventually: Any, taken: bool
+) -> None:
+    """Another worker's search gave the prompt its twin's prediction, so the twin may need this one."""
+    original = worker.replicate.create
+
+    async def searched_meanwhile(model: str, prompt_input: Any) -> Any:
+        prediction, twins = [await original(model, {**prompt_input, "predict_time": 60}) for _ in range(2)]
+        await work(worker).ledger.record(await work(worker).ledger.read(), twins.id)
+        return prediction
+
+    monkeypatch.setattr(worker.replicate, "create", searched_meanwhile)
+    monkeypatch.setattr(creation, "SURE_AFTER", 1.0 - creation.CREATE_TIMEOUT)
+    with pytest.raises(Overtaken):
+        await create(work(worker), Entry())
+    made, _ = simulator.ledger()["creates"]
+    assert await work(worker).ledger.unclaimed([made["id"]]) == [made["id"]]
+    if taken:
+        twin = work(worker, TWIN).ledger
+        await twin.record(await twin.intend(Entry()), made["id"])
+    await eventually(lambda: not worker.creates)
+    assert (simulator.ledger()["creates"][0]["status"] == "canceled") is not taken
+
+
 async def test_a_cancel_is_repeated_until_it_is_answered(
     worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from jobs import keys
 from jobs.batches import Batches
-from jobs.ledger import CLAIM_TTL, Claimed, Entry, Ledger, Overtaken
+from jobs.ledger import CLAIM_TTL, Claimed, Entry, Ledger, Overtaken, Served
 from jobs.models import Batch
 
 
@@ -193,3 +193,12 @@ async def test_what_a_search_has_found_is_not_taken_back(ledger: Ledger) -> None
     with pytest.raises(Overtaken, match="conflict"):
         await ledger.intend(intent, replace=True)
     assert await ledger.read() == adopted
+
+
+async def test_a_prompt_that_a_search_has_served_takes_no_second_prediction(ledger: Ledger) -> None:
+    intent = await ledger.intend(Entry())
+    adopted = await ledger.record(intent, "p1")
+    with pytest.raises(Served):
+        await ledger.record(intent, "p2")
+    assert await ledger.read() == adopted
+    assert await ledger.unclaimed(["p2"]) == ["p2"]
