@@ -1,0 +1,322 @@
+"""An output is kept for an hour: what is looked up again, what is given up soon, and what makes creates wait."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs import keys
+from jobs.config import Config
+from jobs.errors import BrokenDownload, OutputGone, Unanswered
+from jobs.folder import Folder
+from jobs.models import Batch, Prompt, Result, Shard, timestamp
+from jobs.status import read_status
+from worker import fetching, holding
+from worker import predict as story
+from worker.backlog import RETENTION, Backlog, Unsaved
+from worker.context import Context, Work
+from worker.fetching import fetch, kept_until
+from worker.http import files_client
+from worker.lifecycle import opened
+from worker.outputs import Outputs
+from worker.predict import predict
+from worker.replicate import Prediction
+from worker.retry import Backoff
+from worker.storage import Writer
+
+CAT = Prompt(0, "cat", "simulator/image", {"prompt": "cat", "width": 16, "height": 16, "output_format": "png"})
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (fetching, story):
+        monkeypatch.setattr(module, "SOON", Backoff(base=0.02, cap=0.02))
+
+
+@pytest.fixture
+async def worker(config: Config, simulator: Any) -> AsyncIterator[Context]:
+    simulator.settings(limiter="off", predict_min=0.05, predict_max=0.1, loose=0.0)
+    settings = {"creates_per_minute": 60_000.0, "poll_interval": 0.1, "max_attempts": 2}
+    hosts = {"output_hosts": (*config.output_hosts, "127.0.0.1")}
+    async with opened(config.model_copy(update=settings | hosts)) as context:
+        folder = Folder(config.output_dir, "night")
+        folder.path.mkdir(parents=True)
+        folder.identity.write_text('{"batch": "night", "id": "b1", "realm": "main", "created_at": 1.0}')
+        folder.prompts.write_text('{"id": "cat", "model": "simulator/image", "input": {}}\n')
+        await context.batches.open(Batch("night", "b1", config.realm, 1.0, 1, 0, 1.0))
+        yield context
+
+
+@pytest.fixture
+def work(worker: Context) -> Work:
+    return Work(worker, Shard("night", "b1", 0, 0, (CAT,)), CAT)
+
+
+def record(work: Work) -> Result:
+    found = work.folder.read_record("cat")
+    assert found
+    return found
+
+
+def ended(output: Any, ago: float = 1.0, **fields: Any) -> Prediction:
+    completed = timestamp(time.time() - ago)
+    return Prediction("p1", "succeeded", {"output": output, "completed_at": completed} | fields)
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, *answers: Prediction | Exception) -> list[str]:
+    """Let the API answer so; the last answer for ever. Returns the ids that were asked for."""
+    waiting, asked = list(answers), list[str]()
+
+    async def get(_: Any, prediction_id: str) -> Prediction:
+        asked.append(prediction_id)
+        answer = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("worker.replicate.Replicate.get", get)
+    return asked
+
+
+async def fetched(work: Work, prediction: Prediction, *, keep_trying: bool = True) -> Any:
+    unsaved = Unsaved(kept_until(work, prediction))
+    directory = work.folder.saving("cat", "n")
+    return (await fetch(work, prediction, directory, unsaved, keep_trying=keep_trying))[1].output
+
+
+async def test_a_gone_file_is_fetched_by_the_urls_that_the_prediction_has_now(
+    work: Work, file_host: Any, reply: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = file_host.serve("/old.png", reply(status=403)), file_host.serve("/new.png", b"picture")
+    asked = answering(monkeypatch, ended([new]))
+    assert await fetched(work, ended([old])) == ["cat/output_0.png"]
+    assert asked == ["p1"]
+    assert [path for path, _ in file_host.requests] == ["/old.png", "/new.png"]
+
+
+@pytest.mark.parametrize("status", [403, 404])
+async def test_a_file_that_stays_gone_is_given_up_after_one_look(
+    work: Work, file_host: Any, reply: Any, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    prediction = ended([file_host.serve("/old.png", reply(status=status))])
+    asked = answering(monkeypatch, prediction)
+    with pytest.raises(OutputGone):
+        await fetched(work, prediction)
+    assert (asked, len(file_host.requests)) == (["p1"], 2)
+
+
+async def test_an_output_that_replicate_has_removed_is_lost_at_once(
+    work: Work, file_host: Any, reply: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prediction = ended([file_host.serve("/old.png", reply(status=404))])
+    answering(monkeypatch, ended(None, data_removed=True))
+    with pytest.raises(OutputGone, match="has removed the output"):
+        await fetched(work, prediction)
+    assert len(file_host.requests) == 1, "the old URL is not tried again"
+
+
+async def test_nothing_is_given_up_before_the_api_has_answered(
+    work: Work, file_host: Any, reply: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file host answers 404 in the same minute in which the API does not answer at all."""
+    prediction = ended([file_host.serve("/a.png", reply(status=404), reply(b"picture"))])
+    asked = answering(monkeypatch, Unanswered("away"), Unanswered("away"), prediction)
+    assert await fetched(work, prediction) == ["cat/output_0.png"]
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize("how", [{"status": 503}, {"cut": 0}])
+async def test_what_breaks_past_its_hour_is_not_tried_again(
+    work: Work, file_host: Any, reply: Any, how: dict[str, Any]
+) -> None:
+    """A worker was down for hours: there is nothing to wait for, and another attempt may be allowed."""
+    prediction = ended([file_host.serve("/a.png", reply(b"picture", **how))], ago=RETENTION + 1)
+    with pytest.raises(BrokenDownload):
+        await fetched(work, prediction)
+    assert len(file_host.requests) == 1
+
+
+async def test_what_is_still_there_past_its_hour_is_saved(work: Work, file_host: Any) -> None:
+    prediction = ended([file_host.serve("/a.png", b"picture")], ago=3 * RETENTION)
+    assert await fetched(work, prediction) == ["cat/output_0.png"]
+
+
+async def test_a_worker_that_was_down_for_hours_ends_it_as_output_lost(
+    worker: Context, work: Work, simulator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With attempts left a new one is made, and the loss is counted apart."""
+    monkeypatch.setattr(fetching, "RETENTION", -1.0)
+    simulator.control(broken_body={"next": 1, "fraction": 0.0})
+    await predict(work)
+    assert (record(work).status, record(work).attempts) == ("succeeded", 2)
+    batch = await worker.batches.get("night")
+    assert (batch.outputs_lost, simulator.ledger()["created"]) == (1, 2)
+
+
+HOURS: list[tuple[dict[str, Any], float]] = [
+    ({"completed_at": -100.0}, RETENTION - 100),
+    ({"completed_at": 5000.0}, RETENTION),  # what has ended did not end later than now
+    ({"created_at": -9000.0}, RETENTION - 9000 + 1800),
+    ({"created_at": -10.0}, RETENTION),
+    ({}, RETENTION),
+    ({"completed_at": "yesterday"}, RETENTION),
+]
+
+
+async def test_the_hour_begins_when_the_prediction_ended(work: Work) -> None:
+    work.worker.replicate.clock_offset = 0.0
+    for raw, expected in HOURS:
+        now = time.time()
+        fields = {name: value if isinstance(value, str) else timestamp(now + value) for name, value in raw.items()}
+        until = kept_until(work, Prediction("p1", "succeeded", fields))
+        assert until - now == pytest.approx(expected, abs=5), raw
+
+
+async def test_the_hour_is_counted_by_the_apis_clock(work: Work) -> None:
+    work.worker.replicate.clock_offset = -600.0  # theirs is ten minutes behind: it ended just now
+    assert kept_until(work, ended(None, ago=600)) - time.time() == pytest.approx(RETENTION, abs=5)
+
+
+async def test_a_host_that_trickles_is_given_up(work: Work, raw_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte now and then is no stall: it would keep its slot from all others, for days."""
+    monkeypatch.setattr("worker.http.SLOW_SECONDS", 0.05)
+    monkeypatch.setattr(work.worker.outputs, "_sleep", lambda _: asyncio.sleep(0))
+    transfers = []
+
+    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        transfers.append(1)
+        writer.write(b"HTTP/1.1 200 X\r\nContent-Length: 100000\r\n\r\n")
+        while True:
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    prediction = ended([f"http://{await raw_server(trickle)}/a.png"])
+    with pytest.raises(BrokenDownload, match="bytes in 0 s"):
+        await fetched(work, prediction, keep_trying=False)
+    assert len(transfers) == 8, "what comes in drops does not count as getting further"
+
+
+async def test_a_host_that_never_ends_its_head_is_given_up(
+    work: Work, raw_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.http.SLOW_SECONDS", 0.1)
+
+    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 X\r\nX-Y: ")
+        while True:
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    with pytest.raises(BrokenDownload, match="TimeoutError"):
+        await fetched(work, ended([f"http://{await raw_server(trickle)}/a.png"], ago=2 * RETENTION))
+
+
+async def test_a_slow_disk_is_not_a_slow_host(work: Work, file_host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.http.SLOW_SECONDS", 0.4)
+    original, written = Writer.write, list[int]()
+
+    async def slow(writer: Writer, chunk: bytes) -> None:
+        if not written:
+            await asyncio.sleep(0.5)
+        written.append(len(chunk))
+        await original(writer, chunk)
+
+    monkeypatch.setattr(Writer, "write", slow)
+    monkeypatch.setattr("worker.http.SLOW_BYTES", 10**9)
+    await fetched(work, ended([file_host.serve("/a.bin", bytes(500_000))], ago=2 * RETENTION))
+    assert len(written) > 1
+
+
+async def test_a_host_that_sends_on_and_on_has_an_end(
+    work: Work, raw_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fast enough, and without a length: the byte cap is hours away."""
+    monkeypatch.setattr(fetching, "LATE", 0.3)
+
+    async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 X\r\n\r\n")
+        while True:
+            writer.write(bytes(1000))
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    prediction = ended([f"http://{await raw_server(pour)}/a.png"], ago=2 * RETENTION)
+    with pytest.raises(BrokenDownload, match="after its hour"):
+        await fetched(work, prediction)
+    assert work.worker.outputs.backlog._slots.waiting == 0
+
+
+async def test_the_oldest_output_is_saved_first(work: Work, file_host: Any) -> None:
+    config = work.worker.config
+    async with files_client(config) as client:
+        outputs = Outputs(config.model_copy(update={"max_downloads": 1}), client)
+        urls = [file_host.serve(f"/{number}.png", b"x") for number in range(6)]
+        order = [3.0, 5.0, 1.0, 4.0, 0.0, 2.0]
+        saves = [
+            outputs.save("cat", work.folder.saving("cat", str(number)), url, None, until)
+            for number, (url, until) in enumerate(zip(urls, order, strict=True))
+        ]
+        await asyncio.gather(*saves)
+    served = [int(path[1]) for path, _ in file_host.requests]
+    assert served == [0, *sorted(range(1, 6), key=order.__getitem__)], "the first to come found a slot"
+
+
+async def test_creates_wait_while_a_backlog_would_miss_the_hour(
+    worker: Context, work: Work, simulator: Any, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
+) -> None:
+    monkeypatch.setattr(holding, "HOLD", 1)
+    monkeypatch.setattr(Backlog, "speed", 3.0)
+    with ExitStack() as waiting:
+        for _ in range(12_000):
+            waiting.enter_context(worker.outputs.backlog.unsaved(time.time() + RETENTION))
+        trouble = await eventually(worker.account.trouble)
+        assert trouble.startswith("12,000 outputs wait to be saved: at 3 a second the first would be lost at ")
+        assert (await read_status(worker.redis, await worker.batches.get("night"))).reason == trouble
+        predicting = asyncio.create_task(predict(work))
+        await asyncio.sleep(0.3)
+        assert simulator.ledger()["created"] == 0
+        assert await worker.redis.ttl(keys.trouble(worker.config.realm)) <= 1
+    await predicting
+    assert record(work).status == "succeeded"
+
+
+NAMES = ["../../../etc/passwd", "..%2F..%2Fpasswd", "%00", "a/../../b.png", "....", "C:%5Cx", "con.png%00/..%2Fx"]
+
+
+async def test_no_name_from_a_url_becomes_a_path(work: Work, file_host: Any) -> None:
+    """Neither in the folder where it is written first, nor anywhere above it."""
+    file_host.serve("/", b"picture")
+    file_host.replies = _Anything(file_host.replies["/"])
+    output = await fetched(work, ended([f"http://{file_host.address}/{name}" for name in NAMES]))
+    assert [path.partition(".")[0] for path in output] == [f"cat/output_{place}" for place in range(len(NAMES))]
+    assert {Path(path).parent for path in output} == {Path("cat")}
+    top = work.worker.config.output_dir.parent
+    made = {path.relative_to(top).parts[0] for path in _below(top)}
+    assert made <= {"outputs", ".redis"}
+    assert len(_below(work.folder.saving("cat", "n"))) == len(NAMES)
+
+
+def _below(folder: Path) -> list[Path]:
+    return list(folder.rglob("*"))
+
+
+class _Anything(dict[str, Any]):
+    """Replies that are given for every path: clients write a URL's path in their own way."""
+
+    def __init__(self, replies: list[Any]) -> None:
+        super().__init__()
+        self._replies = replies
+
+    def get(self, *_: Any) -> Any:
+        return self._replies
