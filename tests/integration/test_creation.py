@@ -157,7 +157,7 @@ async def test_a_late_answer_that_was_adopted_is_left_alone(worker: Context, sim
 
 @pytest.mark.parametrize("taken", [False, True])
 async def test_a_prediction_beside_an_adopted_one_waits_for_an_equal_prompt(
-    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch, eventually: Any, taken: bool
+    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch, eventually: Any, *, taken: bool
 ) -> None:
     """Another worker's search gave the prompt its twin's prediction, so the twin may need this one."""
     original = worker.replicate.create
