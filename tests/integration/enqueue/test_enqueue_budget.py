@@ -146,6 +146,14 @@ async def test_prices_are_needed_of_new_rows_and_of_those_that_are_in_the_batch(
     assert await limits(redis) == (None, 1)
 
 
+async def test_a_budget_in_dollars_comes_too_late_for_rows_without_a_price(enqueued: Enqueue, redis: Redis) -> None:
+    await enqueued(ROWS)
+    with pytest.raises(InputError, match=r"prompts\.jsonl: --max-cost needs.*\n  line 2: other/one has no price"):
+        await enqueued(1, Budget(max_cost=1))
+    assert await limits(redis) == (None, None)
+    assert (await Batches(redis).get("night")).total == 4
+
+
 async def test_retry_raises_the_budget_before_it_queues(
     enqueued: Enqueue, config: Config, redis: Redis, folder: Folder, record: Record
 ) -> None:
