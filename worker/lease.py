@@ -181,10 +181,13 @@ class Leases:
         while True:
             await asyncio.sleep(self._seconds / 3)
             renewals = [self._renew(lease) for lease in self._held.values() if lease.renewed_at]
-            for error in filter(None, await asyncio.gather(*renewals, return_exceptions=True)):
-                logger.error("! a lease could not be renewed: %s", error)
+            lost = [name for name in await asyncio.gather(*renewals, return_exceptions=True) if name]
+            if lost and not ABSENCE.lately(2 * self._seconds):  # that Redis is away is told already
+                names = ", ".join(map(str, lost))
+                logger.warning("! the lease was lost: %s (this worker stalled, or Redis did not answer)", names)
 
-    async def _renew(self, lease: Lease) -> None:
+    async def _renew(self, lease: Lease) -> str | None:
+        """Renew a lease; its name when it is lost."""
         loop = asyncio.get_running_loop()
         asked_at = loop.time()
         try:
@@ -195,13 +198,9 @@ class Leases:
         else:
             lease.renewed_at = asked_at if mine else lease.renewed_at
         if not mine and not lease.lost and self._held.get(lease.name) is lease:
-            known = ABSENCE.lately(2 * self._seconds)
-            logger.log(
-                logging.DEBUG if known else logging.WARNING,
-                "! %s: the lease was lost (this worker stalled, or Redis forgot it); its run ends",
-                lease.name,
-            )
             self._lose(lease)
+            return lease.name
+        return None
 
     def _lose(self, lease: Lease) -> None:
         lease.lost = True

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, Self
 
 from redis.asyncio import Redis
@@ -58,8 +57,7 @@ class Limiter:
         """Say that a request that `take` let start is over, however it ended; costs nothing at 60 a minute or more."""
         if self._pumps[bucket].leased:
             self._pumps[bucket].leased = False
-            with suppress(RedisError, OSError):  # only when the process ends; what is not given back runs out
-                await self._buckets[bucket].answered()
+            await self._buckets[bucket].answered()
             self._pumps[bucket].look()
 
     async def hold(self, bucket: str, seconds: float, *, reduced: bool = False) -> None:
@@ -108,7 +106,9 @@ class _Bucket:
             try:
                 return await self._script(self._keys, [operation, self._who, self._limit, *arguments])
             except (RedisError, OSError) as error:
-                if FAREWELL.in_vain or not is_passing(error):
+                if not is_passing(error):
                     raise
+                if FAREWELL.in_vain and operation != "reserve":
+                    return None  # what is not given back runs out
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 1.0)
