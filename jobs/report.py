@@ -65,6 +65,11 @@ def over(status: Status) -> bool:
     return status.finished_at is not None
 
 
+def ended(status: Status) -> bool:
+    """Tell whether nothing more will happen by itself: all is done, or what is left is set aside."""
+    return over(status) or status.stuck
+
+
 def counted(number: int, noun: str) -> str:
     """`1 prompt`, `2 prompts`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
@@ -102,6 +107,9 @@ def check_lines(source: str, checked: Checked) -> Iterator[str]:
 def receipt_lines(receipt: Receipt) -> Iterator[str]:
     """The same, and what is missing for the work to begin."""
     yield receipt_line(receipt)
+    if receipt.dead_letters:
+        shards = counted(len(receipt.dead_letters), "shard")
+        yield f"Set aside: {shards}. `python -m jobs status {receipt.batch}` says why"
     if not receipt.workers and receipt.already_done < receipt.total:
         yield NO_WORKER
 
@@ -139,6 +147,8 @@ def facts(status: Status) -> Iterator[str]:
     ):
         if count:
             yield f"{count} {word}"
+    if status.dead_letters:
+        yield f"{counted(len(status.dead_letters), 'shard')} set aside"
     yield from spending(status)
     if pace(status):
         yield pace(status)
@@ -159,9 +169,9 @@ def budget_note(status: Status) -> str | None:
     predictions = status.max_predictions is not None and status.predictions >= status.max_predictions
     cost = status.max_cost is not None and (status.cost or 0) >= status.max_cost
     if status.over_budget:
-        what = f"{counted(status.over_budget, 'prompt')} failed because the budget is spent"
+        what = f"{counted(status.over_budget, 'prompt')} failed because the budget allows no more"
     elif status.waiting and (predictions or cost) and not over(status):
-        what = "the budget is spent; what still waits will fail"
+        what = "the budget allows no more; what still waits will fail"
     else:
         return None
     limits = [("--max-predictions N", status.max_predictions), ("--max-cost DOLLARS", status.max_cost)]
@@ -180,6 +190,8 @@ def notes(statuses: Iterable[Status]) -> Iterator[str]:
     for status in unfinished:
         if status.state == "paused":
             reasons[f"Paused: {status.reason}. `python -m jobs resume` lifts it."] = []
+            if status.dead_letters:
+                reasons[f"What {status.batch} has set aside comes back by `python -m jobs retry {status.batch}`."] = []
         elif status.reason:
             reasons.setdefault(status.reason, []).append(status.batch)
     for reason, names in reasons.items():

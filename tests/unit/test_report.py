@@ -144,14 +144,14 @@ def test_a_spent_budget_is_said_with_the_command_that_raises_it() -> None:
     held = a_status(**BOTH | {"predictions": 10}, in_flight=2, waiting=8)
     assert list(report.notes([held])) == [
         (
-            "prompts: the budget is spent; what still waits will fail (10 of 10 predictions, $0.30 of $5.00). "
+            "prompts: the budget allows no more; what still waits will fail (10 of 10 predictions, $0.30 of $5.00). "
             "A higher one goes on: python -m jobs retry prompts --max-predictions N --max-cost DOLLARS"
         )
     ]
     ended = a_status(max_cost=0.01, cost=0.009, over_budget=7, finished_at="2026-11-21T03:00:00.000Z", workers=0)
     assert list(report.notes([ended])) == [
         (
-            "prompts: 7 prompts failed because the budget is spent ($0.009 of $0.01). "
+            "prompts: 7 prompts failed because the budget allows no more ($0.009 of $0.01). "
             "A higher one goes on: python -m jobs retry prompts --max-cost DOLLARS"
         )
     ]
