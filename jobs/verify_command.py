@@ -19,7 +19,7 @@ def verify(
     quick: Annotated[bool, typer.Option("--quick", help="Measure the files, do not read them.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare folder, results and Redis; exit code 1 if they disagree."""
+    """Compare folder, results and Redis; exit 1 if they disagree."""
     from jobs.verification import verification_lines  # noqa: PLC0415 - `status` and `watch` start faster without
     from jobs.verify import verify as look  # noqa: PLC0415 - as above
 
