@@ -57,7 +57,7 @@ class Absence:
     def __init__(self) -> None:
         self.waiting = 0
         self._since: float | None = None
-        self._first_missed_at = self._missed_at = float("-inf")
+        self._first_missed_at = self._missed_at = self._back_at = float("-inf")
         self._told = self._refuses = False
 
     def missed(self, error: Exception, since: float) -> None:
@@ -65,7 +65,7 @@ class Absence:
         self._missed_at = time.monotonic()
         if self._since is None:
             self._first_missed_at = self._missed_at
-        self._since = min(since, self._since or since)
+        self._since = max(min(since, self._since or since), self._back_at)
         self._refuses = isinstance(error, exceptions.ResponseError)
         silent = isinstance(error, exceptions.TimeoutError) or self._missed_at - self._first_missed_at > QUIET_SECONDS
         if silent and not self._told:
@@ -77,8 +77,9 @@ class Absence:
         """Note an answer; where Redis only refuses to write, the one to the last call that was refused."""
         if self._since is None or (self._refuses and (self.waiting > repeated or not (repeated or self._calm()))):
             return
+        self._back_at = time.monotonic()
         if self._told:
-            logger.warning("Redis answers again, after %.1f s", time.monotonic() - self._since)
+            logger.warning("Redis answers again, after %.1f s", self._back_at - self._since)
         self._since, self._told = None, False
 
     def lately(self, seconds: float) -> bool:
