@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from jobs.account import Account
 from jobs.errors import AccountRefused, NotSent, RateLimited, ReplicateError, Unanswered
-from worker.breaker import Breaker, Outcome
+from worker.breaker import Breaker, ModelPaused, Outcome
 from worker.ratelimit import Limiter
 
 logger = logging.getLogger("worker.gate")
@@ -34,9 +34,13 @@ class Gate:
         For a create say model and prompt: ModelPaused when it may not be made any more.
         """
         self._breaker.check(model, prompt)  # those that queue already must not use up what others could
-        await self._limiter.take(bucket)
+        slot = await self._limiter.take(bucket)
         try:
             self._breaker.check(model, prompt)
+        except ModelPaused:
+            self._limiter.take_back(bucket, slot)
+            raise
+        try:
             yield
         except RateLimited as error:
             await self._hold(bucket, error)

@@ -46,7 +46,9 @@ class Source(Protocol):
         """Say that a leased start time was not used."""
 
 
-class _Slot(NamedTuple):
+class Slot(NamedTuple):
+    """A start time; who has a leased one must answer for it."""
+
     time: int
     leased: bool
 
@@ -57,8 +59,8 @@ class Pump:
     def __init__(self, name: str, source: Source) -> None:
         self.leased = False  # a request with a leased start time is under way
         self._name, self._source = name, source
-        self._waiters: OrderedDict[asyncio.Future[_Slot], None] = OrderedDict()
-        self._slots: deque[_Slot] = deque()
+        self._waiters: OrderedDict[asyncio.Future[Slot], None] = OrderedDict()
+        self._slots: deque[Slot] = deque()
         self._wake = asyncio.Event()
         self._alarm = 0.0  # loop time from when the source is to be asked
         self._closed = False
@@ -71,18 +73,24 @@ class Pump:
         """Why those who wait get nothing, or little, at present."""
         return _REASONS[self._why].format(self._text) if self._waiters and self._why else None
 
-    async def take(self) -> None:
-        """Return when a request may start now."""
-        waiter: asyncio.Future[_Slot] = asyncio.get_running_loop().create_future()
+    async def take(self) -> Slot:
+        """Return when a request may start now; the start time can be given back with `take_back`."""
+        waiter: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
         self._waiters[waiter] = None
         self._wake.set()
         try:
-            await waiter
+            return await waiter
         except asyncio.CancelledError:
             self._waiters.pop(waiter, None)
             if not waiter.cancelled():
-                self._take_back(waiter.result())
+                self.take_back(waiter.result())
             raise
+
+    def take_back(self, slot: Slot) -> None:
+        """Have a start time that was not used: it goes to the next waiter, if it is not late."""
+        self.leased = self.leased and not slot.leased
+        self._slots.appendleft(slot)
+        self.look()
 
     def look(self) -> None:
         """Ask the source again at once: something changed."""
@@ -133,7 +141,7 @@ class Pump:
         if answer.wait or answer.epoch != self._epoch:
             self._unwanted = self._unwanted or any(slot.leased for slot in self._slots)
             self._slots.clear()
-        self._slots.extend(_Slot(time, answer.leased) for time in answer.times)
+        self._slots.extend(Slot(time, answer.leased) for time in answer.times)
         self._closed, self._horizon, self._epoch = bool(answer.wait), answer.horizon, answer.epoch
         if answer.why != self._why:
             reason = _REASONS[answer.why].format(answer.text)
@@ -151,7 +159,7 @@ class Pump:
                 self._slots.appendleft(slot)  # for whoever comes before it is void
                 return
 
-    def _grant(self, slot: _Slot) -> bool:
+    def _grant(self, slot: Slot) -> bool:
         while self._waiters:
             waiter, _ = self._waiters.popitem(last=False)
             if not waiter.done():
@@ -159,11 +167,6 @@ class Pump:
                 self.leased = self.leased or slot.leased
                 return True
         return False
-
-    def _take_back(self, slot: _Slot) -> None:
-        self.leased = self.leased and not slot.leased
-        self._slots.appendleft(slot)
-        self.look()
 
 
 _REASONS = {

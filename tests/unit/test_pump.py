@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from worker.pump import LATE, Pump, Reservation
+from worker.pump import LATE, Pump, Reservation, Slot
 
 SECOND = 1_000_000
 
@@ -54,17 +54,17 @@ async def spin() -> None:
         await asyncio.sleep(0)
 
 
-def takers(pump: Pump, count: int) -> list[asyncio.Task[None]]:
+def takers(pump: Pump, count: int) -> list[asyncio.Task[Slot]]:
     return [asyncio.create_task(pump.take()) for _ in range(count)]
 
 
-async def stop(tasks: list[asyncio.Task[None]]) -> None:
+async def stop(tasks: list[asyncio.Task[Slot]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def done(tasks: list[asyncio.Task[None]]) -> list[bool]:
+def done(tasks: list[asyncio.Task[Slot]]) -> list[bool]:
     return [task.done() for task in tasks]
 
 
@@ -248,3 +248,21 @@ async def test_an_error_is_logged_and_does_not_end_the_pump(
         await asyncio.wait_for(pump.take(), 10)
     assert "the create limit failed" in caplog.text
     assert "a bug" in caplog.text
+
+
+async def test_a_time_that_was_not_used_goes_to_the_next() -> None:
+    async with running(Scripted([answer(0), answer()])) as pump:
+        slot = await pump.take()
+        tasks = takers(pump, 1)
+        pump.take_back(slot)
+        await spin()
+        assert done(tasks) == [True]
+
+
+async def test_a_leased_time_that_was_not_used_is_given_back() -> None:
+    source = Scripted([answer(0, leased=True)])
+    async with running(source) as pump:
+        pump.take_back(await pump.take())
+        await spin()
+        assert not pump.leased
+    assert source.given_back == 1
