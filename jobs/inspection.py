@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import BinaryIO
 
+from jobs.batches import Spent
 from jobs.errors import StorageError
 from jobs.fingerprints import Fingerprints
 from jobs.folder import Folder
@@ -41,6 +42,7 @@ class Inspection:
         self.found: list[Disagreement] = []
         self.counts = Counter(prompts=0, results=0, files=0, bytes=0, unread=0)
         self.outcomes = Counter[str]()
+        self.spent = Counter(predictions=0, cost=0)
         self.ids, self.predictions = Fingerprints(), Fingerprints()
         self.waiting = Waiting(snapshot) if snapshot else None
         self.results, self.errors = Lines(folder.results), Lines(folder.errors)
@@ -130,8 +132,14 @@ class Inspection:
         if prompt.index in self.snapshot.settled:
             missing = "unknown" if prompt.index in self.snapshot.unsuccessful else "succeeded"
             self.outcomes[record.status if record else missing] += 1
+            self._spend(record)
         elif prompt.index < self.snapshot.batch.total:
             self.waiting.add(prompt)
+
+    def _spend(self, record: Result | None) -> None:
+        if record:
+            spent = Spent.on(record)
+            self.spent.update(predictions=spent.predictions, cost=spent.cost or 0)
 
 
 def prompts_in(rows: BinaryIO) -> Iterator[Prompt | str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
 from jobs import keys
 from jobs.batches import Bits, batch_of
+from jobs.deadletters import DeadLetters
 from jobs.ledger import Entry, entry_of
 from jobs.models import SHARD_SIZE, Batch
 
@@ -29,7 +30,7 @@ class Snapshot:
     unreadable: tuple[str, ...]
     reservations: int | None
     jobs: Mapping[str, bool]
-    dead: Mapping[str, str] = field(default_factory=dict)
+    dead: Mapping[str, str]
     """Jobs that were set aside, with the reason."""
 
     def job_of(self, index: int, generation: int) -> str:
@@ -59,6 +60,7 @@ async def take_snapshot(redis: Redis, name: str) -> Snapshot | None:
         unreadable=unreadable,
         reservations=int(fields[b"reservations"]) if b"reservations" in fields else None,
         jobs=await _payloads(redis, [job.decode() for job in queue if job.startswith(prefix)]),
+        dead=await DeadLetters(redis).of(name),
     )
 
 

@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager
 
 from jobs.config import Config
 from jobs.connection import opened
+from jobs.deadletters import sentence
 from jobs.errors import BatchNotFound, ForeignFolder
 from jobs.folder import Folder
 from jobs.inspection import Enough, Inspection
@@ -126,5 +127,5 @@ def _notes(seen: Inspection) -> Iterator[str]:
             yield f"{left} prompts have no record; enqueuing the same prompts again goes on with them."
     elif not seen.finished:
         yield "The batch is not finished: results.jsonl, errors.jsonl and the gallery were not looked at."
-    for job, reason in snapshot.dead.items() if snapshot else ():
-        yield f"Job {job} was set aside: {reason}. `python -m jobs retry {seen.folder.batch}` brings it back."
+    if snapshot and snapshot.dead:
+        yield f"{sentence(seen.folder.batch, snapshot.dead, snapshot.batch.total)}."

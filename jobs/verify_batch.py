@@ -9,7 +9,7 @@ from jobs.inspection import Inspection, predictions_of, prompts_in
 from jobs.leftovers import missing_pages, strangers, unfinished_business
 from jobs.models import Prompt
 from jobs.verification import MOVE, RECOUNT, Disagreement
-from jobs.verify_redis import batch_faults, ledger_faults, outcome_faults
+from jobs.verify_redis import batch_faults, ledger_faults, outcome_faults, spending_faults
 
 
 def batch_disagreements(seen: Inspection, rows: BinaryIO) -> Iterator[Disagreement]:
@@ -27,7 +27,11 @@ def _of_redis(seen: Inspection) -> Iterator[Disagreement]:
     snapshot, rows = seen.snapshot, seen.counts["prompts"]
     if snapshot is None:
         return
-    for what in (*batch_faults(snapshot, rows), *ledger_faults(snapshot, rows)):
+    for what in (
+        *batch_faults(snapshot, rows),
+        *ledger_faults(snapshot, rows),
+        *spending_faults(snapshot, seen.spent),
+    ):
         yield Disagreement(what=what, cure=RECOUNT)
     if seen.waiting:
         yield from seen.waiting.faults()

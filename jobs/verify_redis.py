@@ -85,3 +85,12 @@ def outcome_faults(snapshot: Snapshot, outcomes: Counter[str]) -> Iterator[str]:
 def _beyond(bits: Bits, rows: int) -> int:
     """How many bits are set from `rows` on."""
     return sum(index in bits for index in range(rows, len(bits.data) * 8))
+
+
+def spending_faults(snapshot: Snapshot, spent: Counter[str]) -> Iterator[str]:
+    """Say what of the records is missing in the counts that budgets are kept by; earlier tries may add to these."""
+    batch = snapshot.batch
+    if batch.predictions < spent["predictions"]:
+        yield f"Redis counts {batch.predictions} predictions, the records name {spent['predictions']}"
+    if batch.cost < spent["cost"]:
+        yield f"Redis counts {batch.cost / 1e6:.6f} dollars, the records {spent['cost'] / 1e6:.6f}"

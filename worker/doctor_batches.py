@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 
 from jobs.batches import Batches
 from jobs.config import Config
+from jobs.deadletters import DeadLetters, sentence
 from jobs.errors import ScheduleError
 from jobs.schedules import Schedules, load
 from worker.finding import Finding, failure, ok, warning
@@ -19,7 +20,12 @@ async def batch_findings(redis: Redis, config: Config) -> list[Finding]:
     every = [await batches.find(name) for name in await batches.names()]
     ours = [batch for batch in every if batch and batch.realm == config.realm and batch.finished_at is None]
     left = sum(batch.total - batch.settled for batch in ours)
-    return [ok("batches", f"{len(ours)} not finished, {left:,} prompts to do" if ours else "all are finished")]
+    dead = [
+        warning("batches", f"{batch.name}: {sentence(batch.name, found, batch.total)}")
+        for batch in ours
+        if (found := await DeadLetters(redis).of(batch.name))
+    ]
+    return [ok("batches", f"{len(ours)} not finished, {left:,} prompts to do" if ours else "all are finished"), *dead]
 
 
 async def schedule_findings(redis: Redis, config: Config) -> list[Finding]:

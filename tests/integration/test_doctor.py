@@ -18,7 +18,9 @@ from jobs import connection, embedded_redis
 from jobs.account import Account
 from jobs.batches import Batches
 from jobs.config import Config
+from jobs.deadletters import DeadLetters
 from jobs.models import Batch
+from jobs.payload import JobId
 from worker import doctor_machine
 from worker.doctor import _tried
 from worker.doctor_api import api_findings
@@ -164,6 +166,12 @@ async def test_batches(config: Config, redis: Redis) -> None:
     for name, realm in (("ours", config.realm), ("other", "elsewhere")):
         await Batches(redis).open(Batch(name, "id", realm, time.time(), 1200, generation=0, priority=1.0))
     assert of(await batch_findings(redis, config), "batches").message == "1 not finished, 1,200 prompts to do"
+    await DeadLetters(redis).bury(JobId("ours", 1, 0), "three runs died")
+    _, dead = await batch_findings(redis, config)
+    assert (dead.verdict, "ours: prompts 101 to 200 are set aside: three runs died" in dead.message) == (
+        "warning",
+        True,
+    )
 
 
 async def test_schedules(config: Config, redis: Redis, tmp_path: Path) -> None:

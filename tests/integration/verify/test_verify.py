@@ -163,6 +163,7 @@ REDIS: dict[str, tuple[Break, str]] = {
     "an entry of nobody": (lambda n: ledger(n, 99), "the ledger has an entry of prompt 99, which is not in"),
     "an entry that is none": (lambda n: n.redis.hset(n.key("ledger"), "0", "?"), "the ledger's entry '0' is not"),
     "a reservation left": (lambda n: n.redis.hset(n.key("batch"), "reservations", 1), "Redis counts 1 open attempts"),
+    "a prediction less": (lambda n: count(n, "predictions", -1), "Redis counts 9 predictions, the records name 10"),
     "a batch that is none": (lambda n: n.redis.hset(n.key("batch"), "total", "many"), "is not readable"),
     "another batch of the name": (lambda n: n.redis.hset(n.key("batch"), "id", "x"), "Redis knows another batch"),
 }
@@ -220,7 +221,7 @@ FILES = [
 
 
 @given(name=st.sampled_from(FILES), place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_flipped_bit_stays_unseen(finished: Any, name: str, place: float, bit: int) -> None:
     file = path(finished, name)
     whole = file.read_bytes()

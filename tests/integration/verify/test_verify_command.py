@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from jobs.config import Config
+from jobs.deadletters import DeadLetters
+from jobs.payload import JobId
+from jobs.queue import Queue
 from jobs.verify import verify
 
 Cli = Callable[..., Any]
@@ -72,6 +76,14 @@ def test_a_job_that_was_lost_is_named(unfinished: Any) -> None:
     unfinished.redis.zrem(f"replicate-batch:queue:1:{unfinished.config.realm}", "night:0:0")
     (lost,) = unfinished.verify().disagreements
     assert lost.what == "10 prompts have no result, and job night:0:0 is not in the queue"
+
+
+async def test_a_shard_that_was_set_aside_is_told_and_no_disagreement(unfinished: Any, redis: Redis) -> None:
+    await Queue(redis, unfinished.config.realm).remove("night")
+    await DeadLetters(redis).bury(JobId.parse("night:0:0"), "three runs died")
+    found = await asyncio.to_thread(unfinished.verify)
+    assert found.disagreements == ()
+    assert "set aside: three runs died" in found.notes[1]
 
 
 def test_the_cure_of_a_lost_job_is_one(unfinished: Any, cli: Cli) -> None:
