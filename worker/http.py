@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json as jsonlib
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -124,12 +125,21 @@ def _answer(response: httpx.Response, what: str) -> Answer:
     if not response.is_success:
         raise refusal(response.status_code, response.headers, response.content)
     try:
-        body = jsonlib.loads(response.content, parse_constant=lambda _: None)  # NaN is no JSON, and our files are
+        body = jsonlib.loads(response.content, parse_constant=_nothing, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise Unanswered(f"{what}: the answer is not JSON", status=response.status_code) from error
     if not isinstance(body, dict):
         raise Unanswered(f"{what}: the answer is not a JSON object", status=response.status_code)
     return Answer(response.status_code, body, response.headers)
+
+
+def _nothing(_: str) -> None:
+    """NaN is no JSON, and our files are."""
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None  # 1e999 would be written as Infinity
 
 
 @asynccontextmanager

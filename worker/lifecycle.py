@@ -17,6 +17,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from jobs.absence import is_passing
 from jobs.account import Account
 from jobs.batches import Batches
 from jobs.config import Config
@@ -199,11 +200,15 @@ async def _every(
     seconds: float, act: Callable[[], Awaitable[None]], at_end: Callable[[], Awaitable[None]] | None = None
 ) -> AsyncIterator[None]:
     async def repeat() -> None:
+        told = ""
         while True:
             try:
                 await act()
+                told = ""
             except (BatchError, RedisError, OSError) as error:
-                logger.warning("! %s; trying on", error)
+                if str(error) != told and not (isinstance(error, RedisError) and is_passing(error)):
+                    told = str(error)
+                    logger.warning("! %s; trying on", error)
             except Exception:  # whatever it is, it must not stop the clock
                 logger.exception("! unexpected; trying on")
             await asyncio.sleep(seconds)

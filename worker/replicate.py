@@ -25,6 +25,9 @@ CREATE_TIMEOUT = 30.0
 
 TERMINAL = frozenset({"succeeded", "failed", "canceled", "aborted"})
 _FRACTION = re.compile(r"\.(\d{1,6})\d*")
+_ID = re.compile(r"[!-~]{1,200}")
+_LAST_SECOND = 253_402_300_799.0
+"""Of the year 9999, in UTC: what is written of a time must be readable again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +76,10 @@ class Prediction:
         if not text:
             return None
         try:
-            return datetime.fromisoformat(_FRACTION.sub(r".\1", text)).timestamp()
+            seconds = datetime.fromisoformat(_FRACTION.sub(r".\1", text)).timestamp()
         except (ValueError, OverflowError):
             return None
+        return seconds if 0 <= seconds <= _LAST_SECOND else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,15 +169,19 @@ def _create_request(model: str, prompt_input: Mapping[str, Any]) -> tuple[str, d
 
 
 def _prediction(body: Mapping[str, Any]) -> Prediction:
-    prediction_id, status = body.get("id"), body.get("status")
-    if not isinstance(prediction_id, str) or not prediction_id or not isinstance(status, str):
+    if not _is_prediction(body):
         raise Unanswered("the answer is not a prediction: it has no id or no status")
-    return Prediction(prediction_id, status, body)
+    return Prediction(body["id"], body["status"], body)
 
 
 def _rows(rows: list[Any]) -> list[Prediction]:
-    whole = (row for row in rows if isinstance(row, Mapping))
-    return [_prediction(row) for row in whole if isinstance(row.get("id"), str) and isinstance(row.get("status"), str)]
+    return [_prediction(row) for row in rows if isinstance(row, Mapping) and _is_prediction(row)]
+
+
+def _is_prediction(body: Mapping[str, Any]) -> bool:
+    """Its id goes into paths, keys of Redis and lists separated by spaces."""
+    prediction_id, status = body.get("id"), body.get("status")
+    return isinstance(prediction_id, str) and bool(_ID.fullmatch(prediction_id)) and isinstance(status, str)
 
 
 def _iso(seconds: float) -> str:
