@@ -19,6 +19,7 @@ from jobs.errors import BatchNotFound, InputError
 from jobs.folder import Folder
 from jobs.models import Status
 from jobs.report import NO_BATCH
+from jobs.server import check_server
 from jobs.status import read_status
 
 if TYPE_CHECKING:
@@ -68,12 +69,14 @@ class Desk:
         """Enqueue a prompts file; PromptsError."""
         from jobs.enqueue import enqueue  # noqa: PLC0415 - the questions about a batch start faster without
 
+        await check_server(self.redis)
         return await enqueue(order, self.config, self.redis)
 
     async def retry(self, name: str, budget: Budget) -> Receipt:
         """Enqueue again what did not succeed; BatchNotFound."""
         from jobs.enqueue import retry  # noqa: PLC0415 - as above
 
+        await check_server(self.redis)
         return await retry(name, self.config, self.redis, budget)
 
     async def pause(self, reason: str) -> str:

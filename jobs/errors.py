@@ -5,6 +5,7 @@ BatchError
 │   ├── PromptsError      a prompts file, with every wrong line
 │   ├── ConfigError       the environment or .env
 │   ├── ScheduleError     schedules.toml
+│   ├── UnfitRedis        a Redis that is too old, or forgets keys when it is full
 │   └── BatchNotFound     no batch of that name
 ├── RedisUnreachable      no Redis answers (exit code 3)
 ├── StorageError          the disk or the output folder does not do what is asked
@@ -74,6 +75,10 @@ class ConfigError(InputError):
 
 class ScheduleError(InputError):
     """schedules.toml is wrong: where, and why."""
+
+
+class UnfitRedis(InputError):
+    """A Redis that is too old, or forgets keys when it is full."""
 
 
 class BatchNotFound(InputError):

@@ -9,9 +9,9 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from jobs.server import OLDEST
 from worker.finding import Finding, failure, ok, warning
 
-OLDEST = (6, 2)
 FULL, NEARLY_FULL = 0.95, 0.8
 SLOW_CLOCK, WRONG_CLOCK = 2.0, 60.0
 """Seconds: heartbeats and schedules are compared with each machine's own clock."""
@@ -51,7 +51,7 @@ def _version(info: Mapping[str, Any], seconds: float) -> Iterator[Finding]:
     shown = f"{name} {text}, answers in {seconds * 1000:.1f} ms"
     numbers = tuple(int(part) for part in text.split(".")[:2] if part.isdecimal())
     if numbers and numbers < OLDEST:
-        yield failure("redis", shown, "use Redis 6.2 or newer, or Valkey")
+        yield failure("redis", shown, f"use Redis {OLDEST[0]}.{OLDEST[1]} or newer, or Valkey")
     elif seconds > 0.1:
         yield warning("redis", shown, "each create waits for several answers: run it near the workers")
     else:

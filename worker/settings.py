@@ -14,6 +14,7 @@ from jobs.connection import arq_redis, arq_settings, opened, redis_url
 from jobs.errors import BatchError, ConfigError
 from jobs.models import SHARD_SIZE
 from jobs.queue import deserialize, serialize
+from jobs.server import check_server
 from worker.arq_worker import PatientWorker
 from worker.lifecycle import give_lease, shutdown, startup, take_lease
 from worker.shards import predict_shard
@@ -36,8 +37,8 @@ def _configuration() -> tuple[Config, str]:
 
 
 async def _greet(config: Config) -> None:
-    async with opened(config):
-        pass
+    async with opened(config) as redis:
+        await check_server(redis)
 
 
 _config, _url = _configuration()

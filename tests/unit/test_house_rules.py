@@ -32,6 +32,7 @@ REDIS_COMMANDS_IN = {
     "jobs/deadletters.py",
     "jobs/ledger.py",
     "jobs/queue.py",
+    "jobs/server.py",
     "jobs/schedules.py",
     "jobs/snapshot.py",
     "jobs/claims.py",
