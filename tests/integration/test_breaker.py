@@ -1,0 +1,390 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
+from redis.asyncio import Redis
+
+from jobs import keys
+from jobs.account import Account
+from jobs.batches import Batches
+from jobs.config import Config
+from jobs.connection import connect
+from jobs.errors import ConfigError
+from jobs.folder import Folder
+from jobs.models import Batch, Prompt, Shard
+from worker.breaker import Breaker, ModelPaused, Outcome
+from worker.context import Work
+from worker.gate import Gate
+from worker.lifecycle import opened
+from worker.predict import predict
+from worker.ratelimit import Limiter
+
+CAT, DOG = "simulator/cat", "simulator/dog"
+LONG, SHORT = 900.0, 0.05
+Workers = Callable[..., Any]
+
+
+@pytest.fixture
+def config(redis_url: str) -> Config:
+    return Config.load(redis_url=redis_url, breaker_refusals=3, breaker_pause=LONG)
+
+
+@pytest.fixture
+async def workers(config: Config, redis_url: str) -> AsyncIterator[Workers]:
+    """`await workers(2, breaker_pause=1)`: breakers of as many workers, each with a client of its own, running."""
+    async with AsyncExitStack() as stack:
+
+        async def start(count: int = 2, **changes: Any) -> list[Breaker]:
+            found = []
+            for _ in range(count):
+                client = connect(redis_url)
+                stack.push_async_callback(client.aclose)
+                found.append(Breaker(client, config.model_copy(update=changes)))
+                await stack.enter_async_context(found[-1].running())
+            return found
+
+        yield start
+
+
+async def refuse(breaker: Breaker, times: int = 3, model: str = CAT) -> None:
+    for number in range(times):
+        await breaker.heard(model, f"night/{number}", "refused", "no  such\nfield")
+
+
+def admissions(breaker: Breaker, *prompts: str, model: str = CAT) -> dict[str, asyncio.Task[None]]:
+    return {prompt: asyncio.create_task(breaker.admit(model, prompt)) for prompt in prompts}
+
+
+async def end(tasks: dict[str, asyncio.Task[None]]) -> None:
+    for task in tasks.values():
+        task.cancel()
+    await asyncio.gather(*tasks.values(), return_exceptions=True)
+
+
+def admitted(tasks: dict[str, asyncio.Task[None]]) -> list[str]:
+    return [prompt for prompt, task in tasks.items() if task.done()]
+
+
+def bars(breaker: Breaker, prompt: str = "night/x", model: str = CAT) -> bool:
+    try:
+        breaker.check(model, prompt)
+    except ModelPaused:
+        return True
+    return False
+
+
+async def paused(redis: Redis, config: Config) -> dict[str, str]:
+    return await Account(redis, config.realm).paused_models()
+
+
+async def state(redis: Redis, config: Config, model: str = CAT) -> dict[str, Any]:
+    found = await redis.hget(keys.paused_models(config.realm), model)  # type: ignore[misc]  # typed for both clients
+    return dict(json.loads(found)) if found else {}
+
+
+async def calls(redis: Redis) -> int:
+    stats = await redis.info("commandstats")
+    return int(stats.get("cmdstat_evalsha", {}).get("calls", 0))
+
+
+class Rule:
+    """The trip rule, plainly."""
+
+    def __init__(self, share: float, refusals: int) -> None:
+        self.share, self.refusals = share, refusals
+        self.window: deque[str] = deque(maxlen=50)
+        self.row, self.tripped = 0, False
+
+    def hear(self, outcome: str) -> None:
+        if self.tripped or outcome == "void":
+            return
+        if outcome == "refused":
+            self.row += 1
+        else:
+            self.row = 0
+            self.window.append(outcome)
+        self.tripped = self.window.count("failed") > self.share * 50 or self.row >= self.refusals
+
+
+OUTCOMES = st.lists(
+    st.tuples(st.sampled_from([0, 1]), st.sampled_from(["succeeded", "failed", "refused", "void"]), st.integers(1, 20)),
+    max_size=25,
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(outcomes=OUTCOMES, share=st.sampled_from([0.02, 0.2, 0.5, 1.0]), refusals=st.integers(1, 20))
+async def test_a_model_is_paused_when_the_rule_says_so(
+    redis: Redis, config: Config, outcomes: list[tuple[int, Outcome, int]], share: float, refusals: int
+) -> None:
+    await redis.flushdb()
+    changed = config.model_copy(update={"breaker_failures": share, "breaker_refusals": refusals})
+    breakers, rule = [Breaker(redis, changed), Breaker(redis, changed)], Rule(share, refusals)
+    queues: list[list[str]] = [[], []]
+    for number, outcome, times in outcomes:
+        for _ in range(times):
+            await breakers[number].heard(CAT, "night/x", outcome)
+            queues[number].append(outcome)
+            if outcome in ("failed", "refused"):  # told at once, with what succeeded before
+                for one in queues[number]:
+                    rule.hear(one)
+                queues[number].clear()
+            assert bool(await paused(redis, config)) == rule.tripped
+            if rule.tripped:
+                assert bars(breakers[number])
+                return
+
+
+async def test_26_of_50_failures_pause_a_model_for_all_workers(
+    redis: Redis, config: Config, workers: Workers, eventually: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "worker.breaker")
+    one, other = await workers()
+    for number in range(25):
+        await (one, other)[number % 2].heard(CAT, "night/x", "failed", "out of luck")
+    assert not await paused(redis, config)
+    await one.heard(CAT, "night/x", "failed", "out of luck")
+    assert bars(one)
+    await eventually(lambda: bars(other))
+    assert not bars(other, model=DOG)
+    await other.admit(DOG, "night/y")
+    (reason,) = (await paused(redis, config)).values()
+    assert "26 of its last 26 predictions failed, the last one with: out of luck. One prompt tries it again" in reason
+    assert [record.message for record in caplog.records] == [f"! {reason}"], "from the worker that heard the last one"
+
+
+async def test_one_probe_of_all_workers_reopens_a_model(
+    redis: Redis, config: Config, workers: Workers, eventually: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "worker.breaker")
+    one, other = await workers(breaker_pause=SHORT)
+    await refuse(one)
+    await eventually(lambda: bars(other))
+    here, there = admissions(one, "night/a", "night/b"), admissions(other, "night/c", "night/d")
+    tasks = {**here, **there}
+    (probe,) = await eventually(lambda: admitted(tasks))
+    who = one if probe in here else other
+    who.check(CAT, probe)
+    (reason,) = (await paused(redis, config)).values()
+    assert f"{probe} tries it now".casefold() in reason.casefold()
+    await other.heard(CAT, "night/z", "succeeded")  # created before the pause: it tells nothing now
+    await one.heard(CAT, "night/z", "failed")
+    assert await paused(redis, config)
+    assert admitted(tasks) == [probe]
+    await who.heard(CAT, probe, "succeeded")
+    await asyncio.gather(*tasks.values())
+    assert not await paused(redis, config)
+    assert [record.message for record in caplog.records[1:]] == [
+        f"model {CAT}: {probe} tries it",
+        f"model {CAT} works again",
+    ]
+    await refuse(one, 2)
+    assert not await paused(redis, config), "its history is empty"
+
+
+async def test_each_probe_that_fails_doubles_the_pause(
+    redis: Redis, config: Config, workers: Workers, eventually: Callable[..., Any]
+) -> None:
+    (breaker,) = await workers(1, breaker_pause=SHORT)
+    await refuse(breaker)
+    for pause, outcome in ((100, "failed"), (200, "refused")):
+        tasks = admissions(breaker, "night/a", "night/b")
+        (probe,) = await eventually(lambda tasks=tasks: admitted(tasks))
+        await breaker.heard(CAT, probe, outcome, "again")
+        found = await state(redis, config)
+        assert (found["pause"], found["probe"], found["message"]) == (pause, "", "again")
+        await end(tasks)
+
+
+async def test_a_pause_is_never_longer_than_fifteen_minutes(redis: Redis, config: Config, workers: Workers) -> None:
+    (breaker,) = await workers(1)
+    await refuse(breaker)
+    await redis.hset(keys.paused_models(config.realm), CAT, json.dumps({**await state(redis, config), "next": 0}))  # type: ignore[misc]
+    await breaker.admit(CAT, "night/a")
+    await breaker.heard(CAT, "night/a", "failed")
+    assert (await state(redis, config))["pause"] == 900_000
+
+
+async def test_a_probe_that_tells_nothing_makes_room_for_another(
+    redis: Redis, config: Config, workers: Workers
+) -> None:
+    (breaker,) = await workers(1, breaker_pause=SHORT)
+    await refuse(breaker)
+    await breaker.admit(CAT, "night/a")
+    await breaker.heard(CAT, "night/a", "void")
+    assert (await state(redis, config))["pause"] == 50
+    await breaker.admit(CAT, "night/b")
+    assert bars(breaker, "night/a")
+
+
+async def test_the_probe_of_a_dead_worker_is_the_probe_of_the_next(
+    redis: Redis, config: Config, workers: Workers
+) -> None:
+    dead, other = await workers(breaker_pause=SHORT)
+    await refuse(dead)
+    await dead.admit(CAT, "night/a")
+    await other.heard(DOG, "night/y", "failed")  # has it look
+    await other.admit(CAT, "night/a")
+    await other.heard(CAT, "night/a", "succeeded")
+    assert not await paused(redis, config)
+
+
+async def test_a_probe_that_is_silent_for_too_long_is_replaced(redis: Redis, config: Config, workers: Workers) -> None:
+    (breaker,) = await workers(1, breaker_pause=SHORT)
+    await refuse(breaker)
+    await breaker.admit(CAT, "night/a")
+    found = await state(redis, config)
+    found["since"] -= (config.deadline + 301) * 1000
+    await redis.hset(keys.paused_models(config.realm), CAT, json.dumps(found))  # type: ignore[misc]  # as above
+    await breaker.admit(CAT, "night/b")
+    await breaker.heard(CAT, "night/a", "succeeded")
+    assert await paused(redis, config), "it is no longer the probe"
+
+
+async def test_a_canceled_waiter_is_no_probe(workers: Workers, eventually: Callable[..., Any]) -> None:
+    (breaker,) = await workers(1, breaker_pause=SHORT)
+    await refuse(breaker)
+    tasks = admissions(breaker, "night/a", "night/b")
+    await asyncio.sleep(0)
+    tasks.pop("night/a").cancel()
+    assert await eventually(lambda: admitted(tasks)) == ["night/b"]
+
+
+async def test_an_open_model_costs_one_call_a_second(
+    redis: Redis, config: Config, workers: Workers, eventually: Callable[..., Any]
+) -> None:
+    (breaker,) = await workers(1)
+    await eventually(lambda: calls(redis))
+    before = await calls(redis)
+    for number in range(2000):
+        await breaker.admit(CAT, f"night/{number}")
+        breaker.check(CAT, f"night/{number}")
+        await breaker.heard(CAT, f"night/{number}", "succeeded")
+    assert await calls(redis) <= before + 1
+
+    async def told() -> bool:
+        return bool(await redis.hget(keys.breaker(config.realm), CAT) == b"0 " + b"s" * 50)  # type: ignore[misc]
+
+    await eventually(told)
+
+
+async def test_a_report_whose_answer_was_lost_counts_once(redis: Redis, config: Config, workers: Workers) -> None:
+    (breaker,) = await workers(1)
+    await refuse(breaker, 2)
+    send = breaker._script
+
+    async def lossy(*arguments: Any) -> Any:
+        breaker._script = send
+        await send(*arguments)
+        raise ConnectionResetError
+
+    breaker._script = lossy
+    with pytest.raises(ConnectionResetError):
+        await breaker.heard(DOG, "night/x", "refused")
+    await breaker.heard(DOG, "night/x", "refused")
+    assert await redis.hget(keys.breaker(config.realm), DOG) == b"2 "  # type: ignore[misc]  # as above
+
+
+async def test_what_was_heard_last_is_told_at_the_end(redis: Redis, config: Config) -> None:
+    breaker = Breaker(redis, config)
+    async with breaker.running():
+        await breaker.heard(CAT, "night/x", "succeeded")
+    assert await redis.hget(keys.breaker(config.realm), CAT) == b"0 s"  # type: ignore[misc]  # as above
+
+
+@asynccontextmanager
+async def gate_of(redis: Redis, config: Config) -> AsyncIterator[tuple[Gate, Breaker]]:
+    breaker = Breaker(redis, config)
+    async with Limiter(redis, config.realm, {"create": 600.0, "read": 600.0}) as limiter:
+        gate = Gate(limiter, Account(redis, config.realm), breaker)
+        async with gate.running():
+            yield gate, breaker
+
+
+async def test_who_waits_at_the_gate_goes_back_and_leaves_its_turn(redis: Redis, config: Config) -> None:
+    made: list[str] = []
+
+    async def create(gate: Gate, model: str) -> None:
+        async with gate.passing("create", model, "night/x"):
+            made.append(model)
+
+    async with gate_of(redis, config) as (gate, breaker):
+        account = Account(redis, config.realm)
+        await account.pause("not yet")
+        tasks = [asyncio.create_task(create(gate, model)) for model in (CAT, CAT, DOG)]
+        await refuse(breaker)
+        await account.resume()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(error) for error in ends] == [ModelPaused, ModelPaused, type(None)]
+        assert made == [DOG]
+        tat = await redis.hget(keys.limit(config.realm, "create"), "tat")  # type: ignore[misc]  # as above
+        with pytest.raises(ModelPaused):
+            await create(gate, CAT)
+        assert await redis.hget(keys.limit(config.realm, "create"), "tat") == tat  # type: ignore[misc]  # as above
+        async with gate.passing("read"):
+            pass
+
+
+async def test_status_says_why_and_resume_reopens(
+    redis: Redis, config: Config, workers: Workers, cli: Callable[..., Any]
+) -> None:
+    await Batches(redis).open(Batch("night", "b1", config.realm, 1.0, 2, 0, 1.0))
+    one, other = await workers()
+    await refuse(one)
+    await refuse(one, model=DOG)
+    status = json.loads(cli("status", "night", "--json").out)
+    assert status["state"] == "queued"
+    assert (
+        f"model {CAT} is paused: 3 creates in a row were refused, the last one with: no such field" in status["reason"]
+    )
+    assert f"model {DOG} is paused" in status["reason"]
+    assert "python -m jobs resume" in status["reason"]
+    tasks = admissions(other, "night/a", "night/b")
+    assert cli("resume").out == "Resumed.\n"
+    await asyncio.gather(*tasks.values())
+    assert not await paused(redis, config)
+    assert cli("resume").out == "Nothing was paused.\n"
+
+
+async def test_prompts_of_a_failing_model_are_kept_until_it_works(config: Config, simulator: Any) -> None:
+    simulator.settings(limiter="off", predict_min=0.02, predict_max=0.05)
+    simulator.control(failed={"next": 3, "text": "broken"})
+    changes = {
+        "replicate_base_url": simulator.url,
+        "replicate_api_token": SecretStr("r8_any"),
+        "use_file_output": False,
+        "creates_per_minute": 60_000.0,
+        "poll_interval": 0.05,
+        "max_in_flight": 1,
+        "max_attempts": 1,
+        "breaker_failures": 0.02,
+        "breaker_pause": SHORT,
+    }
+    prompts = tuple(Prompt(n, f"p{n}", "simulator/image", {"prompt": f"{n}"}) for n in range(6))
+    shard = Shard("night", "b1", 0, 0, prompts)
+    async with opened(config.model_copy(update=changes)) as worker:
+        folder = Folder(worker.config.output_dir, "night")
+        folder.path.mkdir(parents=True)
+        folder.identity.write_text(json.dumps({"batch": "night", "id": "b1", "realm": config.realm, "created_at": 1.0}))
+        await worker.batches.open(Batch("night", "b1", worker.config.realm, 1.0, 6, 0, 1.0))
+        await asyncio.gather(*(predict(Work(worker, shard, prompt)) for prompt in prompts))
+        batch = await worker.batches.get("night")
+    assert (batch.failed, batch.succeeded) == (3, 3), "two that tripped it, one probe in vain; then all others"
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("breaker_failures", 1.1), ("breaker_refusals", 0), ("breaker_pause", 901)]
+)
+def test_settings_have_bounds(setting: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"BATCH_{setting.upper()}"):
+        Config.load(**{setting: value})
