@@ -20,6 +20,7 @@ from worker import creation, orphans, polling, refusals, retry
 from worker.context import Context, Work
 from worker.lifecycle import opened
 from worker.predict import predict
+from worker.replicate import CREATE_TIMEOUT
 
 LONGEST = 20.0
 """Seconds after which a prompt counts as hung; it takes a fraction of one."""
@@ -71,10 +72,15 @@ ODD = st.sampled_from(
     ]
 )
 PREDICTIONS = st.tuples(
-    st.dictionaries(st.sampled_from(sorted(GOOD)), JSON, max_size=4), st.fixed_dictionaries({}, optional={"status": STATUS})
+    st.dictionaries(st.sampled_from(sorted(GOOD)), JSON, max_size=4),
+    st.fixed_dictionaries({}, optional={"status": STATUS}),
 ).map(lambda odd: json.dumps(GOOD | odd[0] | odd[1]).encode())
 PAGES = st.fixed_dictionaries(
-    {}, optional={"results": JSON | st.lists(JSON | st.just(GOOD), max_size=3), "next": JSON | st.just("/v1/predictions?a=b")}
+    {},
+    optional={
+        "results": JSON | st.lists(JSON | st.just(GOOD), max_size=3),
+        "next": JSON | st.just("/v1/predictions?a=b"),
+    },
 ).map(lambda page: json.dumps(page).encode())
 BODIES = PREDICTIONS | ODD | PAGES | JSON.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=30)
 ANSWERS = st.tuples(st.sampled_from([200, 201, 200, 201, 204, 302, 404, 408, 422, 429, 500]), BODIES)
@@ -107,8 +113,8 @@ class Api:
         if self.hostile.get(kind):
             return self.hostile[kind].pop(0)
         self.made += kind == "create"
-        good = {"results": []} if kind == "list" else GOOD | {"id": parts[0] if parts else f"made{self.made}"}
-        return 200, json.dumps(good).encode()
+        good = GOOD | {"id": parts[0] if parts else f"made{self.made}"}
+        return 200, json.dumps({"results": []} if kind == "list" else good).encode()
 
 
 @dataclass
@@ -145,16 +151,16 @@ class Night:
 
 @pytest.fixture
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(creation, "SURE_AFTER", -creation.CREATE_TIMEOUT)
+    monkeypatch.setattr(creation, "SURE_AFTER", -CREATE_TIMEOUT)
     monkeypatch.setattr(orphans, "BETWEEN_SWEEPS", 0.0)
     monkeypatch.setattr(refusals, "LONGEST_WAIT", 0.01)
     monkeypatch.setattr(refusals, "DEFAULT_WAIT", 0.01)
     monkeypatch.setattr(polling, "GRACE", 0.05 - 1800)
-    backoffs = {backoff: backoff.cap for backoff in (retry.SOON, retry.LATER)}
-    for backoff in backoffs:
+    caps = [(backoff, backoff.cap) for backoff in (retry.SOON, retry.LATER)]
+    for backoff, _ in caps:
         object.__setattr__(backoff, "cap", 0.01)
     yield
-    for backoff, cap in zip((retry.SOON, retry.LATER), (60.0, 300.0), strict=True):
+    for backoff, cap in caps:
         object.__setattr__(backoff, "cap", cap)
 
 
@@ -173,7 +179,7 @@ async def night(config: Config, raw_server: Any, _no_waiting: None) -> AsyncIter
 
 
 @settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     derandomize=True,
     database=None,
@@ -188,7 +194,9 @@ async def night(config: Config, raw_server: Any, _no_waiting: None) -> AsyncIter
 @example(hostile={"create": [(201, b'{"id": "p", "status": "succeeded", "output": 1e999}')]}, running=False)
 @example(hostile={"get": [(200, b'{"id": "p", "status": "pondering"}')] * 3}, running=True)
 async def test_any_answer_ends_in_a_result(
-    night: Night, hostile: dict[str, list[tuple[int, bytes]]], running: bool  # noqa: FBT001 - drawn
+    night: Night,
+    hostile: dict[str, list[tuple[int, bytes]]],
+    running: bool,  # noqa: FBT001 - drawn
 ) -> None:
     if running:
         started = json.dumps(GOOD | {"id": f"run{len(night.prompts)}", "status": "starting"}).encode()
