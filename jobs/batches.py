@@ -171,7 +171,7 @@ class Batches:
         await self._script(keys=self._keys(name), args=["unsettle", "", index, outcome, kind], client=pipe)
 
     async def finish(self, name: str) -> bool:
-        """Close the batch if every prompt is settled; its keys then expire after 30 days."""
+        """Close the batch if every prompt is settled; its keys then expire after 30 days. True when this call did."""
         return bool(await self._script(keys=self._keys(name), args=["finish", "", time.time(), KEEP_FINISHED]))
 
     async def set_budget(self, name: str, max_predictions: int | None, max_cost: int | None) -> None:
@@ -197,7 +197,9 @@ class Batches:
         """Forget the batch in Redis; what is queued of it, the queue removes."""
         newest = int(time.time() / keys.PACE_SPAN)
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.delete(*self._keys(name), *(keys.pace(name, newest - back) for back in range(PACE_SPANS)))
+            pipe.delete(
+                *self._keys(name), keys.runs(name), *(keys.pace(name, newest - back) for back in range(PACE_SPANS))
+            )
             pipe.zrem(keys.BATCHES, name)
             await pipe.execute()
 

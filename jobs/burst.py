@@ -18,7 +18,7 @@ from jobs.errors import BatchError, ConfigError, InputError, RedisUnreachable
 from jobs.folder import Folder
 from jobs.models import Status
 from jobs.progress import follow, is_live, screen_for
-from jobs.report import START_WORKER, Paper, over, receipt_line
+from jobs.report import START_WORKER, Paper, ended, over, receipt_line
 from jobs.results import read_results, totals
 from jobs.schedule_file import load
 from jobs.tables import failures_table, places, totals_table
@@ -50,26 +50,29 @@ async def run(desk: Desk, order: Order, paper: Paper) -> Status:
     folder = Folder(desk.config.output_dir, receipt.batch)
     paper.lines([receipt_line(receipt)])
     status = await desk.status(receipt.batch)
-    if over(status):
-        _sum_up(folder, paper)
+    if ended(status):
+        _sum_up(folder, status, paper)
         return status
     log = folder.path / LOG if is_live(paper) else None
     async with burst_worker(paper, log) as worker:
 
         async def look() -> Status:
-            ended = worker.returncode is not None
+            gone = worker.returncode is not None
             status = await desk.status(receipt.batch)
-            if ended and not over(status):
+            if gone and not ended(status):
                 raise obituary(worker, log, receipt.batch)
             return status.model_copy(update={"workers": max(status.workers, 1)})  # ours, before its first sign of life
 
         status = await follow(look, screen_for(paper))
-        _sum_up(folder, paper)
+        _sum_up(folder, status, paper)
         await dismiss(worker, paper, others=status.workers > 1)
     return status
 
 
-def _sum_up(folder: Folder, paper: Paper) -> None:
+def _sum_up(folder: Folder, status: Status, paper: Paper) -> None:
+    if not over(status):
+        paper.lines([f"{status.batch} cannot go on: {status.reason}"])
+        return
     counts = totals(folder)
     paper.print()
     paper.show(totals_table(counts), places(folder, counts))

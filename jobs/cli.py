@@ -56,7 +56,7 @@ def _show_receipt(receipt: Receipt, *, as_json: bool) -> None:
 
 
 def _end(status: Status) -> None:
-    raise typer.Exit(1 if status.failed or status.canceled else 0)
+    raise typer.Exit(1 if status.failed or status.canceled or status.stuck else 0)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
@@ -200,7 +200,7 @@ def pause(reason: Annotated[str, typer.Argument(help="What `status` shows meanwh
 
 @app.command()
 def resume() -> None:
-    """Lift the pause, a worker's own (401, 402) and those of models too."""
+    """Lift every pause: yours, a worker's (401, 402), a model's."""
     typer.echo("Resumed." if _ask(lambda desk: desk.resume()) else "Nothing was paused.")
 
 

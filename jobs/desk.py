@@ -96,6 +96,10 @@ class Desk:
         batches = Batches(self.redis)
         if (await batches.get(name)).finished_at is None:
             await batches.request_cancel(name)
+        if (await self.status(name)).dead_letters:
+            from jobs.retry import revive  # noqa: PLC0415 - as above
+
+            await revive(name, self.config, self.redis)  # a worker has to settle them too
         return await self.status(name)
 
     async def delete(self, name: str, *, force: bool) -> None:

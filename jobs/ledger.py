@@ -154,6 +154,12 @@ class Ledger:
         return entry_of(text)
 
 
+async def open_attempts(redis: Redis, batch: str) -> dict[int, str]:
+    """The indexes of a batch's prompts whose attempt is open, each with its nonce."""
+    entries = await redis.hgetall(keys.ledger(batch))  # type: ignore[misc]  # typed for both clients
+    return {int(index): entry.nonce for index, text in entries.items() if (entry := entry_of(text)).nonce}
+
+
 def entry_of(text: bytes | None) -> Entry:
     """Read a field of the ledger; KeyError or ValueError when it is not as it was written."""
     if not text:

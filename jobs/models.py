@@ -169,7 +169,10 @@ class Result(BaseModel):
 
 
 class Status(BaseModel):
-    """What `status --json` prints; `eta` is in seconds, `rate_per_minute` is of the last minute, costs are dollars."""
+    """What `status --json` prints; `eta` is in seconds, `rate_per_minute` is of the last minute, costs are dollars.
+
+    `dead_letters` are shards that are set aside; `stuck`: they are all that is left.
+    """
 
     batch: str
     state: State
@@ -188,6 +191,8 @@ class Status(BaseModel):
     max_predictions: int | None = None
     cost: float | None = None
     max_cost: float | None = None
+    dead_letters: list[str] = []
+    stuck: bool = False
     created_at: str
     finished_at: str | None = None
     rate_per_minute: float

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from jobs.desk import Desk
 from jobs.models import Status
-from jobs.report import done, facts, notes, over, status_line
+from jobs.report import done, ended, facts, notes, over, status_line
 
 LOOK_EVERY = 0.5
 """Seconds between two looks at a batch."""
@@ -39,12 +39,12 @@ class Screen(Protocol):
 
 
 async def follow(look: Callable[[], Awaitable[Status]], screen: Screen, *, every: float = LOOK_EVERY) -> Status:
-    """Show what `look` sees until every prompt has its result; the last status."""
+    """Show what `look` sees until every prompt has its result, or is set aside; the last status."""
     with screen:
         while True:
             status = await look()
             screen.show(status)
-            if over(status):
+            if ended(status):
                 return status
             await asyncio.sleep(every)
 
@@ -86,7 +86,7 @@ class LineScreen(AbstractContextManager["LineScreen", None]):
     def show(self, status: Status) -> None:
         """Write the status if it is news and the time has come."""
         facts = status.model_dump(exclude={"rate_per_minute", "eta"})
-        if facts == self._facts or (self._facts is not None and self._clock() < self._next and not over(status)):
+        if facts == self._facts or (self._facts is not None and self._clock() < self._next and not ended(status)):
             return
         self._write(status)
         self._facts, self._next = facts, self._clock() + LINE_EVERY
@@ -109,7 +109,7 @@ class BarScreen(AbstractContextManager["BarScreen", None]):
 
     def show(self, status: Status) -> None:
         """Redraw."""
-        self._live.update(picture(status), refresh=over(status))
+        self._live.update(picture(status), refresh=ended(status))
 
 
 def picture(status: Status) -> RenderableType:

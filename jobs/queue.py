@@ -66,11 +66,21 @@ class Queue:
         """How many shards are waiting or running, of all batches."""
         return int(await self._redis.zcard(self._key))
 
+    async def jobs(self, batch_name: str) -> list[str]:
+        """The jobs of a batch that are waiting or running."""
+        found = self._redis.zscan_iter(self._key, match=f"{batch_name}:*", count=1000)
+        return list({job.decode(): None async for job, _ in found})  # a scan may yield one twice
+
+    async def payload(self, job_id: str) -> bytes | None:
+        """What a worker of the job is given; None when it has expired, or the job is done."""
+        payload: bytes | None = await self._redis.get(keys.ARQ_JOB + job_id)
+        return payload
+
     async def remove(self, batch_name: str) -> None:
         """Take all shards of a batch out of the queue."""
-        jobs = [job async for job, _ in self._redis.zscan_iter(self._key, match=f"{batch_name}:*", count=1000)]
+        jobs = await self.jobs(batch_name)
         for start in range(0, len(jobs), CHUNK_SHARDS):
-            some = [job.decode() for job in jobs[start : start + CHUNK_SHARDS]]
+            some = jobs[start : start + CHUNK_SHARDS]
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.zrem(self._key, *some)
                 pipe.delete(*(prefix + job for job in some for prefix in (keys.ARQ_JOB, keys.ARQ_RETRY)))

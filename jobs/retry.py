@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import chain, count, repeat
@@ -15,13 +15,14 @@ from jobs.batches import Batches, Bits
 from jobs.budget import UNCHANGED, Budget
 from jobs.config import Config
 from jobs.copy import KeptRow, kept_line, locked, read_rows, replacing, storing
+from jobs.deadletters import DeadLetters
 from jobs.errors import StorageError
 from jobs.estimate import estimate
 from jobs.folder import RETRIED, Folder
 from jobs.identity import identify, limits, note_limits
 from jobs.models import Batch, Outcome
 from jobs.queue import Added, Queue
-from jobs.shards import Receipt, enqueue_unsettled, shards_of
+from jobs.shards import Receipt, enqueue_unsettled, job_of, shards_of
 
 Ended = tuple[Outcome, str]
 """How a prompt had ended, and its kind of error."""
@@ -31,7 +32,10 @@ Retried = dict[int, Ended]
 
 
 async def retry(name: str, config: Config, redis: Redis, budget: Budget = UNCHANGED) -> Receipt:
-    """Enqueue again what did not succeed, also of a canceled batch; BatchNotFound, StorageError, InputError."""
+    """Enqueue again what did not succeed or is set aside, also of a canceled batch.
+
+    BatchNotFound, StorageError, InputError.
+    """
     budget.check()
     batches = Batches(redis)
     await batches.get(name)
@@ -41,13 +45,26 @@ async def retry(name: str, config: Config, redis: Redis, budget: Budget = UNCHAN
         batch = await batches.get(name)
         await _limit(batch, budget, folder, config, redis)
         failed = await batches.unsuccessful(name)
-        retried, generation = await asyncio.to_thread(_set_aside, folder, batch, failed, fsync=config.fsync)
+        dead = await DeadLetters(redis).of(name)
+        retried, generation = await asyncio.to_thread(_set_aside, folder, batch, failed, dead, fsync=config.fsync)
         if retried or batch.settled < batch.total:
             await batches.reopen(name, generation)
         added = await _unsettle(redis, batch, folder, retried)
+        await DeadLetters(redis).revive(name, dead)
         receipt = await enqueue_unsettled(redis, batch, folder, len, config)
         more = {"enqueued": receipt.enqueued + added.prompts, "shards": receipt.shards + added.shards}
         return receipt.model_copy(update=more)
+
+
+async def revive(name: str, config: Config, redis: Redis) -> None:
+    """Put back into the queue what is set aside, and nothing else; BatchNotFound, StorageError."""
+    folder, batches, letters = Folder(config.output_dir, name), Batches(redis), DeadLetters(redis)
+    await identify(folder, config, redis)
+    async with locked(folder):
+        batch, dead = await batches.get(name), await letters.of(name)
+        await asyncio.to_thread(_set_aside, folder, batch, Bits(b""), dead, fsync=config.fsync)
+        await letters.revive(name, dead)
+        await enqueue_unsettled(redis, batch, folder, len, config)
 
 
 async def _limit(batch: Batch, budget: Budget, folder: Folder, config: Config, redis: Redis) -> None:
@@ -60,8 +77,14 @@ async def _limit(batch: Batch, budget: Budget, folder: Folder, config: Config, r
     await Batches(redis).set_budget(batch.name, budget.max_predictions, budget.max_cost)
 
 
-def _set_aside(folder: Folder, batch: Batch, failed: Bits, *, fsync: bool) -> tuple[Retried, int]:
-    """Move the records out of the way, then mark the rows in the copy; returns the new generation too."""
+def _set_aside(
+    folder: Folder, batch: Batch, failed: Bits, dead: Collection[str], *, fsync: bool
+) -> tuple[Retried, int]:
+    """Move the records out of the way, then mark the rows in the copy; returns the new generation too.
+
+    Rows of dead letters are marked as well: another job takes them up, while the last run of the old one may not have
+    ended.
+    """
     found: dict[int, Ended | None] = {}
     generation = batch.generation
     for row in read_rows(folder):
@@ -69,10 +92,11 @@ def _set_aside(folder: Folder, batch: Batch, failed: Bits, *, fsync: bool) -> tu
         if row.index in failed:
             found[row.index] = _move_record(folder, row)
     generation += 1
-    if found:
+    if found or dead:
         with replacing(folder.prompts, fsync=fsync) as file:
             for row in read_rows(folder):
-                file.write(kept_line(row.text, generation if row.index in found else row.generation))
+                again = row.index in found or str(job_of(batch.name, row)) in dead
+                file.write(kept_line(row.text, generation if again else row.generation))
     return _without_gaps(found, batch.failed), generation
 
 

@@ -14,15 +14,18 @@ from jobs.account import Account
 from jobs.batches import Batches, Bits
 from jobs.config import Config
 from jobs.copy import KeptRow, read_rows
+from jobs.deadletters import DeadLetters
 from jobs.estimate import estimate
 from jobs.folder import Folder
 from jobs.models import SHARD_SIZE, Batch, Shard
-from jobs.payload import Packed, pack_rows
+from jobs.payload import JobId, Packed, pack_rows
 from jobs.queue import Queue
 
 
 class Receipt(BaseModel):
     """What `enqueue` and `retry` did: prompts and shards that they put into the queue; prompts that were done.
+
+    `dead_letters` are shards that stay set aside until `retry`.
 
     The costs are in dollars, of all that is not done: if each succeeds at once, and if each needs all attempts.
     """
@@ -33,8 +36,14 @@ class Receipt(BaseModel):
     already_done: int
     shards: int
     workers: int
+    dead_letters: list[str] = []
     cost_at_least: float | None = None
     cost_at_most: float | None = None
+
+
+def job_of(batch: str, row: KeptRow) -> JobId:
+    """The job that brings a row of the copy to its result."""
+    return JobId(batch, row.index // SHARD_SIZE, row.generation)
 
 
 def shards_of(batch: Batch, folder: Folder, wanted: Callable[[int], bool]) -> Iterator[tuple[Packed, list[int]]]:
@@ -55,10 +64,14 @@ async def enqueue_unsettled(
 ) -> Receipt:
     """Put every shard with an unsettled prompt into the queue unless it is there: this also mends a cut enqueue.
 
+    One that is set aside stays so.
+
     `done` counts, among the settled prompts, those to be reported as done already.
     """
     settled = await Batches(redis).settled(batch.name)
-    shards = (packed for packed, _ in shards_of(batch, folder, lambda index: index not in settled))
+    dead = await DeadLetters(redis).of(batch.name)
+    unsettled = (packed for packed, _ in shards_of(batch, folder, lambda index: index not in settled))
+    shards = (packed for packed in unsettled if packed.job_id not in dead)
     added = await Queue(redis, batch.realm).add(batch, shards)
     costs = await asyncio.to_thread(_costs, folder, settled, config) if config.prices else None
     return Receipt(
@@ -68,6 +81,7 @@ async def enqueue_unsettled(
         already_done=done(settled),
         shards=added.shards,
         workers=await Account(redis, batch.realm).workers(),
+        dead_letters=list(dead),
         cost_at_least=costs and costs[0],
         cost_at_most=costs and costs[1],
     )

@@ -8,8 +8,10 @@ from redis.asyncio import Redis
 
 from jobs.account import Account
 from jobs.batches import Batches
+from jobs.deadletters import DeadLetters, sentence
 from jobs.models import Batch, State, Status, timestamp
 from jobs.prices import dollars
+from jobs.queue import Queue
 
 
 async def read_status(redis: Redis, batch: Batch) -> Status:
@@ -20,10 +22,13 @@ async def read_status(redis: Redis, batch: Batch) -> Status:
     pause, trouble = await account.pause_reason(), await account.trouble() or await account.notice()
     paused_models = "; ".join((await account.paused_models()).values())
     left = batch.total - batch.settled
+    dead = await DeadLetters(redis).of(batch.name) if left else {}
+    stuck = bool(dead) and not await Queue(redis, batch.realm).jobs(batch.name)
+    aside = sentence(batch.name, dead, batch.total) if dead else None
     return Status(
         batch=batch.name,
         state=_state(batch, paused=pause is not None, started=bool(in_flight or batch.settled)),
-        reason=_reason(batch, pause, trouble or paused_models),
+        reason=_reason(batch, pause, "; ".join(filter(None, [trouble or paused_models, aside]))),
         total=batch.total,
         succeeded=batch.succeeded,
         failed=batch.failed,
@@ -32,6 +37,8 @@ async def read_status(redis: Redis, batch: Batch) -> Status:
         waiting=max(left - in_flight, 0),
         unknown_creates=batch.unknown_creates,
         **_spending(batch),
+        dead_letters=list(dead),
+        stuck=stuck,
         created_at=timestamp(batch.created_at),
         finished_at=timestamp(batch.finished_at) if batch.finished_at else None,
         rate_per_minute=rate,

@@ -37,6 +37,7 @@ from worker.outputs import Outputs
 from worker.polling import Poller
 from worker.ratelimit import Limiter
 from worker.replicate import Replicate
+from worker.salvage import Salvage
 
 logger = logging.getLogger("worker")
 
@@ -102,6 +103,7 @@ async def opened(config: Config) -> AsyncIterator[Context]:
             worker.poller.running(),
             worker.orphans.running(),
             worker.leases.renewing(),
+            Salvage(worker).running(),
             beating(worker.account, owner),
             _every(1.0, Holding(worker).look),
             reviving(config),

@@ -63,17 +63,42 @@ async def attempt(work: Work) -> Result:
         entry = await search(work, entry)
     while True:
         entry, ended = await predicted(work, entry)
-        outcome = await conclude(work, entry, ended)
+        outcome = await end_attempt(work, entry, ended)
         if isinstance(outcome, Result):
             return outcome
-        await work.ledger.confirm(entry)
-        prediction = ended if isinstance(ended, Prediction) else None
-        decision = decide(outcome, entry.attempt, work.worker.config.max_attempts, aborted=entry.aborted)
-        if isinstance(decision, GiveUp):
-            return await commit_failure(work, entry, decision.failure, prediction)
-        logger.info("↻ %s: %s; again in %.1f s", work.name, decision.failure.message, decision.delay)
-        entry = await close(work, entry, decision.failure, prediction)
-        await asyncio.sleep(decision.delay)
+        entry = outcome
+
+
+async def resume(work: Work) -> None:
+    """Bring a prompt's open attempt to its end, and create nothing: another attempt is left to its shard's run."""
+    term = await work.worker.batches.term(work.shard.batch, work.prompt.index)
+    if term is None:
+        return
+    outcome: Result | Entry | None = await asyncio.to_thread(recorded, work)
+    if outcome is None:
+        entry = await work.ledger.read()
+        if entry.ambiguous:
+            entry = await search(work, entry)
+        if entry.prediction_id:
+            outcome = await end_attempt(work, *await predicted(work, entry))
+    if isinstance(outcome, Result):
+        await settle(work, outcome, term)
+
+
+async def end_attempt(work: Work, entry: Entry, ended: Prediction | Verdict) -> Result | Entry:
+    """Make a result of an attempt's end, or close it and wait as the retry policy says: another may follow."""
+    outcome = await conclude(work, entry, ended)
+    if isinstance(outcome, Result):
+        return outcome
+    await work.ledger.confirm(entry)
+    prediction = ended if isinstance(ended, Prediction) else None
+    decision = decide(outcome, entry.attempt, work.worker.config.max_attempts, aborted=entry.aborted)
+    if isinstance(decision, GiveUp):
+        return await commit_failure(work, entry, decision.failure, prediction)
+    logger.info("↻ %s: %s; again in %.1f s", work.name, decision.failure.message, decision.delay)
+    entry = await close(work, entry, decision.failure, prediction)
+    await asyncio.sleep(decision.delay)
+    return entry
 
 
 async def predicted(work: Work, entry: Entry) -> tuple[Entry, Prediction | Verdict]:

@@ -12,11 +12,11 @@ from jobs import keys
 from jobs.config import Config
 from jobs.connection import arq_redis, arq_settings, opened, redis_url
 from jobs.errors import BatchError, ConfigError
-from jobs.models import SHARD_SIZE
 from jobs.queue import deserialize, serialize
 from jobs.server import check_server
 from worker.arq_worker import PatientWorker
 from worker.lifecycle import give_lease, shutdown, startup, take_lease
+from worker.salvage import job_slots
 from worker.shards import predict_shard
 
 
@@ -61,7 +61,7 @@ class Settings:
     ctx: ClassVar[dict[str, Any]] = {"config": _config}
     # With one function and no timeout, arq's in-progress mark lasts 10 s; the lease renews it from then on.
     job_timeout = None
-    max_jobs = max(4 * _config.max_in_flight // SHARD_SIZE, 2)
+    max_jobs = job_slots(_config)
     # Running jobs stay in the queue, so all workers together see only this many of its head.
     queue_read_limit = 5000
     # arq counts restarts as tries and drops a job for good after them; attempts are counted in the ledger.
