@@ -17,7 +17,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from jobs.absence import is_passing
+from jobs.absence import is_news, is_passing
 from jobs.account import Account
 from jobs.batches import Batches
 from jobs.config import Config
@@ -238,10 +238,12 @@ def raise_file_limit() -> None:
 def show_logs() -> None:
     """Show our log lines as arq shows its own; arq's own are left out: they take a virtual time for a date."""
     logging.getLogger("arq.worker").setLevel(logging.WARNING)
+    logging.getLogger("asyncio").addFilter(is_news)
     for name in ("worker", "jobs"):
         log = logging.getLogger(name)
         if not log.handlers:
             handler = logging.StreamHandler()
             handler.setFormatter(logging.Formatter("%(asctime)s: %(message)s", datefmt="%H:%M:%S"))
+            handler.addFilter(is_news)
             log.addHandler(handler)
         log.setLevel(logging.INFO)
