@@ -51,6 +51,19 @@ def reason(error: BaseException) -> str:
     return text.partition(" script: ")[0].partition("\n")[0][:300]
 
 
+def is_news(record: logging.LogRecord) -> bool:
+    """Tell, as a filter of a log, whether a record says more than that Redis is away, which is told here."""
+    raised = record.exc_info[1] if record.exc_info else None
+    given = record.args if isinstance(record.args, tuple) else ()
+    return not any(_only_passing(error) for error in (raised, *given))
+
+
+def _only_passing(error: object) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_only_passing, error.exceptions))
+    return isinstance(error, exceptions.RedisError) and is_passing(error)
+
+
 class Absence:
     """Since when Redis has not done what it was asked, and how many calls wait for it."""
 
