@@ -11,7 +11,7 @@
 -- ARGV    'settle', batch's id ('' = any), index, outcome, predictions, cost ('' = unknown), kind of error, model, term
 --                 that the result is of ('' = any)                      returns 1 when the count changed, else 0
 -- ARGV    'unsettle', batch's id ('' = any), index, outcome, kind       returns 1 when the count changed, else 0
--- ARGV    'finish', '', Unix seconds, ttl                               returns 1 when the batch is finished, else 0
+-- ARGV    'finish', '', Unix seconds, ttl                               returns 1 when this call finished it, else 0
 -- ARGV    'cancel', ''                                                  returns 1 when there is such a batch, else 0
 
 local op, id = ARGV[1], redis.call('HGET', KEYS[1], 'id')
@@ -33,11 +33,10 @@ if op == 'finish' then
   if sum < tonumber(redis.call('HGET', KEYS[1], 'total')) then
     return 0
   end
-  redis.call('HSETNX', KEYS[1], 'finished_at', ARGV[3])
   for i = 1, 5 do
     redis.call('EXPIRE', KEYS[i], ARGV[4])
   end
-  return 1
+  return redis.call('HSETNX', KEYS[1], 'finished_at', ARGV[3])
 end
 
 local index, outcome = ARGV[3], ARGV[4]

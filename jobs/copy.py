@@ -160,10 +160,11 @@ def storing(path: Path) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def locked(folder: Folder) -> AsyncIterator[None]:
-    """Hold the folder, made if need be, against other producers; wait for one that holds it."""
+async def locked(folder: Folder, *, make: bool = True) -> AsyncIterator[None]:
+    """Hold the folder, made if need be, against others who write its lists; wait for one that holds it."""
     with storing(folder.path):
-        folder.path.mkdir(parents=True, exist_ok=True)
+        if make:
+            folder.path.mkdir(parents=True, exist_ok=True)
         lock = (folder.path / ".lock").open("ab")
     with lock:
         while not _try_lock(lock, folder):  # noqa: ASYNC110 - another process holds it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from jobs.copy import locked
 from jobs.errors import StorageError
 from jobs.folder import Folder
 from jobs.gallery import write_gallery
@@ -15,6 +16,7 @@ from worker.folders import sweep
 
 logger = logging.getLogger("worker.finish")
 BETWEEN_TRIES = 5.0
+WRITTEN = ("results.jsonl", "errors.jsonl", "index")
 
 
 async def finish_batch(worker: Context, shard: Shard) -> None:
@@ -24,12 +26,19 @@ async def finish_batch(worker: Context, shard: Shard) -> None:
             return
         folder = Folder(worker.config.output_dir, batch.name)
         try:
-            await asyncio.to_thread(_write, folder, batch.id)
+            async with locked(folder, make=False):
+                await _finish(worker, batch, folder)
         except (StorageError, OSError) as error:
             logger.warning("! %s: its results cannot be written, trying on: %s", batch.name, error)
             await worker.account.report_trouble(str(error))
             await asyncio.sleep(BETWEEN_TRIES)
-            continue
+
+
+async def _finish(worker: Context, batch: Batch, folder: Folder) -> None:
+    """Write and close, unless another shard's worker did while this one waited for the lock."""
+    now = await worker.batches.find(batch.name)
+    if now and now.id == batch.id and not now.finished_at:
+        await asyncio.to_thread(_write, folder, batch.id)
         if await worker.batches.finish(batch.name):
             _tell(batch, folder)
 
@@ -51,3 +60,5 @@ def _write(folder: Folder, batch_id: str) -> None:
     folder.check(batch_id)
     write_gallery(folder)
     sweep(folder, lambda prompt_id: folder.prompt(prompt_id).exists())
+    for part in (part for kind in WRITTEN for part in folder.path.glob(f".{kind}*.part")):
+        part.unlink(missing_ok=True)  # of a worker that was killed while it wrote

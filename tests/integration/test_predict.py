@@ -22,6 +22,7 @@ from jobs.payload import Parcel, pack
 from worker import fetching, polling, saving, shards
 from worker import predict as story
 from worker.context import Context, Work
+from worker.finish import finish_batch
 from worker.lease import Lease
 from worker.lifecycle import opened
 from worker.predict import predict
@@ -402,6 +403,22 @@ class TestShard:
         lines = Folder(worker.config.output_dir, "night").results.read_text().splitlines()
         assert [json.loads(line)["id"] for line in lines] == ["cat", "dog"]
 
+    async def test_all_that_end_together_finish_the_batch_once_and_tidy_up(
+        self, worker: Context, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO, "worker")
+        folder = work(worker).folder
+        left = [folder.path / f".{name}.1234abcd.part" for name in ("results.jsonl", "errors.jsonl", "index.html")]
+        for part in left:
+            part.touch()
+        for index, prompt in enumerate((CAT, DOG)):
+            await worker.batches.settle("night", index, "failed")
+            folder.prompt(prompt.id).mkdir()
+        await asyncio.gather(*(finish_batch(worker, self.shard) for _ in range(3)))
+        assert caplog.text.count("is finished") == 1
+        assert not any(part.exists() for part in left)
+        assert folder.results.exists()
+
     async def test_a_shard_that_finds_all_settled_finishes_what_was_left_undone(self, worker: Context) -> None:
         for prompt in (CAT, DOG):
             await predict(work(worker, prompt))
@@ -517,7 +534,7 @@ class TestShard:
 
 @pytest.mark.parametrize("created", [False, True])
 async def test_who_stalled_past_its_lease_neither_creates_nor_commits(
-    worker: Context, simulator: Any, eventually: Callable[..., Any], caplog: pytest.LogCaptureFixture, created: bool
+    worker: Context, simulator: Any, eventually: Callable[..., Any], caplog: pytest.LogCaptureFixture, *, created: bool
 ) -> None:
     caplog.set_level(logging.INFO, "worker")
     if created:
