@@ -32,6 +32,7 @@ from worker.gate import Gate
 from worker.holding import Holding
 from worker.http import api_client, files_client
 from worker.lease import Leases, lease_name
+from worker.log_lines import LineFormatter
 from worker.orphans import Orphans
 from worker.outputs import Outputs
 from worker.polling import Poller
@@ -243,7 +244,7 @@ def show_logs() -> None:
         log = logging.getLogger(name)
         if not log.handlers:
             handler = logging.StreamHandler()
-            handler.setFormatter(logging.Formatter("%(asctime)s: %(message)s", datefmt="%H:%M:%S"))
+            handler.setFormatter(LineFormatter())
             handler.addFilter(is_news)
             log.addHandler(handler)
         log.setLevel(logging.INFO)

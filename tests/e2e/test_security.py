@@ -1,0 +1,144 @@
+"""What strangers say stays text, what they send stays data, and the token stays at home; on real processes."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from redis import Redis
+
+from jobs import keys
+from jobs.config import Config
+
+TOKEN = "r8_a_token_for_tests"
+HOSTILE = "<script>alert(1)</script>\x1b[2J\x1b]0;mine\x07\u2028\u202e\"'><img src=x onerror=alert(2)>"
+ESCAPES = ("\x1b", "\x07", "\u202e")
+ROWS = [
+    {"id": "echo", "model": "simulator/echo", "input": {"output": HOSTILE}},
+    {"id": "svg", "model": "simulator/echo", "input": {"output": {"$file": "x.svg"}, "prompt": HOSTILE}},
+    {"id": "link", "model": "simulator/echo", "input": {"output": ["javascript:alert(3)"], HOSTILE: HOSTILE}},
+    {"id": "failed", "model": "simulator/flaky", "input": {"prompt": HOSTILE, "error": "model"}},
+]
+
+
+class Bomb:
+    """Runs when it is unpickled."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.place,)
+
+
+@contextmanager
+def watched(config: Config) -> Iterator[list[str]]:
+    """Collect every command that Redis gets, and the command line of every process."""
+    assert config.redis_url
+    seen: list[str] = []
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.05):
+            seen.extend(" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
+
+    def listen(monitor: Any) -> None:
+        while not over.is_set():
+            seen.append(str(monitor.next_command()))
+
+    with Redis.from_url(config.redis_url.get_secret_value()) as redis, redis.monitor() as monitor:
+        threads = [threading.Thread(target=look), threading.Thread(target=listen, args=(monitor,))]
+        for thread in threads:
+            thread.start()
+        yield seen
+        over.set()
+        redis.ping()
+        for thread in threads:
+            thread.join()
+
+
+def put_bomb(config: Config, place: Path) -> None:
+    assert config.redis_url
+    with Redis.from_url(config.redis_url.get_secret_value()) as redis:
+        redis.set(f"{keys.ARQ_JOB}other:0:0", pickle.dumps(Bomb(place)))
+        redis.zadd(keys.queue(config.realm), {"other:0:0": 1})
+
+
+@pytest.fixture
+def ran(night: Any, tmp_path: Path) -> tuple[Any, list[str]]:
+    """A whole run of hostile rows beside a bomb in the queue: what it printed, and what was seen meanwhile."""
+    put_bomb(night.config, tmp_path / "exploded")
+    night.simulator.control(failed={"next": 1, "kinds": ["create"], "text": HOSTILE})
+    (tmp_path / "night.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    with watched(night.config) as seen:
+        answer = night.cli("run", "night.jsonl")
+    assert answer.code == 1, answer.err
+    return answer, seen
+
+
+def test_a_run_of_hostile_rows(ran: tuple[Any, list[str]], night: Any, tmp_path: Path) -> None:
+    answer, seen = ran
+    printed = answer.out + answer.err + "".join(night.cli("results", "night", "--failed")[1:])
+    printed += "".join(night.cli("status", "night")[1:])
+    # no escape code reaches a terminal
+    assert "alert(1)" in printed
+    assert not [escape for escape in ESCAPES if escape in printed]
+    # nothing is unpickled
+    assert not (tmp_path / "exploded").exists()
+    # the token is in no process list, command of Redis, log or file, and no file host has seen it
+    assert any("worker.Settings" in line for line in seen)
+    assert any("EVALSHA" in line for line in seen)
+    assert not [line for line in seen if TOKEN in line]
+    assert TOKEN not in printed
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
+    assert night.ledger()["file_tokens"] == {}
+    # one line a result, whatever is in it
+    results = {result["id"]: result for result in night.results()}
+    assert list(results) == [row["id"] for row in ROWS]
+    assert results["echo"]["output"] == HOSTILE
+    # a page runs nothing, and leads to nothing that runs
+    page = (night.folder / "index.html").read_text()
+    assert "alert(1)" in page
+    assert "<script" not in page
+    assert "<img src=x" not in page
+    assert 'href="javascript:' not in page
+    assert not [part for part in page.split('"') if part.endswith(".svg")]
+    # nothing lies outside the folder of its prompt
+    files = {path.relative_to(night.folder).parts[0] for path in night.folder.rglob("*") if path.is_file()}
+    own = {"batch.json", "prompts.jsonl", "results.jsonl", "errors.jsonl", "index.html"}
+    assert {name for name in files if not name.startswith(".")} == own | {row["id"] for row in ROWS}
+    assert {path.name for path in night.config.output_dir.iterdir()} == {"night"}
+
+
+def test_a_wrong_setting_is_told_without_the_token(cli: Callable[..., Any]) -> None:
+    answer = cli("status", max_in_flight=f"{TOKEN}x", redis_url=f"redis://:{TOKEN}@127.0.0.1:1/0")
+    assert answer.code == 2
+    assert TOKEN not in answer.out + answer.err.replace(f"{TOKEN}x", "")
+
+
+@pytest.mark.parametrize("content", [b"0" * 1_000_000, b'{"prompt": "' + b"[" * 999_000, b"[" * 1_000_000])
+def test_a_bomb_in_a_prompts_file_takes_little_memory(
+    content: bytes, child_env: dict[str, str], tmp_path: Path
+) -> None:
+    with gzip.open(tmp_path / "bomb.jsonl.gz", "wb", compresslevel=1) as bomb:
+        for _ in range(250):
+            bomb.write(content)
+    command = [sys.executable, "-m", "jobs", "enqueue", "bomb.jsonl.gz", "--check", "--model", "a/b"]
+    with (tmp_path / "log").open("wb") as log:
+        child = subprocess.Popen(command, cwd=tmp_path, env=child_env, stdout=log, stderr=log)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+    assert child.returncode == 2
+    assert "longer than" in (tmp_path / "log").read_text()
+    assert usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) < 150_000_000
