@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from jobs import keys
+from jobs.config import Config
+from jobs.deadletters import DeadLetters
+from jobs.folder import Folder
+from jobs.ledger import Entry
+from jobs.models import Batch, Prompt, Shard
+from jobs.payload import JobId
+from jobs.queue import Queue
+from worker import salvage
+from worker.context import Context, Work
+from worker.lifecycle import opened
+from worker.salvage import Salvage, job_slots
+
+INPUT = {"prompt": "fox", "width": 16, "height": 16}
+PROMPTS = tuple(Prompt(index, f"p{index}", "simulator/image", INPUT | {"seed": index}) for index in range(4))
+SHARD = Shard("night", "b1", 0, 0, PROMPTS)
+LEASE = 0.3
+
+
+@pytest.fixture
+async def worker(config: Config, simulator: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Context]:
+    """A worker with two job slots beside a dead one's shard, which is in the queue."""
+    monkeypatch.setattr(salvage, "FIRST_REFUSAL", 0.1)
+    simulator.settings(limiter="off", predict_min=0.0, predict_max=0.1, queue_max=0.0)
+    settings = {"creates_per_minute": 60_000.0, "poll_interval": 0.1, "max_in_flight": 2, "lease": LEASE}
+    async with opened(config.model_copy(update=settings)) as context:
+        assert job_slots(context.config) == 2
+        folder = Folder(config.output_dir, "night")
+        folder.path.mkdir(parents=True)
+        folder.identity.write_text(json.dumps({"batch": "night", "id": "b1", "realm": config.realm, "created_at": 1.0}))
+        batch = await context.batches.open(Batch("night", "b1", config.realm, 1.0, len(PROMPTS), 0, 1.0))
+        await Queue(context.redis, config.realm).add(batch, [SHARD])
+        yield context
+
+
+@pytest.fixture
+async def full(worker: Context) -> AsyncIterator[list[asyncio.Task[None]]]:
+    """All job slots are taken by long shards."""
+
+    async def long(job: str) -> None:
+        await worker.leases.alone(job)
+        await asyncio.Event().wait()
+
+    tasks = [asyncio.create_task(long(f"long:{number}:0")) for number in range(2)]
+    yield tasks
+    for task in tasks:
+        task.cancel()
+
+
+def work(worker: Context, index: int) -> Work:
+    return Work(worker, SHARD, PROMPTS[index])
+
+
+async def left_running(worker: Context, index: int, **more: Any) -> str:
+    """What the dead worker created last; the id of the prediction."""
+    entry = await work(worker, index).ledger.intend(Entry())
+    prediction = await worker.replicate.create(PROMPTS[index].model, PROMPTS[index].input | more)
+    await work(worker, index).ledger.record(entry, prediction.id)
+    return prediction.id
+
+
+async def released(worker: Context) -> bool:
+    marks = [keys.lease("night:0"), keys.ARQ_IN_PROGRESS + SHARD.job_id]
+    return not await worker.redis.exists(*marks)
+
+
+@pytest.mark.usefixtures("full")
+async def test_what_a_dead_worker_left_running_is_saved_though_every_slot_is_taken(
+    worker: Context, simulator: Any, eventually: Callable[..., Any]
+) -> None:
+    made = [await left_running(worker, index) for index in range(2)]
+    await work(worker, 2).ledger.intend(Entry())
+    lost = await worker.replicate.create(PROMPTS[2].model, PROMPTS[2].input)
+    async with worker.slots, worker.slots:  # none in flight is free either
+        await eventually(lambda: worker.batches.is_settled("night", 2))
+        await eventually(lambda: worker.batches.is_settled("night", 1))
+        await eventually(lambda: worker.batches.is_settled("night", 0))
+    records = [work(worker, index).folder.read_record(f"p{index}") for index in range(3)]
+    assert [record and record.prediction_id for record in records] == [*made, lost.id]
+    await eventually(lambda: released(worker))
+    assert simulator.ledger()["created"] == 3
+    assert not await worker.batches.is_settled("night", 3)
+    assert await Queue(worker.redis, worker.config.realm).jobs("night") == [SHARD.job_id]
+    assert not await worker.redis.exists(keys.runs("night"))
+
+
+@pytest.mark.usefixtures("full")
+async def test_an_attempt_that_failed_is_closed_and_the_next_one_left_to_the_run(
+    worker: Context, simulator: Any, eventually: Callable[..., Any]
+) -> None:
+    simulator.control(failed={"rate": 1.0})
+    made = await left_running(worker, 0)
+
+    async def closed() -> bool:
+        entry = await work(worker, 0).ledger.read()
+        return entry.attempt == 1 and entry.nonce == "" and entry.prediction_ids == (made,)
+
+    await eventually(closed)
+    await eventually(lambda: released(worker))
+    assert simulator.ledger()["created"] == 1
+
+
+async def test_a_worker_with_a_free_slot_leaves_it_to_arq(worker: Context) -> None:
+    await left_running(worker, 0)
+    await asyncio.sleep(LEASE * 4)
+    assert not await worker.batches.is_settled("night", 0)
+
+
+@pytest.mark.usefixtures("full")
+@pytest.mark.parametrize("key", [keys.lease("night:0"), keys.ARQ_IN_PROGRESS + SHARD.job_id])
+async def test_what_somebody_holds_is_left_alone(worker: Context, key: str) -> None:
+    await worker.redis.set(key, "somebody else")
+    await left_running(worker, 0)
+    await asyncio.sleep(LEASE * 4)
+    assert not await worker.batches.is_settled("night", 0)
+    assert await worker.redis.get(key) == b"somebody else"
+
+
+async def test_a_slot_that_stays_free_ends_the_salvage_for_the_shards_own_run(
+    worker: Context, full: list[asyncio.Task[None]], eventually: Callable[..., Any]
+) -> None:
+    await left_running(worker, 0, predict_time=600)
+    await eventually(lambda: worker.redis.exists(keys.lease("night:0")))
+    full[0].cancel()
+    await eventually(lambda: released(worker))
+    assert (await work(worker, 0).ledger.read()).prediction_id
+
+
+@pytest.mark.usefixtures("full")
+async def test_of_a_canceled_batch_what_runs_is_canceled(
+    worker: Context, simulator: Any, eventually: Callable[..., Any]
+) -> None:
+    await left_running(worker, 0, predict_time=600)
+    await worker.batches.request_cancel("night")
+    await eventually(lambda: worker.batches.is_settled("night", 0))
+    assert simulator.ledger()["statuses"] == {"canceled": 1}
+
+
+@pytest.mark.usefixtures("full")
+@pytest.mark.parametrize("trouble", ["dead", "tampered", "deleted"])
+async def test_a_shard_that_cannot_be_run_is_not_salvaged(worker: Context, trouble: str) -> None:
+    looker = Salvage(worker)
+    await left_running(worker, 0)
+    if trouble == "dead":
+        await DeadLetters(worker.redis).bury(JobId.parse(SHARD.job_id), "because")
+    elif trouble == "tampered":
+        await worker.redis.set(keys.ARQ_JOB + SHARD.job_id, b"tampered")
+    else:
+        await worker.batches.delete("night")
+    async with looker.running():
+        await asyncio.sleep(LEASE * 4)
+    assert not await worker.batches.is_settled("night", 0)
