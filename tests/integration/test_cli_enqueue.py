@@ -20,7 +20,7 @@ from jobs.prices import Prices
 
 Cli = Callable[..., Any]
 START = "python -m arq worker.Settings"
-RECEIPT_KEYS = ["batch", "total", "enqueued", "already_done", "shards", "workers", "cost_at_least", "cost_at_most"]
+RECEIPT_KEYS = "batch total enqueued already_done shards workers dead_letters cost_at_least cost_at_most".split()
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ async def test_enqueue_for_scripts(cli: Cli, source: str, config: Config, redis:
     assert list(facts) == RECEIPT_KEYS
     assert facts == {
         "batch": "pilot", "total": 2, "enqueued": 2, "already_done": 0, "shards": 1, "workers": 1,
-        "cost_at_least": None, "cost_at_most": None,
+        "dead_letters": [], "cost_at_least": None, "cost_at_most": None,
     }  # fmt: skip
     assert (await Batches(redis).get("pilot")).priority == 2.5
     assert [row["model"] for row in kept(config, "pilot")] == ["a/b", "a/b"], "BATCH_MODEL is the default"
