@@ -149,6 +149,7 @@ async def give_up(work: Work, error: Exception) -> Result:
         entry = await search(work, entry)
     if entry.prediction_id:
         await cancel_prediction(work, entry.prediction_id)
+    await work.worker.gate.heard(work.prompt.model, work.name, "void")
     return await commit_failure(work, entry, Failure(kind="internal", message=f"{type(error).__name__}: {error}"))
 
 
