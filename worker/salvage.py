@@ -22,6 +22,7 @@ from jobs.models import SHARD_SIZE, Batch, Shard
 from jobs.payload import JobId, PayloadError, unpack
 from jobs.queue import Queue
 from worker.context import Context, Work
+from worker.finish import finish_batch
 from worker.lease import Lease, lease_name
 from worker.predict import predict, resume
 from worker.runs import on_record
@@ -118,6 +119,7 @@ class Salvage:
                 logger.info("+ %s: nobody has a slot for it; its %d open predictions are followed", job, len(works))
                 with worker.folders.using(works[0].folder, shard.batch_id):
                     await self._see_to(works, standing)
+                await finish_batch(worker, shard)
 
     async def _shard(self, job: JobId) -> Shard | None:
         """The shard, None when its own run has to say what is wrong with it."""
