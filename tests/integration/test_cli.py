@@ -41,6 +41,8 @@ STATUS_KEYS = [
     "max_predictions",
     "cost",
     "max_cost",
+    "dead_letters",
+    "stuck",
     "created_at",
     "finished_at",
     "rate_per_minute",

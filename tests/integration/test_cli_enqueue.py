@@ -20,7 +20,17 @@ from jobs.prices import Prices
 
 Cli = Callable[..., Any]
 START = "python -m arq worker.Settings"
-RECEIPT_KEYS = "batch total enqueued already_done shards workers dead_letters cost_at_least cost_at_most".split()
+RECEIPT_KEYS = [
+    "batch",
+    "total",
+    "enqueued",
+    "already_done",
+    "shards",
+    "workers",
+    "dead_letters",
+    "cost_at_least",
+    "cost_at_most",
+]
 
 
 @pytest.fixture
