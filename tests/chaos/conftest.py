@@ -99,7 +99,7 @@ def judged(record_property: Callable[[str, Any], None]) -> Callable[[Trial, str]
 
 
 def row(trial: Trial, judgement: Judgement, case: str) -> dict[str, Any]:
-    shrunk = ["shrunk"] if trial.constants or trial.config.lease < 15 else []
+    cures = (f"{count} {what}" for what, count in trial.cures.items())
     return {
         "case": case,
         "done": ", ".join(f"{count} {what}" for what, count in trial.done.items()),
@@ -111,5 +111,5 @@ def row(trial: Trial, judgement: Judgement, case: str) -> dict[str, Any]:
         "in_hand": f"{trial.in_hand_at - trial.blown_at:.1f}",
         "finished": f"{trial.finished_at - trial.blown_at:.1f}",
         "seed": trial.seed,
-        "notes": "; ".join([*shrunk, *(f"{count} {what}" for what, count in trial.cures.items()), *trial.notes]),
+        "notes": "; ".join([*trial.shrunk, *cures, *trial.notes]),
     }

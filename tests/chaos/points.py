@@ -15,11 +15,12 @@ REFUSED = {"failed": {"rate": 0.3, "text": "flagged as sensitive (E005)"}}
 
 @dataclass(frozen=True)
 class Point:
-    """Where a worker is killed: at the n-th call, n at most `most`; `having` is a pattern of the calls that count."""
+    """Where workers are killed: at the n-th call, n at most `most`; `having` is a pattern of the calls that count."""
 
     target: str
     when: str = "before"
     most: int = 60
+    times: int = 2
     having: str = ""
     label: str = ""
     faults: dict[str, Any] = field(default_factory=dict)
@@ -36,6 +37,7 @@ def both(target: str, most: int = 60, **more: Any) -> tuple[Point, Point]:
     return Point(target, "before", most, **more), Point(target, "after", most, **more)
 
 
+RENAME = both("os:rename", having="src_dir_fd", label="the commit's rename")
 SHARD = (
     *both("worker.lifecycle:take_lease", 2),
     *both("worker.shards:run_shard", 1),
@@ -66,7 +68,7 @@ SAVE = (
     *both("worker.outputs:Outputs.save"),
     *both("worker.storage:Writer.finish"),
     *both("worker.storage:Storage.commit"),
-    *both("pathlib:Path.rename", having=r"\.saving/\S+ (?!\S*/\.saving/)", label="the commit's rename"),
+    *RENAME,
     *both("worker.predict:settle"),
     *both("jobs.batches:Batches.settle"),
 )
@@ -74,7 +76,8 @@ LAST = (
     *both("worker.finish:finish_batch", 1),
     *both("jobs.results:write_results", 1),
     *both("jobs.gallery:write_gallery", 1),
-    *both("jobs.batches:Batches.finish", 1),
+    Point("jobs.batches:Batches.finish", "before", 1),
+    Point("jobs.batches:Batches.finish", "after", 1, times=1),  # it is finished: nobody comes here again
     *both("worker.lifecycle:give_lease", 1),
 )
 AFTER_FAULTS = (

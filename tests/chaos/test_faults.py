@@ -35,7 +35,7 @@ def test_every_fault_at_once(trial: Trial, judged: Callable[..., Any]) -> None:
     for _ in range(2):
         trial.worker()
     trial.since_now()
-    trial.finish(400)
+    trial.finish(900)
     struck = trial.simulator.ledger(summary=True)["faults"]
     assert set(struck) == set(FAULTS)
     trial.done["faults"] = sum(struck.values())
@@ -43,14 +43,14 @@ def test_every_fault_at_once(trial: Trial, judged: Callable[..., Any]) -> None:
 
 
 def test_lost_answers_and_a_list_that_lags(trial: Trial, judged: Callable[..., Any]) -> None:
-    trial.constants.clear()
+    trial.real()
     trial.simulator.control(
         lost_answer={"rate": 0.2, "how": "reset"}, list_lag={"rate": 1.0, "seconds": 20}, stale_list=0.2
     )
     trial.enqueue()
     trial.worker()
     trial.since_now()
-    trial.finish(180)
+    trial.finish()
     trial.done["lost answers"] = trial.simulator.ledger(summary=True)["faults"]["lost_answer"]
     judgement = judged(trial, "e: 20 % of the creates' answers lost, the list lags 20 s")
     assert judgement.unknown == 0
@@ -58,7 +58,7 @@ def test_lost_answers_and_a_list_that_lags(trial: Trial, judged: Callable[..., A
 
 
 def test_the_api_hangs_for_a_minute(trial: Trial, judged: Callable[..., Any]) -> None:
-    trial.constants.clear()
+    trial.real()
     trial.enqueue()
     worker = trial.worker(creates_per_minute=1800.0)
     trial.has_created(50)
@@ -69,7 +69,7 @@ def test_the_api_hangs_for_a_minute(trial: Trial, judged: Callable[..., Any]) ->
         os.kill(trial.simulator.pid, signal.SIGCONT)
     assert worker.process.poll() is None
     trial.blow("minute without answers")
-    trial.finish(240)
+    trial.finish()
     judged(trial, "i: the API hangs for a minute")
 
 
@@ -82,7 +82,7 @@ def gateway(trial: Trial) -> Iterator[Gateway]:
 
 
 def test_the_api_refuses_connections_for_a_minute(trial: Trial, judged: Callable[..., Any], gateway: Gateway) -> None:
-    trial.constants.clear()
+    trial.real()
     trial.enqueue()
     worker = trial.worker(creates_per_minute=1800.0)
     trial.has_created(50)
@@ -91,5 +91,5 @@ def test_the_api_refuses_connections_for_a_minute(trial: Trial, judged: Callable
     gateway.open()
     assert worker.process.poll() is None
     trial.blow("minute without connections")
-    trial.finish(240)
+    trial.finish()
     judged(trial, "i: the API refuses connections for a minute")

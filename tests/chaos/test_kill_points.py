@@ -20,7 +20,7 @@ def test_killed_at(trial: Trial, judged: Callable[..., Any], point: Point) -> No
     trial.free = point.faults == points.REFUSED
     trial.simulator.control(**point.faults)
     trial.enqueue()
-    for _ in range(2):
+    for _ in range(point.times):
         trial.falls(trial.worker(point))
     trial.worker()
     trial.finish()

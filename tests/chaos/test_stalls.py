@@ -16,12 +16,11 @@ pytestmark = pytest.mark.chaos
 ANSWERED = Point("worker.replicate:Replicate.create", "after", 40)
 
 
-@pytest.mark.parametrize("lease", [1.5, 15.0])
+@pytest.mark.parametrize("real", [False, True])
 @pytest.mark.parametrize("others", [0, 1])
-def test_a_stalled_worker(trial: Trial, judged: Callable[..., Any], others: int, lease: float) -> None:
-    trial.config = trial.config.model_copy(update={"lease": lease})
-    if lease == 15:
-        trial.constants.clear()
+def test_a_stalled_worker(trial: Trial, judged: Callable[..., Any], others: int, *, real: bool) -> None:
+    if real:
+        trial.real()
     trial.simulator.settings(predict_min=0.5, predict_max=3.0)
     trial.enqueue()
     worker = trial.worker(creates_per_minute=1800.0)
@@ -35,25 +34,28 @@ def test_a_stalled_worker(trial: Trial, judged: Callable[..., Any], others: int,
         worker.cont()
         trial.blow("SIGSTOP past the lease")
     trial.finish()
-    judged(trial, f"g: a worker stalled past its lease of {lease:g} s, " + ("with another" if others else "alone"))
+    judged(
+        trial,
+        f"g: a worker stalled past its lease of {trial.config.lease:g} s, " + ("with another" if others else "alone"),
+    )
     assert "lease was lost" in worker.log() or others
 
 
-@pytest.mark.parametrize("then", ["disown", "cancel"])
+@pytest.mark.parametrize("runs", [1.0, 25.0])
 def test_an_answer_that_comes_after_its_create_was_replaced(
-    trial: Trial, judged: Callable[..., Any], then: str
+    trial: Trial, judged: Callable[..., Any], runs: float
 ) -> None:
     """The worker stops with an answer in hand; the list never shows it, so another worker creates anew."""
-    trial.simulator.settings(predict_min=0.5, predict_max=2.0)
+    trial.simulator.settings(predict_min=runs, predict_max=runs)
     trial.simulator.control(list_lag={"rate": 1.0, "seconds": 600})
     trial.enqueue()
     stalled = trial.worker(ANSWERED, signal.SIGSTOP)
     trial.reached(lambda: trial.stopped(stalled))
+    trial.simulator.settings(predict_min=0.1, predict_max=0.5)
     trial.worker()
     trial.reached(lambda: trial.counted("unknown_creates"))
-    trial.simulator.clear()
     stalled.cont()
     trial.blow("SIGSTOP at an answer")
     trial.finish()
-    judgement = judged(trial, f"g: answers after their creates were replaced ({then})")
+    judgement = judged(trial, f"g: answers after their creates were replaced, runs of {runs:g} s")
     assert judgement.unknown > 0

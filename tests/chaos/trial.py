@@ -22,9 +22,10 @@ from jobs.config import Config
 from tests.chaos.points import Point
 from tests.chaos.servers import RedisServer
 
+LEASE = 15.0
 IMAGE = {"width": 16, "height": 16, "output_format": "png"}
 SHRUNK = {"worker.replicate:CREATE_TIMEOUT": 4.0, "worker.creation:SURE_AFTER": 2.0}
-"""Constants of the product that would make a case wait for minutes; the matrix says where they were shrunk."""
+"""Constants of the product that would make a case wait for minutes; the matrix calls it a short search."""
 
 
 @dataclass
@@ -52,6 +53,9 @@ class Trial:
     blown_at: float = 0.0
     in_hand_at: float = 0.0
     finished_at: float = 0.0
+    _looked_at: float = 0.0
+    _moved_at: float = 0.0
+    _settled: int = -1
 
     def __post_init__(self) -> None:
         self.dice = random.Random(f"{self.seed} {self.name}")
@@ -59,6 +63,17 @@ class Trial:
     @property
     def folder(self) -> Path:
         return self.root / (self.config.output_dir / self.batch).relative_to("/")
+
+    def real(self) -> None:
+        """Take the product's own lease and patience."""
+        self.constants.clear()
+        self.config = self.config.model_copy(update={"lease": LEASE})
+
+    @property
+    def shrunk(self) -> list[str]:
+        """What is shorter than in the product."""
+        lease = self.config.lease
+        return ["short lease"] * (lease < LEASE) + ["short search"] * bool(self.constants)
 
     # What is asked for
 
@@ -112,16 +127,27 @@ class Trial:
         env = self.environment(self.config.model_copy(update=settings)) | {"CHAOS": json.dumps(order)}
         return self.nursery.start("-m", "tests.chaos.victim", env=env, within=self.within)
 
-    def falls(self, worker: Any, seconds: float = 60) -> None:
+    def falls(self, worker: Any, seconds: float = 180) -> None:
         """Wait until a worker has killed itself at its point."""
-        until(lambda: worker.process.poll() is not None or self._ended(), seconds, worker.log)
+        self.reached(lambda: worker.process.poll() is not None or self._ended(), seconds)
         if worker.process.poll() is None:
             pytest.fail(f"the batch ended and the point was never reached:\n{worker.log()[-3000:]}")
         assert worker.process.returncode == -signal.SIGKILL, worker.log()[-3000:]
         self.blow("SIGKILL")
 
-    def reached(self, condition: Callable[[], Any], seconds: float = 60) -> None:
-        until(condition, seconds, self._logs)
+    def reached(self, condition: Callable[[], Any], seconds: float = 180) -> None:
+        """Wait for it; meanwhile note when all is in hand again, and do what people are asked to do."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            now = time.monotonic()
+            if now > deadline:
+                pytest.fail(f"did not happen within {seconds} s\n{self._logs()}")
+            if not self.in_hand_at and self.in_hand():
+                self.in_hand_at = time.monotonic()
+            if now > self._looked_at + 1:
+                self._looked_at = now
+                self._operate(now)
+            time.sleep(0.03)
 
     def kill(self, worker: Any) -> None:
         worker.kill()
@@ -137,28 +163,18 @@ class Trial:
 
     # How it ends
 
-    def finish(self, seconds: float = 120) -> None:
-        """Wait for the end of the batch, doing what people are asked to do; then stop all workers."""
-        looked_at = time.monotonic()
-
-        def ended() -> bool:
-            nonlocal looked_at
-            if not self.in_hand_at and self.in_hand():
-                self.in_hand_at = time.monotonic()
-            if time.monotonic() > looked_at + 3:
-                self.operate()
-                looked_at = time.monotonic()
-            return self._ended()
-
-        until(ended, seconds, self._logs)
+    def finish(self, seconds: float = 300) -> None:
+        """Wait for the end of the batch; then stop all workers."""
+        self.reached(self._ended, seconds)
         self.finished_at = time.monotonic()
         self.in_hand_at = self.in_hand_at or self.finished_at
         self.stop_all()
 
     def stop_all(self) -> None:
-        for child in self.living():
+        living = self.living()
+        for child in living:
             child.terminate()
-        for child in self.living():
+        for child in living:
             assert child.wait(30) == 0, child.log()[-3000:]
 
     def living(self) -> list[Any]:
@@ -203,15 +219,21 @@ class Trial:
         finished = self.server.client.hget(keys.batch(self.batch), "finished_at")
         return bool(finished) and not self.server.client.zcard(keys.queue(self.config.realm))
 
-    def operate(self) -> None:
-        """Do what `status` asks people to do: bring back dead shards, and resume where the account was refused."""
-        status = self.status()
-        if dead := status.get("dead_letters"):
-            self.notes.append(f"{len(dead)} shards set aside, retried")
-            assert self.cli("retry", self.batch).returncode == 0
-        if self.refusals and status["state"] == "paused":
-            self.cures["resume"] = self.cures.get("resume", 0) + 1
-            assert self.cli("resume").returncode == 0
+    def _operate(self, now: float) -> None:
+        """Resume where the account was refused; when nothing moves for a while, bring back what `status` calls dead."""
+        if self.refusals and self.server.client.exists(keys.pause(self.config.realm)):
+            self._cure("resume")
+        settled = self.settled()
+        if settled != self._settled:
+            self._settled, self._moved_at = settled, now
+        elif now > self._moved_at + 5:
+            self._moved_at = now
+            if self.status().get("dead_letters"):
+                self._cure("retry", self.batch)
+
+    def _cure(self, command: str, *arguments: str) -> None:
+        self.cures[command] = self.cures.get(command, 0) + 1
+        assert self.cli(command, *arguments).returncode == 0
 
     def _logs(self) -> str:
         tails = (f"--- {child.log_file.name}\n{child.log()[-1500:]}" for child in self.nursery.children[-3:])
@@ -221,11 +243,3 @@ class Trial:
         """Kinds of errors whose tracebacks workers wrote."""
         logs = "".join(child.log() for child in self.nursery.children)
         return sorted(set(re.findall(r"^\w[\w.]*(?:Error|Exception)\b.*", logs, re.MULTILINE)))
-
-
-def until(condition: Callable[[], Any], seconds: float = 60, tell: Callable[[], str] = str) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"did not happen within {seconds} s\n{tell()}")
-        time.sleep(0.03)

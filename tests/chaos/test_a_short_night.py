@@ -1,0 +1,45 @@
+"""The part of the chaos that is quick enough for every run of the tests: several blows to one batch."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from tests.chaos import points
+from tests.chaos.points import Point
+from tests.chaos.trial import Trial
+
+IN_TURN = (
+    Point("worker.replicate:Replicate.create", "after", 20),
+    replace(points.RENAME[1], most=20),
+    Point("jobs.ledger:Ledger.intend", "after", 20),
+    Point("jobs.batches:Batches.settle", "before", 20),
+    Point("jobs.batches:Batches.finish", "before", 1),
+)
+
+
+def test_workers_killed_at_one_point_after_the_other(trial: Trial, judged: Callable[..., Any]) -> None:
+    trial.enqueue(120)
+    for point in IN_TURN:
+        trial.falls(trial.worker(point))
+    trial.worker()
+    trial.finish()
+    judged(trial, "short: workers killed at one point after the other")
+
+
+def test_workers_and_redis_killed_while_answers_are_lost(trial: Trial, judged: Callable[..., Any]) -> None:
+    trial.simulator.control(lost_answer={"rate": 0.2, "how": "reset"}, list_lag={"rate": 0.5, "seconds": 0.5})
+    trial.enqueue(120)
+    workers = [trial.worker(creates_per_minute=1800.0), trial.worker(creates_per_minute=1800.0)]
+    trial.has_settled(10)
+    trial.kill(workers[0])
+    trial.has_settled(30)
+    trial.server.end(signal.SIGKILL)
+    time.sleep(0.5)
+    trial.server.start()
+    trial.blow("restart of Redis")
+    trial.finish()
+    judged(trial, "short: a worker and Redis killed while answers are lost")
