@@ -17,7 +17,7 @@ from redis import exceptions
 LOSSES = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
 """No answer came; a loading server is among them, and redis-py lets out OSErrors while it connects."""
 
-QUIET_SECONDS = 0.3
+QUIET_SECONDS = 0.5
 """A connection that is lost and made again sooner is no matter."""
 
 CALM_SECONDS = 6.0
@@ -78,10 +78,12 @@ class Absence:
         self._missed_at = time.monotonic()
         if self._since is None:
             self._first_missed_at = self._missed_at
+        timeout = (
+            isinstance(error, exceptions.TimeoutError) and since > self._back_at
+        )  # an older call tells of the past
         self._since = max(min(since, self._since or since), self._back_at)
         self._refuses = isinstance(error, exceptions.ResponseError)
-        silent = isinstance(error, exceptions.TimeoutError) or self._missed_at - self._first_missed_at > QUIET_SECONDS
-        if silent and not self._told:
+        if not self._told and (timeout or self._missed_at - self._first_missed_at > QUIET_SECONDS):
             self._told = True
             what = "takes no changes" if self._refuses else "does not answer"
             logger.warning("! Redis %s, waiting: %s", what, reason(error))
@@ -108,13 +110,14 @@ class Farewell:
     """The end of a process, which needs no Redis: calls get a few seconds, and after one in vain none is tried."""
 
     def __init__(self) -> None:
-        self.in_vain = False
+        self.begun = self.in_vain = False
         self._deadline: float | None = None
         self._calls: set[asyncio.Timeout] = set()
 
     def begin(self) -> None:
         """Let whoever waits for Redis wait for three more seconds only, and each later call for two."""
-        if self._deadline is None:
+        if not self.begun:
+            self.begun = True
             self._deadline = asyncio.get_running_loop().time() + FAREWELL_SECONDS
             for call in self._calls:
                 call.reschedule(self._deadline)

@@ -67,7 +67,7 @@ class Patience(Retry):
         pause = self._backoff.compute(failures)
         if time.monotonic() - began + pause > self.seconds:
             raise error
-        if self.tells:
+        if self.tells and not FAREWELL.begun:
             ABSENCE.missed(error, began)
         await fail(error)  # it also leaves a server that became a replica, for whoever has its address now
         await asyncio.sleep(pause)

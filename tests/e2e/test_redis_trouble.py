@@ -135,8 +135,8 @@ def told(worker: Any) -> list[str]:
     """What a worker's log says of Redis; there is no traceback in it."""
     log = worker.log()
     assert "Traceback" not in log, log
-    lines = [text.partition(": ")[2] for text in log.splitlines() if "Redis" in text]
-    return [text.partition(",")[0] for text in lines]
+    lines = [text.partition(": ")[2] for text in log.splitlines()]
+    return [text.partition(",")[0] for text in lines if text.startswith(("Redis ", "! Redis "))]
 
 
 Begin = Callable[..., Awaitable[Any]]
@@ -147,11 +147,11 @@ End = Callable[[Any], Awaitable[list[str]]]
 def begun(night: Any, server: Server, worker_process: Callable[..., Any], eventually: Callable[..., Any]) -> Begin:
     """`await begun(url)`: a worker in the middle of a batch of 60, some predictions of which run for seconds."""
 
-    async def begin(url: str, predict_max: float = 4.0) -> Any:
+    async def begin(url: str, predict_max: float = 4.0, creates: int = 30) -> Any:
         night.simulator.settings(predict_min=1.0, predict_max=predict_max)
         night.images(60, redis_url=server.url)
         worker = worker_process(redis_url=url, **FAST)
-        await eventually(lambda: night.ledger()["created"] >= 30)
+        await eventually(lambda: night.ledger()["created"] >= creates)
         return worker
 
     return begin
@@ -189,7 +189,7 @@ async def test_connections_that_are_cut_all_the_time(server: Server, begun: Begi
     for _ in range(20):
         server.client.client_kill_filter(_type="normal", skipme=True)
         await asyncio.sleep(0.1)
-    assert await ended(worker) == []
+    assert await ended(worker) in ([], [LOST, BACK])  # on a slow machine they may be cut for long enough to be told
 
 
 async def test_a_line_that_swallows_everything(
@@ -236,7 +236,7 @@ async def test_a_server_that_takes_no_changes(
 async def test_a_stop_meanwhile(
     night: Any, server: Server, line: Line, begun: Begin, worker_process: Callable[..., Any], how: str
 ) -> None:
-    worker = await begun(f"redis://127.0.0.1:{line.port}")
+    worker = await begun(f"redis://127.0.0.1:{line.port}", creates=60)  # one that is cut short is searched for a minute
     if how == "gone":
         server.shut_down()
     else:
