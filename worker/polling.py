@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from jobs.config import Config
-from jobs.errors import NotFound, ReplicateError
+from jobs.errors import NotFound, ReplicateError, Unanswered
 from worker.gate import Gate
 from worker.listing import list_pages
 from worker.replicate import Prediction, Replicate
@@ -35,6 +35,9 @@ BELIEVE_MISSING = 3
 
 GRACE = 60.0
 """Seconds past the deadline after which a prediction that has not ended is overdue."""
+
+RETENTION = 3600.0
+"""Seconds that Replicate keeps an output: what gave no whole answer for so long after its end has none any more."""
 
 
 @dataclass(slots=True, eq=False)
@@ -151,17 +154,26 @@ class Poller:
                 prediction = await self._replicate.get(waiter.prediction_id)
             except NotFound as error:
                 waiter.missed += 1
-                if waiter.missed == BELIEVE_MISSING and not waiter.ended.done():
-                    waiter.ended.set_exception(error)
+                if waiter.missed == BELIEVE_MISSING:
+                    _lose(waiter, error)
                 return
+            except Unanswered as error:
+                if self._overdue(waiter, RETENTION):
+                    _lose(waiter, NotFound(str(error), prediction_id=waiter.prediction_id))
+                raise
         waiter.missed = 0
         if prediction.terminal or self._overdue(waiter):
             _end(waiter, prediction)
 
-    def _overdue(self, waiter: Waiter) -> bool:
-        return time.time() > waiter.since + self._config.deadline + GRACE
+    def _overdue(self, waiter: Waiter, more: float = 0.0) -> bool:
+        return time.time() > waiter.since + self._config.deadline + GRACE + more
 
 
 def _end(waiter: Waiter, prediction: Prediction) -> None:
     if not waiter.ended.done():
         waiter.ended.set_result(prediction)
+
+
+def _lose(waiter: Waiter, error: NotFound) -> None:
+    if not waiter.ended.done():
+        waiter.ended.set_exception(error)

@@ -93,6 +93,7 @@ class Api:
 
     hostile: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)
     made: int = 0
+    elsewhere: str = "http://127.0.0.9:1/"
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
@@ -101,7 +102,9 @@ class Api:
             lines = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if ": " in line)
             await reader.readexactly(int(lines.get("content-length", 0)))
             status, body = self.answer(method, target)
-            writer.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(body) * (status != 204)))
+            length = len(body) * (status != 204)
+            lead = f"Location: {self.elsewhere}\r\nRefresh: 0; url={self.elsewhere}"
+            writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n{lead}\r\n\r\n".encode())
             writer.write(body if status != 204 else b"")
             await writer.drain()
 
@@ -156,6 +159,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(refusals, "LONGEST_WAIT", 0.01)
     monkeypatch.setattr(refusals, "DEFAULT_WAIT", 0.01)
     monkeypatch.setattr(polling, "GRACE", 0.05 - 1800)
+    monkeypatch.setattr(polling, "RETENTION", 0.1)
     caps = [(backoff, backoff.cap) for backoff in (retry.SOON, retry.LATER)]
     for backoff, _ in caps:
         object.__setattr__(backoff, "cap", 0.01)
@@ -203,3 +207,39 @@ async def test_any_answer_ends_in_a_result(
         hostile = {**hostile, "create": [*hostile.get("create", []), (201, started)]}
     await night.predicted(hostile)
     night.check_results()
+
+
+async def test_a_prediction_that_is_never_shown_is_not_waited_for_for_ever(night: Night) -> None:
+    running = [(201, json.dumps(GOOD | {"id": f"run{number}", "status": "starting"}).encode()) for number in range(2)]
+    assert await night.predicted({"create": running, "get": [(500, b"")] * 1_000}) == "failed"
+    record = night.folder.read_record("p0")
+    assert record
+    assert record.error
+    assert (record.error.kind, record.attempts) == ("output_lost", 2)
+
+
+async def test_a_list_that_leads_back_into_itself_is_read_once(night: Night) -> None:
+    page = json.dumps({"results": [], "next": "/v1/predictions?cursor=1"}).encode()
+    lost = (500, b"")
+    assert await night.predicted({"create": [lost], "list": [(200, page)] * 1_000}) == "succeeded"
+    assert len(night.api.hostile["list"]) > 900
+
+
+async def test_nothing_that_the_api_says_leads_the_token_away(night: Night, raw_server: Any) -> None:
+    strangers: list[bytes] = []
+
+    async def stranger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        strangers.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 X\r\nContent-Length: 2\r\n\r\n{}")
+
+    url = night.api.elsewhere = f"http://{await raw_server(stranger)}/v1/predictions"
+    urls = {"urls": {"get": url, "cancel": url, "stream": url, "web": url}, "next": url}
+    running = json.dumps(GOOD | urls | {"id": "run", "status": "starting"}).encode()
+    page = json.dumps({"results": [GOOD | urls], "next": url}).encode()
+    hostile = {
+        "get": [(302, b""), (308, running), (200, running)],
+        "list": [(307, b""), (200, page)],
+        "cancel": [(303, b"")],
+    }
+    assert await night.predicted({"create": [(307, b""), (301, b""), (201, running)], **hostile}) == "succeeded"
+    assert strangers == []
