@@ -34,7 +34,7 @@ def file_faults(directory: Path, record: Result, *, read: bool) -> Iterator[str]
 def strays(directory: Path, record: Result | None) -> Iterator[str]:
     """Name the files that a prompt's record does not name; any file where there is no record."""
     try:
-        there = {entry.name for entry in os.scandir(directory)} - _OF_THE_SYSTEM
+        there = set(os.listdir(directory)) - _OF_THE_SYSTEM  # noqa: PTH208 - names only, of a million folders
     except FileNotFoundError:
         return
     except OSError as error:
