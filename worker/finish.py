@@ -26,6 +26,7 @@ async def finish_batch(worker: Context, shard: Shard) -> None:
             return
         folder = Folder(worker.config.output_dir, batch.name)
         try:
+            await asyncio.to_thread(folder.check, batch.id)
             async with locked(folder, make=False):
                 await _finish(worker, batch, folder)
         except (StorageError, OSError) as error:
@@ -55,9 +56,8 @@ def _tell(batch: Batch, folder: Folder) -> None:
 
 
 def _write(folder: Folder, batch_id: str) -> None:
-    folder.check(batch_id)  # one that is gone must not be made anew, without a single record
     write_results(folder)
-    folder.check(batch_id)
+    folder.check(batch_id)  # it may take minutes
     write_gallery(folder)
     sweep(folder, lambda prompt_id: folder.prompt(prompt_id).exists())
     for part in (part for kind in WRITTEN for part in folder.path.glob(f".{kind}*.part")):

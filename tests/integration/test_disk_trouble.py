@@ -18,7 +18,7 @@ from jobs.config import Config
 from jobs.errors import LostFolder
 from jobs.folder import Folder
 from jobs.ledger import Entry
-from jobs.models import Batch, Prompt, Shard
+from jobs.models import Batch, Failure, Prompt, Shard
 from worker import fetching, finish, folders, saving, shards
 from worker import predict as story
 from worker.context import Context, Work
@@ -108,21 +108,49 @@ async def test_another_batchs_folder_receives_nothing_and_settles_nothing(
     assert simulator.ledger()["created"] == 2
 
 
-async def test_results_are_not_written_into_a_folder_that_is_not_there(
-    worker: Context, eventually: Callable[..., Any]
+@pytest.mark.parametrize("foreign", [False, True])
+async def test_results_are_written_into_the_batchs_own_folder_only(
+    worker: Context,
+    eventually: Callable[..., Any],
+    foreign: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    """All is settled; the last thing to do is to write results and gallery."""
+    """All is settled; the last thing to do is to write results and gallery, and the folder is not there."""
     for prompt in (CAT, DOG):
         await predict(Work(worker, SHARD, prompt))
     here, away = folder(worker).path, folder(worker).path.with_name("away")
     here.rename(away)
+    if foreign:
+        make(folder(worker), "b2")
     finishing = asyncio.create_task(finish.finish_batch(worker, SHARD))
-    await eventually(worker.account.trouble)
-    assert not here.exists()
+    sentence = "is another batch's folder now" if foreign else "the folder of 'night' is gone"
+    assert sentence in await eventually(worker.account.trouble)
+    assert names(here) == (["batch.json", "prompts.jsonl"] if foreign else [])
     assert (await worker.batches.get("night")).finished_at is None
+    if foreign:
+        here.rename(here.with_name("theirs"))
     away.rename(here)
     await finishing
     assert len(folder(worker).results.read_text().splitlines()) == 2
+
+
+async def test_a_failures_record_goes_into_no_other_batchs_folder(
+    worker: Context, eventually: Callable[..., Any]
+) -> None:
+    work = Work(worker, SHARD, CAT)
+    here, away = folder(worker).path, folder(worker).path.with_name("away")
+    here.rename(away)
+    make(folder(worker), "b2")
+    committing = asyncio.create_task(saving.commit_failure(work, Entry(), Failure(kind="internal", message="no")))
+    assert "is another batch's folder now" in await eventually(worker.account.trouble)
+    assert names(here) == ["batch.json", "prompts.jsonl"]
+    here.rename(here.with_name("theirs"))
+    away.rename(here)
+    assert (await committing).status == "failed"
+    assert names(here.with_name("theirs")) == ["batch.json", "prompts.jsonl"]
+
+
+def names(path: Path) -> list[str]:
+    return sorted(path.name for path in path.iterdir()) if path.exists() else []
 
 
 async def test_nothing_is_created_while_a_folder_in_use_is_away(
