@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from jobs.absence import FAREWELL, is_passing, reason
 from jobs.errors import RedisUnreachable
+from worker.runs import set_aside_unreadable
 
 logger = logging.getLogger("worker")
 
@@ -52,6 +53,12 @@ class PatientWorker(Worker):
             if not is_passing(error):
                 raise
             logger.debug("job %s: its end was not told: %s", arguments[0], error)
+
+    async def finish_failed_job(self, job_id: str, result_data: bytes | None) -> None:
+        """Take a job off the queue that cannot be run since its payload is gone; it is set aside first."""
+        if await self.pool.zscore(self.queue_name, job_id) is not None:
+            await set_aside_unreadable(self.ctx["worker"], job_id)
+        await super().finish_failed_job(job_id, result_data)
 
     async def close(self) -> None:
         """Wait for the jobs, however they end, and close what was opened, whether Redis answers or not."""

@@ -11,7 +11,7 @@ from arq.worker import RetryJob
 from redis.exceptions import RedisError
 
 from jobs.deadletters import DeadLetters
-from jobs.payload import JobId
+from jobs.payload import JobId, PayloadError
 from worker.context import Context
 from worker.lease import RELEASE_SECONDS
 
@@ -44,6 +44,14 @@ async def set_aside(worker: Context, job: JobId, reason: str) -> None:
     """Make the job a dead letter: its prompts have not failed, and nobody runs it until `retry`."""
     await DeadLetters(worker.redis).bury(job, reason)
     tell(job, reason)
+
+
+async def set_aside_unreadable(worker: Context, job_id: str) -> None:
+    """Make a job a dead letter whose payload is gone; one that is none of ours is only told of."""
+    try:
+        await set_aside(worker, JobId.parse(job_id), "its payload is gone from Redis")
+    except PayloadError as error:
+        logger.error("! dropped from the queue: %s", error)  # noqa: TRY400 - nobody here put it there
 
 
 def tell(job: JobId, reason: str) -> None:

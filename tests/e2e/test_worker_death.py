@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from jobs import keys
+
 FAST = {"creates_per_minute": 60_000.0, "reads_per_minute": 60_000.0, "poll_interval": 0.1, "lease": 1.0}
 
 POISONED = """
@@ -76,3 +78,15 @@ async def test_a_full_worker_saves_what_a_killed_one_left_running(
     full.terminate()
     assert full.wait() == 0
     assert "Traceback" not in full.log()
+
+
+async def test_a_shard_whose_payload_is_gone_is_set_aside(
+    night: Any, worker_process: Callable[..., Any], redis: Any
+) -> None:
+    night.images(3)
+    await redis.delete(keys.ARQ_JOB + "night:0:0")
+    worker = worker_process("--burst", **FAST)
+    assert worker.wait() == 0
+    assert "night:0:0 is set aside: its payload is gone from Redis" in worker.log()
+    assert night.status()["dead_letters"] == ["night:0:0"]
+    assert night.json("retry", night.name)["enqueued"] == 3

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import pickle
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -184,6 +185,19 @@ class TestNight:
                 await run_job(worker, "night:1:0", Parcel(payload))
         await run_job(worker, "night:1:0", Parcel(payload))
         assert await DeadLetters(worker.redis).of("night") == {"night:1:0": REASON}
+
+    async def test_a_run_that_is_stopped_has_not_died(
+        self, worker: Context, simulator: Any, eventually: Callable[..., Any]
+    ) -> None:
+        simulator.settings(predict_min=60.0, predict_max=60.0)
+        payload = await Queue(worker.redis, worker.config.realm).payload("night:1:0")
+        assert payload
+        running = asyncio.create_task(run_job(worker, "night:1:0", Parcel(payload)))
+        await eventually(lambda: simulator.ledger()["created"] == 2)
+        assert await worker.redis.exists(keys.runs("night"))
+        running.cancel()
+        await asyncio.wait([running])
+        assert not await worker.redis.exists(keys.runs("night"))
 
     async def test_a_cancel_brings_back_what_is_set_aside_so_that_it_is_canceled(
         self, worker: Context, desk: Desk
