@@ -30,8 +30,11 @@ ROOT = Path(__file__).parents[2]
 LOST, FULL = "! Redis does not answer", "! Redis takes no changes"
 PASSWORD = "p/ss:w@rd#1?"
 WORKER = """
-import asyncio, os
+import arq.worker, asyncio, os
 from jobs.connection import arq_redis, arq_settings
+from worker.arq_worker import PatientWorker
+
+arq.worker.Worker = PatientWorker
 
 async def step(ctx, number):
     await asyncio.sleep(0.01)
