@@ -87,7 +87,7 @@ class Record:
     unknown_creates: int
     cost: int
     kind: str
-    stale: bool
+    nonce: str
 
 
 @dataclass(eq=False)
@@ -232,7 +232,8 @@ class Protocol(RuleBasedStateMachine):
                 assert record, "a result is counted that is not on disk"
                 assert record.status == self.settled[prompt], "another result is counted than is on disk"
                 self.past_unknown += record.unknown_creates
-                self.stale = self.stale or record.stale
+                # Another worker moved the prompt on between commit and settle, or before: then too much is counted.
+                self.stale = self.stale or before.entries.get(prompt, Entry()).nonce != record.nonce
 
     def _changes(self, prompt: int, was: Entry, now: Entry, args: tuple[Any, ...]) -> None:
         if now.nonce and now.nonce != was.nonce:
@@ -512,7 +513,7 @@ class Protocol(RuleBasedStateMachine):
 
         async def act() -> None:
             if made.status == "succeeded" and not gone:
-                return self._commit(hand, "succeeded", await self.ledger(hand).read())
+                return self._commit(hand, "succeeded")
             await self.ledger(hand).confirm(hand.entry)
             if not again:
                 return await self._fail(hand, how)
@@ -523,16 +524,15 @@ class Protocol(RuleBasedStateMachine):
 
     async def _fail(self, hand: Hand, kind: str, outcome: Outcome = "failed") -> None:
         await self.ledger(hand).confirm(hand.entry)
-        self._commit(hand, outcome, hand.entry, kind)
+        self._commit(hand, outcome, kind)
 
-    def _commit(self, hand: Hand, outcome: Outcome, seen: Entry, kind: str = "") -> None:
+    def _commit(self, hand: Hand, outcome: Outcome, kind: str = "") -> None:
         """One rename: who comes first wins, the others settle from what is there."""
         entry = hand.entry
         made = self.world.get(entry.prediction_id or "")
         open_cost = 0 if not entry.nonce else made.cost if made and made.status != "running" else entry.reserved
         ids, unknown = entry.prediction_ids, entry.unknown_creates
-        stale = seen.nonce != entry.nonce
-        record = Record(outcome, ids, unknown, entry.cost + open_cost, kind, stale)
+        record = Record(outcome, ids, unknown, entry.cost + open_cost, kind, entry.nonce)
         hand.record = self.disk.setdefault(hand.prompt, record)
         hand.phase = "committed"
 
@@ -588,7 +588,7 @@ class Protocol(RuleBasedStateMachine):
             if hand.entry.prediction_id:
                 self.end(hand.entry.prediction_id, "canceled", 1)
                 if self.world[hand.entry.prediction_id].status == "succeeded":
-                    return self._commit(hand, "succeeded", await self.ledger(hand).read())
+                    return self._commit(hand, "succeeded")
             return await self._fail(hand, "canceled", "canceled")
 
         self.step(hand, act())
