@@ -39,10 +39,11 @@ async def predict(work: Work, *, canceled: bool = False) -> None:
     while (term := await batches.term(work.shard.batch, work.prompt.index)) is not None:
         try:
             result = await asyncio.to_thread(recorded, work) or await (abandon(work) if canceled else attempt(work))
-        except (Overtaken, StorageError) as error:
+        except Overtaken as error:
+            logger.debug("%s: %s; looking again", work.name, error)
+        except StorageError as error:
             logger.info("? %s: %s; looking again", work.name, error)
-            if isinstance(error, StorageError):
-                await work.worker.account.give_notice(str(error))
+            await work.worker.account.give_notice(str(error))
         except RedisError:
             raise
         except Exception as error:  # whatever it is, it concerns this prompt and no other

@@ -536,7 +536,7 @@ class TestShard:
 async def test_who_stalled_past_its_lease_neither_creates_nor_commits(
     worker: Context, simulator: Any, eventually: Callable[..., Any], caplog: pytest.LogCaptureFixture, *, created: bool
 ) -> None:
-    caplog.set_level(logging.INFO, "worker")
+    caplog.set_level(logging.DEBUG, "worker")
     if created:
         made = await worker.replicate.create(CAT.model, CAT.input)
         await work(worker).ledger.record(await work(worker).ledger.intend(Entry()), made.id)
