@@ -111,5 +111,5 @@ def row(trial: Trial, judgement: Judgement, case: str) -> dict[str, Any]:
         "in_hand": f"{trial.in_hand_at - trial.blown_at:.1f}",
         "finished": f"{trial.finished_at - trial.blown_at:.1f}",
         "seed": trial.seed,
-        "notes": "; ".join([*trial.shrunk, *cures, *trial.notes]),
+        "notes": "; ".join([*trial.shrunk, *cures]),
     }

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -22,10 +22,9 @@ RUNNING = {"starting", "processing", "queued"}
 
 @dataclass
 class Judgement:
-    """Everything there is to say about an ended trial; `complaints` are what must not be."""
+    """Everything there is to say about an ended trial."""
 
     trial: Trial
-    complaints: list[str] = field(default_factory=list)
 
     @cached_property
     def prompts(self) -> list[dict[str, Any]]:
@@ -92,8 +91,8 @@ class Judgement:
 
     def judge(self) -> list[str]:
         """What is wrong, in sentences."""
-        found = [*self._results(), *self._payments(), *self._counters(), *self._leftovers(), *self._verify()]
-        return found + self.complaints
+        checks = (self._results, self._payments, self._counters, self._leftovers, self._logs, self._verify)
+        return [complaint for check in checks for complaint in check()]
 
     def _results(self) -> Iterator[str]:
         if [result["id"] for result in self.results] != [prompt["id"] for prompt in self.prompts]:
@@ -169,9 +168,11 @@ class Judgement:
         for key in (key for pattern in patterns for key in client.scan_iter(f"{pattern}*")):
             yield f"left in Redis: {key}"
 
+    def _logs(self) -> Iterator[str]:
+        if count := self.trial.stack_traces():
+            yield f"stack traces in the workers' logs: {count}"
+
     def _verify(self) -> Iterator[str]:
         answer = self.trial.cli("verify", self.trial.batch)
-        if answer.returncode == 2 and "No such command" in answer.stderr:
-            self.trial.notes.append("no verify yet")
-        elif answer.returncode:
+        if answer.returncode:
             yield f"verify: {answer.stdout}{answer.stderr}"

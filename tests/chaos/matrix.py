@@ -20,6 +20,16 @@ COLUMNS = {
     "seed": "seed",
     "notes": "notes",
 }
+LEGEND = """\
+lost: prompts without exactly one whole result, or with files other than those served
+paid twice: predictions that no result names and no unknown create accounts for, or that two results name, and second
+  successes of a prompt whose first was not lost at Replicate
+unknown creates: creates that were never answered and that nobody found; each may have been paid
+late answers canceled: predictions that came after their create had been replaced, and were canceled at Replicate
+in hand again, finished: seconds from the last blow, or from its end, until each queued shard was held by a live worker,
+  and until the batch was finished; the start of a new worker counts
+short lease: 1.5 s instead of 15; short search: a create is unknown after 6 s instead of 60
+"""
 Row = dict[str, Any]
 
 
@@ -38,13 +48,15 @@ def text(rows: Iterable[Row]) -> list[str]:
     """The matrix in columns for a terminal."""
     table = [list(COLUMNS.values()), *(_cells(row) for row in rows)]
     widths = [max(len(line[column]) for line in table) for column in range(len(COLUMNS))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in table)
+    return [*(line.rstrip() for line in lines), *LEGEND.splitlines()]
 
 
 def markdown(rows: Iterable[Row]) -> str:
     """The matrix as a table of Markdown."""
     lines = [list(COLUMNS.values()), ["---"] * len(COLUMNS), *(_cells(row) for row in rows)]
-    return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in lines)
+    table = "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in lines)
+    return table + "\n" + "- " + LEGEND.strip().replace("\n", "\n- ").replace("\n-   ", " ") + "\n"
 
 
 def write(rows: Iterable[Row], path: Path) -> None:

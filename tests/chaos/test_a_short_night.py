@@ -8,7 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import httpx
+
 from tests.chaos import points
+from tests.chaos.judgement import Judgement
 from tests.chaos.points import Point
 from tests.chaos.trial import Trial
 
@@ -43,3 +46,20 @@ def test_workers_and_redis_killed_while_answers_are_lost(trial: Trial, judged: C
     trial.blow("restart of Redis")
     trial.finish()
     judged(trial, "short: a worker and Redis killed while answers are lost")
+
+
+def test_the_judgement_can_fail(trial: Trial) -> None:
+    trial.enqueue(10)
+    trial.worker()
+    trial.finish()
+    assert Judgement(trial).judge() == []
+    (trial.folder / "000003" / "output_0.png").unlink()
+    httpx.post(
+        f"{trial.simulator.url}/v1/models/simulator/text/predictions",
+        json={"input": {"prompt": "nobody asked"}},
+        headers={"authorization": "Bearer x"},
+        trust_env=False,
+    )
+    judgement = Judgement(trial)
+    assert (judgement.lost, judgement.paid_twice) == (1, 1)
+    assert {complaint.partition(":")[0] for complaint in judgement.judge()} >= {"000003/output_0.png", "paid twice"}

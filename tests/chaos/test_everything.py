@@ -36,10 +36,8 @@ class Storm:
         self.workers.append(self.worker())
 
     def deploy(self) -> None:
-        old = self.workers.pop(0)
-        old.terminate()
         self.workers.append(self.worker())
-        assert old.wait(60) in (0, -signal.SIGTERM)  # the latter: it had not begun yet
+        self.trial.stop(self.workers.pop(0))
         self.trial.blow("SIGTERM")
 
     def stall(self) -> None:
