@@ -13,7 +13,7 @@ from jobs.errors import BrokenDownload, FileTooBig
 from worker.file_answer import FileAnswer
 from worker.file_output import FileOutput
 from worker.media_types import extension
-from worker.storage import Writer, Written
+from worker.writer import Writer, Written
 
 logger = logging.getLogger("worker.download")
 

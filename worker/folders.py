@@ -25,6 +25,10 @@ HOLD = 5
 """Seconds that a trouble holds back creates: while it lasts it is told again every second."""
 
 
+SWEPT = "-swept"
+"""The end of the name of a folder that is being deleted."""
+
+
 @dataclass(slots=True, eq=False)
 class Trouble:
     """What the disk said last in a folder, how often in a row, and whose turn it is to try."""
@@ -110,10 +114,16 @@ def _first_hindrance(used: list[tuple[Folder, str]]) -> str | None:
 
 
 def sweep(folder: Folder, obsolete: Callable[[str], bool]) -> None:
-    """Delete what killed runs have left below `.saving` of the prompts that `obsolete` names by their ids."""
+    """Delete what killed runs have left below `.saving` of the prompts that `obsolete` names by their ids.
+
+    Each is renamed first: a stalled run that still commits it has committed all of it, or nothing.
+    """
     with suppress(OSError), os.scandir(folder.path / SAVING) as entries:
         for entry in entries:
             if obsolete(entry.name.rpartition(".")[0]):
-                shutil.rmtree(entry.path, ignore_errors=True)
+                swept = f"{entry.path}{SWEPT}" if not entry.name.endswith(SWEPT) else entry.path
+                with suppress(OSError):
+                    Path(entry.path).rename(swept)
+                    shutil.rmtree(swept, ignore_errors=True)
     with suppress(OSError):  # somebody saves, or there is none
         (folder.path / SAVING).rmdir()

@@ -40,19 +40,23 @@ def both(target: str, most: int = 60, **more: Any) -> tuple[Point, Point]:
 RENAME = both("os:rename", having="src_dir_fd", label="the commit's rename")
 SHARD = (
     *both("worker.lifecycle:take_lease", 2),
+    Point("worker.lease:Leases.acquire", "after", 2),
     *both("worker.shards:run_shard", 1),
+    Point("jobs.batches:Batches.standing", "after", 2),
     *both("worker.shards:see_folder", 2),
     *both("worker.shards:unsettled", 2),
     Point("worker.shards:predict_while", "before", 2),
 )
 CREATE = (
     Point("worker.predict:predict"),
+    Point("jobs.batches:Batches.term", "after"),
     Point("worker.saving:recorded", "after"),
     Point("worker.predict:attempt"),
     Point("jobs.ledger:Ledger.read", "after"),
     Point("worker.admission:admitted", "after"),
     *both("worker.predict:predicted"),
     *both("worker.creation:create"),
+    Point("worker.ratelimit:Limiter.take", "after"),
     *both("worker.creation:_post_and_record"),
     *both("jobs.ledger:Ledger.intend"),
     *both("worker.replicate:Replicate.create"),
@@ -64,9 +68,10 @@ SAVE = (
     *both("worker.polling:Poller.wait"),
     *both("worker.predict:conclude"),
     *both("worker.predict:judge"),
+    Point("worker.gate:Gate.heard", "after"),
     *both("worker.saving:save"),
     *both("worker.outputs:Outputs.save"),
-    *both("worker.storage:Writer.finish"),
+    *both("worker.writer:Writer.finish"),
     *both("worker.storage:Storage.commit"),
     *RENAME,
     *both("worker.predict:settle"),
@@ -86,6 +91,7 @@ AFTER_FAULTS = (
     *both("jobs.ledger:Ledger.unclaimed", 20, faults=LOST),
     *both("jobs.ledger:Ledger.record", faults=ALL_LOST),
     *both("jobs.ledger:Ledger.withdraw", 3, faults=THROTTLED),
+    Point("jobs.ledger:Ledger.confirm", "after", 20, faults=INTERRUPTED),
     *both("worker.predict:close", 20, faults=INTERRUPTED),
     *both("jobs.ledger:Ledger.close", 20, faults=INTERRUPTED),
     *both("worker.saving:commit_failure", 20, faults=REFUSED),
@@ -95,4 +101,9 @@ CANCELED = (
     *both("worker.predict:abandon", 40),
     *both("worker.creation:cancel_prediction", 40),
     *both("worker.replicate:Replicate.cancel", 20),
+)
+SALVAGE = (
+    *both("worker.salvage:Salvage._salvage", 1),
+    *both("worker.salvage:Salvage._save", 15),
+    *both("worker.predict:resume", 15),
 )

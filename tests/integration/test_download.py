@@ -19,7 +19,8 @@ from jobs.errors import BrokenDownload, FileTooBig, OutputGone, StorageError
 from worker.download import LONGEST_PAUSE, TRIES, Download, pause
 from worker.file_output import FileOutput
 from worker.http import files_client
-from worker.storage import Storage, Written
+from worker.storage import Storage
+from worker.writer import Written
 
 CONTENT = os.urandom(3_000_000)
 MD5 = hashlib.md5(CONTENT, usedforsecurity=False)

@@ -28,7 +28,7 @@ from worker.outputs import Outputs
 from worker.predict import predict
 from worker.replicate import Prediction
 from worker.retry import Backoff
-from worker.storage import Writer
+from worker.writer import Writer
 
 CAT = Prompt(0, "cat", "simulator/image", {"prompt": "cat", "width": 16, "height": 16, "output_format": "png"})
 

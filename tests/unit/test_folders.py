@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.errors import LostFolder
+from jobs.errors import LostFolder, StorageError
 from jobs.folder import Folder
 from worker import folders as module
-from worker.folders import Folders, hindrance, sweep
+from worker.folders import SWEPT, Folders, hindrance, sweep
 from worker.retry import Backoff
 from worker.storage import Storage
 
@@ -171,4 +171,23 @@ def test_leftovers_of_the_named_prompts_are_swept(folder: Folder) -> None:
     assert sorted(path.name for path in (folder.path / ".saving").iterdir()) == ["a.0123", "c.0123"]
     sweep(folder, {"a", "c"}.__contains__)
     sweep(folder, {"a", "c"}.__contains__)
+    assert not (folder.path / ".saving").exists()
+
+
+async def test_what_a_sweep_took_is_never_committed(folder: Folder) -> None:
+    """By a run that stalled, and goes on after another worker swept up behind it."""
+    storage, saving = Storage(fsync=False), folder.saving("a", "1")
+    await storage.write_bytes(saving / "output_0.txt", b"ours", "b1")
+    sweep(folder, {"a"}.__contains__)
+    with pytest.raises(StorageError, match="is gone"):
+        await storage.write_bytes(saving / "output_1.txt", b"ours", "b1")
+    with pytest.raises(StorageError, match="is gone"):
+        await storage.commit(saving, folder.prompt("a"), b"{}", "b1")
+    assert not folder.prompt("a").exists()
+    assert not (folder.path / ".saving").exists()
+
+
+async def test_a_sweep_goes_on_where_one_was_killed(folder: Folder) -> None:
+    await Storage(fsync=False).write_bytes(folder.path / ".saving" / f"a.1{SWEPT}" / "output.txt", b"x", "b1")
+    sweep(folder, {"a"}.__contains__)
     assert not (folder.path / ".saving").exists()

@@ -164,8 +164,8 @@ def test_a_name_says_something() -> None:
     assert complaints(empty_names) == []
 
 
-def test_only_storage_opens_files_with_aiofiles() -> None:
-    assert complaints(imports_aiofiles, {"worker/storage.py"}) == []
+def test_only_the_disk_knows_aiofiles() -> None:
+    assert complaints(imports_aiofiles, {"worker/disk.py"}) == []
 
 
 def test_only_http_knows_the_errors_of_httpx() -> None:

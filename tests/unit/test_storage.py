@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.errors import StorageError
-from worker import storage as module
-from worker.storage import WRITE_SIZE, Storage
+from worker import disk
+from worker import writer as stream
+from worker.storage import Storage
+from worker.writer import WRITE_SIZE
 
 
 @pytest.fixture
@@ -65,7 +67,7 @@ def test_a_restart_forgets_what_came_before(steps: list[bytes | None]) -> None:
         assert (written.bytes, written.sha256) == (len(expected), hashlib.sha256(expected).hexdigest())
 
     with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as directory:
-        patch.setattr(module, "WRITE_SIZE", 50)
+        patch.setattr(stream, "WRITE_SIZE", 50)
         asyncio.run(run(Path(directory)))
 
 
@@ -162,7 +164,8 @@ def failing(number: int) -> Any:
 async def test_each_failure_of_the_disk_is_a_sentence_with_the_path(
     storage: Storage, batch: Path, number: int, sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_write", failing(number))
+    for module in (disk, stream):
+        monkeypatch.setattr(module, "write_all", failing(number))
     path = batch / ".saving" / "a.1" / "output.txt"
     with pytest.raises(StorageError, match=sentence) as caught:
         await storage.write_bytes(path, b"text")
@@ -213,7 +216,7 @@ async def test_a_cancel_waits_until_the_thread_is_off_the_file(
         if fails:
             raise OSError(errno.EIO, "late")
 
-    monkeypatch.setattr(module, "_write", slow)
+    monkeypatch.setattr(disk, "write_all", slow)
     task = asyncio.create_task(storage.write_bytes(batch / ".saving" / "a.1" / "output.txt", b"text"))
     assert await asyncio.to_thread(started.wait, 30)
     for _ in range(cancels):

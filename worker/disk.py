@@ -1,0 +1,75 @@
+"""The disk, off the event loop. Raises StorageErrors: sentences that name the path.
+
+aiofiles costs a thread hop for each call of a file, so a call here does all it can in one hop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from io import FileIO
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from aiofiles.os import wrap
+
+from jobs.errors import StorageError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def off_loop(path: Path, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run in a thread. A thread cannot be stopped: a cancel waits for it, so that nobody works on a file in use."""
+    hop: asyncio.Future[T] = asyncio.ensure_future(wrap(function)(*args, **kwargs))
+    try:
+        return await asyncio.shield(hop)
+    except asyncio.CancelledError:
+        while not hop.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([hop])
+        if not hop.cancelled():
+            hop.exception()
+        raise
+    except OSError as error:
+        raise StorageError(_sentence(error, path), path) from error
+
+
+def _sentence(error: OSError, path: Path) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full: {path} cannot be written"
+    if error.errno == errno.EFBIG:
+        return f"{path} is larger than a file may be here (see `ulimit -f`)"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{path} is not writable: {error.strerror}"
+    if error.errno == errno.ENOENT:
+        return f"the folder of {path} is gone"
+    return f"{path} cannot be written: {error.strerror or error}"
+
+
+def write_all(file: FileIO, content: bytes) -> None:
+    """Write to the last byte."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def write_file(path: Path, content: bytes, make: Callable[[], None], *, fsync: bool) -> None:
+    """Write a whole file, after `make` has made its folder."""
+    make()
+    with FileIO(path, "wb") as file:
+        write_all(file, content)
+        if fsync:
+            os.fsync(file.fileno())
+
+
+def sync_directory(directory: Path) -> None:
+    """Have the names in a directory survive a power cut."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,108 @@
+"""One file on its way to disk, in large writes, with its checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+
+from worker.disk import off_loop, write_all
+
+WRITE_SIZE = 1 << 20
+"""Bytes gathered for one write: 16 KiB writes reach 246 MB/s, 1 MiB writes 2,900."""
+
+HEAD_SIZE = 64
+PART = ".part"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A file that is whole on disk."""
+
+    path: Path
+    bytes: int
+    sha256: str
+
+
+class Writer:
+    """One file on its way to disk; it is opened when 1 MiB has come, so that a small file takes one thread hop.
+
+    `bytes` counts what came since the last start, `head` is the beginning of it.
+    """
+
+    def __init__(self, directory: Path, stem: str, make: Callable[[], None], *, fsync: bool) -> None:
+        self._part = directory / f"{stem}{PART}"
+        self._stem = stem
+        self._make = make
+        self._fsync = fsync
+        self._file: FileIO | None = None
+        self._begin(md5=False)
+
+    def _begin(self, *, md5: bool) -> None:
+        self.bytes, self.head = 0, b""
+        self._pieces: list[bytes] = []
+        self._gathered = 0
+        self._sha256 = hashlib.sha256()
+        self._md5 = hashlib.md5(usedforsecurity=False) if md5 else None
+
+    async def restart(self, *, md5: bool = False) -> None:
+        """Forget what has come; md5 is computed only if it is asked for here."""
+        self._begin(md5=md5)
+        if self._file:
+            await off_loop(self._part, self._file.truncate, 0)
+            await off_loop(self._part, self._file.seek, 0)
+
+    async def write(self, chunk: bytes) -> None:
+        """Take a chunk of any size."""
+        if len(self.head) < HEAD_SIZE:
+            self.head = (self.head + chunk)[:HEAD_SIZE]
+        self.bytes += len(chunk)
+        self._pieces.append(chunk)
+        self._gathered += len(chunk)
+        if self._gathered >= WRITE_SIZE:
+            await off_loop(self._part, self._spill)
+
+    async def finish(self, suffix: str, *, md5: str | None = None) -> Written | None:
+        """Bring the rest to disk and give the file its name: the stem and `suffix`.
+
+        None: what came does not have that md5; it has no name, and can be restarted or finished without.
+        """
+        path = self._part.with_name(f"{self._stem}{suffix}")
+        if not await off_loop(path, self._finish, path, md5):
+            return None
+        return Written(path, self.bytes, self.sha256)
+
+    @property
+    def sha256(self) -> str:
+        """In hex, of what was finished."""
+        return self._sha256.hexdigest()
+
+    async def close(self) -> None:
+        """Close the file; what is unfinished stays as `<stem>.part`."""
+        if self._file and not self._file.closed:
+            await off_loop(self._part, self._file.close)
+
+    def _spill(self) -> FileIO:
+        content = b"".join(self._pieces)
+        self._pieces, self._gathered = [], 0
+        if self._file is None:
+            self._make()
+            self._file = FileIO(self._part, "wb")
+        write_all(self._file, content)
+        self._sha256.update(content)
+        if self._md5:
+            self._md5.update(content)
+        return self._file
+
+    def _finish(self, path: Path, md5: str | None) -> bool:
+        file = self._spill()
+        if md5 and self._md5 and self._md5.hexdigest() != md5:
+            return False
+        with file:
+            if self._fsync:
+                os.fsync(file.fileno())
+        self._part.rename(path)
+        return True
