@@ -643,7 +643,7 @@ class Protocol(RuleBasedStateMachine):
         assert now.reservations == sum(bool(entry.nonce) for entry in now.entries.values())
 
     def _money(self, now: Snapshot) -> None:
-        """Creates stay within what is counted, and that within the budget; exact, with the cost, if no stale worker won.
+        """Creates stay within what is counted, and that within the budget; exact, with the cost, if nobody stale won.
 
         Whose result settles a prompt that another worker has begun to pay for again knows nothing of that cost.
         """
