@@ -67,7 +67,12 @@ local function count_spent(predictions, cost)
   local stored = redis.call('HGET', KEYS[4], index)
   local entry = stored and cjson.decode(stored)
   if entry then
-    cost = cost and cost - entry.cost - entry.reserved
+    local _, known = entry.prediction_ids:gsub('%S+', '')
+    if entry.nonce ~= '' and not entry.prediction_id or known + entry.unknown_creates > tonumber(predictions) then
+      cost = nil -- a late result of a worker that was overtaken: what came after it may be paid, too
+    else
+      cost = cost and cost - entry.cost - entry.reserved
+    end
     if entry.nonce ~= '' then
       redis.call('HINCRBY', KEYS[1], 'reservations', -1)
     end

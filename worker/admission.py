@@ -12,6 +12,15 @@ from worker.spending import price
 
 async def admitted(work: Work) -> None:
     """Return when the prompt may be paid for, holding nothing meanwhile; OverBudget when its batch has spent all."""
+    work.worker.postponed.add(work.name)
+    try:
+        await _affordable(work)
+        await work.worker.gate.admit(work.prompt.model, work.name)
+    finally:
+        work.worker.postponed.discard(work.name)
+
+
+async def _affordable(work: Work) -> None:
     tries = 0
     while work.shard.batch_id in work.worker.short_of_budget:
         try:
@@ -29,4 +38,3 @@ async def admitted(work: Work) -> None:
             break
         tries += 1
         await asyncio.sleep(SOON.delay(tries))
-    await work.worker.gate.admit(work.prompt.model, work.name)

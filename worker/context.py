@@ -13,7 +13,7 @@ from jobs.batches import Batches
 from jobs.config import Config
 from jobs.folder import Folder
 from jobs.ledger import Ledger, Overtaken
-from jobs.models import Prompt, Shard
+from jobs.models import SHARD_SIZE, Prompt, Shard
 from worker.folders import Folders
 from worker.gate import Gate
 from worker.lease import Leases, lease_name
@@ -48,8 +48,21 @@ class Context:
 
     folders: Folders = field(default_factory=Folders)
 
+    postponed: set[str] = field(default_factory=set)
+    """Names of the prompts that wait for their model's breaker or their batch's budget."""
+
     short_of_budget: set[str] = field(default_factory=set)
     """Ids of batches that were refused a create: their prompts ask before they queue for another."""
+
+    @property
+    def full(self) -> bool:
+        """Whether all its job slots are taken, so that shards wait in the queue."""
+        return self.leases.jobs >= job_slots(self.config)
+
+
+def job_slots(config: Config) -> int:
+    """How many shards a worker has in hand at once: stragglers must not idle it."""
+    return max(4 * config.max_in_flight // SHARD_SIZE, 2)
 
 
 @dataclass(frozen=True, slots=True)

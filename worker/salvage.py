@@ -15,7 +15,6 @@ from contextlib import asynccontextmanager
 from redis.exceptions import RedisError
 
 from jobs.batches import Standing
-from jobs.config import Config
 from jobs.errors import BatchError
 from jobs.ledger import Overtaken, open_attempts
 from jobs.models import SHARD_SIZE, Batch, Shard
@@ -31,11 +30,6 @@ logger = logging.getLogger("worker.salvage")
 
 FIRST_REFUSAL = 1.0
 """Seconds in which a worker with a free slot takes up a shard that nobody holds; so do its looks for a free slot."""
-
-
-def job_slots(config: Config) -> int:
-    """How many shards a worker has in hand at once: stragglers must not idle it."""
-    return max(4 * config.max_in_flight // SHARD_SIZE, 2)
 
 
 class Salvage:
@@ -59,15 +53,11 @@ class Salvage:
                 task.cancel()
             await asyncio.wait(tasks)
 
-    @property
-    def _full(self) -> bool:
-        return self._worker.leases.jobs >= job_slots(self._worker.config)
-
     async def _look_for_ever(self) -> None:
         while True:
             await asyncio.sleep(self._worker.config.lease)
             try:
-                if self._full:
+                if self._worker.full:
                     await self.look()
             except RedisError as error:
                 logger.debug("nothing salvaged: %s", error)
@@ -153,6 +143,6 @@ class Salvage:
         free = 0
         while free < 2:
             await asyncio.sleep(FIRST_REFUSAL)
-            free = 0 if self._full else free + 1
+            free = 0 if self._worker.full else free + 1
         for prompt in prompts:
             prompt.cancel()

@@ -15,8 +15,8 @@ from jobs.errors import BatchError, ConfigError
 from jobs.queue import deserialize, serialize
 from jobs.server import check_server
 from worker.arq_worker import PatientWorker
+from worker.context import job_slots
 from worker.lifecycle import give_lease, shutdown, startup, take_lease
-from worker.salvage import job_slots
 from worker.shards import predict_shard
 
 

@@ -15,6 +15,7 @@ from jobs.errors import ForeignFolder
 from jobs.folder import Folder
 from jobs.models import Result, Shard
 from jobs.payload import JobId, Parcel, PayloadError, unpack
+from jobs.queue import Queue
 from worker.context import Context, Work
 from worker.finish import finish_batch
 from worker.folders import HOLD, hindrance, sweep
@@ -26,6 +27,8 @@ from worker.saving import glance
 
 logger = logging.getLogger("worker.shards")
 UNWRITABLE_PAUSE = 5.0
+STEP_ASIDE = 15.0
+"""Seconds after which a shard whose prompts have nothing to do but wait gives its slot to another."""
 
 
 async def predict_shard(ctx: dict[str, Any], parcel: Parcel) -> None:
@@ -83,7 +86,10 @@ async def run_shard(worker: Context, shard: Shard) -> None:
         if not works:
             return await finish_batch(worker, shard)
         logger.info("→ %r%s", shard, f", {len(works)} to do" if len(works) < len(shard.prompts) else "")
-        await predict_while(worker, shard, works, standing)
+        if not await predict_while(worker, shard, works, standing):
+            logger.info("%s: has only to wait; other shards go first", shard.job_id)
+            await Queue(worker.redis, worker.config.realm).step_back(shard.job_id)
+            raise RetryJob
     logger.warning("! %s: its batch was deleted; dropped", shard.job_id)
     if standing == "replaced":
         await worker.leases.sleep(1.0)
@@ -142,21 +148,32 @@ def _look(folder: Folder, works: list[Work]) -> list[Result | None]:
     return [glance(work) for work in works]
 
 
-async def predict_while(worker: Context, shard: Shard, works: list[Work], standing: Standing) -> None:
-    """Run all prompts at once, or end them if the batch is canceled; stop them when that changes."""
+async def predict_while(worker: Context, shard: Shard, works: list[Work], standing: Standing) -> bool:
+    """Run all prompts at once, or end them if the batch is canceled; stop them when that changes.
+
+    False when others should go first.
+    """
     async with asyncio.TaskGroup() as group:
-        prompts = [group.create_task(predict(work, canceled=standing == "canceled")) for work in works]
-        watch = group.create_task(stop_when_changed(worker, shard, standing, prompts))
+        prompts = {group.create_task(predict(work, canceled=standing == "canceled")): work for work in works}
+        watch = group.create_task(stop_in_time(worker, shard, standing, prompts))
         await asyncio.wait(prompts)
         watch.cancel()
+    return watch.cancelled() or watch.result()
 
 
-async def stop_when_changed(
-    worker: Context, shard: Shard, standing: Standing, prompts: list[asyncio.Task[None]]
-) -> None:
-    """Cancel the prompts' tasks within a second or a poll pass of the batch being canceled, retried or deleted."""
+async def stop_in_time(
+    worker: Context, shard: Shard, standing: Standing, prompts: dict[asyncio.Task[None], Work]
+) -> bool:
+    """Cancel the prompts' tasks within a second or a poll pass of the batch being canceled, retried or deleted.
+
+    Also when all they do is wait, for a paused model say, while other shards wait for this one's slot: then False.
+    """
+    pace, idle = max(worker.config.poll_interval, 1.0), 0.0
     with worker.folders.using(Folder(worker.config.output_dir, shard.batch), shard.batch_id):
-        while await worker.batches.standing(shard.batch, shard.batch_id) == standing:  # noqa: ASYNC110 - it is in Redis
-            await asyncio.sleep(max(worker.config.poll_interval, 1.0))
+        while idle < STEP_ASIDE and await worker.batches.standing(shard.batch, shard.batch_id) == standing:
+            await asyncio.sleep(pace)
+            waits = worker.full and all(one.done() or work.name in worker.postponed for one, work in prompts.items())
+            idle = idle + pace if waits else 0.0
     for prompt in prompts:
         prompt.cancel()
+    return idle < STEP_ASIDE

@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from jobs.batches import Batches, Spent
-from jobs.ledger import Entry, Ledger, OverBudget
+from jobs.ledger import Entry, Ledger, OverBudget, Overtaken
 from jobs.models import Batch
 
 PRICE = 3_000
@@ -43,9 +43,19 @@ async def test_an_intent_reserves_its_price_and_its_end_settles_it(batches: Batc
     assert (intent.reserved, await spent(batches)) == (PRICE, (1, PRICE))
     closed = await ledgers[0].close(await ledgers[0].record(intent, "p1"), cost=1_000)
     assert (closed.reserved, closed.cost, await spent(batches)) == (0, 1_000, (1, 1_000))
-    await ledgers[0].intend(closed, PRICE)
+    await ledgers[0].record(await ledgers[0].intend(closed, PRICE), "p2")
     await batches.settle("cats", 0, "succeeded", spent=Spent(2, 2_500))
     assert await spent(batches) == (2, 2_500)
+
+
+async def test_a_late_result_frees_nothing_of_what_came_after_it(batches: Batches, ledgers: list[Ledger]) -> None:
+    """Another worker held its output for lost, and has begun to pay for the next."""
+    recorded = await ledgers[0].record(await ledgers[0].intend(Entry(), PRICE), "p1")
+    intent = await ledgers[0].intend(await ledgers[0].close(recorded, PRICE, "output_lost"), PRICE)
+    await batches.settle("cats", 0, "succeeded", spent=Spent(1, PRICE))
+    assert await spent(batches) == (2, 2 * PRICE)
+    with pytest.raises(Overtaken, match="settled"):
+        await ledgers[0].record(intent, "p2")
 
 
 async def test_what_surely_had_no_effect_costs_nothing(batches: Batches, ledgers: list[Ledger]) -> None:

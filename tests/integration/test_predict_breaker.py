@@ -5,32 +5,38 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
+from arq.worker import RetryJob
+from redis.asyncio import Redis
 
+from jobs import keys
 from jobs.config import Config
 from jobs.folder import Folder
 from jobs.models import Batch, Prompt, Shard
 from jobs.status import read_status
+from worker import shards
 from worker.context import Context, Work
 from worker.lifecycle import opened
 from worker.predict import predict
+from worker.shards import run_shard
 
 IMAGE = {"prompt": "cat", "width": 16, "height": 16}
 
 
 @pytest.fixture
-async def worker(config: Config, simulator: Any) -> AsyncIterator[Context]:
+async def worker(config: Config, simulator: Any, request: pytest.FixtureRequest) -> AsyncIterator[Context]:
     simulator.settings(limiter="off", predict_min=0.05, predict_max=0.1, loose=0.0)
-    settings = {
+    settings: dict[str, Any] = {
         "creates_per_minute": 60_000.0,
         "poll_interval": 0.1,
         "max_attempts": 1,
         "max_in_flight": 1,
         "breaker_refusals": 3,
         "breaker_failures": 0.05,
-        "breaker_pause": 0.5,
+        "breaker_pause": getattr(request, "param", 0.5),
     }
     async with opened(config.model_copy(update=settings)) as context:
         folder = Folder(config.output_dir, "night")
@@ -45,7 +51,7 @@ def work(worker: Context, index: int, model: str = "simulator/image", **given: A
     return Work(worker, Shard("night", "b1", 0, 0, (prompt,)), prompt)
 
 
-def kinds(works: list[Work]) -> list[str | None]:
+def kinds(works: list[Work]) -> list[Any]:
     found = [work.folder.read_record(work.prompt.id) for work in works]
     return [one and (one.error.kind if one.error else one.status) for one in found]
 
@@ -83,3 +89,21 @@ async def test_a_model_that_fails_costs_no_more_than_the_window_and_its_probes(
     assert 3 <= failed <= 5  # more than 5 % of 50, one that was under way already, and a probe
     assert kinds(works).count("succeeded") == 10 - failed
     assert simulator.ledger()["created"] == 10
+
+
+@pytest.mark.parametrize("worker", [600.0], indirect=True)
+async def test_a_shard_that_has_only_to_wait_gives_its_slot_to_others(
+    worker: Context, monkeypatch: pytest.MonkeyPatch, redis: Redis
+) -> None:
+    monkeypatch.setattr(shards, "STEP_ASIDE", 1.0)
+    for index in range(3):
+        await predict(work(worker, index, num_outputs=9))
+    waiting, queue = work(worker, 100), keys.queue(worker.config.realm)
+    await redis.zadd(queue, {"night:1:0": 5, "other:0:0": 7})
+    shard = replace(waiting.shard, number=1)
+    worker.leases._runs |= dict.fromkeys(("night:1:0", "night:0:0"), cast("Any", None))
+    with pytest.raises(RetryJob):
+        await run_shard(worker, shard)
+    worker.leases._runs.clear()
+    assert await redis.zrange(queue, 0, -1) == [b"other:0:0", b"night:1:0"]
+    assert worker.postponed == set()

@@ -653,8 +653,9 @@ class Protocol(RuleBasedStateMachine):
         most_predictions = batch.max_predictions or batch.predictions
         most_cost = batch.max_cost or batch.cost
         assert intents <= most_predictions
+        assert paid <= batch.cost
+        assert paid <= most_cost
         if not self.stale:
-            assert paid <= batch.cost
             assert batch.predictions == intents
             assert batch.predictions <= most_predictions
             assert batch.cost <= most_cost

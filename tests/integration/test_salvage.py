@@ -16,9 +16,9 @@ from jobs.models import Batch, Prompt, Shard
 from jobs.payload import JobId
 from jobs.queue import Queue
 from worker import salvage
-from worker.context import Context, Work
+from worker.context import Context, Work, job_slots
 from worker.lifecycle import opened
-from worker.salvage import Salvage, job_slots
+from worker.salvage import Salvage
 
 INPUT = {"prompt": "fox", "width": 16, "height": 16}
 PROMPTS = tuple(Prompt(index, f"p{index}", "simulator/image", INPUT | {"seed": index}) for index in range(4))
