@@ -9,7 +9,7 @@ LOST = {"lost_answer": {"rate": 0.4, "how": "reset"}}
 ALL_LOST = {"lost_answer": {"rate": 1.0, "how": "502"}}
 LATE = {"delay": {"rate": 1.0, "kinds": ["create"], "seconds": 0.2}}
 THROTTLED = {"throttle": {"rate": 0.1, "kinds": ["create"], "seconds": 1}}
-INTERRUPTED = {"failed": {"rate": 0.3, "text": "Prediction interrupted; please retry (code: PA)"}}
+INTERRUPTED = {"failed": {"rate": 0.2, "text": "Prediction interrupted; please retry (code: PA)"}}
 REFUSED = {"failed": {"rate": 0.3, "text": "flagged as sensitive (E005)"}}
 
 

@@ -53,3 +53,24 @@ def test_killed_while_canceling(trial: Trial, judged: Callable[..., Any], point:
     trial.worker()
     trial.finish()
     judged(trial, f"a: killed {point.name}")
+
+
+@pytest.mark.parametrize("point", [None, *points.SALVAGE], ids=lambda point: point.name if point else "nowhere")
+def test_killed_while_the_other_worker_has_no_slot_left(
+    trial: Trial, judged: Callable[..., Any], point: Point | None
+) -> None:
+    """Each has two job slots for four shards: the second looks after what the first left running, or falls over it."""
+    trial.simulator.settings(predict_min=5.0, predict_max=8.0)
+    trial.enqueue(320)
+    first = trial.worker(max_in_flight=50)
+    trial.reached(lambda: trial.shards_of(first) == 2)
+    second = trial.worker(point, max_in_flight=50)
+    trial.reached(lambda: trial.shards_of(second) == 2)
+    trial.has_created(90)
+    trial.kill(first)
+    trial.reached(lambda: "nobody has a slot for it" in second.log() or second.process.poll() is not None)
+    if point:
+        trial.falls(second)
+        trial.worker()
+    trial.finish()
+    judged(trial, f"a: no slot left, killed {point.name if point else 'nowhere'}")

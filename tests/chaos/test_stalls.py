@@ -29,7 +29,7 @@ def test_a_stalled_worker(trial: Trial, judged: Callable[..., Any], others: int,
         worker.stop()
         for _ in range(others - len(trial.living()) + 1):
             trial.worker(creates_per_minute=1800.0)
-        trial.reached(lambda: not trial.leased_by(worker.process.pid))
+        trial.reached(lambda: not trial.shards_of(worker))
         time.sleep(1)
         worker.cont()
         trial.blow("SIGSTOP past the lease")

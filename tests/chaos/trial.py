@@ -204,11 +204,11 @@ class Trial:
         """Wait until so many predictions were created."""
         self.reached(lambda: self.simulator.ledger(summary=True)["created"] >= count)
 
-    def leased_by(self, pid: int) -> bool:
-        """Whether a process holds a lease of the batch."""
+    def shards_of(self, worker: Any) -> int:
+        """How many shards a worker holds."""
         client: Any = self.server.client
         owners = (client.get(key) or b"" for key in client.scan_iter(keys.lease(f"{self.batch}:*")))
-        return any(owner.decode().split(":")[1:2] == [str(pid)] for owner in owners)
+        return sum(owner.decode().split(":")[1:2] == [str(worker.process.pid)] for owner in owners)
 
     @staticmethod
     def stopped(worker: Any) -> bool:
