@@ -64,22 +64,22 @@ async def enqueue_unsettled(
 ) -> Receipt:
     """Put every shard with an unsettled prompt into the queue unless it is there: this also mends a cut enqueue.
 
-    One that is set aside stays so.
+    One that is set aside stays so. If all is settled and nobody has finished the batch, its last shard has to.
 
     `done` counts, among the settled prompts, those to be reported as done already.
     """
     settled = await Batches(redis).settled(batch.name)
     dead = await DeadLetters(redis).of(batch.name)
-    unsettled = (packed for packed, _ in shards_of(batch, folder, lambda index: index not in settled))
-    shards = (packed for packed in unsettled if packed.job_id not in dead)
-    added = await Queue(redis, batch.realm).add(batch, shards)
+    last = batch.total - 1 if batch.finished_at is None and len(settled) >= batch.total else None
+    left = shards_of(batch, folder, lambda index: index not in settled or index == last)
+    added = await Queue(redis, batch.realm).add(batch, (shard for shard, _ in left if shard.job_id not in dead))
     costs = await asyncio.to_thread(_costs, folder, settled, config) if config.prices else None
     return Receipt(
         batch=batch.name,
         total=batch.total,
-        enqueued=added.prompts,
+        enqueued=added.prompts if last is None else 0,
         already_done=done(settled),
-        shards=added.shards,
+        shards=added.shards if last is None else 0,
         workers=await Account(redis, batch.realm).workers(),
         dead_letters=list(dead),
         cost_at_least=costs and costs[0],

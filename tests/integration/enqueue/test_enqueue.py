@@ -106,6 +106,17 @@ async def test_done_prompts_are_reported_and_not_enqueued_again(enqueued: Enqueu
     ]
 
 
+async def test_a_batch_whose_last_job_was_lost_gets_one_to_be_finished_by(enqueued: Enqueue, redis: Redis) -> None:
+    await enqueued(120)
+    for index in range(120):
+        await Batches(redis).settle("night", index, "succeeded")
+    await Queue(redis, "api.replicate.com").remove("night")
+    for _ in range(2):
+        receipt = await enqueued(120)
+        assert (receipt.enqueued, receipt.already_done, receipt.shards) == (0, 120, 0)
+        assert {job: len(shard.prompts) for job, shard in (await queued(redis)).items()} == {"night:1:0": 1}
+
+
 async def test_what_is_reported_as_done_is_of_this_file(enqueued: Enqueue, redis: Redis) -> None:
     await enqueued(5)
     for index in (0, 4):
