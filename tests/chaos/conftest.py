@@ -107,6 +107,7 @@ def row(trial: Trial, judgement: Judgement, case: str) -> dict[str, Any]:
         "lost": judgement.lost,
         "paid_twice": judgement.paid_twice,
         "unknown": judgement.unknown,
+        "unclaimed": len(judgement.unclaimed),
         "orphans": judgement.orphans,
         "in_hand": f"{trial.in_hand_at - trial.blown_at:.1f}",
         "finished": f"{trial.finished_at - trial.blown_at:.1f}",

@@ -63,6 +63,11 @@ class Judgement:
         return sum(result["unknown_creates"] for result in self.results)
 
     @cached_property
+    def unclaimed(self) -> list[dict[str, Any]]:
+        """Of these, those that workers have not canceled."""
+        return [create for create in self.strangers if not create["canceled_by_call"]]
+
+    @cached_property
     def orphans(self) -> int:
         """Late answers that workers have canceled."""
         return sum(create["canceled_by_call"] for create in self.strangers)
@@ -77,8 +82,7 @@ class Judgement:
     @cached_property
     def paid_twice(self) -> int:
         """Creates that nobody asked for, more successes of a prompt than one, predictions of two prompts."""
-        unclaimed = [create for create in self.strangers if not create["canceled_by_call"]]
-        unmeant = max(0, len(unclaimed) - self.unknown)
+        unmeant = max(0, len(self.unclaimed) - self.unknown)
         shared = sum(count - 1 for count in self.named.values())
         return unmeant + shared + max(0, self._second_successes() - int(self.status.get("output_lost", 0)))
 

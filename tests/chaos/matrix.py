@@ -14,6 +14,7 @@ COLUMNS = {
     "lost": "lost",
     "paid_twice": "paid twice",
     "unknown": "unknown creates",
+    "unclaimed": "of them paid",
     "orphans": "late answers canceled",
     "in_hand": "in hand again, s",
     "finished": "finished, s",
@@ -24,7 +25,8 @@ LEGEND = """\
 lost: prompts without exactly one whole result, or with files other than those served
 paid twice: predictions that no result names and no unknown create accounts for, or that two results name, and second
   successes of a prompt whose first was not lost at Replicate
-unknown creates: creates that were never answered and that nobody found; each may have been paid
+unknown creates: creates that were never answered and that nobody found, so that they were repeated
+of them paid: those that had created a prediction after all, which the list did not show in time
 late answers canceled: predictions that came after their create had been replaced, and were canceled at Replicate
 in hand again, finished: seconds from the last blow, or from its end, until each queued shard was held by a live worker,
   and until the batch was finished; the start of a new worker counts

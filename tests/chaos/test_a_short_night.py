@@ -14,6 +14,7 @@ from tests.chaos import points
 from tests.chaos.judgement import Judgement
 from tests.chaos.points import Point
 from tests.chaos.trial import Trial
+from tests.chaos.victim import found
 
 IN_TURN = (
     Point("worker.replicate:Replicate.create", "after", 20),
@@ -46,6 +47,13 @@ def test_workers_and_redis_killed_while_answers_are_lost(trial: Trial, judged: C
     trial.blow("restart of Redis")
     trial.finish()
     judged(trial, "short: a worker and Redis killed while answers are lost")
+
+
+def test_every_point_is_in_the_product() -> None:
+    tables = (points.SHARD, points.CREATE, points.SAVE, points.LAST, points.AFTER_FAULTS, points.REPLACED)
+    for point in [point for table in (*tables, points.CANCELED, points.SALVAGE) for point in table]:
+        owner, name = found(point.target)
+        assert callable(getattr(owner, name)), point.target
 
 
 def test_the_judgement_can_fail(trial: Trial) -> None:

@@ -24,7 +24,7 @@ def test_killed_at(trial: Trial, judged: Callable[..., Any], point: Point) -> No
         trial.falls(trial.worker(point))
     trial.worker()
     trial.finish()
-    judged(trial, f"a: killed {point.name}")
+    assert not judged(trial, f"a: killed {point.name}").unclaimed
 
 
 @pytest.mark.parametrize("point", points.REPLACED, ids=lambda point: point.name)
@@ -38,6 +38,7 @@ def test_killed_while_replacing_a_create_that_nobody_finds(
     trial.finish()
     judgement = judged(trial, f"a: killed {point.name}")
     assert judgement.unknown > 0
+    assert not judgement.unclaimed
 
 
 @pytest.mark.parametrize("point", points.CANCELED, ids=lambda point: point.name)
