@@ -12,7 +12,7 @@
 -- ARGV    'intend', batch's id, index, expected nonce, new nonce, 'attempt' | 'replace', price ('' = not known)
 -- ARGV    'record', batch's id, index, nonce, prediction id, claimant, claim's seconds
 -- ARGV    'withdraw', batch's id, index, nonce
--- ARGV    'close', batch's id, index, nonce, cost, 'attempt' | 'refused' | 'output_lost' | 'aborted', model
+-- ARGV    'close', batch's id, index, nonce, cost, 'attempt' | 'refused' | 'unknown' | 'output_lost' | 'aborted', model
 -- returns {verdict, entry or ''}; verdict = ok | gone | settled | conflict | claimed (the prediction serves another
 -- prompt) | served (the prompt has another prediction), and of a budget: short (for the moment: open attempts may
 -- free some of it) | spent | unpriced
@@ -121,6 +121,9 @@ end
 local function count_end(cost, how, model)
   if how == 'refused' then
     count('predictions', -1)
+  elseif how == 'unknown' then
+    entry.unknown_creates = entry.unknown_creates + 1
+    count('unknown_creates', 1)
   elseif how == 'output_lost' then
     count('outputs_lost', 1)
   elseif how == 'aborted' then
@@ -137,7 +140,7 @@ local function close(nonce, cost, how, model)
   if nonce ~= '' and entry.ended == nonce and entry.nonce == '' then
     return {'ok', stored}
   end
-  if entry.nonce ~= nonce or how == 'refused' and entry.prediction_id then
+  if entry.nonce ~= nonce or (how == 'refused' or how == 'unknown') and entry.prediction_id then
     return {'conflict', stored or ''}
   end
   if nonce ~= '' then

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from jobs import keys
 from jobs.connection import load_script
 
-Ending = Literal["attempt", "refused", "output_lost", "aborted"]
+Ending = Literal["attempt", "refused", "unknown", "output_lost", "aborted"]
 
 CLAIM_TTL = 7200
 """Seconds that a prediction stays claimed: longer than Replicate can show it with its input."""
@@ -108,7 +108,7 @@ class Ledger:
     async def close(self, entry: Entry, cost: int = 0, how: Ending = "attempt", model: str = "") -> Entry:
         """End an attempt that is to be followed by another; its cost (micro-dollars) replaces what it reserved.
 
-        `refused`: nothing was created; `aborted`: it is free and counts as no attempt.
+        `refused`: nothing was created; `unknown`: nobody knows; `aborted`: it is free and counts as no attempt.
         """
         return await self._change("close", entry.nonce, cost, how, model)
 

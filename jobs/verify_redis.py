@@ -60,7 +60,7 @@ def batch_faults(snapshot: Snapshot, rows: int) -> Iterator[str]:
     if batch.finished_at and batch.settled < batch.total:
         yield f"Redis says finished, and only {batch.settled} of {batch.total} prompts have their result"
     if not batch.finished_at and batch.settled >= batch.total and not snapshot.jobs and not snapshot.dead:
-        yield "all prompts have their result, and no job in the queue will finish the batch: enqueue its file again, or `retry` it"
+        yield "all prompts have their result, and no job in the queue will finish the batch: `retry` it, that adds one"
 
 
 def ledger_faults(snapshot: Snapshot, rows: int) -> Iterator[str]:

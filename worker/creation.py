@@ -84,7 +84,7 @@ async def create(work: Work, entry: Entry) -> tuple[Entry, Prediction | None]:
     """
     tries = 0
     while entry.prediction_id is None:
-        if entry.ambiguous and entry.unknown_creates >= MAX_UNKNOWN:
+        if entry.unknown_creates + entry.ambiguous > MAX_UNKNOWN:
             message = f"{MAX_UNKNOWN + 1} creates were never answered, and their predictions cannot be found"
             raise Refused(entry, Unanswered(message))
         tries += 1

@@ -50,7 +50,7 @@ class Orphans:
         search = _Search(since - MARGIN, until + MARGIN)
         self._searches.append(search)
         self._wake.set()
-        predictions = await asyncio.shield(search.found)
+        predictions = await search.found
         return [prediction.id for prediction in reversed(predictions) if serves(prediction, prompt)]
 
     @asynccontextmanager

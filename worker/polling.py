@@ -73,6 +73,7 @@ class Poller:
         Raises NotFound when Replicate does not know it. `since`: when it was intended, Unix seconds.
         """
         waiter = self._waiters.setdefault(prediction_id, Waiter(prediction_id, since))
+        waiter.ended.add_done_callback(_retrieve)
         self._wake.set()
         try:
             return await asyncio.shield(waiter.ended)
@@ -167,6 +168,12 @@ class Poller:
 
     def _overdue(self, waiter: Waiter, more: float = 0.0) -> bool:
         return time.time() > waiter.since + self._config.deadline + GRACE + more
+
+
+def _retrieve(ended: asyncio.Future[Prediction]) -> None:
+    """Nobody may wait any more when it ends: that is no error to be logged."""
+    if not ended.cancelled():
+        ended.exception()
 
 
 def _end(waiter: Waiter, prediction: Prediction) -> None:

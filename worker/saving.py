@@ -75,7 +75,9 @@ async def save(work: Work, entry: Entry, prediction: Prediction, *, keep_trying:
 async def commit_failure(
     work: Work, entry: Entry, failure: Failure, prediction: Prediction | None = None, outcome: Outcome = "failed"
 ) -> Result:
-    """Commit the result of a prompt that has no output."""
+    """Commit the result of a prompt that has no output; a create that was never answered may have been paid."""
+    if entry.ambiguous:
+        entry = await work.ledger.close(entry, entry.reserved, "unknown")
     result = _result(work, entry, prediction, status=outcome, error=failure)
 
     async def commit_in(directory: Path) -> Result:

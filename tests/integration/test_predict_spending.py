@@ -15,7 +15,7 @@ from jobs.folder import Folder
 from jobs.models import Batch, Prompt, Result, Shard, Status
 from jobs.prices import Prices
 from jobs.status import read_status
-from worker import admission, retry
+from worker import admission, creation, retry
 from worker import predict as story
 from worker.context import Context, Work
 from worker.lifecycle import opened
@@ -177,3 +177,20 @@ async def test_a_missing_price_holds_back_what_has_a_limit(worker: Context, even
     prompt.cancel()
     await asyncio.wait([prompt])
     assert (await status(worker)).predictions == 0
+
+
+async def test_creates_that_nobody_can_find_are_counted_to_the_last(
+    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(creation, "SURE_AFTER", 0.2 - creation.CREATE_TIMEOUT)
+    monkeypatch.setattr(creation, "SOON", Backoff(0.05, 0.1))
+    simulator.control(lost_answer=1.0, list_lag={"rate": 1.0, "seconds": 600})
+    await predict(work(worker))
+    result = record(worker)
+    assert result.error
+    made = simulator.ledger()["created"]
+    assert (result.error.kind, result.attempts, result.prediction_ids) == ("create_unknown", 1, ())
+    assert result.unknown_creates == made == creation.MAX_UNKNOWN + 1
+    now = await status(worker)
+    assert (now.unknown_creates, now.predictions) == (made, made)
+    assert now.cost == result.cost == pytest.approx(0.003 * made)
