@@ -14,13 +14,16 @@ from pathlib import Path
 
 from redis import Redis
 from redis.backoff import ConstantBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError as RedisGone
+from redis.exceptions import TimeoutError as RedisSilent
 from redis.retry import Retry
 
 from jobs import embedded_redis
 
 PORTS = range(20_000, 32_000)
 """Below those that systems hand out by themselves, so that a server gets its port again."""
+
+PATIENCE = Retry(ConstantBackoff(0.02), 1500, (RedisGone, RedisSilent, OSError))
 
 
 def free_port() -> int:
@@ -37,7 +40,7 @@ class RedisServer:
     def __init__(self, directory: Path) -> None:
         self.directory, self.port = directory, free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
-        self.client = Redis(port=self.port, retry=Retry(ConstantBackoff(0.02), 1500, (RedisError, OSError)))
+        self.client = Redis(port=self.port, retry=PATIENCE, retry_on_error=[RedisGone, RedisSilent])
         directory.mkdir()
         self.start()
 
