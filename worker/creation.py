@@ -95,6 +95,8 @@ async def create(work: Work, entry: Entry) -> tuple[Entry, Prediction | None]:
             raise Postponed(entry) from paused
         except OverBudget as over:
             work.worker.short_of_budget.add(work.shard.batch_id)
+            if entry.ambiguous:  # it may have been paid: nothing of it comes back that others could wait for
+                entry = await work.ledger.close(entry, entry.reserved, "unknown")
             raise Postponed(entry) from over
         except (RateLimited, AccountRefused):
             entry = await _between_attempts(work)  # the gate holds everybody back; this prompt waits there again

@@ -194,3 +194,18 @@ async def test_creates_that_nobody_can_find_are_counted_to_the_last(
     now = await status(worker)
     assert (now.unknown_creates, now.predictions) == (made, made)
     assert now.cost == result.cost == pytest.approx(0.003 * made)
+
+
+async def test_lost_creates_that_used_up_the_budget_do_not_wait_for_each_other(
+    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(creation, "SURE_AFTER", 0.2 - creation.CREATE_TIMEOUT)
+    monkeypatch.setattr(creation, "SOON", Backoff(0.05, 0.1))
+    simulator.control(lost_answer=1.0, list_lag={"rate": 1.0, "seconds": 600})
+    await worker.batches.set_budget("night", 2, None)
+    await asyncio.gather(*(predict(work(worker, index)) for index in range(2)))
+    results = [record(worker, index) for index in range(2)]
+    assert [result.error and result.error.kind for result in results] == ["over_budget"] * 2
+    assert [result.unknown_creates for result in results] == [1, 1]
+    assert simulator.ledger()["created"] == 2
+    assert ((await status(worker)).predictions, (await status(worker)).unknown_creates) == (2, 2)
