@@ -23,7 +23,7 @@ from jobs.ledger import Claimed, Entry, OverBudget, Overtaken, Served
 from worker.breaker import ModelPaused
 from worker.context import Work
 from worker.replicate import CREATE_TIMEOUT, Prediction
-from worker.retry import SOON
+from worker.retry import SOON, Backoff
 from worker.spending import price
 
 logger = logging.getLogger("worker.creation")
@@ -39,6 +39,9 @@ MAX_UNKNOWN = 3
 """How often an intent that nobody can find is replaced, in all attempts of a prompt."""
 
 CANCEL_TRIES = 6
+
+AWAY = Backoff(cap=10.0)
+"""Between creates that could not be sent: the gate keeps their rate, and all go on soon when the API is back."""
 
 STOP_PATIENCE = 10.0
 """Seconds that a create under way may take when its worker stops; after that it is left to a search."""
@@ -94,20 +97,23 @@ async def create(work: Work, entry: Entry) -> tuple[Entry, Prediction | None]:
         except ModelPaused as paused:
             raise Postponed(entry) from paused
         except OverBudget as over:
-            work.worker.short_of_budget.add(work.shard.batch_id)
-            if entry.ambiguous:  # it may have been paid: nothing of it comes back that others could wait for
-                entry = await work.ledger.close(entry, entry.reserved, "unknown")
-            raise Postponed(entry) from over
+            raise Postponed(await _short_of_budget(work, entry)) from over
         except (RateLimited, AccountRefused):
             entry = await _between_attempts(work)  # the gate holds everybody back; this prompt waits there again
         except NotSent as error:
             logger.debug("%s: not sent, trying on: %s", work.name, error)
             entry = await _between_attempts(work)
-            await asyncio.sleep(SOON.delay(tries))
+            await asyncio.sleep(AWAY.delay(tries))
         except (_Unknown, _Swapped) as unknown:
             logger.warning("? %s: looking for its prediction: %s", work.name, unknown)
             entry = await search(work, unknown.entry)
     return entry, None
+
+
+async def _short_of_budget(work: Work, entry: Entry) -> Entry:
+    """Have the batch's prompts ask before they queue; an unanswered create frees nothing that others could wait for."""
+    work.worker.short_of_budget.add(work.shard.batch_id)
+    return await work.ledger.close(entry, entry.reserved, "unknown") if entry.ambiguous else entry
 
 
 async def _between_attempts(work: Work) -> Entry:
