@@ -87,13 +87,12 @@ async def create(work: Work, entry: Entry) -> tuple[Entry, Prediction | None]:
     """
     tries = 0
     while entry.prediction_id is None:
-        if entry.unknown_creates + entry.ambiguous > MAX_UNKNOWN:
-            message = f"{MAX_UNKNOWN + 1} creates were never answered, and their predictions cannot be found"
-            raise Refused(entry, Unanswered(message))
         tries += 1
         try:
-            async with work.worker.posts, work.worker.gate.passing("create", work.prompt.model, work.name):
-                return await _uninterrupted(work, _post_and_record(work, entry))
+            async with work.worker.posts:
+                _look_ahead(work, entry)
+                async with work.worker.gate.passing("create", work.prompt.model, work.name):
+                    return await _uninterrupted(work, _post_and_record(work, entry))
         except ModelPaused as paused:
             raise Postponed(entry) from paused
         except OverBudget as over:
@@ -110,9 +109,19 @@ async def create(work: Work, entry: Entry) -> tuple[Entry, Prediction | None]:
     return entry, None
 
 
+def _look_ahead(work: Work, entry: Entry) -> None:
+    """Raise Refused or Postponed for what must not be created, before it takes a start time that others can use."""
+    if entry.unknown_creates + entry.ambiguous > MAX_UNKNOWN:
+        message = f"{MAX_UNKNOWN + 1} creates were never answered, and their predictions cannot be found"
+        raise Refused(entry, Unanswered(message))
+    if work.shard.batch_id in work.worker.short_of_budget:
+        raise Postponed(entry)
+
+
 async def _short_of_budget(work: Work, entry: Entry) -> Entry:
     """Have the batch's prompts ask before they queue; an unanswered create frees nothing that others could wait for."""
     work.worker.short_of_budget.add(work.shard.batch_id)
+    await work.worker.gate.heard(work.prompt.model, work.name, "void")  # others may probe its model meanwhile
     return await work.ledger.close(entry, entry.reserved, "unknown") if entry.ambiguous else entry
 
 

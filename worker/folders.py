@@ -10,7 +10,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,9 @@ from worker.retry import Backoff
 
 TRIAL = Backoff(base=0.5, cap=5.0)
 """Between the tries of all prompts of a folder, while saving fails in it."""
+
+TURN = 30.0
+"""Seconds after which the next one tries, too."""
 
 HOLD = 5
 """Seconds that a trouble holds back creates: while it lasts it is told again every second."""
@@ -72,9 +75,9 @@ class Folders:
 
     @asynccontextmanager
     async def trial(self, path: Path) -> AsyncIterator[None]:
-        """Try to save in the block: at once, or alone and after a while if it went wrong for the last one."""
+        """Try to save in the block: at once, or after a while, one after the other, if it went wrong for the last."""
         while trouble := self._troubles.get(path):
-            async with trouble.turn:
+            async with _for_a_while(trouble.turn):
                 if self._troubles.get(path) is trouble:
                     await asyncio.sleep(TRIAL.delay(trouble.failures))
                     yield
@@ -96,6 +99,17 @@ class Folders:
             return trouble.reason
         used = [(folder, batch_id) for folder, batch_id in self._used if batch_id in self.seen]
         return await asyncio.to_thread(_first_hindrance, used) if used else None
+
+
+@asynccontextmanager
+async def _for_a_while(turn: asyncio.Lock) -> AsyncIterator[None]:
+    """Hold a lock for TURN seconds at most: one slow download must not keep all others from trying."""
+    await turn.acquire()
+    with ExitStack() as held:
+        held.callback(turn.release)
+        timer = asyncio.get_running_loop().call_later(TURN, held.close)
+        held.callback(timer.cancel)
+        yield
 
 
 def hindrance(folder: Folder, batch_id: str) -> str | None:

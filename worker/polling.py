@@ -30,8 +30,8 @@ MARGIN = 10.0
 SKIP = 10
 """Passes without a sweep after one that failed: meanwhile all are asked one by one."""
 
-BELIEVE_MISSING = 3
-"""Looks in a row that find no such prediction until it is believed: a new one may not be known everywhere."""
+BELIEVE_MISSING, NEW = 3, 60.0
+"""Looks in a row that find no such prediction until it is believed, and for how long it may be too new to be known."""
 
 GRACE = 60.0
 """Seconds past the deadline after which a prediction that has not ended is overdue."""
@@ -155,7 +155,7 @@ class Poller:
                 prediction = await self._replicate.get(waiter.prediction_id)
             except NotFound as error:
                 waiter.missed += 1
-                if waiter.missed == BELIEVE_MISSING:
+                if waiter.missed >= BELIEVE_MISSING and time.time() > waiter.since + NEW:
                     _lose(waiter, error)
                 return
             except Unanswered as error:

@@ -93,13 +93,29 @@ async def test_other_programs_predictions_are_passed_over(bench: Bench) -> None:
 
 async def test_a_prediction_that_replicate_does_not_know_is_not_found(bench: Bench) -> None:
     with pytest.raises(NotFound) as caught:
-        await bench.wait(["nosuchprediction"])
+        await bench.wait(["nosuchprediction"], since=time.time() - 61)
     assert caught.value.prediction_id == "nosuchprediction"
+
+
+async def test_a_new_prediction_may_not_be_known_everywhere_yet(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else another one is paid while this one runs on."""
+    (made,) = await bench.create(1, predict_time=0.1)
+    get, asked = bench.poller._replicate.get, []
+
+    async def late(prediction_id: str) -> Prediction:
+        asked.append(prediction_id)
+        if len(asked) < 6:
+            raise NotFound("no such prediction", status=404, prediction_id=prediction_id)
+        return await get(prediction_id)
+
+    monkeypatch.setattr(bench.poller._replicate, "get", late)
+    (ended,) = await bench.wait([made])
+    assert ended.status == "succeeded"
 
 
 async def test_one_lost_prediction_does_not_keep_the_others_waiting(bench: Bench) -> None:
     ids = [*await bench.create(6), "nosuchprediction"]
-    ended = await asyncio.gather(*(bench.poller.wait(id_, time.time()) for id_ in ids), return_exceptions=True)
+    ended = await asyncio.gather(*(bench.poller.wait(id_, time.time() - 61) for id_ in ids), return_exceptions=True)
     assert [type(one) for one in ended] == [*[Prediction] * 6, NotFound]
 
 

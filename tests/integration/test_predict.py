@@ -86,7 +86,7 @@ async def test_a_record_on_disk_settles_and_asks_nobody(worker: Context, simulat
     calls = simulator.ledger()["calls"]
     await predict(work(worker))
     assert simulator.ledger()["calls"] == calls
-    assert await worker.batches.is_settled("night", 0)
+    assert 0 in await worker.batches.settled("night")
 
 
 async def test_a_running_prediction_is_attached_to_without_a_slot(worker: Context, simulator: Any) -> None:
@@ -107,7 +107,8 @@ async def test_an_intent_of_a_dead_worker_is_searched_for(worker: Context, simul
     assert simulator.ledger()["created"] == 1
 
 
-async def test_a_prediction_that_is_lost_is_attempted_anew(worker: Context) -> None:
+async def test_a_prediction_that_is_lost_is_attempted_anew(worker: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(polling, "NEW", 0.0)
     await work(worker).ledger.record(await work(worker).ledger.intend(Entry()), "nosuchprediction")
     await predict(work(worker))
     result = record(worker)
@@ -374,7 +375,7 @@ async def test_trouble_with_redis_is_nobodys_result(worker: Context, monkeypatch
     monkeypatch.setattr(story, "attempt", away)
     with pytest.raises(RedisError):
         await predict(work(worker))
-    assert not await worker.batches.is_settled("night", 0)
+    assert 0 not in await worker.batches.settled("night")
 
 
 async def test_who_is_overtaken_looks_again(worker: Context, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from jobs import keys
 from jobs.config import Config
 from jobs.folder import Folder
 from jobs.models import Batch, Prompt, Result, Shard, Status
@@ -20,6 +21,7 @@ from worker import predict as story
 from worker.context import Context, Work
 from worker.lifecycle import opened
 from worker.predict import predict
+from worker.replicate import CREATE_TIMEOUT
 from worker.retry import Backoff
 
 INPUT = {"prompt": "cat", "width": 16, "height": 16, "output_format": "png"}
@@ -182,7 +184,7 @@ async def test_a_missing_price_holds_back_what_has_a_limit(worker: Context, even
 async def test_creates_that_nobody_can_find_are_counted_to_the_last(
     worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(creation, "SURE_AFTER", 0.2 - creation.CREATE_TIMEOUT)
+    monkeypatch.setattr(creation, "SURE_AFTER", 0.2 - CREATE_TIMEOUT)
     monkeypatch.setattr(creation, "SOON", Backoff(0.05, 0.1))
     simulator.control(lost_answer=1.0, list_lag={"rate": 1.0, "seconds": 600})
     await predict(work(worker))
@@ -199,7 +201,7 @@ async def test_creates_that_nobody_can_find_are_counted_to_the_last(
 async def test_lost_creates_that_used_up_the_budget_do_not_wait_for_each_other(
     worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(creation, "SURE_AFTER", 0.2 - creation.CREATE_TIMEOUT)
+    monkeypatch.setattr(creation, "SURE_AFTER", 0.2 - CREATE_TIMEOUT)
     monkeypatch.setattr(creation, "SOON", Backoff(0.05, 0.1))
     simulator.control(lost_answer=1.0, list_lag={"rate": 1.0, "seconds": 600})
     await worker.batches.set_budget("night", 2, None)
@@ -209,3 +211,40 @@ async def test_lost_creates_that_used_up_the_budget_do_not_wait_for_each_other(
     assert [result.unknown_creates for result in results] == [1, 1]
     assert simulator.ledger()["created"] == 2
     assert ((await status(worker)).predictions, (await status(worker)).unknown_creates) == (2, 2)
+
+
+async def test_a_spent_budget_uses_up_no_start_times(worker: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[str] = []
+    take = worker.gate._limiter.take
+
+    async def counted(bucket: str) -> Any:
+        taken.append(bucket)
+        return await take(bucket)
+
+    monkeypatch.setattr(worker.gate._limiter, "take", counted)
+    await worker.batches.set_budget("night", 0, None)
+    shard = work(worker).shard
+    prompts = [Prompt(index, f"p-{index}", "simulator/image", INPUT) for index in range(60)]
+    await asyncio.gather(*(predict(Work(worker, shard, prompt)) for prompt in prompts))
+    assert taken.count("create") <= 25  # those that were at the gate already
+
+
+async def test_a_probe_that_has_to_wait_for_its_budget_lets_another_try(
+    worker: Context, eventually: Callable[..., Any]
+) -> None:
+    await worker.batches.set_budget("night", 1, None)
+    await work(worker, 1).ledger.intend(await work(worker, 1).ledger.read(), 3_000)
+    pause = {"failures": 26, "of": 26, "refusals": 0, "message": "x", "pause": 100, "next": 0, "probe": "", "since": 0}
+    paused = keys.paused_models(worker.config.realm)
+    await worker.redis.hset(paused, "simulator/image", json.dumps(pause))  # type: ignore[misc]  # typed for both clients
+    await asyncio.sleep(1.1)  # the breaker looks each second
+    prompt = asyncio.create_task(predict(work(worker)))
+    await eventually(lambda: "b1" in worker.short_of_budget)
+
+    async def is_free() -> bool:
+        text = await worker.redis.hget(paused, "simulator/image")  # type: ignore[misc]  # typed for both clients
+        return bool(json.loads(text)["probe"] == "")
+
+    await eventually(is_free)
+    prompt.cancel()
+    await asyncio.wait([prompt])

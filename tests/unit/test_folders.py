@@ -191,3 +191,23 @@ async def test_a_sweep_goes_on_where_one_was_killed(folder: Folder) -> None:
     await Storage(fsync=False).write_bytes(folder.path / ".saving" / f"a.1{SWEPT}" / "output.txt", b"x", "b1")
     sweep(folder, {"a"}.__contains__)
     assert not (folder.path / ".saving").exists()
+
+
+async def test_one_slow_try_does_not_keep_the_others_waiting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(module, "TURN", 0.05)
+    folders, over = Folders(), asyncio.Event()
+    folders.failed(tmp_path, "the disk is full")
+
+    async def slow() -> None:
+        async with folders.trial(tmp_path):
+            await over.wait()
+
+    task = asyncio.create_task(slow())
+    await asyncio.sleep(0)
+    async with folders.trial(tmp_path):
+        folders.succeeded(tmp_path)
+    assert not task.done()
+    over.set()
+    await task
+    async with folders.trial(tmp_path):
+        assert await folders.trouble() is None
