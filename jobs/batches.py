@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from jobs import keys
+from jobs.bitmap import Bits
 from jobs.connection import load_script
 from jobs.errors import BatchNotFound
 from jobs.models import Batch, Outcome, Result
@@ -23,26 +24,6 @@ PACE_SPANS = 36
 
 KEEP_FINISHED = 30 * 86_400
 """Seconds that a finished batch's keys live on; its folder stays."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bits:
-    """A bitmap as Redis stores it: prompt 0 is the highest bit of the first byte."""
-
-    data: bytes
-
-    def __contains__(self, index: int) -> bool:
-        """Tell whether prompt `index` has its bit set."""
-        byte = index >> 3
-        return byte < len(self.data) and bool(self.data[byte] & (0x80 >> (index & 7)))
-
-    def __len__(self) -> int:
-        """Count the set bits."""
-        return int.from_bytes(self.data).bit_count()
-
-    def count(self, indexes: Iterable[int]) -> int:
-        """Count those of `indexes` that are set."""
-        return sum(index in self for index in indexes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +107,6 @@ class Batches:
     async def unsuccessful(self, name: str) -> Bits:
         """Which prompts have a result other than succeeded."""
         return Bits(await self._redis.get(keys.unsuccessful(name)) or b"")
-
-    async def is_settled(self, name: str, index: int) -> bool:
-        """Tell whether a prompt has its result."""
-        return bool(await self._redis.getbit(keys.settled(name), index))
 
     async def term(self, name: str, index: int) -> int | None:
         """How often a prompt's result was taken back for another try; None while it has one."""

@@ -14,7 +14,8 @@ from functools import partial
 from pydantic import BaseModel
 from redis.asyncio import Redis
 
-from jobs.batches import Batches, Bits, Spent
+from jobs.batches import Batches, Spent
+from jobs.bitmap import Bits
 from jobs.config import Config
 from jobs.copy import Identity, kept_line, locked, model_of, move, read_rows, replacing, storing
 from jobs.errors import InputError, Problem, StorageError

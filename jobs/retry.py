@@ -11,7 +11,8 @@ from itertools import chain, count, repeat
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
-from jobs.batches import Batches, Bits
+from jobs.batches import Batches
+from jobs.bitmap import Bits
 from jobs.budget import UNCHANGED, Budget
 from jobs.config import Config
 from jobs.copy import KeptRow, kept_line, locked, read_rows, replacing, storing

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from redis.asyncio import Redis
 
 from jobs.account import Account
-from jobs.batches import Batches, Bits
+from jobs.batches import Batches
+from jobs.bitmap import Bits
 from jobs.config import Config
 from jobs.copy import KeptRow, read_rows
 from jobs.deadletters import DeadLetters

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from jobs import keys
-from jobs.batches import Bits, batch_of
+from jobs.batches import batch_of
+from jobs.bitmap import Bits
 from jobs.deadletters import DeadLetters
 from jobs.ledger import Entry, entry_of
 from jobs.models import SHARD_SIZE, Batch

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from jobs.batches import Bits
+from jobs.bitmap import Bits
 from jobs.models import Prompt, Result
 from jobs.snapshot import Snapshot
 from jobs.verification import Disagreement

@@ -135,7 +135,7 @@ class Night:
         self.api.hostile = hostile
         async with asyncio.timeout(LONGEST):
             await predict(Work(self.worker, Shard("night", "b1", 0, 0, (prompt,)), prompt))
-        assert await self.worker.batches.is_settled("night", number)
+        assert number in await self.worker.batches.settled("night")
         record = self.folder.read_record(prompt.id)
         assert record
         return record.status

@@ -23,7 +23,8 @@ from hypothesis.stateful import (
 from redis.asyncio import Redis
 
 from jobs import keys
-from jobs.batches import Batches, Bits, Spent, batch_of
+from jobs.batches import Batches, Spent, batch_of
+from jobs.bitmap import Bits
 from jobs.ledger import Claimed, Entry, Ledger, OverBudget, Overtaken, Served, entry_of
 from jobs.models import Batch, Outcome
 from worker.creation import MAX_UNKNOWN, SURE_AFTER

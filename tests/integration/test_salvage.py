@@ -81,14 +81,14 @@ async def test_what_a_dead_worker_left_running_is_saved_though_every_slot_is_tak
     await work(worker, 2).ledger.intend(Entry())
     lost = await worker.replicate.create(PROMPTS[2].model, PROMPTS[2].input)
     async with worker.slots, worker.slots:  # none in flight is free either
-        await eventually(lambda: worker.batches.is_settled("night", 2))
-        await eventually(lambda: worker.batches.is_settled("night", 1))
-        await eventually(lambda: worker.batches.is_settled("night", 0))
+        await eventually(lambda: worker.redis.getbit(keys.settled("night"), 2))
+        await eventually(lambda: worker.redis.getbit(keys.settled("night"), 1))
+        await eventually(lambda: worker.redis.getbit(keys.settled("night"), 0))
     records = [work(worker, index).folder.read_record(f"p{index}") for index in range(3)]
     assert [record and record.prediction_id for record in records] == [*made, lost.id]
     await eventually(lambda: released(worker))
     assert simulator.ledger()["created"] == 3
-    assert not await worker.batches.is_settled("night", 3)
+    assert 3 not in await worker.batches.settled("night")
     assert await Queue(worker.redis, worker.config.realm).jobs("night") == [SHARD.job_id]
     assert not await worker.redis.exists(keys.runs("night"))
 
@@ -112,7 +112,7 @@ async def test_an_attempt_that_failed_is_closed_and_the_next_one_left_to_the_run
 async def test_a_worker_with_a_free_slot_leaves_it_to_arq(worker: Context) -> None:
     await left_running(worker, 0)
     await asyncio.sleep(LEASE * 4)
-    assert not await worker.batches.is_settled("night", 0)
+    assert 0 not in await worker.batches.settled("night")
 
 
 @pytest.mark.usefixtures("full")
@@ -121,7 +121,7 @@ async def test_what_somebody_holds_is_left_alone(worker: Context, key: str) -> N
     await worker.redis.set(key, "somebody else")
     await left_running(worker, 0)
     await asyncio.sleep(LEASE * 4)
-    assert not await worker.batches.is_settled("night", 0)
+    assert 0 not in await worker.batches.settled("night")
     assert await worker.redis.get(key) == b"somebody else"
 
 
@@ -141,7 +141,7 @@ async def test_of_a_canceled_batch_what_runs_is_canceled(
 ) -> None:
     await left_running(worker, 0, predict_time=600)
     await worker.batches.request_cancel("night")
-    await eventually(lambda: worker.batches.is_settled("night", 0))
+    await eventually(lambda: worker.redis.getbit(keys.settled("night"), 0))
     assert simulator.ledger()["statuses"] == {"canceled": 1}
 
 
@@ -158,4 +158,4 @@ async def test_a_shard_that_cannot_be_run_is_not_salvaged(worker: Context, troub
         await worker.batches.delete("night")
     async with looker.running():
         await asyncio.sleep(LEASE * 4)
-    assert not await worker.batches.is_settled("night", 0)
+    assert 0 not in await worker.batches.settled("night")
