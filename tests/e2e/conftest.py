@@ -1,18 +1,25 @@
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from redis import Redis
 
+from jobs.budget import UNCHANGED
 from jobs.config import Config
+from jobs.connection import opened
+from jobs.desk import Desk
+from jobs.enqueue import Order
 
 IMAGE = {"width": 16, "height": 16, "output_format": "png"}
+T = TypeVar("T")
 QUICK = {"limiter": "off", "predict_min": 0.05, "predict_max": 0.2, "queue_max": 0.0}
 
 
@@ -29,23 +36,31 @@ class Night:
     def folder(self) -> Path:
         return self.config.output_dir / self.name
 
+    def ask(self, question: Callable[[Desk], Awaitable[T]], **settings: Any) -> T:
+        """What a command answers, without a process for it."""
+
+        async def answer() -> T:
+            config = self.config.model_copy(update=settings)
+            async with opened(config) as redis:
+                return await question(Desk(config, redis))
+
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(asyncio.run, answer()).result()
+
     def enqueue(self, *rows: dict[str, Any], **settings: Any) -> dict[str, Any]:
         file = self.config.output_dir.parent / f"{self.name}.jsonl"
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return self.json("enqueue", str(file), **settings)
+        return self.ask(lambda desk: desk.enqueue(Order(str(file))), **settings).model_dump(mode="json")
 
     def images(self, count: int, **settings: Any) -> dict[str, Any]:
         rows = [{"model": "simulator/image", "input": {"prompt": f"cat {n}", **IMAGE}} for n in range(count)]
         return self.enqueue(*rows, **settings)
 
-    def json(self, *arguments: str, **settings: Any) -> dict[str, Any]:
-        answer = self.cli(*arguments, "--json", **settings)
-        assert answer.code == 0, answer.err
-        found: dict[str, Any] = json.loads(answer.out)
-        return found
+    def retry(self) -> dict[str, Any]:
+        return self.ask(lambda desk: desk.retry(self.name, UNCHANGED)).model_dump(mode="json")
 
     def status(self) -> dict[str, Any]:
-        return self.json("status", self.name)
+        return self.ask(lambda desk: desk.status(self.name)).model_dump(mode="json")
 
     def results(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.folder / "results.jsonl").read_text().splitlines()]

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from redis import Redis
 from redis.exceptions import ConnectionError as Unreachable
 
 from jobs.embedded_redis import binary
 
-FAST = {"creates_per_minute": 60_000.0, "reads_per_minute": 60_000.0, "poll_interval": 0.1, "lease": 2.0}
+FAST = {"creates_per_minute": 60_000.0, "reads_per_minute": 60_000.0, "poll_interval": 0.1, "lease": 1.0}
 
 
 def free_port() -> int:
@@ -149,7 +150,7 @@ def begun(night: Any, server: Server, worker_process: Callable[..., Any], eventu
 
     async def begin(url: str, predict_max: float = 4.0, creates: int = 30) -> Any:
         night.simulator.settings(predict_min=1.0, predict_max=predict_max)
-        night.images(60, redis_url=server.url)
+        night.images(60, redis_url=SecretStr(server.url))
         worker = worker_process(redis_url=url, **FAST)
         await eventually(lambda: night.ledger()["created"] >= creates)
         return worker
@@ -175,7 +176,7 @@ def ended(night: Any, eventually: Callable[..., Any]) -> End:
 async def test_restarts(server: Server, begun: Begin, ended: End, eventually: Callable[..., Any]) -> None:
     worker = await begun(server.url)
     server.shut_down()
-    await asyncio.sleep(2.5)  # longer than a lease holds
+    await asyncio.sleep(1.5)  # longer than a lease holds
     server.start()
     await eventually(lambda: told(worker) == [LOST, BACK])
     server.kill()

@@ -52,7 +52,7 @@ def test_a_shard_that_kills_its_workers_is_set_aside_until_retry(
     assert "night cannot go on: prompts 1 to 3 are set aside" in again.out
     assert night.ledger()["created"] == 0
 
-    assert night.json("retry", night.name)["enqueued"] == 3
+    assert night.retry()["enqueued"] == 3
     assert worker_process("--burst", **FAST).wait() == 0
     assert {result["status"] for result in night.check()} == {"succeeded"}
     night.paid_once()
@@ -89,4 +89,4 @@ async def test_a_shard_whose_payload_is_gone_is_set_aside(
     assert worker.wait() == 0
     assert "night:0:0 is set aside: its payload is gone from Redis" in worker.log()
     assert night.status()["dead_letters"] == ["night:0:0"]
-    assert night.json("retry", night.name)["enqueued"] == 3
+    assert night.retry()["enqueued"] == 3

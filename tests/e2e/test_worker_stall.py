@@ -94,11 +94,11 @@ async def test_a_retry_that_waits_for_its_shard_survives_a_stop(
     """The new generation's job waits for the shard's lease, for longer than arq's own mark of ten seconds lasts."""
     night.enqueue(
         {"id": "quick", "model": "simulator/flaky", "input": {"prompt": "x", "error": "model", "times": 1}},
-        {"id": "slow", "model": "simulator/slow", "input": {"prompt": "x", "predict_time": 25}},
+        {"id": "slow", "model": "simulator/slow", "input": {"prompt": "x", "predict_time": 20}},
     )
     first = worker_process(**FAST)
     await eventually(lambda: night.status()["failed"] == 1)
-    assert night.json("retry", night.name)["enqueued"] == 1
+    assert night.retry()["enqueued"] == 1
     await asyncio.sleep(12)
     first.terminate()
     assert first.wait(20) == 0
@@ -116,8 +116,8 @@ async def test_cancel_and_retry_at_once_leave_nothing_behind(
     night.images(30)
     worker = worker_process(**FAST)
     await eventually(lambda: night.ledger()["created"] > 5)
-    assert night.cli("cancel", night.name).code == 0
-    assert night.cli("retry", night.name).code == 0
+    night.ask(lambda desk: desk.cancel(night.name))
+    night.retry()
     await eventually(lambda: night.status()["state"] == "finished")
     worker.terminate()
     assert worker.wait() == 0
