@@ -8,7 +8,6 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 Verdict = Literal["ok", "warning", "failure"]
-MARKS: dict[Verdict, str] = {"ok": "ok", "warning": "?", "failure": "!"}
 
 
 class Finding(BaseModel):

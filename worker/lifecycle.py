@@ -17,7 +17,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from jobs.absence import is_news, is_passing
+from jobs.absence import is_passing
 from jobs.account import Account
 from jobs.batches import Batches
 from jobs.config import Config
@@ -32,7 +32,7 @@ from worker.gate import Gate
 from worker.holding import Holding
 from worker.http import api_client, files_client
 from worker.lease import Leases, lease_name
-from worker.log_lines import LineFormatter
+from worker.log_lines import show_logs
 from worker.orphans import Orphans
 from worker.outputs import Outputs
 from worker.polling import Poller
@@ -234,17 +234,3 @@ def raise_file_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):  # macOS names a limit that it does not grant
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, MOST_FILES) if hard > 0 else MOST_FILES, hard))
-
-
-def show_logs() -> None:
-    """Show our log lines as arq shows its own; arq's own are left out: they take a virtual time for a date."""
-    logging.getLogger("arq.worker").setLevel(logging.WARNING)
-    logging.getLogger("asyncio").addFilter(is_news)
-    for name in ("worker", "jobs"):
-        log = logging.getLogger(name)
-        if not log.handlers:
-            handler = logging.StreamHandler()
-            handler.setFormatter(LineFormatter())
-            handler.addFilter(is_news)
-            log.addHandler(handler)
-        log.setLevel(logging.INFO)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from jobs.config import Config
 from jobs.errors import NotFound, ReplicateError, Unanswered
+from worker.backlog import RETENTION
 from worker.gate import Gate
 from worker.listing import list_pages
 from worker.replicate import Prediction, Replicate
@@ -35,9 +36,6 @@ BELIEVE_MISSING, NEW = 3, 60.0
 
 GRACE = 60.0
 """Seconds past the deadline after which a prediction that has not ended is overdue."""
-
-RETENTION = 3600.0
-"""Seconds that Replicate keeps an output: what gave no whole answer for so long after its end has none any more."""
 
 
 @dataclass(slots=True, eq=False)
@@ -159,7 +157,7 @@ class Poller:
                     _lose(waiter, error)
                 return
             except Unanswered as error:
-                if self._overdue(waiter, RETENTION):
+                if self._overdue(waiter, RETENTION):  # its output is gone, too
                     _lose(waiter, NotFound(str(error), prediction_id=waiter.prediction_id))
                 raise
         waiter.missed = 0
