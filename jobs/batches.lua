@@ -9,7 +9,7 @@
 -- KEYS[6] STRING  results of this span of seconds
 -- ARGV    'term', '', index                                             returns the term, -1 when it is settled
 -- ARGV    'settle', batch's id ('' = any), index, outcome, predictions, cost ('' = unknown), kind of error, model, term
---                 that the result is of ('' = any)                      returns 1 when the count changed, else 0
+--                 that the result is of ('' = any), last prediction     returns 1 when the count changed, else 0
 -- ARGV    'unsettle', batch's id ('' = any), index, outcome, kind       returns 1 when the count changed, else 0
 -- ARGV    'finish', '', Unix seconds, ttl                               returns 1 when this call finished it, else 0
 -- ARGV    'cancel', ''                                                  returns 1 when there is such a batch, else 0
@@ -61,26 +61,26 @@ if op == 'unsettle' then
   return 1
 end
 
--- What the ledger has counted for the prompt gives way to what its result says; a result that was found on disk
--- after Redis lost all counts as a whole.
-local function count_spent(predictions, cost)
+-- Of what the ledger has counted for the prompt and what its result says, the larger counts. The result's cost does in
+-- any case if it knows all that the ledger does. Else it was made before Redis lost something, or is late: its worker
+-- was overtaken, and what came after that may be paid, too.
+local function count_spent(predictions, cost, last)
   local stored = redis.call('HGET', KEYS[4], index)
   local entry = stored and cjson.decode(stored)
-  if entry then
-    local _, known = entry.prediction_ids:gsub('%S+', '')
-    if entry.nonce ~= '' and not entry.prediction_id or known + entry.unknown_creates > tonumber(predictions) then
-      cost = nil -- a late result of a worker that was overtaken: what came after it may be paid, too
-    else
-      cost = cost and cost - entry.cost - entry.reserved
-    end
-    if entry.nonce ~= '' then
-      redis.call('HINCRBY', KEYS[1], 'reservations', -1)
-    end
-  else
-    redis.call('HINCRBY', KEYS[1], 'predictions', predictions)
+    or {nonce = '', prediction_ids = '', unknown_creates = 0, cost = 0, reserved = 0}
+  local _, counted = entry.prediction_ids:gsub('%S+', '')
+  local ambiguous = entry.nonce ~= '' and not entry.prediction_id
+  counted = counted + entry.unknown_creates + (ambiguous and 1 or 0)
+  local more = cost and cost - entry.cost - entry.reserved or 0
+  local same = last ~= '' and entry.prediction_ids:match('%S+$') == last
+  if predictions > counted then
+    redis.call('HINCRBY', KEYS[1], 'predictions', predictions - counted)
   end
-  if cost then
-    redis.call('HINCRBY', KEYS[1], 'cost', string.format('%.0f', cost))
+  if more > 0 or same and not ambiguous and predictions >= counted then
+    redis.call('HINCRBY', KEYS[1], 'cost', string.format('%.0f', more))
+  end
+  if entry.nonce ~= '' then
+    redis.call('HINCRBY', KEYS[1], 'reservations', -1)
   end
 end
 
@@ -91,7 +91,7 @@ end
 if ARGV[9] ~= '' and ARGV[9] ~= term then
   return 0 -- a late call, for a result that was taken back meanwhile
 end
-count_spent(ARGV[5], tonumber(ARGV[6]))
+count_spent(tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[10])
 redis.call('HDEL', KEYS[4], index)
 redis.call('SETBIT', KEYS[2], index, 1)
 if outcome ~= 'succeeded' then

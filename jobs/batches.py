@@ -30,13 +30,14 @@ KEEP_FINISHED = 30 * 86_400
 class Spent:
     """What a result took: predictions that may have been paid, their cost in micro-dollars, None when not known.
 
-    `kind` is its error's, `model` its prompt's: batches count some kinds apart.
+    `kind` is its error's, `model` its prompt's: batches count some kinds apart. `last` is its last prediction.
     """
 
     predictions: int = 0
     cost: int | None = None
     kind: str = ""
     model: str = ""
+    last: str = ""
 
     @classmethod
     def on(cls, result: Result) -> Self:
@@ -46,6 +47,7 @@ class Spent:
             cost=None if result.cost is None else round(result.cost * MICRO),
             kind=result.error.kind if result.error else "",
             model=result.model,
+            last=result.prediction_id or "",
         )
 
 
@@ -200,9 +202,8 @@ class Batches:
 
 
 def _settling(batch_id: str, index: int, outcome: Outcome, spent: Spent, term: int | None) -> list[str | int]:
-    cost = "" if spent.cost is None else spent.cost
-    known = "" if term is None else term
-    return ["settle", batch_id, index, outcome, spent.predictions, cost, spent.kind, spent.model, known]
+    cost, known = ("" if value is None else value for value in (spent.cost, term))
+    return ["settle", batch_id, index, outcome, spent.predictions, cost, spent.kind, spent.model, known, spent.last]
 
 
 def batch_of(fields: Mapping[bytes, bytes]) -> Batch:

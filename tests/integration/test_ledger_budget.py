@@ -44,7 +44,7 @@ async def test_an_intent_reserves_its_price_and_its_end_settles_it(batches: Batc
     closed = await ledgers[0].close(await ledgers[0].record(intent, "p1"), cost=1_000)
     assert (closed.reserved, closed.cost, await spent(batches)) == (0, 1_000, (1, 1_000))
     await ledgers[0].record(await ledgers[0].intend(closed, PRICE), "p2")
-    await batches.settle("cats", 0, "succeeded", spent=Spent(2, 2_500))
+    await batches.settle("cats", 0, "succeeded", spent=Spent(2, 2_500, last="p2"))
     assert await spent(batches) == (2, 2_500)
 
 
@@ -56,6 +56,30 @@ async def test_a_late_result_frees_nothing_of_what_came_after_it(batches: Batche
     assert await spent(batches) == (2, 2 * PRICE)
     with pytest.raises(Overtaken, match="settled"):
         await ledgers[0].record(intent, "p2")
+
+
+async def test_a_result_of_before_a_retry_frees_nothing_of_what_came_after_it(
+    redis: Redis, batches: Batches, ledgers: list[Ledger]
+) -> None:
+    """Its worker stalled before the rename, while another settled the prompt, and its user retried it."""
+    first = Spent(1, 100, last="p1")
+    await ledgers[0].record(await ledgers[0].intend(Entry(), PRICE), "p1")
+    await batches.settle("cats", 0, "failed", spent=first)
+    async with redis.pipeline() as pipe:
+        await batches.unsettle("cats", 0, "failed", pipe)
+        await pipe.execute()
+    await ledgers[0].record(await ledgers[0].intend(Entry(), PRICE), "p2")
+    await batches.settle("cats", 0, "succeeded", spent=first)
+    assert await spent(batches) == (2, 100 + PRICE)
+
+
+async def test_a_result_made_before_a_loss_counts_what_the_ledger_has_forgotten(
+    batches: Batches, ledgers: list[Ledger]
+) -> None:
+    recorded = await ledgers[0].record(await ledgers[0].intend(Entry(), PRICE), "p1")
+    await ledgers[0].close(recorded, 1_000)
+    await batches.settle("cats", 0, "succeeded", spent=Spent(2, 2_500, last="p2"))
+    assert await spent(batches) == (2, 2_500)
 
 
 async def test_what_surely_had_no_effect_costs_nothing(batches: Batches, ledgers: list[Ledger]) -> None:
