@@ -114,7 +114,7 @@ class Ledger:
 
     async def confirm(self, entry: Entry) -> None:
         """Raise Overtaken unless the entry is still the prompt's: before a result is made of it."""
-        if (await self.read()).nonce != entry.nonce:
+        if await self.read() != entry:
             raise Overtaken(f"prompt {self.index} of {self.batch}: another worker goes on with it")
 
     async def unclaimed(self, prediction_ids: list[str]) -> list[str]:

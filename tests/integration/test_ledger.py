@@ -135,9 +135,13 @@ async def test_an_old_end_does_not_touch_a_newer_intent(ledger: Ledger) -> None:
 async def test_who_was_overtaken_is_told_before_it_makes_a_result(ledger: Ledger) -> None:
     entry = await ledger.record(await ledger.intend(Entry()), "p1")
     await ledger.confirm(entry)
-    await ledger.close(entry)
+    closed = await ledger.close(entry)
     with pytest.raises(Overtaken):
         await ledger.confirm(entry)
+    await ledger.confirm(closed)
+    await ledger.redis.delete(keys.ledger("cats"))  # it was settled, and is tried again
+    with pytest.raises(Overtaken):
+        await ledger.confirm(closed)
 
 
 async def test_the_ledger_of_a_namesake_is_not_touched(ledger: Ledger) -> None:
