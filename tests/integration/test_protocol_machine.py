@@ -48,6 +48,7 @@ STEPS = {
     "answered": "record",
     "unsent": "withdraw",
     "refused": "close_refused",
+    "saved": "commit",
     "committed": "settle",
 }
 """What comes next in a phase that has one way on."""
@@ -57,7 +58,7 @@ CHOICES: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "search": {"hidden": st.booleans()},
     "finish": {"status": st.sampled_from(["succeeded", "failed", "aborted"]), "cost": st.integers(0, PRICE)},
     "conclude": {"again": st.booleans(), "gone": st.booleans(), "lose": lost},
-    "abandon": {},
+    "commit": {},
     "call_again": {},
     "take_up": {"n": which},
     "end_offer": {"n": which},
@@ -84,11 +85,19 @@ class Record:
     """What a prompt's folder holds."""
 
     status: Outcome
-    prediction_ids: tuple[str, ...]
-    unknown_creates: int
-    cost: int
     kind: str
-    nonce: str
+    cost: int
+    entry: Entry
+    """What it was made of."""
+
+    @property
+    def predictions(self) -> int:
+        return len(self.entry.prediction_ids) + self.entry.unknown_creates
+
+    @property
+    def spent(self) -> Spent:
+        last = self.entry.prediction_ids[-1] if self.entry.prediction_ids else ""
+        return Spent(self.predictions, self.cost, self.kind, "m", last)
 
 
 @dataclass(eq=False)
@@ -155,13 +164,13 @@ class Protocol(RuleBasedStateMachine):
         self.disk: dict[int, Record] = {}
         self.intended: dict[str, float] = {}
         self.spent_intents = self.taken_back = 0
-        self.replaced = self.past_unknown = 0
+        self.unknown = self.past_unknown = 0
+        self.past_cost = self.late_predictions = self.late_cost = 0
         self.disowned: set[str] = set()
         self.claims: dict[str, int] = {}
         self.serving: dict[int, set[str]] = {prompt: set() for prompt in range(len(DIGESTS))}
         self.settled: dict[int, Outcome] = {}
-        self.settled_cost = [0] * len(DIGESTS)
-        self.stale = self.canceled = False
+        self.late = self.canceled = False
         self.steps = 0
 
     def do(self, coroutine: Any) -> Any:
@@ -232,9 +241,20 @@ class Protocol(RuleBasedStateMachine):
                 record = self.disk.get(prompt)
                 assert record, "a result is counted that is not on disk"
                 assert record.status == self.settled[prompt], "another result is counted than is on disk"
-                self.past_unknown += record.unknown_creates
-                # Another worker moved the prompt on between commit and settle, or before: then too much is counted.
-                self.stale = self.stale or before.entries.get(prompt, Entry()).nonce != record.nonce
+                self._spending(before.entries.get(prompt, Entry()), record)
+
+    def _spending(self, entry: Entry, record: Record) -> None:
+        """What a settled prompt has spent is what its record says, if that was made of what the ledger has.
+
+        Else it is late: its worker was overtaken before its rename, by another that ended this attempt and may have
+        begun the next, or settled the prompt, which then was retried. Then as much as both say may be counted.
+        """
+        self.past_unknown += record.entry.unknown_creates
+        self.past_cost += record.cost
+        if entry != record.entry:
+            self.late = True
+            self.late_predictions += record.predictions
+            self.late_cost += entry.cost + entry.reserved
 
     def _changes(self, prompt: int, was: Entry, now: Entry, args: tuple[Any, ...]) -> None:
         if now.nonce and now.nonce != was.nonce:
@@ -242,12 +262,16 @@ class Protocol(RuleBasedStateMachine):
             self.spent_intents += 1
             assert not was.prediction_id, "an attempt began while another was open"
             if was.nonce:
-                self.replaced += 1
+                self.unknown += 1
                 assert now.unknown_creates == was.unknown_creates + 1
         elif was.nonce and not now.nonce:
             if "withdraw" in args or "refused" in args:
                 self.taken_back += 1
                 assert all(made.nonce != was.nonce for made in self.world.values()), "taken back, but paid"
+            if "unknown" in args:
+                self.unknown += 1
+                assert now.unknown_creates == was.unknown_creates + 1
+                assert not was.prediction_id, "what is known was counted as unknown"
             if "close" in args:
                 self.serving[prompt].discard(was.prediction_id or "")
         if now.prediction_id and now.prediction_id != was.prediction_id:
@@ -265,7 +289,8 @@ class Protocol(RuleBasedStateMachine):
         if hand.stuck:
             return []
         if hand.phase == "ambiguous":
-            return ["search", *["adopt"] * bool(hand.candidates), *["replace"] * hand.sure]
+            over = [*["replace"] * hand.sure, *["abandon"] * (hand.sure and self.canceled)]
+            return ["search", *["adopt"] * bool(hand.candidates), *over]
         if self.canceled and hand.phase in ("idle", "following"):
             return ["abandon"]
         if hand.phase == "following":
@@ -392,7 +417,10 @@ class Protocol(RuleBasedStateMachine):
                 if over.verdict == "spent":
                     await self._fail(hand, "over_budget")
 
-        self.step(hand, act(), lose=lose)
+        if hand.entry.unknown_creates > MAX_UNKNOWN:
+            self.step(hand, self._fail(hand, "create_unknown"), lose=lose)
+        else:
+            self.step(hand, act(), lose=lose)
 
     def post(self, hand: Hand, *, fate: str) -> None:
         if self.now - self.intended[hand.entry.nonce] > CREATE_TIMEOUT or fate == "limited":
@@ -492,9 +520,8 @@ class Protocol(RuleBasedStateMachine):
             try:
                 hand.entry = await self.ledger(hand).intend(hand.entry, PRICE, replace=True)
                 hand.phase = "intended"
-            except OverBudget as over:
-                if over.verdict == "spent":
-                    await self._fail(hand, "over_budget")
+            except OverBudget:
+                self._continue(hand, await self.ledger(hand).close(hand.entry, hand.entry.reserved, "unknown"))
             return None
 
         self.step(hand, act(), lose=lose)
@@ -514,7 +541,7 @@ class Protocol(RuleBasedStateMachine):
 
         async def act() -> None:
             if made.status == "succeeded" and not gone:
-                return self._commit(hand, "succeeded")
+                return self._save(hand, "succeeded")
             await self.ledger(hand).confirm(hand.entry)
             if not again:
                 return await self._fail(hand, how)
@@ -525,26 +552,31 @@ class Protocol(RuleBasedStateMachine):
 
     async def _fail(self, hand: Hand, kind: str, outcome: Outcome = "failed") -> None:
         await self.ledger(hand).confirm(hand.entry)
-        self._commit(hand, outcome, kind)
+        if hand.entry.ambiguous:
+            hand.entry = await self.ledger(hand).close(hand.entry, hand.entry.reserved, "unknown")
+        self._save(hand, outcome, kind)
 
-    def _commit(self, hand: Hand, outcome: Outcome, kind: str = "") -> None:
-        """One rename: who comes first wins, the others settle from what is there."""
+    def _save(self, hand: Hand, outcome: Outcome, kind: str = "") -> None:
+        """All but the rename: much may happen before that, as a disk may hang and a worker stall."""
         entry = hand.entry
         made = self.world.get(entry.prediction_id or "")
         open_cost = 0 if not entry.nonce else made.cost if made and made.status != "running" else entry.reserved
-        ids, unknown = entry.prediction_ids, entry.unknown_creates
-        record = Record(outcome, ids, unknown, entry.cost + open_cost, kind, entry.nonce)
-        hand.record = self.disk.setdefault(hand.prompt, record)
+        hand.record = Record(outcome, kind, entry.cost + open_cost, entry)
+        hand.phase = "saved"
+
+    def commit(self, hand: Hand) -> None:
+        """One rename: who comes first wins, the others settle from what is there."""
+        assert hand.record
+        hand.record = self.disk.setdefault(hand.prompt, hand.record)
         hand.phase = "committed"
 
     def settle(self, hand: Hand, *, lose: bool) -> None:
         record = hand.record
         assert record
-        spent = Spent(len(record.prediction_ids) + record.unknown_creates, record.cost, record.kind, "m")
 
         async def act() -> None:
             batches = Batches(self.clients[hand.worker])
-            await batches.settle(NAME, hand.prompt, record.status, ID, spent, hand.term)
+            await batches.settle(NAME, hand.prompt, record.status, ID, record.spent, hand.term)
             await self._drop(hand)
 
         self.step(hand, act(), lose=lose)
@@ -582,17 +614,17 @@ class Protocol(RuleBasedStateMachine):
         owner = self.do(self.eye.get(keys.lease(lease.name)))
         assert (owner == f"w{worker}".encode()) == self.holds[worker], "one owner, and it knows"
 
-    def abandon(self, hand: Hand) -> None:
+    def abandon(self, hand: Hand, *, lose: bool) -> None:
         """What a worker does with a prompt of a canceled batch, once nothing is ambiguous."""
 
         async def act() -> None:
             if hand.entry.prediction_id:
                 self.end(hand.entry.prediction_id, "canceled", 1)
                 if self.world[hand.entry.prediction_id].status == "succeeded":
-                    return self._commit(hand, "succeeded")
+                    return self._save(hand, "succeeded")
             return await self._fail(hand, "canceled", "canceled")
 
-        self.step(hand, act())
+        self.step(hand, act(), lose=lose)
 
     def retry(self, *, twice: bool) -> None:
         """The unsuccessful are tried again: records aside, a new generation, results taken back in one MULTI."""
@@ -627,13 +659,18 @@ class Protocol(RuleBasedStateMachine):
         self._money(now)
         ids = [id_ for entry in now.entries.values() for id_ in entry.prediction_ids]
         ids += [
-            id_ for prompt, record in self.disk.items() for id_ in record.prediction_ids if prompt not in now.entries
+            id_
+            for prompt, record in self.disk.items()
+            for id_ in record.entry.prediction_ids
+            if prompt not in now.entries
         ]
         assert len(ids) == len(set(ids)), "a prediction serves two prompts"
         for prompt, entry in now.entries.items():
             current = {entry.prediction_id} - {None}
             assert self.serving[prompt] == current, "an open attempt was forgotten"
-        assert batch.unknown_creates == self.replaced
+        assert batch.unknown_creates == self.unknown
+        if not self.late:
+            assert self.unknown == self.past_unknown + sum(entry.unknown_creates for entry in now.entries.values())
 
     def _counters(self, now: Snapshot) -> None:
         counted = {word: sum(outcome == word for outcome in self.settled.values()) for word in RESULTS}
@@ -644,22 +681,21 @@ class Protocol(RuleBasedStateMachine):
         assert now.reservations == sum(bool(entry.nonce) for entry in now.entries.values())
 
     def _money(self, now: Snapshot) -> None:
-        """Creates stay within what is counted, and that within the budget; exact, with the cost, if nobody stale won.
+        """Creates and costs are never above what is counted; if no result is late, that is exact and within the budget.
 
-        Whose result settles a prompt that another worker has begun to pay for again knows nothing of that cost.
+        What a late one adds is at most what it says itself: see `_spending`.
         """
         batch, paid = now.batch, sum(made.cost for made in self.world.values())
         intents = self.spent_intents - self.taken_back
-        assert len(self.world) + len(self.wire) <= intents <= batch.predictions
-        most_predictions = batch.max_predictions or batch.predictions
-        most_cost = batch.max_cost or batch.cost
-        assert intents <= most_predictions
-        assert paid <= batch.cost
-        assert paid <= most_cost
-        if not self.stale:
-            assert batch.predictions == intents
-            assert batch.predictions <= most_predictions
-            assert batch.cost <= most_cost
+        most_predictions = batch.max_predictions or intents
+        assert len(self.world) + len(self.wire) <= intents <= min(batch.predictions, most_predictions)
+        assert batch.predictions <= intents + self.late_predictions
+        open_cost = sum(entry.cost + entry.reserved for entry in now.entries.values())
+        assert paid <= batch.cost <= self.past_cost + self.late_cost + open_cost
+        assert paid <= (batch.max_cost or paid)
+        if not self.late:
+            assert batch.cost == self.past_cost + open_cost
+            assert batch.cost <= (batch.max_cost or batch.cost)
         unclaimed = [made for made in self.world.values() if made.id not in self.claims]
         assert self.disowned <= {made.id for made in unclaimed}
 
