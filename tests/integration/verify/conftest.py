@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from redis import Redis
 
 from jobs import verify as module
 from jobs.config import Config
+from jobs.connection import opened
+from jobs.enqueue import Order, enqueue
 from jobs.folder import Folder
 from jobs.verification import Verification
 
@@ -63,15 +67,19 @@ def redis_client(config: Config) -> Iterator[Redis]:
         yield client
 
 
+async def enqueued(file: Path, config: Config) -> None:
+    async with opened(config) as redis:
+        await enqueue(Order(str(file)), config, redis)
+
+
 @pytest.fixture
-def unfinished(
-    cli: Callable[..., Any], config: Config, redis_client: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Night:
+def unfinished(config: Config, redis_client: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Night:
     """Enqueued, and no worker has come yet; the second look follows at once."""
     monkeypatch.setattr(module, "AGAIN", 0.0)
     file = tmp_path / "night.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    assert cli("enqueue", str(file)).code == 0
+    with ThreadPoolExecutor(1) as thread:  # tests in a loop of their own use it, too
+        thread.submit(asyncio.run, enqueued(file, config)).result()
     return Night(config, Folder(config.output_dir, "night"), redis_client)
 
 

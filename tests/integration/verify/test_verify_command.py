@@ -110,7 +110,7 @@ async def test_while_a_batch_runs_nothing_disagrees(
     config: Config, cli: Cli, simulator: Any, worker_process: Callable[..., Any], tmp_path: Path
 ) -> None:
     simulator.settings(limiter="off", predict_min=0.01, predict_max=0.5, queue_max=0.1)
-    rows = ({"model": "simulator/text", "input": {"prompt": f"{number}"}} for number in range(250))
+    rows = ({"model": "simulator/text", "input": {"prompt": f"{number}"}} for number in range(120))
     (tmp_path / "busy.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     await asyncio.to_thread(cli, "enqueue", "busy.jsonl")
     worker_process(creates_per_minute=60_000.0)
