@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from jobs.errors import BatchError
-from jobs.report import printable
+from jobs.foreign_text import printable
 
 STOPPED, CLOSED_PIPE = 130, 141
 """What a shell shows for a program that was stopped, by whichever signal, or whose reader went away."""

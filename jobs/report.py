@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
+from jobs.foreign_text import printable
 from jobs.models import Status
 from jobs.prices import money
 
@@ -46,11 +47,6 @@ class Paper(Console):
         if table.row_count:
             self.print(table)
         self.lines(below)
-
-
-def printable(text: str) -> str:
-    """Foreign text without what would steer a terminal; line ends stay."""
-    return "".join(c if c == "\n" or c.isprintable() else "�" for c in text)
 
 
 def as_json(facts: BaseModel | Sequence[BaseModel]) -> str:

@@ -11,7 +11,8 @@ from rich.text import Text
 
 from jobs.models import Result, Status
 from jobs.prices import money
-from jobs.report import done, pace, printable
+from jobs.foreign_text import printable
+from jobs.report import done, pace
 
 if TYPE_CHECKING:
     from jobs.folder import Folder

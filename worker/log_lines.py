@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from jobs.absence import is_news
+from jobs.foreign_text import printable
 
 
 class LineFormatter(logging.Formatter):
@@ -15,7 +16,7 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, and a traceback's lines, without control characters."""
-        return "".join(c if c == "\n" or c.isprintable() else "�" for c in super().format(record))
+        return printable(super().format(record))
 
 
 def show_logs() -> None:
