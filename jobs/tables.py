@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from jobs.foreign_text import printable
 from jobs.models import Result, Status
 from jobs.prices import money
-from jobs.foreign_text import printable
 from jobs.report import done, pace
 
 if TYPE_CHECKING:
