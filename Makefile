@@ -24,7 +24,7 @@ demo: $(VENV)/.for-use ## Do the whole job offline: a simulator, 40 prompts, a w
 
 .PHONY: test
 test: $(VENV)/.for-work ## Run all tests and measure their coverage
-	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --cov --cov-report=term
+	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal --cov --cov-report=term
 
 .PHONY: chaos
 chaos: $(VENV)/.for-work ## Kill, stall and starve workers in every way; print what was lost (minutes)
