@@ -17,6 +17,7 @@ from jobs.budget import Budget
 from jobs.commands import Commands, print_anything
 from jobs.config import Config
 from jobs.desk import Desk, known_folder
+from jobs.foreign_text import printable
 from jobs.models import Status
 from jobs.report import Paper
 from jobs.verify_command import verify
@@ -195,7 +196,7 @@ def retry(
 @app.command()
 def pause(reason: Annotated[str, typer.Argument(help="What `status` shows meanwhile.")] = "paused by hand") -> None:
     """Create nothing more until `resume`; what runs is still saved."""
-    typer.echo(report.printable(_ask(lambda desk: desk.pause(reason))))
+    typer.echo(printable(_ask(lambda desk: desk.pause(reason))))
 
 
 @app.command()

@@ -14,6 +14,7 @@ from rich.console import Console, RenderableType
 from jobs import report, tables
 from jobs.enqueue import Checked
 from jobs.folder import Folder
+from jobs.foreign_text import printable
 from jobs.models import Failure, Result, Status
 from jobs.results import Totals
 from jobs.schedules import ScheduleStatus
@@ -54,15 +55,15 @@ def drawn(table: RenderableType, width: int = 120) -> list[str]:
 
 @given(st.text())
 def test_printable_text_steers_no_terminal(text: str) -> None:
-    shown = report.printable(text)
+    shown = printable(text)
     assert len(shown) == len(text)
     assert all(c == "\n" or c.isprintable() for c in shown)
     shown.encode("utf-8")
 
 
 def test_printable_leaves_what_people_write() -> None:
-    assert report.printable("Füße, 猫 und 🐈\nnext") == "Füße, 猫 und 🐈\nnext"
-    assert report.printable("\x1b[2J\x07\ud800") == "�[2J��"
+    assert printable("Füße, 猫 und 🐈\nnext") == "Füße, 猫 und 🐈\nnext"
+    assert printable("\x1b[2J\x07\ud800") == "�[2J��"
 
 
 @pytest.mark.parametrize(
