@@ -69,14 +69,13 @@ local function count_spent(predictions, cost, last)
   local entry = stored and cjson.decode(stored)
     or {nonce = '', prediction_ids = '', unknown_creates = 0, cost = 0, reserved = 0}
   local _, counted = entry.prediction_ids:gsub('%S+', '')
-  local ambiguous = entry.nonce ~= '' and not entry.prediction_id
-  counted = counted + entry.unknown_creates + (ambiguous and 1 or 0)
+  counted = counted + entry.unknown_creates + (entry.nonce ~= '' and not entry.prediction_id and 1 or 0)
   local more = cost and cost - entry.cost - entry.reserved or 0
   local same = last ~= '' and entry.prediction_ids:match('%S+$') == last
   if predictions > counted then
     redis.call('HINCRBY', KEYS[1], 'predictions', predictions - counted)
   end
-  if more > 0 or same and not ambiguous and predictions >= counted then
+  if more > 0 or same and predictions >= counted then
     redis.call('HINCRBY', KEYS[1], 'cost', string.format('%.0f', more))
   end
   if entry.nonce ~= '' then

@@ -52,7 +52,7 @@ async def test_a_late_result_frees_nothing_of_what_came_after_it(batches: Batche
     """Another worker held its output for lost, and has begun to pay for the next."""
     recorded = await ledgers[0].record(await ledgers[0].intend(Entry(), PRICE), "p1")
     intent = await ledgers[0].intend(await ledgers[0].close(recorded, PRICE, "output_lost"), PRICE)
-    await batches.settle("cats", 0, "succeeded", spent=Spent(1, PRICE))
+    await batches.settle("cats", 0, "succeeded", spent=Spent(1, PRICE, last="p1"))
     assert await spent(batches) == (2, 2 * PRICE)
     with pytest.raises(Overtaken, match="settled"):
         await ledgers[0].record(intent, "p2")

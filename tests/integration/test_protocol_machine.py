@@ -80,6 +80,11 @@ class Made:
     cost: int = 0
 
 
+def predictions_of(entry: Entry) -> int:
+    """How many creates of a prompt may have been paid."""
+    return len(entry.prediction_ids) + entry.unknown_creates + entry.ambiguous
+
+
 @dataclass
 class Record:
     """What a prompt's folder holds."""
@@ -92,7 +97,7 @@ class Record:
 
     @property
     def predictions(self) -> int:
-        return len(self.entry.prediction_ids) + self.entry.unknown_creates
+        return predictions_of(self.entry)
 
     @property
     def spent(self) -> Spent:
@@ -115,6 +120,8 @@ class Hand:
     record: Record | None = None
     stuck: asyncio.Task[None] | None = None
     dropped: bool = False
+    hangs: int = 0
+    """Does nothing before the machine's step of that number."""
 
 
 class Flaky(Redis):
@@ -165,22 +172,39 @@ class Protocol(RuleBasedStateMachine):
         self.intended: dict[str, float] = {}
         self.spent_intents = self.taken_back = 0
         self.unknown = self.past_unknown = 0
-        self.past_cost = self.late_predictions = self.late_cost = 0
+        self.past_cost = self.late_predictions = 0
         self.disowned: set[str] = set()
         self.claims: dict[str, int] = {}
         self.serving: dict[int, set[str]] = {prompt: set() for prompt in range(len(DIGESTS))}
         self.settled: dict[int, Outcome] = {}
         self.late = self.canceled = False
-        self.steps = 0
+        self.steps = self.turn = 0
 
     def do(self, coroutine: Any) -> Any:
         return self.runner.run(coroutine)
 
     @initialize(
-        max_predictions=st.none() | st.integers(1, 6), max_cost=st.none() | st.integers(1, 6).map(lambda n: n * PRICE)
+        max_predictions=st.none() | st.integers(1, 6),
+        max_cost=st.none() | st.integers(1, 6).map(lambda n: n * PRICE),
+        hangs=st.none() | st.integers(0, 50),
     )
-    def begin(self, max_predictions: int | None, max_cost: int | None) -> None:
+    def begin(self, max_predictions: int | None, max_cost: int | None, hangs: int | None) -> None:
         self.do(self._begin(max_predictions, max_cost))
+        if hangs is not None:
+            self._stall_before_a_rename(hangs)
+
+    def _stall_before_a_rename(self, hangs: int) -> None:
+        """What chance would seldom bring about: a worker that has only to rename stalls, and others overtake it."""
+        self.take_up(n=0)
+        [hand] = self.hands
+        self.intend(hand, lose=False)
+        self.post(hand, fate="answered")
+        self.record(hand, lose=False)
+        self.finish(hand, status="succeeded", cost=1)
+        self.conclude(hand, again=False, gone=False, lose=False)
+        hand.hangs = hangs
+        self.happens(what="a stall", worker=hand.worker)
+        self.take_up(n=self.free().index((hand.worker + 1, hand.prompt)))
 
     async def _begin(self, max_predictions: int | None, max_cost: int | None) -> None:
         self.eye: Redis = Redis.from_url(self.url)
@@ -247,14 +271,14 @@ class Protocol(RuleBasedStateMachine):
         """What a settled prompt has spent is what its record says, if that was made of what the ledger has.
 
         Else it is late: its worker was overtaken before its rename, by another that ended this attempt and may have
-        begun the next, or settled the prompt, which then was retried. Then as much as both say may be counted.
+        begun the next, or settled the prompt, which then was retried. Then what says more may be counted.
         """
         self.past_unknown += record.entry.unknown_creates
         self.past_cost += record.cost
         if entry != record.entry:
             self.late = True
-            self.late_predictions += record.predictions
-            self.late_cost += entry.cost + entry.reserved
+            self.late_predictions += max(0, record.predictions - predictions_of(entry))
+            self.past_cost += max(0, entry.cost + entry.reserved - record.cost)
 
     def _changes(self, prompt: int, was: Entry, now: Entry, args: tuple[Any, ...]) -> None:
         if now.nonce and now.nonce != was.nonce:
@@ -286,7 +310,7 @@ class Protocol(RuleBasedStateMachine):
 
     def moves(self, hand: Hand) -> list[str]:
         """The names of what a worker may do next with the prompt in its hand."""
-        if hand.stuck:
+        if hand.stuck or self.turn < hand.hangs:
             return []
         if hand.phase == "ambiguous":
             over = [*["replace"] * hand.sure, *["abandon"] * (hand.sure and self.canceled)]
@@ -304,6 +328,7 @@ class Protocol(RuleBasedStateMachine):
 
         One rule, because hypothesis leaves rules out of its runs: few would get far without one of them.
         """
+        self.turn += 1
         able: list[tuple[str, tuple[Hand, ...]]] = [(name, (hand,)) for hand in self.hands for name in self.moves(hand)]
         able += [("call_again", (hand,)) for hand in self.hands if hand.stuck]
         happenings = {
@@ -683,7 +708,7 @@ class Protocol(RuleBasedStateMachine):
     def _money(self, now: Snapshot) -> None:
         """Creates and costs are never above what is counted; if no result is late, that is exact and within the budget.
 
-        What a late one adds is at most what it says itself: see `_spending`.
+        What a late one may add is in `_spending`.
         """
         batch, paid = now.batch, sum(made.cost for made in self.world.values())
         intents = self.spent_intents - self.taken_back
@@ -691,7 +716,7 @@ class Protocol(RuleBasedStateMachine):
         assert len(self.world) + len(self.wire) <= intents <= min(batch.predictions, most_predictions)
         assert batch.predictions <= intents + self.late_predictions
         open_cost = sum(entry.cost + entry.reserved for entry in now.entries.values())
-        assert paid <= batch.cost <= self.past_cost + self.late_cost + open_cost
+        assert paid <= batch.cost <= self.past_cost + open_cost
         assert paid <= (batch.max_cost or paid)
         if not self.late:
             assert batch.cost == self.past_cost + open_cost
