@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from redis.asyncio.client import Pipeline
 from jobs import keys
 from jobs.connection import load_script
 from jobs.errors import BatchNotFound
-from jobs.models import SHARD_SIZE, Batch, Shard
+from jobs.models import Batch, Shard
 from jobs.payload import Packed, deserialize, pack, serialize
 
 __all__ = ["Added", "Queue", "deserialize", "serialize"]
@@ -71,11 +72,11 @@ class Queue:
         found = self._redis.zscan_iter(self._key, match=f"{batch_name}:*", count=1000)
         return list({job.decode(): None async for job, _ in found})  # a scan may yield one twice
 
-    async def step_back(self, job_id: str) -> None:
-        """Put a job behind all others that are queued now; nothing happens to one that has left."""
-        last = await self._redis.zrange(self._key, -1, -1, withscores=True)
-        if last and last[0][0] != job_id.encode():
-            await self._redis.zadd(self._key, {job_id: last[0][1] + SHARD_SIZE}, xx=True)
+    async def step_back(self, job_id: str, places: int) -> None:
+        """Put a job behind so many of the queue's first, or behind all; nothing happens to one that has left."""
+        first = await self._redis.zrange(self._key, 0, places - 1, withscores=True)
+        if first and first[-1][0] != job_id.encode():
+            await self._redis.zadd(self._key, {job_id: math.nextafter(first[-1][1], math.inf)}, xx=True)
 
     async def payload(self, job_id: str) -> bytes | None:
         """What a worker of the job is given; None when it has expired, or the job is done."""

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import asyncio
 
-from jobs.ledger import OverBudget
+from jobs.ledger import Entry, OverBudget
 from worker.context import Work
 from worker.retry import SOON
 from worker.spending import price
 
 
-async def admitted(work: Work) -> None:
+async def admitted(work: Work, entry: Entry) -> Entry:
     """Return when the prompt may be paid for, holding nothing meanwhile; OverBudget when its batch has spent all."""
     work.worker.postponed.add(work.name)
     try:
-        await _affordable(work)
+        entry = await _affordable(work, entry)
         await work.worker.gate.admit(work.prompt.model, work.name)
     finally:
         work.worker.postponed.discard(work.name)
+    return entry
 
 
-async def _affordable(work: Work) -> None:
+async def _affordable(work: Work, entry: Entry) -> Entry:
     tries = 0
     while work.shard.batch_id in work.worker.short_of_budget:
         try:
@@ -28,6 +29,9 @@ async def _affordable(work: Work) -> None:
         except OverBudget as over:
             if over.verdict == "spent":
                 raise
+            if entry.ambiguous:  # it may have been paid: nothing of it comes back that others could wait for
+                entry = await work.ledger.close(entry, entry.reserved, "unknown")
+                continue
             if over.verdict == "unpriced":
                 await work.worker.account.give_notice(
                     f"batch {work.shard.batch!r} has a --max-cost, and BATCH_PRICES of a worker has no price for "
@@ -38,3 +42,4 @@ async def _affordable(work: Work) -> None:
             break
         tries += 1
         await asyncio.sleep(SOON.delay(tries))
+    return entry

@@ -96,7 +96,9 @@ async def create(work: Work, entry: Entry) -> tuple[Entry, Prediction | None]:
         except ModelPaused as paused:
             raise Postponed(entry) from paused
         except OverBudget as over:
-            raise Postponed(await _short_of_budget(work, entry)) from over
+            work.worker.short_of_budget.add(work.shard.batch_id)
+            await work.worker.gate.heard(work.prompt.model, work.name, "void")  # another prompt may probe its model
+            raise Postponed(entry) from over
         except (RateLimited, AccountRefused):
             entry = await _between_attempts(work)  # the gate holds everybody back; this prompt waits there again
         except NotSent as error:
@@ -116,13 +118,6 @@ def _look_ahead(work: Work, entry: Entry) -> None:
         raise Refused(entry, Unanswered(message))
     if work.shard.batch_id in work.worker.short_of_budget:
         raise Postponed(entry)
-
-
-async def _short_of_budget(work: Work, entry: Entry) -> Entry:
-    """Have the batch's prompts ask before they queue; an unanswered create frees nothing that others could wait for."""
-    work.worker.short_of_budget.add(work.shard.batch_id)
-    await work.worker.gate.heard(work.prompt.model, work.name, "void")  # others may probe its model meanwhile
-    return await work.ledger.close(entry, entry.reserved, "unknown") if entry.ambiguous else entry
 
 
 async def _between_attempts(work: Work) -> Entry:

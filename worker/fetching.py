@@ -18,6 +18,9 @@ from worker.retry import SOON
 logger = logging.getLogger("worker.fetching")
 _URL = re.compile(r"https?://[^\s/]+/\S+")
 
+LAG = 1.0
+"""Seconds before a file that seems gone is looked for again: it may not be everywhere yet."""
+
 LATE = 1800.0
 """Seconds that a download which began in its hour may go on after it."""
 
@@ -82,6 +85,7 @@ def _warn_of_strangers(work: Work, saved: Saved) -> None:
 async def _look_again(work: Work, prediction: Prediction, until: float) -> Prediction:
     """The prediction as Replicate has it now, asked until it answers; OutputGone when it has removed the output."""
     tries = 0
+    await asyncio.sleep(LAG)
     while True:
         try:
             async with work.worker.gate.passing("read"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 
 from jobs.copy import locked
 from jobs.errors import StorageError
@@ -21,27 +22,41 @@ WRITTEN = ("results.jsonl", "errors.jsonl", "index")
 
 async def finish_batch(worker: Context, shard: Shard) -> None:
     """Finish the batch if all its prompts are settled and nobody has; safe to do twice."""
-    while (batch := await worker.batches.find(shard.batch)) and batch.id == shard.batch_id:
-        if batch.finished_at or batch.settled < batch.total:
-            return
-        folder = Folder(worker.config.output_dir, batch.name)
+    while (batch := await worker.batches.find(shard.batch)) and batch.id == shard.batch_id and _complete(batch):
         try:
-            await asyncio.to_thread(folder.check, batch.id)
-            async with locked(folder, make=False):
-                await _finish(worker, batch, folder)
+            await _try_to_finish(worker, batch)
         except (StorageError, OSError) as error:
             logger.warning("! %s: its results cannot be written, trying on: %s", batch.name, error)
             await worker.account.report_trouble(str(error))
             await asyncio.sleep(BETWEEN_TRIES)
 
 
-async def _finish(worker: Context, batch: Batch, folder: Folder) -> None:
+async def finish_left_over(worker: Context, before: set[str]) -> set[str]:
+    """Finish batches whose last job was lost: those with an id in `before`, which the last look returned."""
+    names = await worker.batches.names()
+    known = [batch for name in names if (batch := await worker.batches.find(name))]
+    complete = [batch for batch in known if batch.realm == worker.config.realm and _complete(batch)]
+    for batch in complete:
+        if batch.id in before:
+            with suppress(StorageError, OSError):  # not this worker's to tell: it may not see the folder
+                await _try_to_finish(worker, batch)
+    return {batch.id for batch in complete}
+
+
+def _complete(batch: Batch) -> bool:
+    return not batch.finished_at and 0 < batch.total <= batch.settled
+
+
+async def _try_to_finish(worker: Context, batch: Batch) -> None:
     """Write and close, unless another shard's worker did while this one waited for the lock."""
-    now = await worker.batches.find(batch.name)
-    if now and now.id == batch.id and not now.finished_at:
-        await asyncio.to_thread(_write, folder, batch.id)
-        if await worker.batches.finish(batch.name):
-            _tell(batch, folder)
+    folder = Folder(worker.config.output_dir, batch.name)
+    await asyncio.to_thread(folder.check, batch.id)
+    async with locked(folder, make=False):
+        now = await worker.batches.find(batch.name)
+        if now and now.id == batch.id and not now.finished_at:
+            await asyncio.to_thread(_write, folder, batch.id)
+            if await worker.batches.finish(batch.name):
+                _tell(batch, folder)
 
 
 def _tell(batch: Batch, folder: Folder) -> None:

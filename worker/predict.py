@@ -36,9 +36,10 @@ BUDGET_SPENT = Verdict(
 async def predict(work: Work, *, canceled: bool = False) -> None:
     """Bring one prompt to its settled result; raises nothing but CancelledError and what Redis does."""
     batches, started, tries = work.worker.batches, time.monotonic(), 0
+    surprises: list[Exception] = []
     while (term := await batches.term(work.shard.batch, work.prompt.index)) is not None:
         try:
-            result = await asyncio.to_thread(recorded, work) or await (abandon(work) if canceled else attempt(work))
+            result = await asyncio.to_thread(recorded, work) or await outcome(work, surprises, canceled=canceled)
         except Overtaken as error:
             logger.debug("%s: %s; looking again", work.name, error)
         except StorageError as error:
@@ -48,13 +49,19 @@ async def predict(work: Work, *, canceled: bool = False) -> None:
             raise
         except Exception as error:  # whatever it is, it concerns this prompt and no other
             logger.exception("! %s: failed unexpectedly", work.name)
-            if tries >= UNEXPECTED:
-                await settle(work, await give_up(work, error), term, started)
+            surprises.append(error)
         else:
             await settle(work, result, term, started)
             continue
         tries += 1
         await asyncio.sleep(SOON.delay(tries))
+
+
+async def outcome(work: Work, surprises: list[Exception], *, canceled: bool) -> Result:
+    """What becomes of a prompt that has no record: what is tried of it, or, after so many surprises, nothing more."""
+    if len(surprises) > UNEXPECTED:
+        return await give_up(work, surprises[-1])
+    return await (abandon(work) if canceled else attempt(work))
 
 
 async def attempt(work: Work) -> Result:
@@ -107,7 +114,7 @@ async def predicted(work: Work, entry: Entry) -> tuple[Entry, Prediction | Verdi
     try:
         while entry.prediction_id is None:
             try:
-                await admitted(work)
+                entry = await admitted(work, entry)
                 async with work.worker.slots:
                     entry, prediction = await create(work, entry)
                     return entry, await follow(work, entry, prediction)

@@ -21,7 +21,7 @@ from jobs.models import SHARD_SIZE, Batch, Shard
 from jobs.payload import JobId, PayloadError, unpack
 from jobs.queue import Queue
 from worker.context import Context, Work
-from worker.finish import finish_batch
+from worker.finish import finish_batch, finish_left_over
 from worker.lease import Lease, lease_name
 from worker.predict import predict, resume
 from worker.runs import on_record
@@ -40,6 +40,7 @@ class Salvage:
         self._queue = Queue(worker.redis, worker.config.realm)
         self._under_way: set[asyncio.Task[None]] = set()
         self._done: set[str] = set()
+        self._complete: set[str] = set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -59,6 +60,7 @@ class Salvage:
             try:
                 if self._worker.full:
                     await self.look()
+                self._complete = await finish_left_over(self._worker, self._complete)
             except RedisError as error:
                 logger.debug("nothing salvaged: %s", error)
             except Exception:  # whatever it is, later looks may do better

@@ -16,7 +16,7 @@ from jobs.folder import Folder
 from jobs.models import Result, Shard
 from jobs.payload import JobId, Parcel, PayloadError, unpack
 from jobs.queue import Queue
-from worker.context import Context, Work
+from worker.context import Context, Work, job_slots
 from worker.finish import finish_batch
 from worker.folders import HOLD, hindrance, sweep
 from worker.lease import lease_name
@@ -88,7 +88,7 @@ async def run_shard(worker: Context, shard: Shard) -> None:
         logger.info("→ %r%s", shard, f", {len(works)} to do" if len(works) < len(shard.prompts) else "")
         if not await predict_while(worker, shard, works, standing):
             logger.info("%s: has only to wait; other shards go first", shard.job_id)
-            await Queue(worker.redis, worker.config.realm).step_back(shard.job_id)
+            await Queue(worker.redis, worker.config.realm).step_back(shard.job_id, 2 * job_slots(worker.config))
             raise RetryJob
     logger.warning("! %s: its batch was deleted; dropped", shard.job_id)
     if standing == "replaced":
@@ -161,6 +161,11 @@ async def predict_while(worker: Context, shard: Shard, works: list[Work], standi
     return watch.cancelled() or watch.result()
 
 
+async def others_wait(worker: Context) -> bool:
+    """Whether shards are queued that this worker has no slot for."""
+    return worker.full and await Queue(worker.redis, worker.config.realm).size() > worker.leases.jobs
+
+
 async def stop_in_time(
     worker: Context, shard: Shard, standing: Standing, prompts: dict[asyncio.Task[None], Work]
 ) -> bool:
@@ -172,8 +177,8 @@ async def stop_in_time(
     with worker.folders.using(Folder(worker.config.output_dir, shard.batch), shard.batch_id):
         while idle < STEP_ASIDE and await worker.batches.standing(shard.batch, shard.batch_id) == standing:
             await asyncio.sleep(pace)
-            waits = worker.full and all(one.done() or work.name in worker.postponed for one, work in prompts.items())
-            idle = idle + pace if waits else 0.0
+            idles = all(one.done() or work.name in worker.postponed for one, work in prompts.items())
+            idle = idle + pace if idles and await others_wait(worker) else 0.0
     for prompt in prompts:
         prompt.cancel()
     return idle < STEP_ASIDE

@@ -22,7 +22,7 @@ from jobs.payload import Parcel, pack
 from worker import fetching, polling, saving, shards
 from worker import predict as story
 from worker.context import Context, Work
-from worker.finish import finish_batch
+from worker.finish import finish_batch, finish_left_over
 from worker.lease import Lease
 from worker.lifecycle import opened
 from worker.predict import predict
@@ -426,6 +426,17 @@ class TestShard:
         assert (await worker.batches.get("night")).finished_at is None
         await run_shard(worker, self.shard)
         assert (await worker.batches.get("night")).finished_at
+
+    async def test_a_batch_whose_last_job_was_lost_is_finished_at_the_second_look(self, worker: Context) -> None:
+        for prompt in (CAT, DOG):
+            await predict(work(worker, prompt))
+        complete = await finish_left_over(worker, set())
+        assert complete == {"b1"}
+        assert (await worker.batches.get("night")).finished_at is None
+        assert await finish_left_over(worker, complete) == {"b1"}
+        assert (await worker.batches.get("night")).finished_at
+        assert work(worker).folder.gallery.exists()
+        assert await finish_left_over(worker, complete) == set()
 
     async def test_results_that_cannot_be_written_are_trouble(
         self, worker: Context, eventually: Callable[..., Any], monkeypatch: pytest.MonkeyPatch

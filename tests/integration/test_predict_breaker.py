@@ -99,11 +99,13 @@ async def test_a_shard_that_has_only_to_wait_gives_its_slot_to_others(
     for index in range(3):
         await predict(work(worker, index, num_outputs=9))
     waiting, queue = work(worker, 100), keys.queue(worker.config.realm)
-    await redis.zadd(queue, {"night:1:0": 5, "other:0:0": 7})
+    others = [f"other:{number}:0" for number in range(5)]
+    await redis.zadd(queue, {"night:1:0": 5} | {job: 6 + place for place, job in enumerate(others)})
     shard = replace(waiting.shard, number=1)
     worker.leases._runs |= dict.fromkeys(("night:1:0", "night:0:0"), cast("Any", None))
     with pytest.raises(RetryJob):
         await run_shard(worker, shard)
     worker.leases._runs.clear()
-    assert await redis.zrange(queue, 0, -1) == [b"other:0:0", b"night:1:0"]
+    jobs = [job.decode() for job in await redis.zrange(queue, 0, -1)]
+    assert jobs == [*others[:3], "night:1:0", *others[3:]]  # behind the first of them, not behind a whole night
     assert worker.postponed == set()

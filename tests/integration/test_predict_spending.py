@@ -248,3 +248,19 @@ async def test_a_probe_that_has_to_wait_for_its_budget_lets_another_try(
     await eventually(is_free)
     prompt.cancel()
     await asyncio.wait([prompt])
+
+
+async def test_what_lost_creates_reserved_is_not_waited_for_even_if_others_were_refused_before(
+    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(creation, "SURE_AFTER", 0.2 - CREATE_TIMEOUT)
+    monkeypatch.setattr(creation, "SOON", Backoff(0.05, 0.1))
+    simulator.control(lost_answer=1.0, list_lag={"rate": 1.0, "seconds": 600})
+    await worker.batches.set_budget("night", 2, None)
+    lost = [asyncio.create_task(predict(work(worker, index))) for index in range(2)]
+    while simulator.ledger()["created"] < 2:  # noqa: ASYNC110 - it is in another process
+        await asyncio.sleep(0.02)
+    await asyncio.gather(predict(work(worker, 2)), *lost)
+    results = [record(worker, index) for index in range(3)]
+    assert [result.error and result.error.kind for result in results] == ["over_budget"] * 3
+    assert [result.unknown_creates for result in results] == [1, 1, 0]
