@@ -20,14 +20,23 @@ class Claims:
         self._redis, self._realm = redis, realm
 
     async def of(self, prediction_ids: Sequence[str]) -> list[str | None]:
-        """Who has claimed each prediction: `<batch>:<index>`, NOBODY, or None."""
+        """Who has claimed each prediction: `<batch>:<index>`, NOBODY, or None, also when the batch is gone."""
         if not prediction_ids:
             return []
         claims = await self._redis.mget([keys.claim(self._realm, id_) for id_ in prediction_ids])
-        return [claimant.decode() if claimant else None for claimant in claims]
+        claimants = [claimant.decode() if claimant else None for claimant in claims]
+        gone = await self._gone({claimant for claimant in claimants if claimant and claimant != NOBODY})
+        return [None if claimant in gone else claimant for claimant in claimants]
+
+    async def _gone(self, claimants: set[str]) -> set[str]:
+        """Those whose batch was deleted or has expired."""
+        batches = sorted({claimant.rpartition(":")[0] for claimant in claimants})
+        there = {name for name in batches if await self._redis.exists(keys.batch(name))}
+        return {claimant for claimant in claimants if claimant.rpartition(":")[0] not in there}
 
     async def disown(self, prediction_id: str) -> bool:
         """Claim it for nobody, so that no search adopts it; False when it serves a prompt."""
         key = keys.claim(self._realm, prediction_id)
-        await self._redis.set(key, NOBODY, nx=True, ex=CLAIM_TTL)
+        abandoned = await self.of([prediction_id]) == [None]
+        await self._redis.set(key, NOBODY, nx=not abandoned, ex=CLAIM_TTL)
         return bool(await self._redis.get(key) == NOBODY.encode())

@@ -218,8 +218,10 @@ def delete(
     force: Annotated[bool, typer.Option("--force", help="Even while it is unfinished.")] = False,
 ) -> None:
     """Forget a batch and take it off the queue; its folder stays."""
-    _ask(lambda desk: desk.delete(batch, force=force))
+    running = _ask(lambda desk: desk.delete(batch, force=force))
     typer.echo(f"{batch} is forgotten; its folder stays.")
+    if running:
+        typer.echo(f"{running} of its predictions may run on: `python -m worker orphans --cancel` ends them.")
 
 
 @app.command()

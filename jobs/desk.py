@@ -102,15 +102,21 @@ class Desk:
             await revive(name, self.config, self.redis)  # a worker has to settle them too
         return await self.status(name)
 
-    async def delete(self, name: str, *, force: bool) -> None:
-        """Forget a batch and take it off the queue; its folder stays. InputError while it is unfinished."""
+    async def delete(self, name: str, *, force: bool) -> int:
+        """Forget a batch and take it off the queue; its folder stays. InputError while it is unfinished.
+
+        Says how many of its attempts were open: what came of them may run on at Replicate.
+        """
+        from jobs.ledger import open_attempts  # noqa: PLC0415 - as above
         from jobs.queue import Queue  # noqa: PLC0415 - as above
 
         batch = await Batches(self.redis).get(name)
         if batch.finished_at is None and not force:
             raise InputError(f"batch {name!r} is not finished; cancel it first, or delete it with --force")
         await Queue(self.redis, batch.realm).remove(name)
+        attempts = await open_attempts(self.redis, name)
         await Batches(self.redis).delete(name)
+        return len(attempts)
 
     async def schedules(self) -> list[ScheduleStatus]:
         """All schedules with their next and last time; ScheduleError."""

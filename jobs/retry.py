@@ -17,11 +17,12 @@ from jobs.budget import UNCHANGED, Budget
 from jobs.config import Config
 from jobs.copy import KeptRow, kept_line, locked, read_rows, replacing, storing
 from jobs.deadletters import DeadLetters
-from jobs.errors import StorageError
+from jobs.errors import InputError, StorageError
 from jobs.estimate import estimate
 from jobs.folder import RETRIED, Folder
 from jobs.identity import identify, limits, note_limits
 from jobs.models import Batch, Outcome
+from jobs.prices import dollars_text
 from jobs.queue import Added, Queue
 from jobs.shards import Receipt, enqueue_unsettled, job_of, shards_of
 
@@ -68,11 +69,28 @@ async def revive(name: str, config: Config, redis: Redis) -> None:
         await enqueue_unsettled(redis, batch, folder, len, config)
 
 
+def _refuse_spent(batch: Batch, budget: Budget) -> None:
+    """InputError when not one more prediction may be created: all that is tried again would fail at once."""
+    if batch.settled < batch.total:
+        return
+    if budget.max_predictions is not None and batch.predictions >= budget.max_predictions:
+        raise InputError(
+            f"batch {batch.name!r} has made {batch.predictions} of {budget.max_predictions} predictions: "
+            "give it a higher --max-predictions"
+        )
+    if budget.max_cost is not None and batch.cost >= budget.max_cost:
+        raise InputError(
+            f"batch {batch.name!r} has spent {dollars_text(batch.cost)} of {dollars_text(budget.max_cost)} dollars: "
+            "give it a higher --max-cost"
+        )
+
+
 async def _limit(batch: Batch, budget: Budget, folder: Folder, config: Config, redis: Redis) -> None:
     identity, _ = await identify(folder, config, redis)
     whole = budget.over(limits(identity, batch))
     if whole.max_cost is not None:
         (await asyncio.to_thread(estimate, folder, config.prices)).demand_prices(whole, str(folder.prompts))
+    _refuse_spent(batch, whole)
     if identity:
         note_limits(folder, identity, whole, fsync=config.fsync)
     await Batches(redis).set_budget(batch.name, budget.max_predictions, budget.max_cost)

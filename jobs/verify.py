@@ -60,8 +60,8 @@ def _look(folder: Folder, config: Config, read: Callable[[str], bool]) -> Verifi
             if rows is None:
                 cure = "restore it, or set BATCH_OUTPUT_DIR as it was"
                 seen.blame(Disagreement(what=f"{folder.prompts} is missing", cure=cure))
-            seen.see_all(lines)
-            if folder.path.is_dir():
+            else:  # without it, everything would seem to be in the wrong place
+                seen.see_all(lines)
                 for fault in batch_disagreements(seen, lines):
                     seen.blame(fault)
         except Enough:

@@ -111,10 +111,12 @@ async def see_folder(worker: Context, shard: Shard, folder: Folder) -> None:
     seen = "there is none" if found is None else "it belongs to another batch"
     logger.error(
         "! %s: this worker does not see the batch's folder: it looked for %s and %s. All producers and workers of one "
-        "Redis must see the same BATCH_OUTPUT_DIR; this worker stops.",
+        "Redis must see the same BATCH_OUTPUT_DIR; this worker stops. If the folder is gone for good: "
+        "python -m jobs delete %s --force",
         shard.job_id,
         folder.identity.absolute(),
         seen,
+        shard.batch,
     )
     os.kill(os.getpid(), signal.SIGTERM)
     await asyncio.Event().wait()  # until arq cancels the shard: it stays in the queue

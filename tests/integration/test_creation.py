@@ -17,6 +17,7 @@ from worker import creation
 from worker.context import Context, Work
 from worker.creation import Refused, create, search
 from worker.lifecycle import opened
+from worker.replicate import CREATE_TIMEOUT
 from worker.retry import Backoff
 
 INPUT = {"prompt": "cat", "width": 16, "height": 16}
@@ -168,7 +169,7 @@ async def test_a_prediction_beside_an_adopted_one_waits_for_an_equal_prompt(
         return prediction
 
     monkeypatch.setattr(worker.replicate, "create", searched_meanwhile)
-    monkeypatch.setattr(creation, "SURE_AFTER", 1.0 - creation.CREATE_TIMEOUT)
+    monkeypatch.setattr(creation, "SURE_AFTER", 1.0 - CREATE_TIMEOUT)
     with pytest.raises(Overtaken):
         await create(work(worker), Entry())
     made, _ = simulator.ledger()["creates"]

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from jobs.account import Account
 from jobs.config import Config
 from jobs.copy import Identity, write_identity
+from jobs.desk import Desk
 from jobs.enqueue import Order, enqueue
 from jobs.errors import ConfigError
 from jobs.folder import RETRIED, Folder
@@ -108,6 +109,18 @@ async def test_what_is_known_here_is_no_orphan(
 
 
 @pytest.mark.usefixtures("pets")
+async def test_what_a_deleted_batch_left_running_is_an_orphan_and_can_be_ended(
+    config: Config, redis: Redis, replicate: Replicate, simulator: Any, ledger: Callable[[int], Ledger]
+) -> None:
+    left = await created(replicate, CAT)
+    await ledger(0).record(await ledger(0).intend(await ledger(0).read()), left)
+    simulator.advance(LATER)
+    assert left not in await found(config)
+    assert await Desk(config, redis).delete("pets", force=True) == 1
+    assert (await found(config, cancel=True))[left].whose == "ours"
+    assert simulator.ledger()["statuses"] == {"canceled": 1}
+
+
 async def test_a_young_one_may_still_become_known(config: Config, replicate: Replicate) -> None:
     await created(replicate, CAT)
     async with searching(config) as search:

@@ -164,14 +164,17 @@ async def test_retry_raises_the_budget_before_it_queues(
     await batches.settle("night", 1, "failed", spent=Spent(0, 0, "over_budget"))
     await Queue(redis, REALM).remove("night")
     assert (await batches.get("night")).over_budget == 1
-    receipt = await retry("night", config, redis, Budget(max_cost=6000))
+    for too_low in (Budget(), Budget(max_cost=6000), Budget(max_predictions=2)):
+        with pytest.raises(InputError, match="give it a higher --max-"):
+            await retry("night", config, redis, too_low)
+    receipt = await retry("night", config, redis, Budget(2, 6000))
     assert (receipt.enqueued, receipt.cost_at_least, receipt.cost_at_most) == (1, 0.003, 0.009)
     batch = await batches.get("night")
-    assert (batch.max_predictions, batch.max_cost) == (1, 6000)
+    assert (batch.max_predictions, batch.max_cost) == (2, 6000)
     assert (batch.over_budget, batch.failed, batch.predictions, batch.cost) == (0, 0, 1, 3000)
     identity = read_identity(folder)
     assert identity
-    assert (identity.max_predictions, identity.max_cost) == (1, 6000)
+    assert (identity.max_predictions, identity.max_cost) == (2, 6000)
 
 
 async def test_what_is_left_is_estimated(enqueued: Enqueue, redis: Redis) -> None:
