@@ -191,6 +191,7 @@ async def test_an_account_that_is_refused_pauses_everything_until_resume(
     worker = worker_process("--burst", **FAST)
     await eventually(lambda: night.status()["state"] == "paused")
     assert "401" in night.status()["reason"] or "402" in night.status()["reason"]
+    await asyncio.sleep(1)  # creates that were under way are refused too
     night.simulator.clear()
     await asyncio.sleep(1)
     assert night.ledger()["created"] == 0
