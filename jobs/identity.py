@@ -38,7 +38,7 @@ def check_identity(folder: Folder, identity: Identity | None, batch: Batch | Non
     raise ForeignFolder(
         f"Redis knows a batch {folder.batch!r}, but {folder.identity.absolute()} {found}. Set BATCH_OUTPUT_DIR as it "
         f"was when the batch was enqueued, or choose another --name, or forget the batch in Redis: "
-        f"python -m jobs delete {folder.batch}",
+        f"python -m jobs delete {folder.batch}{'' if batch.finished_at else ' --force'}",
         folder.path,
     )
 
