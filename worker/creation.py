@@ -135,7 +135,7 @@ async def search(work: Work, entry: Entry) -> Entry:
     """
     worker, tries = work.worker, 0
     patience = CREATE_TIMEOUT + worker.config.prefer_wait
-    while entry.ambiguous:
+    while (entry := await _as_now(work, entry)).ambiguous:
         age = await work.ledger.age(entry)
         if age > SEARCHABLE:
             break
@@ -154,6 +154,14 @@ async def search(work: Work, entry: Entry) -> Entry:
         tries += 1
         await asyncio.sleep(SOON.delay(min(tries, 4)))
     return entry
+
+
+async def _as_now(work: Work, entry: Entry) -> Entry:
+    """The entry, with the answer that may have come meanwhile to one who stalled; Overtaken if it has moved on."""
+    now = await work.ledger.read()
+    if now.nonce != entry.nonce:
+        raise Overtaken(f"{work.name}: another worker goes on with it")
+    return now
 
 
 async def _post_and_record(work: Work, entry: Entry) -> tuple[Entry, Prediction]:

@@ -156,6 +156,20 @@ async def test_a_late_answer_that_was_adopted_is_left_alone(worker: Context, sim
     assert simulator.ledger()["creates"][0]["status"] != "canceled"
 
 
+async def test_a_search_sees_that_the_answer_has_come_to_another_worker(worker: Context, simulator: Any) -> None:
+    """To one that stalled with the answer in its socket, and goes on: its claim is the prompt's own."""
+    simulator.control(list_lag={"rate": 1.0, "seconds": 600})
+    intent = await work(worker).ledger.intend(Entry())
+    made = await worker.replicate.create(CAT.model, INPUT)
+    searching = asyncio.create_task(search(work(worker), intent))
+    await asyncio.sleep(0.5)
+    assert not searching.done()
+    recorded = await work(worker).ledger.record(intent, made.id)
+    assert await searching == recorded
+    with pytest.raises(Overtaken):
+        await search(work(worker), replace(intent, nonce="another"))
+
+
 @pytest.mark.parametrize("taken", [False, True])
 async def test_a_prediction_beside_an_adopted_one_waits_for_an_equal_prompt(
     worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch, eventually: Any, *, taken: bool
