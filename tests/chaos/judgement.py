@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -169,6 +170,10 @@ class Judgement:
         if queued := client.zrange(keys.queue(self.trial.config.realm), 0, -1):
             yield f"left in the queue: {queued}"
         patterns = (keys.ARQ_JOB, keys.ARQ_RETRY, keys.ARQ_IN_PROGRESS, keys.lease(f"{self.trial.batch}:"))
+        # Who is stopped while it asks for a lease leaves it to run out.
+        deadline = time.monotonic() + self.trial.config.lease + 1
+        while time.monotonic() < deadline and next(client.scan_iter(f"{patterns[-1]}*"), None):
+            time.sleep(0.1)
         for key in (key for pattern in patterns for key in client.scan_iter(f"{pattern}*")):
             yield f"left in Redis: {key}"
 
