@@ -47,6 +47,14 @@ async def worker(config: Config, simulator: Any, monkeypatch: pytest.MonkeyPatch
         yield context
 
 
+@pytest.fixture
+def unanswered(simulator: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No create is answered, and the list shows none; a search gives up soon."""
+    monkeypatch.setattr(creation, "SURE_AFTER", 0.2 - CREATE_TIMEOUT)
+    monkeypatch.setattr(creation, "SOON", Backoff(0.05, 0.1))
+    simulator.control(lost_answer=1.0, list_lag={"rate": 1.0, "seconds": 600})
+
+
 def work(worker: Context, index: int = 0) -> Work:
     return Work(worker, Shard("night", "b1", 0, 0, tuple(PROMPTS)), PROMPTS[index])
 
@@ -181,12 +189,8 @@ async def test_a_missing_price_holds_back_what_has_a_limit(worker: Context, even
     assert (await status(worker)).predictions == 0
 
 
-async def test_creates_that_nobody_can_find_are_counted_to_the_last(
-    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(creation, "SURE_AFTER", 0.2 - CREATE_TIMEOUT)
-    monkeypatch.setattr(creation, "SOON", Backoff(0.05, 0.1))
-    simulator.control(lost_answer=1.0, list_lag={"rate": 1.0, "seconds": 600})
+@pytest.mark.usefixtures("unanswered")
+async def test_creates_that_nobody_can_find_are_counted_to_the_last(worker: Context, simulator: Any) -> None:
     await predict(work(worker))
     result = record(worker)
     assert result.error
@@ -198,12 +202,8 @@ async def test_creates_that_nobody_can_find_are_counted_to_the_last(
     assert now.cost == result.cost == pytest.approx(0.003 * made)
 
 
-async def test_lost_creates_that_used_up_the_budget_do_not_wait_for_each_other(
-    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(creation, "SURE_AFTER", 0.2 - CREATE_TIMEOUT)
-    monkeypatch.setattr(creation, "SOON", Backoff(0.05, 0.1))
-    simulator.control(lost_answer=1.0, list_lag={"rate": 1.0, "seconds": 600})
+@pytest.mark.usefixtures("unanswered")
+async def test_lost_creates_that_used_up_the_budget_do_not_wait_for_each_other(worker: Context, simulator: Any) -> None:
     await worker.batches.set_budget("night", 2, None)
     await asyncio.gather(*(predict(work(worker, index)) for index in range(2)))
     results = [record(worker, index) for index in range(2)]
@@ -250,12 +250,10 @@ async def test_a_probe_that_has_to_wait_for_its_budget_lets_another_try(
     await asyncio.wait([prompt])
 
 
+@pytest.mark.usefixtures("unanswered")
 async def test_what_lost_creates_reserved_is_not_waited_for_even_if_others_were_refused_before(
-    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
+    worker: Context, simulator: Any
 ) -> None:
-    monkeypatch.setattr(creation, "SURE_AFTER", 0.2 - CREATE_TIMEOUT)
-    monkeypatch.setattr(creation, "SOON", Backoff(0.05, 0.1))
-    simulator.control(lost_answer=1.0, list_lag={"rate": 1.0, "seconds": 600})
     await worker.batches.set_budget("night", 2, None)
     lost = [asyncio.create_task(predict(work(worker, index))) for index in range(2)]
     while simulator.ledger()["created"] < 2:  # noqa: ASYNC110 - it is in another process
