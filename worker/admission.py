@@ -27,6 +27,7 @@ async def _affordable(work: Work, entry: Entry) -> Entry:
         try:
             await work.ledger.afford(price(work))
         except OverBudget as over:
+            await work.worker.gate.heard(work.prompt.model, work.name, "void")  # another prompt may probe its model
             if over.verdict == "spent":
                 raise
             if entry.ambiguous:  # it may have been paid: nothing of it comes back that others could wait for

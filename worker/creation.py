@@ -97,7 +97,6 @@ async def create(work: Work, entry: Entry) -> tuple[Entry, Prediction | None]:
             raise Postponed(entry) from paused
         except OverBudget as over:
             work.worker.short_of_budget.add(work.shard.batch_id)
-            await work.worker.gate.heard(work.prompt.model, work.name, "void")  # another prompt may probe its model
             raise Postponed(entry) from over
         except (RateLimited, AccountRefused):
             entry = await _between_attempts(work)  # the gate holds everybody back; this prompt waits there again

@@ -39,7 +39,7 @@ async def predict(work: Work, *, canceled: bool = False) -> None:
     surprises: list[Exception] = []
     while (term := await batches.term(work.shard.batch, work.prompt.index)) is not None:
         try:
-            result = await asyncio.to_thread(recorded, work) or await outcome(work, surprises, canceled=canceled)
+            result = await asyncio.to_thread(recorded, work) or await tried(work, surprises, canceled=canceled)
         except Overtaken as error:
             logger.debug("%s: %s; looking again", work.name, error)
         except StorageError as error:
@@ -57,7 +57,7 @@ async def predict(work: Work, *, canceled: bool = False) -> None:
         await asyncio.sleep(SOON.delay(tries))
 
 
-async def outcome(work: Work, surprises: list[Exception], *, canceled: bool) -> Result:
+async def tried(work: Work, surprises: list[Exception], *, canceled: bool) -> Result:
     """What becomes of a prompt that has no record: what is tried of it, or, after so many surprises, nothing more."""
     if len(surprises) > UNEXPECTED:
         return await give_up(work, surprises[-1])
