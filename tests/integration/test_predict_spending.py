@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
@@ -229,15 +230,18 @@ async def test_a_spent_budget_uses_up_no_start_times(worker: Context, monkeypatc
     assert taken.count("create") <= 25  # those that were at the gate already
 
 
+@pytest.mark.parametrize("probe", ["", "night/cat-0"], ids=["not yet the probe", "the probe, when another was refused"])
 async def test_a_probe_that_has_to_wait_for_its_budget_lets_another_try(
-    worker: Context, eventually: Callable[..., Any]
+    worker: Context, eventually: Callable[..., Any], probe: str
 ) -> None:
     await worker.batches.set_budget("night", 1, None)
     await work(worker, 1).ledger.intend(await work(worker, 1).ledger.read(), 3_000)
-    pause = {"failures": 26, "of": 26, "refusals": 0, "message": "x", "pause": 100, "next": 0, "probe": "", "since": 0}
+    pause = {"failures": 26, "of": 26, "refusals": 0, "message": "x", "pause": 100, "next": 0}
+    pause |= {"probe": probe, "since": int(time.time() * 1000)}
     paused = keys.paused_models(worker.config.realm)
     await worker.redis.hset(paused, "simulator/image", json.dumps(pause))  # type: ignore[misc]  # typed for both clients
     await asyncio.sleep(1.1)  # the breaker looks each second
+    worker.short_of_budget.update({"b1"} if probe else ())
     prompt = asyncio.create_task(predict(work(worker)))
     await eventually(lambda: "b1" in worker.short_of_budget)
 
