@@ -7,7 +7,6 @@
 -- KEYS[4] HASH    the batch's ledger
 -- KEYS[5] HASH    prompts whose result was taken back -> how often: a prompt's term; 0 when it never was
 -- KEYS[6] STRING  results of this span of seconds
--- ARGV    'term', '', index                                             returns the term, -1 when it is settled
 -- ARGV    'settle', batch's id ('' = any), index, outcome, predictions, cost ('' = unknown), kind of error, model, term
 --                 that the result is of ('' = any), last prediction     returns 1 when the count changed, else 0
 -- ARGV    'unsettle', batch's id ('' = any), index, outcome, kind       returns 1 when the count changed, else 0
@@ -42,10 +41,6 @@ end
 local index, outcome = ARGV[3], ARGV[4]
 local settled = redis.call('GETBIT', KEYS[2], index) == 1
 local term = redis.call('HGET', KEYS[5], index) or '0'
-
-if op == 'term' then
-  return settled and -1 or tonumber(term)
-end
 
 if op == 'unsettle' then
   if not settled then

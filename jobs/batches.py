@@ -110,16 +110,6 @@ class Batches:
         """Which prompts have a result other than succeeded."""
         return Bits(await self._redis.get(keys.unsuccessful(name)) or b"")
 
-    async def term(self, name: str, index: int) -> int | None:
-        """How often a prompt's result was taken back for another try; None while it has one."""
-        term = int(await self._script(keys=self._keys(name), args=["term", "", index]))
-        return None if term < 0 else term
-
-    async def terms(self, name: str) -> dict[int, int]:
-        """The terms of all prompts whose result was ever taken back."""
-        terms = await self._redis.hgetall(keys.retried(name))  # type: ignore[misc]  # typed for both clients
-        return {int(index): int(term) for index, term in terms.items()}
-
     async def settle(
         self,
         name: str,

@@ -6,6 +6,7 @@ import importlib.resources
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import fields
+from functools import cache
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -100,9 +101,13 @@ def shown(url: str) -> str:
 
 def load_script(redis: Redis, module: str) -> AsyncScript:
     """Return the script in the `.lua` file beside a module: "jobs.ledger" → jobs/ledger.lua."""
+    return redis.register_script(_script(module))
+
+
+@cache
+def _script(module: str) -> str:
     package, _, name = module.rpartition(".")
-    text = importlib.resources.files(package).joinpath(f"{name}.lua").read_text(encoding="utf-8")
-    return redis.register_script(text)
+    return importlib.resources.files(package).joinpath(f"{name}.lua").read_text(encoding="utf-8")
 
 
 def _pool(url: str, *, patient: bool) -> PatientPool:

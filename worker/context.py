@@ -14,6 +14,7 @@ from jobs.config import Config
 from jobs.folder import Folder
 from jobs.ledger import Ledger, Overtaken
 from jobs.models import SHARD_SIZE, Prompt, Shard
+from jobs.unsettled import Unsettled
 from worker.folders import Folders
 from worker.gate import Gate
 from worker.lease import Leases, lease_name
@@ -72,6 +73,9 @@ class Work:
     worker: Context
     shard: Shard
     prompt: Prompt
+
+    known: Unsettled | None = None
+    """What its shard's look found of it, when it found neither a record nor anything in a record's place."""
 
     @property
     def folder(self) -> Folder:

@@ -12,6 +12,7 @@ from jobs.batches import Spent
 from jobs.errors import NotFound, OutputError, StorageError
 from jobs.ledger import Ending, Entry, OverBudget, Overtaken
 from jobs.models import Failure, Result
+from jobs.unsettled import Unsettled, unsettled
 from worker.admission import admitted
 from worker.context import Work
 from worker.creation import Postponed, Refused, cancel_prediction, create, search
@@ -35,11 +36,13 @@ BUDGET_SPENT = Verdict(
 
 async def predict(work: Work, *, canceled: bool = False) -> None:
     """Bring one prompt to its settled result; raises nothing but CancelledError and what Redis does."""
-    batches, started, tries = work.worker.batches, time.monotonic(), 0
+    started, tries = time.monotonic(), 0
     surprises: list[Exception] = []
-    while (term := await batches.term(work.shard.batch, work.prompt.index)) is not None:
+    found = work.known or await see(work)
+    while found is not None:
         try:
-            result = await asyncio.to_thread(recorded, work) or await tried(work, surprises, canceled=canceled)
+            record = None if found is work.known else await asyncio.to_thread(recorded, work)
+            result = record or await tried(work, found.entry, surprises, canceled=canceled)
         except Overtaken as error:
             logger.debug("%s: %s; looking again", work.name, error)
         except StorageError as error:
@@ -51,22 +54,28 @@ async def predict(work: Work, *, canceled: bool = False) -> None:
             logger.exception("! %s: failed unexpectedly", work.name)
             surprises.append(error)
         else:
-            await settle(work, result, term, started)
-            continue
+            if await settle(work, result, found.term, started):
+                return
         tries += 1
         await asyncio.sleep(SOON.delay(tries))
+        found = await see(work)
 
 
-async def tried(work: Work, surprises: list[Exception], *, canceled: bool) -> Result:
+async def see(work: Work) -> Unsettled | None:
+    """What Redis knows of the prompt; None when it has its result."""
+    index = work.prompt.index
+    return (await unsettled(work.worker.redis, work.shard.batch, [index])).get(index)
+
+
+async def tried(work: Work, entry: Entry, surprises: list[Exception], *, canceled: bool) -> Result:
     """What becomes of a prompt that has no record: what is tried of it, or, after so many surprises, nothing more."""
     if len(surprises) > UNEXPECTED:
         return await give_up(work, surprises[-1])
-    return await (abandon(work) if canceled else attempt(work))
+    return await (abandon(work) if canceled else attempt(work, entry))
 
 
-async def attempt(work: Work) -> Result:
+async def attempt(work: Work, entry: Entry) -> Result:
     """Make attempts until one succeeds and is saved, or the retry policy gives up."""
-    entry = await work.ledger.read()
     if entry.ambiguous:
         entry = await search(work, entry)
     while True:
@@ -79,18 +88,16 @@ async def attempt(work: Work) -> Result:
 
 async def resume(work: Work) -> None:
     """Bring a prompt's open attempt to its end, and create nothing: another attempt is left to its shard's run."""
-    term = await work.worker.batches.term(work.shard.batch, work.prompt.index)
-    if term is None:
+    found = await see(work)
+    if found is None:
         return
     outcome: Result | Entry | None = await asyncio.to_thread(recorded, work)
     if outcome is None:
-        entry = await work.ledger.read()
-        if entry.ambiguous:
-            entry = await search(work, entry)
+        entry = await search(work, found.entry) if found.entry.ambiguous else found.entry
         if entry.prediction_id:
             outcome = await end_attempt(work, *await predicted(work, entry))
     if isinstance(outcome, Result):
-        await settle(work, outcome, term)
+        await settle(work, outcome, found.term)
 
 
 async def end_attempt(work: Work, entry: Entry, ended: Prediction | Verdict) -> Result | Entry:
@@ -164,11 +171,18 @@ async def give_up(work: Work, error: Exception) -> Result:
 async def follow(work: Work, entry: Entry, prediction: Prediction | None = None) -> Prediction:
     """Wait for the end of an entry's prediction; one that is overdue is canceled."""
     if prediction is None or not prediction.terminal:
-        since = time.time() - await work.ledger.age(entry)
-        prediction = await work.worker.poller.wait(str(entry.prediction_id), since)
+        prediction = await work.worker.poller.wait(str(entry.prediction_id), await begun(work, entry, prediction))
     if not prediction.terminal:
         await cancel_prediction(work, prediction.id)
     return prediction
+
+
+async def begun(work: Work, entry: Entry, prediction: Prediction | None) -> float:
+    """When the prediction of an entry was created, or intended: Unix seconds by our clock."""
+    created_at = prediction.time("created_at") if prediction else None
+    if created_at is None:
+        return time.time() - await work.ledger.age(entry)
+    return created_at - work.worker.replicate.clock_offset
 
 
 def judge(prediction: Prediction) -> Verdict | None:
@@ -200,11 +214,11 @@ async def abandon(work: Work) -> Result:
     return await commit_failure(work, entry, failure, prediction, outcome="canceled")
 
 
-async def settle(work: Work, result: Result, term: int, started: float | None = None) -> None:
-    """Count the result of a prompt's term, once however often it is found, and say so in one line."""
+async def settle(work: Work, result: Result, term: int, started: float | None = None) -> bool:
+    """Count the result of a prompt's term, once however often it is found, and say so in one line; True if it did."""
     shard, index = work.shard, work.prompt.index
     if not await work.worker.batches.settle(shard.batch, index, result.status, shard.batch_id, Spent.on(result), term):
-        return
+        return False
     seconds = time.monotonic() - started if started else 0.0
     if result.error:
         what = result.status if result.error.kind == result.status else f"{result.status}: {result.error.kind}"
@@ -212,3 +226,4 @@ async def settle(work: Work, result: Result, term: int, started: float | None = 
     else:
         files = {0: "text", 1: "1 file"}.get(len(result.files), f"{len(result.files)} files")
         logger.info("%6.2fs ← %s ● %s", seconds, work.name, files)
+    return True

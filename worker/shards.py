@@ -6,16 +6,18 @@ import asyncio
 import logging
 import os
 import signal
+from dataclasses import replace
 from typing import Any
 
 from arq.worker import RetryJob
 
 from jobs.batches import Standing
-from jobs.errors import ForeignFolder
+from jobs.errors import ForeignFolder, StorageError
 from jobs.folder import Folder
 from jobs.models import Result, Shard
 from jobs.payload import JobId, Parcel, PayloadError, unpack
 from jobs.queue import Queue
+from jobs.unsettled import unsettled
 from worker.context import Context, Work, job_slots
 from worker.finish import finish_batch
 from worker.folders import HOLD, hindrance, sweep
@@ -23,7 +25,7 @@ from worker.lease import lease_name
 from worker.predict import predict, settle
 from worker.retry import SOON
 from worker.runs import on_record, set_aside, tell
-from worker.saving import glance
+from worker.saving import recorded
 
 logger = logging.getLogger("worker.shards")
 UNWRITABLE_PAUSE = 5.0
@@ -82,7 +84,7 @@ async def run_shard(worker: Context, shard: Shard) -> None:
         await see_folder(worker, shard, folder)
         if standing == "open" and not await writable(worker, shard, folder):
             continue
-        works = await unsettled(worker, shard)
+        works = await left_of(worker, shard)
         if not works:
             return await finish_batch(worker, shard)
         logger.info("→ %r%s", shard, f", {len(works)} to do" if len(works) < len(shard.prompts) else "")
@@ -133,21 +135,31 @@ async def writable(worker: Context, shard: Shard, folder: Folder) -> bool:
     return False
 
 
-async def unsettled(worker: Context, shard: Shard) -> list[Work]:
+async def left_of(worker: Context, shard: Shard) -> list[Work]:
     """The prompts without a result; one whose record is on disk already is settled from it, asking nobody."""
-    settled, terms = await worker.batches.settled(shard.batch), await worker.batches.terms(shard.batch)
-    works = [Work(worker, shard, prompt) for prompt in shard.prompts if prompt.index not in settled]
-    records = await asyncio.to_thread(_look, Folder(worker.config.output_dir, shard.batch), works)
-    for work, record in zip(works, records, strict=True):
-        if record:
-            await settle(work, record, terms.get(work.prompt.index, 0))
-    return [work for work, record in zip(works, records, strict=True) if not record]
+    found = await unsettled(worker.redis, shard.batch, [prompt.index for prompt in shard.prompts])
+    works = [Work(worker, shard, prompt) for prompt in shard.prompts if prompt.index in found]
+    left = []
+    for work, record in await asyncio.to_thread(_look, Folder(worker.config.output_dir, shard.batch), works):
+        known = found[work.prompt.index]
+        if isinstance(record, Result):
+            await settle(work, record, known.term)
+        else:
+            left.append(work if record else replace(work, known=known))
+    return left
 
 
-def _look(folder: Folder, works: list[Work]) -> list[Result | None]:
+def _look(folder: Folder, works: list[Work]) -> list[tuple[Work, Result | StorageError | None]]:
     """The records that are there; what killed runs left of these prompts is deleted, for their lease is ours."""
     sweep(folder, {work.prompt.id for work in works}.__contains__)
-    return [glance(work) for work in works]
+    return [(work, _record(work)) for work in works]
+
+
+def _record(work: Work) -> Result | StorageError | None:
+    try:
+        return recorded(work)
+    except StorageError as error:
+        return error
 
 
 async def predict_while(worker: Context, shard: Shard, works: list[Work], standing: Standing) -> bool:

@@ -19,6 +19,7 @@ from jobs.folder import Folder
 from jobs.ledger import Entry, Overtaken
 from jobs.models import Batch, Prompt, Result, Shard
 from jobs.payload import Parcel, pack
+from jobs.unsettled import Unsettled
 from worker import fetching, polling, saving, shards
 from worker import predict as story
 from worker.context import Context, Work
@@ -381,16 +382,28 @@ async def test_trouble_with_redis_is_nobodys_result(worker: Context, monkeypatch
 async def test_who_is_overtaken_looks_again(worker: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     original, times = story.attempt, []
 
-    async def once(work: Work) -> Result:
+    async def once(work: Work, entry: Entry) -> Result:
         times.append(1)
         if len(times) == 1:
             raise Overtaken("somebody else")
-        return await original(work)
+        return await original(work, entry)
 
     monkeypatch.setattr(story, "attempt", once)
     await predict(work(worker))
     assert len(times) == 2
     assert record(worker).status == "succeeded"
+
+
+async def test_what_was_known_of_a_prompt_may_be_out_of_date(worker: Context, simulator: Any) -> None:
+    before = Unsettled(0, Entry())
+    await predict(work(worker))
+    await predict(replace(work(worker), known=before))
+    open_one = await work(worker, DOG).ledger.intend(Entry())
+    created = await worker.replicate.create(DOG.model, DOG.input)
+    await work(worker, DOG).ledger.record(open_one, created.id)
+    await predict(replace(work(worker, DOG), known=before))
+    assert [record(worker, prompt).status for prompt in (CAT, DOG)] == ["succeeded", "succeeded"]
+    assert simulator.ledger()["created"] == 2
 
 
 class TestShard:

@@ -27,6 +27,7 @@ from jobs.batches import Batches, Spent, batch_of
 from jobs.bitmap import Bits
 from jobs.ledger import Claimed, Entry, Ledger, OverBudget, Overtaken, Served, entry_of
 from jobs.models import Batch, Outcome
+from jobs.unsettled import unsettled
 from worker.creation import MAX_UNKNOWN, SURE_AFTER
 from worker.lease import Lease, Leases
 from worker.replicate import CREATE_TIMEOUT
@@ -413,14 +414,14 @@ class Protocol(RuleBasedStateMachine):
         self.hands.append(hand)
 
         async def look() -> None:
-            term = await Batches(self.clients[worker]).term(NAME, prompt)
-            if term is None:
+            found = (await unsettled(self.clients[worker], NAME, [prompt])).get(prompt)
+            if found is None:
                 return await self._drop(hand)
-            hand.term = term
+            hand.term = found.term
             if record := self.disk.get(prompt):
                 hand.record, hand.phase = record, "committed"
             else:
-                self._continue(hand, await self.ledger(hand).read())
+                self._continue(hand, found.entry)
             return None
 
         self.step(hand, look())

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+
+from jobs import keys
+from jobs.batches import Batches
+from jobs.ledger import Entry, Ledger
+from jobs.models import Batch
+from jobs.unsettled import Unsettled, unsettled
+
+BATCH = Batch("cats", "id-1", "api", 1000.0, 5000, 0, 1.0)
+FRESH = Unsettled(0, Entry())
+
+
+@given(
+    settled=st.sets(st.integers(0, 4999), max_size=20), asked=st.lists(st.integers(0, 4999), max_size=20, unique=True)
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+async def test_what_has_no_result_is_found_wherever_it_lies(redis: Redis, settled: set[int], asked: list[int]) -> None:
+    await redis.delete(keys.settled("cats"))
+    for index in settled:
+        await redis.setbit(keys.settled("cats"), index, 1)
+    asked += list(settled)[:5]
+    assert await unsettled(redis, "cats", asked) == {index: FRESH for index in asked if index not in settled}
+
+
+async def test_each_comes_with_its_entry_and_its_term(redis: Redis) -> None:
+    batches = Batches(redis)
+    await batches.open(BATCH)
+    entry = await Ledger(redis, "api", "cats", "id-1", 4321).intend(Entry())
+    await batches.settle("cats", 4000, "failed")
+    async with redis.pipeline(transaction=True) as pipe:
+        await batches.unsettle("cats", 4000, "failed", pipe)
+        await pipe.execute()
+    found = await unsettled(redis, "cats", [4321, 4000, 17])
+    assert found == {4321: Unsettled(0, entry), 4000: Unsettled(1, Entry()), 17: FRESH}
