@@ -1,0 +1,113 @@
+"""Processes that are measured from outside: wall, CPU seconds, peak memory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.request import ProxyHandler, build_opener
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
+_opener = build_opener(ProxyHandler({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a process used: seconds of CPU (user and system), bytes at its peak, and when it ended (Unix seconds)."""
+
+    cpu: float
+    peak: int
+    started: float
+    ended: float
+
+    @property
+    def wall(self) -> float:
+        """Seconds from start to end."""
+        return self.ended - self.started
+
+
+class Measured:
+    """A process of its own in that folder, where it writes `log`; `wait()` says what it used."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
+        self._log = folder / "log"
+        self._command = " ".join(command)
+        self.started = time.time()
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(  # noqa: S603 - our own commands
+                command, cwd=folder, env={**os.environ, **environment, "PYTHONPATH": str(ROOT)},
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            )  # fmt: skip
+        self.pid = self._process.pid
+
+    def cpu_so_far(self) -> float:
+        """Seconds of CPU until now."""
+        times = psutil.Process(self.pid).cpu_times()
+        return times.user + times.system
+
+    def wait(self) -> Used:
+        """Wait for its end; RuntimeError with the end of its log when it fails."""
+        _, status, used = os.wait4(self.pid, 0)
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        if self._process.returncode != 0:
+            raise RuntimeError(f"{self._command} failed:\n{self._log.read_text(errors='replace')[-3000:]}")
+        peak = used.ru_maxrss * _MAXRSS_UNIT
+        return Used(used.ru_utime + used.ru_stime, peak, self.started, time.time())
+
+    def kill(self) -> None:
+        """End it at once, if it still runs."""
+        if self._process.returncode is None:
+            self._process.kill()
+            self._process.wait()
+
+
+class RunningServer:
+    """The stand-in, in a process of its own."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        words = self._line().split()
+        if len(words) != 3:
+            raise RuntimeError("the server did not start")
+        self.url, self.files_url = words[1:]
+        self.pid = process.pid
+
+    def on_first(self, call: Any) -> None:
+        """Call once, in a thread, as soon as the first prediction is created."""
+
+        def watch() -> None:
+            if self._line():
+                call()
+
+        threading.Thread(target=watch, daemon=True).start()
+
+    def report(self) -> dict[str, Any]:
+        """What was asked so far."""
+        with _opener.open(f"{self.url}/control/report", timeout=60) as answer:
+            report: dict[str, Any] = json.load(answer)
+        return report
+
+    def _line(self) -> str:
+        return self._process.stdout.readline() if self._process.stdout else ""
+
+
+@contextlib.contextmanager
+def server(flags: Sequence[str]) -> Iterator[RunningServer]:
+    """A server on free ports until the block ends."""
+    command = [sys.executable, "-m", "benchmarks.server", *flags]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        try:
+            yield RunningServer(process)
+        finally:
+            process.terminate()
