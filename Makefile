@@ -78,6 +78,7 @@ lock: ## Pin the newest dependencies that pyproject.toml allows
 	@$(find_python) "$$python" -m venv .venv-lock && .venv-lock/bin/pip install --quiet uv
 	@$(call compile,--group build --group simulator,requirements.txt)
 	@$(call compile,--group build --group dev --constraint requirements.txt,requirements-dev.txt)
+	@$(call compile,--group build --group bench --constraint requirements-dev.txt,requirements-bench.txt)
 	@rm -rf .venv-lock
 
 .PHONY: clean

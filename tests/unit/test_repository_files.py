@@ -19,7 +19,7 @@ from jobs.cli import app
 from jobs.config import Config
 
 ROOT = Path(__file__).parents[2]
-LOCKS = ("requirements.txt", "requirements-dev.txt")
+LOCKS = ("requirements.txt", "requirements-dev.txt", "requirements-bench.txt")
 TEXTS = (".md", ".py", ".lua", ".toml", ".yaml", ".yml", ".txt", ".jsonl", ".html", ".example", ".j2")
 NO_MENTION = (
     r"(?<![\w.:}/-])/(?:home|root|Users|work|opt)/\w",  # somebody's machine
@@ -76,9 +76,9 @@ def test_a_lock_pins_everything_by_hash_and_names_no_address(lock: str) -> None:
     assert not re.search(r"://|^-|index|find-links", read(lock), re.MULTILINE)
 
 
-def test_both_locks_pin_the_same_versions() -> None:
-    small, large = (dict(re.findall(r"^([\w.-]+)==([^\s;]+)", read(lock), re.MULTILINE)) for lock in LOCKS)
-    assert small.items() <= large.items()
+def test_all_locks_pin_the_same_versions() -> None:
+    small, large, bench = (dict(re.findall(r"^([\w.-]+)==([^\s;]+)", read(lock), re.MULTILINE)) for lock in LOCKS)
+    assert small.items() | bench.items() <= large.items()
 
 
 def test_the_small_lock_has_all_that_running_needs() -> None:
