@@ -1,0 +1,126 @@
+"""What durability costs a prediction: checksums, fsync, ledger, record and folder, each measured by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from urllib.parse import quote
+
+from redis.asyncio import Redis
+from rich.console import Console
+from rich.table import Table
+
+from jobs import embedded_redis
+from jobs.batches import Batches, Spent
+from jobs.connection import connect
+from jobs.ledger import Entry, Ledger
+from jobs.models import Batch, Result
+from worker.storage import Storage
+
+ROUNDS, IN_ONE = 7, 200
+SMALL, LARGE = SIZES = 100 << 10, 2 << 20
+FSYNC = (("durable", True), ("without fsync", False))
+
+Work = Callable[[int], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Milliseconds of one prediction: on the clock, and of the process's CPU."""
+
+    what: str
+    wall: float
+    cpu: float
+
+
+async def costs() -> list[Cost]:
+    """Measure everything, each with nothing beside it."""
+    with tempfile.TemporaryDirectory(prefix="costs-", dir=".") as place, _redis(Path(place)) as redis:
+        works = [(f"{name} of {size >> 10} KiB", work) for size in SIZES for name, work in _sums(size)]
+        works += [(f"file, record and folder, {name}", _folders(Path(place) / name, fsync)) for name, fsync in FSYNC]
+        works += [("PING", lambda _: redis.ping()), ("ledger: intend, record, settle", await _ledger(redis))]
+        return [await _measured(what, work) for what, work in works]
+
+
+@contextmanager
+def _redis(place: Path) -> Iterator[Redis]:
+    """A client of an embedded server, which writes each change to disk before it answers."""
+    yield connect("unix://" + quote(str(embedded_redis.join(place / "redis"))))
+    embedded_redis.stop(place / "redis")
+
+
+async def _measured(what: str, work: Work) -> Cost:
+    walls, cpus, number = [], [], 0
+    for _ in range(ROUNDS):
+        wall, cpu = time.perf_counter(), time.process_time()
+        for _ in range(IN_ONE):
+            await work(number)
+            number += 1
+        walls.append(time.perf_counter() - wall)
+        cpus.append(time.process_time() - cpu)
+    return Cost(what, median(walls) / IN_ONE * 1e3, median(cpus) / IN_ONE * 1e3)
+
+
+def _sums(size: int) -> Iterator[tuple[str, Work]]:
+    content = secrets.token_bytes(size)
+
+    async def sha256(_: int) -> str:
+        return hashlib.sha256(content).hexdigest()
+
+    async def md5(_: int) -> str:
+        return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+    yield "sha256", sha256
+    yield "md5", md5
+
+
+def _folders(home: Path, fsync: bool) -> Work:  # noqa: FBT001 - the only thing that changes
+    """A prompt's folder: a file of 100 KiB as it comes, its record, the rename of both."""
+    storage, content = Storage(fsync=fsync), secrets.token_bytes(SMALL)
+    home.mkdir()
+    (home / "batch.json").write_text('{"batch": "costs", "id": "b1", "realm": "api", "created_at": 1.0}')
+
+    async def save(number: int) -> None:
+        saving = home / ".saving" / f"{number}.0"
+        async with storage.writer(saving, "output", "b1") as writer:
+            await writer.restart(md5=True)
+            await writer.write(content)
+            await writer.finish(".bin")
+        record = Result(
+            id=str(number), index=number, status="succeeded", model="owner/name", input={"prompt": "x" * 80}
+        )
+        await storage.commit(saving, home / str(number), record.model_dump_json().encode(), "b1")
+
+    return save
+
+
+async def _ledger(redis: Redis) -> Work:
+    batches = Batches(redis)
+    await batches.open(Batch("costs", "b1", "api", 1.0, ROUNDS * IN_ONE, 0, 1.0))
+
+    async def pay_once(number: int) -> None:
+        ledger = Ledger(redis, "api", "costs", "b1", number)
+        await ledger.record(await ledger.intend(Entry()), f"prediction{number}")
+        await batches.settle("costs", number, "succeeded", "b1", Spent(1), 0)
+
+    return pay_once
+
+
+def main() -> None:
+    """Print the costs as a table."""
+    table = Table("cost of a prediction", "ms", "ms of CPU")
+    for cost in asyncio.run(costs()):
+        table.add_row(cost.what, f"{cost.wall:.3f}", f"{cost.cpu:.3f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
