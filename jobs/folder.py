@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,11 +19,21 @@ from jobs.models import Prompt, Result
 OWN_NAMES = re.compile(r"(batch\.json|(prompts|results|errors)\.jsonl|index(-\d+)?\.html)", re.IGNORECASE)
 """The batch's own files: no prompt may have such an id."""
 
+IDENTITY = "batch.json"
+
 RETRIED = ".retried"
 """Where in a batch's folder the records of earlier tries lie: `<id>.<generation>`."""
 
 SAVING = ".saving"
 """Where in a batch's folder files are written before they are committed: `<id>.<nonce>`."""
+
+
+_SETTLED = 2.0
+"""Seconds after which a change of a file shows in its times, on any file system."""
+
+_MOST = 1000
+_known_ids: dict[tuple[int, ...], str] = {}
+"""What identity files hold, by what changes with them: one is looked at several times for each prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +51,7 @@ class Folder:
     @property
     def identity(self) -> Path:
         """batch.json: `{batch, id, created_at}`; its random id ties the folder to Redis."""
-        return self.path / "batch.json"
+        return self.path / IDENTITY
 
     @property
     def prompts(self) -> Path:
@@ -102,12 +113,8 @@ class Folder:
             return
 
     def _check(self, descriptor: int, batch_id: str) -> None:
-        def opener(name: str, flags: int) -> int:
-            return os.open(name, flags, dir_fd=descriptor)
-
         try:
-            with open(self.identity.name, "rb", opener=opener) as file:
-                found = json.load(file)["id"]
+            found = _read_id(descriptor)
         except OSError as error:
             raise self._lost(error) from error
         except (ValueError, KeyError, TypeError) as error:
@@ -154,3 +161,24 @@ class Folder:
             raise DamagedRecord(f"{path} is no record: {error.errors()[0]['msg']}", path) from error
         except (ValueError, RecursionError) as error:
             raise DamagedRecord(f"{path} is no record: {error}", path) from error
+
+
+def _read_id(folder: int) -> str:
+    """The random id in the identity file of an open folder; the file is read only when it is not as it was."""
+    if known := _known_ids.get(_mark(os.stat(IDENTITY, dir_fd=folder))):
+        return known
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags, dir_fd=folder)
+
+    with open(IDENTITY, "rb", opener=opener) as file:
+        seen, found = os.fstat(file.fileno()), str(json.load(file)["id"])
+    if len(_known_ids) >= _MOST:
+        _known_ids.clear()
+    if time.time() - seen.st_ctime > _SETTLED:
+        _known_ids[_mark(seen)] = found
+    return found
+
+
+def _mark(file: os.stat_result) -> tuple[int, ...]:
+    return file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns, file.st_ctime_ns

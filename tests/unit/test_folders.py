@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from jobs import folder as folder_module
 from jobs.errors import LostFolder, StorageError
 from jobs.folder import Folder
 from worker import folders as module
@@ -44,6 +46,33 @@ def test_a_folder_is_known_by_its_id(folder: Folder, tmp_path: Path) -> None:
     assert reason
     assert "the folder of 'night' is gone: put " in reason
     assert "python -m jobs delete night" in reason
+
+
+def test_an_identity_is_read_once_until_it_is_another(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as it is so young that a change may not show in its times, it is read each time."""
+    reads: list[Any] = []
+    load = json.load
+
+    def count(file: Any) -> Any:
+        reads.append(file)
+        return load(file)
+
+    monkeypatch.setattr(json, "load", count)
+    for _ in range(3):
+        folder.check("b1")
+    assert len(reads) == 3
+    monkeypatch.setattr(folder_module, "_SETTLED", -3600.0)
+    for _ in range(3):
+        folder.check("b1")
+    assert len(reads) == 4
+    other = make(Folder(tmp_path, "other"), "b2")
+    other.identity.rename(folder.identity)
+    for _ in range(3):
+        with pytest.raises(LostFolder, match="another batch's"):
+            folder.check("b1")
+    assert len(reads) == 5
 
 
 def test_a_folder_that_nobody_may_read_is_lost(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
