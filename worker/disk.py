@@ -9,7 +9,9 @@ import asyncio
 import errno
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from io import FileIO
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -21,10 +23,13 @@ from jobs.errors import StorageError
 P = ParamSpec("P")
 T = TypeVar("T")
 
+THREADS = ThreadPoolExecutor(16, "disk")
+"""Its own, so that a disk that hangs stops nothing else; fsyncs at once share a commit of the file system's journal."""
+
 
 async def off_loop(path: Path, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run in a thread. A thread cannot be stopped: a cancel waits for it, so that nobody works on a file in use."""
-    hop: asyncio.Future[T] = asyncio.ensure_future(wrap(function)(*args, **kwargs))
+    hop: asyncio.Future[T] = asyncio.ensure_future(_call(partial(function, *args, **kwargs), executor=THREADS))
     try:
         return await asyncio.shield(hop)
     except asyncio.CancelledError:
@@ -36,6 +41,11 @@ async def off_loop(path: Path, function: Callable[P, T], *args: P.args, **kwargs
         raise
     except OSError as error:
         raise StorageError(_sentence(error, path), path) from error
+
+
+@wrap
+def _call(function: Callable[[], T]) -> T:
+    return function()
 
 
 def _sentence(error: OSError, path: Path) -> str:

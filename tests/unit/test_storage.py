@@ -79,10 +79,22 @@ async def test_a_wrong_md5_gives_no_file_but_another_chance(storage: Storage, ba
         await writer.restart(md5=True)
         await writer.write(content[::-1])
         assert await writer.finish(".png", md5=right) is None
-        assert list(files(batch)) == [".saving/a.1/output.part"]
+        assert ".saving/a.1/output.png" not in files(batch)
         await writer.restart(md5=True)
         await writer.write(content)
         assert await writer.finish(".png", md5=right)
+    assert files(batch) == {".saving/a.1/output.png": content}
+
+
+@pytest.mark.parametrize("size", [10, WRITE_SIZE + 10])
+async def test_what_had_another_md5_can_be_finished_without(storage: Storage, batch: Path, size: int) -> None:
+    content = os.urandom(size)
+    async with storage.writer(batch / ".saving" / "a.1", "output") as writer:
+        await writer.restart(md5=True)
+        await writer.write(content)
+        assert await writer.finish(".png", md5="0" * 32) is None
+        assert (written := await writer.finish(".png"))
+    assert written.sha256 == hashlib.sha256(content).hexdigest()
     assert files(batch) == {".saving/a.1/output.png": content}
 
 
