@@ -98,6 +98,8 @@ class Outputs:
 
 async def _all(fetches: Sequence[Coroutine[Any, Any, SavedFile]]) -> list[SavedFile]:
     """Fetch all files at once; when one fails, the others are cancelled."""
+    if len(fetches) == 1:
+        return [await fetches[0]]
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(fetch) for fetch in fetches]

@@ -11,14 +11,13 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from jobs.errors import (
-    DamagedRecord,
-    ForeignFolder,
-    StorageError,
-)
+from pydantic_core import to_json
+
+from jobs.errors import DamagedRecord, ForeignFolder, StorageError
 from jobs.ledger import Entry
 from jobs.models import Failure, Outcome, Result, timestamp
 from jobs.results import damaged
@@ -31,6 +30,11 @@ from worker.spending import total
 
 logger = logging.getLogger("worker.saving")
 DISK = Backoff(base=1.0, cap=15.0)
+
+RUN = secrets.token_hex(8)
+"""With a number it makes names that no other process uses; dice of the system for each would cost a GIL switch."""
+
+_numbers = count(1)
 
 
 def recorded(work: Work) -> Result | None:
@@ -108,7 +112,7 @@ async def _persistently(work: Work, act: Callable[[Path], Awaitable[Result]]) ->
 
 
 async def _once(work: Work, act: Callable[[Path], Awaitable[Result]]) -> Result:
-    directory = work.folder.saving(work.prompt.id, secrets.token_hex(8))
+    directory = work.folder.saving(work.prompt.id, f"{RUN}{next(_numbers):x}")
     try:
         return await act(directory)
     except BaseException:
@@ -128,9 +132,7 @@ async def _commit(work: Work, directory: Path, result: Result, raw: Any) -> Resu
 
     Overtaken when the shard's lease may be another worker's by now: it may be making the next attempt.
     """
-    record = json.dumps(result.model_dump() | {"prediction": raw}, ensure_ascii=False, indent=1)
-    target = work.folder.prompt(work.prompt.id)
-    content, owner = record.encode(errors="replace"), work.shard.batch_id
+    target, content, owner = work.folder.prompt(work.prompt.id), record(result, raw), work.shard.batch_id
     work.demand_lease()
     if await work.worker.outputs.storage.commit(directory, target, content, owner):
         return result
@@ -140,6 +142,15 @@ async def _commit(work: Work, directory: Path, result: Result, raw: Any) -> Resu
         raise StorageError(f"{target} could not take its record", target)
     logger.info("%s: another worker committed first", work.name)
     return theirs
+
+
+def record(result: Result, raw: Any) -> bytes:
+    """prediction.json: a result with the prediction as received."""
+    try:
+        return to_json(dict(result) | {"prediction": raw}, indent=1)
+    except ValueError:  # lone surrogates, or nested too deep for it
+        text = json.dumps(result.model_dump() | {"prediction": raw}, ensure_ascii=False, indent=1)
+        return text.encode(errors="replace")
 
 
 def _result(work: Work, entry: Entry, prediction: Prediction | None, **outcome: Any) -> Result:
