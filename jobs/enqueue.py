@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from jobs.batches import Batches, Spent
 from jobs.bitmap import Bits
 from jobs.config import Config
-from jobs.copy import Identity, kept_line, locked, model_of, move, read_rows, replacing, storing
+from jobs.copy import Identity, kept_line, locked, move, read_rows, replacing, storing
 from jobs.errors import InputError, Problem, StorageError
 from jobs.estimate import Estimate, estimate
 from jobs.folder import Folder
@@ -50,7 +50,7 @@ def check(order: Order, config: Config) -> Checked:
     found = Estimate(config.prices)
     for row in read_file(order, config, Ids()):
         if order.limit is None or found.prompts < order.limit:
-            found.add(model_of(row.text), row.line)
+            found.add(row.model, row.line)
     found.demand_prices(order.budget, file_name(order))
     least, most = found.range(config.max_attempts) or (None, None)
     unpriced = tuple(found.unpriced()) if config.prices else ()

@@ -19,31 +19,39 @@ CURE = "Add what is missing to BATCH_PRICES: owner/name=0.003, or owner/video=0.
 
 @dataclass(slots=True)
 class Estimate:
-    """Counts prompts one by one; amounts are in micro-dollars for one prediction of each."""
+    """Counts prompts one by one, by their models."""
 
     prices: Prices
-    prompts: int = 0
-    least: int = 0
-    most: int = 0
-    _unpriced: dict[str, list[int]] = field(default_factory=dict)
+    _models: dict[str, list[int]] = field(default_factory=dict)
+    """Its first line and the number of its prompts, for each."""
+
+    @property
+    def prompts(self) -> int:
+        """How many were counted."""
+        return sum(count for _, count in self._models.values())
 
     def add(self, model: str, line: int) -> None:
         """Count a prompt at a line of its file."""
-        self.prompts += 1
-        if price := self.prices.of(model):
-            self.least += price.per_prediction
-            self.most += price.reserved
+        if counted := self._models.get(model):
+            counted[1] += 1
         else:
-            self._unpriced.setdefault(model, [line, 0])[1] += 1
+            self._models[model] = [line, 1]
 
     def range(self, attempts: int) -> tuple[float, float] | None:
         """Dollars if each prompt succeeds at once, and if each needs all attempts; None unless all have a price."""
-        return None if self._unpriced or not self.prompts else (dollars(self.least), dollars(self.most * attempts))
+        least = most = 0
+        for model, (_, count) in self._models.items():
+            if not (price := self.prices.of(model)):
+                return None
+            least, most = least + price.per_prediction * count, most + price.reserved * count
+        return (dollars(least), dollars(most * attempts)) if self._models else None
 
     def unpriced(self) -> list[str]:
         """A sentence for each model without a price, with its first line."""
         sentences = []
-        for model, (line, count) in self._unpriced.items():
+        for model, (line, count) in self._models.items():
+            if self.prices.of(model):
+                continue
             others = f", and {count - 1} more prompt{'s' if count > 2 else ''}" if count > 1 else ""
             sentences.append(f"{Problem(line, model)} has no price{others}")
         return sentences

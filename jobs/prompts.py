@@ -7,14 +7,17 @@ import os
 import re
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from jobs.errors import Problem
 from jobs.folder import OWN_NAMES
+from jobs.local_files import PATH, holds_text
 from jobs.model_names import model_problem
+from jobs.rows import Defaults, PlainRows, Row
 from jobs.sources import MAX_LINE, Record, read_records
+
+__all__ = ["Defaults", "Ids", "Row", "name_problem", "read_prompts"]
 
 MAX_DEPTH = 100
 """How deep an input may nest: a worker must be able to read it inside a shard."""
@@ -22,29 +25,7 @@ MAX_DEPTH = 100
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _FOREIGN = ("body", "method", "url")
 _LONG_FORM = frozenset(("id", "custom_id", "model", "input"))
-_TEXT_KEY = re.compile(
-    r"(?!.*(image|video|audio|mask|file)).*(prompt|text|message|content|caption|lyric|quer|question|instruction)",
-    re.IGNORECASE | re.DOTALL,
-)
-_PATH = re.compile(r"(?P<surely>(file:/|~/|\.{1,2}[/\\])[^\n]{1,500})|([A-Za-z]:)?[^\s:]{0,250}[/\\.][^\s:]{1,250}")
-"""What is shaped like a path; only of such strings is the disk asked."""
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
-
-
-@dataclass(frozen=True)
-class Defaults:
-    """What fills in where a row says nothing; the row wins."""
-
-    model: str | None = None
-    input: dict[str, Any] = field(default_factory=dict)
-
-
-class Row(NamedTuple):
-    """A valid row: its line in the file, its id, and its line of the own copy (canonical JSON, UTF-8, no newline)."""
-
-    line: int
-    id: str
-    text: bytes
 
 
 class Ids:
@@ -59,10 +40,12 @@ class Ids:
 
     def add(self, prompt_id: str, line: int) -> int | None:
         """Take the next id; if it was there already, do not, and return its first line."""
-        place = self._places.setdefault(prompt_id.lower(), len(self._lines))
-        if place != len(self._lines):
-            return self._lines[place]
-        self._lines.append(line)
+        lines = self._lines
+        next_place = len(lines)
+        place = self._places.setdefault(prompt_id.lower(), next_place)
+        if place != next_place:
+            return lines[place]
+        lines.append(line)
         return None
 
     def find(self, prompt_id: str) -> int | None:
@@ -85,18 +68,14 @@ def read_prompts(source: str, defaults: Defaults, ids: Ids) -> Iterator[Row | Pr
         return
     reader = _Reader(defaults, Path(source).parent)
     empty = True
-    for record in read_records(source):
+    for record in read_records(source, PlainRows(defaults).read):
         empty = False
-        if isinstance(record.row, Problem):
-            yield record.row
-            continue
-        try:
-            row = reader.row(record)
-        except _Wrong as error:
-            yield from reader.problems(record) or [Problem(record.line, str(error))]
-        else:
+        row = record if isinstance(record, Row) else reader.read(record)
+        if isinstance(row, Row):
             first = ids.add(row.id, row.line)
             yield row if first is None else Problem(row.line, f"the id {row.id!r} is that of line {first} already")
+        else:
+            yield from row
     if empty:
         yield Problem(0, "there is no prompt in it")
 
@@ -117,7 +96,16 @@ class _Reader:
         self._defaults = defaults
         self._homes = (Path(), home)
 
-    def row(self, record: Record) -> Row:
+    def read(self, record: Record) -> Row | list[Problem]:
+        """The row, or all that is wrong with it but for its being a duplicate."""
+        if isinstance(record.row, Problem):
+            return [record.row]
+        try:
+            return self._row(record)
+        except _Wrong as error:
+            return self._problems(record) or [Problem(record.line, str(error))]
+
+    def _row(self, record: Record) -> Row:
         _check_object(record)
         prompt_id, model, values = self._id(record), self._model(record), self._input(record)
         try:
@@ -128,10 +116,10 @@ class _Reader:
             raise _Wrong("a number is too large") from None
         if len(text) > MAX_LINE:
             raise _Wrong(f"the row is larger than {MAX_LINE:,} bytes; give big files by URL")
-        return Row(record.line, prompt_id, text)
+        return Row(record.line, prompt_id, model, text)
 
-    def problems(self, record: Record) -> list[Problem]:
-        """All that is wrong with a row but for its being a duplicate or not encodable."""
+    def _problems(self, record: Record) -> list[Problem]:
+        """All that is wrong with a row but for what shows when it is encoded."""
         found = []
         for part in (_check_object,) if not isinstance(record.row, dict) else (self._id, self._model, self._input):
             try:
@@ -188,7 +176,7 @@ class _Reader:
                 raise _Wrong(f"input is nested deeper than {MAX_DEPTH} levels")
             for key, item in value.items() if type(value) is dict else enumerate(value):
                 if type(item) is str:
-                    if (path := _PATH.fullmatch(item)) and not _TEXT_KEY.match(f"{name}.{key}"):
+                    if (path := PATH.fullmatch(item)) and not holds_text(f"{name}.{key}"):
                         self._refuse_local_file(f"{name}.{key}", path)
                 elif type(item) is dict or type(item) is list:
                     stack.append((f"{name}.{key}", item, depth + 1))

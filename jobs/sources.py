@@ -11,10 +11,10 @@ import json
 import re
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
 from jobs.errors import InputError, Problem
 
@@ -28,6 +28,9 @@ SPECIAL = ("id", "custom_id", "model")
 
 _TOO_LONG = f"the line is longer than {MAX_LINE:,} bytes; give big files by URL"
 _JSON_SCALAR = re.compile(r"true|false|-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
+
+
+Plain = TypeVar("Plain")
 
 
 class Record(NamedTuple):
@@ -48,11 +51,20 @@ def file_format(source: str) -> str:
     raise InputError(f"{source}: the format is not known by its name; it must end in {', '.join(FORMATS)}")
 
 
-def read_records(source: str) -> Iterator[Record]:
-    """Yield the records of a file or of standard input ("-"); InputError when it cannot be opened."""
-    parse = {".csv": _csv_records, ".txt": _text_records}.get(file_format(source), _json_records)
+def read_records(source: str, plain: Callable[[bytes, int], Plain | None]) -> Iterator[Record | Plain]:
+    """Yield the records of a file or of standard input ("-"); InputError when it cannot be opened.
+
+    A line of JSON is first shown to `plain`, with its number: what that makes of it, if anything, is yielded instead.
+    """
+    suffix = file_format(source)
     with _opened(source) as stream:
-        yield from parse(_texts(stream))
+        lines = _numbered(stream)
+        if suffix == ".csv":
+            yield from _csv_records(lines)
+        elif suffix == ".txt":
+            yield from _text_records(lines)
+        else:
+            yield from _json_records(lines, plain)
 
 
 @contextmanager
@@ -72,17 +84,21 @@ def _opened(source: str) -> Iterator[BinaryIO]:
         yield cast("BinaryIO", opened)
 
 
-def _texts(stream: BinaryIO) -> Iterator[tuple[int, str | Problem]]:
+def _numbered(stream: BinaryIO) -> Iterator[tuple[int, bytes | Problem]]:
     """Yield each physical line with its number from 1, the last one being a problem if reading fails."""
     number = 0
     try:
         for number, line in enumerate(_lines(stream), 1):
-            try:
-                yield number, line.decode() if len(line) <= MAX_LINE else Problem(number, _TOO_LONG)
-            except UnicodeDecodeError as error:
-                yield number, Problem(number, _not_utf8(line, error))
+            yield number, line if len(line) <= MAX_LINE else Problem(number, _TOO_LONG)
     except (OSError, EOFError, zlib.error) as error:
         yield number + 1, Problem(number + 1, f"the file cannot be read further: {error}")
+
+
+def _text(number: int, line: bytes | Problem) -> str | Problem:
+    try:
+        return line if isinstance(line, Problem) else line.decode()
+    except UnicodeDecodeError as error:
+        return Problem(number, _not_utf8(error.object, error))
 
 
 def _lines(stream: BinaryIO) -> Iterator[bytes]:
@@ -102,26 +118,30 @@ def _lines(stream: BinaryIO) -> Iterator[bytes]:
         yield rest
 
 
-def _json_records(texts: Iterator[tuple[int, str | Problem]]) -> Iterator[Record]:
-    for number, text in texts:
-        if isinstance(text, Problem):
+def _json_records(
+    lines: Iterator[tuple[int, bytes | Problem]], plain: Callable[[bytes, int], Plain | None]
+) -> Iterator[Record | Plain]:
+    for number, line in lines:
+        if isinstance(line, bytes) and (row := plain(line, number)) is not None:
+            yield row
+        elif isinstance(text := _text(number, line), Problem):
             yield Record(number, number, text)
         elif text := text.strip(" \t\r"):
             yield Record(number, number, _json(number, text))
 
 
-def _text_records(texts: Iterator[tuple[int, str | Problem]]) -> Iterator[Record]:
-    for number, text in texts:
-        if isinstance(text, Problem):
+def _text_records(lines: Iterator[tuple[int, bytes | Problem]]) -> Iterator[Record]:
+    for number, line in lines:
+        if isinstance(text := _text(number, line), Problem):
             yield Record(number, number, text)
         elif text := text.strip():
             yield Record(number, number, {"input": {"prompt": text}})
 
 
-def _csv_records(texts: Iterator[tuple[int, str | Problem]]) -> Iterator[Record]:
+def _csv_records(lines: Iterator[tuple[int, bytes | Problem]]) -> Iterator[Record]:
     """Stop at the first line that breaks the format: what follows cannot be told apart."""
     csv.field_size_limit(MAX_LINE)
-    rows = csv.reader(_csv_lines(texts), strict=True)
+    rows = csv.reader(_csv_lines(lines), strict=True)
     number = ended = 0
     try:
         header = _csv_header(rows)
@@ -137,9 +157,9 @@ def _csv_records(texts: Iterator[tuple[int, str | Problem]]) -> Iterator[Record]
         yield _broken(error.problem)
 
 
-def _csv_lines(texts: Iterator[tuple[int, str | Problem]]) -> Iterator[str]:
-    for _, text in texts:
-        if isinstance(text, Problem):
+def _csv_lines(lines: Iterator[tuple[int, bytes | Problem]]) -> Iterator[str]:
+    for number, line in lines:
+        if isinstance(text := _text(number, line), Problem):
             raise _Unreadable(text)
         yield text + "\n"
 

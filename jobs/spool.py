@@ -12,7 +12,7 @@ from typing import Any
 
 from jobs.budget import UNCHANGED, Budget
 from jobs.config import Config
-from jobs.copy import KeptRow, flush, kept_line, model_of, storing, temporary
+from jobs.copy import KeptRow, flush, kept_line, storing, temporary
 from jobs.errors import InputError, Problem, PromptsError
 from jobs.estimate import Estimate
 from jobs.folder import Folder
@@ -110,7 +110,7 @@ class Spool:
                 if limit is None or len(self) < limit:
                     file.write(kept_line(row.text, 0))
                     self._fingerprints.append(hash(row.text))
-                    self.estimate.add(model_of(row.text), row.line)
+                    self.estimate.add(row.model, row.line)
             self.demand_prices(self.order.budget)
             flush(file, fsync=config.fsync)
 

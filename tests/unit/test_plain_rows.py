@@ -1,0 +1,148 @@
+"""A row that is read fast is read as the strict reader does; one that it refuses is never read fast."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.errors import Problem
+from jobs.prompts import _Reader
+from jobs.rows import Defaults, PlainRows, Row
+from jobs.sources import MAX_LINE, _json_records
+
+VERSION = "0123456789abcdef" * 4
+DEFAULTS = Defaults("o/default")
+
+TEXTS = st.text(max_size=12) | st.sampled_from(
+    [
+        "a.png",
+        "/etc/hosts",
+        "./x",
+        "C:\\x.png",
+        "A cat. A dog.",
+        "https://o.test/a.png",
+        '"',
+        "\\",
+        "\x7f",
+        "é",
+        "\U0001f600",
+    ]
+)
+NUMBERS = st.integers() | st.floats() | st.sampled_from([2**63, 2**64, -(2**63) - 1, 1e16, 1e-4, 9.9e-5, -0.0, 0])
+PLAIN = TEXTS | NUMBERS | st.booleans() | st.none()
+VALUES = st.recursive(PLAIN, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXTS, inner, max_size=2))
+KEYS = st.sampled_from(["prompt", "image", "seed", "text", "url", "body", "model", "id", "z", "A"]) | TEXTS
+IDS = st.sampled_from(["a", "A.b", ".a", "index.html", "results.JSONL", "a" * 128, "a" * 129, "", "ä", "a\n"]) | VALUES
+MODELS = st.sampled_from(["o/n", f"o/n:{VERSION}", VERSION, "deployments/o/n", "deployments/o", "o", 'o/n"']) | VALUES
+INPUTS = st.dictionaries(KEYS, VALUES, max_size=4)
+ROWS = st.fixed_dictionaries(
+    {},
+    optional={"id": IDS, "custom_id": IDS, "model": MODELS, "input": INPUTS | VALUES, "prompt": PLAIN, "seed": PLAIN},
+)
+NAMES = {"id": st.sampled_from(["a", "A.b", "_" * 128]), "model": st.sampled_from(["o/n", f"o/n:{VERSION}", VERSION])}
+USUAL = st.fixed_dictionaries({"prompt": TEXTS}, optional={**NAMES, "seed": PLAIN, "image": PLAIN, "text": TEXTS}) | (
+    st.fixed_dictionaries({"input": st.dictionaries(KEYS, PLAIN, max_size=4)}, optional=NAMES)
+)
+PIECES = st.sampled_from(
+    rb'" \ \u0022 \ud800 "a":1, "prompt":"", { } [ ] , : 0 - . e9 e999 NaN / 99999999999999999999'.split()
+) | st.sampled_from([b" ", b"\t", b"\r", b"\x0b", b"\x00", b"\xff", b"\xed\xa0\x80", b"\xef\xbb\xbf"])
+
+
+def plain(line: bytes, defaults: Defaults = DEFAULTS) -> Row | None:
+    return PlainRows(defaults).read(line, 7)
+
+
+def strict(line: bytes, defaults: Defaults = DEFAULTS) -> list[Row | Problem]:
+    records = _json_records(iter([(7, line)]), lambda *_: None)
+    found = [_Reader(defaults, Path()).read(record) for record in records]
+    return [item for some in found for item in (some if isinstance(some, list) else [some])]
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    row=USUAL | ROWS,
+    as_ascii=st.booleans(),
+    spaces=st.sampled_from([(",", ":"), (", ", ": "), (" ,\t", "\r: ")]),
+    changes=st.just([]) | st.lists(st.tuples(st.integers(0, 400), st.integers(0, 2), PIECES), max_size=3),
+    given_input=st.just({}) | st.dictionaries(KEYS, VALUES, max_size=2),
+)
+def test_what_is_read_fast_is_what_the_strict_reader_reads(
+    row: Any,
+    *,
+    as_ascii: bool,
+    spaces: tuple[str, str],
+    changes: list[tuple[int, int, bytes]],
+    given_input: dict[str, Any],
+) -> None:
+    line = json.dumps(row, ensure_ascii=as_ascii, separators=spaces).encode("utf-8", "surrogatepass")
+    for place, length, piece in changes:
+        before, after = line[: place % (len(line) + 1)], line[place % (len(line) + 1) + length :]
+        line = before + piece + after
+    for defaults in (DEFAULTS, Defaults(), Defaults("o/n", given_input)):
+        found = plain(line, defaults)
+        assert found is None or [found] == strict(line, defaults)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "A cat."},
+        {"prompt": "über/unter", "seed": 3, "negative_prompt": "a.b", "go": True, "mask": None, "guidance": 3.5},
+        {"id": "x.y", "model": f"o/n:{VERSION}", "input": {"image": "https://o.test/a.png", "strength": 0.0}},
+        {"id": "A" * 128, "model": VERSION, "input": {}},
+        {"id": "a", "prompt": 'he said "no"\n\x7f', "ratio": "16:9"},
+    ],
+)
+def test_the_usual_rows_are_read_fast(row: dict[str, Any]) -> None:
+    line = json.dumps(row).encode()
+    assert [plain(line)] == strict(line)
+    assert plain(b" " + line + b"\t\r") == plain(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"prompt":"a","prompt":"b"}',
+        b'{"prompt":"a","seed":1,"seed":1}',
+        b'{"prompt":"a","prompt":"\\u0022\\u0022"}',
+        b'{"input":{"prompt":"a"},"input":{"prompt":"b"}}',
+        b'{"prompt":"a","seed":18446744073709551616}',
+        b'{"prompt":"a","seed":1e999}',
+        b'{"prompt":"a","seed":NaN}',
+        b'{"prompt":"a","x":1e16}',
+        b'{"prompt":"a","x":0.00001}',
+        b'{"prompt":"a","image":"a.png"}',
+        b'{"prompt":"a","list":[]}',
+        b'{"prompt":"a","custom_id":"b"}',
+        b'{"prompt":"\\ud800"}',
+        b'{"id":null,"prompt":"a"}',
+        b'{"id":"","prompt":"a"}',
+        b'{"id":"index.html","prompt":"a"}',
+        b'{"model":null,"prompt":"a"}',
+        b'{"input":{"prompt":"a"},"seed":1}',
+        b'{"input":null}',
+        b'{"seed":1}',
+        b"[]",
+        b"",
+    ],
+)
+def test_what_is_odd_is_left_to_the_strict_reader(line: bytes) -> None:
+    assert plain(line) is None
+
+
+def test_a_row_that_is_too_long_once_its_defaults_are_in_it_is_not_plain() -> None:
+    line = b'{"prompt":"%s"}' % (b"a" * (MAX_LINE - 13))
+    assert len(line) == MAX_LINE
+    assert plain(line) is None
+    assert isinstance(strict(line)[0], Problem)
+
+
+def test_defaults_that_json_cannot_say_are_left_to_the_strict_reader() -> None:
+    line = b'{"prompt":"a"}'
+    for value in (2**64, float("nan"), "\udc80"):
+        assert plain(line, Defaults("o/n", {"seed": value})) is None
