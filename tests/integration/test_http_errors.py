@@ -4,10 +4,12 @@ import asyncio
 import gzip
 import socket
 import struct
+import sys
 import traceback
 from asyncio import StreamReader as Reader
 from asyncio import StreamWriter as Writer
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -97,7 +99,74 @@ async def trickles(reader: Reader, writer: Writer) -> None:
         await asyncio.sleep(0.02)
 
 
+async def closes_in_the_head(reader: Reader, writer: Writer) -> None:
+    await read_request(reader)
+    writer.write(HEAD)
+    await writer.drain()
+
+
+async def resets_in_the_head(reader: Reader, writer: Writer) -> None:
+    await closes_in_the_head(reader, writer)
+    reset(writer)
+
+
+async def says_http_wrongly(reader: Reader, writer: Writer) -> None:
+    await read_request(reader)
+    writer.write(b"HTTP/1.1 fine\r\nContent-Length: 2\r\n\r\n{}")
+    await writer.drain()
+
+
+async def gives_no_length_that_is_one(reader: Reader, writer: Writer) -> None:
+    await read_request(reader)
+    writer.write(HEAD + b"Content-Length: 2x\r\n\r\n{}")
+    await writer.drain()
+
+
+async def gives_no_chunk_that_is_one(reader: Reader, writer: Writer) -> None:
+    await read_request(reader)
+    writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n{}\r\n0\r\n\r\n")
+    await writer.drain()
+
+
+async def resets_in_a_body_without_length(reader: Reader, writer: Writer) -> None:
+    await read_request(reader)
+    writer.write(HEAD + b'\r\n{"id": "x"}')
+    await writer.drain()
+    await asyncio.sleep(0.05)
+    reset(writer)
+
+
+async def trickles_its_head(reader: Reader, writer: Writer) -> None:
+    await read_request(reader)
+    writer.write(HEAD)
+    while True:
+        writer.write(b"X: y\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.02)
+
+
+async def never_ceases_to_go_on(reader: Reader, writer: Writer) -> None:
+    await read_request(reader)
+    while True:
+        writer.write(b"HTTP/1.1 102 Processing\r\n\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.02)
+
+
+async def never_reads(_: Reader, writer: Writer) -> None:
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    await asyncio.Event().wait()
+
+
+HANGS = [never_answers, never_reads, trickles, trickles_its_head, never_ceases_to_go_on]
 AFTER_CONNECTING = [
+    *HANGS,
+    closes_in_the_head,
+    resets_in_the_head,
+    says_http_wrongly,
+    gives_no_length_that_is_one,
+    gives_no_chunk_that_is_one,
+    resets_in_a_body_without_length,
     resets_at_once,
     resets_after_the_request,
     closes_after_the_request,
@@ -107,9 +176,18 @@ AFTER_CONNECTING = [
     says_nonsense,
     has_a_huge_header,
     sends_broken_gzip,
-    never_answers,
-    trickles,
 ]
+
+
+@pytest.fixture(autouse=True, params=["aiohttp", "httpx"])
+def _transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything holds for both: behind a proxy it is httpx's own, which NO_PROXY lets go past it."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    if request.param == "httpx":
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+        monkeypatch.setenv("NO_PROXY", "*")
 
 
 def config(base_url: str, **settings: Any) -> Config:
@@ -117,20 +195,35 @@ def config(base_url: str, **settings: Any) -> Config:
     return Config.load(replicate_base_url=base_url, **settings)
 
 
-async def create(base_url: str, seconds: float = 10) -> ReplicateError:
+async def create(base_url: str, seconds: float = 10, size: int = 0) -> ReplicateError:
     async with api_client(config(base_url)) as client:
         with pytest.raises(ReplicateError) as caught:
-            await call(client, "POST", "/v1/predictions", json={"input": {}}, timeout=seconds)
+            await call(client, "POST", "/v1/predictions", json={"input": "x" * size}, timeout=seconds)
     assert "r8_secret" not in "".join(traceback.format_exception(caught.value))
     return caught.value
 
 
 @pytest.mark.parametrize("handler", AFTER_CONNECTING)
 async def test_once_connected_a_request_may_have_had_its_effect(handler: Handler, raw_server: Any) -> None:
-    hangs = handler in (never_answers, trickles)
+    hangs = handler in HANGS
     error = await create(f"http://{await raw_server(handler)}", seconds=0.5 if hangs else 10)
     assert type(error) is Unanswered
     assert hangs or "within" not in str(error)
+
+
+async def test_an_upload_that_is_stuck_may_have_had_its_effect(raw_server: Any) -> None:
+    """16 MB are more than all buffers hold."""
+    error = await create(f"http://{await raw_server(never_reads)}", seconds=0.5, size=16_000_000)
+    assert type(error) is Unanswered
+    assert "within" in str(error)
+
+
+async def test_an_upload_that_is_cut_may_have_had_its_effect(raw_server: Any) -> None:
+    async def cuts(reader: Reader, writer: Writer) -> None:
+        await reader.readexactly(100_000)
+        reset(writer)
+
+    assert type(await create(f"http://{await raw_server(cuts)}", size=16_000_000)) is Unanswered
 
 
 @pytest.fixture
@@ -156,6 +249,25 @@ async def test_tls_that_fails_sent_nothing(raw_server: Any) -> None:
 
     for handler in (garbage, resets_at_once):
         assert type(await create(f"https://{await raw_server(handler)}")) is NotSent
+
+
+async def test_tls_that_never_comes_about_sent_nothing(raw_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.http.CONNECT_SECONDS", 0.2)
+    assert type(await create(f"https://{await raw_server(never_answers)}")) is NotSent
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a full backlog may refuse")
+async def test_a_connection_that_never_comes_about_sent_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.http.CONNECT_SECONDS", 0.2)
+    with ExitStack() as sockets:
+        full = sockets.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(3):
+            waiting = sockets.enter_context(socket.socket())
+            waiting.settimeout(0)
+            waiting.connect_ex(full.getsockname())
+        assert type(await create(f"http://127.0.0.1:{full.getsockname()[1]}")) is NotSent
 
 
 async def test_waiting_for_a_connection_of_the_pool_sent_nothing(
@@ -213,7 +325,7 @@ async def download(url: str, **settings: Any) -> bytes:
         return b"".join([chunk async for chunk in answer.chunks])
 
 
-@pytest.mark.parametrize("handler", [each for each in AFTER_CONNECTING if each is not trickles])
+@pytest.mark.parametrize("handler", [each for each in AFTER_CONNECTING if each not in HANGS or each is never_answers])
 async def test_each_broken_transfer_is_a_broken_download(
     handler: Handler, raw_server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

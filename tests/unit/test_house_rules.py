@@ -95,6 +95,10 @@ def imports_aiofiles(tree: ast.Module) -> Iterator[str]:
     return (name for name in imports(tree) if name.partition(".")[0] == "aiofiles")
 
 
+def imports_aiohttp(tree: ast.Module) -> Iterator[str]:
+    return (name for name in imports(tree) if name.partition(".")[0] == "aiohttp")
+
+
 def reads_settings(tree: ast.Module) -> Iterator[str]:
     return (name for name in imports(tree) if name.partition(".")[0] in ("pydantic_settings", "dotenv"))
 
@@ -164,13 +168,16 @@ def test_a_name_says_something() -> None:
     assert complaints(empty_names) == []
 
 
+PEERS = {path.relative_to(ROOT).as_posix() for path in (ROOT / "benchmarks" / "clients").iterdir()}
+
+
 def test_only_the_disk_knows_aiofiles() -> None:
-    peers = {path.relative_to(ROOT).as_posix() for path in (ROOT / "benchmarks" / "clients").iterdir()}
-    assert complaints(imports_aiofiles, {"worker/disk.py"} | peers) == []
+    assert complaints(imports_aiofiles, {"worker/disk.py"} | PEERS) == []
 
 
-def test_only_http_knows_the_errors_of_httpx() -> None:
-    assert complaints(uses_httpx_errors, {"worker/http.py"}) == []
+def test_only_http_and_its_transport_know_the_errors_of_httpx() -> None:
+    assert complaints(uses_httpx_errors, {"worker/http.py", "worker/transport.py"}) == []
+    assert complaints(imports_aiohttp, {"worker/transport.py"} | PEERS) == []
 
 
 def test_only_config_reads_settings() -> None:
@@ -215,6 +222,7 @@ BAD: list[tuple[Check, str]] = [
     (empty_names, "def make_helper(): ..."),
     (imports_aiofiles, "from aiofiles import open"),
     (imports_aiofiles, "import aiofiles.os"),
+    (imports_aiohttp, "from aiohttp.connector import Connection"),
     (uses_httpx_errors, "from httpx import ReadTimeout"),
     (uses_httpx_errors, "try: ...\nexcept httpx.HTTPError: ..."),
     (reads_settings, "from pydantic_settings import BaseSettings"),

@@ -291,11 +291,11 @@ async def test_any_json_can_be_sent() -> None:
 
 
 async def test_blocking_mode_has_a_connection_for_each_prediction() -> None:
-    """Asked of the pool itself: nothing public tells its size."""
+    """Asked of the transport itself: nothing public tells its size."""
     sizes = []
     for wait in (0, 60):
         async with api_client(config(prefer_wait=wait, max_in_flight=100)) as client:
-            sizes.append(client._transport._pool._max_connections)  # type: ignore[attr-defined]
+            sizes.append(client._transport.connections)  # type: ignore[attr-defined]
     assert sizes == [API_CONNECTIONS, API_CONNECTIONS + 100]
 
 

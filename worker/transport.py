@@ -1,0 +1,177 @@
+"""httpx over aiohttp's connections: httpx's own pool costs O(connections²) a call and reads files in small pieces.
+
+Not httpx-aiohttp, which reports what a server did to a request as a ConnectTimeout and rewrites URLs.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import cast
+
+import aiohttp
+import httpx
+import yarl
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
+
+IDLE_SECONDS = 5.0
+"""As httpx: on a connection that was idle for longer the server may be hanging up, and a create would be lost."""
+
+LONGEST_LINE = 1 << 16
+"""Bytes of a header: a signed Location is longer than aiohttp's 8 KiB."""
+
+READ_AHEAD = 1 << 19
+"""Bytes; a connection waits for its reader when twice as many are here, which is the largest piece it reads."""
+
+LARGEST_AT_ONCE = 1 << 20
+"""Bytes of a body; larger ones aiohttp wants in a stream."""
+
+_SET_BY_HTTPX = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+
+
+class Transport(httpx.AsyncBaseTransport):
+    """Sends a request once, its URL as it is, on one of at most `connections`; without proxies, cookies and HTTP/2.
+
+    ConnectError, ConnectTimeout and UnsupportedProtocol: nothing was sent. All else leaves it open. The timeout for the
+    pool counts for the connection too, a write has none.
+    """
+
+    def __init__(self, connections: int) -> None:
+        self.connections = connections
+        self._tls = httpx.create_ssl_context()  # heeds SSL_CERT_FILE
+        self._tls.set_alpn_protocols(["http/1.1"])
+        self._session: aiohttp.ClientSession | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request and return the answer's head, its body yet to be read."""
+        self._session = self._session or _session(self.connections, self._tls)
+        content = await request.aread()
+        url = f"{request.url.scheme}://{request.url.netloc.decode()}{request.url.raw_path.decode()}"
+        with _errors():
+            response = await self._session.request(
+                request.method,
+                yarl.URL(url, encoded=True),
+                headers=_headers(request.headers),
+                data=(content if len(content) <= LARGEST_AT_ONCE else request.stream) or None,
+                allow_redirects=False,
+                timeout=_timeout(**request.extensions.get("timeout", {})),
+            )
+        return httpx.Response(
+            response.status, headers=response.raw_headers, stream=_Stream(cast("_Response", response))
+        )
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        if self._session:
+            await self._session.close()
+
+
+def _session(connections: int, tls: ssl.SSLContext) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=_Connector(limit=connections, ssl=tls, keepalive_timeout=IDLE_SECONDS),
+        response_class=_Response,
+        middlewares=[_once],
+        cookie_jar=aiohttp.DummyCookieJar(),
+        skip_auto_headers=_SET_BY_HTTPX,
+        auto_decompress=False,
+        read_bufsize=READ_AHEAD,
+        max_line_size=LONGEST_LINE,
+        max_field_size=LONGEST_LINE,
+    )
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Whatever fails in here fails before a byte of the request is sent."""
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's signature
+    ) -> Connection:
+        try:
+            connection = await super().connect(req, traces, timeout)
+            # What came unasked while it was idle would be taken for the answer.
+            while connection.protocol is not None and connection.protocol.should_close:
+                connection.close()
+                connection = await super().connect(req, traces, timeout)
+        except TimeoutError as error:
+            raise httpx.ConnectTimeout(str(error)) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise httpx.ConnectError(str(error)) from error
+        return connection
+
+
+async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """A GET whose connection breaks is sent again by aiohttp, unless the error is none of its own."""
+    with _errors():
+        return await handler(request)
+
+
+class _Response(aiohttp.ClientResponse):
+    """Knows how its connection ended, which aiohttp forgets."""
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        self._carrier = connection.protocol
+        return await super().start(connection)
+
+    def check_end(self) -> None:
+        """Raise aiohttp's error when a body without a length ended by a reset: aiohttp takes it for whole."""
+        if "Content-Length" not in self.headers and "Transfer-Encoding" not in self.headers:
+            error = None if self._carrier is None else self._carrier.exception()
+            if isinstance(error, aiohttp.ClientOSError):
+                raise error
+
+
+class _Stream(httpx.AsyncByteStream):
+    def __init__(self, response: _Response) -> None:
+        self._response = response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        content = self._response.content
+        with _errors():
+            try:
+                while piece := await content.readany():
+                    yield piece
+            except (aiohttp.ClientError, OSError):
+                # Up to 1 MiB came before the break: without it a transfer could fail again and again at the same place.
+                content.set_exception(None)  # type: ignore[arg-type] # or it is kept back
+                if piece := content.read_nowait():
+                    yield piece
+                raise
+            self._response.check_end()
+
+    async def aclose(self) -> None:
+        self._response.close()
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Raise httpx's error for one of aiohttp's, about a request that may have been sent."""
+    try:
+        yield
+    except aiohttp.InvalidURL as error:
+        raise httpx.UnsupportedProtocol(str(error)) from error
+    except TimeoutError as error:
+        raise httpx.ReadTimeout(str(error)) from error
+    except OSError as error:
+        raise httpx.ReadError(str(error)) from error
+    except (aiohttp.ClientError, ValueError) as error:
+        raise httpx.RemoteProtocolError(str(error)) from error
+
+
+def _headers(headers: httpx.Headers) -> list[tuple[str, str]]:
+    return [(name.decode(headers.encoding), value.decode(headers.encoding)) for name, value in headers.raw]
+
+
+@lru_cache
+def _timeout(
+    connect: float | None = None, pool: float | None = None, read: float | None = None, write: float | None = None
+) -> aiohttp.ClientTimeout:
+    """What aiohttp calls `connect` is for waiting and connecting, `sock_connect` for each address of the host."""
+    del write
+    both = None if connect is None or pool is None else connect + pool
+    return aiohttp.ClientTimeout(connect=both, sock_connect=connect, sock_read=read)
