@@ -148,6 +148,13 @@ class Folder:
                     message = f"{self.prompts}, line {index + 1}, is not as it was written; restore the file"
                     raise StorageError(message, self.prompts) from error
 
+    def count_prompts(self) -> int:
+        """How many rows the own copy has; 0 when there is none."""
+        if not self.prompts.exists():
+            return 0
+        with self.prompts.open("rb") as lines:
+            return sum(1 for _ in lines)
+
     def read_record(self, prompt_id: str) -> Result | None:
         """A settled prompt's result; None when it has none yet. DamagedRecord, or StorageError if it cannot be read."""
         path = self.prompt(prompt_id) / "prediction.json"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
@@ -16,7 +16,7 @@ from jobs.folder import Folder
 from jobs.frames import Frame, frame
 from jobs.models import Result, timestamp
 from jobs.prices import money
-from jobs.results import Totals, records
+from jobs.results import Row, Totals, records
 
 PAGE_SIZE = 200
 FAILURES_SHOWN = 100
@@ -58,8 +58,8 @@ class Summary:
                 self.misses.append(Miss(index, result.id, index // PAGE_SIZE + 1, kind, message[:300]))
 
 
-def write_gallery(folder: Folder) -> Path:
-    """Write the gallery of what there is by now; returns its first page.
+def write_gallery(folder: Folder, rows: Iterable[Row] | None = None) -> Path:
+    """Write the gallery of what there is by now, or of these rows, which are all; returns its first page.
 
     Pages are written one by one and the first one last, because only it tells of all the others.
     Raises StorageError when a record cannot be read or a page cannot be written, ForeignFolder when it is no batch's.
@@ -68,10 +68,10 @@ def write_gallery(folder: Folder) -> Path:
     about = {
         "batch": folder.batch,
         "created_at": timestamp(identity.created_at) if identity else None,
-        "pages": max(1, -(-sum(1 for _ in folder.read_prompts()) // PAGE_SIZE)),
+        "pages": max(1, -(-folder.count_prompts() // PAGE_SIZE)),
     }
     summary = Summary()
-    pages = _pages(folder, summary)
+    pages = _pages(folder, summary, records(folder) if rows is None else rows)
     first = next(pages, [])
     for number, frames in enumerate(pages, 2):
         _write(folder, about | {"frames": frames, "page": number, "summary": None})
@@ -95,14 +95,14 @@ def page_numbers(page: int, pages: int) -> list[int | None]:
     return numbers
 
 
-def _pages(folder: Folder, summary: Summary) -> Iterator[list[Frame]]:
-    frames = _frames(folder, summary)
+def _pages(folder: Folder, summary: Summary, rows: Iterable[Row]) -> Iterator[list[Frame]]:
+    frames = _frames(folder, summary, rows)
     while page := list(islice(frames, PAGE_SIZE)):
         yield page
 
 
-def _frames(folder: Folder, summary: Summary) -> Iterator[Frame]:
-    for prompt, result in records(folder):
+def _frames(folder: Folder, summary: Summary, rows: Iterable[Row]) -> Iterator[Frame]:
+    for prompt, result in rows:
         summary.add(prompt.index, result)
         yield frame(folder, prompt, result)
 

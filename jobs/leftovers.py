@@ -12,6 +12,12 @@ from jobs.gallery import PAGE_SIZE, page_name
 PART = ".part"
 
 
+def parts(folder: Folder) -> list[str]:
+    """Names of files that were never written to their end; of a million entries none but these is kept in memory."""
+    with os.scandir(folder.path) as entries:
+        return sorted(entry.name for entry in entries if entry.name.startswith(".") and entry.name.endswith(PART))
+
+
 def strangers(folder: Folder, ids: Fingerprints) -> Iterator[str]:
     """Folders that no row of the batch names."""
     with os.scandir(folder.path) as entries:
@@ -26,8 +32,7 @@ def unfinished_business(folder: Folder) -> Iterator[str]:
     if saving.is_dir():
         count = sum(1 for _ in saving.iterdir())
         yield f".saving is there, with {count} folder{'' if count == 1 else 's'} that became no prompt's"
-    parts = sorted(path.name for path in folder.path.glob(f".*{PART}"))
-    yield from (f"{name} was never written to its end" for name in parts)
+    yield from (f"{name} was never written to its end" for name in parts(folder))
 
 
 def missing_pages(folder: Folder, prompts: int) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -12,6 +13,9 @@ from jobs.errors import DamagedRecord
 from jobs.folder import Folder
 from jobs.models import Failure, Prompt, Result
 from jobs.prices import MICRO, dollars
+
+Row = tuple[Prompt, Result | None]
+"""A prompt with its result, None when it has no record."""
 
 _LINE_BREAKS = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 """JSON leaves these as they are, but `str.splitlines` and many an editor break a line at them."""
@@ -53,8 +57,8 @@ class Totals:
         return self.succeeded + self.failed + self.canceled + self.missing
 
 
-def records(folder: Folder) -> Iterator[tuple[Prompt, Result | None]]:
-    """Yield each prompt in file order with its result, None when it has no record."""
+def records(folder: Folder) -> Iterator[Row]:
+    """Yield each prompt in file order with its result."""
     for prompt in folder.read_prompts():
         try:
             yield prompt, folder.read_record(prompt.id)
@@ -88,8 +92,15 @@ def write_results(folder: Folder) -> Totals:
 
     Raises StorageError when a record cannot be read or a file cannot be written.
     """
+    with writing_results(folder) as rows:
+        return _count(result for _, result in rows)
+
+
+@contextmanager
+def writing_results(folder: Folder) -> Iterator[Iterator[Row]]:
+    """Yield the records for one walk; each is in the files when it was yielded, as of `write_results`, in the end."""
     with replacing(folder.results, fsync=True) as everything, replacing(folder.errors, fsync=True) as errors:
-        return _count(_written(folder, everything, errors))
+        yield _written(folder, everything, errors)
 
 
 def totals(folder: Folder) -> Totals:
@@ -97,14 +108,14 @@ def totals(folder: Folder) -> Totals:
     return _count(result for _, result in records(folder))
 
 
-def _written(folder: Folder, everything: BinaryIO, errors: BinaryIO) -> Iterator[Result | None]:
-    for _, result in records(folder):
+def _written(folder: Folder, everything: BinaryIO, errors: BinaryIO) -> Iterator[Row]:
+    for prompt, result in records(folder):
         if result:
             line = result_line(result).encode() + b"\n"
             everything.write(line)
             if result.status != "succeeded":
                 errors.write(line)
-        yield result
+        yield prompt, result
 
 
 def _count(results: Iterable[Result | None]) -> Totals:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from jobs.copy import locked
 from jobs.errors import StorageError
 from jobs.folder import Folder
-from jobs.gallery import write_gallery
+from jobs.gallery import PAGE_SIZE, write_gallery
+from jobs.leftovers import parts
 from jobs.models import Batch, Shard
-from jobs.results import write_results
+from jobs.results import Row, writing_results
 from worker.context import Context
 from worker.folders import sweep
 
 logger = logging.getLogger("worker.finish")
 BETWEEN_TRIES = 5.0
-WRITTEN = ("results.jsonl", "errors.jsonl", "index")
+WRITTEN = (".results.jsonl.", ".errors.jsonl.", ".index")
+"""How files begin that are being written here; other parts are a producer's."""
 
 
 async def finish_batch(worker: Context, shard: Shard) -> None:
@@ -54,7 +58,7 @@ async def _try_to_finish(worker: Context, batch: Batch) -> None:
     async with locked(folder, make=False):
         now = await worker.batches.find(batch.name)
         if now and now.id == batch.id and not now.finished_at:
-            await asyncio.to_thread(_write, folder, batch.id)
+            await _write_in_thread(folder, batch.id)
             if await worker.batches.finish(batch.name):
                 _tell(batch, folder)
 
@@ -70,10 +74,37 @@ def _tell(batch: Batch, folder: Folder) -> None:
     )
 
 
-def _write(folder: Folder, batch_id: str) -> None:
-    write_results(folder)
-    folder.check(batch_id)  # it may take minutes
-    write_gallery(folder)
-    sweep(folder, lambda prompt_id: folder.prompt(prompt_id).exists())
-    for part in (part for kind in WRITTEN for part in folder.path.glob(f".{kind}*.part")):
-        part.unlink(missing_ok=True)  # of a worker that was killed while it wrote
+async def _write_in_thread(folder: Folder, batch_id: str) -> None:
+    """Write for as long as it takes, minutes for a million prompts; a cancel stops it before the lock is let go."""
+    stop = threading.Event()
+    writing = asyncio.ensure_future(asyncio.to_thread(_write, folder, batch_id, stop))
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        stop.set()
+        await asyncio.wait([writing])
+        raise
+
+
+def _write(folder: Folder, batch_id: str, stop: threading.Event) -> None:
+    with suppress(_Stopped):
+        with writing_results(folder) as rows:
+            write_gallery(folder, _watched(rows, folder, batch_id, stop))
+        sweep(folder, lambda prompt_id: folder.prompt(prompt_id).exists())
+        for part in parts(folder):
+            if part.startswith(WRITTEN):
+                (folder.path / part).unlink(missing_ok=True)  # of a worker that was killed while it wrote
+
+
+class _Stopped(Exception):
+    """Nobody waits for the lists any more."""
+
+
+def _watched(rows: Iterable[Row], folder: Folder, batch_id: str, stop: threading.Event) -> Iterator[Row]:
+    """Pass the rows on, page by page looking whether the folder is still the batch's; _Stopped."""
+    for number, row in enumerate(rows):
+        if stop.is_set():
+            raise _Stopped
+        if number % PAGE_SIZE == 0:
+            folder.check(batch_id)
+        yield row

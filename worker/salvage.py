@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from redis.exceptions import RedisError
@@ -44,23 +44,28 @@ class Salvage:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Look every LEASE seconds, until the block ends."""
-        looking = asyncio.create_task(self._look_for_ever())
+        """Look every LEASE seconds, until the block ends. Finishing may take minutes: the two looks go apart."""
+        looking = [asyncio.create_task(self._for_ever(look)) for look in (self._look_if_full, self._finish)]
         try:
             yield
         finally:
-            tasks = [looking, *self._under_way]
+            tasks = [*looking, *self._under_way]
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
 
-    async def _look_for_ever(self) -> None:
+    async def _look_if_full(self) -> None:
+        if self._worker.full:
+            await self.look()
+
+    async def _finish(self) -> None:
+        self._complete = await finish_left_over(self._worker, self._complete)
+
+    async def _for_ever(self, look: Callable[[], Awaitable[None]]) -> None:
         while True:
             await asyncio.sleep(self._worker.config.lease)
             try:
-                if self._worker.full:
-                    await self.look()
-                self._complete = await finish_left_over(self._worker, self._complete)
+                await look()
             except RedisError as error:
                 logger.debug("nothing salvaged: %s", error)
             except Exception:  # whatever it is, later looks may do better

@@ -79,7 +79,7 @@ SAVE = (
 )
 LAST = (
     *both("worker.finish:finish_batch", 1),
-    *both("jobs.results:write_results", 1),
+    Point("jobs.results:writing_results", "before", 1),
     *both("jobs.gallery:write_gallery", 1),
     Point("jobs.batches:Batches.finish", "before", 1),
     Point("jobs.batches:Batches.finish", "after", 1, times=1),  # it is finished: nobody comes here again

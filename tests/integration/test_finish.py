@@ -1,0 +1,113 @@
+"""Finishing a batch takes minutes when it is long: the worker goes on, and can stop, meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.config import Config
+from jobs.folder import Folder
+from jobs.models import Batch, Shard
+from worker.context import Context
+from worker.finish import finish_batch
+from worker.lifecycle import opened
+
+LEASE = 1.0
+SHARD = Shard("night", "b1", 0, 0, ())
+RECORD = {"id": "cat", "index": 0, "status": "succeeded", "model": "owner/model", "input": {}}
+
+
+@pytest.fixture
+async def worker(config: Config) -> AsyncIterator[Context]:
+    async with opened(config.model_copy(update={"lease": LEASE})) as context:
+        yield context
+
+
+class SlowRecord:
+    """A batch of one settled prompt, whose record is a pipe: reading it takes until somebody writes there."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        folder.prompt("cat").mkdir(parents=True)
+        folder.identity.write_text('{"batch": "night", "id": "b1", "realm": "main", "created_at": 1.0}')
+        folder.prompts.write_text('{"id": "cat", "model": "owner/model", "input": {}}\n')
+        self.path = folder.prompt("cat") / "prediction.json"
+        os.mkfifo(self.path)
+
+    def begun(self) -> bool:
+        return any(self.folder.path.glob(".results.jsonl.*.part"))
+
+    def give(self, after: float = 0.0) -> threading.Thread:
+        def write() -> None:
+            time.sleep(after)
+            self.path.write_text(json.dumps(RECORD))
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        return thread
+
+
+@pytest.fixture
+async def slow(worker: Context) -> SlowRecord:
+    await worker.batches.open(Batch("night", "b1", worker.config.realm, 1.0, 1, 0, 1.0))
+    await worker.batches.settle("night", 0, "succeeded")
+    return SlowRecord(Folder(worker.config.output_dir, "night"))
+
+
+async def test_a_worker_keeps_its_leases_while_it_writes_for_longer_than_they_last(
+    worker: Context, slow: SlowRecord
+) -> None:
+    lease = await worker.leases.acquire("another", "")
+    assert lease
+    writer = slow.give(after=3 * LEASE)
+    assert await worker.leases.run(lease, finish_batch(worker, SHARD))
+    writer.join()
+    assert not lease.lost
+    assert (await worker.batches.get("night")).finished_at
+    assert json.loads(slow.folder.results.read_text())["id"] == "cat"
+    assert "cat" in slow.folder.gallery.read_text()
+
+
+async def test_a_worker_that_stops_lets_nobody_else_write_before_it_has_stopped_writing(
+    worker: Context, slow: SlowRecord, eventually: Callable[..., Any]
+) -> None:
+    finishing = asyncio.create_task(finish_batch(worker, SHARD))
+    await eventually(slow.begun)
+    finishing.cancel()
+    await asyncio.sleep(0.1)
+    assert not finishing.done()
+    with (slow.folder.path / ".lock").open("rb") as lock, pytest.raises(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    writer = slow.give()
+    await asyncio.wait([finishing])
+    writer.join()
+    assert finishing.cancelled()
+    assert names(slow.folder.path) == [".lock", "batch.json", "cat", "prompts.jsonl"], "nothing half-written is left"
+    assert (await worker.batches.get("night")).finished_at is None
+
+
+async def test_a_folder_that_is_replaced_meanwhile_gets_nothing(
+    worker: Context, slow: SlowRecord, eventually: Callable[..., Any]
+) -> None:
+    finishing = asyncio.create_task(finish_batch(worker, SHARD))
+    await eventually(slow.begun)
+    slow.folder.identity.write_text('{"batch": "night", "id": "b2", "realm": "main", "created_at": 1.0}')
+    writer = slow.give()
+    assert "another batch's folder" in await eventually(worker.account.trouble)
+    writer.join()
+    assert not slow.folder.results.exists()
+    assert (await worker.batches.get("night")).finished_at is None
+    finishing.cancel()
+
+
+def names(path: Path) -> list[str]:
+    return sorted(entry.name for entry in path.iterdir())
