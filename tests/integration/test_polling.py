@@ -12,12 +12,13 @@ from redis.asyncio import Redis
 from jobs.account import Account
 from jobs.config import Config
 from jobs.errors import NotFound
+from worker import polling
 from worker.breaker import Breaker
 from worker.gate import Gate
 from worker.http import api_client
 from worker.polling import Poller
 from worker.ratelimit import Limiter
-from worker.replicate import Prediction, Replicate
+from worker.replicate import Page, Prediction, Replicate
 
 IMAGE = "simulator/image"
 
@@ -81,6 +82,34 @@ async def test_what_the_list_does_not_show_yet_is_asked_by_id(bench: Bench) -> N
 async def test_a_list_that_is_behind_delays_but_loses_nothing(bench: Bench) -> None:
     bench.simulator.control(stale_list={"rate": 1.0, "seconds": 1})
     ended = await bench.wait(await bench.create(8))
+    assert {prediction.status for prediction in ended} == {"succeeded"}
+
+
+async def test_what_is_created_during_a_sweep_is_not_asked_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sweep cannot show it; the next one does."""
+    read, later = bench.replicate.list, list[asyncio.Task[list[Prediction]]]()
+
+    async def slow(**span: Any) -> Page:
+        page = await read(**span)
+        if len(later) < 4:
+            later.append(asyncio.create_task(bench.wait(await bench.create(10, predict_time=0.5))))
+            await asyncio.sleep(0)  # they wait before the page is looked at
+        return page
+
+    monkeypatch.setattr(bench.replicate, "list", slow)
+    bench.simulator.settings(loose=0.0)
+    await bench.wait(await bench.create(20, predict_time=1.0))
+    ended = [prediction for batch in await asyncio.gather(*later) for prediction in batch]
+    assert {prediction.status for prediction in ended} == {"succeeded"}
+    assert bench.calls("get") < 10
+
+
+async def test_a_list_that_shows_no_end_is_found_out(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GETs of one and another show that the list is behind; then all are asked by id."""
+    monkeypatch.setattr(polling, "BEHIND", 0.5)
+    bench.simulator.control(stale_list={"rate": 1.0, "seconds": 3600})
+    async with asyncio.timeout(60):
+        ended = await bench.wait(await bench.create(12))
     assert {prediction.status for prediction in ended} == {"succeeded"}
 
 
