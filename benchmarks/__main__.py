@@ -1,36 +1,17 @@
-"""`python -m benchmarks run WORKLOAD…`: run contenders in turn, print medians."""
+"""`python -m benchmarks run NAME…` prints tables."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.contenders import CONTENDERS
-from benchmarks.runs import Run, interleaved
-from benchmarks.workloads import WORKLOADS
+from benchmarks.figures import Figures, Rows, table
+from benchmarks.measurements import MEASUREMENTS, Choice
 
-COLUMNS = {
-    "wall": ".2f",
-    "rate": ".0f",
-    "mb_s": ".0f",
-    "cpu_ms": ".2f",
-    "start_cpu": ".2f",
-    "start_wall": ".2f",
-    "peak_mb": ".0f",
-    "whole": ".1%",
-    "creates": ".0f",
-    "gets": ".0f",
-    "lists": ".0f",
-    "files": ".0f",
-    "status_reads": ".2f",
-    "delay_mean": ".2f",
-    "server_share": ".2f",
-    "enqueue_cpu": ".2f",
-}
 console = Console(width=180, highlight=False)
 
 
@@ -38,34 +19,36 @@ def main() -> None:
     """Read the command line and run."""
     flags = argparse.ArgumentParser(prog="python -m benchmarks")
     commands = flags.add_subparsers(required=True, dest="command")
-    run = commands.add_parser("run", help="run some workloads and print the medians")
-    run.add_argument("workloads", nargs="+", choices=WORKLOADS, metavar="WORKLOAD", help=", ".join(WORKLOADS))
+    run = commands.add_parser("run", help="some measurements; prints medians")
+    run.add_argument("names", nargs="+", choices=MEASUREMENTS, metavar="NAME", help=", ".join(MEASUREMENTS))
     run.add_argument("--only", help=f"contenders, by comma: {', '.join(CONTENDERS)}")
-    run.add_argument("--repetitions", type=int, default=3)
-    run.add_argument("--share", type=float, default=1.0, help="of the workload's prompts")
+    run.add_argument("--repetitions", type=int)
+    run.add_argument("--share", type=float, help="of the prompts, 0 to 1")
     run.add_argument("--json", action="store_true", help="print the medians as JSON")
     given = flags.parse_args()
-    for name in given.workloads:
-        workload = WORKLOADS[name].shorter(given.share)
-        chosen = given.only.split(",") if given.only else workload.contenders
-        medians = interleaved(workload, chosen, given.repetitions, tell)
+    only = tuple(given.only.split(",")) if given.only else None
+    choice = Choice(only=only, repetitions=given.repetitions, share=given.share)
+    for name in given.names:
+        rows = MEASUREMENTS[name].measure(choice, tell)
         if given.json:
-            print(json.dumps({who: asdict(median) for who, median in medians.items()}))  # noqa: T201 - for scripts
+            print(json.dumps({name: rows}))  # noqa: T201 - for scripts
         else:
-            show(f"{name}: {workload.prompts} prompts, medians of {given.repetitions}", medians)
+            show(f"{name}: {MEASUREMENTS[name].title}", rows)
 
 
-def tell(who: str, run: Run) -> None:
+def tell(who: str, figures: Figures) -> None:
     """One line as soon as a run is done."""
-    console.print(f"  {who:18} {run.wall:7.2f} s  {run.rate:7.1f}/s  {run.cpu_ms:6.2f} ms CPU each")
+    shown = ", ".join(f"{name} {figures[name]:.4g}" for name in ("wall", "rate", "mb_s", "cpu_ms") if name in figures)
+    console.print(f"  {who:18} {shown}")
 
 
-def show(title: str, medians: dict[str, Run]) -> None:
-    """A row for each contender."""
-    table = Table("", *COLUMNS, title=title, title_justify="left", box=None, pad_edge=False)
-    for who, run in medians.items():
-        table.add_row(who, *(format(getattr(run, name), form) for name, form in COLUMNS.items()))
-    console.print(table)
+def show(title: str, rows: Rows) -> None:
+    """A row for each contender or case."""
+    headings, cells = table(rows)
+    shown = Table(*headings, title=title, title_justify="left", box=None, pad_edge=False)
+    for row in cells:
+        shown.add_row(*row)
+    console.print(shown)
 
 
 if __name__ == "__main__":

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from benchmarks.ours import installed
 from benchmarks.processes import Measured, RunningServer, Used
-from benchmarks.settings import settings
-from jobs.folder import Folder
-
-PYTHON = sys.executable
-NAME = "bench"
+from benchmarks.workloads import Workload
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a run happens: an empty folder, the prompts file in it, the server."""
+    """Where a run happens: an empty folder, the prompts file in it, the server, the work."""
 
     folder: Path
     prompts: Path
     server: RunningServer
+    workload: Workload
 
     @property
     def outputs(self) -> Path:
@@ -47,16 +45,6 @@ class Contender(Protocol):
         """Say what the client's process used."""
 
 
-def until_done(process: Measured, server: RunningServer) -> tuple[Used, float]:
-    """Wait for a process; also says what CPU it had used when it created its first prediction."""
-    before: list[float] = []
-    server.on_first(lambda: before.append(process.cpu_so_far()))
-    try:
-        return process.wait(), before[0] if before else 0.0
-    finally:
-        process.kill()
-
-
 @dataclass(frozen=True, slots=True)
 class Peer:
     """A program of `benchmarks.clients`."""
@@ -67,9 +55,9 @@ class Peer:
     def run(self, place: Place) -> Outcome:
         """Run it to its end."""
         place.outputs.mkdir()
-        command = [PYTHON, "-m", f"benchmarks.clients.{self.module}", str(place.prompts), f"--api={place.server.url}"]
-        command += [f"--folder={place.outputs}", f"--in-flight={self.in_flight}"]
-        used, before = until_done(Measured(command, {}, place.folder), place.server)
+        command = [sys.executable, "-m", f"benchmarks.clients.{self.module}", str(place.prompts)]
+        command += [f"--api={place.server.url}", f"--folder={place.outputs}", f"--in-flight={self.in_flight}"]
+        used, before = _until_done(Measured(command, {}, place.folder), place.server)
         return Outcome(used, used.ended, before)
 
 
@@ -77,36 +65,55 @@ class Peer:
 class Ours:
     """Ours: enqueued by a process of its own before, then one burst worker, which is what is measured."""
 
-    settings: Mapping[str, str]
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, place: Place) -> Outcome:
         """Enqueue, then run the worker to its end."""
-        environment = settings(place.folder, place.server, self.settings)
-        enqueue = [PYTHON, "-m", "jobs", "enqueue", str(place.prompts), f"--name={NAME}"]
-        try:
-            enqueued = Measured(enqueue, environment, place.folder).wait()
-            worker = Measured([PYTHON, "-m", "arq", "worker.Settings", "--burst"], environment, place.folder)
-            used, before = until_done(worker, place.server)
-            finished = _finished(place)
-        finally:
-            Measured([PYTHON, "-m", "jobs", "redis-stop"], environment, place.folder).wait()
-        return Outcome(used, finished, before, enqueued)
+        more = {**place.workload.settings, **self.settings}
+        with installed(place.folder, place.server.url, more) as ours:
+            enqueued = ours.enqueue(place.prompts)
+            used, before = _until_done(ours.worker("--burst"), place.server)
+            if not ours.batch.results.exists():
+                raise RuntimeError(f"the batch was not finished: {ours.status()}")
+        written = (ours.batch.results, ours.batch.gallery)  # the last that is written for the user
+        return Outcome(used, max(path.stat().st_mtime for path in written), before, enqueued)
 
 
-def _finished(place: Place) -> float:
-    """When the results were whole: the last thing written for the user."""
-    folder = Folder(place.outputs, NAME)
-    if not folder.results.exists():
-        raise RuntimeError(f"the batch was not finished:\n{(place.folder / 'log').read_text(errors='replace')[-3000:]}")
-    return max(folder.results.stat().st_mtime, folder.gallery.stat().st_mtime)
+class Curl:
+    """Nothing but the files, as fast as they come: `curl --parallel`."""
+
+    def run(self, place: Place) -> Outcome:
+        """Fetch all files of the workload."""
+        place.outputs.mkdir()
+        lines = []
+        for number in range(place.workload.prompts):
+            for file in range(place.workload.files):
+                lines.append(f'url = "{place.server.files_url}/sim/{number}/{file}/output.png"')
+                lines.append(f'output = "{place.outputs}/output_{number}_{file}.png"')
+        config = place.folder / "curl.config"
+        config.write_text("\n".join(lines))
+        command = ["curl", "--silent", "--fail", "--noproxy", "*", "--parallel", "--parallel-max", "16"]
+        used = Measured([*command, "--config", str(config)], {}, place.folder).wait()
+        return Outcome(used, used.ended, 0.0)
+
+
+def _until_done(process: Measured, server: RunningServer) -> tuple[Used, float]:
+    """Wait for a process; also says what CPU it had used when it created its first prediction."""
+    before: list[float] = []
+    server.on_first(lambda: before.append(process.cpu_so_far()))
+    try:
+        return process.wait(), before[0] if before else 0.0
+    finally:
+        process.kill()
 
 
 CONTENDERS: dict[str, Contender] = {
-    "ours": Ours({}),
+    "ours": Ours(),
     "ours-100": Ours({"BATCH_MAX_IN_FLIGHT": "100"}),
     "ours-nofsync": Ours({"BATCH_FSYNC": "false"}),
     "ours-100-nofsync": Ours({"BATCH_MAX_IN_FLIGHT": "100", "BATCH_FSYNC": "false"}),
     "official": Peer("official"),
     "httpx": Peer("plain_httpx"),
     "aiohttp": Peer("plain_aiohttp"),
+    "curl": Curl(),
 }

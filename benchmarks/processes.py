@@ -38,13 +38,13 @@ class Used:
 
 
 class Measured:
-    """A process of its own in that folder, where it writes `log`; `wait()` says what it used."""
+    """A process of its own in that folder, where it writes its log; `wait()` says what it used."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
-        self._log = folder / "log"
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], folder: Path, log: str = "log") -> None:
+        self.log = folder / log
         self._command = " ".join(command)
         self.started = time.time()
-        with self._log.open("ab") as output:
+        with self.log.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own commands
                 command, cwd=folder, env={**os.environ, **environment, "PYTHONPATH": str(ROOT)},
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output,
@@ -56,14 +56,19 @@ class Measured:
         times = psutil.Process(self.pid).cpu_times()
         return times.user + times.system
 
-    def wait(self) -> Used:
+    def wait(self, *, check: bool = True) -> Used:
         """Wait for its end; RuntimeError with the end of its log when it fails."""
         _, status, used = os.wait4(self.pid, 0)
         self._process.returncode = os.waitstatus_to_exitcode(status)
-        if self._process.returncode != 0:
-            raise RuntimeError(f"{self._command} failed:\n{self._log.read_text(errors='replace')[-3000:]}")
+        if check and self._process.returncode != 0:
+            raise RuntimeError(f"{self._command} failed:\n{self.log.read_text(errors='replace')[-3000:]}")
         peak = used.ru_maxrss * _MAXRSS_UNIT
         return Used(used.ru_utime + used.ru_stime, peak, self.started, time.time())
+
+    def end(self) -> Used:
+        """Stop it as a user would, by SIGTERM, and wait."""
+        self._process.terminate()
+        return self.wait(check=False)
 
     def kill(self) -> None:
         """End it at once, if it still runs."""

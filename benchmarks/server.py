@@ -50,8 +50,7 @@ class Server:
         """Answer a request for an output file."""
         self._last = time.time()
         _, _, number, file, _ = request.target.split("/", 4)
-        prediction = self._account.all[int(number)]
-        if prediction.fetched is None:
+        if int(number) < len(self._account.all) and (prediction := self._account.all[int(number)]).fetched is None:
             prediction.fetched = self._last
         answer = self._files[(int(number) + int(file)) % len(self._files)].answer(request)
         self._files_asked += 1

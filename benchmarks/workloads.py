@@ -2,37 +2,82 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """So many prompts whose predictions run as `model` says and give so many files of so many bytes."""
+    """So many prompts whose predictions run as `model` says and give so many files of so many bytes.
+
+    `settings` are those of ours. Of a `timed` one the prompts must stay as many as they are.
+    """
 
     name: str
+    title: str
     prompts: int
+    contenders: tuple[str, ...]
     model: str = "instant"
     files: int = 1
     file_bytes: int = 102_400
-    contenders: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+    repetitions: int = 3
+    timed: bool = False
 
     def shorter(self, share: float) -> Workload:
         """The same with fewer prompts."""
-        return replace(self, prompts=max(int(self.prompts * share), 1))
+        return self if self.timed else replace(self, prompts=max(int(self.prompts * share), 1))
 
     def server_flags(self) -> list[str]:
         """What the stand-in is told."""
         return [f"--model={self.model}", f"--files={self.files}", f"--bytes={self.file_bytes}"]
 
 
-PEERS = ("official", "httpx", "aiohttp")
-OURS = ("ours", "ours-100", "ours-nofsync", "ours-100-nofsync")
+_SMALL = 1_000
 
-WORKLOADS = {
-    workload.name: workload
-    for workload in (
-        Workload("instant", 2_000, contenders=(*OURS, *PEERS)),
-        Workload("bytes", 300, files=4, file_bytes=2 << 20, contenders=(*OURS[::2], *PEERS)),
-        Workload("two-seconds", 2_000, model="fixed:2", contenders=("ours", *PEERS)),
-    )
-}
+WORKLOADS = (
+    Workload(
+        "instant",
+        "2,000 x 100 KiB, instant model",
+        2_000,
+        ("ours", "ours-100", "ours-nofsync", "ours-100-nofsync", "official", "httpx", "aiohttp"),
+    ),
+    Workload(
+        "bytes",
+        "300 x 4 x 2 MiB, instant model",
+        300,
+        ("ours", "ours-nofsync", "official", "httpx", "aiohttp", "curl"),
+        files=4,
+        file_bytes=2 << 20,
+    ),
+    Workload("two-seconds", "2,000 x 100 KiB, 2 s model", 2_000, ("ours", "official"), model="fixed:2", timed=True),
+    Workload(
+        "at-once",
+        "600 at once, log-normal model (median 6 s)",
+        600,
+        ("ours", "official"),
+        model="log-normal:6",
+        file_bytes=_SMALL,
+        timed=True,
+    ),
+    Workload(
+        "minute",
+        "900 of a 60 s model, created at 10/s",
+        900,
+        ("ours",),
+        model="fixed:60",
+        file_bytes=_SMALL,
+        settings={"BATCH_CREATES_PER_MINUTE": "600", "BATCH_READS_PER_MINUTE": "3000"},
+        repetitions=1,
+        timed=True,
+    ),
+    Workload(
+        "thousand",
+        "1,000 in flight, 10 s model",
+        1_000,
+        ("ours",),
+        model="fixed:10",
+        file_bytes=_SMALL,
+        timed=True,
+    ),
+)

@@ -1,0 +1,34 @@
+"""How long until something works: the embedded server, and a worker's first create."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.figures import Rows
+from benchmarks.races import medians, run
+from benchmarks.workloads import Workload
+from jobs import embedded_redis
+
+
+def starts(times: int) -> Rows:
+    """Medians of so many starts."""
+    workload = Workload("start", "", 10, (), file_bytes=1_000)
+    worker = medians([run(workload, "ours") for _ in range(times)])
+    return {
+        "embedded server": {"start": statistics.median(_server() for _ in range(times))},
+        "worker until its first create": {"start": worker["start"], "start_cpu": worker["start_cpu"]},
+    }
+
+
+def _server() -> float:
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        directory = Path(name) / "redis"
+        started = time.monotonic()
+        embedded_redis.join(directory)
+        try:
+            return time.monotonic() - started
+        finally:
+            embedded_redis.stop(directory)

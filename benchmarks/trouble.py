@@ -1,0 +1,94 @@
+"""Everything that API and file host can do wrong, at once: what is whole, and what was paid without being meant."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from urllib.request import ProxyHandler, build_opener
+
+from benchmarks.figures import Figures, Rows
+from benchmarks.ours import Installation, installed
+from benchmarks.races import prompts
+from simulator.faults import FAULTS
+from simulator.process import RunningSimulator, running
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "hang": {"seconds": 20},
+    "unauthorized": {"kinds": ["create"]},
+    "slow_body": {"seconds": 1.0},
+}
+"""How, for those that would take minutes otherwise, or pause everything at every look."""
+
+FILE_BYTES = 20_000
+PATIENCE = 1_200.0
+_opener = build_opener(ProxyHandler({}))
+
+
+def trouble(count: int, rate: float = 0.05) -> Rows:
+    """So many prompts while each fault strikes at that rate; then all is judged without faults."""
+    more = {"BATCH_MAX_ATTEMPTS": "10"}  # by chance some would use up three
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as name,
+        running(limiter="off", seed=1) as simulator,
+        installed(Path(name), simulator.url, more) as ours,
+    ):
+        file = ours.folder / "prompts.jsonl"
+        file.write_text("".join(prompts(count, "simulator/bytes", size=FILE_BYTES)))
+        simulator.control(**{fault: {"rate": rate} | OPTIONS.get(fault, {}) for fault in FAULTS})
+        ours.enqueue(file)
+        worker = ours.worker()
+        started = time.monotonic()
+        try:
+            _finish(ours)
+        finally:
+            used = worker.end()
+        wall = time.monotonic() - started
+        simulator.clear()
+        figures = _judged(ours, simulator, count)
+    return {"ours": {"wall": wall, "cpu_ms": used.cpu / count * 1e3, **figures}}
+
+
+def _finish(ours: Installation) -> None:
+    """Wait for the batch's end; resume what refusals of the account have paused, as its owner would."""
+    deadline = time.monotonic() + PATIENCE
+    while (status := ours.status())["state"] != "finished":
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the batch does not end: {status}")
+        if status["state"] == "paused":
+            ours.command("resume")
+        time.sleep(1)
+
+
+def _judged(ours: Installation, simulator: RunningSimulator, count: int) -> Figures:
+    ledger = simulator.ledger()
+    creates = {create["id"]: create for create in ledger["creates"]}
+    results = [json.loads(line) for line in ours.batch.results.read_text().splitlines()]
+    return {
+        "whole": sum(_is_whole(ours, result) for result in results) / count,
+        "predictions": len(creates),
+        "unmeant": _unmeant(results, creates),
+        "faults": sum(ledger["faults"].values()),
+    }
+
+
+def _is_whole(ours: Installation, result: dict[str, Any]) -> bool:
+    """Its file has the bytes that its record says and that the host serves."""
+    for file in result["files"]:
+        with _opener.open(file["url"]) as served:
+            data = served.read()
+        if (ours.batch.path / file["path"]).read_bytes() != data or hashlib.sha256(data).hexdigest() != file["sha256"]:
+            return False
+    return result["status"] == "succeeded" and len(result["files"]) == 1
+
+
+def _unmeant(results: list[dict[str, Any]], creates: dict[str, dict[str, Any]]) -> int:
+    """Predictions that no result names, beyond those said to be unknown or canceled; and any that two results name."""
+    named = Counter(prediction_id for result in results for prediction_id in result["prediction_ids"])
+    strangers = sum(id_ not in named and not create["canceled_by_call"] for id_, create in creates.items())
+    unknown = sum(int(result["unknown_creates"]) for result in results)
+    return max(0, strangers - unknown) + named.total() - len(named)
