@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Self
 
+import google_crc32c
+
 from benchmarks.wire import Answer, Request
 
 VARIANTS = 8
@@ -30,11 +32,13 @@ class OutputFile:
         """Noise of that size, always the same for a seed."""
         data = Random(seed).randbytes(size)  # noqa: S311 - noise, not a secret
         md5 = hashlib.md5(data, usedforsecurity=False)
+        crc32c = google_crc32c.value(data).to_bytes(4)
         lines = (
             "content-type: image/png",
             f'etag: "{md5.hexdigest()}"',
             "last-modified: Fri, 01 May 2026 00:00:00 GMT",
             "accept-ranges: bytes",
+            f"x-goog-hash: crc32c={base64.b64encode(crc32c).decode()}",
             f"x-goog-hash: md5={base64.b64encode(md5.digest()).decode()}",
         )
         return cls(memoryview(data), f'"{md5.hexdigest()}"', "".join(f"{line}\r\n" for line in lines).encode())

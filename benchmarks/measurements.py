@@ -61,7 +61,7 @@ QUICK = {"instant", "bytes", "at-once"}
 MEASUREMENTS = {
     one.name: one
     for one in (
-        Measurement("capacity", "What the stand-in can do in a second of its CPU", _simple(lambda _: capacity()), quick=True),
+        Measurement("capacity", "The stand-in, in a second of its CPU", _simple(lambda _: capacity()), quick=True),
         *(Measurement(work.name, work.title, partial(_race, work), quick=work.name in QUICK) for work in WORKLOADS),
         Measurement(
             "limits",
