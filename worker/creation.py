@@ -178,7 +178,7 @@ async def _post_and_record(work: Work, entry: Entry) -> tuple[Entry, Prediction]
     except Unanswered as error:
         raise _Unknown(intent, error) from error
     try:
-        return await work.ledger.record(intent, prediction.id), prediction
+        recorded = await work.ledger.record(intent, prediction.id)
     except Claimed as error:
         raise _Swapped(intent) from error
     except Served:
@@ -187,6 +187,8 @@ async def _post_and_record(work: Work, entry: Entry) -> tuple[Entry, Prediction]
     except Overtaken:
         await cancel_orphan(work, prediction.id)
         raise
+    await work.worker.gate.left("create", work.worker.replicate.creates_left)
+    return recorded, prediction
 
 
 def _refuse_after_stall(started: float) -> None:

@@ -60,6 +60,10 @@ class Gate:
         finally:
             await self._limiter.answered(bucket)
 
+    async def left(self, bucket: str, remaining: int | None) -> None:
+        """Heed how many requests an answer says that the limit leaves."""
+        await self._limiter.left(bucket, remaining)
+
     def running(self) -> AbstractAsyncContextManager[None]:
         """Keep the models' breakers up to date until the block ends."""
         return self._breaker.running()

@@ -1,7 +1,9 @@
 """Replicate's rate limits, shared by all workers of an account through Redis: all of them used, and never exceeded.
 
-Pace 98 % of the limit with a burst of 1 % of it keeps within bucket, fixed and sliding windows alike. Below 60 a minute
-one request is in flight at a time, and the next one starts an interval after its answer. The numbers are in the script.
+Pace 98.5 % of the limit with a burst of 0.5 % of it keeps within bucket, fixed and sliding windows alike. Below 60 a
+minute one request is in flight at a time, and the next one starts an interval after its answer. When others use the
+limit too, answers slow us down by what they leave, and each 429 takes a fifth of the pace, which time gives back. The
+numbers are in the script.
 """
 
 from __future__ import annotations
@@ -68,6 +70,11 @@ class Limiter:
         await self._buckets[bucket].hold(min(max(seconds, 0.0), LONGEST_HOLD), reduced=reduced)
         self._pumps[bucket].look()
 
+    async def left(self, bucket: str, remaining: int | None) -> None:
+        """Heed what an answer leaves of the limit (`ratelimit-remaining`): when it is less than we would, slow down."""
+        if remaining is not None:
+            await self._buckets[bucket].left(remaining)
+
     def reason(self, bucket: str) -> str | None:
         """Why those who wait here get nothing, or little, at present; None when all is well or nobody waits."""
         return self._pumps[bucket].reason
@@ -79,6 +86,7 @@ class _Bucket:
     def __init__(self, script: AsyncScript, realm: str, name: str, limit: float) -> None:
         self._script = script
         self._limit = limit
+        self._most_left = 0
         self._who = secrets.token_hex(8)
         self._keys = [keys.limit(realm, name)]
         if name == "create":
@@ -99,7 +107,14 @@ class _Bucket:
     async def hold(self, seconds: float, *, reduced: bool) -> None:
         await self._call("hold", int(seconds * 1e6), int(reduced))
 
-    async def _call(self, operation: str, *arguments: int) -> Any:
+    async def left(self, remaining: int) -> None:
+        """Alone we leave 1 % at the least, or, of a small bucket, half; with less left, each request costs more."""
+        self._most_left = max(self._most_left, remaining)
+        usual = min(int(self._limit // 100), self._most_left // 2)
+        if remaining + 1 < usual:
+            await self._call("scarce", usual / (remaining + 1) - 1)
+
+    async def _call(self, operation: str, *arguments: float) -> Any:
         """Ask until Redis answers, however impatient its client is; who tells of its absence is the client."""
         delay = 0.05
         while True:

@@ -18,7 +18,7 @@ import httpx
 
 from jobs.config import Config
 from jobs.errors import NotFound, Unanswered
-from worker.http import call
+from worker.http import Answer, call
 
 CREATE_TIMEOUT = 30.0
 """Seconds for a create in all, beside the time that blocking mode asks the server to wait."""
@@ -98,6 +98,8 @@ class Replicate:
         self._config = config
         self.clock_offset = 0.0
         """Seconds that the API's clock is ahead of ours, by the `Date` of its last answer."""
+        self.creates_left: int | None = None
+        """How many creates the limit leaves, by `ratelimit-remaining` of the last one's answer."""
 
     async def create(self, model: str, prompt_input: Mapping[str, Any]) -> Prediction:
         """POST one prediction; `model` is a version, a model or `deployments/owner/name`.
@@ -108,13 +110,14 @@ class Replicate:
         headers = {"Cancel-After": f"{self._config.deadline}s"} | ({"Prefer": f"wait={wait}"} if wait else {})
         path, body = _create_request(model, prompt_input)
         answer = await self._call("POST", path, json=body, headers=headers, seconds=CREATE_TIMEOUT + wait)
-        return _prediction(answer)
+        self.creates_left = _count(answer.headers.get("ratelimit-remaining"))
+        return _prediction(answer.body)
 
     async def get(self, prediction_id: str) -> Prediction:
         """One prediction; NotFound carries its id."""
         path = f"/v1/predictions/{quote(prediction_id, safe='')}"
         try:
-            return _prediction(await self._call("GET", path))
+            return _prediction((await self._call("GET", path)).body)
         except NotFound as error:
             raise NotFound(
                 f"prediction {prediction_id} is not known", status=404, prediction_id=prediction_id
@@ -122,32 +125,37 @@ class Replicate:
 
     async def cancel(self, prediction_id: str) -> Prediction:
         """Ask to end a prediction; one that has ended stays as it is."""
-        return _prediction(await self._call("POST", f"/v1/predictions/{quote(prediction_id, safe='')}/cancel"))
+        path = f"/v1/predictions/{quote(prediction_id, safe='')}/cancel"
+        return _prediction((await self._call("POST", path)).body)
 
     async def list(self, *, since: float, until: float | None = None, cursor: str | None = None) -> Page:
         """One page of predictions created in a span of Unix seconds (API's clock); `cursor` is a page's `next`."""
         params = {"created_after": _iso(since)} | ({"created_before": _iso(until)} if until else {})
-        body = await self._call("GET", cursor or str(httpx.URL("/v1/predictions", params=params)))
+        body = (await self._call("GET", cursor or str(httpx.URL("/v1/predictions", params=params)))).body
         rows = body.get("results")
         return Page(tuple(_rows(rows if isinstance(rows, list) else [])), _own_path(body.get("next")))
 
     async def account(self) -> str:
         """The account's name: a free check of the token."""
-        return str((await self._call("GET", "/v1/account")).get("username", "?"))
+        return str((await self._call("GET", "/v1/account")).body.get("username", "?"))
 
     async def _call(
         self, method: str, path: str, *, json: Any = None, headers: Mapping[str, str] | None = None, seconds: float = 30
-    ) -> dict[str, Any]:
+    ) -> Answer:
         answer = await call(self._client, method, path, json=json, headers=headers, timeout=seconds)
         if date := answer.headers.get("date"):
             self._learn_clock(date)
-        return answer.body
+        return answer
 
     def _learn_clock(self, date: str) -> None:
         try:
             self.clock_offset = parsedate_to_datetime(date).timestamp() + 0.5 - time.time()
         except (ValueError, TypeError, OverflowError):
             return
+
+
+def _count(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 10 else None
 
 
 def _own_path(url: Any) -> str | None:

@@ -14,7 +14,7 @@ from jobs import keys
 from worker.ratelimit import Limiter
 
 REALM = "api.test"
-LIMIT, BURST, PACE = 1200, 12, 1200 / 60 * 0.98
+LIMIT, BURST, PACE = 1200, 6, 1200 / 60 * 0.985
 LATE = 0.5  # by design, a start time may be used so late
 
 CHILD = """
