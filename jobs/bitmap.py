@@ -21,6 +21,12 @@ class Bits:
         """Count the set bits."""
         return int.from_bytes(self.data).bit_count()
 
+    def missing(self, indexes: range) -> list[int]:
+        """Those of `indexes` that are not set; found at once where none is set nearby."""
+        if not any(self.data[indexes.start >> 3 : (indexes.stop + 7) >> 3]):
+            return list(indexes)
+        return [index for index in indexes if index not in self]
+
     def count(self, indexes: Iterable[int]) -> int:
         """Count those of `indexes` that are set."""
-        return sum(index in self for index in indexes)
+        return sum(index in self for index in indexes) if self.data else 0

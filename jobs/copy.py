@@ -23,6 +23,10 @@ from jobs.errors import ForeignFolder, StorageError
 from jobs.folder import Folder
 
 _ROW = re.compile(rb'\{(?:"generation":(\d+),)?"id":"([A-Za-z0-9._-]+)",.*\}\n', re.DOTALL)
+_FIRST_ROWS = re.compile(rb'(?:\{"id":"[A-Za-z0-9._-]+",[^\n]*\}\n)+')
+
+BLOCK = 1 << 20
+"""Bytes that are read or written at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,19 +87,32 @@ def write_identity(folder: Folder, identity: Identity, *, fsync: bool) -> None:
 
 def read_rows(folder: Folder) -> Iterator[KeptRow]:
     """Yield the rows of the copy, in order; none when there is no copy. StorageError when a line is not ours."""
-    if not folder.prompts.exists():
-        return
-    with storing(folder.prompts), folder.prompts.open("rb") as lines:
-        for index, line in enumerate(lines):
-            if not (match := _ROW.fullmatch(line)):
-                raise StorageError(
-                    f"{folder.prompts}, line {index + 1}, is not as it was written; restore the file, or delete "
-                    f"the batch and its folder",
-                    folder.prompts,
-                )
-            generation, prompt_id = match.groups()
-            text = line[:-1] if generation is None else b"{" + line[match.end(1) + 1 : -1]
-            yield KeptRow(index, int(generation or 0), prompt_id.decode(), text)
+    return (kept_row(folder, index, line) for index, line in enumerate(read_lines(folder)))
+
+
+def read_lines(folder: Folder) -> Iterator[bytes]:
+    """Yield the lines of the copy as they are, for `kept_row`; StorageError."""
+    if folder.prompts.exists():
+        with storing(folder.prompts), folder.prompts.open("rb", BLOCK) as lines:
+            yield from lines
+
+
+def kept_row(folder: Folder, index: int, line: bytes) -> KeptRow:
+    """Take a line of the copy apart; StorageError when it is not ours."""
+    if not (match := _ROW.fullmatch(line)):
+        raise StorageError(
+            f"{folder.prompts}, line {index + 1}, is not as it was written; restore the file, or delete "
+            f"the batch and its folder",
+            folder.prompts,
+        )
+    generation, prompt_id = match.groups()
+    text = line[:-1] if generation is None else b"{" + line[match.end(1) + 1 : -1]
+    return KeptRow(index, int(generation or 0), prompt_id.decode(), text)
+
+
+def are_of_first_generation(lines: list[bytes]) -> bool:
+    """Whether all these lines are ours and were never retried: each is a row's text and a newline."""
+    return _FIRST_ROWS.fullmatch(b"".join(lines)) is not None
 
 
 def kept_line(text: bytes, generation: int) -> bytes:

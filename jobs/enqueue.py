@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from jobs.batches import Batches, Spent
 from jobs.bitmap import Bits
 from jobs.config import Config
-from jobs.copy import Identity, kept_line, locked, move, read_rows, replacing, storing
+from jobs.copy import Identity, kept_line, kept_row, locked, move, read_lines, replacing, storing
 from jobs.errors import InputError, Problem, StorageError
 from jobs.estimate import Estimate, estimate
 from jobs.folder import Folder
@@ -113,13 +113,18 @@ def _compare(spool: Spool, folder: Folder, batch: Batch | None) -> _Merge:
     generation = batch.generation if batch else 0
     conflicts = 0
     problems: list[Problem] = []
-    for row in read_rows(folder):
+    for index, line in enumerate(read_lines(folder)):
         merge.kept += 1
+        if spool.repeats(index, line):
+            merge.missing[index] = 0
+            merge.known.append(index)
+            continue
+        row = kept_row(folder, index, line)
         generation = max(generation, row.generation)
         if (place := spool.find(row)) is None:
             continue
         merge.missing[place] = 0
-        merge.known.append(row.index)
+        merge.known.append(index)
         if not spool.equals(place, row):
             conflicts += 1
             problems += [_conflict(spool, place, row.id, folder.batch)] if conflicts <= SHOWN else []

@@ -14,7 +14,7 @@ from itertools import islice
 from jobs.batches import Batches, Spent
 from jobs.copy import read_rows, storing
 from jobs.errors import DamagedRecord
-from jobs.folder import RETRIED, Folder
+from jobs.folder import OWN_NAMES, RETRIED, Folder
 from jobs.models import Batch, Result
 
 CHUNK = 500
@@ -46,8 +46,8 @@ async def settle_recorded(batches: Batches, batch: Batch, folder: Folder) -> Non
 
 def _records(folder: Folder, settled: Callable[[int], bool]) -> Iterator[tuple[int, Result]]:
     """Yield the index and the record of each prompt that has one and is not settled; a damaged one is a worker's."""
-    there = _names(folder)
-    for row in read_rows(folder):
+    there = {name for name in _names(folder) if not name.startswith(".") and not OWN_NAMES.fullmatch(name)}
+    for row in read_rows(folder) if there else ():
         if row.id in there and not settled(row.index):
             with suppress(DamagedRecord):
                 if record := folder.read_record(row.id):

@@ -153,7 +153,7 @@ def _ended(folder: Folder, row: KeptRow) -> Ended | None:
 async def _unsettle(redis: Redis, batch: Batch, folder: Folder, retried: Retried) -> Added:
     """Put each shard with a retried prompt into the queue, taking the old results back in the same MULTI."""
     queue, added = Queue(redis, batch.realm), Added()
-    for packed, indexes in shards_of(batch, folder, retried.__contains__):
+    for packed, indexes in shards_of(batch, folder, lambda indexes: [index for index in indexes if index in retried]):
         taking_back = partial(_take_back, Batches(redis), batch.name, {index: retried[index] for index in indexes})
         shards, prompts = await queue.add(batch, [packed], taking_back)
         added = Added(added.shards + shards, added.prompts + prompts)

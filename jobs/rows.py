@@ -73,7 +73,7 @@ class PlainRows:
 
 def _has_key_twice(line: bytes, row: dict[str, Any]) -> bool:
     """Whether quotes are missing in what was read: it has the two of each string, and escaped ones as in the line."""
-    return line.count(b'"') != dumps(row).count(b'"') or b"\\u0022" in line
+    return line.count(b'"') != dumps(row).count(b'"') or (b"\\" in line and b"\\u0022" in line)
 
 
 def _are_names(prompt_id: Any, model: Any) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from itertools import groupby
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count, islice
 
 from pydantic import BaseModel
 from redis.asyncio import Redis
@@ -14,7 +14,7 @@ from jobs.account import Account
 from jobs.batches import Batches
 from jobs.bitmap import Bits
 from jobs.config import Config
-from jobs.copy import KeptRow, read_rows
+from jobs.copy import KeptRow, are_of_first_generation, kept_row, read_lines
 from jobs.deadletters import DeadLetters
 from jobs.estimate import estimate
 from jobs.folder import Folder
@@ -47,17 +47,29 @@ def job_of(batch: str, row: KeptRow) -> JobId:
     return JobId(batch, row.index // SHARD_SIZE, row.generation)
 
 
-def shards_of(batch: Batch, folder: Folder, wanted: Callable[[int], bool]) -> Iterator[tuple[Packed, list[int]]]:
-    """Yield the shards of those rows of the copy whose index is wanted, with these indexes; StorageError."""
-    for number, rows in groupby(read_rows(folder), key=lambda row: row.index // SHARD_SIZE):
-        generations: dict[int, list[KeptRow]] = defaultdict(list)
-        for row in rows:
-            if wanted(row.index):
-                generations[row.generation].append(row)
-        for generation, some in sorted(generations.items()):
+def shards_of(batch: Batch, folder: Folder, wanted: Callable[[range], list[int]]) -> Iterator[tuple[Packed, list[int]]]:
+    """Yield the shards of the rows of the copy, with their indexes, that `wanted` picks of each 100; StorageError."""
+    copied = read_lines(folder)
+    for number in count():
+        if not (lines := list(islice(copied, SHARD_SIZE))):
+            return
+        first = number * SHARD_SIZE
+        for generation, texts in _by_generation(folder, first, lines, wanted(range(first, first + len(lines)))):
             shard = Shard(batch.name, batch.id, number, generation, ())
-            indexes = [row.index for row in some]
-            yield pack_rows(shard, indexes, [row.text for row in some]), indexes
+            yield pack_rows(shard, list(texts), list(texts.values())), list(texts)
+
+
+def _by_generation(
+    folder: Folder, first: int, lines: list[bytes], wanted: list[int]
+) -> Iterable[tuple[int, dict[int, bytes]]]:
+    """The texts of the wanted rows by their indexes, for each generation."""
+    if len(wanted) == len(lines) and are_of_first_generation(lines):
+        return [(0, {index: line[:-1] for index, line in zip(wanted, lines, strict=True)})]
+    generations: dict[int, dict[int, bytes]] = defaultdict(dict)
+    for index in wanted:
+        row = kept_row(folder, index, lines[index - first])
+        generations[row.generation][index] = row.text
+    return sorted(generations.items())
 
 
 async def enqueue_unsettled(
@@ -72,7 +84,12 @@ async def enqueue_unsettled(
     settled = await Batches(redis).settled(batch.name)
     dead = await DeadLetters(redis).of(batch.name)
     last = batch.total - 1 if batch.finished_at is None and len(settled) >= batch.total else None
-    left = shards_of(batch, folder, lambda index: index not in settled or index == last)
+
+    def wanted(indexes: range) -> list[int]:
+        left = settled.missing(indexes)
+        return left if last is None or last not in indexes or last not in settled else [*left, last]
+
+    left = shards_of(batch, folder, wanted)
     added = await Queue(redis, batch.realm).add(batch, (shard for shard, _ in left if shard.job_id not in dead))
     costs = await asyncio.to_thread(_costs, folder, settled, config) if config.prices else None
     return Receipt(

@@ -12,7 +12,7 @@ from typing import Any
 
 from jobs.budget import UNCHANGED, Budget
 from jobs.config import Config
-from jobs.copy import KeptRow, flush, kept_line, storing, temporary
+from jobs.copy import BLOCK, KeptRow, flush, storing, temporary
 from jobs.errors import InputError, Problem, PromptsError
 from jobs.estimate import Estimate
 from jobs.folder import Folder
@@ -105,10 +105,10 @@ class Spool:
         """Read the whole file and keep what the limit lets through; PromptsError, InputError, StorageError."""
         self.estimate = Estimate(config.prices)
         limit = self.order.limit
-        with storing(self.path), self.path.open("xb") as file:
+        with storing(self.path), self.path.open("xb", BLOCK) as file:
             for row in read_rows(self.order, config, self.ids):
                 if limit is None or len(self) < limit:
-                    file.write(kept_line(row.text, 0))
+                    file.write(row.text + b"\n")
                     self._fingerprints.append(hash(row.text))
                     self.estimate.add(row.model, row.line)
             self.demand_prices(self.order.budget)
@@ -123,6 +123,10 @@ class Spool:
         with self.path.open("rb") as lines:
             for line in lines:
                 yield line[:-1]
+
+    def repeats(self, place: int, line: bytes) -> bool:
+        """Whether a line of the batch's copy says, at the same place, what the file says."""
+        return place < len(self._fingerprints) and self._fingerprints[place] == hash(line[:-1])
 
     def find(self, row: KeptRow) -> int | None:
         """The place in the file of a row of the batch, None when it is not among those that were taken."""

@@ -185,6 +185,15 @@ def test_bits_are_numbered_from_the_highest_of_the_first_byte() -> None:
     assert len(bits) == 2
 
 
+@pytest.mark.parametrize("data", [b"", b"\0\0\0", b"\xff\xff\xff", b"\x00\x01\x80", b"\x10"])
+def test_bits_that_are_missing_are_those_that_are_not_set(data: bytes) -> None:
+    bits = Bits(data)
+    for first in range(30):
+        for last in range(first, 30):
+            expected = [index for index in range(first, last) if index not in bits]
+            assert bits.missing(range(first, last)) == expected
+
+
 class TestAccount:
     async def test_the_first_reason_of_a_pause_stays_until_it_is_lifted(self, redis: Redis) -> None:
         account = Account(redis, "api")
