@@ -202,13 +202,13 @@ async def test_a_request_is_sent_as_it_is(raw_server: Any) -> None:
             writer.write(answer(b"{}", b"Set-Cookie: a=b"))
             await writer.drain()
 
-    address = await raw_server(record)
+    address = (await raw_server(record)).replace("127.0.0.1", "localhost")  # cookies are for names
     path = "/a%2Fb%7Ec~d%40e@f%zz;g=h,i+j?sig=a%2Fb%2C,c%3D&x=%20y+z&empty="
     async with api(address) as client, files() as file_client:
         for _ in range(2):  # the second without the cookie of the first
             await call(client, "POST", "/v1/predictions", json={"input": {}}, headers={"Prefer": "wait=1"})
         await call(client, "POST", "/v1/predictions/x/cancel")
-        async with open_file(file_client, f"http://{address}{path}", hosts=HOSTS) as file:
+        async with open_file(file_client, f"http://{address}{path}", hosts=("localhost",)) as file:
             assert [chunk async for chunk in file.chunks] == [b"{}"]
     created, again, canceled, downloaded = ([head[0], *sorted(map(bytes.lower, head[1:-2]))] for head in requests)
     agent = next(line for line in created if line.startswith(b"user-agent: replicate-batch"))
