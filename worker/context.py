@@ -22,6 +22,7 @@ from worker.orphans import Orphans
 from worker.outputs import Outputs
 from worker.polling import Poller
 from worker.replicate import Replicate
+from worker.slots import Slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,10 @@ class Context:
     poller: Poller
     orphans: Orphans
     outputs: Outputs
-    slots: asyncio.Semaphore
+    slots: Slots
     """In flight: from the create of a prediction to its end."""
 
-    posts: asyncio.Semaphore
+    posts: Slots
     """Creates under way: no more than there are connections, so that an intent never waits for one."""
 
     creates: set[asyncio.Task[Any]]
@@ -76,6 +77,14 @@ class Work:
 
     known: Unsettled | None = None
     """What its shard's look found of it, when it found neither a record nor anything in a record's place."""
+
+    score: float = 0.0
+    """The virtual time of its shard in the queue."""
+
+    @property
+    def order(self) -> float:
+        """Its place among all prompts that wait in a worker: by their batches' virtual times, then as in the file."""
+        return self.score + self.prompt.index % SHARD_SIZE / 1000
 
     @property
     def folder(self) -> Folder:

@@ -89,9 +89,9 @@ async def create(work: Work, entry: Entry) -> tuple[Entry, Prediction | None]:
     while entry.prediction_id is None:
         tries += 1
         try:
-            async with work.worker.posts:
+            async with work.worker.posts.turn(work.order):
                 _look_ahead(work, entry)
-                async with work.worker.gate.passing("create", work.prompt.model, work.name):
+                async with work.worker.gate.passing("create", work.prompt.model, work.name, work.order):
                     return await _uninterrupted(work, _post_and_record(work, entry))
         except ModelPaused as paused:
             raise Postponed(entry) from paused

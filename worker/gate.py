@@ -28,13 +28,13 @@ class Gate:
         self._held_until = 0.0
 
     @asynccontextmanager
-    async def passing(self, bucket: str, model: str = "", prompt: str = "") -> AsyncIterator[None]:
+    async def passing(self, bucket: str, model: str = "", prompt: str = "", order: float = 0.0) -> AsyncIterator[None]:
         """Make one request in the block: a 429 holds back everybody, a 401 or 402 pauses the account.
 
-        For a create say model and prompt: ModelPaused when it may not be made any more.
+        For a create say model, prompt and its place in order: ModelPaused when it may not be made any more.
         """
         self._breaker.check(model, prompt)  # those that queue already must not use up what others could
-        slot = await self._limiter.take(bucket)
+        slot = await self._limiter.take(bucket, order)
         try:
             self._breaker.check(model, prompt)
         except ModelPaused:

@@ -39,6 +39,7 @@ from worker.polling import Poller
 from worker.ratelimit import Limiter
 from worker.replicate import Replicate
 from worker.salvage import Salvage
+from worker.slots import Slots
 
 logger = logging.getLogger("worker")
 
@@ -134,8 +135,8 @@ async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitSta
         poller=Poller(replicate, gate, config),
         orphans=Orphans(replicate, gate),
         outputs=Outputs(config, await stack.enter_async_context(files_client(config))),
-        slots=asyncio.Semaphore(config.max_in_flight),
-        posts=asyncio.Semaphore(config.max_in_flight if config.prefer_wait else CREATES_AT_ONCE),
+        slots=Slots(config.max_in_flight),
+        posts=Slots(config.max_in_flight if config.prefer_wait else CREATES_AT_ONCE),
         creates=creates,
     )
 

@@ -15,11 +15,12 @@ import httpx
 from jobs.config import Config
 from jobs.errors import StorageError
 from jobs.models import SavedFile
-from worker.backlog import Backlog, Slots
+from worker.backlog import Backlog
 from worker.download import Download, pause
 from worker.file_output import FileOutput
 from worker.output_shape import OutputFile, document, files_in, replaced, without
 from worker.output_url import is_output
+from worker.slots import Slots
 from worker.storage import Storage
 
 

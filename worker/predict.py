@@ -122,7 +122,7 @@ async def predicted(work: Work, entry: Entry) -> tuple[Entry, Prediction | Verdi
         while entry.prediction_id is None:
             try:
                 entry = await admitted(work, entry)
-                async with work.worker.slots:
+                async with work.worker.slots.turn(work.order):
                     entry, prediction = await create(work, entry)
                     return entry, await follow(work, entry, prediction)
             except Postponed as postponed:

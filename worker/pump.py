@@ -1,4 +1,4 @@
-"""One pump a process and rate limit: reserves start times ahead and gives each, once due, to the oldest waiter.
+"""One pump a process and rate limit: reserves start times ahead and gives each, once due, to the first in order.
 
 A start time belongs to nobody until it is due, so a waiter that is cancelled costs nothing.
 """
@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
 import logging
-from collections import OrderedDict, deque
+from collections import deque
 from dataclasses import dataclass
+from itertools import count
 from typing import NamedTuple, Protocol
 
 LATE = 500_000
@@ -54,12 +56,14 @@ class Slot(NamedTuple):
 
 
 class Pump:
-    """Hands out the start times of one limit, first come, first served; `run` is its task."""
+    """Hands out the start times of one limit, the lowest order first, then first come; `run` is its task."""
 
     def __init__(self, name: str, source: Source) -> None:
         self.leased = False  # a request with a leased start time is under way
         self._name, self._source = name, source
-        self._waiters: OrderedDict[asyncio.Future[Slot], None] = OrderedDict()
+        self._waiters: set[asyncio.Future[Slot]] = set()
+        self._line: list[tuple[float, int, asyncio.Future[Slot]]] = []  # also those that have left
+        self._numbers = count()
         self._slots: deque[Slot] = deque()
         self._wake = asyncio.Event()
         self._alarm = 0.0  # loop time from when the source is to be asked
@@ -73,15 +77,16 @@ class Pump:
         """Why those who wait get nothing, or little, at present."""
         return _REASONS[self._why].format(self._text) if self._waiters and self._why else None
 
-    async def take(self) -> Slot:
+    async def take(self, order: float = 0.0) -> Slot:
         """Return when a request may start now; the start time can be given back with `take_back`."""
         waiter: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
-        self._waiters[waiter] = None
+        self._waiters.add(waiter)
+        heapq.heappush(self._line, (order, next(self._numbers), waiter))
         self._wake.set()
         try:
             return await waiter
         except asyncio.CancelledError:
-            self._waiters.pop(waiter, None)
+            self._waiters.discard(waiter)
             if not waiter.cancelled():
                 self.take_back(waiter.result())
             raise
@@ -160,8 +165,9 @@ class Pump:
                 return
 
     def _grant(self, slot: Slot) -> bool:
-        while self._waiters:
-            waiter, _ = self._waiters.popitem(last=False)
+        while self._line:
+            _, _, waiter = heapq.heappop(self._line)
+            self._waiters.discard(waiter)
             if not waiter.done():
                 waiter.set_result(slot)
                 self.leased = self.leased or slot.leased

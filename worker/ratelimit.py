@@ -47,9 +47,9 @@ class Limiter:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def take(self, bucket: str) -> Slot:
-        """Return when a request may start now; first come, first served. Waits out pauses, holds and a lost Redis."""
-        return await self._pumps[bucket].take()
+    async def take(self, bucket: str, order: float = 0.0) -> Slot:
+        """Return when a request may start now, the lowest order first. Waits out pauses, holds and a lost Redis."""
+        return await self._pumps[bucket].take(order)
 
     def take_back(self, bucket: str, slot: Slot) -> None:
         """Have what `take` gave for a request that is not made: it is for the next one."""

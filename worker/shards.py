@@ -43,7 +43,7 @@ async def predict_shard(ctx: dict[str, Any], parcel: Parcel) -> None:
     try:
         while lease := ctx["lease"] or await worker.leases.acquire(lease_name(job_id), job_id):
             ctx["lease"] = lease
-            if await worker.leases.run(lease, run_job(worker, job_id, parcel)):
+            if await worker.leases.run(lease, run_job(worker, job_id, parcel, ctx.get("score", 0))):
                 return
             ctx["lease"] = None
     except RetryJob:
@@ -56,7 +56,7 @@ async def predict_shard(ctx: dict[str, Any], parcel: Parcel) -> None:
         raise RetryJob
 
 
-async def run_job(worker: Context, job_id: str, parcel: Parcel) -> None:
+async def run_job(worker: Context, job_id: str, parcel: Parcel, score: float = 0.0) -> None:
     """Run the job's shard, on record; return at once when it is set aside, and set aside what cannot be read."""
     try:
         job = JobId.parse(job_id)
@@ -70,11 +70,11 @@ async def run_job(worker: Context, job_id: str, parcel: Parcel) -> None:
             shard = await asyncio.to_thread(unpack, parcel.payload, job_id)
         except PayloadError as error:
             return await set_aside(worker, job, str(error))
-        await run_shard(worker, shard)
+        await run_shard(worker, shard, score)
     return None
 
 
-async def run_shard(worker: Context, shard: Shard) -> None:
+async def run_shard(worker: Context, shard: Shard, score: float = 0.0) -> None:
     """Bring every prompt of a shard to its result, however often its batch is canceled and retried meanwhile.
 
     RetryJob when a newer batch has its name: the job in the queue is that one's.
@@ -84,7 +84,7 @@ async def run_shard(worker: Context, shard: Shard) -> None:
         await see_folder(worker, shard, folder)
         if standing == "open" and not await writable(worker, shard, folder):
             continue
-        works = await left_of(worker, shard)
+        works = await left_of(worker, shard, score)
         if not works:
             return await finish_batch(worker, shard)
         logger.info("→ %r%s", shard, f", {len(works)} to do" if len(works) < len(shard.prompts) else "")
@@ -135,10 +135,10 @@ async def writable(worker: Context, shard: Shard, folder: Folder) -> bool:
     return False
 
 
-async def left_of(worker: Context, shard: Shard) -> list[Work]:
+async def left_of(worker: Context, shard: Shard, score: float = 0.0) -> list[Work]:
     """The prompts without a result; one whose record is on disk already is settled from it, asking nobody."""
     found = await unsettled(worker.redis, shard.batch, [prompt.index for prompt in shard.prompts])
-    works = [Work(worker, shard, prompt) for prompt in shard.prompts if prompt.index in found]
+    works = [Work(worker, shard, prompt, score=score) for prompt in shard.prompts if prompt.index in found]
     left = []
     for work, record in await asyncio.to_thread(_look, Folder(worker.config.output_dir, shard.batch), works):
         known = found[work.prompt.index]

@@ -93,11 +93,29 @@ async def test_a_record_on_disk_settles_and_asks_nobody(worker: Context, simulat
 async def test_a_running_prediction_is_attached_to_without_a_slot(worker: Context, simulator: Any) -> None:
     made = await worker.replicate.create(CAT.model, CAT.input)
     await work(worker).ledger.record(await work(worker).ledger.intend(Entry()), made.id)
-    async with worker.slots:
-        assert worker.slots.locked()
+    async with worker.slots.turn(0):  # the only one
         await predict(work(worker))
     assert record(worker).prediction_id == made.id
     assert simulator.ledger()["created"] == 1
+
+
+async def test_prompts_wait_in_the_order_of_their_batches_virtual_times_and_files(
+    worker: Context, simulator: Any, eventually: Callable[..., Any]
+) -> None:
+    names = ["huge 0", "huge 1", "huge 2", "small 0", "small 1"]
+    scores = {"huge": 200.0, "small": 105.0}
+    await worker.batches.open(replace(await worker.batches.get("night"), total=len(names)))
+    works = [
+        replace(work(worker, Prompt(index, str(index), CAT.model, {**CAT.input, "prompt": name})), score=score)
+        for index, name in enumerate(names)
+        for score in [scores[name.partition(" ")[0]]]
+    ]
+    async with worker.slots.turn(0):
+        tasks = [asyncio.create_task(predict(one)) for one in [*works[2::-1], *works[:2:-1]]]
+        await eventually(lambda: worker.slots.waiting == len(names))
+    await asyncio.gather(*tasks)
+    made = [create["input"]["prompt"] for create in simulator.ledger()["creates"]]
+    assert made == ["small 0", "small 1", "huge 0", "huge 1", "huge 2"]
 
 
 async def test_an_intent_of_a_dead_worker_is_searched_for(worker: Context, simulator: Any) -> None:

@@ -77,6 +77,25 @@ async def test_due_times_go_to_the_oldest_waiters() -> None:
         await stop(tasks)
 
 
+async def test_who_comes_later_with_a_lower_order_goes_first() -> None:
+    source = Scripted([answer(3600 * SECOND)])
+    served: list[str] = []
+
+    async def take(name: str, order: float) -> None:
+        await pump.take(order)
+        served.append(name)
+
+    async with running(source) as pump:
+        tasks = [asyncio.create_task(take(f"huge {n}", 200 + n)) for n in range(3)]
+        await spin()
+        tasks += [asyncio.create_task(take(f"small {n}", 100 + n)) for n in range(2)]
+        await spin()
+        source.answers += [answer(0, 0, epoch=1), answer(0, 0, 0, epoch=1)]
+        pump.look()
+        await asyncio.wait_for(asyncio.gather(*tasks), 10)
+    assert served == ["small 0", "small 1", "huge 0", "huge 1", "huge 2"]
+
+
 async def test_no_more_is_reserved_than_is_waited_for_or_than_the_horizon() -> None:
     later = 3600 * SECOND
     source = Scripted([answer(later), answer(later, later), answer(later, later)])
