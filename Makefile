@@ -58,6 +58,14 @@ redis-stop: $(VENV)/.for-use ## Stop the local Valkey server (it keeps its data)
 
 ##@ The code
 
+.PHONY: bench
+bench: $(VENV)/.for-bench ## Measure this project beside its peers (half an hour); write docs/benchmarks.md
+	@$(BIN)/python -m benchmarks all
+
+.PHONY: bench-quick
+bench-quick: $(VENV)/.for-bench ## Print the essential ratios (two minutes)
+	@$(BIN)/python -m benchmarks quick
+
 .PHONY: install
 install: $(VENV)/.for-use ## Make .venv with what running needs (every target above does it by itself)
 
@@ -115,6 +123,11 @@ $(VENV)/.for-use: requirements.txt pyproject.toml | $(BIN)/python
 	@echo "Installing requirements.txt"
 	@$(pip) install --require-hashes -r requirements.txt
 	@$(pip) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.for-bench: requirements-bench.txt $(VENV)/.for-use
+	@echo "Installing requirements-bench.txt"
+	@$(pip) install --require-hashes -r requirements-bench.txt
 	@touch $@
 
 $(VENV)/.for-work: requirements-dev.txt $(VENV)/.for-use

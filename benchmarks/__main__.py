@@ -1,16 +1,22 @@
-"""`python -m benchmarks run NAME…` prints tables."""
+"""`python -m benchmarks`: `run NAME…` and `quick` print tables, `all` also writes docs/benchmarks.md."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import signal
+import sys
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.contenders import CONTENDERS
-from benchmarks.figures import Figures, Rows, table
+from benchmarks.figures import Figures, Results, table
+from benchmarks.machine import machine
 from benchmarks.measurements import MEASUREMENTS, Choice
+from benchmarks.page import PAGE, write
+from benchmarks.targets import HEADINGS, lines
 
 console = Console(width=180, highlight=False)
 
@@ -25,15 +31,40 @@ def main() -> None:
     run.add_argument("--repetitions", type=int)
     run.add_argument("--share", type=float, help="of the prompts, 0 to 1")
     run.add_argument("--json", action="store_true", help="print the medians as JSON")
+    commands.add_parser("quick", help="the essential ratios, in two minutes")
+    commands.add_parser("all", help="everything, in half an hour; writes docs/benchmarks.md")
     given = flags.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that nothing is left behind
+    {"run": _run, "quick": _quick, "all": _all}[given.command](given)
+
+
+def _run(given: argparse.Namespace) -> None:
     only = tuple(given.only.split(",")) if given.only else None
     choice = Choice(only=only, repetitions=given.repetitions, share=given.share)
-    for name in given.names:
-        rows = MEASUREMENTS[name].measure(choice, tell)
-        if given.json:
-            print(json.dumps({name: rows}))  # noqa: T201 - for scripts
-        else:
-            show(f"{name}: {MEASUREMENTS[name].title}", rows)
+    results = measured(given.names, choice)
+    if given.json:
+        print(json.dumps(results))  # noqa: T201 - for scripts
+
+
+def _quick(_: argparse.Namespace) -> None:
+    measured([one.name for one in MEASUREMENTS.values() if one.quick], Choice(quick=True))
+
+
+def _all(_: argparse.Namespace) -> None:
+    place = machine()
+    write(measured(list(MEASUREMENTS), Choice()), place, "make bench")
+    console.print(f"Written: {PAGE}")
+
+
+def measured(names: Sequence[str], choice: Choice) -> Results:
+    """Measure, show each table as it comes, and last what the targets say."""
+    results = {}
+    for name in names:
+        console.print(f"[bold]{name}[/]: {MEASUREMENTS[name].title}")
+        results[name] = MEASUREMENTS[name].measure(choice, tell)
+        show(*table(results[name]))
+    show(HEADINGS, list(lines(results)))
+    return results
 
 
 def tell(who: str, figures: Figures) -> None:
@@ -42,13 +73,14 @@ def tell(who: str, figures: Figures) -> None:
     console.print(f"  {who:18} {shown}")
 
 
-def show(title: str, rows: Rows) -> None:
-    """A row for each contender or case."""
-    headings, cells = table(rows)
-    shown = Table(*headings, title=title, title_justify="left", box=None, pad_edge=False)
-    for row in cells:
+def show(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table, unless it is empty."""
+    if not rows:
+        return
+    shown = Table(*headings, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
         shown.add_row(*row)
-    console.print(shown)
+    console.print(shown, "")
 
 
 if __name__ == "__main__":

@@ -17,9 +17,11 @@ Telling = Callable[[str, Figures], None]
 """Is given each run as soon as it is done."""
 
 SHOWN = {
+    "prompts": ("prompts", ",.0f"),
     "wall": ("wall s", ".2f"),
     "rate": ("a second", ",.0f"),
     "mb_s": ("MB/s", ",.0f"),
+    "wall_ms": ("wall ms each", ".2f"),
     "cpu_ms": ("CPU ms each", ".2f"),
     "work_ms": ("after start-up", ".2f"),
     "start": ("start s", ".2f"),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import Figures, Rows
+from benchmarks.ground import fresh
 from benchmarks.ours import installed
 from benchmarks.races import prompts
 from simulator.process import RunningSimulator, running
@@ -33,9 +32,9 @@ def limits(seconds: float) -> Rows:
 def _case(kind: str, workers: int, seconds: float) -> Figures:
     more = {"BATCH_CREATES_PER_MINUTE": str(CREATES), "BATCH_READS_PER_MINUTE": str(READS)}
     with (
-        tempfile.TemporaryDirectory(prefix="bench-") as name,
+        fresh() as folder,
         running(limiter=kind, limit_creates=CREATES, limit_reads=READS, loose=0, seed=1) as simulator,
-        installed(Path(name), simulator.url, more) as ours,
+        installed(folder, simulator.url, more) as ours,
     ):
         file = ours.folder / "prompts.jsonl"
         file.write_text("".join(prompts(int(CREATES / 60 * seconds * 1.2) + 100, "simulator/text", predict_time=2)))

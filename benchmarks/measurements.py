@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from benchmarks.capacity import capacity
+from benchmarks.costs import costs
 from benchmarks.figures import Rows, Telling
 from benchmarks.limits import limits
 from benchmarks.million import million
@@ -26,6 +28,14 @@ class Choice:
     repetitions: int | None = None
     share: float | None = None
 
+    def times(self, full: int, quick: int = 1) -> int:
+        """How often something is repeated."""
+        return self.repetitions or (quick if self.quick else full)
+
+    def part(self, quick: float) -> float:
+        """How much of the work is done."""
+        return self.share or (quick if self.quick else 1.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
@@ -37,49 +47,60 @@ class Measurement:
     quick: bool = False
 
 
-QUICK_SHARE = 0.25
-
-
 def _race(workload: Workload, choice: Choice, tell: Telling) -> Rows:
-    repetitions = choice.repetitions or (1 if choice.quick else workload.repetitions)
-    shorter = workload.shorter(choice.share or (QUICK_SHARE if choice.quick else 1.0))
-    return race(shorter, choice.only or workload.contenders, repetitions, tell)
+    contenders = choice.only or (workload.quick if choice.quick else workload.contenders)
+    return race(workload.shorter(choice.part(0.25)), contenders, choice.times(workload.repetitions), tell)
 
 
-def _told(rows: Rows, tell: Telling) -> Rows:
-    for who, figures in rows.items():
-        tell(who, figures)
-    return rows
+def _told(measure: Callable[[Choice], Rows]) -> Callable[[Choice, Telling], Rows]:
+    def measured(choice: Choice, tell: Telling) -> Rows:
+        rows = measure(choice)
+        for who, figures in rows.items():
+            tell(who, figures)
+        return rows
+
+    return measured
 
 
-def _simple(measure: Callable[[Choice], Rows]) -> Callable[[Choice, Telling], Rows]:
-    return lambda choice, tell: _told(measure(choice), tell)
+def _capacity(_: Choice) -> Rows:
+    return capacity()
 
 
-QUICK = {"instant", "bytes", "at-once"}
+def _limits(choice: Choice) -> Rows:
+    return limits(130.0 * choice.part(0.15))
+
+
+def _trouble(choice: Choice) -> Rows:
+    return trouble(int(300 * choice.part(0.2)))
+
+
+def _million(choice: Choice) -> Rows:
+    part = choice.part(0.1)
+    return million(int(1_000_000 * part), max(30.0 * part, 5.0), int(20_000 * part))
+
+
+def _takeover(choice: Choice) -> Rows:
+    return takeover(choice.times(3))
+
+
+def _starts(choice: Choice) -> Rows:
+    return starts(choice.times(5, 3))
+
+
+def _costs(_: Choice) -> Rows:
+    return {cost.what: {"wall_ms": cost.wall, "cpu_ms": cost.cpu} for cost in asyncio.run(costs())}
+
 
 MEASUREMENTS = {
     one.name: one
     for one in (
-        Measurement("capacity", "The stand-in, in a second of its CPU", _simple(lambda _: capacity()), quick=True),
-        *(Measurement(work.name, work.title, partial(_race, work), quick=work.name in QUICK) for work in WORKLOADS),
-        Measurement(
-            "limits",
-            "600 creates and 3,000 reads a minute",
-            _simple(lambda choice: limits(20.0 if choice.quick else 130.0 * (choice.share or 1.0))),
-        ),
-        Measurement(
-            "trouble",
-            "Every fault at 5 %",
-            _simple(lambda choice: trouble(int(300 * (choice.share or 1.0)))),
-        ),
-        Measurement(
-            "million",
-            "1,000,000 short prompts",
-            _simple(lambda choice: million(int(1_000_000 * (choice.share or (0.1 if choice.quick else 1.0))))),
-            quick=True,
-        ),
-        Measurement("takeover", "A worker is killed", _simple(lambda choice: takeover(choice.repetitions or 3))),
-        Measurement("starts", "Starts", _simple(lambda choice: starts(choice.repetitions or 5)), quick=True),
+        Measurement("capacity", "The stand-in, in a second of its CPU", _told(_capacity), quick=True),
+        *(Measurement(work.name, work.title, partial(_race, work), quick=bool(work.quick)) for work in WORKLOADS),
+        Measurement("limits", "600 creates and 3,000 reads a minute", _told(_limits)),
+        Measurement("trouble", "Every fault at 5 %", _told(_trouble)),
+        Measurement("million", "1,000,000 short prompts", _told(_million), quick=True),
+        Measurement("takeover", "A worker is killed", _told(_takeover)),
+        Measurement("starts", "Starts", _told(_starts), quick=True),
+        Measurement("costs", "What durability costs a prediction", _told(_costs)),
     )
 }

@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 from benchmarks.figures import Figures, Rows
+from benchmarks.ground import fresh
 from benchmarks.ours import installed
 from benchmarks.processes import Measured, Used, server
 
-ARQ_JOBS = 20_000
-"""Enough for a rate: arq's way takes minutes for a million."""
 
-WORKING = 30.0
-"""Seconds that a worker works before a million."""
-
-
-def million(count: int) -> Rows:
-    """Enqueue so many, then work a little."""
+def million(count: int, working: float, jobs: int) -> Rows:
+    """Enqueue so many, then work for some seconds; and so many jobs in arq's own ways: a million take it minutes."""
     with (
-        tempfile.TemporaryDirectory(prefix="bench-") as name,
+        fresh() as folder,
         server(["--model=fixed:10", "--bytes=1000"]) as standing_in,
-        installed(Path(name), standing_in.url, {}) as ours,
+        installed(folder, standing_in.url, {}) as ours,
     ):
         file = ours.folder / "million.jsonl"
         with file.open("w") as lines:
@@ -32,7 +25,7 @@ def million(count: int) -> Rows:
         enqueued = ours.enqueue(file)
         memory = ours.redis_memory
         worker = ours.worker()
-        time.sleep(WORKING)
+        time.sleep(working)
         started = time.monotonic()
         ours.status()
         looked = time.monotonic() - started
@@ -41,24 +34,25 @@ def million(count: int) -> Rows:
         "enqueue": _rate(count, enqueued) | {"redis_mb": memory / 1e6},
         "worker": {"peak_mb": used.peak / 1e6},
         "status": {"wall": looked},
-        "arq, enqueue_job in a loop": _arq("loop"),
-        "arq, enqueue_job and gather": _arq("gather"),
+        "arq, enqueue_job in a loop": _arq("loop", jobs),
+        "arq, enqueue_job and gather": _arq("gather", jobs),
     }
 
 
-def _arq(way: str) -> Figures:
-    with tempfile.TemporaryDirectory(prefix="bench-") as name, installed(Path(name), "http://127.0.0.1:1", {}) as ours:
+def _arq(way: str, jobs: int) -> Figures:
+    with fresh() as folder, installed(folder, "http://127.0.0.1:1", {}) as ours:
         command = [
             sys.executable,
             "-m",
             "benchmarks.clients.arq_jobs",
-            str(ARQ_JOBS),
+            str(jobs),
             way,
             ours.environment["REDIS_URL"],
         ]
         used = Measured(command, {}, ours.folder).wait()
-        return _rate(ARQ_JOBS, used) | {"redis_mb": ours.redis_memory / 1e6}
+        return _rate(jobs, used) | {"redis_mb": ours.redis_memory / 1e6}
 
 
 def _rate(count: int, used: Used) -> Figures:
-    return {"wall": used.wall, "rate": count / used.wall, "cpu_ms": used.cpu / count * 1e3, "peak_mb": used.peak / 1e6}
+    figures = {"prompts": count, "wall": used.wall, "rate": count / used.wall}
+    return figures | {"cpu_ms": used.cpu / count * 1e3, "peak_mb": used.peak / 1e6}

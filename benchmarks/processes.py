@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -18,7 +20,10 @@ from urllib.request import ProxyHandler, build_opener
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
-_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
+_LOOK = 0.05
+"""Seconds between two looks at a process's memory."""
+
+_PEAK = re.compile(rb"VmHWM:\s+(\d+) kB")
 _opener = build_opener(ProxyHandler({}))
 
 
@@ -50,6 +55,9 @@ class Measured:
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             )  # fmt: skip
         self.pid = self._process.pid
+        self._peak = 0
+        threading.Thread(target=self._watch_memory, daemon=True).start()
+        atexit.register(self.kill)
 
     def cpu_so_far(self) -> float:
         """Seconds of CPU until now."""
@@ -62,19 +70,33 @@ class Measured:
         self._process.returncode = os.waitstatus_to_exitcode(status)
         if check and self._process.returncode != 0:
             raise RuntimeError(f"{self._command} failed:\n{self.log.read_text(errors='replace')[-3000:]}")
-        peak = used.ru_maxrss * _MAXRSS_UNIT
-        return Used(used.ru_utime + used.ru_stime, peak, self.started, time.time())
+        return Used(used.ru_utime + used.ru_stime, self._peak, self.started, time.time())
 
     def end(self) -> Used:
         """Stop it as a user would, by SIGTERM, and wait."""
         self._process.terminate()
         return self.wait(check=False)
 
+    def _watch_memory(self) -> None:
+        """Not by `ru_maxrss`, which counts what we had when we started the process."""
+        with contextlib.suppress(psutil.Error, OSError):
+            process = psutil.Process(self.pid)
+            while self._process.returncode is None:
+                self._peak = max(self._peak, _peak(self.pid) or process.memory_info().rss)
+                time.sleep(_LOOK)
+
     def kill(self) -> None:
         """End it at once, if it still runs."""
         if self._process.returncode is None:
             self._process.kill()
             self._process.wait()
+
+
+def _peak(pid: int) -> int:
+    """What Linux remembers; 0 elsewhere, and when the process has ended."""
+    status = Path(f"/proc/{pid}/status")
+    found = _PEAK.search(status.read_bytes()) if status.exists() else None
+    return int(found[1]) * 1024 if found else 0
 
 
 class RunningServer:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import statistics
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from benchmarks.contenders import CONTENDERS, Outcome, Place
 from benchmarks.figures import Figures, Rows, Telling
+from benchmarks.ground import fresh
 from benchmarks.processes import server
 from benchmarks.workloads import Workload
+
+BIG = 10**9
+"""Bytes of outputs in all: more are not kept until the end."""
 
 
 def race(workload: Workload, contenders: Sequence[str], repetitions: int, tell: Telling) -> Rows:
@@ -28,8 +30,8 @@ def race(workload: Workload, contenders: Sequence[str], repetitions: int, tell: 
 
 def run(workload: Workload, contender: str) -> Figures:
     """Do it once."""
-    with tempfile.TemporaryDirectory(prefix="bench-") as name, server(workload.server_flags()) as standing_in:
-        folder = Path(name)
+    big = workload.prompts * workload.files * workload.file_bytes > BIG
+    with fresh(big=big) as folder, server(workload.server_flags()) as standing_in:
         place = Place(folder, folder / "prompts.jsonl", standing_in, workload)
         with place.prompts.open("w") as file:
             file.writelines(prompts(workload.prompts))
@@ -44,6 +46,7 @@ def _figures(workload: Workload, outcome: Outcome, report: Mapping[str, Any], wh
     wall = outcome.finished - first
     counts = {kind: report["counts"].get(kind, 0) for kind in ("create", "get", "list", "file")}
     return {
+        "prompts": workload.prompts,
         "wall": wall,
         "rate": workload.prompts / wall,
         "mb_s": whole * workload.file_bytes / wall / 1e6,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from benchmarks.figures import Rows
+from benchmarks.ground import fresh
 from benchmarks.ours import installed
 from benchmarks.processes import Measured, RunningServer, server
 from benchmarks.races import prompts
@@ -29,9 +28,9 @@ def takeover(times: int) -> Rows:
 
 def _kill() -> float:
     with (
-        tempfile.TemporaryDirectory(prefix="bench-") as name,
+        fresh() as folder,
         server(["--model=fixed:120", "--bytes=1000"]) as standing_in,
-        installed(Path(name), standing_in.url, {}) as ours,
+        installed(folder, standing_in.url, {}) as ours,
     ):
         file = ours.folder / "prompts.jsonl"
         file.write_text("".join(prompts(PROMPTS)))

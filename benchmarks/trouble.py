@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Any
 from urllib.request import ProxyHandler, build_opener
 
 from benchmarks.figures import Figures, Rows
+from benchmarks.ground import fresh
 from benchmarks.ours import Installation, installed
 from benchmarks.races import prompts
 from simulator.faults import FAULTS
@@ -33,9 +32,9 @@ def trouble(count: int, rate: float = 0.05) -> Rows:
     """So many prompts while each fault strikes at that rate; then all is judged without faults."""
     more = {"BATCH_MAX_ATTEMPTS": "10"}  # by chance some would use up three
     with (
-        tempfile.TemporaryDirectory(prefix="bench-") as name,
+        fresh() as folder,
         running(limiter="off", seed=1) as simulator,
-        installed(Path(name), simulator.url, more) as ours,
+        installed(folder, simulator.url, more) as ours,
     ):
         file = ours.folder / "prompts.jsonl"
         file.write_text("".join(prompts(count, "simulator/bytes", size=FILE_BYTES)))

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 class Workload:
     """So many prompts whose predictions run as `model` says and give so many files of so many bytes.
 
-    `settings` are those of ours. Of a `timed` one the prompts must stay as many as they are.
+    `settings` are those of ours. Of a `timed` one the prompts must stay as many as they are. `quick` are the contenders
+    of the quick run.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Workload:
     settings: Mapping[str, str] = field(default_factory=dict)
     repetitions: int = 3
     timed: bool = False
+    quick: tuple[str, ...] = ()
 
     def shorter(self, share: float) -> Workload:
         """The same with fewer prompts."""
@@ -41,6 +43,7 @@ WORKLOADS = (
         "2,000 x 100 KiB, instant model",
         2_000,
         ("ours", "ours-100", "ours-nofsync", "ours-100-nofsync", "official", "httpx", "aiohttp"),
+        quick=("ours", "ours-100", "ours-nofsync", "official", "aiohttp"),
     ),
     Workload(
         "bytes",
@@ -49,6 +52,7 @@ WORKLOADS = (
         ("ours", "ours-nofsync", "official", "httpx", "aiohttp", "curl"),
         files=4,
         file_bytes=2 << 20,
+        quick=("ours", "official", "curl"),
     ),
     Workload("two-seconds", "2,000 x 100 KiB, 2 s model", 2_000, ("ours", "official"), model="fixed:2", timed=True),
     Workload(
@@ -59,6 +63,7 @@ WORKLOADS = (
         model="log-normal:6",
         file_bytes=_SMALL,
         timed=True,
+        quick=("ours",),
     ),
     Workload(
         "minute",

@@ -1,0 +1,109 @@
+"""What must be reached, and what was: ratios within one run, and figures where no peer has any."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from benchmarks.figures import Results
+
+Reached = Callable[[Results], float]
+"""May raise KeyError: then it was not measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A line of the table; `most` turns it around: less is better. `form` writes its figures."""
+
+    what: str
+    reached: Reached
+    least: float
+    aim: float | None = None
+    form: str = "{:.2f}"
+    most: bool = False
+
+    def verdict(self, reached: float) -> str:
+        """Met, or missed by how much."""
+        if self._reaches(reached, self.least):
+            return "met, aim too" if self.aim is not None and self._reaches(reached, self.aim) else "met"
+        by = f"by {abs(reached - self.least) / self.least:.0%}" if self.least else f"by {reached:g}"
+        return f"missed {by}"
+
+    def _reaches(self, reached: float, bound: float) -> bool:
+        return reached <= bound if self.most else reached >= bound
+
+    def bound(self, value: float | None) -> str:
+        """What is asked for, with its sign."""
+        return "" if value is None else f"{'≤' if self.most else '≥'} {self.form.format(value)}"
+
+
+def lines(results: Results) -> Iterator[list[str]]:
+    """The table's rows: what, at least, aim, reached, verdict. What was not measured is left out."""
+    for target in TARGETS:
+        try:
+            reached = target.reached(results)
+        except KeyError:
+            continue
+        shown = [target.bound(target.least), target.bound(target.aim), target.form.format(reached)]
+        yield [target.what, *shown, target.verdict(reached)]
+
+
+HEADINGS = ["what", "at least", "aim", "reached", ""]
+
+
+def figure(measurement: str, row: str, name: str) -> Reached:
+    """One figure as it is."""
+    return lambda results: results[measurement][row][name]
+
+
+def ratio(measurement: str, name: str, one: str, other: str) -> Reached:
+    """One contender's figure divided by another's."""
+    return lambda results: results[measurement][one][name] / results[measurement][other][name]
+
+
+def worst(measurement: str, name: str, choose: Callable[..., float]) -> Reached:
+    """The least or the most of a figure in all rows that have it."""
+    return lambda results: choose([row[name] for row in results[measurement].values() if name in row])
+
+
+def _slowest_pace(results: Results) -> float:
+    """A first burst must not hide a slow pace, nor a late start be hidden by it."""
+    return min(min(row["share"], row["pace"]) for row in results["limits"].values())
+
+
+TIMES, SHARE, COUNT = "{:.2f} times", "{:.1%}", "{:,.0f}"
+
+
+def _against_official(
+    who: str, named: str, rate: tuple[float, float | None], cpu: tuple[float, float | None]
+) -> Iterator[Target]:
+    rates, costs = ratio("instant", "rate", who, "official"), ratio("instant", "cpu_ms", who, "official")
+    yield Target(f"predictions/s against the official client, {named}", rates, *rate, form=TIMES)
+    yield Target(f"CPU per prediction against it, {named}", costs, *cpu, most=True)
+
+
+TARGETS = (
+    *_against_official("ours-100", "both 100 in flight", (3, 4), (0.45, 1 / 3)),
+    *_against_official("ours", "ours at its default", (3, 4), (0.45, 1 / 3)),
+    *_against_official("ours-100-nofsync", "both 100 in flight, BATCH_FSYNC=false", (4, None), (1 / 3, None)),
+    *_against_official("ours-nofsync", "ours at its default, BATCH_FSYNC=false", (4, None), (1 / 3, None)),
+    Target("MB/s against the official client", ratio("bytes", "mb_s", "ours", "official"), 2.5, form=TIMES),
+    Target("MB/s against curl --parallel", ratio("bytes", "mb_s", "ours", "curl"), 0.6, 0.8, form=SHARE),
+    Target("wall of 2,000 with a 2 s model, faster", ratio("two-seconds", "wall", "official", "ours"), 5, form=TIMES),
+    Target("status reads each, 600 at once", figure("at-once", "ours", "status_reads"), 0.3, most=True),
+    Target("mean delay to notice, 600 at once, s", figure("at-once", "ours", "delay"), 0.5, most=True),
+    Target("status reads each, 60 s models at 10/s", figure("minute", "ours", "status_reads"), 1.5, most=True),
+    Target("mean delay to notice, 60 s models, s", figure("minute", "ours", "delay"), 0.6, most=True),
+    Target("creates while prompts wait, of the limit, worst case", _slowest_pace, 0.97, 0.985, form=SHARE),
+    Target("429s, most of any case", worst("limits", "throttled", max), 0, form=COUNT, most=True),
+    Target("whole, checked files under 5 % faults", figure("trouble", "ours", "whole"), 1, form=SHARE),
+    Target("predictions paid that were not meant", figure("trouble", "ours", "unmeant"), 0, form=COUNT, most=True),
+    Target("enqueue, prompts/s", figure("million", "enqueue", "rate"), 100_000, 200_000, form=COUNT),
+    Target("enqueue, peak MB of the producer", figure("million", "enqueue", "peak_mb"), 300, form=COUNT, most=True),
+    Target("enqueue, MB of Redis", figure("million", "enqueue", "redis_mb"), 100, form=COUNT, most=True),
+    Target("worker, peak MB, 1,000 in flight", figure("thousand", "ours", "peak_mb"), 150, form=COUNT, most=True),
+    Target("worker, peak MB, all queued", figure("million", "worker", "peak_mb"), 150, form=COUNT, most=True),
+    Target("SIGKILL: in hand elsewhere, s, worst", worst("takeover", "wall", max), 20, form="{:.1f}", most=True),
+    Target("start of the embedded server, s", figure("starts", "embedded server", "start"), 0.2, most=True),
+    Target("start of a worker until its first create, s", figure("starts", "worker", "start"), 1.5, most=True),
+)
