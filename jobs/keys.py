@@ -76,6 +76,16 @@ def lease(name: str) -> str:
     return f"{PREFIX}lease:{name}"
 
 
+def asked(realm: str) -> str:
+    """LIST: what workers wait for, for the one that sweeps (`lease` of `sweeper:<realm>`); a minute."""
+    return f"{PREFIX}asked:{realm}"
+
+
+def answered(realm: str, worker_id: str) -> str:
+    """LIST: JSON of predictions that ended, for a worker that waits for them; a minute."""
+    return f"{PREFIX}answered:{realm}:{worker_id}"
+
+
 def limit(realm: str, bucket: str) -> str:
     """HASH: state of one rate limit (`create`, `read`)."""
     return f"{PREFIX}limit:{realm}:{bucket}"

@@ -40,6 +40,7 @@ from worker.ratelimit import Limiter
 from worker.replicate import Replicate
 from worker.salvage import Salvage
 from worker.slots import Slots
+from worker.sweeper import Sweeper
 
 logger = logging.getLogger("worker")
 
@@ -132,7 +133,7 @@ async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitSta
         leases=Leases(redis, config.realm, owner, config.lease),
         gate=gate,
         replicate=replicate,
-        poller=Poller(replicate, gate, config),
+        poller=Poller(replicate, gate, config, Sweeper(redis, config.realm, owner)),
         orphans=Orphans(replicate, gate),
         outputs=Outputs(config, await stack.enter_async_context(files_client(config))),
         slots=Slots(config.max_in_flight),

@@ -1,22 +1,26 @@
 """One poller a worker: it learns when predictions end.
 
 While many are in flight it sweeps the list, 100 predictions a request; the few, the old and those that the list does
-not show are asked one by one. All of it within the read budget.
+not show are asked one by one. All of it within the read budget. Of several workers one does so for all.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+
+from redis.exceptions import RedisError
 
 from jobs.config import Config
 from jobs.errors import NotFound, ReplicateError, Unanswered
 from worker.backlog import RETENTION
 from worker.gate import Gate
 from worker.replicate import Prediction, Replicate
+from worker.sweeper import Sweeper
 from worker.sweeping import SWEEP_FROM, Sweep, pause
 from worker.waiter import Waiter
 
@@ -27,6 +31,9 @@ DISTRUST = 10
 
 SAMPLE, BEHIND = 10, 5.0
 """Poll intervals between two GETs that test whether the list is up to date; how many seconds it may be behind."""
+
+RESIGN = 10.0
+"""Seconds without any good answer after which another worker may have more luck."""
 
 TICKS = 5
 """Looks in a poll interval at what there is to ask."""
@@ -39,16 +46,17 @@ GRACE = 60.0
 
 
 class Poller:
-    """`await poller.wait(…)`: two tasks ask for all that wait, one by the list, one by ids."""
+    """`await poller.wait(…)`: three tasks ask for all that wait: by the list, by ids, and other workers."""
 
-    def __init__(self, replicate: Replicate, gate: Gate, config: Config) -> None:
+    def __init__(self, replicate: Replicate, gate: Gate, config: Config, sweeper: Sweeper) -> None:
         self._replicate = replicate
         self._gate = gate
         self._config = config
+        self._sweeper = sweeper
         self._waiters: dict[str, Waiter] = {}
         self._wake = asyncio.Event()
         self._swept_at = self._sampled_at = self._distrust_until = 0.0
-        self._pause = config.poll_interval
+        self._pause, self._failing_since = config.poll_interval, math.inf
 
     @property
     def in_flight(self) -> int:
@@ -71,19 +79,20 @@ class Poller:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Poll until the block ends."""
-        tasks = [asyncio.create_task(self._repeat(act)) for act in (self._sweep, self._ask_some)]
+        tasks = [asyncio.create_task(self._repeat(act)) for act in (self._share, self._sweep, self._ask_some)]
         try:
             yield
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+            await self._sweeper.resign()
 
     async def _repeat(self, act: Callable[[], Awaitable[float]]) -> None:
         """Act again and again while somebody waits, each time so many seconds after the last began as it says."""
         loop = asyncio.get_running_loop()
         while True:
-            if not self._waiters:
+            if not (self._all or self._sweeper.here):
                 self._wake.clear()
                 await self._wake.wait()
             began, rest = loop.time(), self._config.poll_interval
@@ -91,25 +100,44 @@ class Poller:
                 rest = await act()
             except ReplicateError as error:
                 logger.debug("a pass ended early: %s", error)  # the gate has told what concerns people
+                self._failing_since = min(self._failing_since, loop.time())
+            except RedisError as error:
+                logger.debug("not shared: %s", error)
             except Exception:  # whatever it is, all that wait would wait for ever
                 logger.exception("! polling failed unexpectedly; trying on")
             await asyncio.sleep(max(began + rest - loop.time(), 0.01))
 
     @property
+    def _all(self) -> dict[str, Waiter]:
+        return self._sweeper.others | self._waiters
+
+    @property
+    def _trusting(self) -> bool:
+        return asyncio.get_running_loop().time() >= self._distrust_until
+
+    @property
     def _sweeping(self) -> bool:
-        return len(self._waiters) >= SWEEP_FROM and asyncio.get_running_loop().time() >= self._distrust_until
+        """Whether those that the list shows are looked at by the list, here or elsewhere."""
+        return self._trusting and (self._sweeper.elsewhere or len(self._all) >= SWEEP_FROM)
+
+    async def _share(self) -> float:
+        """Let one worker do for all what the other two tasks do."""
+        healthy = asyncio.get_running_loop().time() < self._failing_since + RESIGN
+        await self._sweeper.exchange(self._waiters, willing=bool(self._all) and healthy)
+        return self._config.poll_interval / TICKS
 
     async def _sweep(self) -> float:
         """Look at all by the list, if they are many; returns seconds until the next look."""
         interval = self._config.poll_interval
-        if not self._sweeping:
+        if self._sweeper.elsewhere or not self._sweeping:
             return interval / TICKS
-        sweep, began = Sweep(self._waiters, self._pause), asyncio.get_running_loop().time()
+        sweep, began = Sweep(self._all, self._pause), asyncio.get_running_loop().time()
         try:
             await sweep.read(self._replicate, self._gate)
         except Exception:
             self._distrust()
             raise
+        self._failing_since = math.inf
         last, self._swept_at = began - self._swept_at, began
         self._pause = pause(sweep, last, interval, self._config.reads_per_minute)
         return self._pause
@@ -118,7 +146,7 @@ class Poller:
         """Look one by one at what the list does not show, those first that waited longest for it."""
         interval = self._config.poll_interval
         least = max(self._pause, interval) if self._sweeping else interval
-        asked = [waiter for waiter in self._waiters.values() if self._to_ask(waiter, least)]
+        asked = [waiter for waiter in self._all.values() if self._to_ask(waiter, least)]
         asked.sort(key=lambda waiter: (waiter.asked_at, waiter.since))
         share = self._config.reads_per_minute / 60 * interval / TICKS / 2
         asked = asked[: max(int(share), 1)] or self._sample()
@@ -136,7 +164,7 @@ class Poller:
         """One of those that the list shows, from time to time: it may be behind."""
         now = asyncio.get_running_loop().time()
         before = now - SAMPLE * self._config.poll_interval
-        older = [waiter for waiter in self._waiters.values() if waiter.known_at < before]
+        older = [waiter for waiter in self._all.values() if waiter.known_at < before]
         if not older or self._sampled_at > before:
             return []
         self._sampled_at = now
@@ -156,16 +184,19 @@ class Poller:
                 if self._overdue(waiter, RETENTION):  # its output is gone, too
                     waiter.lose(NotFound(str(error), prediction_id=waiter.prediction_id))
                 raise
-        waiter.missed = 0
+        waiter.missed, self._failing_since = 0, math.inf
         if prediction.terminal or self._overdue(waiter):
-            if waiter.listed and waiter.known_at <= self._swept_at and self._hidden(prediction):
+            if self._hidden(waiter, prediction):
                 self._distrust()
             waiter.end(prediction)
 
-    def _hidden(self, prediction: Prediction) -> bool:
-        """Tell whether the last sweep should have shown that it had ended."""
-        ended, ago = prediction.time("completed_at"), asyncio.get_running_loop().time() - self._swept_at
-        return ended is not None and ended + BEHIND < time.time() - ago + self._replicate.clock_offset
+    def _hidden(self, waiter: Waiter, prediction: Prediction) -> bool:
+        """Tell whether the last sweep, here or elsewhere, should have shown that it had ended."""
+        ended, now = prediction.time("completed_at"), asyncio.get_running_loop().time()
+        swept_at = now if self._sweeper.elsewhere else self._swept_at
+        if ended is None or not waiter.listed or waiter.known_at > swept_at:
+            return False
+        return ended + BEHIND < time.time() - (now - swept_at) + self._replicate.clock_offset
 
     def _distrust(self) -> None:
         self._distrust_until = asyncio.get_running_loop().time() + DISTRUST * self._config.poll_interval

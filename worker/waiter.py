@@ -44,8 +44,8 @@ class Waiter:
 
     def due(self, least: float, most: float = MOST_PATIENCE) -> bool:
         """Tell whether the last look at it is so many seconds ago, by its age, that it is worth asking for."""
-        wait = max(min((time.time() - self.since) / PATIENCE, most), least)
-        return asyncio.get_running_loop().time() >= self.looked_at + wait
+        patience = 0 if self.missed else min((time.time() - self.since) / PATIENCE, most)
+        return asyncio.get_running_loop().time() >= self.looked_at + max(patience, least)
 
     def end(self, prediction: Prediction) -> None:
         """Wake whoever waits."""

@@ -19,6 +19,7 @@ from worker.http import api_client
 from worker.polling import Poller
 from worker.ratelimit import Limiter
 from worker.replicate import Page, Prediction, Replicate
+from worker.sweeper import Sweeper
 
 IMAGE = "simulator/image"
 
@@ -46,7 +47,8 @@ async def bench(config: Config, redis: Redis, simulator: Any) -> AsyncIterator[B
     limits = {"create": 60_000.0, "read": config.reads_per_minute}
     async with Limiter(redis, config.realm, limits) as limiter, api_client(config) as client:
         replicate = Replicate(client, config)
-        poller = Poller(replicate, Gate(limiter, Account(redis, config.realm), Breaker(redis, config)), config)
+        gate = Gate(limiter, Account(redis, config.realm), Breaker(redis, config))
+        poller = Poller(replicate, gate, config, Sweeper(redis, config.realm, "one"))
         async with poller.running():
             yield Bench(replicate, poller, simulator)
 

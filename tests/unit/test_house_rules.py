@@ -41,6 +41,7 @@ REDIS_COMMANDS_IN = {
     "jobs/connection.py",
     "worker/lease.py",
     "worker/ratelimit.py",
+    "worker/sweeper.py",
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -1,0 +1,258 @@
+"""Several workers of one account: one asks for all, and whatever happens to it, all learn what they wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from jobs import keys
+from jobs.account import Account
+from jobs.config import Config
+from jobs.errors import NotFound, NotSent
+from worker import polling, sweeper
+from worker.breaker import Breaker
+from worker.gate import Gate
+from worker.http import api_client
+from worker.polling import Poller
+from worker.ratelimit import Limiter
+from worker.replicate import Page, Prediction, Replicate
+from worker.sweeper import Sweeper
+
+IMAGE = "simulator/image"
+Start = Callable[[str], Awaitable["Party"]]
+
+
+class CountingReplicate(Replicate):
+    """Counts the requests that learn a status; `broken` ones are never sent."""
+
+    asked, broken = 0, False
+
+    def _count(self) -> None:
+        self.asked += 1
+        if self.broken:
+            raise NotSent("no connection")
+
+    async def get(self, prediction_id: str) -> Prediction:
+        self._count()
+        return await super().get(prediction_id)
+
+    async def list(self, *, since: float, until: float | None = None, cursor: str | None = None) -> Page:
+        self._count()
+        return await super().list(since=since, until=until, cursor=cursor)
+
+
+class Party:
+    """One worker's poller."""
+
+    def __init__(self, replicate: CountingReplicate, poller: Poller, stack: AsyncExitStack) -> None:
+        self.replicate, self.poller, self._stack = replicate, poller, stack
+
+    async def create(self, count: int, **more: Any) -> list[str]:
+        made = [await self.replicate.create(IMAGE, {"prompt": f"cat {n}", **more}) for n in range(count)]
+        return [prediction.id for prediction in made]
+
+    async def wait(self, ids: list[str], since: float | None = None) -> list[Prediction]:
+        since = time.time() if since is None else since
+        return list(await asyncio.gather(*(self.poller.wait(id_, since) for id_ in ids)))
+
+    async def die(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """End without a word, as a killed process does."""
+        monkeypatch.setattr(self.poller._sweeper, "resign", asyncio.Event().wait)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await self._stack.aclose()
+
+
+@asynccontextmanager
+async def party(config: Config, redis: Redis, who: str) -> AsyncIterator[Party]:
+    limits = {"create": 60_000.0, "read": config.reads_per_minute}
+    async with AsyncExitStack() as stack:
+        limiter = await stack.enter_async_context(Limiter(redis, config.realm, limits))
+        replicate = CountingReplicate(await stack.enter_async_context(api_client(config)), config)
+        gate = Gate(limiter, Account(redis, config.realm), Breaker(redis, config))
+        poller = Poller(replicate, gate, config, Sweeper(redis, config.realm, who))
+        running = AsyncExitStack()
+        await stack.enter_async_context(running)
+        await running.enter_async_context(poller.running())
+        yield Party(replicate, poller, running)
+
+
+@pytest.fixture
+async def start(config: Config, redis: Redis, simulator: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
+    simulator.settings(limiter="off", predict_min=0.2, predict_max=0.6)
+    monkeypatch.setattr(sweeper, "ROLE_SECONDS", 1.0)
+    monkeypatch.setattr(polling, "SAMPLE", 10**9)
+    quick = config.model_copy(update={"poll_interval": 0.1})
+    async with AsyncExitStack() as stack:
+
+        async def begin(who: str) -> Party:
+            return await stack.enter_async_context(party(quick, redis, who))
+
+        yield begin
+
+
+async def sweeps(one: Party, eventually: Any) -> None:
+    await eventually(lambda: one.poller._sweeper.here)
+
+
+async def test_one_asks_for_all(start: Start, eventually: Any) -> None:
+    one, two, three = await start("one"), await start("two"), await start("three")
+    waiting = asyncio.create_task(one.wait(await one.create(20, predict_time=2.0)))
+    await sweeps(one, eventually)
+    ids = await two.create(20), await three.create(3)
+    ended = await asyncio.gather(two.wait(ids[0]), three.wait(ids[1]))
+    assert [[prediction.id for prediction in each] for each in ended] == list(ids)
+    assert all(prediction.status == "succeeded" and prediction.output for each in ended for prediction in each)
+    assert (two.replicate.asked, three.replicate.asked) == (0, 0)
+    await waiting
+    assert one.replicate.asked < 43
+
+
+async def test_who_has_nothing_to_wait_for_asks_for_the_others_until_they_are_served(
+    start: Start, eventually: Any
+) -> None:
+    one, two = await start("one"), await start("two")
+    short = asyncio.create_task(one.wait(await one.create(1, predict_time=0.5)))
+    await sweeps(one, eventually)
+    waiting = asyncio.create_task(two.wait(await two.create(2, predict_time=1.5)))
+    await short
+    assert len(await waiting) == 2
+    assert two.replicate.asked == 0
+    await eventually(lambda: not one.poller._sweeper.here)
+
+
+async def test_another_takes_over_from_one_that_dies(
+    start: Start, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, three = await start("one"), await start("two"), await start("three")
+    lost = asyncio.create_task(one.wait(await one.create(5, predict_time=60)))
+    await sweeps(one, eventually)
+    waiting = [asyncio.create_task(each.wait(await each.create(10, predict_time=1.0))) for each in (two, three)]
+    await eventually(lambda: len(one.poller._sweeper.others) == 20)
+    await one.die(monkeypatch)
+    assert [len(each) for each in await asyncio.gather(*waiting)] == [10, 10]
+    assert min(two.replicate.asked, three.replicate.asked) == 0, "one of them asked for both"
+    lost.cancel()
+
+
+async def test_one_that_ends_in_order_is_followed_at_once(
+    start: Start, eventually: Any, redis: Redis, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeper, "ROLE_SECONDS", 3600.0)
+    one, two = await start("one"), await start("two")
+    lost = asyncio.create_task(one.wait(await one.create(5, predict_time=60)))
+    await sweeps(one, eventually)
+    waiting = asyncio.create_task(two.wait(await two.create(10, predict_time=0.5)))
+    await one._stack.aclose()
+    assert len(await waiting) == 10
+    assert await redis.get(keys.lease(f"sweeper:{config.realm}")) in (b"two", None)
+    lost.cancel()
+
+
+async def test_what_is_lost_in_the_mail_is_told_again(
+    start: Start, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeper, "TELL_AGAIN", 0.5)
+    one, two = await start("one"), await start("two")
+    held = asyncio.create_task(one.wait(await one.create(5, predict_time=5)))
+    await sweeps(one, eventually)
+    learn, lost = two.poller._sweeper._learn, list[bytes]()
+
+    def forgetful(own: Any, mail: list[bytes]) -> None:
+        if mail and len(lost) < 2:
+            lost.extend(mail)
+        else:
+            learn(own, mail)
+
+    monkeypatch.setattr(two.poller._sweeper, "_learn", forgetful)
+    assert len(await two.wait(await two.create(2))) == 2
+    assert len(lost) >= 2
+    assert two.replicate.asked == 0
+    await held
+
+
+async def test_a_sweeper_that_tells_nothing_is_found_out(
+    start: Start, redis: Redis, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(polling, "BEHIND", 0.5)
+    monkeypatch.setattr(polling, "SAMPLE", 10)
+    await redis.set(keys.lease(f"sweeper:{config.realm}"), "mute")
+    one = await start("one")
+    async with asyncio.timeout(60):
+        assert len(await one.wait(await one.create(8))) == 8
+    assert await redis.get(keys.lease(f"sweeper:{config.realm}")) == b"mute"
+
+
+async def test_one_that_cannot_reach_the_api_leaves_it_to_others(
+    start: Start, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(polling, "RESIGN", 0.3)
+    one, two = await start("one"), await start("two")
+    ids = await one.create(5, predict_time=1.0)
+    one.replicate.broken = True
+    waiting = asyncio.create_task(one.wait(ids))
+    await sweeps(one, eventually)
+    async with asyncio.timeout(60):
+        assert len(await two.wait(await two.create(5, predict_time=1.5))) == 5
+        assert len(await waiting) == 5
+    assert two.replicate.asked > 0
+
+
+async def test_what_replicate_does_not_know_is_told_to_who_waits(start: Start, eventually: Any) -> None:
+    one, two = await start("one"), await start("two")
+    held = asyncio.create_task(one.wait(await one.create(5, predict_time=3)))
+    await sweeps(one, eventually)
+    with pytest.raises(NotFound) as caught:
+        await two.wait(["nosuchprediction"], since=time.time() - 61)
+    assert caught.value.prediction_id == "nosuchprediction"
+    assert two.replicate.asked == 0
+    await held
+
+
+async def test_what_is_too_big_for_the_mail_is_asked_for(
+    start: Start, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeper, "MOST_MAIL", 10)
+    one, two = await start("one"), await start("two")
+    held = asyncio.create_task(one.wait(await one.create(5, predict_time=3)))
+    await sweeps(one, eventually)
+    (ended,) = await two.wait(await two.create(1))
+    assert ended.status == "succeeded"
+    assert two.replicate.asked == 1
+    await held
+
+
+async def test_what_nobody_waits_for_any_more_is_forgotten(
+    start: Start, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeper, "FORGOTTEN", 0.5)
+    one, two = await start("one"), await start("two")
+    held = asyncio.create_task(one.wait(await one.create(5, predict_time=3)))
+    await sweeps(one, eventually)
+    waiting = asyncio.create_task(two.wait(await two.create(5, predict_time=60)))
+    await eventually(lambda: len(one.poller._sweeper.others) == 5)
+    waiting.cancel()
+    await eventually(lambda: not one.poller._sweeper.others)
+    await held
+
+
+async def test_mail_does_not_stay(start: Start, redis: Any, config: Config, eventually: Any) -> None:
+    """Who it is for may be dead."""
+    one = await start("one")
+    held = asyncio.create_task(one.wait(await one.create(5, predict_time=2)))
+    await sweeps(one, eventually)
+    (id_,) = await one.create(1)
+    await redis.rpush(keys.asked(config.realm), f"dead 1.5 {id_}")
+    box = keys.answered(config.realm, "dead")
+    (mail,) = await eventually(lambda: redis.lrange(box, 0, -1))
+    assert json.loads(mail)["raw"]["status"] == "succeeded"
+    assert 0 < await redis.ttl(box) <= 60
+    await held
