@@ -23,6 +23,7 @@ from jobs.batches import Batches, Spent
 from jobs.connection import connect
 from jobs.ledger import Entry, Ledger
 from jobs.models import Batch, Result
+from worker.checksum import Checksum
 from worker.storage import Storage
 
 ROUNDS, IN_ONE = 7, 200
@@ -85,13 +86,14 @@ def _sums(size: int) -> Iterator[tuple[str, Work]]:
 def _folders(home: Path, fsync: bool) -> Work:  # noqa: FBT001 - the only thing that changes
     """A prompt's folder: a file of 100 KiB as it comes, its record, the rename of both."""
     storage, content = Storage(fsync=fsync), secrets.token_bytes(SMALL)
+    checksum = Checksum("md5", hashlib.md5(content, usedforsecurity=False).digest())
     home.mkdir()
     (home / "batch.json").write_text('{"batch": "costs", "id": "b1", "realm": "api", "created_at": 1.0}')
 
     async def save(number: int) -> None:
         saving = home / ".saving" / f"{number}.0"
         async with storage.writer(saving, "output", "b1") as writer:
-            await writer.restart(md5=True)
+            await writer.restart(checksum)
             await writer.write(content)
             await writer.finish(".bin")
         record = Result(

@@ -85,7 +85,7 @@ class Download:
         if answer.status != 200:
             await self.writer.restart()
             raise self._broken(f"the file host answers {answer.status} and cannot go on")
-        await self.writer.restart(md5=bool(answer.md5 or answer.supposed_md5))
+        await self.writer.restart(answer.checksum)
         self._whole = answer
         return answer
 
@@ -98,18 +98,21 @@ class Download:
             raise FileTooBig(f"{self.file.url[:200]} has more than {self.max_bytes:,} bytes", self.file.url)
 
     async def _finish(self, whole: FileAnswer) -> Written:
-        """Check length and md5; what is wrong starts anew from zero."""
+        """Check length and checksum; what is wrong starts anew from zero."""
         suffix = extension(self.file.name, whole.content_type, self.writer.head)
         self._whole = None
         if whole.length not in (None, self.writer.bytes):
             raise self._broken(f"it has {self.writer.bytes} bytes instead of {whole.length}")
-        written = await self.writer.finish(suffix, md5=whole.md5 or whole.supposed_md5)
-        if written is None and whole.md5 is None and self._rejected == self.writer.sha256:
+        written = await self.writer.finish(suffix)
+        checksum = whole.checksum
+        if written is None and checksum and not checksum.sure and self._rejected == self.writer.sha256:
             # The same bytes twice: this host's ETag is no md5.
-            written = await self.writer.finish(suffix)
+            written = await self.writer.finish(suffix, check=False)
         self._rejected = self.writer.sha256
         if written is None:
-            raise self._broken("its md5 is not the one that the file host gives")
+            raise self._broken(
+                f"its {checksum.algorithm if checksum else 'checksum'} is not the one that the file host gives"
+            )
         return written
 
     def _broken(self, why: str) -> BrokenDownload:

@@ -7,9 +7,11 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
+from worker.checksum import CRC32C_IS_CHEAP, Algorithm, Checksum
+
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 _MD5 = re.compile(r"[0-9a-f]{32}", re.IGNORECASE)
-_GOOGLE_MD5 = re.compile(r"md5=([A-Za-z0-9+/]{22}==)")
+_DECLARED = {"crc32c": re.compile(r"crc32c=([A-Za-z0-9+/]{6}==)"), "md5": re.compile(r"md5=([A-Za-z0-9+/]{22}==)")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +56,13 @@ class FileAnswer:
         return etag if etag.startswith('"') and not self.encoded else None
 
     @property
-    def md5(self) -> str | None:
-        """The file's md5 in hex, as Google's storage declares it."""
-        match = _GOOGLE_MD5.search(self.headers.get("x-goog-hash", ""))
-        return base64.b64decode(match[1]).hex() if match and not self.encoded else None
-
-    @property
-    def supposed_md5(self) -> str | None:
-        """An ETag that looks like an md5: it usually is one."""
+    def checksum(self) -> Checksum | None:
+        """What the file's bytes come to: as Google's storage declares it, else by an ETag that looks like an md5."""
         etag = (self.validator or "").strip('"')
-        return etag.lower() if _MD5.fullmatch(etag) else None
+        supposed = Checksum("md5", bytes.fromhex(etag), sure=False) if _MD5.fullmatch(etag) else None
+        crc32c = self._declared("crc32c") if CRC32C_IS_CHEAP else None
+        return crc32c or self._declared("md5") or supposed
+
+    def _declared(self, algorithm: Algorithm) -> Checksum | None:
+        match = _DECLARED[algorithm].search(self.headers.get("x-goog-hash", ""))
+        return Checksum(algorithm, base64.b64decode(match[1])) if match and not self.encoded else None

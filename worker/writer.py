@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
+from worker.checksum import Checksum
 from worker.disk import off_loop, write_all, write_file
 
 WRITE_SIZE = 1 << 20
@@ -39,19 +40,20 @@ class Writer:
         self._make = make
         self._fsync = fsync
         self._file: FileIO | None = None
-        self._begin(md5=False)
+        self._begin(None)
 
-    def _begin(self, *, md5: bool) -> None:
+    def _begin(self, checksum: Checksum | None) -> None:
         self.bytes, self.head = 0, b""
         self._pieces: list[bytes] = []
         self._gathered = 0
-        self._content = b""
+        self._unwritten = b""
         self._sha256 = hashlib.sha256()
-        self._md5 = hashlib.md5(usedforsecurity=False) if md5 else None
+        self._checksum = checksum
+        self._hash = checksum.begin() if checksum else None
 
-    async def restart(self, *, md5: bool = False) -> None:
-        """Forget what has come; md5 is computed only if it is asked for here."""
-        self._begin(md5=md5)
+    async def restart(self, checksum: Checksum | None = None) -> None:
+        """Forget what has come, and expect bytes with that checksum."""
+        self._begin(checksum)
         if self._file:
             await off_loop(self._part, self._file.truncate, 0)
             await off_loop(self._part, self._file.seek, 0)
@@ -66,13 +68,13 @@ class Writer:
         if self._gathered >= WRITE_SIZE:
             await off_loop(self._part, self._spill)
 
-    async def finish(self, suffix: str, *, md5: str | None = None) -> Written | None:
+    async def finish(self, suffix: str, *, check: bool = True) -> Written | None:
         """Bring the rest to disk and give the file its name: the stem and `suffix`.
 
-        None: what came does not have that md5; it has no name, and can be restarted or finished without.
+        None: what came has another checksum; it has no name, and can be restarted, or finished without a check.
         """
         path = self._part.with_name(f"{self._stem}{suffix}")
-        if not await off_loop(path, self._finish, path, md5):
+        if not await off_loop(path, self._finish, path, check=check):
             return None
         return Written(path, self.bytes, self.sha256)
 
@@ -90,27 +92,27 @@ class Writer:
         content = b"".join(self._pieces)
         self._pieces, self._gathered = [], 0
         self._sha256.update(content)
-        if self._md5:
-            self._md5.update(content)
-        self._content += content
+        if self._hash:
+            self._hash.update(content)
+        self._unwritten += content
 
     def _spill(self) -> None:
         self._gather()
         if self._file is None:
             self._make()
             self._file = FileIO(self._part, "wb")
-        write_all(self._file, self._content)
-        self._content = b""
+        write_all(self._file, self._unwritten)
+        self._unwritten = b""
 
-    def _finish(self, path: Path, md5: str | None) -> bool:
+    def _finish(self, path: Path, *, check: bool) -> bool:
         self._gather()
-        if md5 and self._md5 and self._md5.hexdigest() != md5:
+        if check and self._checksum and self._hash and self._hash.digest() != self._checksum.digest:
             return False
         if self._file is None:  # a small file: it has its name from the start
-            write_file(path, self._content, self._make, fsync=self._fsync)
+            write_file(path, self._unwritten, self._make, fsync=self._fsync)
             return True
         with self._file:
-            write_all(self._file, self._content)
+            write_all(self._file, self._unwritten)
             if self._fsync:
                 os.fsync(self._file.fileno())
         self._part.rename(path)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from jobs.config import Config
 from jobs.errors import BrokenDownload, FileTooBig, OutputGone, StorageError
+from simulator.checksums import crc32c
 from worker.download import LONGEST_PAUSE, TRIES, Download, pause
 from worker.file_output import FileOutput
 from worker.http import files_client
@@ -25,7 +26,10 @@ from worker.writer import Written
 CONTENT = os.urandom(3_000_000)
 MD5 = hashlib.md5(CONTENT, usedforsecurity=False)
 ETAG = {"ETag": f'"{MD5.hexdigest()}"'}
-GOOGLE = {"x-goog-hash": f"crc32c=AAAAAA==, md5={base64.b64encode(MD5.digest()).decode()}"}
+GOOGLE_MD5 = {"x-goog-hash": f"md5={base64.b64encode(MD5.digest()).decode()}"}
+GOOGLE = {
+    "x-goog-hash": f"crc32c={base64.b64encode(crc32c(CONTENT).to_bytes(4)).decode()}, {GOOGLE_MD5['x-goog-hash']}"
+}
 OPAQUE = {"ETag": '"version-1"'}
 Fetch = Callable[..., Awaitable[Written]]
 
@@ -132,7 +136,7 @@ async def test_a_continuation_that_does_not_fit_starts_anew(
     assert ranges(file_host) == [None, "bytes=1000000-", None]
 
 
-@pytest.mark.parametrize("headers", [ETAG, GOOGLE, ETAG | GOOGLE])
+@pytest.mark.parametrize("headers", [ETAG, GOOGLE, GOOGLE_MD5, ETAG | GOOGLE])
 async def test_wrong_bytes_start_anew_from_zero(
     fetch: Fetch, file_host: Any, reply: Any, headers: dict[str, str]
 ) -> None:
@@ -159,7 +163,7 @@ async def test_a_checksum_that_never_fits_is_given_up(
     fetch: Fetch, file_host: Any, reply: Any, waits: list[int], tmp_path: Path
 ) -> None:
     url = file_host.serve("/out.png", reply(CONTENT[::-1], headers=GOOGLE))
-    with pytest.raises(BrokenDownload, match="md5") as caught:
+    with pytest.raises(BrokenDownload, match="its crc32c is not") as caught:
         await fetch(url)
     assert caught.value.url == url
     assert waits == list(range(1, TRIES))

@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.errors import StorageError
+from simulator.checksums import crc32c
 from worker import disk
 from worker import writer as stream
+from worker.checksum import Algorithm, Checksum
 from worker.storage import Storage
 from worker.writer import WRITE_SIZE
 
@@ -29,6 +31,12 @@ def batch(tmp_path: Path) -> Path:
 @pytest.fixture(params=[True, False], ids=["fsync", "no fsync"])
 def storage(request: pytest.FixtureRequest) -> Storage:
     return Storage(fsync=request.param)
+
+
+def checksum(algorithm: Algorithm, content: bytes) -> Checksum:
+    """As the file host computes it."""
+    digest = crc32c(content).to_bytes(4) if algorithm == "crc32c" else hashlib.md5(content).digest()
+    return Checksum(algorithm, digest)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -72,28 +80,31 @@ def test_a_restart_forgets_what_came_before(steps: list[bytes | None]) -> None:
 
 
 @pytest.mark.parametrize("size", [10, WRITE_SIZE + 10])
-async def test_a_wrong_md5_gives_no_file_but_another_chance(storage: Storage, batch: Path, size: int) -> None:
+@pytest.mark.parametrize("algorithm", ["md5", "crc32c"])
+async def test_a_wrong_checksum_gives_no_file_but_another_chance(
+    storage: Storage, batch: Path, size: int, algorithm: Algorithm
+) -> None:
     content = os.urandom(size)
-    right = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    right = checksum(algorithm, content)
     async with storage.writer(batch / ".saving" / "a.1", "output") as writer:
-        await writer.restart(md5=True)
+        await writer.restart(right)
         await writer.write(content[::-1])
-        assert await writer.finish(".png", md5=right) is None
+        assert await writer.finish(".png") is None
         assert ".saving/a.1/output.png" not in files(batch)
-        await writer.restart(md5=True)
+        await writer.restart(right)
         await writer.write(content)
-        assert await writer.finish(".png", md5=right)
+        assert await writer.finish(".png")
     assert files(batch) == {".saving/a.1/output.png": content}
 
 
 @pytest.mark.parametrize("size", [10, WRITE_SIZE + 10])
-async def test_what_had_another_md5_can_be_finished_without(storage: Storage, batch: Path, size: int) -> None:
+async def test_what_has_another_checksum_can_be_finished_without(storage: Storage, batch: Path, size: int) -> None:
     content = os.urandom(size)
     async with storage.writer(batch / ".saving" / "a.1", "output") as writer:
-        await writer.restart(md5=True)
+        await writer.restart(checksum("md5", b"other"))
         await writer.write(content)
-        assert await writer.finish(".png", md5="0" * 32) is None
-        assert (written := await writer.finish(".png"))
+        assert await writer.finish(".png") is None
+        assert (written := await writer.finish(".png", check=False))
     assert written.sha256 == hashlib.sha256(content).hexdigest()
     assert files(batch) == {".saving/a.1/output.png": content}
 
