@@ -6,9 +6,10 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.contenders import CONTENDERS
@@ -44,16 +45,26 @@ def _run(given: argparse.Namespace) -> None:
     results = measured(given.names, choice)
     if given.json:
         print(json.dumps(results))  # noqa: T201 - for scripts
+    _check(results, given.names)
 
 
 def _quick(_: argparse.Namespace) -> None:
-    measured([one.name for one in MEASUREMENTS.values() if one.quick], Choice(quick=True))
+    names = [one.name for one in MEASUREMENTS.values() if one.quick]
+    _check(measured(names, Choice(quick=True)), names)
 
 
 def _all(_: argparse.Namespace) -> None:
     place = machine()
-    write(measured(list(MEASUREMENTS), Choice()), place, "make bench")
+    results = measured(list(MEASUREMENTS), Choice())
+    write(results, place, "make bench")
     console.print(f"Written: {PAGE}")
+    _check(results, MEASUREMENTS)
+
+
+def _check(results: Results, names: Collection[str]) -> None:
+    """A measurement that failed is said so by the exit code; a target that was missed is not."""
+    if len(results) < len(names):
+        sys.exit(1)
 
 
 def measured(names: Sequence[str], choice: Choice) -> Results:
@@ -61,7 +72,11 @@ def measured(names: Sequence[str], choice: Choice) -> Results:
     results = {}
     for name in names:
         console.print(f"[bold]{name}[/]: {MEASUREMENTS[name].title}")
-        results[name] = MEASUREMENTS[name].measure(choice, tell)
+        try:
+            results[name] = MEASUREMENTS[name].measure(choice, tell)
+        except RuntimeError as error:  # the others are worth their time
+            console.print(f"[red]{name} failed:[/] {escape(str(error))}")
+            continue
         show(*table(results[name]))
     show(HEADINGS, list(lines(results)))
     return results

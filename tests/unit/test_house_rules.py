@@ -27,6 +27,7 @@ HTTPX_ERRORS = {
 }
 ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.putenv"}
 REDIS_COMMANDS_IN = {
+    "benchmarks/costs.py",
     "jobs/account.py",
     "jobs/batches.py",
     "jobs/deadletters.py",
