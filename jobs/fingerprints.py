@@ -19,6 +19,10 @@ class Fingerprints:
         self._hashes.append(hash(name))
         self._owners.append(owner)
 
+    def __len__(self) -> int:
+        """Count the names."""
+        return len(self._hashes)
+
     def __contains__(self, name: str) -> bool:
         """Tell whether a name was added."""
         if len(self._sorted) != len(self._hashes):

@@ -12,8 +12,9 @@ from contextlib import suppress
 from itertools import islice
 
 from jobs.batches import Batches, Spent
-from jobs.copy import read_rows, storing
+from jobs.copy import kept_row, read_lines, storing
 from jobs.errors import DamagedRecord
+from jobs.fingerprints import Fingerprints
 from jobs.folder import OWN_NAMES, RETRIED, Folder
 from jobs.models import Batch, Result
 
@@ -46,15 +47,18 @@ async def settle_recorded(batches: Batches, batch: Batch, folder: Folder) -> Non
 
 def _records(folder: Folder, settled: Callable[[int], bool]) -> Iterator[tuple[int, Result]]:
     """Yield the index and the record of each prompt that has one and is not settled; a damaged one is a worker's."""
-    there = {name for name in _names(folder) if not name.startswith(".") and not OWN_NAMES.fullmatch(name)}
-    for row in read_rows(folder) if there else ():
-        if row.id in there and not settled(row.index):
+    there = Fingerprints()
+    for place, name in enumerate(_names(folder)):
+        if not name.startswith(".") and not OWN_NAMES.fullmatch(name):
+            there.add(name, place)
+    for index, line in enumerate(read_lines(folder) if there else ()):
+        if not settled(index) and (row := kept_row(folder, index, line)).id in there:
             with suppress(DamagedRecord):
                 if record := folder.read_record(row.id):
-                    yield row.index, record
+                    yield index, record
 
 
-def _names(folder: Folder, below: str = ".") -> set[str]:
-    with storing(folder.path), suppress(FileNotFoundError):
-        return set(os.listdir(folder.path / below))  # noqa: PTH208 - names only, and there may be a million
-    return set()
+def _names(folder: Folder, below: str = ".") -> Iterator[str]:
+    with storing(folder.path), suppress(FileNotFoundError), os.scandir(folder.path / below) as entries:
+        for entry in entries:  # there may be a million
+            yield entry.name

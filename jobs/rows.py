@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from orjson import OPT_SORT_KEYS, JSONDecodeError, JSONEncodeError, dumps, loads
+from orjson import OPT_SORT_KEYS, dumps, loads
 
 from jobs.folder import OWN_NAMES
 from jobs.local_files import PATH, holds_text
@@ -56,7 +56,7 @@ class PlainRows:
             if values is None or not _are_names(prompt_id, model) or not _are_plain(values):
                 return None
             text = dumps({"id": prompt_id, "input": values, "model": model}, option=OPT_SORT_KEYS)
-        except (JSONDecodeError, JSONEncodeError):
+        except (ValueError, TypeError):  # of orjson, and of names that are no text
             return None
         return Row(number, prompt_id, model, text) if len(text) <= MAX_LINE else None
 
@@ -77,9 +77,10 @@ def _has_key_twice(line: bytes, row: dict[str, Any]) -> bool:
 
 
 def _are_names(prompt_id: Any, model: Any) -> bool:
-    if type(prompt_id) is not str or type(model) is not str or model_problem(model):
+    """Whether these are names that may be; TypeError when one is no text."""
+    if not _ID.fullmatch(prompt_id) or ("." in prompt_id and OWN_NAMES.fullmatch(prompt_id)):
         return False
-    return bool(_ID.fullmatch(prompt_id)) and not ("." in prompt_id and OWN_NAMES.fullmatch(prompt_id))
+    return model_problem(model) is None
 
 
 def _are_plain(values: dict[str, Any]) -> bool:

@@ -106,11 +106,11 @@ class Spool:
         self.estimate = Estimate(config.prices)
         limit = self.order.limit
         with storing(self.path), self.path.open("xb", BLOCK) as file:
-            for row in read_rows(self.order, config, self.ids):
+            for line, _, model, text in read_rows(self.order, config, self.ids):
                 if limit is None or len(self) < limit:
-                    file.write(row.text + b"\n")
-                    self._fingerprints.append(hash(row.text))
-                    self.estimate.add(row.model, row.line)
+                    file.write(text + b"\n")
+                    self._fingerprints.append(hash(text))
+                    self.estimate.add(model, line)
             self.demand_prices(self.order.budget)
             flush(file, fsync=config.fsync)
 
