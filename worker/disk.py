@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -22,6 +22,9 @@ from jobs.errors import StorageError
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+MOST_PIECES = 64
+"""For one call; the systems' limit is 1,024 or 16."""
 
 THREADS = ThreadPoolExecutor(16, "disk")
 """Its own, so that a disk that hangs stops nothing else; fsyncs at once share a commit of the file system's journal."""
@@ -60,18 +63,22 @@ def _sentence(error: OSError, path: Path) -> str:
     return f"{path} cannot be written: {error.strerror or error}"
 
 
-def write_all(file: FileIO, content: bytes) -> None:
-    """Write to the last byte."""
-    rest = memoryview(content)
+def write_all(file: FileIO, pieces: Sequence[bytes]) -> None:
+    """Write to the last byte, in as few calls as it takes."""
+    rest = [memoryview(piece) for piece in pieces if piece]
     while rest:
-        rest = rest[file.write(rest) :]
+        written = os.writev(file.fileno(), rest[:MOST_PIECES])
+        while rest and written >= len(rest[0]):
+            written -= len(rest.pop(0))
+        if written:
+            rest[0] = rest[0][written:]
 
 
-def write_file(path: Path, content: bytes, make: Callable[[], None], *, fsync: bool) -> None:
+def write_file(path: Path, pieces: Sequence[bytes], make: Callable[[], None], *, fsync: bool) -> None:
     """Write a whole file, after `make` has made its folder."""
     make()
     with FileIO(path, "wb") as file:
-        write_all(file, content)
+        write_all(file, pieces)
         if fsync:
             os.fsync(file.fileno())
 

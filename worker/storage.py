@@ -41,7 +41,7 @@ class Storage:
     async def write_bytes(self, path: Path, content: bytes, owner: str | None = None) -> None:
         """Write a whole file into a folder below `.saving`, which is made when it is not there."""
         make = partial(self._make, path.parent, owner)
-        await off_loop(path, write_file, path, content, make, fsync=self._fsync)
+        await off_loop(path, write_file, path, [content], make, fsync=self._fsync)
 
     async def commit(self, saving: Path, target: Path, record: bytes | None = None, owner: str | None = None) -> bool:
         """Make a folder a prompt's for good, with `record` as its prediction.json: all or nothing.
@@ -66,7 +66,7 @@ class Storage:
         home = target.parent
         with Folder(home.parent, home.name).opened(owner) as descriptor:
             if record is not None:
-                write_file(saving / RECORD, record, partial(self._make, saving, owner), fsync=self._fsync)
+                write_file(saving / RECORD, [record], partial(self._make, saving, owner), fsync=self._fsync)
             if self._fsync:
                 sync_directory(saving)
             try:

@@ -79,6 +79,19 @@ def test_a_restart_forgets_what_came_before(steps: list[bytes | None]) -> None:
         asyncio.run(run(Path(directory)))
 
 
+@given(st.lists(st.binary(max_size=20), max_size=200), st.integers(1, 100))
+def test_every_piece_is_written_however_little_the_disk_takes_at_once(pieces: list[bytes], most: int) -> None:
+    def some(descriptor: int, buffers: list[memoryview]) -> int:
+        assert len(buffers) <= disk.MOST_PIECES
+        return os.write(descriptor, b"".join(buffers)[:most])
+
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as directory:
+        patch.setattr(os, "writev", some)
+        path = Path(directory) / "file"
+        disk.write_file(path, pieces, lambda: None, fsync=False)
+        assert path.read_bytes() == b"".join(pieces)
+
+
 @pytest.mark.parametrize("size", [10, WRITE_SIZE + 10])
 @pytest.mark.parametrize("algorithm", ["md5", "crc32c"])
 async def test_a_wrong_checksum_gives_no_file_but_another_chance(
