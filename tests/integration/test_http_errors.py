@@ -21,7 +21,7 @@ from worker.http import api_client, call, files_client, open_file
 
 pytestmark = pytest.mark.usefixtures("transport")
 Handler = Callable[[Reader, Writer], Awaitable[None]]
-HEAD = b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\n"
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
 
 async def read_request(reader: Reader) -> bytes:
@@ -263,7 +263,7 @@ async def test_a_connection_that_never_comes_about_sent_nothing(monkeypatch: pyt
 async def test_waiting_for_a_connection_of_the_pool_sent_nothing(
     raw_server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.http.CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("worker.http.CONNECT_SECONDS", 0.5)
     monkeypatch.setattr("worker.http.API_CONNECTIONS", 1)
     async with api_client(config(f"http://{await raw_server(never_answers)}")) as client:
         errors = await asyncio.gather(outcome(client), outcome(client))
@@ -304,6 +304,21 @@ async def test_each_broken_transfer_is_a_broken_download(
 ) -> None:
     monkeypatch.setattr("worker.http.STALL_SECONDS", 0.3)
     with pytest.raises(BrokenDownload):
+        await download(f"http://{await raw_server(handler)}/out.png")
+
+
+async def stops_in_the_body(reader: Reader, writer: Writer) -> None:
+    await read_request(reader)
+    writer.write(HEAD + b"Content-Length: 100\r\n\r\n{")
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("handler", [never_answers, stops_in_the_body])
+async def test_a_host_that_stops_sending_is_given_up(
+    handler: Handler, raw_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.http.STALL_SECONDS", 0.3)
+    with pytest.raises(BrokenDownload, match="ReadTimeout"):
         await download(f"http://{await raw_server(handler)}/out.png")
 
 
