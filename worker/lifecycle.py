@@ -45,7 +45,7 @@ from worker.sweeper import Sweeper
 logger = logging.getLogger("worker")
 
 CREATES_AT_ONCE = 24
-"""Of the API client's 32 connections: a create takes well under a second, and the limit is some ten a second."""
+"""Of the API client's 64 connections: a create takes well under a second, and the limit is some ten a second."""
 
 MOST_FILES = 65_536
 
