@@ -21,8 +21,11 @@ MARGIN = 10.0
 WORTH = 0.8
 """Seconds of one prediction's waiting for its end to be noticed that are worth a request."""
 
-DENSE = 4
-"""Pages of a sweep for which POLL_INTERVAL is the shortest pause; one of fewer pages may follow sooner."""
+DENSE = 3.5
+"""Pages of a sweep for which POLL_INTERVAL is the shortest pause; one of fewer may follow sooner, of more later."""
+
+LEAST_PAUSE = 1.75
+"""Poll intervals that may always be between two sweeps, however many pages they have."""
 
 MOST_PAUSE = 4
 """The longest pause between two sweeps, in poll intervals."""
@@ -87,6 +90,6 @@ def pause(sweep: Sweep, last: float, poll_interval: float, reads_per_minute: flo
     last = last if last < 2 * MOST_PAUSE * poll_interval else poll_interval  # nobody waited meanwhile
     cheapest = math.sqrt(2 * WORTH * sweep.pages * last / max(sweep.ended, 1))
     most = min(max(sweep.oldest / 2, poll_interval), MOST_PAUSE * poll_interval)
-    least = poll_interval * min(sweep.pages / DENSE, 1.5)
+    least = poll_interval * min(sweep.pages / DENSE, LEAST_PAUSE)
     within_budget = sweep.pages * 2 * 60 / reads_per_minute
     return max(min(cheapest, most), least, within_budget)

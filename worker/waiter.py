@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from jobs.errors import NotFound
 from worker.replicate import Prediction
 
-PATIENCE = 12
-"""Who is asked for by id is asked after each 12th of its age: what takes long may be noticed later."""
+PATIENCE = 10
+"""Who is asked for by id is asked after each tenth of its age: what takes long may be noticed later."""
 
 MOST_PATIENCE = 5.0
 """But not more than so many seconds later."""
