@@ -36,6 +36,7 @@ REDIS_COMMANDS_IN = {
     "jobs/server.py",
     "jobs/schedules.py",
     "jobs/snapshot.py",
+    "jobs/unsettled.py",
     "jobs/claims.py",
     "worker/doctor_limits.py",
     "worker/doctor_redis.py",
