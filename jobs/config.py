@@ -14,6 +14,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jobs.errors import ConfigError
+from jobs.model_limits import ModelLimits
 from jobs.prices import Prices
 
 REPLICATE_URL = "https://api.replicate.com"
@@ -57,6 +58,7 @@ class Config(BaseSettings):
     breaker_refusals: Positive = 20
     breaker_pause: Annotated[float, Field(gt=0, le=900)] = 60
     fsync: bool = True
+    model_limits: Annotated[ModelLimits, NoDecode] = ModelLimits()
     prices: Annotated[Prices, NoDecode] = Prices()
     schedules: Path = Path("schedules.toml")
     max_file_bytes: Positive = 5_000_000_000
@@ -84,6 +86,11 @@ class Config(BaseSettings):
     @classmethod
     def _parse_prices(cls, value: Any) -> Any:
         return Prices.parse(value) if isinstance(value, str) else value
+
+    @field_validator("model_limits", mode="before")
+    @classmethod
+    def _parse_model_limits(cls, value: Any) -> Any:
+        return ModelLimits.parse(value) if isinstance(value, str) else value
 
     @field_validator("replicate_base_url")
     @classmethod

@@ -91,6 +91,16 @@ def limit(realm: str, bucket: str) -> str:
     return f"{PREFIX}limit:{realm}:{bucket}"
 
 
+def model_in_flight(realm: str, model: str) -> str:
+    """ZSET: `<batch>/<prompt id>` with a prediction of a model that has a limit → until when it counts, ms."""
+    return f"{PREFIX}model-in-flight:{realm}:{model}"
+
+
+def model_rate(realm: str, model: str) -> str:
+    """STRING: when the next create of a model that has a limit is due, µs."""
+    return f"{PREFIX}model-rate:{realm}:{model}"
+
+
 def pause(realm: str) -> str:
     """STRING: why nothing may be created; until `resume`."""
     return f"{PREFIX}pause:{realm}"

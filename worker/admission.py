@@ -15,7 +15,7 @@ async def admitted(work: Work, entry: Entry) -> Entry:
     work.worker.postponed.add(work.name)
     try:
         entry = await _affordable(work, entry)
-        await work.worker.gate.admit(work.prompt.model, work.name)
+        await work.worker.gate.admit(work.prompt.model, work.name, work.order)
     finally:
         work.worker.postponed.discard(work.name)
     return entry

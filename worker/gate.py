@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from jobs.account import Account
 from jobs.errors import AccountRefused, NotSent, RateLimited, ReplicateError, Unanswered
 from worker.breaker import Breaker, ModelPaused, Outcome
+from worker.model_turns import ModelTurns
 from worker.ratelimit import Limiter
 
 logger = logging.getLogger("worker.gate")
@@ -19,10 +20,11 @@ NOTICE_EVERY = 5.0
 class Gate:
     """Limits, holds, pauses of account and models: shared by all workers through Redis; a log line for each change."""
 
-    def __init__(self, limiter: Limiter, account: Account, breaker: Breaker) -> None:
+    def __init__(self, limiter: Limiter, account: Account, breaker: Breaker, turns: ModelTurns) -> None:
         self._limiter = limiter
         self._account = account
         self._breaker = breaker
+        self._turns = turns
         self._away = False
         self._noticed_at = 0.0
         self._held_until = 0.0
@@ -37,7 +39,8 @@ class Gate:
         slot = await self._limiter.take(bucket, order)
         try:
             self._breaker.check(model, prompt)
-        except ModelPaused:
+            await self._turns.begin(model, prompt)
+        except (ModelPaused, asyncio.CancelledError):
             self._limiter.take_back(bucket, slot)
             raise
         try:
@@ -68,12 +71,25 @@ class Gate:
         """Keep the models' breakers up to date until the block ends."""
         return self._breaker.running()
 
-    async def admit(self, model: str, prompt: str) -> None:
-        """Return when a create for the model may be tried; while it is paused, for one prompt (its full name) only."""
+    async def admit(self, model: str, prompt: str, order: float = 0.0) -> None:
+        """Return when a create for the model may be tried; while it is paused, for one prompt (its full name) only.
+
+        Whatever comes of it, `leave` must follow: others may wait for the model's own limit.
+        """
         await self._breaker.admit(model, prompt)
+        await self._turns.admit(model, prompt, order)
+
+    def leave(self, model: str, prompt: str) -> None:
+        """The prompt tries no more."""
+        self._turns.leave(model, prompt)
+
+    async def postpone(self, model: str, prompt: str) -> None:
+        """Nothing was created for the prompt: it has to be admitted again."""
+        await self._turns.ended(model, prompt)
 
     async def heard(self, model: str, prompt: str, outcome: Outcome, message: str = "") -> None:
-        """Tell the model's breaker how an attempt ended."""
+        """Tell the model's breaker how an attempt ended, and its limit that one did."""
+        await self._turns.ended(model, prompt)
         await self._breaker.heard(model, prompt, outcome, message)
 
     async def _hold(self, bucket: str, error: RateLimited) -> None:

@@ -33,6 +33,7 @@ from worker.holding import Holding
 from worker.http import api_client, files_client
 from worker.lease import Leases, lease_name
 from worker.log_lines import show_logs
+from worker.model_turns import ModelTurns
 from worker.orphans import Orphans
 from worker.outputs import Outputs
 from worker.polling import Poller
@@ -122,7 +123,7 @@ async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitSta
     limiter = await stack.enter_async_context(Limiter(redis, config.realm, limits))
     replicate = Replicate(await stack.enter_async_context(api_client(config)), config)
     account = Account(redis, config.realm)
-    gate = Gate(limiter, account, Breaker(redis, config))
+    gate = Gate(limiter, account, Breaker(redis, config), ModelTurns(redis, config))
     creates: set[asyncio.Task[Any]] = set()
     stack.push_async_callback(finish_creates, creates)
     return Context(

@@ -27,6 +27,7 @@ from worker.breaker import Breaker
 from worker.gate import Gate
 from worker.http import api_client
 from worker.listing import list_pages
+from worker.model_turns import ModelTurns
 from worker.own_prompts import Match, matches, recorded_predictions
 from worker.ratelimit import Limiter
 from worker.replicate import CREATE_TIMEOUT, Prediction, Replicate
@@ -197,7 +198,7 @@ async def searching(config: Config) -> AsyncIterator[OrphanSearch]:
             await replicate.account()
         except AccountRefused as error:
             raise ConfigError(f"{error}. Put a valid token in REPLICATE_API_TOKEN or .env") from error
-        gate = Gate(limiter, Account(redis, config.realm), Breaker(redis, config))
+        gate = Gate(limiter, Account(redis, config.realm), Breaker(redis, config), ModelTurns(redis, config))
         yield OrphanSearch(config, redis, replicate, gate)
 
 

@@ -127,6 +127,9 @@ async def predicted(work: Work, entry: Entry) -> tuple[Entry, Prediction | Verdi
                     return entry, await follow(work, entry, prediction)
             except Postponed as postponed:
                 entry = postponed.entry
+                await work.worker.gate.postpone(work.prompt.model, work.name)
+            finally:
+                work.worker.gate.leave(work.prompt.model, work.name)
         return entry, await follow(work, entry)
     except OverBudget:
         return entry, BUDGET_SPENT

@@ -26,6 +26,7 @@ from worker.breaker import Breaker, ModelPaused, Outcome
 from worker.context import Work
 from worker.gate import Gate
 from worker.lifecycle import opened
+from worker.model_turns import ModelTurns
 from worker.predict import predict
 from worker.ratelimit import Limiter
 
@@ -309,7 +310,7 @@ async def test_what_was_heard_last_is_told_at_the_end(redis: Redis, config: Conf
 async def gate_of(redis: Redis, config: Config) -> AsyncIterator[tuple[Gate, Breaker]]:
     breaker = Breaker(redis, config)
     async with Limiter(redis, config.realm, {"create": 6.0, "read": 600.0}) as limiter:
-        gate = Gate(limiter, Account(redis, config.realm), breaker)
+        gate = Gate(limiter, Account(redis, config.realm), breaker, ModelTurns(redis, config))
         async with gate.running():
             yield gate, breaker
 

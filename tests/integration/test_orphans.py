@@ -15,6 +15,7 @@ from jobs.models import Prompt
 from worker.breaker import Breaker
 from worker.gate import Gate
 from worker.http import api_client
+from worker.model_turns import ModelTurns
 from worker.orphans import Orphans
 from worker.ratelimit import Limiter
 from worker.replicate import Replicate
@@ -33,7 +34,9 @@ async def replicate(config: Config, simulator: Any) -> AsyncIterator[Replicate]:
 @pytest.fixture
 async def orphans(config: Config, redis: Redis, replicate: Replicate) -> AsyncIterator[Orphans]:
     async with Limiter(redis, config.realm, {"read": 60_000.0}) as limiter:
-        orphans = Orphans(replicate, Gate(limiter, Account(redis, config.realm), Breaker(redis, config)))
+        breaker, turns = Breaker(redis, config), ModelTurns(redis, config)
+        gate = Gate(limiter, Account(redis, config.realm), breaker, turns)
+        orphans = Orphans(replicate, gate)
         async with orphans.running():
             yield orphans
 

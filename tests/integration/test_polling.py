@@ -16,6 +16,7 @@ from worker import polling
 from worker.breaker import Breaker
 from worker.gate import Gate
 from worker.http import api_client
+from worker.model_turns import ModelTurns
 from worker.polling import Poller
 from worker.ratelimit import Limiter
 from worker.replicate import Page, Prediction, Replicate
@@ -47,7 +48,8 @@ async def bench(config: Config, redis: Redis, simulator: Any) -> AsyncIterator[B
     limits = {"create": 60_000.0, "read": config.reads_per_minute}
     async with Limiter(redis, config.realm, limits) as limiter, api_client(config) as client:
         replicate = Replicate(client, config)
-        gate = Gate(limiter, Account(redis, config.realm), Breaker(redis, config))
+        breaker, turns = Breaker(redis, config), ModelTurns(redis, config)
+        gate = Gate(limiter, Account(redis, config.realm), breaker, turns)
         poller = Poller(replicate, gate, config, Sweeper(redis, config.realm, "one"))
         async with poller.running():
             yield Bench(replicate, poller, simulator)

@@ -17,6 +17,7 @@ from jobs.config import Config
 from jobs.errors import StorageError
 from jobs.folder import Folder
 from jobs.ledger import Entry, Overtaken
+from jobs.model_limits import ModelLimits
 from jobs.models import Batch, Prompt, Result, Shard
 from jobs.payload import Parcel, pack
 from jobs.unsettled import Unsettled
@@ -26,9 +27,11 @@ from worker.context import Context, Work
 from worker.finish import finish_batch, finish_left_over
 from worker.lease import Lease
 from worker.lifecycle import opened
+from worker.model_turns import ModelTurns
 from worker.predict import predict
 from worker.retry import Backoff
 from worker.shards import predict_shard, run_shard
+from worker.slots import Slots
 
 INPUT = {"prompt": "cat", "width": 16, "height": 16, "output_format": "png"}
 CAT = Prompt(0, "cat", "simulator/image", INPUT)
@@ -116,6 +119,28 @@ async def test_prompts_wait_in_the_order_of_their_batches_virtual_times_and_file
     await asyncio.gather(*tasks)
     made = [create["input"]["prompt"] for create in simulator.ledger()["creates"]]
     assert made == ["small 0", "small 1", "huge 0", "huge 1", "huge 2"]
+
+
+async def test_a_models_own_limit_holds_and_other_models_pass_by(worker: Context, simulator: Any) -> None:
+    limits = ModelLimits.parse("simulator/image=max 2")
+    worker.gate._turns = ModelTurns(worker.redis, worker.config.model_copy(update={"model_limits": limits}))
+    others = replace(worker, slots=Slots(10))
+    await worker.batches.open(replace(await worker.batches.get("night"), total=10))
+    prompts = [
+        Prompt(index, str(index), model, {"prompt": str(index), "predict_time": 0.3})
+        for index in range(8)
+        for model in ["simulator/text" if index > 5 else "simulator/image"]
+    ]
+    await asyncio.gather(*(predict(work(others, prompt)) for prompt in prompts))
+    made = {create["input"]["prompt"]: create for create in simulator.ledger()["creates"]}
+    order = sorted(made, key=lambda prompt: made[prompt]["created_at"])
+    assert len(made) == 8
+    assert {"6", "7"} <= set(order[:5]), "they do not wait behind those that do"
+    spans = [(made[str(n)]["created_at"], record(worker, prompts[n])) for n in range(6)]
+    begun = sorted(at for at, _ in spans)
+    ends = sorted(at + 0.3 for at in begun)
+    assert all(begun[n + 2] >= ends[n] for n in range(4)), "never three at once"
+    assert await worker.redis.zcard(keys.model_in_flight(worker.config.realm, "simulator/image")) == 0
 
 
 async def test_an_intent_of_a_dead_worker_is_searched_for(worker: Context, simulator: Any) -> None:

@@ -20,6 +20,7 @@ from jobs.errors import NotFound, NotSent
 from worker import polling, sweeper
 from worker.breaker import Breaker
 from worker.gate import Gate
+from worker.model_turns import ModelTurns
 from worker.http import api_client
 from worker.polling import Poller
 from worker.ratelimit import Limiter
@@ -77,7 +78,8 @@ async def party(config: Config, redis: Redis, who: str) -> AsyncIterator[Party]:
     async with AsyncExitStack() as stack:
         limiter = await stack.enter_async_context(Limiter(redis, config.realm, limits))
         replicate = CountingReplicate(await stack.enter_async_context(api_client(config)), config)
-        gate = Gate(limiter, Account(redis, config.realm), Breaker(redis, config))
+        breaker, turns = Breaker(redis, config), ModelTurns(redis, config)
+        gate = Gate(limiter, Account(redis, config.realm), breaker, turns)
         poller = Poller(replicate, gate, config, Sweeper(redis, config.realm, who))
         running = AsyncExitStack()
         await stack.enter_async_context(running)

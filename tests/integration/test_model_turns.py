@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+import worker.model_turns
+from jobs import keys
+from jobs.config import Config
+from jobs.model_limits import ModelLimits
+from worker.model_turns import ModelBusy, ModelTurns
+
+CLOCK = "clock"
+
+
+def turns(redis: Redis, config: Config, limits: str) -> ModelTurns:
+    """Each call stands for another worker."""
+    return ModelTurns(redis, config.model_copy(update={"model_limits": ModelLimits.parse(limits)}))
+
+
+async def test_no_more_are_in_flight_at_once_however_many_workers_there_are(redis: Redis, config: Config) -> None:
+    one, other = turns(redis, config, "a/b=max 2"), turns(redis, config, "a/b=max 2")
+    await one.begin("a/b", "night/1")
+    await other.begin("a/b:v", "night/2")
+    await other.begin("a/b:v", "night/2")  # again: its create was held back
+    with pytest.raises(ModelBusy):
+        await one.begin("a/b", "night/3")
+    await one.begin("a/c", "night/4")
+    await other.ended("a/b", "night/1")
+    await one.begin("a/b", "night/3")
+    with pytest.raises(ModelBusy):
+        await other.begin("a/b", "night/1")
+
+
+async def test_a_prediction_that_nobody_ends_counts_until_its_deadline_is_over(redis: Redis, config: Config) -> None:
+    mine = turns(redis, config, "a/b=max 1")
+    await mine.begin("a/b", "night/1")
+    key = keys.model_in_flight(config.realm, "a/b")
+    assert config.deadline < await redis.ttl(key) <= config.deadline + 300
+    await redis.zincrby(key, -(config.deadline + 299) * 1000, "night/1")
+    with pytest.raises(ModelBusy):
+        await mine.begin("a/b", "night/2")
+    await redis.zincrby(key, -1000, "night/1")
+    await mine.begin("a/b", "night/2")
+
+
+@pytest.mark.parametrize("rate", [1, 2, 6, 59, 60, 600])
+async def test_no_minute_sees_more_creates_than_the_models_limit(redis: Redis, config: Config, rate: int) -> None:
+    mine = turns(redis, config, f"a/b={rate}/min")
+    text = Path(worker.model_turns.__file__).with_suffix(".lua").read_text()
+    mine._script = redis.register_script(
+        text.replace("redis.call('TIME')", f"redis.call('HMGET', '{CLOCK}', 's', 'us')")
+    )
+    times, now, epoch = list[int](), 0, (await redis.time())[0]
+    while now < 300e6:
+        await redis.hset(CLOCK, mapping={"s": epoch + now // 1_000_000, "us": now % 1_000_000})  # type: ignore[misc]
+        lane = mine._lane("a/b")
+        assert lane
+        wait = await mine._script(mine._keys(lane), ["begin", "night/1", 1000, "", rate])
+        if not wait:
+            times.append(now)
+        now += wait or 1
+    most = max(sum(start <= time < start + 60e6 for time in times) for start in times)
+    assert most <= rate
+    assert len(times) >= (rate - 1) * 5, "and it is used"
+
+
+async def test_the_first_in_order_tries_and_the_others_wait(
+    redis: Redis, config: Config, eventually: Callable[..., Any]
+) -> None:
+    mine = turns(redis, config, "a/b=max 1")
+    tried: list[str] = []
+
+    async def run(name: str, order: float) -> None:
+        while True:
+            await mine.admit("a/b", name, order)
+            tried.append(name)
+            try:
+                await mine.begin("a/b", name)
+            except ModelBusy:
+                mine.leave("a/b", name)
+                continue
+            await mine.ended("a/b", name)
+            return
+
+    await mine.begin("a/b", "night/0")
+    await mine.admit("a/b", "night/00", 0.0)
+    tasks = [asyncio.create_task(run(f"night/{n}", n)) for n in (3, 1, 2)]
+    await asyncio.sleep(0)
+    mine.leave("a/b", "night/00")
+    await eventually(lambda: len(tried) > 1)
+    assert set(tried) == {"night/1"}
+    await mine.ended("a/b", "night/0")
+    await asyncio.gather(*tasks)
+    assert list(dict.fromkeys(tried)) == ["night/1", "night/2", "night/3"]
+
+
+async def test_one_that_is_cancelled_leaves_its_turn_to_the_next(redis: Redis, config: Config) -> None:
+    mine = turns(redis, config, "a/b=max 1")
+    await mine.begin("a/b", "night/0")
+    waiting = [asyncio.create_task(mine.admit("a/b", f"night/{n}", n)) for n in (1, 2)]
+    mine._lanes["a/b"].open_at += 3600
+    await asyncio.sleep(0)
+    mine._lanes["a/b"].open_at = 0.0
+    waiting[0].cancel()
+    await asyncio.wait_for(waiting[1], 10)
+    assert waiting[0].cancelled()

@@ -1,0 +1,37 @@
+-- The limits of one model, shared by all workers: predictions in flight, and creates a minute (GCRA, see ratelimit.lua).
+-- A start may be early by half an interval, and a minute has one interval less than starts are allowed in it: so no
+-- minute sees more than the limit. Idempotent for a prompt, but for the rate: each try is a request.
+--
+-- KEYS[1] ZSET    `<batch>/<prompt id>` with a prediction in flight -> until when it is counted, ms
+-- KEYS[2] STRING  tat of the creates, in microseconds
+-- ARGV    'begin', prompt, ms it is counted at most, most in flight ('' = any), creates a minute ('' = any)
+-- ARGV    'end', prompt
+-- 'begin' returns 0, or after how many microseconds to ask again.
+
+local FULL = 250000 -- a prediction may end at any moment, elsewhere
+
+if ARGV[1] == 'end' then
+  return redis.call('ZREM', KEYS[1], ARGV[2])
+end
+
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+local ttl, most, rate = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now / 1000)
+if most and not redis.call('ZSCORE', KEYS[1], ARGV[2]) and redis.call('ZCARD', KEYS[1]) >= most then
+  return FULL
+end
+if rate then
+  local interval = 60000000 / math.max(rate - 1, rate / 2)
+  local tat = tonumber(redis.call('GET', KEYS[2]) or 0)
+  if now < tat - interval / 2 then
+    return math.ceil(tat - interval / 2 - now)
+  end
+  redis.call('SET', KEYS[2], string.format('%.0f', math.max(tat, now) + interval), 'PX', math.ceil(interval / 500))
+end
+if most then
+  redis.call('ZADD', KEYS[1], now / 1000 + ttl, ARGV[2])
+  redis.call('PEXPIRE', KEYS[1], ttl)
+end
+return 0
