@@ -20,8 +20,8 @@ from jobs.errors import NotFound, NotSent
 from worker import polling, sweeper
 from worker.breaker import Breaker
 from worker.gate import Gate
-from worker.model_turns import ModelTurns
 from worker.http import api_client
+from worker.model_turns import ModelTurns
 from worker.polling import Poller
 from worker.ratelimit import Limiter
 from worker.replicate import Page, Prediction, Replicate
