@@ -21,10 +21,10 @@ MARGIN = 10.0
 WORTH = 0.8
 """Seconds of one prediction's waiting for its end to be noticed that are worth a request."""
 
-DENSE = 3.5
+DENSE = 4
 """Pages of a sweep for which POLL_INTERVAL is the shortest pause; one of fewer may follow sooner, of more later."""
 
-LEAST_PAUSE = 1.75
+LEAST_PAUSE = 1.5
 """Poll intervals that may always be between two sweeps, however many pages they have."""
 
 MOST_PAUSE = 4
