@@ -19,7 +19,7 @@ from benchmarks.measurements import MEASUREMENTS, Choice
 from benchmarks.page import PAGE, write
 from benchmarks.targets import HEADINGS, lines
 
-console = Console(width=180, highlight=False)
+console = Console(width=220, highlight=False)
 
 
 def main() -> None:

@@ -71,7 +71,7 @@ def _limits(choice: Choice) -> Rows:
 
 
 def _trouble(choice: Choice) -> Rows:
-    return trouble(int(300 * choice.part(0.2)))
+    return trouble(int(200 * choice.part(0.2)))
 
 
 def _million(choice: Choice) -> Rows:

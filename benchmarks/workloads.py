@@ -59,7 +59,7 @@ WORKLOADS = (
         "at-once",
         "600 at once, log-normal model (median 6 s)",
         600,
-        ("ours", "official"),
+        ("ours",),
         model="log-normal:6",
         file_bytes=_SMALL,
         timed=True,
