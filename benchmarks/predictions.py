@@ -74,6 +74,7 @@ class Account:
         """One more, which runs for so many seconds."""
         number = len(self.all)
         urls = [f"{self._files_url}/sim/{number}/{file}/output.png" for file in range(self._files_each)]
+        now = round(now, 6)  # as it is shown: who asks for what was created since then must find it
         created = Prediction(number + (1 << 60), prompt_input, now, now + seconds, json.dumps(urls))
         self.all.append(created)
         return created
