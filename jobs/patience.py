@@ -17,6 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff, NoBackoff
 
 from jobs.absence import ABSENCE, FAREWELL, LOSSES, is_passing
+from jobs.round_trip import RoundTrips
 
 REFUSED_PAUSE = 0.5
 """Seconds until a transaction that Redis refused under a WATCH fails."""
@@ -181,7 +182,20 @@ class _PatientPipeline(Pipeline):
 
 
 class PatientRedis(Redis):
-    """A client whose transactions outlive a restart of Redis."""
+    """A client whose transactions outlive a restart of Redis, and whose calls of scripts share round trips."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._round_trips = RoundTrips(self.execute_command, lambda: self.pipeline(transaction=False))
+
+    def evalsha(self, sha: str, numkeys: int, *keys_and_args: Any) -> Awaitable[Any]:
+        """Call a script, together with those that are called at the same time."""
+        return self._round_trips.evalsha(sha, numkeys, *keys_and_args)
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001 - redis-py's signature
+        """Close all connections."""
+        await self._round_trips.close()
+        await super().aclose(close_connection_pool)
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:  # noqa: FBT001, FBT002 - redis-py's signature
         """Return a pipeline that loads its scripts again when Redis has forgotten them."""
