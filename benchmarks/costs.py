@@ -92,7 +92,7 @@ def _folders(home: Path, fsync: bool) -> Work:  # noqa: FBT001 - the only thing 
 
     async def save(number: int) -> None:
         saving = home / ".saving" / f"{number}.0"
-        async with storage.writer(saving, "output", "b1") as writer:
+        async with storage.writer(saving, "output", "b1", hold=True) as writer:
             await writer.restart(checksum)
             await writer.write(content)
             await writer.finish(".bin")

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from io import FileIO
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -63,30 +62,26 @@ def _sentence(error: OSError, path: Path) -> str:
     return f"{path} cannot be written: {error.strerror or error}"
 
 
-def write_all(file: FileIO, pieces: Sequence[bytes]) -> None:
+def write_all(descriptor: int, pieces: Sequence[bytes]) -> None:
     """Write to the last byte, in as few calls as it takes."""
     rest = [memoryview(piece) for piece in pieces if piece]
     while rest:
-        written = os.writev(file.fileno(), rest[:MOST_PIECES])
+        written = os.writev(descriptor, rest[:MOST_PIECES])
         while rest and written >= len(rest[0]):
             written -= len(rest.pop(0))
         if written:
             rest[0] = rest[0][written:]
 
 
-def write_file(path: Path, pieces: Sequence[bytes], make: Callable[[], None], *, fsync: bool) -> None:
-    """Write a whole file, after `make` has made its folder."""
-    make()
-    with FileIO(path, "wb") as file:
-        write_all(file, pieces)
-        if fsync:
-            os.fsync(file.fileno())
+def write_file(name: Path | str, folder: int | None, pieces: Sequence[bytes], *, fsync: bool) -> None:
+    """Write a whole file, `name` being in the open `folder` or a whole path.
 
-
-def sync_directory(directory: Path) -> None:
-    """Have the names in a directory survive a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY)
+    Not by a file object: its fstat and lseek would each give the GIL away, too.
+    """
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666, dir_fd=folder)
     try:
-        os.fsync(descriptor)
+        write_all(descriptor, pieces)
+        if fsync:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -63,30 +63,31 @@ class Outputs:
     ) -> Saved:
         """Write an output into `directory`, which is made when needed and becomes the prompt's folder by a commit.
 
-        `owner` is the random id of the batch whose folder it must be; of those that wait, the one with the lowest
-        `kept_until` (Unix seconds) is next. Raises OutputError when a file cannot be had (a broken transfer was
-        repeated by then), StorageError.
+        What is small is written by the commit itself. `owner` is the random id of the batch whose folder it must be; of
+        those that wait, the one with the lowest `kept_until` (Unix seconds) is next. Raises OutputError when a file
+        cannot be had (a broken transfer was repeated by then), StorageError.
         """
         found = files_in(output, lambda value: is_output(value, self._config.output_hosts))
         wanted = found if self._config.use_file_output else []
-        files = await _all([self._fetch(directory, file, owner, kept_until) for file in wanted])
-        files = [file.model_copy(update={"path": f"{prompt_id}/{file.path}"}) for file in files]
+        files = await _all([self._fetch(prompt_id, directory, file, owner, kept_until) for file in wanted])
         paths = {file.place: saved.path for file, saved in zip(found, files, strict=False)}
         value = replaced(output, paths)
         if rest := document(output, len(found), value):
-            await self.storage.write_bytes(directory / rest.name, rest.content, owner)
+            await self.storage.write_bytes(directory / rest.name, rest.content, owner, hold=True)
         data = {
             file.url: paths[file.place] for file in found if file.place in paths and file.url[:5].lower() == "data:"
         }
         return Saved(value, tuple(files), data)
 
-    async def _fetch(self, directory: Path, found: OutputFile, owner: str | None, kept_until: float) -> SavedFile:
+    async def _fetch(
+        self, prompt_id: str, directory: Path, found: OutputFile, owner: str | None, kept_until: float
+    ) -> SavedFile:
         file = FileOutput(found.url, self._client, hosts=self._config.output_hosts)
         turn = self._slots.turn(kept_until)
-        async with self.storage.writer(directory, found.stem, owner) as writer:
+        async with self.storage.writer(directory, found.stem, owner, hold=True) as writer:
             written = await Download(file, writer, self._config.max_file_bytes, turn, kept_until).run(self._wait)
         return SavedFile(
-            path=written.path.name,
+            path=f"{prompt_id}/{written.name}",
             url=file.address,
             bytes=written.bytes,
             sha256=written.sha256,

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
+from typing import Self
 
 from worker.checksum import Checksum
 from worker.disk import MOST_PIECES, off_loop, write_all, write_file
+from worker.held import Held
 
 WRITE_SIZE = 1 << 20
 """Bytes gathered for one write: 16 KiB writes reach 246 MB/s, 1 MiB writes 2,900."""
@@ -21,26 +23,46 @@ PART = ".part"
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A file that is whole on disk."""
+    """A file that is whole, on disk or held for its folder's commit."""
 
-    path: Path
+    directory: Path
+    name: str
     bytes: int
     sha256: str
 
+    @property
+    def path(self) -> Path:
+        """Where it is, or will be."""
+        return self.directory / self.name
+
 
 class Writer:
-    """One file on its way to disk; it is opened when 1 MiB has come, so that a small file takes one thread hop.
+    """One file on its way to disk; it is opened when 1 MiB has come, so that one below takes one thread hop.
 
-    `bytes` counts what came since the last start, `head` is the beginning of it.
+    With `held` a small one takes none: it waits there for the commit. `bytes` counts what came since the last start,
+    `head` is the beginning of it. A context manager that closes what it has opened.
     """
 
-    def __init__(self, directory: Path, stem: str, make: Callable[[], None], *, fsync: bool) -> None:
-        self._part = directory / f"{stem}{PART}"
+    def __init__(
+        self, directory: Path, stem: str, make: Callable[[], None], *, fsync: bool, held: Held | None = None
+    ) -> None:
+        self._directory = directory
         self._stem = stem
         self._make = make
         self._fsync = fsync
+        self._held = held
         self._file: FileIO | None = None
         self._begin(None)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def _part(self) -> Path:
+        return self._directory / f"{self._stem}{PART}"
 
     def _begin(self, checksum: Checksum | None) -> None:
         self.bytes, self.head = 0, b""
@@ -69,14 +91,18 @@ class Writer:
             await off_loop(self._part, self._spill)
 
     async def finish(self, suffix: str, *, check: bool = True) -> Written | None:
-        """Bring the rest to disk and give the file its name: the stem and `suffix`.
+        """Bring the rest to disk, or hold all of it, and give the file its name: the stem and `suffix`.
 
         None: what came has another checksum; it has no name, and can be restarted, or finished without a check.
         """
-        path = self._part.with_name(f"{self._stem}{suffix}")
-        if not await off_loop(path, self._finish, path, check=check):
+        name = f"{self._stem}{suffix}"
+        if self._held and not self._file and self._held.has_room(self.bytes):
+            if not self._is_right(check=check):
+                return None
+            self._held.put(self._directory, name, self._unwritten)
+        elif not await off_loop(self._directory / name, self._finish, self._directory / name, check=check):
             return None
-        return Written(path, self.bytes, self.sha256)
+        return Written(self._directory, name, self.bytes, self.sha256)
 
     @property
     def sha256(self) -> str:
@@ -102,18 +128,22 @@ class Writer:
         if self._file is None:
             self._make()
             self._file = FileIO(self._part, "wb")
-        write_all(self._file, self._unwritten)
+        write_all(self._file.fileno(), self._unwritten)
         self._unwritten = []
 
-    def _finish(self, path: Path, *, check: bool) -> bool:
+    def _is_right(self, *, check: bool) -> bool:
         self._gather()
-        if check and self._checksum and self._hash and self._hash.digest() != self._checksum.digest:
+        return not (check and self._checksum and self._hash and self._hash.digest() != self._checksum.digest)
+
+    def _finish(self, path: Path, *, check: bool) -> bool:
+        if not self._is_right(check=check):
             return False
-        if self._file is None:  # a small file: it has its name from the start
-            write_file(path, self._unwritten, self._make, fsync=self._fsync)
+        if self._file is None:  # it has its name from the start
+            self._make()
+            write_file(path, None, self._unwritten, fsync=self._fsync)
             return True
         with self._file:
-            write_all(self._file, self._unwritten)
+            write_all(self._file.fileno(), self._unwritten)
             if self._fsync:
                 os.fsync(self._file.fileno())
         self._part.rename(path)

@@ -38,6 +38,7 @@ def both(target: str, most: int = 60, **more: Any) -> tuple[Point, Point]:
 
 
 RENAME = both("os:rename", having="src_dir_fd", label="the commit's rename")
+WRITTEN = Point("worker.disk:write_file", "after", having="output", label="a file's bytes are on disk")
 SHARD = (
     *both("worker.lifecycle:take_lease", 2),
     Point("worker.lease:Leases.acquire", "after", 2),
@@ -73,6 +74,7 @@ SAVE = (
     *both("worker.outputs:Outputs.save"),
     *both("worker.writer:Writer.finish"),
     *both("worker.storage:Storage.commit"),
+    WRITTEN,
     *RENAME,
     *both("worker.predict:settle"),
     *both("jobs.batches:Batches.settle"),

@@ -20,6 +20,8 @@ from worker.download import TRIES
 from worker.http import files_client
 from worker.output_shape import without
 from worker.outputs import Outputs, Saved
+from worker.storage import RECORD
+from worker.writer import WRITE_SIZE
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 50
 MP4 = b"\x00\x00\x00\x20ftypisom" + bytes(range(256)) * 50
@@ -61,14 +63,22 @@ def folder(tmp_path: Path) -> Folder:
 @pytest.fixture
 def save(make: Make, folder: Folder) -> Callable[[Any], Awaitable[Saved]]:
     async def save(output: Any) -> Saved:
-        return await make().save("p-1", folder.saving("p-1", "n"), output)
+        return await commit(make(), folder, output)
 
     return save
 
 
+async def commit(outputs: Outputs, folder: Folder, output: Any) -> Saved:
+    """As a worker does, with a record of nothing."""
+    saving = folder.saving("p-1", "n")
+    saved = await outputs.save("p-1", saving, output)
+    if not await outputs.storage.commit(saving, folder.prompt("p-1"), b"{}"):
+        await outputs.storage.discard(saving)
+    return saved
+
+
 def on_disk(folder: Folder) -> dict[str, bytes]:
-    directory = folder.saving("p-1", "n")
-    return {path.name: path.read_bytes() for path in directory.iterdir()} if directory.exists() else {}
+    return {path.name: path.read_bytes() for path in folder.prompt("p-1").iterdir() if path.name != RECORD}
 
 
 NOT_LISTED = "https://elsewhere.example/a.png"
@@ -149,18 +159,17 @@ async def test_data_in_the_prediction_is_replaced_by_paths(save: Any, file_host:
 async def test_without_file_output_nothing_is_fetched(make: Make, file_host: Any, folder: Folder) -> None:
     outputs = make(use_file_output=False)
     url = file_host.serve("/out.png", PNG)
-    directory = folder.saving("p-1", "n")
     for output, files in [
         ([url, DATA], {}),
         ({"text": "x", "image": url}, {"output.json": json.dumps({"text": "x", "image": url}).encode()}),
         ("words", {"output.txt": b"words"}),
     ]:
-        saved = await outputs.save("p-1", directory, output)
+        saved = await commit(outputs, folder, output)
         assert saved.output == output
         assert saved.files == ()
         assert saved.without_data({"output": output}) == {"output": output}
         assert on_disk(folder) == files
-        await outputs.storage.discard(directory)
+        await outputs.storage.discard(folder.prompt("p-1"))
     assert file_host.requests == []
 
 
@@ -194,14 +203,15 @@ async def test_a_file_is_not_given_up_lightly(save: Any, file_host: Any, reply: 
 
 async def test_of_several_failures_the_disks_is_told(make: Make, file_host: Any, folder: Folder) -> None:
     folder.path.rmdir()
-    outputs = make()
-    urls = [f"http://{file_host.address}/gone.png", file_host.serve("/out.png", PNG), DATA]
+    outputs, big = make(), bytes(WRITE_SIZE)
+    urls = [f"http://{file_host.address}/gone.png", file_host.serve("/out.png", big), DATA]
     with pytest.raises((StorageError, OutputGone)):
         await outputs.save("p-1", folder.saving("p-1", "n"), urls)
     with pytest.raises(StorageError, match="is gone"):
-        await outputs.save("p-1", folder.saving("p-1", "n"), [DATA, SVG])
-    with pytest.raises(StorageError, match="is gone"):
-        await outputs.save("p-1", folder.saving("p-1", "n"), "text")
+        await outputs.save("p-1", folder.saving("p-1", "n"), urls[1:])
+    for output in ([DATA, SVG], "text"):
+        with pytest.raises(StorageError, match="is gone"):
+            await commit(outputs, folder, output)
     assert not folder.path.exists()
 
 
@@ -246,8 +256,8 @@ async def test_files_of_the_simulator_arrive_whole_whatever_breaks(
     if fault:
         simulator.control(**{fault: {"next": 3}})
     outputs = make(output_hosts=(str(urlsplit(simulator.files_url).hostname),))
-    saved = await outputs.save("p-1", folder.saving("p-1", "n"), urls)
-    assert [(folder.saving("p-1", "n") / path.split("/")[1]).read_bytes() for path in saved.output] == expected
+    saved = await commit(outputs, folder, urls)
+    assert [(folder.path / path).read_bytes() for path in saved.output] == expected
     assert [file.sha256 for file in saved.files] == [hashlib.sha256(content).hexdigest() for content in expected]
 
 

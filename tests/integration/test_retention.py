@@ -295,16 +295,17 @@ NAMES = ["../../../etc/passwd", "..%2F..%2Fpasswd", "%00", "a/../../b.png", "...
 
 
 async def test_no_name_from_a_url_becomes_a_path(work: Work, file_host: Any) -> None:
-    """Neither in the folder where it is written first, nor anywhere above it."""
+    """All lie in the prompt's folder, and nothing anywhere above it."""
     file_host.serve("/", b"picture")
     file_host.replies = _Anything(file_host.replies["/"])
     output = await fetched(work, ended([f"http://{file_host.address}/{name}" for name in NAMES]))
     assert [path.partition(".")[0] for path in output] == [f"cat/output_{place}" for place in range(len(NAMES))]
     assert {Path(path).parent for path in output} == {Path("cat")}
+    await work.worker.outputs.storage.commit(work.folder.saving("cat", "n"), work.folder.prompt("cat"))
     top = work.worker.config.output_dir.parent
     made = {path.relative_to(top).parts[0] for path in _below(top)}
     assert made <= {"outputs", ".redis"}
-    assert len(_below(work.folder.saving("cat", "n"))) == len(NAMES)
+    assert len(_below(work.folder.prompt("cat"))) == len(NAMES)
 
 
 def _below(folder: Path) -> list[Path]:

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,6 +19,7 @@ from simulator.checksums import crc32c
 from worker import disk
 from worker import writer as stream
 from worker.checksum import Algorithm, Checksum
+from worker.held import SMALL
 from worker.storage import Storage
 from worker.writer import WRITE_SIZE
 
@@ -88,7 +90,7 @@ def test_every_piece_is_written_however_little_the_disk_takes_at_once(pieces: li
     with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as directory:
         patch.setattr(os, "writev", some)
         path = Path(directory) / "file"
-        disk.write_file(path, pieces, lambda: None, fsync=False)
+        disk.write_file(path, None, pieces, fsync=False)
         assert path.read_bytes() == b"".join(pieces)
 
 
@@ -134,6 +136,65 @@ async def test_commit_is_one_rename_with_the_record_in_it(storage: Storage, batc
     assert await storage.commit(saving, target, b"{}")
     assert files(batch) == {"a/output.txt": b"text", "a/prediction.json": b"{}"}
     assert not saving.exists()
+
+
+async def test_small_files_are_written_by_the_commit(storage: Storage, batch: Path) -> None:
+    saving = batch / ".saving" / "a.1"
+    for content in (b"first", b"small"):  # the second in place of the first
+        async with storage.writer(saving, "output_0", hold=True) as writer:
+            await writer.restart(checksum("md5", content))
+            await writer.write(content[:1])
+            await writer.write(content[1:])
+            assert (written := await writer.finish(".bin"))
+        assert (written.path, written.sha256) == (saving / "output_0.bin", hashlib.sha256(content).hexdigest())
+    await storage.write_bytes(saving / "output.txt", b"text", hold=True)
+    assert files(batch) == {}
+    async with storage.writer(saving, "output_1", hold=True) as writer:
+        await writer.write(bytes(SMALL + 1))
+        assert await writer.finish(".bin")
+    assert list(files(batch)) == [".saving/a.1/output_1.bin"]
+    assert await storage.commit(saving, batch / "a", b"{}")
+    assert files(batch) == {
+        "a/output_0.bin": b"small",
+        "a/output_1.bin": bytes(SMALL + 1),
+        "a/output.txt": b"text",
+        "a/prediction.json": b"{}",
+    }
+
+
+async def test_a_held_file_with_another_checksum_is_none(storage: Storage, batch: Path) -> None:
+    async with storage.writer(batch / ".saving" / "a.1", "output", hold=True) as writer:
+        await writer.restart(checksum("crc32c", b"right"))
+        await writer.write(b"wrong")
+        assert await writer.finish(".png") is None
+        await writer.restart(checksum("crc32c", b"right"))
+        await writer.write(b"right")
+        assert await writer.finish(".png")
+    assert await storage.commit(batch / ".saving" / "a.1", batch / "a", b"{}")
+    assert files(batch) == {"a/output.png": b"right", "a/prediction.json": b"{}"}
+
+
+@pytest.mark.parametrize("end", ["committed", "overtaken", "failed", "discarded"])
+async def test_only_so_much_is_held_and_none_after_the_end(
+    storage: Storage, batch: Path, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.held.MOST", 10)
+    saving, target = batch / ".saving" / "a.1", batch / "a"
+    await storage.write_bytes(saving / "output_0.txt", b"12345678", hold=True)
+    await storage.write_bytes(saving / "output_1.txt", b"123", hold=True)
+    assert files(batch) == {".saving/a.1/output_1.txt": b"123"}
+    if end == "overtaken":
+        target.mkdir()
+        (target / "prediction.json").write_bytes(b"theirs")
+    if end == "failed":
+        target.write_bytes(b"no folder")
+    if end == "discarded":
+        await storage.discard(saving)
+    else:
+        with suppress(StorageError):
+            assert await storage.commit(saving, target, b"{}") is (end == "committed")
+    await storage.write_bytes(batch / ".saving" / "b.1" / "output.txt", b"1234567890", hold=True)
+    assert ".saving/b.1/output.txt" not in files(batch)
 
 
 async def test_a_prompt_without_files_is_committed_too(storage: Storage, batch: Path) -> None:
@@ -265,7 +326,12 @@ async def test_a_cancel_waits_until_the_thread_is_off_the_file(
         await task
 
 
-async def test_durability_costs_what_it_must_and_no_more(batch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("hold", [False, True], ids=["at once", "held"])
+async def test_durability_costs_what_it_must_and_no_more(
+    batch: Path,
+    hold: bool,  # noqa: FBT001 - a parameter of the test
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Every file, the saving folder, and after the rename the batch's folder."""
     synced: list[str] = []
     real = os.fsync
@@ -278,7 +344,7 @@ async def test_durability_costs_what_it_must_and_no_more(batch: Path, monkeypatc
     monkeypatch.setattr(os, "fsync", fsync)
     for durable in (False, True):
         storage = Storage(fsync=durable)
-        async with storage.writer(batch / ".saving" / "a.1", "output") as writer:
+        async with storage.writer(batch / ".saving" / "a.1", "output", hold=hold) as writer:
             await writer.write(b"x")
             await writer.finish(".png")
         await storage.commit(batch / ".saving" / "a.1", batch / f"a{durable}", b"{}")
