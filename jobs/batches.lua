@@ -6,7 +6,8 @@
 -- KEYS[3] BITMAP  prompts whose result is not succeeded
 -- KEYS[4] HASH    the batch's ledger
 -- KEYS[5] HASH    prompts whose result was taken back -> how often: a prompt's term; 0 when it never was
--- KEYS[6] STRING  results of this span of seconds
+-- KEYS[6] ZSET    prompts that have a place in flight (worker/places.lua)
+-- KEYS[7] STRING  results of this span of seconds
 -- ARGV    'settle', batch's id ('' = any), index, outcome, predictions, cost ('' = unknown), kind of error, model, term
 --                 that the result is of ('' = any), last prediction     returns 1 when the count changed, else 0
 -- ARGV    'unsettle', batch's id ('' = any), index, outcome, kind       returns 1 when the count changed, else 0
@@ -32,7 +33,7 @@ if op == 'finish' then
   if sum < tonumber(redis.call('HGET', KEYS[1], 'total')) then
     return 0
   end
-  for i = 1, 5 do
+  for i = 1, 6 do
     redis.call('EXPIRE', KEYS[i], ARGV[4])
   end
   return redis.call('HSETNX', KEYS[1], 'finished_at', ARGV[3])
@@ -80,6 +81,7 @@ end
 
 if settled then
   redis.call('HDEL', KEYS[4], index)
+  redis.call('ZREM', KEYS[6], index)
   return 0
 end
 if ARGV[9] ~= '' and ARGV[9] ~= term then
@@ -87,6 +89,7 @@ if ARGV[9] ~= '' and ARGV[9] ~= term then
 end
 count_spent(tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[10])
 redis.call('HDEL', KEYS[4], index)
+redis.call('ZREM', KEYS[6], index)
 redis.call('SETBIT', KEYS[2], index, 1)
 if outcome ~= 'succeeded' then
   redis.call('SETBIT', KEYS[3], index, 1)
@@ -100,6 +103,6 @@ elseif ARGV[7] == 'aborted' then
   redis.call('HSET', KEYS[1], 'aborted_model', ARGV[8])
 end
 redis.call('HINCRBY', KEYS[1], outcome, 1)
-redis.call('INCR', KEYS[6])
-redis.call('EXPIRE', KEYS[6], 180)
+redis.call('INCR', KEYS[7])
+redis.call('EXPIRE', KEYS[7], 180)
 return 1

@@ -17,7 +17,11 @@ from jobs.errors import BatchNotFound
 from jobs.models import Batch, Outcome, Result
 from jobs.prices import MICRO
 
-Standing = Literal["open", "canceled", "gone", "replaced"]
+Standing = Literal["open", "limited", "canceled", "gone", "replaced"]
+"""`limited` is open, with a limit of what is in flight at once."""
+
+AT_WORK: tuple[Standing, ...] = ("open", "limited", "canceled")
+"""Workers have to do with such a batch."""
 
 PACE_SPANS = 36
 """How many spans of a batch's pace Redis may still hold."""
@@ -74,7 +78,7 @@ class Batches:
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(keys.batch(name), mapping={"generation": generation, "cancel_requested": 0})
             pipe.hdel(keys.batch(name), "finished_at")
-            for key in self._keys(name)[:5]:
+            for key in self._keys(name)[:6]:
                 pipe.persist(key)
             await pipe.execute()
 
@@ -143,9 +147,14 @@ class Batches:
         """Close the batch if every prompt is settled; its keys then expire after 30 days. True when this call did."""
         return bool(await self._script(keys=self._keys(name), args=["finish", "", time.time(), KEEP_FINISHED]))
 
-    async def set_budget(self, name: str, max_predictions: int | None, max_cost: int | None) -> None:
-        """Limit what the batch may spend in all its life, in predictions and micro-dollars; None leaves it as it is."""
-        limits = {"max_predictions": max_predictions, "max_cost": max_cost}
+    async def set_budget(
+        self, name: str, max_predictions: int | None, max_cost: int | None, max_in_flight: int | None = None
+    ) -> None:
+        """Limit what the batch may spend in all its life, in predictions and micro-dollars, and have in flight at once.
+
+        None leaves a limit as it is.
+        """
+        limits = {"max_predictions": max_predictions, "max_cost": max_cost, "max_in_flight": max_in_flight}
         if given := {field: limit for field, limit in limits.items() if limit is not None}:
             await self._redis.hset(keys.batch(name), mapping=given)  # type: ignore[misc]  # typed for both clients
 
@@ -155,12 +164,15 @@ class Batches:
 
     async def standing(self, name: str, batch_id: str) -> Standing:
         """Whether the batch of that id is to be worked on, to be canceled, gone, or another has its name now."""
-        found, canceled = await self._redis.hmget(keys.batch(name), ["id", "cancel_requested"])  # type: ignore[misc]  # typed for both clients
+        fields = ["id", "cancel_requested", "max_in_flight"]
+        found, canceled, limit = await self._redis.hmget(keys.batch(name), fields)  # type: ignore[misc]  # typed for both clients
         if found is None:
             return "gone"
         if found.decode() != batch_id:
             return "replaced"
-        return "canceled" if canceled == b"1" else "open"
+        if canceled == b"1":
+            return "canceled"
+        return "open" if limit is None else "limited"
 
     async def delete(self, name: str) -> None:
         """Forget the batch in Redis; what is queued of it, the queue removes."""
@@ -187,7 +199,7 @@ class Batches:
 
     def _keys(self, name: str) -> list[str]:
         pace = keys.pace(name, int(time.time() / keys.PACE_SPAN))
-        of_batch = (keys.batch, keys.settled, keys.unsuccessful, keys.ledger, keys.retried)
+        of_batch = (keys.batch, keys.settled, keys.unsuccessful, keys.ledger, keys.retried, keys.places)
         return [*(key(name) for key in of_batch), pace]
 
 
@@ -201,7 +213,7 @@ def batch_of(fields: Mapping[bytes, bytes]) -> Batch:
     text: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items()}
     counts = ("total", "generation", "succeeded", "failed", "canceled")
     spent = ("unknown_creates", "predictions", "cost", "outputs_lost", "aborted", "over_budget")
-    limits = ("max_predictions", "max_cost")
+    limits = ("max_predictions", "max_cost", "max_in_flight")
     return Batch(
         name=text["name"],
         id=text["id"],

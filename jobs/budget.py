@@ -1,4 +1,4 @@
-"""What a batch may spend in all its life; money is in micro-dollars."""
+"""What a batch may spend in all its life, and have in flight at once; money is in micro-dollars."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ class Budget:
 
     max_predictions: int | None = None
     max_cost: int | None = None
+    max_in_flight: int | None = None
 
     def check(self) -> None:
         """InputError when a number cannot be a limit."""
         if self.max_predictions is not None and not 1 <= self.max_predictions <= MOST_PREDICTIONS:
             raise InputError(f"--max-predictions must be between 1 and {MOST_PREDICTIONS}")
+        if self.max_in_flight is not None and not 1 <= self.max_in_flight <= MOST_PREDICTIONS:
+            raise InputError(f"--max-in-flight must be between 1 and {MOST_PREDICTIONS}")
         if self.max_cost is not None and not 1 <= self.max_cost <= MOST_COST:
             raise InputError(f"--max-cost must be above 0 and at most {dollars_text(MOST_COST)} dollars")
 
@@ -29,6 +32,7 @@ class Budget:
         return Budget(
             known.max_predictions if self.max_predictions is None else self.max_predictions,
             known.max_cost if self.max_cost is None else self.max_cost,
+            known.max_in_flight if self.max_in_flight is None else self.max_in_flight,
         )
 
 

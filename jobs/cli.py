@@ -87,13 +87,14 @@ def enqueue(  # noqa: PLR0913 - a command's options are its parameters
     priority: options.Priority = 1.0,
     max_predictions: options.MaxPredictions = None,
     max_cost: options.MaxCost = None,
+    max_in_flight: options.MaxInFlight = None,
     check: Annotated[bool, typer.Option("--check", help="Only validate; nothing is enqueued.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Check a prompts file and enqueue what is not done yet."""
     from jobs.enqueue import check as check_prompts  # noqa: PLC0415
 
-    budget = Budget(max_predictions, max_cost)
+    budget = Budget(max_predictions, max_cost, max_in_flight)
     order = options.order_of(source, given, budget, name=name, model=model, limit=limit, priority=priority)
     if check:
         checked = check_prompts(order, Config.load())
@@ -116,12 +117,13 @@ def run(  # noqa: PLR0913 - a command's options are its parameters
     priority: options.Priority = 1.0,
     max_predictions: options.MaxPredictions = None,
     max_cost: options.MaxCost = None,
+    max_in_flight: options.MaxInFlight = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Enqueue, work with progress shown, sum up: all in one command."""
     from jobs import burst  # noqa: PLC0415
 
-    budget = Budget(max_predictions, max_cost)
+    budget = Budget(max_predictions, max_cost, max_in_flight)
     order = options.order_of(source, given, budget, name=name, model=model, limit=limit, priority=priority)
     paper = Paper(stderr=as_json)
     status = _ask(lambda desk: burst.run(desk, order, paper))
@@ -186,10 +188,11 @@ def retry(
     *,
     max_predictions: options.MaxPredictions = None,
     max_cost: options.MaxCost = None,
+    max_in_flight: options.MaxInFlight = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Enqueue again the prompts that failed or were canceled."""
-    budget = Budget(max_predictions, max_cost)
+    budget = Budget(max_predictions, max_cost, max_in_flight)
     _show_receipt(_ask(lambda desk: desk.retry(batch, budget)), as_json=as_json)
 
 

@@ -42,6 +42,7 @@ class Identity:
     created_at: float
     max_predictions: int | None = None
     max_cost: int | None = None
+    max_in_flight: int | None = None
 
 
 @dataclass(slots=True)

@@ -171,10 +171,12 @@ async def _open(identity: Identity, merge: _Merge, order: Order, before: Spent, 
         cost=before.cost or 0,
         max_predictions=identity.max_predictions,
         max_cost=identity.max_cost,
+        max_in_flight=identity.max_in_flight,
     )
     batch = await batches.open(new)
     check_identity(folder, identity, batch)
-    await batches.set_budget(batch.name, order.budget.max_predictions, order.budget.max_cost)
+    limits = order.budget
+    await batches.set_budget(batch.name, limits.max_predictions, limits.max_cost, limits.max_in_flight)
     if merge.generation > batch.generation:
         await batches.reopen(batch.name, merge.generation)
     return replace(batch, total=merge.kept + merge.new, priority=order.priority)

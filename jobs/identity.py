@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from redis.asyncio import Redis
 
@@ -51,12 +51,12 @@ def new_identity(folder: Folder, config: Config) -> Identity:
 def limits(identity: Identity | None, batch: Batch | None) -> Budget:
     """The budget that holds: as Redis knows it, else as the folder does."""
     known = batch or identity
-    return Budget(known.max_predictions, known.max_cost) if known else Budget()
+    return Budget(known.max_predictions, known.max_cost, known.max_in_flight) if known else Budget()
 
 
 def note_limits(folder: Folder, identity: Identity, budget: Budget, *, fsync: bool) -> Identity:
     """Write the batch's identity with its budget, which thus outlives Redis; returns it."""
-    noted = replace(identity, max_predictions=budget.max_predictions, max_cost=budget.max_cost)
+    noted = replace(identity, **asdict(budget))
     if noted != identity or not folder.identity.exists():
         write_identity(folder, noted, fsync=fsync)
     return noted

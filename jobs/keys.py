@@ -42,6 +42,11 @@ def unsuccessful(name: str) -> str:
     return f"{PREFIX}unsuccessful:{name}"
 
 
+def places(name: str) -> str:
+    """ZSET: index of a prompt with a place in flight, in a batch that limits them → until when it counts, ms."""
+    return f"{PREFIX}places:{name}"
+
+
 def ledger(name: str) -> str:
     """HASH: index of a prompt → JSON of its open attempt."""
     return f"{PREFIX}ledger:{name}"

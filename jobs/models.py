@@ -112,6 +112,7 @@ class Batch:
     over_budget: int = 0
     max_predictions: int | None = None
     max_cost: int | None = None
+    max_in_flight: int | None = None
     cancel_requested: bool = False
     finished_at: float | None = None
 
@@ -191,6 +192,7 @@ class Status(BaseModel):
     max_predictions: int | None = None
     cost: float | None = None
     max_cost: float | None = None
+    max_in_flight: int | None = None
     dead_letters: list[str] = []
     stuck: bool = False
     created_at: str

@@ -45,6 +45,10 @@ MaxCost = Annotated[
     int | None,
     typer.Option(parser=_read_dollars, metavar="DOLLARS", help="Never spend more on it; needs BATCH_PRICES."),
 ]
+MaxInFlight = Annotated[
+    int | None,
+    typer.Option(min=1, max=MOST_PREDICTIONS, metavar="N", help="Never have more running, of all workers together."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 BatchName = Annotated[str, typer.Argument(metavar="BATCH", help="Name of a batch.")]
 AnyBatch = Annotated[str | None, typer.Argument(metavar="BATCH", help="Name of a batch.")]

@@ -93,7 +93,7 @@ async def _limit(batch: Batch, budget: Budget, folder: Folder, config: Config, r
     _refuse_spent(batch, whole)
     if identity:
         note_limits(folder, identity, whole, fsync=config.fsync)
-    await Batches(redis).set_budget(batch.name, budget.max_predictions, budget.max_cost)
+    await Batches(redis).set_budget(batch.name, budget.max_predictions, budget.max_cost, budget.max_in_flight)
 
 
 def _set_aside(

@@ -38,6 +38,7 @@ class Schedule:
     catch_up: bool = True
     max_predictions: int | None = None
     max_cost: int | None = None
+    max_in_flight: int | None = None
 
     @property
     def zone(self) -> tzinfo:
@@ -145,7 +146,7 @@ def _check_file(file: str, home: Path) -> None:
         raise ValueError(f"there is no file {str(home / file)!r}")
 
 
-def _check_max_predictions(number: int, _home: Path) -> None:
+def _check_count(number: int, _home: Path) -> None:
     if not 1 <= number <= MOST_PREDICTIONS:
         raise ValueError(f"{number} is not between 1 and {MOST_PREDICTIONS}")
 
@@ -168,8 +169,9 @@ _CHECKS: dict[str, tuple[type, Callable[[Any, Path], Any]]] = {
     "timezone": (str, lambda name, _home: fire_times.zone(name)),
     "overlap": (str, _check_overlap),
     "catch_up": (bool, lambda _flag, _home: None),
-    "max_predictions": (int, _check_max_predictions),
+    "max_predictions": (int, _check_count),
     "max_cost": (float, _check_max_cost),
+    "max_in_flight": (int, _check_count),
 }
 _EXPECTED = {str: "text in quotes", bool: "true or false", int: "a whole number", float: "a number of dollars"}
 

@@ -168,7 +168,7 @@ class Schedules:
         """From the batch's own copy if it has one: what was begun is completed as it was, not as the file is now."""
         copy = Folder(self._config.output_dir, name).prompts
         source = copy if copy.exists() else schedule.file
-        budget = Budget(schedule.max_predictions, schedule.max_cost)
+        budget = Budget(schedule.max_predictions, schedule.max_cost, schedule.max_in_flight)
         return Order(source=str(source), name=name, model=schedule.model, budget=budget)
 
     async def _running(self, schedule: Schedule, state: _State) -> str | None:

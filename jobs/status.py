@@ -56,6 +56,7 @@ def _spending(batch: Batch) -> dict[str, Any]:
         "max_predictions": batch.max_predictions,
         "cost": None if batch.max_cost is None and not batch.cost else dollars(batch.cost),
         "max_cost": None if batch.max_cost is None else dollars(batch.max_cost),
+        "max_in_flight": batch.max_in_flight,
     }
 
 

@@ -1,4 +1,4 @@
-"""What a create waits for before it takes a slot: the budget of its batch, and the breaker of its model."""
+"""What a create waits for before it takes a slot: its batch's budget, its model's breaker, a place in its batch."""
 
 from __future__ import annotations
 
@@ -6,19 +6,46 @@ import asyncio
 
 from jobs.ledger import Entry, OverBudget
 from worker.context import Work
+from worker.lease import lease_name
 from worker.retry import SOON
 from worker.spending import price
 
 
 async def admitted(work: Work, entry: Entry) -> Entry:
-    """Return when the prompt may be paid for, holding nothing meanwhile; OverBudget when its batch has spent all."""
+    """Return when the prompt may be paid for, holding nothing meanwhile; OverBudget when its batch has spent all.
+
+    Then it has a place, if its batch limits them, until it is `released`; other ends leave that to its next run.
+    """
     work.worker.postponed.add(work.name)
     try:
         entry = await _affordable(work, entry)
-        await work.worker.gate.admit(work.prompt.model, work.name, work.order)
+        await work.worker.gate.admit(work.prompt.model, work.name)
+        if work.limited:
+            await work.worker.places.wait(work.shard, work.prompt.index, work.order)
+        await _first_of_its_model(work)
     finally:
         work.worker.postponed.discard(work.name)
     return entry
+
+
+async def attached(work: Work) -> None:
+    """Count a prediction that runs already: it waits for no place, and others wait for its."""
+    if work.limited:
+        await work.worker.places.count(work.shard, work.prompt.index)
+
+
+async def released(work: Work) -> None:
+    """Give the prompt's place to another: nothing of it runs any more, unless another worker has the prompt by now."""
+    if work.limited and work.worker.leases.sure(lease_name(work.shard.job_id)):
+        await work.worker.places.give(work.shard, work.prompt.index)
+
+
+async def _first_of_its_model(work: Work) -> None:
+    try:
+        await work.worker.gate.line_up(work.prompt.model, work.name, work.order)
+    except asyncio.CancelledError:
+        await released(work)
+        raise
 
 
 async def _affordable(work: Work, entry: Entry) -> Entry:

@@ -20,6 +20,7 @@ from worker.gate import Gate
 from worker.lease import Leases, lease_name
 from worker.orphans import Orphans
 from worker.outputs import Outputs
+from worker.places import Places
 from worker.polling import Poller
 from worker.replicate import Replicate
 from worker.slots import Slots
@@ -39,6 +40,7 @@ class Context:
     poller: Poller
     orphans: Orphans
     outputs: Outputs
+    places: Places
     slots: Slots
     """In flight: from the create of a prediction to its end."""
 
@@ -51,7 +53,7 @@ class Context:
     folders: Folders = field(default_factory=Folders)
 
     postponed: set[str] = field(default_factory=set)
-    """Names of the prompts that wait for their model's breaker or their batch's budget."""
+    """Names of the prompts that wait for their model's breaker, or for a budget or a place of their batch."""
 
     short_of_budget: set[str] = field(default_factory=set)
     """Ids of batches that were refused a create: their prompts ask before they queue for another."""
@@ -80,6 +82,9 @@ class Work:
 
     score: float = 0.0
     """The virtual time of its shard in the queue."""
+
+    limited: bool = False
+    """Whether its batch limits how many are in flight at once."""
 
     @property
     def order(self) -> float:

@@ -56,7 +56,7 @@ class Refused(Exception):
 
 
 class Postponed(Exception):
-    """Nothing was created: the budget of the batch or the breaker of the model came between; `entry` is as it was."""
+    """Nothing was created: a limit of the batch or the breaker of the model came between; `entry` is as it was."""
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
@@ -166,6 +166,8 @@ async def _as_now(work: Work, entry: Entry) -> Entry:
 async def _post_and_record(work: Work, entry: Entry) -> tuple[Entry, Prediction]:
     started = time.monotonic()
     work.demand_lease()
+    if work.limited and not await work.worker.places.take(work.shard, work.prompt.index):
+        raise Postponed(entry)
     intent = await work.ledger.intend(entry, price(work), replace=entry.ambiguous)
     try:
         _refuse_after_stall(started)

@@ -71,12 +71,12 @@ class Gate:
         """Keep the models' breakers up to date until the block ends."""
         return self._breaker.running()
 
-    async def admit(self, model: str, prompt: str, order: float = 0.0) -> None:
-        """Return when a create for the model may be tried; while it is paused, for one prompt (its full name) only.
-
-        Whatever comes of it, `leave` must follow: others may wait for the model's own limit.
-        """
+    async def admit(self, model: str, prompt: str) -> None:
+        """Return when a create for the model may be tried; while it is paused, for one prompt (its full name) only."""
         await self._breaker.admit(model, prompt)
+
+    async def line_up(self, model: str, prompt: str, order: float = 0.0) -> None:
+        """Return when the prompt is the first of those that wait for the model's own limit: `leave` must follow."""
         await self._turns.admit(model, prompt, order)
 
     def leave(self, model: str, prompt: str) -> None:

@@ -36,6 +36,7 @@ from worker.log_lines import show_logs
 from worker.model_turns import ModelTurns
 from worker.orphans import Orphans
 from worker.outputs import Outputs
+from worker.places import Places
 from worker.polling import Poller
 from worker.ratelimit import Limiter
 from worker.replicate import Replicate
@@ -137,6 +138,7 @@ async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitSta
         poller=Poller(replicate, gate, config, Sweeper(redis, config.realm, owner)),
         orphans=Orphans(replicate, gate),
         outputs=Outputs(config, await stack.enter_async_context(files_client(config))),
+        places=Places(redis, config.deadline),
         slots=Slots(config.max_in_flight),
         posts=Slots(config.max_in_flight if config.prefer_wait else CREATES_AT_ONCE),
         creates=creates,

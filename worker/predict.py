@@ -13,7 +13,7 @@ from jobs.errors import NotFound, OutputError, StorageError
 from jobs.ledger import Ending, Entry, OverBudget, Overtaken
 from jobs.models import Failure, Result
 from jobs.unsettled import Unsettled, unsettled
-from worker.admission import admitted
+from worker.admission import admitted, attached, released
 from worker.context import Work
 from worker.creation import Postponed, Refused, cancel_prediction, create, search
 from worker.replicate import Prediction
@@ -128,8 +128,10 @@ async def predicted(work: Work, entry: Entry) -> tuple[Entry, Prediction | Verdi
             except Postponed as postponed:
                 entry = postponed.entry
                 await work.worker.gate.postpone(work.prompt.model, work.name)
+                await released(work)
             finally:
                 work.worker.gate.leave(work.prompt.model, work.name)
+        await attached(work)
         return entry, await follow(work, entry)
     except OverBudget:
         return entry, BUDGET_SPENT
@@ -140,10 +142,11 @@ async def predicted(work: Work, entry: Entry) -> tuple[Entry, Prediction | Verdi
 
 
 async def conclude(work: Work, entry: Entry, ended: Prediction | Verdict) -> Result | Verdict:
-    """Save what can be saved; else say why there is nothing. The model's breaker hears of it."""
+    """Save what can be saved; else say why there is nothing. The model's breaker hears of it, and its place is free."""
     verdict = ended if isinstance(ended, Verdict) else judge(ended)
     message = verdict.failure.message if verdict else ""
     await work.worker.gate.heard(work.prompt.model, work.name, sign(verdict), message)
+    await released(work)
     if isinstance(ended, Verdict):
         return ended
     if verdict:

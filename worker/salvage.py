@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 
 from redis.exceptions import RedisError
 
-from jobs.batches import Standing
+from jobs.batches import AT_WORK, Standing
 from jobs.errors import BatchError
 from jobs.ledger import Overtaken, open_attempts
 from jobs.models import SHARD_SIZE, Batch, Shard
@@ -109,9 +109,10 @@ class Salvage:
         async with on_record(worker, job, whole=False) as set_aside:
             shard = None if set_aside else await self._shard(job)
             standing = await worker.batches.standing(shard.batch, shard.batch_id) if shard else "gone"
-            if shard is None or standing not in ("open", "canceled"):
+            if shard is None or standing not in AT_WORK:
                 return
-            works = [Work(worker, shard, prompt) for prompt in shard.prompts if prompt.index in indexes]
+            mine = [prompt for prompt in shard.prompts if prompt.index in indexes]
+            works = [Work(worker, shard, prompt, limited=standing == "limited") for prompt in mine]
             if works:
                 logger.info("+ %s: nobody has a slot for it; its %d open predictions are followed", job, len(works))
                 with worker.folders.using(works[0].folder, shard.batch_id):

@@ -11,7 +11,7 @@ from typing import Any
 
 from arq.worker import RetryJob
 
-from jobs.batches import Standing
+from jobs.batches import AT_WORK, Standing
 from jobs.errors import ForeignFolder, StorageError
 from jobs.folder import Folder
 from jobs.models import Result, Shard
@@ -75,16 +75,16 @@ async def run_job(worker: Context, job_id: str, parcel: Parcel, score: float = 0
 
 
 async def run_shard(worker: Context, shard: Shard, score: float = 0.0) -> None:
-    """Bring every prompt of a shard to its result, however often its batch is canceled and retried meanwhile.
+    """Bring every prompt of a shard to its result, however often its batch is canceled, retried and limited meanwhile.
 
     RetryJob when a newer batch has its name: the job in the queue is that one's.
     """
     folder = Folder(worker.config.output_dir, shard.batch)
-    while (standing := await worker.batches.standing(shard.batch, shard.batch_id)) in ("open", "canceled"):
+    while (standing := await worker.batches.standing(shard.batch, shard.batch_id)) in AT_WORK:
         await see_folder(worker, shard, folder)
-        if standing == "open" and not await writable(worker, shard, folder):
+        if standing != "canceled" and not await writable(worker, shard, folder):
             continue
-        works = await left_of(worker, shard, score)
+        works = await left_of(worker, shard, score, limited=standing == "limited")
         if not works:
             return await finish_batch(worker, shard)
         logger.info("→ %r%s", shard, f", {len(works)} to do" if len(works) < len(shard.prompts) else "")
@@ -135,10 +135,11 @@ async def writable(worker: Context, shard: Shard, folder: Folder) -> bool:
     return False
 
 
-async def left_of(worker: Context, shard: Shard, score: float = 0.0) -> list[Work]:
+async def left_of(worker: Context, shard: Shard, score: float = 0.0, *, limited: bool = False) -> list[Work]:
     """The prompts without a result; one whose record is on disk already is settled from it, asking nobody."""
     found = await unsettled(worker.redis, shard.batch, [prompt.index for prompt in shard.prompts])
-    works = [Work(worker, shard, prompt, score=score) for prompt in shard.prompts if prompt.index in found]
+    prompts = [prompt for prompt in shard.prompts if prompt.index in found]
+    works = [Work(worker, shard, prompt, score=score, limited=limited) for prompt in prompts]
     left = []
     for work, record in await asyncio.to_thread(_look, Folder(worker.config.output_dir, shard.batch), works):
         known = found[work.prompt.index]
@@ -183,7 +184,7 @@ async def others_wait(worker: Context) -> bool:
 async def stop_in_time(
     worker: Context, shard: Shard, standing: Standing, prompts: dict[asyncio.Task[None], Work]
 ) -> bool:
-    """Cancel the prompts' tasks within a second or a poll pass of the batch being canceled, retried or deleted.
+    """Cancel the prompts' tasks within a second or a poll pass of a change: canceled, retried, limited, deleted.
 
     Also when all they do is wait, for a paused model say, while other shards wait for this one's slot: then False.
     """

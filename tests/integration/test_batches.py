@@ -143,6 +143,8 @@ async def test_a_new_generation_opens_the_batch_again(batches: Batches, redis: R
 async def test_workers_see_how_a_batch_stands(batches: Batches, redis: Redis) -> None:
     assert await batches.standing("cats", "id-1") == "open"
     assert await batches.standing("cats", "id-0") == "replaced"
+    await batches.set_budget("cats", None, None, 3)
+    assert await batches.standing("cats", "id-1") == "limited"
     await batches.request_cancel("cats")
     assert await batches.standing("cats", "id-1") == "canceled"
     await batches.delete("cats")

@@ -41,6 +41,7 @@ STATUS_KEYS = [
     "max_predictions",
     "cost",
     "max_cost",
+    "max_in_flight",
     "dead_letters",
     "stuck",
     "created_at",

@@ -105,6 +105,23 @@ async def test_a_budget_on_the_command_line(cli: Cli, source: str, redis: Redis,
     assert (batch.max_predictions, batch.max_cost) == (10, 2_000_000)
 
 
+def test_a_limit_of_predictions_in_flight_on_the_command_line(cli: Cli, source: str) -> None:
+    def limit() -> int | None:
+        found: int | None = json.loads(cli("status", "cats", "--json").out)["max_in_flight"]
+        return found
+
+    enqueue = ("enqueue", source, "--model", "a/b")
+    assert cli(*enqueue, "--max-in-flight", "0").code == 2
+    assert cli(*enqueue).code == 0
+    assert limit() is None
+    assert cli(*enqueue, "--max-in-flight", "20").code == 0
+    assert cli(*enqueue).code == 0
+    assert limit() == 20
+    assert "max in flight" in cli("status", "cats").out
+    assert cli("retry", "cats", "--max-in-flight", "30").code == 0
+    assert limit() == 30
+
+
 async def test_all_errors_of_a_file_at_once(cli: Cli, tmp_path: Path, redis: Redis) -> None:
     (tmp_path / "bad.jsonl").write_text('{"prompt": "a"}\nno json\n')
     for arguments in (["enqueue", "bad.jsonl"], ["enqueue", "bad.jsonl", "--check"], ["run", "bad.jsonl"]):

@@ -139,10 +139,10 @@ async def test_the_batch_has_the_files_prompts_and_the_schedules_model(
     ]
 
 
-async def test_the_batch_has_the_schedules_budget(
+async def test_the_batch_has_the_schedules_limits(
     worker: Callable[[], Schedules], config: Config, redis: Redis, write: Write
 ) -> None:
-    write(f"{NIGHTLY}max_predictions = 40\nmax_cost = 2.5\n")
+    write(f"{NIGHTLY}max_predictions = 40\nmax_cost = 2.5\nmax_in_flight = 7\n")
     await worker().fire_due(NOON)
     assert await worker().fire_due(TWO) == []
     assert "line 1: owner/model has no price" in str((await overview(worker)).last_error)
@@ -150,7 +150,7 @@ async def test_the_batch_has_the_schedules_budget(
     priced = config.model_copy(update={"prices": Prices.parse("owner/model=0.003")})
     (receipt,) = await Schedules(redis, priced).fire_due(TWO + DAY)
     batch = await Batches(redis).get(receipt.batch)
-    assert (batch.max_predictions, batch.max_cost) == (40, 2_500_000)
+    assert (batch.max_predictions, batch.max_cost, batch.max_in_flight) == (40, 2_500_000, 7)
 
 
 async def test_a_new_schedule_does_not_fire_for_a_time_before_it_was_there(worker: Callable[[], Schedules]) -> None:

@@ -71,6 +71,11 @@ def test_a_schedule_may_have_a_budget(write: Write, written: str, micro: int) ->
     assert (schedule.max_predictions, schedule.max_cost) == (500, micro)
 
 
+def test_a_schedule_may_limit_what_is_in_flight(write: Write) -> None:
+    (schedule,) = load(write(f"{GOOD}max_in_flight = 20\n"))
+    assert schedule.max_in_flight == 20
+
+
 def test_schedules_keep_the_order_of_the_file(write: Write) -> None:
     schedules = load(write(GOOD + GOOD.replace("nightly", "weekly") + GOOD.replace("nightly", "a")))
     assert [schedule.name for schedule in schedules] == ["nightly", "weekly", "a"]
@@ -113,6 +118,7 @@ def test_the_prompts_file_is_looked_for_beside_the_schedules(
         ("max_predictions = 0", 6, "max_predictions: 0 is not between 1 and"),
         ("max_predictions = 2.5", 6, "max_predictions must be a whole number"),
         ("max_predictions = true", 6, "max_predictions must be a whole number"),
+        ("max_in_flight = 0", 6, "max_in_flight: 0 is not between 1 and"),
         ("max_cost = 0", 6, "max_cost: it must be above 0 dollars"),
         ("max_cost = -1.5", 6, "max_cost: '-1.5' is no amount"),
         ("max_cost = nan", 6, "max_cost: 'nan' is no amount"),

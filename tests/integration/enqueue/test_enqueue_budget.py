@@ -84,6 +84,7 @@ async def test_without_a_budget_there_is_no_limit(enqueued: Enqueue, redis: Redi
     [
         (Budget(max_predictions=0), "--max-predictions must be between 1"),
         (Budget(max_predictions=10**10), "--max-predictions must be between 1"),
+        (Budget(max_in_flight=0), "--max-in-flight must be between 1"),
         (Budget(max_cost=0), "--max-cost must be above 0"),
         (Budget(max_cost=10**14), "at most 10000000 dollars"),
     ],

@@ -38,7 +38,7 @@ def enqueued(tmp_path: Path, config: Config, redis: Redis) -> Enqueue:
 async def test_a_wiped_redis_knows_again_what_the_folder_knows(
     enqueued: Enqueue, redis: Redis, folder: Folder, record: Record
 ) -> None:
-    await enqueued(150, budget=Budget(200, 1_000_000))
+    await enqueued(150, budget=Budget(200, 1_000_000, 20))
     record("p0", 0, prediction_ids=("a",), cost=0.003)
     record("p2", 2, prediction_ids=("b", "c"), unknown_creates=1, cost=0.009)
     failure = Failure(kind="over_budget", message="spent")
@@ -55,7 +55,7 @@ async def test_a_wiped_redis_knows_again_what_the_folder_knows(
     assert (receipt.total, receipt.already_done, receipt.enqueued) == (150, 4, 146)
     assert (batch.succeeded, batch.failed, batch.canceled, batch.over_budget) == (2, 1, 1, 1)
     assert (batch.predictions, batch.cost) == (6, 18_000)
-    assert (batch.max_predictions, batch.max_cost) == (200, 1_000_000)
+    assert (batch.max_predictions, batch.max_cost, batch.max_in_flight) == (200, 1_000_000, 20)
     settled = await Batches(redis).settled("night")
     assert [index for index in range(150) if index in settled] == [0, 2, 120, 121]
     assert [index in await Batches(redis).unsuccessful("night") for index in (0, 2, 120, 121)] == [

@@ -1,0 +1,136 @@
+"""The places of a batch that limits its predictions in flight, as several workers see them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from jobs import keys
+from jobs.batches import Batches
+from jobs.models import Batch, Shard
+from worker import places as places_of
+from worker.places import Places
+
+SHARD = Shard("night", "b1", 0, 0, ())
+KEY = keys.places("night")
+
+
+@pytest.fixture
+async def batches(redis: Redis) -> Batches:
+    batches = Batches(redis)
+    await batches.open(Batch("night", "b1", "realm", 1.0, 100, 0, 1.0))
+    await batches.set_budget("night", None, None, 2)
+    return batches
+
+
+@pytest.fixture
+def two(redis: Redis, batches: Batches) -> tuple[Places, Places]:
+    """Two workers."""
+    assert batches
+    return Places(redis, 600.0), Places(redis, 600.0)
+
+
+async def test_there_are_no_more_than_the_limit_however_many_workers_there_are(
+    two: tuple[Places, Places], batches: Batches
+) -> None:
+    one, other = two
+    assert await one.take(SHARD, 1)
+    assert await other.take(SHARD, 2)
+    assert await other.take(SHARD, 1), "who has one keeps it"
+    assert not await one.take(SHARD, 3)
+    await one.count(SHARD, 4)  # it runs already
+    await one.give(SHARD, 1)
+    assert not await one.take(SHARD, 3)
+    await batches.set_budget("night", None, None, 3)
+    assert await one.take(SHARD, 3)
+
+
+async def test_a_result_gives_back_the_place_of_a_worker_that_died(
+    two: tuple[Places, Places], batches: Batches, redis: Redis
+) -> None:
+    for index in (1, 2):
+        await two[0].take(SHARD, index)
+    await batches.settle("night", 1, "succeeded", "b1")
+    assert await two[1].take(SHARD, 3)
+    assert await two[1].take(SHARD, 1), "it has no use for one any more"
+    assert await redis.zrange(KEY, 0, -1) == [b"2", b"3"]
+    await batches.delete("night")
+    assert not await redis.exists(KEY)
+
+
+async def test_a_place_that_nobody_gives_counts_until_its_prediction_is_over(
+    two: tuple[Places, Places], redis: Redis
+) -> None:
+    for index in (1, 2):
+        await two[0].take(SHARD, index)
+    until, now = await redis.zscore(KEY, "1"), (await redis.time())[0] * 1000
+    assert until
+    assert now + 600_000 < until <= now + 1000 + 900_000
+    await redis.zadd(KEY, {"1": now - 1000})
+    assert await two[1].take(SHARD, 3)
+    assert not await two[0].take(SHARD, 1)
+
+
+async def test_another_batch_of_that_name_is_left_alone(two: tuple[Places, Places], redis: Redis) -> None:
+    await two[0].take(SHARD, 1)
+    stale = Shard("night", "b0", 0, 0, ())
+    assert await two[1].take(stale, 5)
+    await two[1].count(stale, 6)
+    await two[1].give(stale, 1)
+    assert await redis.zrange(KEY, 0, -1) == [b"1"]
+
+
+@pytest.mark.usefixtures("batches")
+async def test_many_prompts_of_many_workers_share_the_places(redis: Redis) -> None:
+    running, most, begun = 0, 0, list[tuple[int, int]]()
+
+    async def run(worker: int, places: Places, index: int) -> None:
+        nonlocal running, most
+        await places.wait(SHARD, index, index)
+        running += 1
+        most = max(most, running)
+        begun.append((worker, index))
+        await asyncio.sleep(0.005)
+        running -= 1
+        await places.give(SHARD, index)
+
+    workers = [Places(redis, 600.0) for _ in range(3)]
+    async with asyncio.TaskGroup() as group:
+        for index in reversed(range(90)):
+            group.create_task(run(index % 3, workers[index % 3], index))
+    assert (most, running, len(begun)) == (2, 0, 90)
+    assert not any(places._lanes for places in workers), "nobody waits any more"
+    for worker in range(3):
+        own = [index for who, index in begun if who == worker]
+        assert own[1:] == sorted(own[1:]), "but for the one that came first, when nobody waited"
+
+
+async def test_the_first_goes_on_as_soon_as_a_prediction_of_its_worker_ends(
+    two: tuple[Places, Places], monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
+) -> None:
+    for index in (1, 2):
+        await two[0].take(SHARD, index)
+    monkeypatch.setattr(places_of, "LOOK", 3600.0)
+    waiting = asyncio.create_task(two[0].wait(SHARD, 3, 3.0))
+    lanes = two[0]._lanes
+    await eventually(lambda: lanes.get("b1") and not lanes["b1"].freed.is_set())
+    await two[0].give(SHARD, 1)
+    await asyncio.wait_for(waiting, 10)
+
+
+async def test_one_that_is_cancelled_leaves_its_turn_to_the_next_and_holds_nothing(
+    two: tuple[Places, Places], redis: Redis
+) -> None:
+    for index in (1, 2):
+        await two[0].take(SHARD, index)
+    waiting = [asyncio.create_task(two[0].wait(SHARD, index, index)) for index in (3, 4)]
+    await asyncio.sleep(0.05)
+    waiting[0].cancel()
+    await asyncio.wait([waiting[0]])
+    await two[1].give(SHARD, 1)
+    await asyncio.wait_for(waiting[1], 10)
+    assert await redis.zrange(KEY, 0, -1) == [b"2", b"4"]
