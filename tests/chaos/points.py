@@ -50,7 +50,6 @@ SHARD = (
 )
 CREATE = (
     Point("worker.predict:predict"),
-    Point("jobs.batches:Batches.term", "after"),
     Point("worker.saving:recorded", "after"),
     Point("worker.predict:attempt"),
     Point("jobs.ledger:Ledger.read", "after"),
