@@ -144,9 +144,9 @@ class Poller:
 
     async def _ask_some(self) -> float:
         """Look one by one at what the list does not show, those first that waited longest for it."""
-        interval = self._config.poll_interval
-        least = max(self._pause, interval) if self._sweeping else interval
-        asked = [waiter for waiter in self._all.values() if self._to_ask(waiter, least)]
+        interval, sweeping = self._config.poll_interval, self._sweeping
+        least = max(self._pause, interval) if sweeping else interval
+        asked = [waiter for waiter in self._all.values() if self._to_ask(waiter, least, sweeping=sweeping)]
         asked.sort(key=lambda waiter: (waiter.asked_at, waiter.since))
         share = self._config.reads_per_minute / 60 * interval / TICKS / 2
         asked = asked[: max(int(share), 1)] or self._sample()
@@ -155,10 +155,10 @@ class Poller:
             raise error
         return interval / TICKS
 
-    def _to_ask(self, waiter: Waiter, least: float) -> bool:
+    def _to_ask(self, waiter: Waiter, least: float, *, sweeping: bool) -> bool:
         if self._overdue(waiter):
             return waiter.due(least, most=0)
-        return not (waiter.listed and self._sweeping) and waiter.due(least)
+        return not (waiter.listed and sweeping) and waiter.due(least)
 
     def _sample(self) -> list[Waiter]:
         """One of those that the list shows, from time to time: it may be behind."""

@@ -19,7 +19,6 @@ from redis.exceptions import RedisError
 
 from jobs import keys
 from jobs.connection import load_script
-from jobs.errors import NotFound
 from worker.lease import RELEASE_SECONDS
 from worker.replicate import Prediction
 from worker.waiter import Waiter
@@ -130,17 +129,16 @@ class Sweeper:
             answer = json.loads(text)
             if (waiter := own.get(answer["id"])) is None:
                 continue
-            if "lost" in answer:
-                waiter.lose(NotFound(answer["lost"], status=404, prediction_id=waiter.prediction_id))
-            elif "raw" in answer:
+            if "raw" in answer:
                 waiter.end(Prediction(answer["id"], answer["raw"]["status"], answer["raw"]))
             else:
                 waiter.listed, waiter.looked_at = False, 0.0
 
 
 def _answer(waiter: Waiter) -> str:
+    """What ended, or that its own worker has to ask for it: what is lost or overdue is for that one to judge."""
     answer: dict[str, Any] = {"id": waiter.prediction_id}
-    if error := waiter.ended.exception():
-        return json.dumps(answer | {"lost": str(error)})
+    if waiter.ended.exception() or not waiter.ended.result().terminal:
+        return json.dumps(answer)
     text = json.dumps(answer | {"raw": dict(waiter.ended.result().raw)})
     return text if len(text) <= MOST_MAIL else json.dumps(answer)

@@ -28,13 +28,13 @@ from worker.replicate import Page, Prediction, Replicate
 from worker.sweeper import Sweeper
 
 IMAGE = "simulator/image"
-Start = Callable[[str], Awaitable["Party"]]
+Start = Callable[..., Awaitable["Party"]]
 
 
 class CountingReplicate(Replicate):
-    """Counts the requests that learn a status; `broken` ones are never sent."""
+    """Counts the requests that learn a status; `broken` ones are never sent, `strange` ones of another account."""
 
-    asked, broken = 0, False
+    asked, broken, strange = 0, False, False
 
     def _count(self) -> None:
         self.asked += 1
@@ -43,11 +43,14 @@ class CountingReplicate(Replicate):
 
     async def get(self, prediction_id: str) -> Prediction:
         self._count()
+        if self.strange:
+            raise NotFound("unknown here", status=404, prediction_id=prediction_id)
         return await super().get(prediction_id)
 
     async def list(self, *, since: float, until: float | None = None, cursor: str | None = None) -> Page:
         self._count()
-        return await super().list(since=since, until=until, cursor=cursor)
+        page = await super().list(since=since, until=until, cursor=cursor)
+        return Page((), None) if self.strange else page
 
 
 class Party:
@@ -95,8 +98,8 @@ async def start(config: Config, redis: Redis, simulator: Any, monkeypatch: pytes
     quick = config.model_copy(update={"poll_interval": 0.1})
     async with AsyncExitStack() as stack:
 
-        async def begin(who: str) -> Party:
-            return await stack.enter_async_context(party(quick, redis, who))
+        async def begin(who: str, **settings: Any) -> Party:
+            return await stack.enter_async_context(party(quick.model_copy(update=settings), redis, who))
 
         yield begin
 
@@ -208,14 +211,35 @@ async def test_one_that_cannot_reach_the_api_leaves_it_to_others(
     assert two.replicate.asked > 0
 
 
-async def test_what_replicate_does_not_know_is_told_to_who_waits(start: Start, eventually: Any) -> None:
+async def test_what_replicate_does_not_know_is_lost_when_its_own_worker_finds_so(start: Start, eventually: Any) -> None:
     one, two = await start("one"), await start("two")
     held = asyncio.create_task(one.wait(await one.create(5, predict_time=3)))
     await sweeps(one, eventually)
     with pytest.raises(NotFound) as caught:
         await two.wait(["nosuchprediction"], since=time.time() - 61)
     assert caught.value.prediction_id == "nosuchprediction"
-    assert two.replicate.asked == 0
+    assert two.replicate.asked >= 3
+    await held
+
+
+async def test_a_sweeper_of_another_account_loses_nobodys_predictions(start: Start, eventually: Any) -> None:
+    one, two = await start("one"), await start("two")
+    ids = await one.create(1, predict_time=2)
+    held = asyncio.create_task(one.wait(ids))
+    await sweeps(one, eventually)
+    one.replicate.strange = True
+    (ended,) = await two.wait(await two.create(1, predict_time=1), since=time.time() - 61)
+    assert ended.status == "succeeded"
+    one.replicate.strange = False
+    await held
+
+
+async def test_what_is_overdue_for_the_sweeper_may_not_be_for_its_own_worker(start: Start, eventually: Any) -> None:
+    one, two = await start("one", deadline=5), await start("two")
+    held = asyncio.create_task(one.wait(await one.create(5, predict_time=3)))
+    await sweeps(one, eventually)
+    (ended,) = await two.wait(await two.create(1, predict_time=2), since=time.time() - 70)
+    assert ended.status == "succeeded"
     await held
 
 
