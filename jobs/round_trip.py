@@ -12,10 +12,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redis.asyncio.client import Pipeline
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 MOST = 200
 """Calls of one round trip: nobody waits long for those before."""
+
+IN_TIME = 2.0
+"""Seconds that a round trip may take: its connection may have gone silent, and a lease be at stake."""
+
+
+class _Unmade(Exception):
+    """The round trip was lost, or refused this call: who waits makes it again, alone and patiently."""
 
 
 @dataclass(slots=True, eq=False)
@@ -33,62 +40,53 @@ class RoundTrips:
         self._under_way: asyncio.Task[None] | None = None
 
     async def evalsha(self, *arguments: Any) -> Any:
-        """Call a script; who is cancelled does not hear what came of it."""
+        """Call a script. It may have its effect twice, and after its caller was cancelled."""
         call = _Call(arguments)
         self._calls.append(call)
         if self._under_way is None or self._under_way.done():
             self._under_way = asyncio.create_task(self._go())
-        return await call.answer
+        try:
+            return await call.answer
+        except _Unmade:
+            return await self._alone("EVALSHA", *arguments)
 
     async def close(self) -> None:
         """Give up what is under way: nobody waits for it any more."""
         if self._under_way and not self._under_way.done():
             self._under_way.cancel()
             await asyncio.wait([self._under_way])
+        for call in self._calls:
+            call.answer.cancel()
 
     async def _go(self) -> None:
         while self._calls:
             calls, self._calls = self._calls[:MOST], self._calls[MOST:]
             wanted = [call for call in calls if not call.answer.done()]
             try:
-                await self._make(wanted)
-            except BaseException as error:
+                async with asyncio.timeout(IN_TIME):
+                    answers = await self._ask(wanted)
+            except Exception:  # noqa: BLE001 - each call raises its own
+                answers = [_Unmade()] * len(wanted)
+            except asyncio.CancelledError:
                 for call in wanted:
-                    _fail(call, error)
-                if not isinstance(error, Exception):
-                    raise
+                    call.answer.cancel()
+                raise
+            for call, answer in zip(wanted, answers, strict=True):
+                _tell(call, answer)
 
-    async def _make(self, calls: Sequence[_Call]) -> None:
-        if len(calls) < 2:
-            return await self._make_each(calls)
+    async def _ask(self, calls: Sequence[_Call]) -> Sequence[Any]:
+        if len(calls) == 1:
+            return [await self._alone("EVALSHA", *calls[0].arguments)]
         async with self._pipeline() as pipe:
             for call in calls:
                 pipe.execute_command("EVALSHA", *call.arguments)
-            answers = await pipe.execute(raise_on_error=False)
-        pairs = list(zip(calls, answers, strict=True))
-        for call, answer in pairs:
-            if not isinstance(answer, ResponseError):
-                _succeed(call, answer)
-        return await self._make_each([call for call, answer in pairs if isinstance(answer, ResponseError)])
-
-    async def _make_each(self, calls: Sequence[_Call]) -> None:
-        """Make calls as patiently as any command, and one's failure is its own."""
-        for call in calls:
-            try:
-                _succeed(call, await self._alone("EVALSHA", *call.arguments))
-            except (RedisError, OSError) as error:
-                _fail(call, error)
+            return await pipe.execute(raise_on_error=False)
 
 
-def _succeed(call: _Call, answer: Any) -> None:
-    if not call.answer.done():
-        call.answer.set_result(answer)
-
-
-def _fail(call: _Call, error: BaseException) -> None:
+def _tell(call: _Call, answer: Any) -> None:
     if call.answer.done():
         return
-    if isinstance(error, Exception):
-        call.answer.set_exception(error)
+    if isinstance(answer, ResponseError | _Unmade):
+        call.answer.set_exception(_Unmade())
     else:
-        call.answer.cancel()
+        call.answer.set_result(answer)

@@ -82,7 +82,9 @@ async def _write_in_thread(folder: Folder, batch_id: str) -> None:
         await asyncio.shield(writing)
     except asyncio.CancelledError:
         stop.set()
-        await asyncio.wait([writing])
+        while not writing.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([writing])
         raise
 
 

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from jobs.account import Account
 from jobs.errors import AccountRefused, NotSent, RateLimited, ReplicateError, Unanswered
-from worker.breaker import Breaker, ModelPaused, Outcome
+from worker.breaker import Breaker, Outcome
 from worker.model_turns import ModelTurns
 from worker.ratelimit import Limiter
 
@@ -40,7 +40,7 @@ class Gate:
         try:
             self._breaker.check(model, prompt)
             await self._turns.begin(model, prompt)
-        except (ModelPaused, asyncio.CancelledError):
+        except BaseException:
             self._limiter.take_back(bucket, slot)
             raise
         try:

@@ -1,4 +1,4 @@
-"""One worker of an account sweeps its list for all: the others tell it what they wait for, and it what has ended.
+"""One worker of an API host sweeps the list for all: the others tell it what they wait for, and it what has ended.
 
 Mail may be lost with a worker or a connection. So what somebody waits for is told again and again, at once to a new
 sweeper, and is forgotten when nobody tells it any more.

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import ResponseError
 
+from jobs import round_trip
 from jobs.round_trip import MOST, RoundTrips
 
 APPEND = "redis.call('RPUSH', KEYS[1], ARGV[1]); if ARGV[1] == 'bad' then error('no') end; return ARGV[1]"
@@ -107,3 +108,40 @@ async def test_closing_ends_what_is_under_way(redis: Redis, append: AsyncScript)
             await waiting
     finally:
         await control(redis, "CLIENT", "UNPAUSE")
+
+
+async def test_a_connection_that_goes_silent_holds_nobody_up_for_long(
+    redis: Redis, append: AsyncScript, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(round_trip, "IN_TIME", 0.1)
+    silent = asyncio.Event()
+
+    class Silent:
+        async def __aenter__(self) -> Self:
+            return self
+
+        async def __aexit__(self, *_: object) -> None:
+            pass
+
+        def execute_command(self, *_: object) -> None:
+            pass
+
+        async def execute(self, **_: object) -> None:
+            silent.set()
+            await asyncio.Event().wait()
+
+    await append(["list"], ["load"])
+    trips = RoundTrips(redis.execute_command, Silent)  # type: ignore[arg-type]  # nobody answers
+    asked = [asyncio.create_task(trips.evalsha(append.sha, 1, "list", text)) for text in "abc"]
+    await silent.wait()
+    later = asyncio.create_task(trips.evalsha(append.sha, 1, "list", "d"))
+    assert list(await asyncio.gather(*asked, later)) == [b"a", b"b", b"c", b"d"]
+
+
+async def test_what_cannot_be_encoded_fails_alone(redis: Redis, append: AsyncScript) -> None:
+    await append(["list"], ["load"])
+    texts = ["a", "\ud800", "b"]
+    one, bad, other = await asyncio.gather(*(append(["list"], [text]) for text in texts), return_exceptions=True)
+    assert (one, other) == (b"a", b"b")
+    assert isinstance(bad, UnicodeEncodeError)
+    assert sorted(await listed(redis)) == [b"a", b"b", b"load"]
