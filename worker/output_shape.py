@@ -60,7 +60,7 @@ def document(output: Any, files: int, value: Any) -> Document | None:
 
     `files` is how many files are in the output. None when every leaf is one of them, or the output is null.
     """
-    if output is None or (files and files == len(_leaves(output))):
+    if output is None or (files and (isinstance(output, str) or files == len(_leaves(output)))):
         return None
     tokens = [output] if isinstance(output, str) else output
     if not files and isinstance(tokens, list) and tokens and all(isinstance(token, str) for token in tokens):

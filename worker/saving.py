@@ -43,14 +43,27 @@ def recorded(work: Work) -> Result | None:
     ForeignFolder when something else is in its place: better known before the prompt is paid for.
     """
     work.folder.check(work.shard.batch_id)
+    target = work.folder.prompt(work.prompt.id)
+    if _is_free(target):
+        return None
     try:
         record = work.folder.read_record(work.prompt.id)
     except DamagedRecord as error:
         return damaged(work.prompt, error)
-    target = work.folder.prompt(work.prompt.id)
     if record is None and target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise ForeignFolder(f"{target} is in the way: it is no record of a prompt; move it away", target)
     return record
+
+
+def _is_free(target: Path) -> bool:
+    """Nothing is there, for certain: most prompts' case, in one system call; of trouble the record tells."""
+    try:
+        target.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def glance(work: Work) -> Result | None:
