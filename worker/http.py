@@ -20,7 +20,7 @@ from jobs.errors import BrokenDownload, ConfigError, FileRefused, NotSent, Outpu
 from worker.file_answer import FileAnswer
 from worker.output_url import check_output_url
 from worker.refusals import refusal
-from worker.transport import Transport
+from worker.transport import Client, Transport, send
 
 API_CONNECTIONS = 64
 """Calls under way when each takes a second, at 600 creates and 3,000 reads a minute; most take a third of that."""
@@ -80,13 +80,13 @@ def _client(
 ) -> httpx.AsyncClient:
     """Our transport, but httpx's own where the environment names a proxy: it knows them, and NO_PROXY."""
     proxied = not getproxies().keys().isdisjoint(("http", "https", "all"))
-    return httpx.AsyncClient(
+    return Client(
         base_url=base_url,
         headers={"User-Agent": _user_agent(), **headers},
         cookies=_NoCookies(),
         timeout=timeout,
         limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
-        transport=None if proxied else Transport(connections),
+        own=None if proxied else Transport(connections),
     )
 
 
@@ -114,7 +114,8 @@ async def call(
                 timeout=httpx.Timeout(timeout, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
             )
             _keep_token_at_home(client, request)
-            response = await client.send(request, follow_redirects=False)
+            async with aclosing(await send(client, request)) as response:
+                await response.aread()
     except _UNSENT as error:
         raise NotSent(f"{what}: no connection to {client.base_url.host} ({_reason(error)})") from error
     except TimeoutError as error:
@@ -178,7 +179,7 @@ async def _follow(
         with _file_errors(url):
             request = client.build_request("GET", checked, headers=headers)
             async with asyncio.timeout(SLOW_SECONDS):  # httpx's own begins anew with each byte of the head
-                response = await client.send(request, stream=True, follow_redirects=False)
+                response = await send(client, request)
         if not response.has_redirect_location:
             return response
         await response.aclose()

@@ -432,3 +432,16 @@ async def test_a_proxy_that_refuses_to_connect_sent_nothing(raw_server: Any, pro
 
     proxy(await raw_server(refuse))
     assert await outcome("https://api.replicate.invalid") is NotSent
+
+
+@both
+async def test_an_unreadable_redirect_is_the_hosts_fault_and_worth_another_try(raw_server: Any) -> None:
+    async def redirects_to_nowhere(reader: Reader, writer: Writer) -> None:
+        await read_head(reader)
+        writer.write(b"HTTP/1.1 302 X\r\nLocation: http://127.0.0.1:x/\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+
+    url = f"http://{await raw_server(redirects_to_nowhere)}/out.png"
+    with pytest.raises(BrokenDownload, match="Invalid URL in location"):
+        async with files() as client, open_file(client, url, hosts=("127.0.0.1",)):
+            pass
