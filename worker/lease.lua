@@ -26,7 +26,7 @@ local taken = op == 'wait' or holder and holder ~= owner or op == 'renew' and no
 if op == 'take' and (taken or not holder and redis.call('EXISTS', KEYS[2]) == 1) then
   return 'taken' -- somebody runs the job, or is about to
 end
-if job ~= '' and (waiting or not taken) then
+if job ~= '' and (waiting or not taken and redis.call('ZSCORE', KEYS[3], job)) then
   redis.call('SET', KEYS[2], '1', 'PX', ttl) -- also while it waits: nobody else starts the job meanwhile
 end
 if taken then

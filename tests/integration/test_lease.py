@@ -69,6 +69,18 @@ async def test_a_job_that_left_the_queue_needs_no_lease(mine: Leases, theirs: Le
     assert await waiting is None
 
 
+async def test_a_late_renewal_leaves_no_mark_of_a_job_that_has_ended(mine: Leases, redis: Redis) -> None:
+    lease = await acquired(mine)
+    await redis.zrem(keys.queue("api"), JOB)
+    await redis.delete(keys.ARQ_IN_PROGRESS + JOB)
+    renewed_at = lease.renewed_at
+    async with asyncio.timeout(30):
+        while lease.renewed_at == renewed_at:
+            await asyncio.sleep(0.05)
+    assert not await redis.exists(keys.ARQ_IN_PROGRESS + JOB)
+    assert not lease.lost
+
+
 async def test_who_waits_for_a_lease_keeps_the_job_from_being_started_again(
     mine: Leases, theirs: Leases, redis: Redis
 ) -> None:
