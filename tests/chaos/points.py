@@ -52,7 +52,7 @@ CREATE = (
     Point("worker.predict:predict"),
     Point("worker.saving:recorded", "after"),
     Point("worker.predict:attempt"),
-    Point("jobs.ledger:Ledger.read", "after", faults=THROTTLED),
+    Point("jobs.ledger:Ledger.read", "after", 3, faults=THROTTLED),
     Point("worker.admission:admitted", "after"),
     *both("worker.predict:predicted"),
     *both("worker.creation:create"),
