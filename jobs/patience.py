@@ -15,6 +15,7 @@ from redis.asyncio.client import Pipeline
 from redis.asyncio.connection import AbstractConnection, Connection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.commands.core import AsyncScript
 
 from jobs.absence import ABSENCE, FAREWELL, LOSSES, is_passing
 from jobs.round_trip import RoundTrips
@@ -191,6 +192,12 @@ class PatientRedis(Redis):
     def evalsha(self, sha: str, numkeys: int, *keys_and_args: Any) -> Awaitable[Any]:
         """Call a script, together with those that are called at the same time."""
         return self._round_trips.evalsha(sha, numkeys, *keys_and_args)
+
+    def register_script(self, script: str) -> AsyncScript:  # type: ignore[override]  # narrower
+        """Return the script; its text is kept for a server that has forgotten it."""
+        registered: AsyncScript = super().register_script(script)
+        self._round_trips.texts[registered.sha] = script
+        return registered
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001 - redis-py's signature
         """Close all connections."""

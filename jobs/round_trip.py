@@ -38,6 +38,8 @@ class RoundTrips:
         self._alone, self._pipeline = alone, pipeline
         self._calls: list[_Call] = []
         self._under_way: asyncio.Task[None] | None = None
+        self.texts: dict[str, str] = {}
+        """Scripts by their SHA: a server that restarts, again and again, has forgotten them."""
 
     async def evalsha(self, *arguments: Any) -> Any:
         """Call a script. It may have its effect twice, and after its caller was cancelled."""
@@ -48,7 +50,9 @@ class RoundTrips:
         try:
             return await call.answer
         except _Unmade:
-            return await self._alone("EVALSHA", *arguments)
+            sha, *rest = arguments
+            text = self.texts.get(sha)
+            return await (self._alone("EVAL", text, *rest) if text else self._alone("EVALSHA", *arguments))
 
     async def close(self) -> None:
         """Give up what is under way: nobody waits for it any more."""

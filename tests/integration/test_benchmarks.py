@@ -112,7 +112,7 @@ def test_a_run_is_whole_and_counted(contender: str) -> None:
     figures = run(Workload("try", "", 5, (), files=2, file_bytes=70_000), contender)
     assert (figures["whole"], figures["create"], figures["file"]) == (1.0, creates, 10)
     assert figures["cpu_ms"] >= figures["work_ms"] > 0
-    assert figures["peak_mb"] > 1
+    assert figures["peak_mb"] > 0
     assert figures["wall"] > 0
 
 

@@ -64,6 +64,22 @@ async def test_scripts_that_the_server_forgot_are_loaded_again(redis: Redis, app
     assert await asyncio.gather(*(append(["list"], [text]) for text in "abc")) == [b"a", b"b", b"c"]
 
 
+async def test_a_server_that_forgets_between_the_loading_and_the_call_still_gets_it(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It restarted twice: redis-py's script loads itself once."""
+    script = redis.register_script(APPEND)
+    load = redis.script_load
+
+    async def forget(text: str) -> Any:
+        sha = await load(text)
+        await redis.script_flush()
+        return sha
+
+    monkeypatch.setattr(redis, "script_load", forget)
+    assert await asyncio.gather(*(script(["list"], [text]) for text in "abc")) == [b"a", b"b", b"c"]
+
+
 async def test_a_lost_connection_loses_no_call(redis: Redis, append: AsyncScript) -> None:
     await append(["list"], ["load"])
 
