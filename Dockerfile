@@ -6,7 +6,7 @@ ENV PATH=/venv/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
 # Dependencies first: this layer is rebuilt only when the lock changes. All of them have wheels, nothing is compiled.
 COPY requirements.txt .
-RUN pip install --only-binary :all: --require-hashes -r requirements.txt
+RUN pip install --only-binary :all: --no-deps --require-hashes -r requirements.txt && pip check
 COPY pyproject.toml README.md LICENSE ./
 COPY jobs jobs
 COPY worker worker

@@ -112,7 +112,9 @@ endef
 
 compile = .venv-lock/bin/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
   --upgrade --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(1) --output-file $(2)
-pip = $(BIN)/python -m pip --disable-pip-version-check --quiet
+pip = $(BIN)/python -m pip --disable-pip-version-check
+# The locks are complete. Without --no-deps pip resolves again, and takes a newer release of what is named with an extra.
+install = $(pip) install --quiet --no-deps --require-hashes -r $(1) && $(pip) check
 
 $(BIN)/python:
 	@$(find_python) echo "Making $(VENV) with $$("$$python" --version)"; \
@@ -121,16 +123,16 @@ $(BIN)/python:
 
 $(VENV)/.for-use: requirements.txt pyproject.toml | $(BIN)/python
 	@echo "Installing requirements.txt"
-	@$(pip) install --require-hashes -r requirements.txt
-	@$(pip) install --no-deps --no-build-isolation --editable .
+	@$(call install,requirements.txt)
+	@$(pip) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.for-bench: requirements-bench.txt $(VENV)/.for-use
 	@echo "Installing requirements-bench.txt"
-	@$(pip) install --require-hashes -r requirements-bench.txt
+	@$(call install,requirements-bench.txt)
 	@touch $@
 
 $(VENV)/.for-work: requirements-dev.txt $(VENV)/.for-use
 	@echo "Installing requirements-dev.txt"
-	@$(pip) install --require-hashes -r requirements-dev.txt
+	@$(call install,requirements-dev.txt)
 	@touch $@

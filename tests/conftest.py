@@ -28,6 +28,8 @@ from jobs.config import Config
 
 ROOT = Path(__file__).parent.parent
 TOKEN = "r8_a_token_for_tests"
+# A shell's background job inherits SIGINT ignored, and so would every child that a test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 UNPREFIXED = ("replicate_api_token", "replicate_base_url", "redis_url")
 
 

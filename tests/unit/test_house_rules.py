@@ -18,7 +18,7 @@ PACKAGES = [name for name in ("jobs", "worker", "simulator", "demo", "benchmarks
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 LUA = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.lua"))
 
-MAX_FILE, MAX_FUNCTION, MAX_PARAMETERS = 250, 30, 6
+MAX_FILE, MAX_FUNCTION, MAX_PARAMETERS = 400, 30, 6
 EMPTY_WORDS = {"util", "utils", "helper", "helpers", "common", "manager", "misc"}
 HTTPX_ERRORS = {
     name

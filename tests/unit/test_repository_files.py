@@ -223,6 +223,14 @@ def test_the_image_is_small_and_not_root() -> None:
     assert build.index("COPY requirements.txt") < build.index("--require-hashes") < build.index("COPY jobs")
 
 
+@pytest.mark.parametrize(("file", "installs"), [("Makefile", 1), ("Dockerfile", 1)])
+def test_a_lock_is_installed_as_it_is_and_checked(file: str, installs: int) -> None:
+    """Stock pip of Python 3.11 resolves again what is named with an extra, unless it is told not to."""
+    lines = [line for line in read(file).splitlines() if "--require-hashes" in line]
+    assert len(lines) == installs
+    assert all("--no-deps" in line and re.search(r"&& (\$\(pip\)|pip) check", line) for line in lines)
+
+
 def test_the_image_has_every_package() -> None:
     kept = set(re.findall(r"^!(.+)$", read(".dockerignore"), re.MULTILINE))
     copied = set(re.findall(r"^COPY (?!--)(.+) \S+$", read("Dockerfile"), re.MULTILINE))
