@@ -8,13 +8,44 @@ PACKAGES := jobs worker simulator demo benchmarks tests
 
 .DEFAULT_GOAL := help
 
-# FILE, NAME, MODEL and BATCH count only when given on make's own command line, not when the environment happens to
-# have them. They reach the shell in single quotes, so that spaces, quotes, `$` and `;` in them are harmless.
+# Options count only when given on make's own command line, not when the environment happens to have them. They reach
+# the shell in single quotes, so that spaces, quotes, `$` and `;` in them are harmless.
 quote = '$(subst ','\'',$(1))'
 given = $(filter command,$(origin $(1)))
 argument = $(if $(call given,$(1)),$(call quote,$(value $(1))))
 option = $(if $(call given,$(1)),$(2)=$(call quote,$(value $(1))))
+flag = $(if $(call given,$(1)),$(if $(filter 1,$(value $(1))),$(2),$(error Write $(1)=1, or leave it out)))
 needs = $(if $(call given,$(1)),,$(error Say which $(1): make $@ $(1)=$(2)))
+
+limits := LIMIT MAX_PREDICTIONS MAX_COST MAX_IN_FLIGHT
+order = $(call option,NAME,--name) $(call option,MODEL,--model) $(call option,INPUT,--input) \
+  $(call option,PRIORITY,--priority) $(foreach limit,$(limits),$(call option,$(limit),$(limit_$(limit)))) \
+  $(call flag,JSON,--json) -- $(call argument,FILE)
+limit_LIMIT := --limit
+limit_MAX_PREDICTIONS := --max-predictions
+limit_MAX_COST := --max-cost
+limit_MAX_IN_FLIGHT := --max-in-flight
+
+# What is given and not known is refused before anything happens: a limit that is overlooked costs money.
+takes_run := FILE NAME MODEL INPUT PRIORITY $(limits) JSON
+takes_enqueue := $(takes_run) CHECK
+takes_status := BATCH JSON
+takes_watch := BATCH JSON
+takes_chaos := MATRIX
+takes_lint := PACKAGES
+settings := BATCH_% REPLICATE_% REDIS_URL %_PROXY %_proxy SSL_CERT_FILE PIP_% UV_% PYTHON VENV SHELL
+known := $(foreach goal,$(MAKECMDGOALS),$(takes_$(goal)))
+unknown := $(filter-out $(known) $(settings),$(foreach a-name,$(.VARIABLES),$(if $(filter command,$(origin $(a-name))),$(a-name))))
+ifneq ($(unknown),)
+$(error make $(or $(MAKECMDGOALS),help) does not take $(unknown); it takes $(or $(known),no options). Nothing was done)
+endif
+
+ifneq ($(filter run enqueue,$(MAKECMDGOALS)),)
+stray := $(foreach limit,$(limits),$(if $(filter environment,$(origin $(limit))),$(limit)))
+ifneq ($(strip $(stray)),)
+$(error $(strip $(stray)) in the environment does not count: write it after make $(MAKECMDGOALS), or unset it. Nothing was done)
+endif
+endif
 
 ##@ Start here
 
@@ -30,15 +61,15 @@ test: $(VENV)/.for-work ## Run all tests and measure their coverage
 chaos: $(VENV)/.for-work ## Kill, stall and starve workers in every way; print what was lost (minutes)
 	@$(BIN)/python -m pytest tests/chaos -n 4 -m "chaos or not chaos" $(call option,MATRIX,--matrix)
 
-##@ Your prompts (FILE=prompts.jsonl  NAME=batch  MODEL=owner/name  BATCH=batch)
+##@ Your prompts (FILE=prompts.jsonl  NAME=batch  MODEL=owner/name  LIMIT=5  MAX_COST=12.50  BATCH=batch)
 
 .PHONY: run
 run: $(VENV)/.for-use ## Enqueue FILE, work it off, show the progress, sum up
-	@$(call needs,FILE,prompts.jsonl)$(BIN)/python -m jobs run $(call option,NAME,--name) $(call option,MODEL,--model) -- $(call argument,FILE)
+	@$(call needs,FILE,prompts.jsonl)$(BIN)/python -m jobs run $(order)
 
 .PHONY: enqueue
 enqueue: $(VENV)/.for-use ## Enqueue FILE for the workers
-	@$(call needs,FILE,prompts.jsonl)$(BIN)/python -m jobs enqueue $(call option,NAME,--name) $(call option,MODEL,--model) -- $(call argument,FILE)
+	@$(call needs,FILE,prompts.jsonl)$(BIN)/python -m jobs enqueue $(call flag,CHECK,--check) $(order)
 
 .PHONY: worker
 worker: $(VENV)/.for-use ## Work until stopped (Ctrl-C); also fires schedules.toml
@@ -46,11 +77,11 @@ worker: $(VENV)/.for-use ## Work until stopped (Ctrl-C); also fires schedules.to
 
 .PHONY: status
 status: $(VENV)/.for-use ## Say how all batches stand, or BATCH
-	@$(BIN)/python -m jobs status $(call argument,BATCH)
+	@$(BIN)/python -m jobs status $(call flag,JSON,--json) -- $(call argument,BATCH)
 
 .PHONY: watch
 watch: $(VENV)/.for-use ## Follow BATCH, or the newest batch, until it is finished
-	@$(BIN)/python -m jobs watch $(call argument,BATCH)
+	@$(BIN)/python -m jobs watch $(call flag,JSON,--json) -- $(call argument,BATCH)
 
 .PHONY: redis-stop
 redis-stop: $(VENV)/.for-use ## Stop the local Valkey server (it keeps its data)

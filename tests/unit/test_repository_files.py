@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from pydantic import SecretStr
+from typer.main import get_command
 
 from jobs.cli import app
 from jobs.config import Config
@@ -103,9 +104,64 @@ def test_make_passes_a_value_through_whole() -> None:
     assert printed == f"<-m><jobs><enqueue><--name=night 1><--model=owner/name><--><{name}>"
 
 
+OPTIONS = {
+    "NAME": "--name", "MODEL": "--model", "INPUT": "--input", "LIMIT": "--limit", "PRIORITY": "--priority",
+    "MAX_PREDICTIONS": "--max-predictions", "MAX_COST": "--max-cost", "MAX_IN_FLIGHT": "--max-in-flight",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("target", ["run", "enqueue"])
+def test_make_takes_what_the_command_takes(target: str) -> None:
+    shown = make(target, "FILE=a.jsonl", "JSON=1", *(f"{name}=1" for name in OPTIONS)).split()
+    assert set(shown) >= {f"{option}='1'" for option in OPTIONS.values()} | {"--json", "'a.jsonl'"}
+    known = get_command(app).commands[target].params  # type: ignore[attr-defined]  # it is a group
+    names = {option for parameter in known for option in parameter.opts if option.startswith("--")}
+    assert names - {"--json", "--check"} == set(OPTIONS.values())
+
+
+def test_make_passes_flags_on() -> None:
+    assert "-m jobs enqueue --check" in make("enqueue", "FILE=a.jsonl", "CHECK=1")
+    assert "Write CHECK=1, or leave it out" in make("enqueue", "FILE=a.jsonl", "CHECK=no")
+    assert make("status", "BATCH=night", "JSON=1").rstrip().endswith("-m jobs status --json -- 'night'")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unknown"),
+    [
+        (["run", "FILE=a.jsonl", "LIMITS=5"], "LIMITS"),
+        (["run", "FILE=a.jsonl", "limit=5"], "limit"),
+        (["enqueue", "FILE=a.jsonl", "option=x", "given=y"], "given"),
+        (["status", "NAME=night"], "NAME"),
+        (["worker", "MAX_IN_FLIGHT=5"], "MAX_IN_FLIGHT"),
+        (["FILE=a.jsonl"], "FILE"),
+    ],
+)
+def test_make_refuses_what_a_target_does_not_know(arguments: list[str], unknown: str) -> None:
+    for done in (make(*arguments), make(*arguments, "VENV=nowhere")):
+        assert re.search(rf"make \w+ does not take .*\b{unknown}\b.*; it takes .*Nothing was done", done), done
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    command = ["make", *arguments]
+    real = subprocess.run(command, cwd=ROOT, env=clean, capture_output=True, text=True, check=False, timeout=30)
+    assert (real.returncode, real.stdout) == (2, "")
+    assert "does not take" in real.stderr
+
+
+def test_make_takes_settings_as_the_environment_does() -> None:
+    shown = make("run", "FILE=a.jsonl", "BATCH_MODEL=a/b", "REDIS_URL=redis://x", "HTTPS_PROXY=y", "PYTHON=python3")
+    assert shown.rstrip().endswith("-- 'a.jsonl'")
+
+
+def test_make_refuses_a_limit_that_would_be_overlooked_in_the_environment() -> None:
+    shown = make("run", "FILE=a.jsonl", LIMIT="5")
+    assert "LIMIT in the environment does not count: write it after make run" in shown
+    assert "-m jobs" not in shown
+    assert "-m jobs status" in make("status", LIMIT="5")
+
+
 def test_make_ignores_what_the_environment_happens_to_have() -> None:
     shown = make("run", "FILE=a.jsonl", NAME="x", MODEL="y", BATCH="z")
-    assert shown.rstrip().endswith("-m jobs run   -- 'a.jsonl'")
+    assert shown.rstrip().endswith("-- 'a.jsonl'")
+    assert re.search(r"-m jobs run +-- 'a\.jsonl'", shown)
     assert "Say which FILE" in make("enqueue", FILE="a.jsonl")
 
 
