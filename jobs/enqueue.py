@@ -22,6 +22,7 @@ from jobs.errors import InputError, Problem, StorageError
 from jobs.estimate import Estimate, estimate
 from jobs.folder import Folder
 from jobs.identity import check_identity, identify, limits, new_identity, note_limits
+from jobs.key_names import KeyNames
 from jobs.models import Batch
 from jobs.prompts import Ids
 from jobs.restoring import settle_recorded, spent_on_earlier_tries
@@ -34,12 +35,13 @@ __all__ = ["Checked", "Order", "Receipt", "check", "enqueue", "retry"]
 
 
 class Checked(BaseModel):
-    """How many prompts `enqueue` would take; costs as in a receipt, with a sentence for each model without a price."""
+    """How many prompts `enqueue` would take; costs and warnings as in a receipt, a sentence for each unpriced model."""
 
     total: int
     cost_at_least: float | None = None
     cost_at_most: float | None = None
     unpriced: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def check(order: Order, config: Config) -> Checked:
@@ -47,14 +49,15 @@ def check(order: Order, config: Config) -> Checked:
     order.check()
     if order.name or order.source != "-":
         _ = order.batch
-    found = Estimate(config.prices)
-    for row in read_file(order, config, Ids()):
+    found, names = Estimate(config.prices), KeyNames()
+    for row in read_file(order, config, Ids(), names):
         if order.limit is None or found.prompts < order.limit:
             found.add(row.model, row.line)
     found.demand_prices(order.budget, file_name(order))
     least, most = found.range(config.max_attempts) or (None, None)
     unpriced = tuple(found.unpriced()) if config.prices else ()
-    return Checked(total=found.prompts, cost_at_least=least, cost_at_most=most, unpriced=unpriced)
+    warnings = tuple(names.warnings())
+    return Checked(total=found.prompts, cost_at_least=least, cost_at_most=most, unpriced=unpriced, warnings=warnings)
 
 
 async def enqueue(order: Order, config: Config, redis: Redis) -> Receipt:
@@ -90,7 +93,8 @@ async def _enqueue(spool: Spool, folder: Folder, config: Config, redis: Redis) -
     before = await asyncio.to_thread(spent_on_earlier_tries, folder) if batch is None else Spent()
     batch = await _open(identity, merge, spool.order, before, folder, redis)
     await settle_recorded(Batches(redis), batch, folder)
-    return await enqueue_unsettled(redis, batch, folder, partial(Bits.count, indexes=merge.known), config)
+    receipt = await enqueue_unsettled(redis, batch, folder, partial(Bits.count, indexes=merge.known), config)
+    return receipt.model_copy(update={"warnings": spool.names.warnings()})
 
 
 @dataclass

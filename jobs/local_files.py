@@ -5,13 +5,21 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-PATH = re.compile(r"(?P<surely>(file:/|~/|\.{1,2}[/\\])[^\n]{1,500})|([A-Za-z]:)?[^\s:]{0,250}[/\\.][^\s:]{1,250}")
-"""What is shaped like a path; only of such strings is the disk asked."""
+_PATH = re.compile(
+    r"(?P<surely>(file:/|~/|\.{1,2}[/\\]|[a-z]:[/\\]|\\\\[\w.-]+\\)[^\n]{1,1000})"
+    r"|(?!data:|[a-z][a-z0-9+.-]+://)(?=[^\n]{0,999}[/\\.][^\n])[^\n]{1,1000}",
+    re.IGNORECASE,
+)
 
 _TEXT_KEY = re.compile(
     r"(?!.*(image|video|audio|mask|file)).*(prompt|text|message|content|caption|lyric|quer|question|instruction)",
     re.IGNORECASE | re.DOTALL,
 )
+
+
+def find_path(value: str) -> re.Match[str] | None:
+    """Match a value that is shaped like a path, `surely` if it can be nothing else; only of such is the disk asked."""
+    return _PATH.fullmatch(value.strip())
 
 
 @lru_cache(maxsize=1000)

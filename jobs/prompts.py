@@ -12,7 +12,8 @@ from typing import Any
 
 from jobs.errors import Problem
 from jobs.folder import OWN_NAMES
-from jobs.local_files import PATH, holds_text
+from jobs.key_names import KeyNames, usual_name
+from jobs.local_files import find_path, holds_text
 from jobs.model_names import model_problem
 from jobs.rows import Defaults, PlainRows, Row
 from jobs.sources import MAX_LINE, Record, read_records
@@ -61,14 +62,18 @@ class _Wrong(Exception):
     """Something is wrong with a row."""
 
 
-def read_prompts(source: str, defaults: Defaults, ids: Ids) -> Iterator[Row | Problem]:
-    """Yield each valid row, noting its id in `ids`, and each problem; InputError when the file cannot be opened."""
+def read_prompts(source: str, defaults: Defaults, ids: Ids, names: KeyNames | None = None) -> Iterator[Row | Problem]:
+    """Yield each valid row, noting its id in `ids`, and each problem; InputError when the file cannot be opened.
+
+    The keys of inputs are noted in `names`.
+    """
     if defaults.model is not None and (problem := model_problem(defaults.model)):
         yield Problem(0, f"--model or BATCH_MODEL: {problem}")
         return
-    reader = _Reader(defaults, Path(source).parent)
+    names = names or KeyNames()
+    reader = _Reader(defaults, Path(source).parent, names)
     empty = True
-    for record in read_records(source, PlainRows(defaults).read):
+    for record in read_records(source, PlainRows(defaults, names).read):
         empty = False
         row = record if isinstance(record, Row) else reader.read(record)
         if isinstance(row, Row):
@@ -92,8 +97,8 @@ def name_problem(name: str, longest: int) -> str | None:
 class _Reader:
     """Turns records into rows; each part raises _Wrong with what is wrong."""
 
-    def __init__(self, defaults: Defaults, home: Path) -> None:
-        self._defaults = defaults
+    def __init__(self, defaults: Defaults, home: Path, names: KeyNames) -> None:
+        self._defaults, self._names = defaults, names
         self._homes = (Path(), home)
 
     def read(self, record: Record) -> Row | list[Problem]:
@@ -116,6 +121,7 @@ class _Reader:
             raise _Wrong("a number is too large") from None
         if len(text) > MAX_LINE:
             raise _Wrong(f"the row is larger than {MAX_LINE:,} bytes; give big files by URL")
+        self._names.note(values, record.line)
         return Row(record.line, prompt_id, model, text)
 
     def _problems(self, record: Record) -> list[Problem]:
@@ -163,28 +169,41 @@ class _Reader:
         if self._defaults.input:
             values = {**self._defaults.input, **values}
         if "input" not in row and "prompt" not in values:
-            raise _Wrong("it has neither input nor prompt")
-        self._refuse_local_files(values)
+            raise _Wrong(f"it has neither input nor prompt{_meant(values)}")
+        self._check_strings(values)
         return values
 
-    def _refuse_local_files(self, values: dict[str, Any]) -> None:
-        """Also measure the depth. A key that holds text, and all below it, may say what it likes."""
+    def _check_strings(self, values: dict[str, Any]) -> None:
+        """Refuse NUL, local files and what is nested too deeply.
+
+        A key that holds text, and all below it, may name a file: people read it.
+        """
         stack: list[tuple[str, Any, int]] = [("input", values, 1)]
         while stack:
             name, value, depth = stack.pop()
             if depth > MAX_DEPTH:
                 raise _Wrong(f"input is nested deeper than {MAX_DEPTH} levels")
             for key, item in value.items() if type(value) is dict else enumerate(value):
+                if type(key) is str and "\0" in key:
+                    raise _Wrong(f"a key in {name!r} has a NUL character (\\u0000)")
                 if type(item) is str:
-                    if (path := PATH.fullmatch(item)) and not holds_text(f"{name}.{key}"):
-                        self._refuse_local_file(f"{name}.{key}", path)
+                    self._check_string(f"{name}.{key}", item)
                 elif type(item) is dict or type(item) is list:
                     stack.append((f"{name}.{key}", item, depth + 1))
 
-    def _refuse_local_file(self, name: str, path: re.Match[str]) -> None:
-        found = any(os.path.isfile(home / path[0]) for home in self._homes)  # noqa: PTH113 - Path.is_file raises on long names
+    def _check_string(self, name: str, value: str) -> None:
+        if "\0" in value:
+            raise _Wrong(f"{name!r} has a NUL character (\\u0000), which is no text")
+        if (path := find_path(value)) is None or holds_text(name):
+            return
+        found = any(os.path.isfile(home / text) for home in self._homes for text in {path[0], value})  # noqa: PTH113 - Path.is_file raises on long names
         if found or path["surely"]:
             raise _Wrong(f"{name!r}: {path[0]!r} names a local file; give an https URL or a data: URI")
+
+
+def _meant(values: dict[str, Any]) -> str:
+    found = next((key for key in values if usual_name(key) == "prompt"), None)
+    return f": it has {found!r}; is 'prompt' meant?" if found else ""
 
 
 def _refuse_foreign_keys(row: dict[str, Any]) -> None:

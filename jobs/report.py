@@ -98,11 +98,18 @@ def check_lines(source: str, checked: Checked) -> Iterator[str]:
     line = f"{source}: {counted(checked.total, 'prompt')}, no error"
     yield f"{line}; {costs(checked)}" if costs(checked) else line
     yield from checked.unpriced
+    yield from warning_lines(checked)
+
+
+def warning_lines(facts: Receipt | Checked) -> Iterator[str]:
+    """What a person may want to change in the file before it is paid for."""
+    yield from (f"Warning: {warning}" for warning in facts.warnings)
 
 
 def receipt_lines(receipt: Receipt) -> Iterator[str]:
     """The same, and what is missing for the work to begin."""
     yield receipt_line(receipt)
+    yield from warning_lines(receipt)
     if receipt.dead_letters:
         shards = counted(len(receipt.dead_letters), "shard")
         yield f"Set aside: {shards}. `python -m jobs status {receipt.batch}` says why"

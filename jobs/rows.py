@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 from orjson import OPT_SORT_KEYS, dumps, loads
 
 from jobs.folder import OWN_NAMES
-from jobs.local_files import PATH, holds_text
+from jobs.key_names import KeyNames
+from jobs.local_files import find_path, holds_text
 from jobs.model_names import model_problem
-from jobs.sources import MAX_LINE
+from jobs.text_lines import MAX_LINE
 
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+_NO_PATH = ("https://", "data:")
 _ODD = frozenset(("custom_id", "body", "method", "url"))
 
 
@@ -41,14 +43,16 @@ class Defaults:
 class PlainRows:
     """Reads rows that say the usual in the usual way: of text, numbers, true, false and null, and right."""
 
-    def __init__(self, defaults: Defaults) -> None:
-        self._model, self._input = defaults.model, defaults.input
+    def __init__(self, defaults: Defaults, names: KeyNames) -> None:
+        self._model, self._input, self._names = defaults.model, defaults.input, names
+        self._known = names.known
+        self._is_text = "\\x00" not in repr(defaults.input)
 
     def read(self, line: bytes, number: int) -> Row | None:
         """Return the row in a line; None when it is not plain."""
         try:
             row = loads(line)
-            if type(row) is not dict or _has_key_twice(line, row):
+            if type(row) is not dict or _needs_strict_reader(line, row) or not self._is_text:
                 return None
             prompt_id = row.pop("id") if "id" in row else f"{number:06d}"
             model = row.pop("model", self._model)
@@ -58,6 +62,8 @@ class PlainRows:
             text = dumps({"id": prompt_id, "input": values, "model": model}, option=OPT_SORT_KEYS)
         except (ValueError, TypeError):  # of orjson, and of names that are no text
             return None
+        if not self._known.issuperset(values):
+            self._names.note(values, number)
         return Row(number, prompt_id, model, text) if len(text) <= MAX_LINE else None
 
     def _values(self, row: dict[str, Any]) -> dict[str, Any] | None:
@@ -71,9 +77,12 @@ class PlainRows:
         return None if short and "prompt" not in values else values
 
 
-def _has_key_twice(line: bytes, row: dict[str, Any]) -> bool:
-    """Whether quotes are missing in what was read: it has the two of each string, and escaped ones as in the line."""
-    return line.count(b'"') != dumps(row).count(b'"') or (b"\\" in line and b"\\u0022" in line)
+def _needs_strict_reader(line: bytes, row: dict[str, Any]) -> bool:
+    """Whether a key may be there twice, or a string may hold NUL.
+
+    Quotes are then missing in what was read: it has the two of each string, and escaped ones as in the line.
+    """
+    return line.count(b'"') != dumps(row).count(b'"') or (b"\\" in line and (b"\\u0022" in line or b"\\u0000" in line))
 
 
 def _are_names(prompt_id: Any, model: Any) -> bool:
@@ -89,8 +98,10 @@ def _are_plain(values: dict[str, Any]) -> bool:
         kind = type(value)
         if kind is str:
             if (
-                ("/" in value or "." in value or "\\" in value)
-                and PATH.fullmatch(value)
+                key != "prompt"
+                and ("/" in value or "." in value or "\\" in value)
+                and not value.startswith(_NO_PATH)
+                and find_path(value)
                 and not holds_text(f"input.{key}")
             ):
                 return False

@@ -26,7 +26,7 @@ from jobs.queue import Queue
 class Receipt(BaseModel):
     """What `enqueue` and `retry` did: prompts and shards that they put into the queue; prompts that were done.
 
-    `dead_letters` are shards that stay set aside until `retry`.
+    `dead_letters` are shards that stay set aside until `retry`; `warnings` are of the file: names that look misspelt.
 
     The costs are in dollars, of all that is not done: if each succeeds at once, and if each needs all attempts.
     """
@@ -40,6 +40,7 @@ class Receipt(BaseModel):
     dead_letters: list[str] = []
     cost_at_least: float | None = None
     cost_at_most: float | None = None
+    warnings: list[str] = []
 
 
 def job_of(batch: str, row: KeptRow) -> JobId:

@@ -1,34 +1,32 @@
-"""What a prompts file says, record by record, whatever its format: JSON Lines, CSV or plain text.
-
-Reading is bounded: never more than a block and one line of at most MAX_LINE bytes are in memory.
-"""
+"""What a prompts file says, record by record, whatever its format: JSON Lines, CSV or plain text."""
 
 from __future__ import annotations
 
-import csv
 import gzip
 import json
 import re
 import sys
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
+from jobs.csv_rows import SPECIAL, Table
 from jobs.errors import InputError, Problem
+from jobs.text_lines import BLOCK, MAX_LINE, Unreadable, number_lines, read_blocks, text_of
 
-MAX_LINE = 2_000_000
-"""Bytes of the longest line (CSV: the longest cell); Replicate takes `data:` URIs of 256 kB."""
-BLOCK = 1 << 20
-BOM = b"\xef\xbb\xbf"
+__all__ = ["BLOCK", "FORMATS", "MAX_DOCUMENT", "MAX_LINE", "SPECIAL", "Record", "file_format", "read_records"]
+
 FORMATS = (".jsonl", ".jsonl.gz", ".csv", ".txt")
-SPECIAL = ("id", "custom_id", "model")
-"""The CSV columns that are no inputs."""
 
-_TOO_LONG = f"the line is longer than {MAX_LINE:,} bytes; give big files by URL"
-_JSON_SCALAR = re.compile(r"true|false|-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
+MAX_DOCUMENT = 30_000_000
+"""Bytes of JSON that is no JSON Lines, such as an array: it has to be in memory whole."""
 
+_DOCUMENT = re.compile(rb"[ \t\r\n]*(\[|\{[ \t]*[\r\n])")
+_BLANK = re.compile(r"[ \t\r\n]*")
+_ROW = ("prompt", "input")
+_HEADER = re.compile(r'(?=.*\bprompts?\b)"?\w+"?([,;\t]"?\w+"?)*', re.IGNORECASE)
 
 Plain = TypeVar("Plain")
 
@@ -58,13 +56,17 @@ def read_records(source: str, plain: Callable[[bytes, int], Plain | None]) -> It
     """
     suffix = file_format(source)
     with _opened(source) as stream:
-        lines = _numbered(stream)
-        if suffix == ".csv":
-            yield from _csv_records(lines)
-        elif suffix == ".txt":
-            yield from _text_records(lines)
-        else:
-            yield from _json_records(lines, plain)
+        blocks = read_blocks(stream)
+        try:
+            if suffix == ".csv":
+                yield from _csv_records(blocks)
+            elif suffix == ".txt":
+                yield from _text_records(blocks)
+            else:
+                yield from _json_records(blocks, plain)
+        except Unreadable as error:
+            line = max(error.problem.line, 1)
+            yield Record(line, 0, Problem(line, f"{error.problem.message}; the rest was not checked"))
 
 
 @contextmanager
@@ -84,124 +86,127 @@ def _opened(source: str) -> Iterator[BinaryIO]:
         yield cast("BinaryIO", opened)
 
 
-def _numbered(stream: BinaryIO) -> Iterator[tuple[int, bytes | Problem]]:
-    """Yield each physical line with its number from 1, the last one being a problem if reading fails."""
-    number = 0
-    try:
-        for number, line in enumerate(_lines(stream), 1):
-            yield number, line if len(line) <= MAX_LINE else Problem(number, _TOO_LONG)
-    except (OSError, EOFError, zlib.error) as error:
-        yield number + 1, Problem(number + 1, f"the file cannot be read further: {error}")
+def _csv_records(blocks: Iterator[bytes]) -> Iterator[Record]:
+    for number, (line, row) in enumerate(Table(number_lines(blocks)).rows(), 1):
+        yield Record(line, number, row)
 
 
-def _text(number: int, line: bytes | Problem) -> str | Problem:
-    try:
-        return line if isinstance(line, Problem) else line.decode()
-    except UnicodeDecodeError as error:
-        return Problem(number, _not_utf8(error.object, error))
+def _text_records(blocks: Iterator[bytes]) -> Iterator[Record]:
+    first = True
+    for number, line in number_lines(blocks):
+        if isinstance(text := text_of(number, line), Problem):
+            yield Record(number, number, text)
+        elif any(map(str.isprintable, text := text.strip())):
+            reason = _no_prompt(text, first=first)
+            yield Record(number, number, Problem(number, reason) if reason else {"input": {"prompt": text}})
+            first = False
 
 
-def _lines(stream: BinaryIO) -> Iterator[bytes]:
-    """Yield each line; of one over MAX_LINE little more is kept than shows that it is."""
-    rest = b""
-    block = stream.read(BLOCK).removeprefix(BOM)
-    while block:
-        head, *lines = block.split(b"\n")
-        if len(rest) <= MAX_LINE:
-            rest += head
-        if lines:
-            yield rest
-            rest = lines.pop()
-            yield from lines
-        block = stream.read(BLOCK)
-    if rest:
-        yield rest
+def _no_prompt(text: str, *, first: bool) -> str | None:
+    """Why a line of a text file is surely not one prompt."""
+    if "\r" in text or "\n" in text:
+        return "a line end of another kind stands in the line: save the file with one kind, LF or CRLF"
+    if "\ufeff" in text:
+        return "a byte order mark stands in the line: files were joined without a line end"
+    if first and _HEADER.fullmatch(text):
+        return "this is the header of a table, not a prompt: name the file .csv, or remove the line"
+    if first and text.startswith("{") and isinstance(row := _json(1, text), dict) and not row.keys().isdisjoint(_ROW):
+        return "this is JSON, not a prompt: name the file .jsonl"
+    return None
 
 
-def _json_records(
+def _json_records(blocks: Iterator[bytes], plain: Callable[[bytes, int], Plain | None]) -> Iterator[Record | Plain]:
+    head = next(blocks, b"")
+    blocks = chain(iter([head] if head else []), blocks)  # which lets go of what was read
+    return _document_records(blocks) if _DOCUMENT.match(head) else _line_records(number_lines(blocks), plain)
+
+
+def _line_records(
     lines: Iterator[tuple[int, bytes | Problem]], plain: Callable[[bytes, int], Plain | None]
 ) -> Iterator[Record | Plain]:
     for number, line in lines:
         if isinstance(line, bytes) and (row := plain(line, number)) is not None:
             yield row
-        elif isinstance(text := _text(number, line), Problem):
+        elif isinstance(text := text_of(number, line), Problem):
             yield Record(number, number, text)
         elif text := text.strip(" \t\r"):
             yield Record(number, number, _json(number, text))
 
 
-def _text_records(lines: Iterator[tuple[int, bytes | Problem]]) -> Iterator[Record]:
-    for number, line in lines:
-        if isinstance(text := _text(number, line), Problem):
-            yield Record(number, number, text)
-        elif text := text.strip():
-            yield Record(number, number, {"input": {"prompt": text}})
+def _document_records(blocks: Iterator[bytes]) -> Iterator[Record]:
+    """Read an array of rows, or rows that take several lines each; one thing that is wrong ends it."""
+    text = _whole_text(blocks)
+    line, counted = 1, 0
+    for number, (place, row) in enumerate(_values(text), 1):
+        line, counted = line + text.count("\n", counted, place), place
+        if isinstance(row, Problem):
+            raise Unreadable(Problem(line, f"{row.message} (the file is no JSON Lines: it was read as a whole)"))
+        yield Record(line, number, row)
 
 
-def _csv_records(lines: Iterator[tuple[int, bytes | Problem]]) -> Iterator[Record]:
-    """Stop at the first line that breaks the format: what follows cannot be told apart."""
-    csv.field_size_limit(MAX_LINE)
-    rows = csv.reader(_csv_lines(lines), strict=True)
-    number = ended = 0
-    try:
-        header = _csv_header(rows)
-        ended = rows.line_num
-        for cells in rows:
-            begins, ended = ended + 1, rows.line_num
-            if any(cells):
-                number += 1
-                yield Record(begins, number, _csv_row(begins, header, cells))
-    except csv.Error as error:
-        yield _broken(Problem(ended + 1, f"not CSV: {error}"))
-    except _Unreadable as error:
-        yield _broken(error.problem)
+def _whole_text(blocks: Iterator[bytes]) -> str:
+    data = bytearray()
+    for block in blocks:
+        data += block
+        if len(data) > MAX_DOCUMENT:
+            reason = f"JSON of more than {MAX_DOCUMENT:,} bytes but no JSON Lines: write one row a line (jq -c '.[]')"
+            raise Unreadable(Problem(1, reason))
+    texts = []
+    for number, line in enumerate(bytes(data).split(b"\n"), 1):
+        if isinstance(text := text_of(number, line), Problem):
+            raise Unreadable(text)
+        texts.append(text)
+    return "\n".join(texts)
 
 
-def _csv_lines(lines: Iterator[tuple[int, bytes | Problem]]) -> Iterator[str]:
-    for number, line in lines:
-        if isinstance(text := _text(number, line), Problem):
-            raise _Unreadable(text)
-        yield text + "\n"
+def _values(text: str) -> Iterator[tuple[int, Any | Problem]]:
+    """Yield each value of a text, or each in its arrays, and where it begins; a problem is the last."""
+    place, inside, separated = _skip(text, 0), False, True
+    while place < len(text):
+        char = text[place]
+        if char == "[" and not inside:
+            inside, separated, place = True, True, place + 1
+        elif char == "]" and inside:
+            inside, separated, place = False, True, place + 1
+        elif char == "," and inside and not separated:
+            separated, place = True, place + 1
+        elif inside and not separated:
+            yield place, Problem(0, "not JSON: a comma is missing between two rows")
+            return
+        else:
+            row, end = _decode(text, place)
+            yield place, row
+            if isinstance(row, Problem):
+                return
+            separated, place = False, end
+        place = _skip(text, place)
+    if inside:
+        yield len(text), Problem(0, "not JSON: the array has no end; the file may be cut")
 
 
-def _csv_header(rows: Any) -> list[str]:
-    header = [name.strip() for name in next(filter(any, rows), [])]
-    twice = [name for name in header if header.count(name) > 1]
-    if len(header) == 1 and (";" in header[0] or "\t" in header[0]):
-        raise _Unreadable(Problem(rows.line_num, "the columns must be separated by commas"))
-    if "" in header:
-        raise _Unreadable(Problem(rows.line_num, f"column {header.index('') + 1} has no name"))
-    if twice:
-        raise _Unreadable(Problem(rows.line_num, f"the column {twice[0]!r} is there twice"))
-    return header
-
-
-def _csv_row(line: int, header: list[str], cells: list[str]) -> Any:
-    if len(cells) != len(header):
-        return Problem(line, f"{len(cells)} cells where the header has {len(header)} columns")
-    given = {name: cell for name, cell in zip(header, cells, strict=True) if cell != ""}
-    row: dict[str, Any] = {name: given.pop(name) for name in SPECIAL if name in given}
-    return row | {"input": {name: _cell(name, cell) for name, cell in given.items()}}
-
-
-def _cell(name: str, cell: str) -> Any:
-    """A JSON number, true or false becomes that value; all else, and a prompt in any case, is text."""
-    if name == "prompt" or len(cell) > 300 or not _JSON_SCALAR.fullmatch(cell):
-        return cell
-    value = json.loads(cell)
-    return cell if value in (float("inf"), float("-inf")) else value
+def _skip(text: str, place: int) -> int:
+    found = _BLANK.match(text, place)
+    return found.end() if found else place
 
 
 def _json(line: int, text: str) -> Any:
-    try:
-        row, end = _decoder.raw_decode(text)
-    except json.JSONDecodeError as error:
-        return Problem(line, f"not JSON: {error.msg} at character {error.pos + 1}")
-    except RecursionError:
-        return Problem(line, "nested too deeply")
-    except ValueError as error:
-        return Problem(line, str(error).partition(";")[0])
+    row, end = _decode(text, 0)
+    if isinstance(row, Problem):
+        return Problem(line, row.message)
     return row if end == len(text) else Problem(line, f"not JSON: more text after the row, at character {end + 1}")
+
+
+def _decode(text: str, place: int) -> tuple[Any | Problem, int]:
+    """The value that begins there and where it ends, or what is wrong with it."""
+    try:
+        return _decoder.raw_decode(text, place)
+    except json.JSONDecodeError as error:
+        message = f"not JSON: {error.msg} at character {error.pos - text.rfind(chr(10), 0, error.pos)}"
+    except RecursionError:
+        message = "nested too deeply"
+    except ValueError as error:
+        message = str(error).partition(";")[0]
+    return Problem(0, message), place
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -218,21 +223,3 @@ def _no_constant(name: str) -> None:
 
 
 _decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)
-
-
-def _not_utf8(line: bytes, error: UnicodeDecodeError) -> str:
-    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "not UTF-8 but UTF-16: save the file as UTF-8"
-    return f"not UTF-8: byte 0x{line[error.start]:02x} at offset {error.start} of the line"
-
-
-def _broken(problem: Problem) -> Record:
-    return Record(problem.line, 0, Problem(problem.line, f"{problem.message}; the rest was not checked"))
-
-
-class _Unreadable(Exception):
-    """A CSV file cannot be understood past a line."""
-
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
-        super().__init__(problem.message)

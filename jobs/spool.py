@@ -16,6 +16,7 @@ from jobs.copy import BLOCK, KeptRow, flush, storing, temporary
 from jobs.errors import InputError, Problem, PromptsError
 from jobs.estimate import Estimate
 from jobs.folder import Folder
+from jobs.key_names import KeyNames
 from jobs.prices import Prices
 from jobs.prompts import Defaults, Ids, Row, name_problem, read_prompts
 from jobs.sources import FORMATS
@@ -65,11 +66,11 @@ def _name_of(source: str) -> str:
     return "".join(allowed)[: -len(suffix) or None].lstrip(".-")[:64]
 
 
-def read_rows(order: Order, config: Config, ids: Ids) -> Iterator[Row]:
+def read_rows(order: Order, config: Config, ids: Ids, names: KeyNames) -> Iterator[Row]:
     """Yield the valid rows; after the last one, PromptsError if any was wrong."""
     problems: list[Problem] = []
     count = 0
-    for item in read_prompts(order.source, Defaults(order.model or config.model, order.input), ids):
+    for item in read_prompts(order.source, Defaults(order.model or config.model, order.input), ids, names):
         if isinstance(item, Row):
             yield item
             continue
@@ -94,7 +95,7 @@ class Spool:
 
     def __init__(self, order: Order, path: Path) -> None:
         self.order, self.path = order, path
-        self.ids = Ids()
+        self.ids, self.names = Ids(), KeyNames()
         self.estimate = Estimate(Prices())
         self._fingerprints = array("q")
 
@@ -106,7 +107,7 @@ class Spool:
         self.estimate = Estimate(config.prices)
         limit = self.order.limit
         with storing(self.path), self.path.open("xb", BLOCK) as file:
-            for line, _, model, text in read_rows(self.order, config, self.ids):
+            for line, _, model, text in read_rows(self.order, config, self.ids, self.names):
                 if limit is None or len(self) < limit:
                     file.write(text + b"\n")
                     self._fingerprints.append(hash(text))

@@ -30,6 +30,7 @@ RECEIPT_KEYS = [
     "dead_letters",
     "cost_at_least",
     "cost_at_most",
+    "warnings",
 ]
 
 
@@ -63,6 +64,7 @@ async def test_enqueue_for_scripts(cli: Cli, source: str, config: Config, redis:
     assert facts == {
         "batch": "pilot", "total": 2, "enqueued": 2, "already_done": 0, "shards": 1, "workers": 1,
         "dead_letters": [], "cost_at_least": None, "cost_at_most": None,
+        "warnings": [],
     }  # fmt: skip
     assert (await Batches(redis).get("pilot")).priority == 2.5
     assert [row["model"] for row in kept(config, "pilot")] == ["a/b", "a/b"], "BATCH_MODEL is the default"
@@ -83,8 +85,27 @@ def test_check_only_validates(cli: Cli, source: str, config: Config, tmp_path: P
     answer = cli("enqueue", source, "--model", "a/b", "--check", **nowhere)
     assert (answer.code, answer.out) == (0, "cats.jsonl: 150 prompts, no error\n")
     answer = cli("enqueue", source, "--model", "a/b", "--check", "--json", **nowhere)
-    assert json.loads(answer.out) == {"total": 150, "cost_at_least": None, "cost_at_most": None, "unpriced": []}
+    assert json.loads(answer.out) == {
+        "total": 150,
+        "cost_at_least": None,
+        "cost_at_most": None,
+        "unpriced": [],
+        "warnings": [],
+    }
     assert not config.output_dir.exists()
+
+
+def test_a_misspelt_column_is_told_by_check_enqueue_and_run(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "cats.csv").write_text("Prompt,seed\na cat,1\n")
+    warning = "the input 'Prompt' is not 'prompt'"
+    for command in (["enqueue", "cats.csv", "--check"], ["enqueue", "cats.csv"]):
+        answer = cli(*command, "--model", "a/b")
+        assert answer.code == 0, answer.err
+        assert f"Warning: line 2: {warning}" in answer.out
+        assert warning in json.loads(cli(*command, "--model", "a/b", "--json").out)["warnings"][0]
+    answer = cli("run", "cats.csv", "--model", "replicate-batch/no-such-model")
+    assert answer.code == 2, "the id has another model"
+    assert warning in cli("run", "cats.csv", "--name", "again", "--model", "replicate/hello-world").out
 
 
 async def test_a_budget_on_the_command_line(cli: Cli, source: str, redis: Redis, config: Config) -> None:

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import Problem
+from jobs.key_names import KeyNames
 from jobs.prompts import _Reader
 from jobs.rows import Defaults, PlainRows, Row
-from jobs.sources import MAX_LINE, _json_records
+from jobs.sources import MAX_LINE, _line_records
 
 VERSION = "0123456789abcdef" * 4
 DEFAULTS = Defaults("o/default")
@@ -24,6 +25,11 @@ TEXTS = st.text(max_size=12) | st.sampled_from(
         "/etc/hosts",
         "./x",
         "C:\\x.png",
+        "my photos/a cat.png",
+        " ./x",
+        "\\\\host\\x",
+        "s3://a/b.png",
+        "a\0b",
         "A cat. A dog.",
         "https://o.test/a.png",
         '"',
@@ -54,12 +60,12 @@ PIECES = st.sampled_from(
 
 
 def plain(line: bytes, defaults: Defaults = DEFAULTS) -> Row | None:
-    return PlainRows(defaults).read(line, 7)
+    return PlainRows(defaults, KeyNames()).read(line, 7)
 
 
 def strict(line: bytes, defaults: Defaults = DEFAULTS) -> list[Row | Problem]:
-    records = _json_records(iter([(7, line)]), lambda *_: None)
-    found = [_Reader(defaults, Path()).read(record) for record in records]
+    records = _line_records(iter([(7, line)]), lambda *_: None)
+    found = [_Reader(defaults, Path(), KeyNames()).read(record) for record in records]
     return [item for some in found for item in (some if isinstance(some, list) else [some])]
 
 
@@ -120,6 +126,9 @@ def test_the_usual_rows_are_read_fast(row: dict[str, Any]) -> None:
         b'{"prompt":"a","list":[]}',
         b'{"prompt":"a","custom_id":"b"}',
         b'{"prompt":"\\ud800"}',
+        b'{"prompt":"a\\u0000"}',
+        b'{"prompt":"a","\\u0000":1}',
+        b'{"prompt":"a","image":"my photos/a cat.png"}',
         b'{"id":null,"prompt":"a"}',
         b'{"id":"","prompt":"a"}',
         b'{"id":"index.html","prompt":"a"}',
@@ -144,5 +153,5 @@ def test_a_row_that_is_too_long_once_its_defaults_are_in_it_is_not_plain() -> No
 
 def test_defaults_that_json_cannot_say_are_left_to_the_strict_reader() -> None:
     line = b'{"prompt":"a"}'
-    for value in (2**64, float("nan"), "\udc80"):
+    for value in (2**64, float("nan"), "\udc80", "a\0", [{"x": "\0"}]):
         assert plain(line, Defaults("o/n", {"seed": value})) is None

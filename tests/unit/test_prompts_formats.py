@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import InputError, Problem
@@ -89,19 +89,16 @@ def test_standard_input_is_json_lines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".txt"])
 def test_broken_utf8_is_reported_with_its_offset_and_reading_goes_on(tmp_path: Path, suffix: str) -> None:
-    found = read(write(tmp_path / f"a{suffix}", b'{"prompt": "ok"}\nab\xffc\n{"prompt": "too"}'))
+    good = b'{"prompt": "ok"}' if suffix == ".jsonl" else b"ok"
+    found = read(write(tmp_path / f"a{suffix}", good + b"\nab\xffc\n" + good))
     assert [isinstance(item, Row) for item in found] == [True, False, True]
-    assert str(found[1]) == "line 2: not UTF-8: byte 0xff at offset 2 of the line"
-
-
-def test_utf16_is_called_by_its_name(tmp_path: Path) -> None:
-    found = read(write(tmp_path / "a.jsonl", '{"prompt": "a"}'.encode("utf-16")))
-    assert "UTF-16: save the file as UTF-8" in str(found[0])
+    assert str(found[1]).startswith("line 2: not UTF-8: byte 0xff at offset 2 of the line. Save the file as UTF-8")
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".txt", ".csv"])
 def test_a_line_of_5_mb_is_refused(tmp_path: Path, suffix: str) -> None:
-    path = write(tmp_path / f"a{suffix}", b'{"prompt": "a"}\n' + b"x" * 5_000_000 + b'\n{"prompt": "b"}')
+    first, last = (b'{"prompt": "a"}', b'{"prompt": "b"}') if suffix == ".jsonl" else (b"a fox", b"b")
+    path = write(tmp_path / f"a{suffix}", first + b"\n" + b"x" * 5_000_000 + b"\n" + last)
     problems = [item for item in read(path) if isinstance(item, Problem)]
     assert len(problems) == 1
     assert problems[0].line == 2
@@ -178,7 +175,10 @@ def test_csv_columns_are_inputs_and_an_empty_cell_is_none(tmp_path: Path) -> Non
         ("1e3", 1000.0),
         ("true", True),
         ("false", False),
-        ("True", "True"),
+        ("True", True),
+        ("FALSE", False),
+        (" 7", 7),
+        ("tRUE", "tRUE"),
         ("007", "007"),
         ("1.", "1."),
         ("+1", "+1"),
@@ -204,11 +204,11 @@ def test_a_csv_cell_that_is_a_json_number_or_truth_value_becomes_it(tmp_path: Pa
         ('a,b\n"x\ny",1\n"x",2,3\n', 4, "3 cells where"),
         ("a,b,a\n1,2,3\n", 1, "the column 'a' is there twice"),
         ("\na, ,b\n1,2,3\n", 2, "column 2 has no name"),
-        ("prompt;seed\na;1\n", 1, "must be separated by commas"),
-        ('a\n1\n"open\nand\nopen', 3, "not CSV: unexpected end of data; the rest was not checked"),
-        ('a\n"x"y\n', 2, "not CSV: ',' expected after '\"'"),
+        ('\n""\n1\n', 2, "column 1 has no name"),
+        ('a\n1\n"open\nand\nopen', 3, "not CSV: a quote is opened and never closed; the rest was not checked"),
+        ('a\n"x"y\n', 2, "not CSV: a closing quote has text behind it"),
         ("a\nx\rz\n", 2, "not CSV"),
-        ("a\n1\nb\xff\n2", 3, "not UTF-8: byte 0xff at offset 1 of the line; the rest was not checked"),
+        ("a\n1\nb\xff\n2", 3, "this is 'b\xff'; the rest was not checked"),
     ],
 )
 def test_a_table_with_a_fault_says_where(tmp_path: Path, table: str, line: int, reason: str) -> None:
@@ -221,12 +221,15 @@ def test_a_table_with_a_fault_says_where(tmp_path: Path, table: str, line: int, 
 def test_an_open_quote_does_not_swallow_the_memory(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", b'prompt\n"open\n' + b"word\n" * 1_000_000)
     (found,) = read(path)
-    assert str(found).startswith("line 2: not CSV: field larger than field limit (2000000)")
+    assert str(found).startswith("line 2: not CSV: a cell is longer than 2,000,000 bytes")
 
 
-WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n"), min_size=1).filter(str.strip)
+WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n\ufeff"), min_size=1).filter(
+    lambda text: any(map(str.isprintable, text.strip())) and "prompt" not in text and text[:1] != "<"
+)
 
 
+@settings(deadline=None)
 @given(prompts=st.lists(WORDS.map(str.strip), min_size=1, max_size=5))
 def test_the_same_prompts_come_out_of_every_format(
     tmp_path_factory: pytest.TempPathFactory, prompts: list[str]

@@ -1,0 +1,56 @@
+"""Keys of inputs that differ from a usual name only in case, number or spelling: perhaps not what was meant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+USUAL = (
+    "prompt", "negative_prompt", "id", "custom_id", "model", "input", "seed", "image", "mask", "width", "height",
+    "aspect_ratio", "num_outputs", "num_inference_steps", "guidance_scale", "output_format", "output_quality",
+    "prompt_strength", "go_fast", "megapixels", "duration", "max_tokens", "temperature", "system_prompt",
+)  # fmt: skip
+"""The columns that are no inputs, and inputs that many models have."""
+
+PLURALS = ("images", "masks")
+"""Names that models have, too."""
+
+MOST = 1000
+"""Different keys that are looked at."""
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", "_", name.strip().casefold()).removesuffix("s")
+
+
+_KNOWN = {_plain(name): name for name in USUAL}
+
+
+def usual_name(key: str) -> str | None:
+    """The usual name that a key is like and is not."""
+    known = _KNOWN.get(_plain(key)) if len(key) <= 100 and key not in PLURALS else None
+    return known if known != key else None
+
+
+class KeyNames:
+    """The keys of a file's inputs, each with the first line that has it; who meets only `known` ones need not note."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, int] = {}
+        self.known = set[str]()
+
+    def note(self, values: Mapping[str, Any], line: int) -> None:
+        """Remember the keys of a row's input."""
+        if len(self.known) <= MOST:
+            self.known.update(values)
+            for key in values:
+                self._lines.setdefault(key, line)
+
+    def warnings(self) -> list[str]:
+        """A sentence for each key that is like a usual one; a plural only where the usual one is never there."""
+        return [
+            f"line {line}: the input {key!r} is not {usual!r}, and is sent as it is"
+            for key, line in self._lines.items()
+            if (usual := usual_name(key)) and (usual not in self.known or usual.casefold() == key.casefold())
+        ]

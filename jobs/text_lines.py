@@ -1,0 +1,177 @@
+"""The lines of a prompts file as UTF-8. What the file is instead is recognised by its first bytes, and named.
+
+Reading is bounded: never more than a block and one line of at most MAX_LINE bytes are in memory.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import chain
+from typing import BinaryIO
+
+from jobs.errors import Problem
+
+MAX_LINE = 2_000_000
+"""Bytes of the longest line (CSV: the longest cell); Replicate takes `data:` URIs of 256 kB."""
+BLOCK = 1 << 20
+BOM = codecs.BOM_UTF8
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # begins like that of UTF-16
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_WIDE = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
+_SAMPLE = 1 << 16
+_FOREIGN = (
+    (re.compile(rb"PK\x03\x04"), "a zip archive or an Excel workbook; in Excel, save it as CSV UTF-8"),
+    (re.compile(rb"\xd0\xcf\x11\xe0"), "an old Excel workbook; save it as CSV UTF-8"),
+    (re.compile(rb"\x1f\x8b"), "packed by gzip; unpack it, or name it .jsonl.gz if it holds JSON Lines"),
+    (re.compile(rb"PAR1[\x00-\x1f]"), "a Parquet file; write its rows as JSON Lines"),
+    (re.compile(rb"%PDF-"), "a PDF; write one prompt a line"),
+    (re.compile(rb"\{\\rtf"), "rich text (RTF); save it as plain text in UTF-8"),
+    (re.compile(rb"\s*<(!doctype\s+html|html[\s>])", re.IGNORECASE), "an HTML page: was it downloaded by mistake?"),
+)
+
+
+class Unreadable(Exception):
+    """A file cannot be understood past a line."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        super().__init__(problem.message)
+
+
+def read_blocks(stream: BinaryIO) -> Iterator[bytes]:
+    """Yield what a file says, in UTF-8 and without the byte order mark at its head; Unreadable."""
+    try:
+        encoding, first = _recognise(stream.read(BLOCK))
+        blocks = chain(first, iter(partial(stream.read, BLOCK), b""))
+        yield from blocks if encoding == "utf-8" else _recoded(blocks, encoding)
+    except EOFError:
+        raise _broken_off("it is cut short") from None
+    except zlib.error:
+        raise _broken_off("it is damaged") from None
+    except OSError as error:  # gzip's own has no strerror
+        raise _broken_off(error.strerror or "it is not packed by gzip, or damaged") from None
+
+
+def _recognise(head: bytes) -> tuple[str, Iterator[bytes]]:
+    """The encoding of a file and what its first block says, if anything; not held longer than it is read."""
+    mark, encoding = next(((mark, name) for mark, name in _MARKS if head.startswith(mark)), (b"", "utf-8"))
+    if foreign := not mark and _foreign(head):
+        raise Unreadable(Problem(1, f"this is {foreign}"))
+    return encoding, filter(None, iter([head[len(mark) :]]))
+
+
+def _broken_off(reason: str) -> Unreadable:
+    return Unreadable(Problem(0, f"the file cannot be read further: {reason}"))
+
+
+def _recoded(blocks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    try:
+        for block in blocks:
+            yield decoder.decode(block).encode()
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        problem = Problem(0, f"from here on it is not {_shown(encoding)}, as which it begins: save the file as UTF-8")
+        raise Unreadable(problem) from None
+
+
+def _shown(encoding: str) -> str:
+    return encoding.upper().replace("-LE", "").replace("-BE", "")
+
+
+def _foreign(head: bytes) -> str | None:
+    """What the file is if it is surely not text in UTF-8."""
+    for pattern, name in _FOREIGN:
+        if pattern.match(head):
+            return name
+    sample = head[:_SAMPLE]
+    if b"\0" not in sample:
+        return None
+    encoding = max(_WIDE, key=partial(_likeness, sample))
+    likeness = _likeness(sample, encoding)
+    if likeness < (0.5 if _is_utf8(sample) else 0.001):
+        return None
+    return f"{_shown(encoding)} without a byte order mark: save it as UTF-8 (iconv -f {encoding.upper()} -t UTF-8)"
+
+
+def _likeness(sample: bytes, encoding: str) -> float:
+    """The share of plain ASCII in what a sample says in that encoding; 0 when it cannot be of it."""
+    try:
+        text = codecs.getincrementaldecoder(encoding)().decode(sample)
+    except UnicodeDecodeError:
+        return 0
+    return sum(" " <= char <= "~" or char in "\r\n\t" for char in text) / len(text) if text and "\0" not in text else 0
+
+
+def _is_utf8(sample: bytes) -> bool:
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(sample)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def number_lines(blocks: Iterable[bytes]) -> Iterator[tuple[int, bytes | Problem]]:
+    """Yield each physical line with its number from 1, the last one being a problem if reading fails."""
+    number = 0
+    try:
+        for number, line in enumerate(_lines(blocks), 1):
+            yield number, line if len(line) <= MAX_LINE else Problem(number, _TOO_LONG)
+    except Unreadable as error:
+        yield number + 1, Problem(number + 1, error.problem.message)
+
+
+_TOO_LONG = f"the line is longer than {MAX_LINE:,} bytes; give big files by URL"
+
+
+def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield each line; of one over MAX_LINE little more is kept than shows that it is."""
+    rest, ending = b"", b""
+    for block in blocks:
+        ending = ending or _line_end(block)
+        head, *lines = block.split(ending)
+        if len(rest) <= MAX_LINE:
+            rest += head
+        if lines:
+            yield rest
+            rest = lines.pop()
+            yield from lines
+    if rest:
+        yield rest
+
+
+def _line_end(head: bytes) -> bytes:
+    """Old Macs, and Excel on new ones, end lines with a carriage return alone."""
+    return b"\r" if b"\n" not in head and b"\r" in head[:-1] else b"\n"
+
+
+def text_of(number: int, line: bytes | Problem) -> str | Problem:
+    """Decode a line, or say why it is no text; a byte order mark at its head is left by files that were joined."""
+    if isinstance(line, Problem):
+        return line
+    line = line.removeprefix(BOM)
+    if b"\0" in line:
+        return Problem(number, f"a NUL byte at offset {line.index(0)} of the line: this is no text, or damaged")
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        return Problem(number, _not_utf8(line, error))
+
+
+def _not_utf8(line: bytes, error: UnicodeDecodeError) -> str:
+    start = max(error.start - 12, 0)
+    legacy = line[start : error.start + 12].decode("cp1252", errors="replace").strip()
+    return (
+        f"not UTF-8: byte 0x{line[error.start]:02x} at offset {error.start} of the line. Save the file as UTF-8 "
+        f"(Excel: CSV UTF-8); if it is in Windows-1252, this is {legacy!r}"
+    )
