@@ -123,7 +123,10 @@ class Batch:
 
 
 class SavedFile(BaseModel):
-    """One output file on disk; `path` is relative to the batch's folder."""
+    """One output file on disk; `path` is relative to the batch's folder.
+
+    `checked`: its bytes have the checksum that its host gave; None: it gave none. `warning` says what is strange of it.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -132,6 +135,8 @@ class SavedFile(BaseModel):
     bytes: int
     sha256: str
     content_type: str | None = None
+    checked: bool | None = None
+    warning: str | None = None
 
 
 class Failure(BaseModel):

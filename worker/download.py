@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 from jobs.errors import BrokenDownload, FileTooBig
+from worker.checksum import Checksum
 from worker.file_answer import FileAnswer
 from worker.file_output import FileOutput
-from worker.media_types import extension
+from worker.media_types import contradiction, extension
 from worker.writer import Writer, Written
 
 logger = logging.getLogger("worker.download")
@@ -20,12 +22,24 @@ logger = logging.getLogger("worker.download")
 TRIES = 8
 """Transfers in a row that bring the file no further, before it is given up."""
 
+SAME_BYTES = 3
+"""Transfers that bring the same bytes, after which they are right, and the checksum that the host gives is wrong."""
+
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 
 
 def pause(failures: int, dice: float) -> float:
     """Seconds before the next transfer: doubled with each failure, the upper half of it random (dice: 0 … 1)."""
     return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (failures - 1)) * (1 + dice) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A whole file; `checked`: it has the checksum that its host gives (None: no such), `warning`: what is strange."""
+
+    written: Written
+    checked: bool | None = None
+    warning: str | None = None
 
 
 @dataclass(slots=True)
@@ -41,9 +55,10 @@ class Download:
     slot: AbstractAsyncContextManager[None]
     kept_until: float = math.inf
     _whole: FileAnswer | None = field(default=None, init=False)
-    _rejected: str | None = field(default=None, init=False)
+    _rejected: Counter[str] = field(default_factory=Counter, init=False)
+    _warned: str | None = field(default=None, init=False)
 
-    async def run(self, wait: Callable[[int], Awaitable[None]]) -> Written:
+    async def run(self, wait: Callable[[int], Awaitable[None]]) -> Fetched:
         """Bring the whole file to disk; `wait` is given how many transfers have failed in a row.
 
         Raises FileRefused, FileTooBig and OutputGone at once, BrokenDownload after 8 fruitless transfers or one that
@@ -62,7 +77,7 @@ class Download:
                 logger.info("↻ %s; %d bytes are here", error, self.writer.bytes)
             await wait(failures)
 
-    async def _transfer(self) -> Written:
+    async def _transfer(self) -> Fetched:
         async with self.file.open(self._range()) as answer:
             whole = await self._begin(answer)
             async for chunk in answer.chunks:
@@ -90,30 +105,37 @@ class Download:
         return answer
 
     def _continues(self, whole: FileAnswer, answer: FileAnswer) -> bool:
-        same = answer.validator in (None, whole.validator) and not answer.encoded
+        same = answer.validator in (None, whole.validator) and not answer.repacked
         return answer.status == 206 and same and bool(self.writer.bytes) and answer.start == self.writer.bytes
 
     def _check_size(self, size: int) -> None:
         if size > self.max_bytes:
             raise FileTooBig(f"{self.file.url[:200]} has more than {self.max_bytes:,} bytes", self.file.url)
 
-    async def _finish(self, whole: FileAnswer) -> Written:
-        """Check length and checksum; what is wrong starts anew from zero."""
+    async def _finish(self, whole: FileAnswer) -> Fetched:
+        """Check length, checksum and nature; what is wrong starts anew, what stays strange is kept with a warning."""
         suffix = extension(self.file.name, whole.content_type, self.writer.head)
         self._whole = None
         if whole.length not in (None, self.writer.bytes):
             raise self._broken(f"it has {self.writer.bytes} bytes instead of {whole.length}")
-        written = await self.writer.finish(suffix)
-        checksum = whole.checksum
-        if written is None and checksum and not checksum.sure and self._rejected == self.writer.sha256:
-            # The same bytes twice: this host's ETag is no md5.
-            written = await self.writer.finish(suffix, check=False)
-        self._rejected = self.writer.sha256
-        if written is None:
-            raise self._broken(
-                f"its {checksum.algorithm if checksum else 'checksum'} is not the one that the file host gives"
-            )
-        return written
+        warning = contradiction(self.file.name, whole.content_type, self.writer.head)
+        if warning and warning != self._warned:
+            self._warned = warning
+            raise self._broken(f"it {warning}")
+        return await self._finish_checked(whole.checksum, suffix, warning)
+
+    async def _finish_checked(self, checksum: Checksum | None, suffix: str, warning: str | None) -> Fetched:
+        if written := await self.writer.finish(suffix):
+            return Fetched(written, checked=True if checksum else None, warning=warning)
+        self._rejected[self.writer.sha256] += 1
+        times, sure = self._rejected[self.writer.sha256], checksum is None or checksum.sure
+        if times >= (SAME_BYTES if sure else 2) and (written := await self.writer.finish(suffix, check=False)):
+            # An ETag that looked like an md5 is none; a checksum that was declared should have been right.
+            wrong = "has another checksum than its host gives" if sure else None
+            return Fetched(written, checked=False if sure else None, warning=warning or wrong)
+        raise self._broken(
+            f"its {checksum.algorithm if checksum else 'checksum'} is not the one that the file host gives"
+        )
 
     def _broken(self, why: str) -> BrokenDownload:
         return BrokenDownload(f"{self.file.url[:200]}: {why}", self.file.url)

@@ -16,11 +16,15 @@ _DECLARED = {"crc32c": re.compile(r"crc32c=([A-Za-z0-9+/]{6}==)"), "md5": re.com
 
 @dataclass(frozen=True, slots=True)
 class FileAnswer:
-    """An open answer with status 200, 206 or 416; `headers` by lower-case name, `chunks` only while it is open."""
+    """An open answer with status 200, 206 or 416; `headers` by lower-case name, `chunks` only while it is open.
+
+    `packed`: the host compressed the transfer although it was not asked to; lengths are not the file's.
+    """
 
     status: int
     headers: Mapping[str, str]
     chunks: AsyncIterator[bytes]
+    packed: bool = False
 
     @property
     def content_type(self) -> str | None:
@@ -28,9 +32,14 @@ class FileAnswer:
         return self.headers.get("content-type") or None
 
     @property
-    def encoded(self) -> bool:
-        """The host compressed the transfer although it was not asked to: sizes and checksums are not the file's."""
-        return self.headers.get("content-encoding", "identity").lower() != "identity"
+    def repacked(self) -> bool:
+        """Checksums and ETag describe other bytes than those that come.
+
+        Google's storage unzips what it keeps zipped for whoever does not accept gzip, and says so in these headers.
+        """
+        unzipped = "gunzipped" in self.headers.get("x-guploader-response-body-transformations", "")
+        stored = self.headers.get("x-goog-stored-content-encoding", "identity").lower()
+        return self.packed or unzipped or stored not in ("identity", self.headers.get("content-encoding", "").lower())
 
     @property
     def start(self) -> int:
@@ -47,13 +56,13 @@ class FileAnswer:
             match = _RANGE.match(self.headers.get("content-range", ""))
             return int(match[2]) if match and match[2] != "*" else None
         length = self.headers.get("content-length", "")
-        return int(length) if length.isascii() and length.isdigit() and not self.encoded else None
+        return int(length) if length.isascii() and length.isdigit() and not self.packed else None
 
     @property
     def validator(self) -> str | None:
         """The strong ETag, with which a broken transfer can be resumed."""
         etag = self.headers.get("etag", "")
-        return etag if etag.startswith('"') and not self.encoded else None
+        return etag if etag.startswith('"') and not self.repacked else None
 
     @property
     def checksum(self) -> Checksum | None:
@@ -65,4 +74,4 @@ class FileAnswer:
 
     def _declared(self, algorithm: Algorithm) -> Checksum | None:
         match = _DECLARED[algorithm].search(self.headers.get("x-goog-hash", ""))
-        return Checksum(algorithm, base64.b64decode(match[1])) if match and not self.encoded else None
+        return Checksum(algorithm, base64.b64decode(match[1])) if match and not self.repacked else None

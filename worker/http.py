@@ -17,6 +17,7 @@ import httpx
 
 from jobs.config import Config
 from jobs.errors import BrokenDownload, ConfigError, FileRefused, NotSent, OutputError, OutputGone, Unanswered
+from worker.content_coding import is_packed, unpack
 from worker.file_answer import FileAnswer
 from worker.output_url import check_output_url
 from worker.refusals import refusal
@@ -165,9 +166,17 @@ async def open_file(
         if error := _file_refusal(response.status_code, url):
             raise error
         async with aclosing(_chunks(response, url)) as chunks:
-            yield FileAnswer(response.status_code, response.headers, chunks)
+            yield await _file_answer(response, chunks, url)
     finally:
         await response.aclose()
+
+
+async def _file_answer(response: httpx.Response, chunks: AsyncGenerator[bytes, None], url: str) -> FileAnswer:
+    coding = response.headers.get("content-encoding")
+    if response.status_code != 200 or not is_packed(coding):
+        return FileAnswer(response.status_code, response.headers, chunks, packed=is_packed(coding))
+    unpacked, packed = await unpack(chunks, coding, url, response.url.path)
+    return FileAnswer(response.status_code, response.headers, unpacked, packed=packed)
 
 
 async def _follow(
@@ -189,11 +198,10 @@ async def _follow(
 
 
 async def _chunks(response: httpx.Response, url: str) -> AsyncGenerator[bytes, None]:
-    encoded = "content-encoding" in response.headers
     loop = asyncio.get_running_loop()
     waited, brought, asked_at = 0.0, 0, loop.time()
     with _file_errors(url):
-        async for chunk in response.aiter_bytes() if encoded else response.aiter_raw():
+        async for chunk in response.aiter_raw():
             waited, brought = waited + loop.time() - asked_at, brought + len(chunk)
             if waited > SLOW_SECONDS:
                 if brought < SLOW_BYTES:

@@ -85,13 +85,15 @@ class Outputs:
         file = FileOutput(found.url, self._client, hosts=self._config.output_hosts)
         turn = self._slots.turn(kept_until)
         async with self.storage.writer(directory, found.stem, owner, hold=True) as writer:
-            written = await Download(file, writer, self._config.max_file_bytes, turn, kept_until).run(self._wait)
+            fetched = await Download(file, writer, self._config.max_file_bytes, turn, kept_until).run(self._wait)
         return SavedFile(
-            path=f"{prompt_id}/{written.name}",
+            path=f"{prompt_id}/{fetched.written.name}",
             url=file.address,
-            bytes=written.bytes,
-            sha256=written.sha256,
+            bytes=fetched.written.bytes,
+            sha256=fetched.written.sha256,
             content_type=file.content_type,
+            checked=fetched.checked,
+            warning=fetched.warning,
         )
 
     async def _wait(self, failures: int) -> None:

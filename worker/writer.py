@@ -13,11 +13,11 @@ from typing import Self
 from worker.checksum import Checksum
 from worker.disk import MOST_PIECES, off_loop, write_all, write_file
 from worker.held import Held
+from worker.media_types import HEAD_SIZE
 
 WRITE_SIZE = 1 << 20
 """Bytes gathered for one write: 16 KiB writes reach 246 MB/s, 1 MiB writes 2,900."""
 
-HEAD_SIZE = 64
 PART = ".part"
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import hashlib
 import os
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,10 @@ from hypothesis import strategies as st
 from jobs.config import Config
 from jobs.errors import BrokenDownload, FileTooBig, OutputGone, StorageError
 from simulator.checksums import crc32c
-from worker.download import LONGEST_PAUSE, TRIES, Download, pause
+from worker.download import LONGEST_PAUSE, SAME_BYTES, TRIES, Download, Fetched, pause
 from worker.file_output import FileOutput
 from worker.http import files_client
 from worker.storage import Storage
-from worker.writer import Written
 
 CONTENT = os.urandom(3_000_000)
 MD5 = hashlib.md5(CONTENT, usedforsecurity=False)
@@ -31,7 +32,11 @@ GOOGLE = {
     "x-goog-hash": f"crc32c={base64.b64encode(crc32c(CONTENT).to_bytes(4)).decode()}, {GOOGLE_MD5['x-goog-hash']}"
 }
 OPAQUE = {"ETag": '"version-1"'}
-Fetch = Callable[..., Awaitable[Written]]
+Fetch = Callable[..., Awaitable[Fetched]]
+
+
+def zipped(data: bytes) -> bytes:
+    return gzip.compress(data, mtime=0)
 
 
 @pytest.fixture
@@ -46,7 +51,7 @@ async def fetch(tmp_path: Path, waits: list[int]) -> AsyncIterator[Fetch]:
 
     async with files_client(Config.load()) as client:
 
-        async def run(url: str, max_bytes: int = 10**9) -> Written:
+        async def run(url: str, max_bytes: int = 10**9) -> Fetched:
             file = FileOutput(url, client, hosts=("127.0.0.1",))
             async with Storage(fsync=False).writer(tmp_path / ".saving", "output") as writer:
                 return await Download(file, writer, max_bytes, asyncio.Semaphore(1)).run(wait)
@@ -54,7 +59,8 @@ async def fetch(tmp_path: Path, waits: list[int]) -> AsyncIterator[Fetch]:
         yield run
 
 
-def is_whole(written: Written, content: bytes = CONTENT) -> bool:
+def is_whole(fetched: Fetched, content: bytes = CONTENT) -> bool:
+    written = fetched.written
     return (
         written.path.read_bytes() == content
         and written.bytes == len(content)
@@ -73,7 +79,11 @@ async def test_a_good_transfer_is_taken_at_once(
 ) -> None:
     written = await fetch(file_host.serve("/out.png", reply(CONTENT, headers=headers, length=length)))
     assert is_whole(written)
-    assert written.path.name == "output.png"
+    assert written.written.path.name == "output.png"
+    assert written.checked is (
+        True if headers.keys() & {"x-goog-hash"} or headers.get("ETag") == ETAG["ETag"] else None
+    )
+    assert written.warning is None
     assert ranges(file_host) == [None]
 
 
@@ -159,15 +169,120 @@ async def test_a_short_length_is_found_by_the_md5(fetch: Fetch, file_host: Any, 
     assert is_whole(await fetch(url))
 
 
-async def test_a_checksum_that_never_fits_is_given_up(
+@pytest.mark.parametrize("headers", [GOOGLE, GOOGLE_MD5])
+async def test_the_same_bytes_again_and_again_are_kept_whatever_the_host_says_of_them(
+    fetch: Fetch, file_host: Any, reply: Any, waits: list[int], headers: dict[str, str]
+) -> None:
+    """The prediction is paid for: a host that gives wrong checksums must not make it be paid again."""
+    fetched = await fetch(file_host.serve("/out.png", reply(CONTENT[::-1], headers=headers)))
+    assert is_whole(fetched, CONTENT[::-1])
+    assert (fetched.checked, fetched.warning) == (False, "has another checksum than its host gives")
+    assert waits == list(range(1, SAME_BYTES))
+
+
+async def test_bytes_that_are_wrong_each_time_in_another_way_are_given_up(
     fetch: Fetch, file_host: Any, reply: Any, waits: list[int], tmp_path: Path
 ) -> None:
-    url = file_host.serve("/out.png", reply(CONTENT[::-1], headers=GOOGLE))
+    wrong = [reply(CONTENT[number:] + CONTENT[:number], headers=GOOGLE) for number in range(1, TRIES + 1)]
+    url = file_host.serve("/out.png", *wrong)
     with pytest.raises(BrokenDownload, match="its crc32c is not") as caught:
         await fetch(url)
     assert caught.value.url == url
     assert waits == list(range(1, TRIES))
     assert [path.name for path in (tmp_path / ".saving").iterdir()] == ["output.part"]
+
+
+UNZIPPED = {"x-goog-stored-content-encoding": "gzip", "x-guploader-response-body-transformations": "gunzipped"}
+
+
+async def test_checksums_of_what_a_store_has_unzipped_are_not_compared(
+    fetch: Fetch, file_host: Any, reply: Any
+) -> None:
+    stored = zipped(CONTENT)
+    md5 = hashlib.md5(stored, usedforsecurity=False)
+    about = UNZIPPED | {
+        "ETag": f'"{md5.hexdigest()}"',
+        "x-goog-hash": f"md5={base64.b64encode(md5.digest()).decode()}",
+        "x-goog-stored-content-length": str(len(stored)),
+    }
+    fetched = await fetch(file_host.serve("/out.json", reply(CONTENT, headers=about, length=-1)))
+    assert is_whole(fetched)
+    assert (fetched.checked, fetched.warning, len(file_host.requests)) == (None, None, 1)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "GZIP", "deflate", "deflate without a head"])
+async def test_what_is_packed_unasked_is_unpacked(fetch: Fetch, file_host: Any, reply: Any, coding: str) -> None:
+    content = CONTENT + b"0" * 9_000_000
+    bare = zlib.compressobj(wbits=-15)
+    packed = {"deflate": zlib.compress(content), "deflate without a head": bare.compress(content) + bare.flush()}
+    body = packed.get(coding) or zipped(content[:5000]) + zipped(content[5000:]) + bytes(512)
+    fetched = await fetch(
+        file_host.serve("/a.txt", reply(body, headers={"Content-Encoding": coding.partition(" ")[0]}))
+    )
+    assert is_whole(fetched, content)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd", "utf-8", "aws-chunked", "none"])
+async def test_what_only_claims_to_be_packed_is_taken_as_it_is(
+    fetch: Fetch, file_host: Any, reply: Any, coding: str
+) -> None:
+    about = GOOGLE | {"Content-Encoding": coding}
+    fetched = await fetch(file_host.serve("/out.png", reply(CONTENT, headers=about)))
+    assert is_whole(fetched)
+    assert (fetched.checked, len(file_host.requests)) == (True, 1)
+
+
+@pytest.mark.parametrize("coding", ["br", "gzip, br", "compress"])
+async def test_a_coding_that_nobody_asked_for_and_we_do_not_know_is_a_broken_download(
+    fetch: Fetch, file_host: Any, reply: Any, coding: str
+) -> None:
+    """Else packed bytes would be saved under the file's name, and every check would agree."""
+    packed = reply(b"\x8b\x02\x80{}\x03", headers={"Content-Encoding": coding})
+    assert is_whole(await fetch(file_host.serve("/a.json", packed, b"{}")), b"{}")
+    assert [headers["accept-encoding"] for _, headers in file_host.requests] == ["identity"] * 2
+
+
+@pytest.mark.parametrize("cut", [0.3, 0.999])
+async def test_a_packed_transfer_that_ends_early_is_noticed(
+    fetch: Fetch, file_host: Any, reply: Any, cut: float
+) -> None:
+    packed = zipped(CONTENT)
+    part = reply(packed[: int(len(packed) * cut)], headers={"Content-Encoding": "gzip"})
+    assert is_whole(await fetch(file_host.serve("/a.txt", part, CONTENT)))
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "encoding", "saved", "suffix"),
+    [
+        ("w.tar.gz", zipped(CONTENT), "gzip", zipped(CONTENT), ".gz"),  # packed once: the file itself
+        ("w.tar.gz", zipped(zipped(CONTENT)), "gzip", zipped(CONTENT), ".gz"),
+        ("w.tar.gz", bytes(257) + b"ustar" + CONTENT, "identity", bytes(257) + b"ustar" + CONTENT, ".tar"),
+        ("w.csv", zipped(b"a,b"), "gzip", b"a,b", ".csv"),
+    ],
+)
+async def test_name_and_bytes_agree(  # noqa: PLR0917 - a table's columns
+    fetch: Fetch, file_host: Any, reply: Any, name: str, body: bytes, encoding: str, saved: bytes, suffix: str
+) -> None:
+    fetched = await fetch(file_host.serve(f"/{name}", reply(body, headers={"Content-Encoding": encoding})))
+    assert fetched.written.path.suffix == suffix
+    assert fetched.written.path.read_bytes() == saved
+
+
+PAGE = b"<!DOCTYPE html><html><body>Too many visitors"
+
+
+async def test_a_page_in_place_of_a_picture_is_asked_once_more(fetch: Fetch, file_host: Any, reply: Any) -> None:
+    page = reply(PAGE, headers={"Content-Type": "text/html"})
+    fetched = await fetch(file_host.serve("/out.png", page, CONTENT))
+    assert is_whole(fetched)
+    assert (fetched.written.path.name, fetched.warning) == ("output.png", None)
+
+
+async def test_a_page_that_stays_is_kept_with_a_warning(fetch: Fetch, file_host: Any, reply: Any) -> None:
+    fetched = await fetch(file_host.serve("/out.png", reply(PAGE, headers={"Content-Type": "text/html"})))
+    assert is_whole(fetched, PAGE)
+    assert (fetched.written.path.name, fetched.warning) == ("output.html", "is a .html file")
+    assert len(file_host.requests) == 2
 
 
 async def test_an_etag_that_only_looks_like_an_md5_costs_one_more_transfer(

@@ -82,7 +82,7 @@ async def has_a_huge_header(reader: Reader, writer: Writer) -> None:
 
 async def sends_broken_gzip(reader: Reader, writer: Writer) -> None:
     await read_request(reader)
-    writer.write(HEAD + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}")
+    writer.write(HEAD + b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x8b{}")
     await writer.drain()
 
 

@@ -132,7 +132,7 @@ async def test_a_saved_file_tells_what_it_is(save: Any, file_host: Any, reply: A
     url = file_host.serve("/out", reply(PNG, headers={"Content-Type": "image/png"}))
     files = (await save([url, DATA])).files
     sha256 = hashlib.sha256(PNG).hexdigest()
-    facts = {"bytes": len(PNG), "sha256": sha256, "content_type": "image/png"}
+    facts = {"bytes": len(PNG), "sha256": sha256, "content_type": "image/png", "checked": None, "warning": None}
     assert [file.model_dump() for file in files] == [
         {"path": "p-1/output_0.png", "url": url} | facts,
         {"path": "p-1/output_1.png", "url": "data:image/png;base64,"} | facts,

@@ -48,10 +48,27 @@ def answer(status: int = 200, **headers: str) -> FileAnswer:
         (answer(206, content_length="5"), {"start": -1, "length": None}),
         (answer(206, content_range="pages 1-2/3"), {"start": -1}),
         (
-            answer(content_encoding="gzip", content_length="5", etag=f'"{MD5}"', x_goog_hash=GOOGLE),
-            {"encoded": True, "length": None, "validator": None, "checksum": None},
+            replace(
+                answer(content_encoding="gzip", content_length="5", etag=f'"{MD5}"', x_goog_hash=GOOGLE), packed=True
+            ),
+            {"repacked": True, "length": None, "validator": None, "checksum": None},
         ),
-        (answer(content_encoding="Identity", content_length="5"), {"encoded": False, "length": 5}),
+        (answer(content_encoding="Identity", content_length="5"), {"repacked": False, "length": 5}),
+        (  # Google's storage keeps it zipped, and unzips it on its way
+            answer(
+                x_goog_stored_content_encoding="gzip",
+                x_guploader_response_body_transformations="gunzipped",
+                etag=f'"{MD5}"',
+                x_goog_hash=GOOGLE,
+            ),
+            {"repacked": True, "validator": None, "checksum": None},
+        ),
+        (answer(x_goog_stored_content_encoding="gzip", x_goog_hash=GOOGLE), {"checksum": None}),
+        (answer(x_goog_stored_content_encoding="identity", x_goog_hash=GOOGLE), {"checksum": CRC32C}),
+        (  # it stays zipped
+            answer(x_goog_stored_content_encoding="gzip", content_encoding="gzip", x_goog_hash=GOOGLE),
+            {"repacked": False, "checksum": CRC32C},
+        ),
     ],
 )
 def test_headers_tell_about_the_file(given: FileAnswer, facts: dict[str, Any]) -> None:
