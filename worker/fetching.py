@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from jobs.errors import BrokenDownload, NotFound, OutputGone, ReplicateError
+from jobs.ledger import Entry
 from worker.backlog import RETENTION, Unsaved
 from worker.context import Work
 from worker.outputs import Saved
@@ -30,6 +31,14 @@ def kept_until(work: Work, prediction: Prediction) -> float:
     now, created_at = time.time(), prediction.time("created_at")
     ended_at = prediction.time("completed_at") or (created_at and created_at + work.worker.config.deadline) or now
     return min(ended_at - work.worker.replicate.clock_offset, now) + RETENTION
+
+
+async def kept_after_intent(work: Work, entry: Entry, prediction: Prediction) -> float:
+    """The same, by a clock that may be wrong: nothing ends before its intent."""
+    until = kept_until(work, prediction)
+    if until > time.time() + RETENTION / 2:
+        return until
+    return max(until, time.time() - await work.ledger.age(entry) + RETENTION)
 
 
 async def fetch(

@@ -26,6 +26,9 @@ logger = logging.getLogger("worker.predict")
 UNEXPECTED = 2
 """How often a prompt that failed in an unforeseen way is taken up again."""
 
+JUST_NOW = 60.0
+"""Seconds: a prediction that says it was created before that is as old as its intent; asking costs a round trip."""
+
 BUDGET_SPENT = Verdict(
     Failure(
         kind="over_budget",
@@ -184,11 +187,14 @@ async def follow(work: Work, entry: Entry, prediction: Prediction | None = None)
 
 
 async def begun(work: Work, entry: Entry, prediction: Prediction | None) -> float:
-    """When the prediction of an entry was created, or intended: Unix seconds by our clock."""
-    created_at = prediction.time("created_at") if prediction else None
-    if created_at is None:
-        return time.time() - await work.ledger.age(entry)
-    return created_at - work.worker.replicate.clock_offset
+    """When the prediction of an entry was created, or intended: Unix seconds by our clock.
+
+    Nothing begins before its intent, whatever a foreign clock says, and nothing in the future.
+    """
+    now, created_at = time.time(), prediction.time("created_at") if prediction else None
+    if created_at is not None and now - JUST_NOW < (since := created_at - work.worker.replicate.clock_offset):
+        return min(since, now)
+    return now - max(await work.ledger.age(entry), 0.0)
 
 
 def judge(prediction: Prediction) -> Verdict | None:

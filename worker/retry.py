@@ -81,9 +81,22 @@ _TEXTS = (  # the first row that holds a part of the error decides: what is neve
     _Row("model_error", ("cuda out of memory",), ONCE_MORE),
     _Row("interrupted", ("(e003)", "(e004)"), LATER),
     _Row("interrupted", ("prediction interrupted; please retry", "(code: pa)"), SOON),
-    _Row("interrupted", ("director: unexpected error", "(e8765)", "(e9243)", "(e6716)", "(e9828)"), SOON),
-    _Row("interrupted", ("unknown error handling prediction", "internal error. please try again"), SOON),
+    _Row("interrupted", ("director: unexpected error", "unknown error handling prediction"), SOON),
+    _Row("interrupted", ("internal error. please try again",), SOON),
 )
+_CODES: dict[str | None, _Row] = {  # https://replicate.com/docs/reference/error-codes, and what it advises
+    "E1000": _Row("interrupted", (), SOON),  # unknown: try again
+    "E1001": _Row("model_error", (), ONCE_MORE),  # out of memory: a smaller input, or another model
+    "E4875": _Row("interrupted", (), ONCE_MORE),  # an internal webhook URL is empty; we never send one
+    "E6716": _Row("interrupted", (), SOON),  # timeout at the start: wait a moment, try again
+    "E8367": _Row("interrupted", (), SOON),  # stopped while it ran: try again if nobody stopped it on purpose
+    "E8765": _Row("interrupted", (), LATER),  # the model's health check failed: wait a few minutes, try again
+    "E9243": _Row("interrupted", (), SOON),  # an error at the start; reports say that trying again helps
+    "E9825": _Row("interrupted", (), ONCE_MORE),  # uploading a file failed: try again, or a smaller one
+    "E9828": _Row("interrupted", (), SOON),  # not on the page; reported as passing
+}
+_OTHER_CODE = _Row("model_error", (), ONCE_MORE)
+_OWN_ERROR = _Row("model_error", ())
 Sign = Literal["succeeded", "failed", "refused", "void"]
 _SIGNS: dict[ErrorKind, Sign] = {
     "invalid_input": "refused",
@@ -93,6 +106,7 @@ _SIGNS: dict[ErrorKind, Sign] = {
     "interrupted": "failed",
     "canceled": "failed",
 }
+_FAMILY = re.compile(r"E[1-9]\d{3}", re.ASCII)
 _CODE = re.compile(r"\(code: (\w+)\)|\b(E\d{3,4})\b", re.IGNORECASE | re.ASCII)
 _STOPPED: dict[str, str] = {
     "aborted": "it was not started before its deadline",
@@ -129,9 +143,17 @@ def classify(status: str, error: str | None, *, data_removed: bool = False, canc
 def _classify_text(text: str) -> Verdict:
     if not text:
         return Verdict(Failure(kind="model_error", message="the prediction failed without an error text"), SOON)
-    low = text.lower()
-    row = next((row for row in _TEXTS if any(part in low for part in row.texts)), _Row("model_error", ()))
-    return Verdict(Failure(kind=row.kind, message=text, code=code_of(text)), row.backoff)
+    code = code_of(text)
+    row = _row(text.lower(), code)
+    return Verdict(Failure(kind=row.kind, message=text, code=code), row.backoff)
+
+
+def _row(text: str, code: str | None) -> _Row:
+    """What the text says decides when another attempt hardly helps; else the code, which is more exact."""
+    said = next((row for row in _TEXTS if any(part in text for part in row.texts)), None)
+    if said and said.kind != "interrupted":
+        return said
+    return _CODES.get(code) or said or (_OTHER_CODE if code and _FAMILY.fullmatch(code) else _OWN_ERROR)
 
 
 def classify_error(error: BatchError) -> Verdict:

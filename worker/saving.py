@@ -22,7 +22,7 @@ from jobs.ledger import Entry
 from jobs.models import Failure, Outcome, Result, timestamp
 from jobs.results import damaged
 from worker.context import Work
-from worker.fetching import fetch, kept_until
+from worker.fetching import fetch, kept_after_intent
 from worker.folders import HOLD
 from worker.replicate import Prediction
 from worker.retry import Backoff
@@ -78,7 +78,7 @@ async def save(work: Work, entry: Entry, prediction: Prediction, *, keep_trying:
 
     With `keep_trying`, a break costs no new prediction: it is repeated while Replicate keeps the files.
     """
-    until = kept_until(work, prediction)
+    until = await kept_after_intent(work, entry, prediction)
 
     async def save_in(directory: Path) -> Result:
         ended, saved = await fetch(work, prediction, directory, unsaved, keep_trying=keep_trying)

@@ -18,11 +18,12 @@ from jobs.errors import StorageError
 from jobs.folder import Folder
 from jobs.ledger import Entry, Overtaken
 from jobs.model_limits import ModelLimits
-from jobs.models import Batch, Prompt, Result, Shard
+from jobs.models import Batch, Prompt, Result, Shard, timestamp
 from jobs.payload import Parcel, pack
 from jobs.unsettled import Unsettled
 from worker import fetching, polling, saving, shards
 from worker import predict as story
+from worker.backlog import RETENTION
 from worker.context import Context, Work
 from worker.finish import finish_batch, finish_left_over
 from worker.lease import Lease
@@ -192,6 +193,49 @@ async def test_a_prediction_that_never_ends_is_interrupted(worker: Context, simu
     simulator.clear()
     await predict(work(worker))
     assert record(worker).attempts == 2
+
+
+@pytest.mark.parametrize("skew", [-7200, 7200])
+async def test_a_foreign_clock_makes_no_prediction_overdue(
+    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch, skew: float
+) -> None:
+    original, asked = worker.replicate.create, list[float]()
+
+    async def skewed(*arguments: Any) -> Any:
+        made = await original(*arguments)
+        return replace(made, raw={**made.raw, "created_at": timestamp(time.time() + skew)})
+
+    async def wait(prediction_id: str, since: float) -> Any:
+        asked.append(since)
+        return await waited(prediction_id, since)
+
+    waited = worker.poller.wait
+    monkeypatch.setattr(worker.replicate, "create", skewed)
+    monkeypatch.setattr(worker.poller, "wait", wait)
+    await predict(work(worker, replace(CAT, input={**INPUT, "predict_time": 1})))
+    assert (record(worker).status, simulator.ledger()["created"]) == ("succeeded", 1)
+    assert asked == [pytest.approx(time.time(), abs=60)]
+
+
+async def test_an_output_that_ended_before_its_intent_is_kept_as_long_as_any(
+    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited, kept = worker.poller.wait, list[float]()
+    original = worker.outputs.save
+
+    async def wait(*arguments: Any) -> Any:
+        ended = await waited(*arguments)
+        return replace(ended, raw={**ended.raw, "completed_at": timestamp(time.time() - 7200)})
+
+    async def save(*arguments: Any) -> Any:
+        kept.append(arguments[-1] - time.time())
+        return await original(*arguments)
+
+    monkeypatch.setattr(worker.poller, "wait", wait)
+    monkeypatch.setattr(worker.outputs, "save", save)
+    await predict(work(worker))
+    assert (record(worker).status, simulator.ledger()["created"]) == ("succeeded", 1)
+    assert kept == [pytest.approx(RETENTION, abs=60)]
 
 
 async def test_who_commits_first_wins(worker: Context, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ POLICY = "The input or output was flagged as sensitive. Please try again with di
 
 FAILED: list[tuple[str | None, ErrorKind, Backoff | None, str | None]] = [
     (PA, "interrupted", SOON, "PA"),
-    ("Director: unexpected error handling prediction (E8765)", "interrupted", SOON, "E8765"),
+    ("Director: unexpected error handling prediction (E8765)", "interrupted", LATER, "E8765"),
     ("director: unexpected error handling prediction (E9243)", "interrupted", SOON, "E9243"),
     ("Director: unexpected error", "interrupted", SOON, None),
     ("Prediction timed out before it started (E6716)", "interrupted", SOON, "E6716"),
@@ -56,6 +56,18 @@ FAILED: list[tuple[str | None, ErrorKind, Backoff | None, str | None]] = [
     ("The vendor refused the key (E002)", "model_error", None, "E002"),
     ("list index out of range", "model_error", None, None),
     ("E003 is what I drew", "model_error", None, "E003"),
+    ("Prediction failed: unknown error (E1000)", "interrupted", SOON, "E1000"),
+    ("E1000", "interrupted", SOON, "E1000"),
+    ("Model ran out of memory (E1001)", "model_error", ONCE_MORE, "E1001"),
+    ("Internal webhook URL empty (E4875)", "interrupted", ONCE_MORE, "E4875"),
+    ("E6716: Timeout starting prediction", "interrupted", SOON, "E6716"),
+    ("Prediction stopped in non-terminal state (code: E8367)", "interrupted", SOON, "E8367"),
+    ("Failed to upload file (E9825)", "interrupted", ONCE_MORE, "E9825"),
+    ("Something that no page names (E7431)", "model_error", ONCE_MORE, "E7431"),
+    ("Director: unexpected error (E7431)", "interrupted", SOON, "E7431"),
+    ("E0001 is no code of Replicate's", "model_error", None, "E0001"),
+    ("the colour #E10005 is too dark", "model_error", None, None),
+    ("flagged as sensitive (E1000)", "content_policy", None, "E1000"),
     # of two texts the one that is never retried decides
     ("Internal error. Please try again. NSFW content detected", "content_policy", None, None),
     ("CUDA out of memory; Director: unexpected error (E8765)", "model_error", ONCE_MORE, "E8765"),
