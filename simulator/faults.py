@@ -36,6 +36,7 @@ FAULTS: dict[str, frozenset[str]] = {
     "wrong_bytes": _OUTPUT,  # one byte differs; only a checksum tells
     "bare_file": _OUTPUT,  # chunked, without length, ETag and checksums
     "expired_file": _OUTPUT,  # 404
+    "late_file": _OUTPUT,  # 404 until so long after its prediction's end; seconds
     "redirect": _OUTPUT,  # 302 to another URL of the same bytes; hops, to
 }
 """Every fault with the calls that it hits unless `kinds` says otherwise, and its options."""

@@ -81,6 +81,9 @@ class FileHost:
 
     async def _drawn(self, prediction_id: str, number: int) -> Drawn:
         prediction = self._simulation.live(prediction_id)
+        if prediction and (fault := self._simulation.faults.strike("late_file", "output")):
+            late = self._simulation.clock.now() < prediction.finish + fault.seconds(5.0)
+            prediction = None if late else prediction
         files = prediction.files() if prediction else []
         if prediction is None or number >= len(files):
             raise not_found()

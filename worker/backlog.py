@@ -48,10 +48,14 @@ def would_miss(kept: Sequence[float], in_flight: int, speed: float, now: float, 
 
 @dataclass(slots=True, eq=False)
 class Unsaved:
-    """One prediction that has ended and is not saved; `breaking`: its own transfers fail, again and again."""
+    """One prediction that has ended and is not saved; `breaking`: its own transfers fail, again and again.
+
+    `absent`: a file of it is not at its URL; between its looks it needs nothing that another could use.
+    """
 
     kept_until: float
     breaking: bool = False
+    absent: bool = False
 
 
 class Backlog:
@@ -65,6 +69,7 @@ class Backlog:
         self._unsaved: set[Unsaved] = set()
         self._saved = 0
         self._looked_at: float | None = None
+        self._saved_at = 0.0
         self._looks: deque[tuple[float, float, int]] = deque()  # when, seconds since the last one, saved in them
         self._idle = 0.0
         self._holding = False
@@ -84,6 +89,8 @@ class Backlog:
         """Measure what was saved since the last look; `clock` is in seconds and never set back."""
         saved, self._saved = self._saved, 0
         seconds, self._looked_at = clock - (self._looked_at or clock), clock
+        if saved or not self._absent:
+            self._saved_at = clock
         if self._under_load and seconds > 0:
             self._looks.append((clock, seconds, saved))
             self._idle = 0.0 if saved else self._idle + seconds
@@ -93,8 +100,13 @@ class Backlog:
             self._idle = 0.0
 
     @property
+    def _absent(self) -> int:
+        return sum(entry.absent for entry in self._unsaved)
+
+    @property
     def _under_load(self) -> bool:
-        return len(self._unsaved) > 1 and (len(self._unsaved) > self._slots.size or self._slots.waiting > 0)
+        present = len(self._unsaved) - self._absent
+        return present > 1 and (present > self._slots.size or self._slots.waiting > 0)
 
     @property
     def _seconds(self) -> float:
@@ -116,12 +128,23 @@ class Backlog:
         """
         speed, lost_at = self.speed, None
         if speed is not None:
-            kept = [entry.kept_until for entry in self._unsaved if not (speed and entry.breaking)]
+            present = [entry for entry in self._unsaved if not entry.absent]
+            kept = [entry.kept_until for entry in present if not (speed and entry.breaking)]
             lost_at = would_miss(kept, in_flight, speed, now, MARGIN * (2 if self._holding else 1))
         self._holding = lost_at is not None
         if lost_at is None:
-            return None
+            return self._why_files_are_absent()
         return (
             f"{len(self._unsaved):,} outputs wait to be saved: at {speed:.2g} a second the first would be lost at "
             f"{time.strftime('%H:%M', time.localtime(lost_at))}; creates wait"
+        )
+
+    def _why_files_are_absent(self) -> str | None:
+        """One file that is not there is its own trouble; very many, and none that is, are their host's."""
+        minutes = ((self._looked_at or 0.0) - self._saved_at) / 60
+        if self._absent <= self._slots.size or minutes * 60 < STANDSTILL:
+            return None
+        return (
+            f"the files of {self._absent:,} outputs are not at their URLs, and for {minutes:.0f} minutes none could be "
+            "saved; creates wait"
         )

@@ -14,13 +14,13 @@ from worker.backlog import RETENTION, Unsaved
 from worker.context import Work
 from worker.outputs import Saved
 from worker.replicate import Prediction
-from worker.retry import SOON
+from worker.retry import SOON, Backoff
 
 logger = logging.getLogger("worker.fetching")
 _URL = re.compile(r"https?://[^\s/]+/\S+")
 
-LAG = 1.0
-"""Seconds before a file that seems gone is looked for again: it may not be everywhere yet."""
+ABSENT = Backoff(base=1.0, cap=240.0)
+"""Between the looks for a file that is not there: it may not be everywhere yet, or its host may be in trouble."""
 
 LATE = 1800.0
 """Seconds that a download which began in its hour may go on after it."""
@@ -44,27 +44,37 @@ async def kept_after_intent(work: Work, entry: Entry, prediction: Prediction) ->
 async def fetch(
     work: Work, prediction: Prediction, directory: Path, unsaved: Unsaved, *, keep_trying: bool
 ) -> tuple[Prediction, Saved]:
-    """Download an output, again and again while it is kept (if `keep_trying`) when the transfer breaks.
+    """Download an output; with `keep_trying` again and again, while it is kept, when the transfer breaks.
 
-    A file that seems gone is looked for once more, by the URLs that the prediction has now.
+    So too when a file is not there (403, 404, 410): until Replicate says that it has removed it, or its hour is over.
+    Each time it is looked for by the URLs that the prediction has then.
     """
-    looked_again = False
+    looks = 0
     while True:
         try:
             saved = await _in_time(work, prediction, directory, unsaved.kept_until)
         except BrokenDownload as error:
             if not keep_trying or time.time() > unsaved.kept_until:
                 raise
-            unsaved.breaking = True
+            unsaved.breaking, unsaved.absent = True, False
             logger.warning("! %s: cannot be downloaded, trying on: %s", work.name, error)
-        except OutputGone:
-            if looked_again:
+        except OutputGone as error:
+            if looks and (not keep_trying or time.time() > unsaved.kept_until):
                 raise
-            looked_again = True
+            unsaved.absent, looks = True, looks + 1
+            await _wait_for_file(work, error, looks, unsaved.kept_until)
             prediction = await _look_again(work, prediction, unsaved.kept_until if keep_trying else 0.0)
         else:
             _warn_of_strangers(work, saved)
             return prediction, saved
+
+
+async def _wait_for_file(work: Work, error: OutputGone, looks: int, kept_until: float) -> None:
+    left = max(kept_until - time.time(), ABSENT.base)
+    if looks == 1:
+        logger.warning("! %s: %s; it is looked for again for %.0f min", work.name, error, left / 60)
+    await work.worker.account.give_notice(f"{work.name}: {error}; it is looked for again")
+    await asyncio.sleep(min(ABSENT.delay(looks), left))
 
 
 async def _in_time(work: Work, prediction: Prediction, directory: Path, kept_until: float) -> Saved:
@@ -94,7 +104,6 @@ def _warn_of_strangers(work: Work, saved: Saved) -> None:
 async def _look_again(work: Work, prediction: Prediction, until: float) -> Prediction:
     """The prediction as Replicate has it now, asked until it answers; OutputGone when it has removed the output."""
     tries = 0
-    await asyncio.sleep(LAG)
     while True:
         try:
             async with work.worker.gate.passing("read"):

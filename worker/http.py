@@ -215,7 +215,7 @@ def _file_refusal(status: int, url: str) -> OutputError | None:
     if status in (200, 206, 416):
         return None
     if status in (403, 404, 410):
-        return OutputGone(f"{url[:200]} is gone: the file host answers {status}", url)
+        return OutputGone(f"{url[:200]} is not there: the file host answers {status}", url)
     return BrokenDownload(f"{url[:200]}: the file host answers {status}", url)
 
 

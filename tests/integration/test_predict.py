@@ -167,7 +167,6 @@ async def test_a_prediction_that_is_lost_is_attempted_anew(worker: Context, monk
         ({"failed": {"rate": 1.0}}, "model_error", 2),
         ({"canceled": {"rate": 1.0}}, "canceled", 2),
         ({"data_removed": {"rate": 1.0}}, "output_lost", 2),
-        ({"expired_file": {"rate": 1.0}}, "output_lost", 2),
         ({"redirect": {"rate": 1.0, "to": "http://127.0.0.9:1/x.png"}}, "file_refused", 1),
     ],
 )
@@ -293,15 +292,16 @@ async def test_a_download_that_keeps_breaking_costs_no_new_prediction(
     assert (record(worker).status, len(times), simulator.ledger()["created"]) == ("succeeded", 3, 1)
 
 
+@pytest.mark.parametrize("fault", [{"broken_body": {"rate": 1.0, "fraction": 0.0}}, {"expired_file": {"rate": 1.0}}])
 async def test_an_output_past_its_hour_is_lost(
-    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
+    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch, fault: dict[str, Any]
 ) -> None:
     async def at_once(_: float) -> None:
         await asyncio.sleep(0)
 
     monkeypatch.setattr(worker.outputs, "_sleep", at_once)
     monkeypatch.setattr(fetching, "RETENTION", -3600.0)
-    simulator.control(broken_body={"rate": 1.0, "fraction": 0.0})
+    simulator.control(**fault)
     await predict(work(worker))
     error = record(worker).error
     assert error
@@ -370,10 +370,11 @@ async def test_who_was_overtaken_makes_no_result_of_an_old_failure(
     assert (result.status, result.attempts, simulator.ledger()["created"]) == ("succeeded", 2, 2)
 
 
-async def test_a_file_that_seemed_gone_is_looked_for_once_more(worker: Context, simulator: Any) -> None:
-    simulator.control(expired_file={"next": 1})
+async def test_a_file_that_comes_late_is_paid_for_once(worker: Context, simulator: Any) -> None:
+    simulator.control(late_file={"rate": 1.0, "seconds": 2.5})
     await predict(work(worker))
     assert (record(worker).status, simulator.ledger()["created"]) == ("succeeded", 1)
+    assert simulator.ledger()["faults"]["late_file"] > 2
 
 
 async def test_an_output_on_an_unnamed_host_is_text_and_a_warning(

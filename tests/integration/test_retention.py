@@ -37,6 +37,7 @@ CAT = Prompt(0, "cat", "simulator/image", {"prompt": "cat", "width": 16, "height
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (fetching, story):
         monkeypatch.setattr(module, "SOON", Backoff(base=0.02, cap=0.02))
+    monkeypatch.setattr(fetching, "ABSENT", Backoff(base=0.02, cap=0.02))
 
 
 @pytest.fixture
@@ -100,14 +101,38 @@ async def test_a_gone_file_is_fetched_by_the_urls_that_the_prediction_has_now(
     assert [path for path, _ in file_host.requests] == ["/old.png", "/new.png"]
 
 
-@pytest.mark.parametrize("status", [403, 404])
-async def test_a_file_that_stays_gone_is_given_up_after_one_look(
+@pytest.mark.parametrize("status", [403, 404, 410])
+async def test_a_file_that_is_not_there_yet_is_waited_for(
     work: Work, file_host: Any, reply: Any, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
-    prediction = ended([file_host.serve("/old.png", reply(status=status))])
+    """The prediction is looked at afresh each time: only it can say that the output is gone for good."""
+    late = [reply(status=status)] * 6
+    prediction = ended([file_host.serve("/a.png", *late, reply(b"picture"))])
+    asked = answering(monkeypatch, prediction)
+    assert await fetched(work, prediction) == ["cat/output_0.png"]
+    assert (len(asked), len(file_host.requests)) == (6, 7)
+    assert "is not there" in str(await work.worker.account.notice())
+
+
+async def test_a_file_that_stays_away_is_lost_when_its_hour_is_over(
+    work: Work, file_host: Any, reply: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prediction = ended([file_host.serve("/old.png", reply(status=404))], ago=RETENTION - 1)
     asked = answering(monkeypatch, prediction)
     with pytest.raises(OutputGone):
         await fetched(work, prediction)
+    assert len(asked) > 2
+
+
+@pytest.mark.parametrize("how", ["canceled", "past its hour"])
+async def test_there_is_one_more_look_where_there_is_nothing_to_wait_for(
+    work: Work, file_host: Any, reply: Any, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    gone = file_host.serve("/old.png", reply(status=404))
+    prediction = ended([gone], ago=0.0 if how == "canceled" else RETENTION + 1)
+    asked = answering(monkeypatch, prediction)
+    with pytest.raises(OutputGone):
+        await fetched(work, prediction, keep_trying=how != "canceled")
     assert (asked, len(file_host.requests)) == (["p1"], 2)
 
 

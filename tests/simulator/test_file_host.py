@@ -169,6 +169,13 @@ def test_expired_file(plain: RunningSimulator, url: str, download: Download) -> 
     assert [download(url).status_code for _ in range(2)] == [404, 200]
 
 
+def test_a_late_file_is_there_so_long_after_the_end(plain: RunningSimulator, url: str, download: Download) -> None:
+    plain.control(late_file={"rate": 1.0, "seconds": 1000})
+    assert download(url).status_code == 404
+    plain.control(late_file={"rate": 1.0, "seconds": 0})
+    assert download(url).status_code == 200
+
+
 @pytest.mark.parametrize("hops", [1, 3])
 def test_redirects(plain: RunningSimulator, url: str, content: bytes, download: Download, hops: int) -> None:
     plain.control(redirect={"rate": 1.0, "hops": hops})

@@ -118,10 +118,11 @@ class Night:
         self.clock = 0.0
         self.waiting: list[ExitStack] = []
 
-    def end(self, count: int, *, left: float = RETENTION, breaking: bool = False) -> None:
+    def end(self, count: int, *, left: float = RETENTION, breaking: bool = False, absent: bool = False) -> None:
         for _ in range(count):
             stack = ExitStack()
-            stack.enter_context(self.backlog.unsaved(NOW + self.clock + left)).breaking = breaking
+            unsaved = stack.enter_context(self.backlog.unsaved(NOW + self.clock + left))
+            unsaved.breaking, unsaved.absent = breaking, absent
             self.waiting.append(stack)
 
     def save(self, count: int) -> None:
@@ -246,3 +247,28 @@ async def test_a_few_predictions_with_many_files_are_a_load(night: Night) -> Non
         night.seconds(ENOUGH + 1)
         assert night.backlog.speed is not None
         leave.set()
+
+
+def test_files_that_are_not_there_hold_nobody_while_others_are_saved(night: Night) -> None:
+    """They need no slot: what is saved beside them, one a minute of a slow model, is no measure of any backlog."""
+    night.end(50, absent=True)
+    for _ in range(20):
+        with night.backlog.unsaved(NOW + night.clock + RETENTION):
+            assert not any(night.seconds(60))
+            assert not night.held(in_flight=1000)
+
+
+def test_a_host_that_has_no_file_at_all_holds_creates(night: Night) -> None:
+    night.end(3, absent=True)
+    held = night.seconds(STANDSTILL + 10)
+    assert held.index(True) == STANDSTILL - 1
+    reason = night.backlog.why_hold(0, NOW)
+    assert reason
+    assert reason.startswith("the files of 3 outputs are not at their URLs")
+    night.save(1)
+    assert not any(night.seconds(100))
+
+
+def test_a_few_files_that_are_not_there_hold_nobody(night: Night) -> None:
+    night.end(2, absent=True)
+    assert not any(night.seconds(RETENTION))
