@@ -1,4 +1,4 @@
-"""What a create waits for before it takes a slot: its batch's budget, its model's breaker, a place in its batch."""
+"""What a create waits for before it takes a slot: its batch's budget, its model's breaker and limits, its place."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ async def admitted(work: Work, entry: Entry) -> Entry:
     try:
         entry = await _affordable(work, entry)
         await work.worker.gate.admit(work.prompt.model, work.name)
+        await work.worker.refused_rows.wait(work.shard, work.prompt.model, work.name, work.order)
         if work.limited:
             await work.worker.places.wait(work.shard, work.prompt.index, work.order)
         await _first_of_its_model(work)
@@ -38,6 +39,18 @@ async def released(work: Work) -> None:
     """Give the prompt's place to another: nothing of it runs any more, unless another worker has the prompt by now."""
     if work.limited and work.worker.leases.sure(lease_name(work.shard.job_id)):
         await work.worker.places.give(work.shard, work.prompt.index)
+
+
+def accepted(work: Work) -> None:
+    """Its create was accepted: those that wait for the answer go on."""
+    work.worker.refused_rows.note_created(work.shard, work.prompt.model)
+    work.worker.refused_rows.leave(work.shard, work.prompt.model, work.name)
+
+
+def left(work: Work) -> None:
+    """Let others of its batch and of its model try: it tries no more."""
+    work.worker.refused_rows.leave(work.shard, work.prompt.model, work.name)
+    work.worker.gate.leave(work.prompt.model, work.name)
 
 
 async def _first_of_its_model(work: Work) -> None:

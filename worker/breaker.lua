@@ -1,13 +1,13 @@
 -- The circuit breakers (https://martinfowler.com/bliki/CircuitBreaker.html) of an account's models, shared by all
 -- workers. While a model is paused, only the end of its one probe changes that. All times are ms of the server's clock.
 --
--- KEYS[1] HASH    model → how many creates in a row were refused, a blank, and how its last predictions ended: s | f
--- KEYS[2] HASH    paused model → JSON {failures, of, refusals, message: why; pause: its length; next: when the next
+-- KEYS[1] HASH    model → 0, a blank, and how its last predictions ended: s | f; there is a field for each model that
+--                 ever had a prediction
+-- KEYS[2] HASH    paused model → JSON {failures, of, refusals = 0, message: why; pause: its length; next: when the next
 --                 probe may start; probe: '' or the prompt that is tried, since when}
 -- KEYS[3] STRING  JSON {number, event...} of the last report of one worker: a repeated one changes nothing
--- ARGV[1..5]  failures that a window bears, refusals in a row that pause, length of a pause, life of a probe,
---             number of this report
--- ARGV[6], then so often: model, prompt, succeeded | failed | refused | void, message
+-- ARGV[1..4]  failures that a window bears, length of a pause, life of a probe, number of this report
+-- ARGV[5], then so often: model, prompt, succeeded | failed | void, message
 -- then, for each model of which a prompt waits: model, prompt
 -- Returns {now, {paused | reopened | prolonged, model, ...}, {model, JSON, ...}}
 
@@ -15,8 +15,8 @@ local WINDOW = 50
 local LONGEST_PAUSE = 15 * 60 * 1000
 local DAY = 24 * 60 * 60 * 1000 -- a pause that nobody probes for so long is forgotten
 
-local bearable, refusals, pause, life = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local number, count = tonumber(ARGV[5]), tonumber(ARGV[6])
+local bearable, pause, life = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local number, count = tonumber(ARGV[4]), tonumber(ARGV[5])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local events = {}
@@ -51,26 +51,21 @@ local function probed(model, state, outcome, message)
   save(model, state)
 end
 
-local function trip(model, why, message)
-  redis.call('HDEL', KEYS[1], model)
-  why.message, why.pause, why.next, why.probe, why.since = message, pause, now + pause, '', 0
-  save(model, why)
+local function trip(model, failures, of, message)
+  redis.call('HSET', KEYS[1], model, '0 ')
+  save(model, {failures = failures, of = of, refusals = 0, message = message, pause = pause, next = now + pause,
+    probe = '', since = 0})
   tell('paused', model)
 end
 
 local function count_in(model, outcome, message)
-  local row, window = (redis.call('HGET', KEYS[1], model) or '0 '):match('^(%d+) (%a*)$')
-  row = outcome == 'refused' and row + 1 or 0
-  if outcome ~= 'refused' then -- that was never a prediction
-    window = (window .. outcome:sub(1, 1)):sub(-WINDOW)
-  end
+  local window = (redis.call('HGET', KEYS[1], model) or '0 '):match('%a*$')
+  window = (window .. outcome:sub(1, 1)):sub(-WINDOW)
   local _, failures = window:gsub('f', '')
-  if row >= refusals then
-    trip(model, {failures = 0, of = 0, refusals = row}, message)
-  elseif failures > bearable then
-    trip(model, {failures = failures, of = #window, refusals = 0}, message)
+  if failures > bearable then
+    trip(model, failures, #window, message)
   else
-    redis.call('HSET', KEYS[1], model, string.format('%d %s', row, window))
+    redis.call('HSET', KEYS[1], model, '0 ' .. window)
   end
 end
 
@@ -103,7 +98,7 @@ local function report()
     events = {unpack(told, 2)}
     return
   end
-  for i = 7, 6 + 4 * count, 4 do
+  for i = 6, 5 + 4 * count, 4 do
     hear(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3])
   end
   redis.call('PEXPIRE', KEYS[1], 7 * DAY)
@@ -113,7 +108,7 @@ end
 if count > 0 then
   report()
 end
-for i = 7 + 4 * count, #ARGV, 2 do
+for i = 6 + 4 * count, #ARGV, 2 do
   probe(ARGV[i], ARGV[i + 1])
 end
 return {now, events, redis.call('HGETALL', KEYS[2])}

@@ -1,7 +1,7 @@
 """The circuit breaker of each model, shared by all workers of an account through Redis.
 
-A model that mostly fails, or refuses every create, is paused; then one prompt at a time is tried, until one succeeds.
-The rule is in the script. Prompts of other models notice nothing.
+A model that mostly fails is paused; then one prompt at a time is tried, of one batch after the other, until one
+succeeds. The rule is in the script. Prompts of other models notice nothing.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import asyncio
 import logging
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
+from itertools import count
 from typing import Any, Literal, NamedTuple
 
 from redis.asyncio import Redis
@@ -36,7 +37,7 @@ MOST_OUTCOMES = 1000
 
 LONGEST_MESSAGE = 200
 
-Outcome = Literal["succeeded", "failed", "refused", "void"]
+Outcome = Literal["succeeded", "failed", "void"]
 logger = logging.getLogger("worker.breaker")
 
 
@@ -55,16 +56,19 @@ class Breaker:
     """All models' breakers as this process sees them, at most a second late; `running` keeps the view fresh."""
 
     def __init__(self, redis: Redis, config: Config) -> None:
+        self._redis = redis
         self._script = load_script(redis, "worker.breaker")
         realm, who = config.realm, secrets.token_hex(8)
         self._keys = [keys.breaker(realm), keys.paused_models(realm), keys.breaker_report(realm, who)]
         pause, life = int(config.breaker_pause * 1000), int((config.deadline + SLACK) * 1000)
-        self._rule = [config.breaker_failures * WINDOW, config.breaker_refusals, pause, life]
+        self._rule = [config.breaker_failures * WINDOW, pause, life]
         self._heard: deque[_Heard] = deque()
         self._report: list[_Heard] = []  # sent; kept until it is answered, under the same number
         self._number = 0
         self._pauses: dict[str, ModelPause] = {}
         self._waiting: dict[str, dict[asyncio.Future[None], str]] = {}
+        self._probed: dict[tuple[str, str], int] = {}  # model and batch → when its last probe was, in turns
+        self._turns = count(1)
         self._now = 0  # ms, by the clock of Redis, at the last look
         self._turn = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -112,6 +116,12 @@ class Breaker:
         if pause.probe == prompt if pause else outcome != "succeeded":
             await self._tell()
 
+    async def has_worked(self, model: str) -> bool:
+        """Whether the model had a prediction that ended, for any worker, within a week."""
+        if any(heard.model == model and heard.outcome != "void" for heard in (*self._report, *self._heard)):
+            return True
+        return bool(await self._redis.hexists(self._keys[0], model))  # type: ignore[misc]  # typed for both clients
+
     def _bars(self, model: str, prompt: str) -> bool:
         pause = self._pauses.get(model)
         return pause is not None and pause.probe != prompt
@@ -158,8 +168,14 @@ class Breaker:
         self._let_go()
 
     def _candidates(self) -> dict[str, str]:
-        """The prompt that has waited longest, for each model that is paused."""
-        return {model: next(iter(waiting.values())) for model, waiting in self._waiting.items() if waiting}
+        """For each paused model the prompt that has waited longest, of the batch that was not tried for longest.
+
+        A batch whose prompts all fail must not use up the probes of others.
+        """
+        return {model: self._next_of(model, waiting.values()) for model, waiting in self._waiting.items() if waiting}
+
+    def _next_of(self, model: str, prompts: Iterable[str]) -> str:
+        return min(prompts, key=lambda prompt: self._probed.get((model, batch_in(prompt)), 0))
 
     def _see(self, now: int, pauses: list[bytes]) -> None:
         found = (ModelPause.parse(*pair) for pair in zip(pauses[::2], pauses[1::2], strict=True))
@@ -172,6 +188,7 @@ class Breaker:
                 if change.done() or self._bars(model, prompt):
                     continue
                 if model in self._pauses:
+                    self._probed[model, batch_in(prompt)] = next(self._turns)
                     logger.info("model %s: %s tries it", model, prompt)
                 change.set_result(None)
         self._waiting = {model: waiting for model, waiting in self._waiting.items() if waiting}
@@ -184,6 +201,11 @@ class Breaker:
             logger.warning("! %s", pause.reason)
         elif pause:
             logger.warning("! model %s stays paused for %.0f s: %s", model, pause.pause / 1000, pause.message)
+
+
+def batch_in(prompt: str) -> str:
+    """The batch in a prompt's full name."""
+    return prompt.partition("/")[0]
 
 
 def _flat(rows: Any) -> Iterator[Any]:

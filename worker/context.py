@@ -22,6 +22,7 @@ from worker.orphans import Orphans
 from worker.outputs import Outputs
 from worker.places import Places
 from worker.polling import Poller
+from worker.refused_rows import RefusedRows
 from worker.replicate import Replicate
 from worker.slots import Slots
 
@@ -41,6 +42,7 @@ class Context:
     orphans: Orphans
     outputs: Outputs
     places: Places
+    refused_rows: RefusedRows
     slots: Slots
     """In flight: from the create of a prediction to its end."""
 

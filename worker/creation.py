@@ -115,8 +115,15 @@ def _look_ahead(work: Work, entry: Entry) -> None:
     if entry.unknown_creates + entry.ambiguous > MAX_UNKNOWN:
         message = f"{MAX_UNKNOWN + 1} creates were never answered, and their predictions cannot be found"
         raise Refused(entry, Unanswered(message))
+    refuse_missing_model(work, entry)
     if work.shard.batch_id in work.worker.short_of_budget:
         raise Postponed(entry)
+
+
+def refuse_missing_model(work: Work, entry: Entry) -> None:
+    """Raise Refused for another prompt of a model that does not exist, asking nobody."""
+    if error := work.worker.refused_rows.missing(work.shard, work.prompt.model):
+        raise Refused(entry, error)
 
 
 async def _between_attempts(work: Work) -> Entry:

@@ -39,6 +39,7 @@ from worker.outputs import Outputs
 from worker.places import Places
 from worker.polling import Poller
 from worker.ratelimit import Limiter
+from worker.refused_rows import RefusedRows
 from worker.replicate import Replicate
 from worker.salvage import Salvage
 from worker.slots import Slots
@@ -124,7 +125,8 @@ async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitSta
     limiter = await stack.enter_async_context(Limiter(redis, config.realm, limits))
     replicate = Replicate(await stack.enter_async_context(api_client(config)), config)
     account = Account(redis, config.realm)
-    gate = Gate(limiter, account, Breaker(redis, config), ModelTurns(redis, config))
+    breaker = Breaker(redis, config)
+    gate = Gate(limiter, account, breaker, ModelTurns(redis, config))
     creates: set[asyncio.Task[Any]] = set()
     stack.push_async_callback(finish_creates, creates)
     return Context(
@@ -139,6 +141,7 @@ async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitSta
         orphans=Orphans(replicate, gate),
         outputs=Outputs(config, await stack.enter_async_context(files_client(config))),
         places=Places(redis, config.deadline),
+        refused_rows=RefusedRows(config, breaker),
         slots=Slots(config.max_in_flight),
         posts=Slots(config.max_in_flight if config.prefer_wait else CREATES_AT_ONCE),
         creates=creates,

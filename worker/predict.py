@@ -13,9 +13,9 @@ from jobs.errors import NotFound, OutputError, StorageError
 from jobs.ledger import Ending, Entry, OverBudget, Overtaken
 from jobs.models import Failure, Result
 from jobs.unsettled import Unsettled, unsettled
-from worker.admission import admitted, attached, released
+from worker.admission import accepted, admitted, attached, left, released
 from worker.context import Work
-from worker.creation import Postponed, Refused, cancel_prediction, create, search
+from worker.creation import Postponed, Refused, cancel_prediction, create, refuse_missing_model, search
 from worker.replicate import Prediction
 from worker.retry import SOON, GiveUp, Verdict, classify, classify_error, decide, sign
 from worker.saving import commit_failure, recorded, save
@@ -124,21 +124,24 @@ async def predicted(work: Work, entry: Entry) -> tuple[Entry, Prediction | Verdi
     try:
         while entry.prediction_id is None:
             try:
+                refuse_missing_model(work, entry)
                 entry = await admitted(work, entry)
                 async with work.worker.slots.turn(work.order):
                     entry, prediction = await create(work, entry)
+                    accepted(work)
                     return entry, await follow(work, entry, prediction)
             except Postponed as postponed:
                 entry = postponed.entry
                 await work.worker.gate.postpone(work.prompt.model, work.name)
                 await released(work)
             finally:
-                work.worker.gate.leave(work.prompt.model, work.name)
+                left(work)
         await attached(work)
         return entry, await follow(work, entry)
     except OverBudget:
         return entry, BUDGET_SPENT
     except Refused as refused:
+        await work.worker.refused_rows.note_refused(work.shard, work.prompt.model, refused.error)
         return refused.entry, classify_error(refused.error)
     except NotFound as error:
         return entry, classify_error(error)

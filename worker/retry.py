@@ -97,10 +97,8 @@ _CODES: dict[str | None, _Row] = {  # https://replicate.com/docs/reference/error
 }
 _OTHER_CODE = _Row("model_error", (), ONCE_MORE)
 _OWN_ERROR = _Row("model_error", ())
-Sign = Literal["succeeded", "failed", "refused", "void"]
+Sign = Literal["succeeded", "failed", "void"]
 _SIGNS: dict[ErrorKind, Sign] = {
-    "invalid_input": "refused",
-    "not_found": "refused",
     "model_error": "failed",
     "content_policy": "failed",
     "interrupted": "failed",

@@ -37,7 +37,7 @@ Workers = Callable[..., Any]
 
 @pytest.fixture
 def config(redis_url: str) -> Config:
-    return Config.load(redis_url=redis_url, breaker_refusals=3, breaker_pause=LONG)
+    return Config.load(redis_url=redis_url, breaker_failures=0.04, breaker_pause=LONG)
 
 
 @pytest.fixture
@@ -57,9 +57,9 @@ async def workers(config: Config, redis_url: str) -> AsyncIterator[Workers]:
         yield start
 
 
-async def refuse(breaker: Breaker, times: int = 3, model: str = CAT) -> None:
+async def spoil(breaker: Breaker, times: int = 3, model: str = CAT) -> None:
     for number in range(times):
-        await breaker.heard(model, f"night/{number}", "refused", "no  such\nfield")
+        await breaker.heard(model, f"night/{number}", "failed", "no  such\nfield")
 
 
 def admissions(breaker: Breaker, *prompts: str, model: str = CAT) -> dict[str, asyncio.Task[None]]:
@@ -101,42 +101,38 @@ async def calls(redis: Redis) -> int:
 class Rule:
     """The trip rule, plainly."""
 
-    def __init__(self, share: float, refusals: int) -> None:
-        self.share, self.refusals = share, refusals
+    def __init__(self, share: float) -> None:
+        self.share = share
         self.window: deque[str] = deque(maxlen=50)
-        self.row, self.tripped = 0, False
+        self.tripped = False
 
     def hear(self, outcome: str) -> None:
         if self.tripped or outcome == "void":
             return
-        if outcome == "refused":
-            self.row += 1
-        else:
-            self.row = 0
-            self.window.append(outcome)
-        self.tripped = self.window.count("failed") > self.share * 50 or self.row >= self.refusals
+        self.window.append(outcome)
+        self.tripped = self.window.count("failed") > self.share * 50
 
 
 OUTCOMES = st.lists(
-    st.tuples(st.sampled_from([0, 1]), st.sampled_from(["succeeded", "failed", "refused", "void"]), st.integers(1, 20)),
+    st.tuples(st.sampled_from([0, 1]), st.sampled_from(["succeeded", "failed", "void"]), st.integers(1, 20)),
     max_size=25,
 )
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(outcomes=OUTCOMES, share=st.sampled_from([0.02, 0.2, 0.5, 1.0]), refusals=st.integers(1, 20))
+@given(outcomes=OUTCOMES, share=st.sampled_from([0.02, 0.2, 0.5, 1.0]))
 async def test_a_model_is_paused_when_the_rule_says_so(
-    redis: Redis, config: Config, outcomes: list[tuple[int, Outcome, int]], share: float, refusals: int
+    redis: Redis, config: Config, outcomes: list[tuple[int, Outcome, int]], share: float
 ) -> None:
     await redis.flushdb()
-    changed = config.model_copy(update={"breaker_failures": share, "breaker_refusals": refusals})
-    breakers, rule = [Breaker(redis, changed), Breaker(redis, changed)], Rule(share, refusals)
+    changed = config.model_copy(update={"breaker_failures": share})
+    breakers, rule = [Breaker(redis, changed), Breaker(redis, changed)], Rule(share)
     queues: list[list[str]] = [[], []]
     for number, outcome, times in outcomes:
         for _ in range(times):
             await breakers[number].heard(CAT, "night/x", outcome)
             queues[number].append(outcome)
-            if outcome in ("failed", "refused"):  # told at once, with what succeeded before
+            if outcome == "failed":  # told at once, with what succeeded before
                 for one in queues[number]:
                     rule.hear(one)
                 queues[number].clear()
@@ -150,7 +146,7 @@ async def test_26_of_50_failures_pause_a_model_for_all_workers(
     redis: Redis, config: Config, workers: Workers, eventually: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "worker.breaker")
-    one, other = await workers()
+    one, other = await workers(breaker_failures=0.5)
     for number in range(25):
         await (one, other)[number % 2].heard(CAT, "night/x", "failed", "out of luck")
     assert not await paused(redis, config)
@@ -169,7 +165,7 @@ async def test_one_probe_of_all_workers_reopens_a_model(
 ) -> None:
     caplog.set_level(logging.INFO, "worker.breaker")
     one, other = await workers(breaker_pause=SHORT)
-    await refuse(one)
+    await spoil(one)
     await eventually(lambda: bars(other))
     here, there = admissions(one, "night/a", "night/b"), admissions(other, "night/c", "night/d")
     tasks = {**here, **there}
@@ -192,7 +188,7 @@ async def test_one_probe_of_all_workers_reopens_a_model(
         f"model {CAT}: {probe} tries it",
         f"model {CAT} works again",
     ]
-    await refuse(one, 2)
+    await spoil(one, 2)
     assert not await paused(redis, config), "its history is empty"
 
 
@@ -200,11 +196,11 @@ async def test_each_probe_that_fails_doubles_the_pause(
     redis: Redis, config: Config, workers: Workers, eventually: Callable[..., Any]
 ) -> None:
     (breaker,) = await workers(1, breaker_pause=SHORT)
-    await refuse(breaker)
-    for pause, outcome in ((100, "failed"), (200, "refused")):
+    await spoil(breaker)
+    for pause in (100, 200):
         tasks = admissions(breaker, "night/a", "night/b")
         (probe,) = await eventually(lambda tasks=tasks: admitted(tasks))
-        await breaker.heard(CAT, probe, outcome, "again")
+        await breaker.heard(CAT, probe, "failed", "again")
         found = await state(redis, config)
         assert (found["pause"], found["probe"], found["message"]) == (pause, "", "again")
         await end(tasks)
@@ -212,7 +208,7 @@ async def test_each_probe_that_fails_doubles_the_pause(
 
 async def test_a_pause_is_never_longer_than_fifteen_minutes(redis: Redis, config: Config, workers: Workers) -> None:
     (breaker,) = await workers(1)
-    await refuse(breaker)
+    await spoil(breaker)
     await redis.hset(keys.paused_models(config.realm), CAT, json.dumps({**await state(redis, config), "next": 0}))  # type: ignore[misc]
     await breaker.admit(CAT, "night/a")
     await breaker.heard(CAT, "night/a", "failed")
@@ -223,7 +219,7 @@ async def test_a_probe_that_tells_nothing_makes_room_for_another(
     redis: Redis, config: Config, workers: Workers
 ) -> None:
     (breaker,) = await workers(1, breaker_pause=SHORT)
-    await refuse(breaker)
+    await spoil(breaker)
     await breaker.admit(CAT, "night/a")
     await breaker.heard(CAT, "night/a", "void")
     assert (await state(redis, config))["pause"] == 50
@@ -235,7 +231,7 @@ async def test_the_probe_of_a_dead_worker_is_the_probe_of_the_next(
     redis: Redis, config: Config, workers: Workers
 ) -> None:
     dead, other = await workers(breaker_pause=SHORT)
-    await refuse(dead)
+    await spoil(dead)
     await dead.admit(CAT, "night/a")
     await other.heard(DOG, "night/y", "failed")  # has it look
     await other.admit(CAT, "night/a")
@@ -245,7 +241,7 @@ async def test_the_probe_of_a_dead_worker_is_the_probe_of_the_next(
 
 async def test_a_probe_that_is_silent_for_too_long_is_replaced(redis: Redis, config: Config, workers: Workers) -> None:
     (breaker,) = await workers(1, breaker_pause=SHORT)
-    await refuse(breaker)
+    await spoil(breaker)
     await breaker.admit(CAT, "night/a")
     found = await state(redis, config)
     found["since"] -= (config.deadline + 301) * 1000
@@ -257,11 +253,36 @@ async def test_a_probe_that_is_silent_for_too_long_is_replaced(redis: Redis, con
 
 async def test_a_canceled_waiter_is_no_probe(workers: Workers, eventually: Callable[..., Any]) -> None:
     (breaker,) = await workers(1, breaker_pause=SHORT)
-    await refuse(breaker)
+    await spoil(breaker)
     tasks = admissions(breaker, "night/a", "night/b")
     await asyncio.sleep(0)
     tasks.pop("night/a").cancel()
     assert await eventually(lambda: admitted(tasks)) == ["night/b"]
+
+
+async def test_probes_go_from_batch_to_batch(workers: Workers, eventually: Callable[..., Any]) -> None:
+    (breaker,) = await workers(1, breaker_pause=SHORT)
+    await spoil(breaker)
+    tasks = admissions(breaker, "bad/a", "bad/b", "bad/c", "good/a", "other/a", "good/b")
+    tried = []
+    for _ in range(5):
+        (probe,) = await eventually(lambda: admitted(tasks))
+        await tasks.pop(probe)
+        tried.append(probe)
+        await breaker.heard(CAT, probe, "void")
+    assert tried == ["bad/a", "good/a", "other/a", "bad/b", "good/b"]
+    await end(tasks)
+
+
+async def test_a_model_has_worked_once_a_prediction_of_it_ended_anywhere(workers: Workers) -> None:
+    one, other = await workers(breaker_pause=SHORT)
+    await one.heard(CAT, "night/a", "void")
+    assert not await one.has_worked(CAT)
+    await one.heard(CAT, "night/a", "succeeded")
+    assert await one.has_worked(CAT)
+    assert not await other.has_worked(CAT), "not told yet"
+    await spoil(one)
+    assert await other.has_worked(CAT), "also while it is paused"
 
 
 async def test_an_open_model_costs_one_call_a_second(
@@ -284,7 +305,7 @@ async def test_an_open_model_costs_one_call_a_second(
 
 async def test_a_report_whose_answer_was_lost_counts_once(redis: Redis, config: Config, workers: Workers) -> None:
     (breaker,) = await workers(1)
-    await refuse(breaker, 2)
+    await spoil(breaker, 2)
     send = breaker._script
 
     async def lossy(*arguments: Any) -> Any:
@@ -294,9 +315,9 @@ async def test_a_report_whose_answer_was_lost_counts_once(redis: Redis, config: 
 
     breaker._script = lossy
     with pytest.raises(ConnectionResetError):
-        await breaker.heard(DOG, "night/x", "refused")
-    await breaker.heard(DOG, "night/x", "refused")
-    assert await redis.hget(keys.breaker(config.realm), DOG) == b"2 "  # type: ignore[misc]  # as above
+        await breaker.heard(DOG, "night/x", "failed")
+    await breaker.heard(DOG, "night/x", "failed")
+    assert await redis.hget(keys.breaker(config.realm), DOG) == b"0 ff"  # type: ignore[misc]  # as above
 
 
 async def test_what_was_heard_last_is_told_at_the_end(redis: Redis, config: Config) -> None:
@@ -326,7 +347,7 @@ async def test_who_waits_at_the_gate_goes_back_and_leaves_its_turn(redis: Redis,
         account = Account(redis, config.realm)
         await account.pause("not yet")
         tasks = [asyncio.create_task(create(gate, model)) for model in (CAT, CAT, DOG)]
-        await refuse(breaker)
+        await spoil(breaker)
         await account.resume()
         async with asyncio.timeout(30):  # a turn that is not given back is missing for two minutes
             ends = await asyncio.gather(*tasks, return_exceptions=True)
@@ -345,12 +366,13 @@ async def test_status_says_why_and_resume_reopens(
 ) -> None:
     await Batches(redis).open(Batch("night", "b1", config.realm, 1.0, 2, 0, 1.0))
     one, other = await workers()
-    await refuse(one)
-    await refuse(one, model=DOG)
+    await spoil(one)
+    await spoil(one, model=DOG)
     status = json.loads(cli("status", "night", "--json").out)
     assert status["state"] == "queued"
     assert (
-        f"model {CAT} is paused: 3 creates in a row were refused, the last one with: no such field" in status["reason"]
+        f"model {CAT} is paused: 3 of its last 3 predictions failed, the last one with: no such field"
+        in status["reason"]
     )
     assert f"model {DOG} is paused" in status["reason"]
     assert "python -m jobs resume" in status["reason"]

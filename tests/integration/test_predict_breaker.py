@@ -16,12 +16,13 @@ from jobs import keys
 from jobs.config import Config
 from jobs.folder import Folder
 from jobs.models import Batch, Prompt, Shard
-from jobs.status import read_status
 from worker import shards
 from worker.context import Context, Work
 from worker.lifecycle import opened
 from worker.predict import predict
+from worker.refused_rows import MANY_UNKNOWN
 from worker.shards import run_shard
+from worker.slots import Slots
 
 IMAGE = {"prompt": "cat", "width": 16, "height": 16}
 
@@ -56,24 +57,70 @@ def kinds(works: list[Work]) -> list[Any]:
     return [one and (one.error.kind if one.error else one.status) for one in found]
 
 
-async def test_a_model_that_refuses_is_paused_until_one_prompt_succeeds(worker: Context, simulator: Any) -> None:
-    refused = [work(worker, index, num_outputs=9) for index in range(3)]
-    for one in refused:
-        await predict(one)
-    assert kinds(refused) == ["invalid_input"] * 3
-    assert (await worker.account.paused_models()).keys() == {"simulator/image"}
-    waiting = [work(worker, index) for index in range(3, 6)]
-    tasks = [asyncio.create_task(predict(one)) for one in waiting]
-    other = work(worker, 6, "simulator/text")
-    await predict(other)  # there is but one slot, and those that wait hold none
-    assert kinds([other]) == ["succeeded"]
-    reason = (await read_status(worker.redis, await worker.batches.get("night"))).reason
-    assert reason
-    assert "simulator/image" in reason
-    await asyncio.gather(*tasks)
-    assert kinds(waiting) == ["succeeded"] * 3
+async def test_rows_that_are_refused_end_with_their_reason_and_pause_nobody(worker: Context, simulator: Any) -> None:
+    refused = [work(worker, index, num_outputs=9) for index in range(8)]
+    good = [work(worker, index) for index in range(8, 11)]
+    await asyncio.gather(*map(predict, [*refused, *good]))
+    assert kinds(refused) == ["invalid_input"] * 8
+    assert kinds(good) == ["succeeded"] * 3
     assert await worker.account.paused_models() == {}
-    assert simulator.ledger()["created"] == 4
+    assert simulator.ledger()["created"] == 3
+
+
+async def test_after_many_refusals_rows_of_that_batch_are_created_one_at_a_time(
+    worker: Context, simulator: Any, eventually: Callable[..., Any]
+) -> None:
+    worker = replace(worker, slots=Slots(100))
+    await asyncio.gather(*(predict(work(worker, index, num_outputs=9)) for index in range(3)))
+    held = [worker.posts.take(0.0) for _ in range(worker.posts.size)]
+    await asyncio.gather(*held)
+    waiting = [work(worker, index, num_outputs=9) for index in range(3, 9)] + [work(worker, 9)]
+    tasks = [asyncio.create_task(predict(one)) for one in waiting]
+    other = asyncio.create_task(predict(work(worker, 10, "simulator/text")))
+    await eventually(lambda: worker.posts.waiting == 2)  # one of them, and one of another model
+    assert len(worker.postponed) == 6
+    for _ in held:
+        worker.posts.give()
+    await asyncio.gather(*tasks, other)
+    assert kinds(waiting) == [*["invalid_input"] * 6, "succeeded"]
+    assert not worker.refused_rows.is_slow(waiting[0].shard, "simulator/image"), "one was accepted"
+    assert simulator.ledger()["created"] == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"), [("deployments/nobody/nothing", "not_found"), ("nobody/nothing", "invalid_input")]
+)
+async def test_a_model_that_does_not_exist_ends_all_its_rows_at_once(
+    worker: Context, simulator: Any, model: str, kind: str
+) -> None:
+    works = [work(worker, index, model) for index in range(30)]
+    good = work(worker, 30)
+    await asyncio.gather(*map(predict, [*works, good]))
+    assert kinds(works) == [kind] * 30
+    messages = {
+        record.error.message for one in works if (record := one.folder.read_record(one.prompt.id)) and record.error
+    }
+    assert len(messages) == 1
+    assert kinds([good]) == ["succeeded"]
+    assert simulator.ledger()["calls"]["create"] <= MANY_UNKNOWN + 3, "those under way, and the good one"
+
+
+async def test_a_model_that_worked_is_asked_for_each_row(worker: Context, simulator: Any) -> None:
+    model = "deployments/nobody/nothing"
+    await worker.gate.heard(model, "night/before", "failed")
+    works = [work(worker, index, model) for index in range(8)]
+    await asyncio.gather(*map(predict, works))
+    assert kinds(works) == ["not_found"] * 8
+    assert simulator.ledger()["calls"]["create"] == 8
+
+
+async def test_a_retry_asks_for_a_missing_model_again(worker: Context, simulator: Any) -> None:
+    model = "deployments/nobody/nothing"
+    await asyncio.gather(*(predict(work(worker, index, model)) for index in range(6)))
+    before = simulator.ledger()["calls"]["create"]
+    again = work(worker, 6, model)
+    await predict(replace(again, shard=replace(again.shard, generation=1)))
+    assert simulator.ledger()["calls"]["create"] == before + 1
 
 
 async def test_a_model_that_fails_costs_no_more_than_the_window_and_its_probes(
@@ -97,7 +144,7 @@ async def test_a_shard_that_has_only_to_wait_gives_its_slot_to_others(
 ) -> None:
     monkeypatch.setattr(shards, "STEP_ASIDE", 1.0)
     for index in range(3):
-        await predict(work(worker, index, num_outputs=9))
+        await worker.gate.heard("simulator/image", f"night/p{index}", "failed")
     waiting, queue = work(worker, 100), keys.queue(worker.config.realm)
     others = [f"other:{number}:0" for number in range(5)]
     await redis.zadd(queue, {"night:1:0": 5} | {job: 6 + place for place, job in enumerate(others)})

@@ -39,6 +39,7 @@ REDIS_COMMANDS_IN = {
     "jobs/snapshot.py",
     "jobs/unsettled.py",
     "jobs/claims.py",
+    "worker/breaker.py",
     "worker/doctor_limits.py",
     "worker/doctor_redis.py",
     "jobs/connection.py",
