@@ -109,6 +109,7 @@ class Desk:
         """
         from jobs.ledger import open_attempts  # noqa: PLC0415 - as above
         from jobs.queue import Queue  # noqa: PLC0415 - as above
+        from jobs.release import release_batch  # noqa: PLC0415 - as above
 
         batch = await Batches(self.redis).get(name)
         if batch.finished_at is None and not force:
@@ -116,6 +117,7 @@ class Desk:
         await Queue(self.redis, batch.realm).remove(name)
         attempts = await open_attempts(self.redis, name)
         await Batches(self.redis).delete(name)
+        await release_batch(self.redis, batch.realm, name)
         return len(attempts)
 
     async def schedules(self) -> list[ScheduleStatus]:

@@ -101,6 +101,11 @@ def model_in_flight(realm: str, model: str) -> str:
     return f"{PREFIX}model-in-flight:{realm}:{model}"
 
 
+def limited_models(realm: str) -> str:
+    """SET: models that have a limit of their own, and had a prediction in flight."""
+    return f"{PREFIX}limited-models:{realm}"
+
+
 def model_rate(realm: str, model: str) -> str:
     """STRING: when the next create of a model that has a limit is due, µs."""
     return f"{PREFIX}model-rate:{realm}:{model}"

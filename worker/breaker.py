@@ -116,6 +116,13 @@ class Breaker:
         if pause.probe == prompt if pause else outcome != "succeeded":
             await self._tell()
 
+    def forgo(self, model: str, prompt: str) -> None:
+        """The prompt is stopped: if it is a probe, another one may try."""
+        pause = self._pauses.get(model)
+        if pause and pause.probe == prompt:
+            self._heard.append(_Heard(model, prompt, "void", b""))
+            self._wake.set()
+
     async def has_worked(self, model: str) -> bool:
         """Whether the model had a prediction that ended, for any worker, within a week."""
         if any(heard.model == model and heard.outcome != "void" for heard in (*self._report, *self._heard)):

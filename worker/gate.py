@@ -83,6 +83,10 @@ class Gate:
         """The prompt tries no more."""
         self._turns.leave(model, prompt)
 
+    def forgo(self, model: str, prompt: str) -> None:
+        """The prompt is stopped before its end: it probes its model no more."""
+        self._breaker.forgo(model, prompt)
+
     async def postpone(self, model: str, prompt: str) -> None:
         """Nothing was created for the prompt: it has to be admitted again."""
         await self._turns.ended(model, prompt)

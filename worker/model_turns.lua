@@ -4,7 +4,9 @@
 --
 -- KEYS[1] ZSET    `<batch>/<prompt id>` with a prediction in flight -> until when it is counted, ms
 -- KEYS[2] STRING  tat of the creates, in microseconds
--- ARGV    'begin', prompt, ms it is counted at most, most in flight ('' = any), creates a minute ('' = any)
+-- KEYS[3] SET     models with a limit, for whoever has to release what a batch holds (jobs/release.lua)
+-- KEYS[4] HASH    the prompt's batch: one that was deleted takes nothing
+-- ARGV    'begin', prompt, ms it is counted at most, most in flight ('' = any), creates a minute ('' = any), model
 -- ARGV    'end', prompt
 -- 'begin' returns 0, or after how many microseconds to ask again.
 
@@ -12,6 +14,10 @@ local FULL = 250000 -- a prediction may end at any moment, elsewhere
 
 if ARGV[1] == 'end' then
   return redis.call('ZREM', KEYS[1], ARGV[2])
+end
+
+if redis.call('EXISTS', KEYS[4]) == 0 then
+  return 0
 end
 
 local clock = redis.call('TIME')
@@ -33,5 +39,6 @@ end
 if most then
   redis.call('ZADD', KEYS[1], now / 1000 + ttl, ARGV[2])
   redis.call('PEXPIRE', KEYS[1], ttl)
+  redis.call('SADD', KEYS[3], ARGV[6])
 end
 return 0

@@ -14,7 +14,7 @@ from jobs import keys
 from jobs.config import Config
 from jobs.connection import load_script
 from jobs.model_limits import ModelLimit
-from worker.breaker import SLACK, ModelPaused
+from worker.breaker import SLACK, ModelPaused, batch_in
 from worker.slots import Slots
 
 
@@ -61,7 +61,7 @@ class ModelTurns:
         if not (lane := self._lane(model)):
             return
         limits = ["" if value is None else value for value in (lane.limit.at_once, lane.limit.per_minute)]
-        wait = await self._script(self._keys(lane), ["begin", prompt, self._life, *limits])
+        wait = await self._script(self._keys(lane, prompt), ["begin", prompt, self._life, *limits, lane.limit.model])
         lane.open_at = asyncio.get_running_loop().time() + wait / 1e6
         if wait:
             raise ModelBusy(f"the limit of {lane.limit.model} is reached")
@@ -78,12 +78,13 @@ class ModelTurns:
         """The prompt has no prediction in flight any more."""
         lane = self._lane(model)
         if lane and lane.limit.at_once:
-            await self._script(self._keys(lane), ["end", prompt])
+            await self._script(self._keys(lane, prompt), ["end", prompt])
 
     def _lane(self, model: str) -> _Lane | None:
         limit = self._config.model_limits.of(model)
         return self._lanes.setdefault(limit.model, _Lane(limit)) if limit else None
 
-    def _keys(self, lane: _Lane) -> list[str]:
+    def _keys(self, lane: _Lane, prompt: str) -> list[str]:
         realm, model = self._config.realm, lane.limit.model
-        return [keys.model_in_flight(realm, model), keys.model_rate(realm, model)]
+        of_model = [keys.model_in_flight(realm, model), keys.model_rate(realm, model)]
+        return [*of_model, keys.limited_models(realm), keys.batch(batch_in(prompt))]

@@ -17,6 +17,7 @@ from jobs.folder import Folder
 from jobs.models import Result, Shard
 from jobs.payload import JobId, Parcel, PayloadError, unpack
 from jobs.queue import Queue
+from jobs.release import release_prompts
 from jobs.unsettled import unsettled
 from worker.context import Context, Work, job_slots
 from worker.finish import finish_batch
@@ -65,13 +66,26 @@ async def run_job(worker: Context, job_id: str, parcel: Parcel, score: float = 0
         return None
     async with on_record(worker, job) as reason:
         if reason:
-            return tell(job, reason)
+            tell(job, reason)
+            return await let_go(worker, parcel, job_id)
         try:
             shard = await asyncio.to_thread(unpack, parcel.payload, job_id)
         except PayloadError as error:
             return await set_aside(worker, job, str(error))
         await run_shard(worker, shard, score)
     return None
+
+
+async def let_go(worker: Context, parcel: Parcel, job_id: str) -> None:
+    """Release what the prompts of a shard hold that is set aside: what runs of them is followed by nobody."""
+    try:
+        shard = await asyncio.to_thread(unpack, parcel.payload, job_id)
+    except PayloadError as error:
+        logger.debug("%s: nothing to release: %s", job_id, error)
+        return
+    works = [Work(worker, shard, prompt) for prompt in shard.prompts]
+    await release_prompts(worker.redis, worker.config.realm, [work.name for work in works])
+    await asyncio.gather(*(worker.places.give(shard, prompt.index) for prompt in shard.prompts))
 
 
 async def run_shard(worker: Context, shard: Shard, score: float = 0.0) -> None:
@@ -194,6 +208,7 @@ async def stop_in_time(
             await asyncio.sleep(pace)
             idles = all(one.done() or work.name in worker.postponed for one, work in prompts.items())
             idle = idle + pace if idles and await others_wait(worker) else 0.0
-    for prompt in prompts:
-        prompt.cancel()
+    for prompt, work in prompts.items():
+        if prompt.cancel():
+            worker.gate.forgo(work.prompt.model, work.name)
     return idle < STEP_ASIDE

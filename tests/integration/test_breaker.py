@@ -19,6 +19,7 @@ from jobs.account import Account
 from jobs.batches import Batches
 from jobs.config import Config
 from jobs.connection import connect
+from jobs.desk import Desk
 from jobs.errors import ConfigError
 from jobs.folder import Folder
 from jobs.models import Batch, Prompt, Shard
@@ -249,6 +250,28 @@ async def test_a_probe_that_is_silent_for_too_long_is_replaced(redis: Redis, con
     await breaker.admit(CAT, "night/b")
     await breaker.heard(CAT, "night/a", "succeeded")
     assert await paused(redis, config), "it is no longer the probe"
+
+
+async def test_the_probe_of_a_deleted_batch_makes_room_for_another(
+    redis: Redis, config: Config, workers: Workers
+) -> None:
+    await Batches(redis).open(Batch("night", "b1", config.realm, 1.0, 2, 0, 1.0))
+    (breaker,) = await workers(1, breaker_pause=SHORT)
+    await spoil(breaker)
+    await breaker.admit(CAT, "night/a")
+    before = await state(redis, config)
+    await Desk(config, redis).delete("night", force=True)
+    assert await state(redis, config) == {**before, "probe": ""}
+    await breaker.admit(CAT, "day/a")
+
+
+async def test_a_probe_that_is_stopped_makes_room_for_another(workers: Workers) -> None:
+    one, other = await workers(breaker_pause=SHORT)
+    await spoil(one)
+    await one.admit(CAT, "night/a")
+    one.forgo(CAT, "night/b")
+    one.forgo(CAT, "night/a")
+    await other.admit(CAT, "day/a")
 
 
 async def test_a_canceled_waiter_is_no_probe(workers: Workers, eventually: Callable[..., Any]) -> None:

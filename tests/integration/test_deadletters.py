@@ -15,7 +15,8 @@ from jobs.config import Config
 from jobs.deadletters import MOST_DEATHS, REASON, DeadLetters
 from jobs.desk import Desk
 from jobs.enqueue import Order, Receipt
-from jobs.models import Batch
+from jobs.model_limits import ModelLimits
+from jobs.models import Batch, Shard
 from jobs.payload import JobId, Parcel
 from jobs.progress import follow, json_screen
 from jobs.queue import Queue
@@ -23,6 +24,7 @@ from jobs.report import notes, receipt_lines
 from worker import shards
 from worker.context import Context
 from worker.lifecycle import opened
+from worker.model_turns import ModelBusy, ModelTurns
 from worker.shards import predict_shard, run_job
 
 JOB = JobId("night", 1, 0)
@@ -170,6 +172,21 @@ class TestNight:
         await self.run(worker, "night:1:0")
         assert simulator.ledger()["created"] == 0
         assert (await desk.status("night")).dead_letters == ["night:1:0"]
+
+    async def test_a_shard_that_is_set_aside_lets_go_of_what_it_held(self, worker: Context, redis: Redis) -> None:
+        limits = ModelLimits.parse("simulator/text=max 2")
+        turns = ModelTurns(redis, worker.config.model_copy(update={"model_limits": limits}))
+        await worker.batches.set_budget("night", None, None, 2)
+        shard = Shard("night", (await worker.batches.get("night")).id, 1, 0, ())
+        for name, index in (("night/000101", 100), ("night/000102", 101)):
+            await turns.begin("simulator/text", name)
+            await worker.places.take(shard, index)
+        with pytest.raises(ModelBusy):
+            await turns.begin("simulator/text", "night/000001")
+        assert await dies(DeadLetters(redis), MOST_DEATHS) == REASON
+        await self.run(worker, "night:1:0")
+        await turns.begin("simulator/text", "night/000001")
+        assert await worker.places.take(shard, 0)
 
     async def test_an_error_that_nobody_foresaw_counts_as_a_death(
         self, worker: Context, monkeypatch: pytest.MonkeyPatch

@@ -10,11 +10,21 @@ from redis.asyncio import Redis
 
 import worker.model_turns
 from jobs import keys
+from jobs.batches import Batches
 from jobs.config import Config
+from jobs.desk import Desk
 from jobs.model_limits import ModelLimits
+from jobs.models import Batch
 from worker.model_turns import ModelBusy, ModelTurns
 
 CLOCK = "clock"
+
+
+@pytest.fixture(autouse=True)
+async def batches(redis: Redis, config: Config) -> Batches:
+    batches = Batches(redis)
+    await batches.open(Batch("night", "b1", config.realm, 1.0, 100, 0, 1.0))
+    return batches
 
 
 def turns(redis: Redis, config: Config, limits: str) -> ModelTurns:
@@ -60,7 +70,7 @@ async def test_no_minute_sees_more_creates_than_the_models_limit(redis: Redis, c
         await redis.hset(CLOCK, mapping={"s": epoch + now // 1_000_000, "us": now % 1_000_000})  # type: ignore[misc]
         lane = mine._lane("a/b")
         assert lane
-        wait = await mine._script(mine._keys(lane), ["begin", "night/1", 1000, "", rate])
+        wait = await mine._script(mine._keys(lane, "night/1"), ["begin", "night/1", 1000, "", rate, "a/b"])
         if not wait:
             times.append(now)
         now += wait or 1
@@ -109,3 +119,20 @@ async def test_one_that_is_cancelled_leaves_its_turn_to_the_next(redis: Redis, c
     waiting[0].cancel()
     await asyncio.wait_for(waiting[1], 10)
     assert waiting[0].cancelled()
+
+
+async def test_a_batch_that_is_deleted_gives_back_its_turns_and_takes_none(
+    redis: Redis, config: Config, batches: Batches
+) -> None:
+    await batches.open(Batch("day", "b2", config.realm, 1.0, 100, 0, 1.0))
+    mine = turns(redis, config, "a/b=max 3")
+    for name in ("night/1", "night/2", "day/1"):
+        await mine.begin("a/b", name)
+    with pytest.raises(ModelBusy):
+        await mine.begin("a/b", "day/2")
+    assert await Desk(config, redis).delete("night", force=True) == 0
+    await mine.begin("a/b", "night/3")  # its worker has not noticed yet
+    key = keys.model_in_flight(config.realm, "a/b")
+    assert await redis.zrange(key, 0, -1) == [b"day/1"]
+    for name in ("day/2", "day/3"):
+        await mine.begin("a/b", name)

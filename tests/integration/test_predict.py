@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from arq.worker import RetryJob
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from jobs import keys
 from jobs.config import Config
+from jobs.desk import Desk
 from jobs.errors import StorageError
 from jobs.folder import Folder
 from jobs.ledger import Entry, Overtaken
@@ -142,6 +144,23 @@ async def test_a_models_own_limit_holds_and_other_models_pass_by(worker: Context
     ends = sorted(at + 0.3 for at in begun)
     assert all(begun[n + 2] >= ends[n] for n in range(4)), "never three at once"
     assert await worker.redis.zcard(keys.model_in_flight(worker.config.realm, "simulator/image")) == 0
+
+
+@pytest.mark.parametrize("how", ["cancel", "delete"])
+async def test_a_batch_that_is_over_leaves_its_models_limit_to_others(
+    worker: Context, simulator: Any, redis: Redis, eventually: Callable[..., Any], how: str
+) -> None:
+    limits = ModelLimits.parse("simulator/image=max 1")
+    worker.gate._turns = ModelTurns(redis, worker.config.model_copy(update={"model_limits": limits}))
+    simulator.settings(predict_min=60.0, predict_max=60.0)
+    shard = work(worker).shard
+    running = asyncio.create_task(run_shard(replace(worker, slots=Slots(10)), shard))
+    await eventually(lambda: redis.hlen(keys.ledger("night")))
+    desk = Desk(worker.config, redis)
+    await (desk.cancel("night") if how == "cancel" else desk.delete("night", force=True))
+    await running
+    await worker.batches.open(Batch("day", "b2", worker.config.realm, 1.0, 1, 0, 1.0))
+    await worker.gate._turns.begin("simulator/image", "day/x")
 
 
 async def test_an_intent_of_a_dead_worker_is_searched_for(worker: Context, simulator: Any) -> None:

@@ -33,6 +33,7 @@ REDIS_COMMANDS_IN = {
     "jobs/deadletters.py",
     "jobs/ledger.py",
     "jobs/queue.py",
+    "jobs/release.py",
     "jobs/round_trip.py",
     "jobs/server.py",
     "jobs/schedules.py",
