@@ -20,14 +20,14 @@ needs = $(if $(call given,$(1)),,$(error Say which $(1): make $@ $(1)=$(2)))
 limits := LIMIT MAX_PREDICTIONS MAX_COST MAX_IN_FLIGHT
 order = $(call option,NAME,--name) $(call option,MODEL,--model) $(call option,INPUT,--input) \
   $(call option,PRIORITY,--priority) $(foreach limit,$(limits),$(call option,$(limit),$(limit_$(limit)))) \
-  $(call flag,JSON,--json) -- $(call argument,FILE)
+  $(call flag,APPEND,--append) $(call flag,REPLACE,--replace) $(call flag,JSON,--json) -- $(call argument,FILE)
 limit_LIMIT := --limit
 limit_MAX_PREDICTIONS := --max-predictions
 limit_MAX_COST := --max-cost
 limit_MAX_IN_FLIGHT := --max-in-flight
 
 # What is given and not known is refused before anything happens: a limit that is overlooked costs money.
-takes_run := FILE NAME MODEL INPUT PRIORITY $(limits) JSON
+takes_run := FILE NAME MODEL INPUT PRIORITY $(limits) APPEND REPLACE JSON
 takes_enqueue := $(takes_run) CHECK
 takes_status := BATCH JSON
 takes_watch := BATCH JSON

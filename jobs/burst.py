@@ -18,7 +18,7 @@ from jobs.errors import BatchError, ConfigError, InputError, RedisUnreachable
 from jobs.folder import Folder
 from jobs.models import Status
 from jobs.progress import follow, is_live, screen_for
-from jobs.report import START_WORKER, Paper, ended, over, receipt_line, warning_lines
+from jobs.report import START_WORKER, Paper, ended, file_lines, over
 from jobs.results import read_results, totals
 from jobs.schedule_file import load
 from jobs.tables import failures_table, places, totals_table
@@ -48,7 +48,7 @@ async def run(desk: Desk, order: Order, paper: Paper) -> Status:
         raise ConfigError("REPLICATE_API_TOKEN is not set. Put it in the environment or in .env; nothing was enqueued.")
     receipt = await desk.enqueue(order)
     folder = Folder(desk.config.output_dir, receipt.batch)
-    paper.lines([receipt_line(receipt), *warning_lines(receipt)])
+    paper.lines(file_lines(receipt))
     status = await desk.status(receipt.batch)
     if ended(status):
         _sum_up(folder, status, paper)

@@ -23,6 +23,7 @@ from jobs.report import Paper
 from jobs.verify_command import verify
 
 if TYPE_CHECKING:
+    from jobs.enqueue import Checked
     from jobs.shards import Receipt
 
 # Commands import what only they need, so that `status` and `watch` start at once: hence each PLC0415.
@@ -54,6 +55,13 @@ def _show_receipt(receipt: Receipt, *, as_json: bool) -> None:
         typer.echo(report.as_json(receipt))
     else:
         Paper().lines(report.receipt_lines(receipt))
+
+
+def _show_checked(source: str, checked: Checked, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(report.as_json(checked))
+    else:
+        Paper().lines(report.check_lines(source, checked))
 
 
 def _end(status: Status) -> None:
@@ -88,6 +96,8 @@ def enqueue(  # noqa: PLR0913 - a command's options are its parameters
     max_predictions: options.MaxPredictions = None,
     max_cost: options.MaxCost = None,
     max_in_flight: options.MaxInFlight = None,
+    append: options.Append = False,
+    replace: options.Replace = False,
     check: Annotated[bool, typer.Option("--check", help="Only validate; nothing is enqueued.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -95,13 +105,12 @@ def enqueue(  # noqa: PLR0913 - a command's options are its parameters
     from jobs.enqueue import check as check_prompts  # noqa: PLC0415
 
     budget = Budget(max_predictions, max_cost, max_in_flight)
-    order = options.order_of(source, given, budget, name=name, model=model, limit=limit, priority=priority)
+    order = options.order_of(
+        source, given, budget,
+        name=name, model=model, limit=limit, priority=priority, append=append, replace=replace,
+    )  # fmt: skip
     if check:
-        checked = check_prompts(order, Config.load())
-        if as_json:
-            typer.echo(report.as_json(checked))
-        else:
-            Paper().lines(report.check_lines(source, checked))
+        _show_checked(source, check_prompts(order, Config.load()), as_json=as_json)
     else:
         _show_receipt(_ask(lambda desk: desk.enqueue(order)), as_json=as_json)
 
@@ -118,13 +127,18 @@ def run(  # noqa: PLR0913 - a command's options are its parameters
     max_predictions: options.MaxPredictions = None,
     max_cost: options.MaxCost = None,
     max_in_flight: options.MaxInFlight = None,
+    append: options.Append = False,
+    replace: options.Replace = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Enqueue, work with progress shown, sum up: all in one command."""
     from jobs import burst  # noqa: PLC0415
 
     budget = Budget(max_predictions, max_cost, max_in_flight)
-    order = options.order_of(source, given, budget, name=name, model=model, limit=limit, priority=priority)
+    order = options.order_of(
+        source, given, budget,
+        name=name, model=model, limit=limit, priority=priority, append=append, replace=replace,
+    )  # fmt: skip
     paper = Paper(stderr=as_json)
     status = _ask(lambda desk: burst.run(desk, order, paper))
     if as_json:

@@ -1,7 +1,8 @@
 """The batch's own copy of its prompts, and what guards its folder: identity, lock, writes that are whole or not there.
 
-A row's place in the copy is its index for ever. The copy is only ever replaced as a whole, by a longer one: appending
-in place could leave a torn last line after a crash, and copying even a million rows takes a second.
+A row's place in the copy is its index for ever. The copy is only ever replaced as a whole, by a longer one, or one with
+rows of a later generation: appending in place could leave a torn last line after a crash, and copying even a million
+rows takes a second.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ BLOCK = 1 << 20
 class Identity:
     """What batch.json says: `id` is random and ties the folder to Redis; `created_at` is in Unix seconds.
 
-    The limits stand here too, `max_cost` in micro-dollars: they hold again after Redis lost the batch.
+    The limits stand here too, `max_cost` in micro-dollars: they hold again after Redis lost the batch. `source` is the
+    path of the file that the batch was begun from; None for standard input.
     """
 
     batch: str
@@ -43,6 +45,7 @@ class Identity:
     max_predictions: int | None = None
     max_cost: int | None = None
     max_in_flight: int | None = None
+    source: str | None = None
 
 
 @dataclass(slots=True)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from array import array
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from pydantic import BaseModel
 from redis.asyncio import Redis
@@ -17,18 +17,19 @@ from redis.asyncio import Redis
 from jobs.batches import Batches, Spent
 from jobs.bitmap import Bits
 from jobs.config import Config
-from jobs.copy import Identity, kept_line, kept_row, locked, move, read_lines, replacing, storing
-from jobs.errors import InputError, Problem, StorageError
+from jobs.copy import Identity, KeptRow, kept_line, locked, move, replacing, storing
+from jobs.errors import InputError
 from jobs.estimate import Estimate, estimate
 from jobs.folder import Folder
 from jobs.identity import check_identity, identify, limits, new_identity, note_limits
 from jobs.key_names import KeyNames
+from jobs.merge import Merge, check_changed, compare, refuse_other_file
 from jobs.models import Batch
 from jobs.prompts import Ids
 from jobs.restoring import settle_recorded, spent_on_earlier_tries
-from jobs.retry import retry
+from jobs.retry import Retried, queue_again, refuse_spent, retry, set_aside
 from jobs.shards import Receipt, enqueue_unsettled
-from jobs.spool import SHOWN, Order, Spool, file_name, raise_problems, spooling
+from jobs.spool import Order, Spool, file_name, spooling
 from jobs.spool import read_rows as read_file
 
 __all__ = ["Checked", "Order", "Receipt", "check", "enqueue", "retry"]
@@ -80,74 +81,54 @@ async def _fill(spool: Spool, config: Config) -> None:
 
 async def _enqueue(spool: Spool, folder: Folder, config: Config, redis: Redis) -> Receipt:
     identity, batch = await identify(folder, config, redis)
-    if batch and batch.cancel_requested:
-        raise InputError(f"batch {batch.name!r} was canceled; `python -m jobs retry {batch.name}` takes it up again")
-    merge = await asyncio.to_thread(_compare, spool, folder, batch)
+    merge = await _merge(spool, folder, identity, batch, redis)
     budget = spool.order.budget.over(limits(identity, batch))
     if budget.max_cost is not None:
         spool.demand_prices(budget)
         (await asyncio.to_thread(estimate, folder, config.prices)).demand_prices(budget, str(folder.prompts))
-    identity = note_limits(folder, identity or new_identity(folder, config), budget, fsync=config.fsync)
-    if merge.new:
-        await asyncio.to_thread(_append, spool, folder, merge, config)
+    if batch and merge.changed:
+        refuse_spent(batch, budget)
+    identity = identity or new_identity(folder, config, spool.order.path)
+    identity = note_limits(folder, identity, budget, fsync=config.fsync)
+    again = await asyncio.to_thread(_write_copy, spool, folder, merge, batch, config)
     before = await asyncio.to_thread(spent_on_earlier_tries, folder) if batch is None else Spent()
     batch = await _open(identity, merge, spool.order, before, folder, redis)
     await settle_recorded(Batches(redis), batch, folder)
+    added = await queue_again(redis, batch, folder, again)
     receipt = await enqueue_unsettled(redis, batch, folder, partial(Bits.count, indexes=merge.known), config)
-    return receipt.model_copy(update={"warnings": spool.names.warnings()})
+    more: dict[str, Any] = {"warnings": spool.names.warnings(), "begun_from": identity.source}
+    more |= {"enqueued": receipt.enqueued + added.prompts, "shards": receipt.shards + added.shards}
+    return receipt.model_copy(update=more)
 
 
-@dataclass
-class _Merge:
-    """What a file and a batch have in common: new ones by place in the file, known ones by index in the batch."""
-
-    missing: bytearray
-    known: array[int] = field(default_factory=lambda: array("L"))
-    kept: int = 0
-    generation: int = 0
-
-    @property
-    def new(self) -> int:
-        return sum(self.missing)
-
-
-def _compare(spool: Spool, folder: Folder, batch: Batch | None) -> _Merge:
-    """PromptsError when the batch has an id with another model or input; StorageError when it lost rows."""
-    merge = _Merge(bytearray(b"\1") * len(spool))
-    generation = batch.generation if batch else 0
-    conflicts = 0
-    problems: list[Problem] = []
-    for index, line in enumerate(read_lines(folder)):
-        merge.kept += 1
-        if spool.repeats(index, line):
-            merge.missing[index] = 0
-            merge.known.append(index)
-            continue
-        row = kept_row(folder, index, line)
-        generation = max(generation, row.generation)
-        if (place := spool.find(row)) is None:
-            continue
-        merge.missing[place] = 0
-        merge.known.append(index)
-        if not spool.equals(place, row):
-            conflicts += 1
-            problems += [_conflict(spool, place, row.id, folder.batch)] if conflicts <= SHOWN else []
-    raise_problems(spool.order, problems, conflicts)
-    if batch and merge.kept < batch.total:
-        raise StorageError(f"{folder.prompts} has {merge.kept} of {batch.total} prompts; restore it", folder.prompts)
-    merge.generation = generation + 1 if merge.new and merge.kept else generation
+async def _merge(spool: Spool, folder: Folder, identity: Identity | None, batch: Batch | None, redis: Redis) -> Merge:
+    """What the file adds to the batch and changes in it; InputError, PromptsError when it may not."""
+    replaces = spool.order.replace
+    if batch and batch.cancel_requested and not replaces:
+        raise InputError(f"batch {batch.name!r} was canceled; `python -m jobs retry {batch.name}` takes it up again")
+    failed = await Batches(redis).unsuccessful(batch.name) if batch and replaces else Bits(b"")
+    merge = await asyncio.to_thread(compare, spool, folder, batch, failed)
+    refuse_other_file(spool.order, identity, merge)
+    await check_changed(spool, folder, batch, merge, redis)
     return merge
 
 
-def _conflict(spool: Spool, place: int, prompt_id: str, batch: str) -> Problem:
-    return Problem(
-        spool.ids.line(place),
-        f"batch {batch!r} has the id {prompt_id!r} already, with another model, input or spelling; "
-        "give the row another id, or the file another --name",
-    )
+def _write_copy(spool: Spool, folder: Folder, merge: Merge, batch: Batch | None, config: Config) -> Retried:
+    """Bring the batch's own copy to what the file says; returns the replaced prompts, and how they had ended."""
+    again: Retried = {}
+    if merge.changed:
+
+        def corrected(row: KeptRow) -> bytes:
+            return spool.text(merge.changed[row.index][0])
+
+        again, generation = set_aside(folder, batch, merge.changed, (), corrected, fsync=config.fsync)
+        merge.generation = generation + 1 if merge.new else generation
+    if merge.new:
+        _append(spool, folder, merge, config)
+    return again
 
 
-def _append(spool: Spool, folder: Folder, merge: _Merge, config: Config) -> None:
+def _append(spool: Spool, folder: Folder, merge: Merge, config: Config) -> None:
     """Write the copy with the new rows in it; that of a new batch is the spool itself."""
     if not merge.kept:
         with storing(folder.prompts):
@@ -161,7 +142,7 @@ def _append(spool: Spool, folder: Folder, merge: _Merge, config: Config) -> None
                 file.write(kept_line(text, merge.generation))
 
 
-async def _open(identity: Identity, merge: _Merge, order: Order, before: Spent, folder: Folder, redis: Redis) -> Batch:
+async def _open(identity: Identity, merge: Merge, order: Order, before: Spent, folder: Folder, redis: Redis) -> Batch:
     batches = Batches(redis)
     new = Batch(
         name=identity.batch,

@@ -43,9 +43,9 @@ def check_identity(folder: Folder, identity: Identity | None, batch: Batch | Non
     )
 
 
-def new_identity(folder: Folder, config: Config) -> Identity:
-    """Return what ties a new batch's folder to Redis."""
-    return Identity(folder.batch, secrets.token_hex(8), config.realm, time.time())
+def new_identity(folder: Folder, config: Config, source: str | None) -> Identity:
+    """Return what ties a new batch's folder to Redis; `source` is the file that it is begun from."""
+    return Identity(folder.batch, secrets.token_hex(8), config.realm, time.time(), source=source)
 
 
 def limits(identity: Identity | None, batch: Batch | None) -> Budget:

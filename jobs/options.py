@@ -37,6 +37,8 @@ Model = Annotated[str | None, typer.Option(help="Model of the rows that name non
 Input = Annotated[list[str], typer.Option("--input", metavar="KEY=VALUE", help="Input of the rows that lack it.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many prompts: a pilot.")]
 Priority = Annotated[float, typer.Option(callback=_check_priority, help="2 gets twice the share of 1.")]
+Append = Annotated[bool, typer.Option("--append", help="Also to a batch that was begun from another file.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Take corrected rows of prompts that did not succeed.")]
 MaxPredictions = Annotated[
     int | None,
     typer.Option(min=1, max=MOST_PREDICTIONS, metavar="N", help="Never create more for this batch, in all its life."),

@@ -72,6 +72,13 @@ class Queue:
         found = self._redis.zscan_iter(self._key, match=f"{batch_name}:*", count=1000)
         return list({job.decode(): None async for job, _ in found})  # a scan may yield one twice
 
+    async def busy_shards(self, batch_name: str, shards: Iterable[int]) -> set[int]:
+        """Those shards of a batch that have a job in the queue, or whose lease a worker still holds."""
+        queued = {int(job.split(":")[1]) for job in await self.jobs(batch_name)}
+        wanted = sorted(set(shards))
+        owners = await self._redis.mget([keys.lease(f"{batch_name}:{shard}") for shard in wanted]) if wanted else []
+        return {shard for shard, owner in zip(wanted, owners, strict=True) if owner or shard in queued}
+
     async def step_back(self, job_id: str, places: int) -> None:
         """Put a job behind so many of the queue's first, or behind all; nothing happens to one that has left."""
         first = await self._redis.zrange(self._key, 0, places - 1, withscores=True)

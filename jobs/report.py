@@ -106,10 +106,17 @@ def warning_lines(facts: Receipt | Checked) -> Iterator[str]:
     yield from (f"Warning: {warning}" for warning in facts.warnings)
 
 
+def file_lines(receipt: Receipt) -> Iterator[str]:
+    """What an `enqueue` did, of which file an older batch is, and what looks wrong in the file."""
+    yield receipt_line(receipt)
+    if receipt.begun_from and receipt.enqueued < receipt.total:
+        yield f"The batch was begun from {receipt.begun_from}"
+    yield from warning_lines(receipt)
+
+
 def receipt_lines(receipt: Receipt) -> Iterator[str]:
     """The same, and what is missing for the work to begin."""
-    yield receipt_line(receipt)
-    yield from warning_lines(receipt)
+    yield from file_lines(receipt)
     if receipt.dead_letters:
         shards = counted(len(receipt.dead_letters), "shard")
         yield f"Set aside: {shards}. `python -m jobs status {receipt.batch}` says why"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from itertools import chain, count, repeat
@@ -48,10 +48,10 @@ async def retry(name: str, config: Config, redis: Redis, budget: Budget = UNCHAN
         await _limit(batch, budget, folder, config, redis)
         failed = await batches.unsuccessful(name)
         dead = await DeadLetters(redis).of(name)
-        retried, generation = await asyncio.to_thread(_set_aside, folder, batch, failed, dead, fsync=config.fsync)
+        retried, generation = await asyncio.to_thread(set_aside, folder, batch, failed, dead, fsync=config.fsync)
         if retried or batch.settled < batch.total:
             await batches.reopen(name, generation)
-        added = await _unsettle(redis, batch, folder, retried)
+        added = await queue_again(redis, batch, folder, retried)
         await DeadLetters(redis).revive(name, dead)
         receipt = await enqueue_unsettled(redis, batch, folder, len, config)
         more = {"enqueued": receipt.enqueued + added.prompts, "shards": receipt.shards + added.shards}
@@ -64,12 +64,12 @@ async def revive(name: str, config: Config, redis: Redis) -> None:
     await identify(folder, config, redis)
     async with locked(folder):
         batch, dead = await batches.get(name), await letters.of(name)
-        await asyncio.to_thread(_set_aside, folder, batch, Bits(b""), dead, fsync=config.fsync)
+        await asyncio.to_thread(set_aside, folder, batch, Bits(b""), dead, fsync=config.fsync)
         await letters.revive(name, dead)
         await enqueue_unsettled(redis, batch, folder, len, config)
 
 
-def _refuse_spent(batch: Batch, budget: Budget) -> None:
+def refuse_spent(batch: Batch, budget: Budget) -> None:
     """InputError when not one more prediction may be created: all that is tried again would fail at once."""
     if batch.settled < batch.total:
         return
@@ -90,14 +90,25 @@ async def _limit(batch: Batch, budget: Budget, folder: Folder, config: Config, r
     whole = budget.over(limits(identity, batch))
     if whole.max_cost is not None:
         (await asyncio.to_thread(estimate, folder, config.prices)).demand_prices(whole, str(folder.prompts))
-    _refuse_spent(batch, whole)
+    refuse_spent(batch, whole)
     if identity:
         note_limits(folder, identity, whole, fsync=config.fsync)
     await Batches(redis).set_budget(batch.name, budget.max_predictions, budget.max_cost, budget.max_in_flight)
 
 
-def _set_aside(
-    folder: Folder, batch: Batch, failed: Bits, dead: Collection[str], *, fsync: bool
+def text_as_it_was(row: KeptRow) -> bytes:
+    """What a row says when it is tried again."""
+    return row.text
+
+
+def set_aside(
+    folder: Folder,
+    batch: Batch | None,
+    failed: Bits | Mapping[int, object],
+    dead: Collection[str],
+    text_of: Callable[[KeptRow], bytes] = text_as_it_was,
+    *,
+    fsync: bool,
 ) -> tuple[Retried, int]:
     """Move the records out of the way, then mark the rows in the copy; returns the new generation too.
 
@@ -105,7 +116,7 @@ def _set_aside(
     ended.
     """
     found: dict[int, Ended | None] = {}
-    generation = batch.generation
+    generation = batch.generation if batch else 0
     for row in read_rows(folder):
         generation = max(generation, row.generation)
         if row.index in failed:
@@ -114,9 +125,9 @@ def _set_aside(
     if found or dead:
         with replacing(folder.prompts, fsync=fsync) as file:
             for row in read_rows(folder):
-                again = row.index in found or str(job_of(batch.name, row)) in dead
-                file.write(kept_line(row.text, generation if again else row.generation))
-    return _without_gaps(found, batch.failed), generation
+                again = row.index in found or str(job_of(folder.batch, row)) in dead
+                file.write(kept_line(text_of(row), generation) if again else kept_line(row.text, row.generation))
+    return _without_gaps(found, batch.failed if batch else 0), generation
 
 
 def _without_gaps(found: dict[int, Ended | None], failed: int) -> Retried:
@@ -150,7 +161,7 @@ def _ended(folder: Folder, row: KeptRow) -> Ended | None:
     return None
 
 
-async def _unsettle(redis: Redis, batch: Batch, folder: Folder, retried: Retried) -> Added:
+async def queue_again(redis: Redis, batch: Batch, folder: Folder, retried: Retried) -> Added:
     """Put each shard with a retried prompt into the queue, taking the old results back in the same MULTI."""
     queue, added = Queue(redis, batch.realm), Added()
     for packed, indexes in shards_of(batch, folder, lambda indexes: [index for index in indexes if index in retried]):

@@ -169,7 +169,7 @@ class Schedules:
         copy = Folder(self._config.output_dir, name).prompts
         source = copy if copy.exists() else schedule.file
         budget = Budget(schedule.max_predictions, schedule.max_cost, schedule.max_in_flight)
-        return Order(source=str(source), name=name, model=schedule.model, budget=budget)
+        return Order(source=str(source), name=name, model=schedule.model, budget=budget, append=True)
 
     async def _running(self, schedule: Schedule, state: _State) -> str | None:
         if schedule.overlap == "allow" or state.batch is None:

@@ -27,6 +27,7 @@ class Receipt(BaseModel):
     """What `enqueue` and `retry` did: prompts and shards that they put into the queue; prompts that were done.
 
     `dead_letters` are shards that stay set aside until `retry`; `warnings` are of the file: names that look misspelt.
+    `begun_from` is the file that the batch was begun from, where that is known.
 
     The costs are in dollars, of all that is not done: if each succeeds at once, and if each needs all attempts.
     """
@@ -41,6 +42,7 @@ class Receipt(BaseModel):
     cost_at_least: float | None = None
     cost_at_most: float | None = None
     warnings: list[str] = []
+    begun_from: str | None = None
 
 
 def job_of(batch: str, row: KeptRow) -> JobId:

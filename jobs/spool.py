@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from array import array
 from collections.abc import Iterator
@@ -30,7 +31,11 @@ ABANDONED = 86_400
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be enqueued: a file or "-", and what its rows do not say."""
+    """What is to be enqueued: a file or "-", and what its rows do not say.
+
+    `append`: also to a batch that was begun from another file; `replace`: a row takes the place of one of the same id
+    that did not succeed.
+    """
 
     source: str
     name: str | None = None
@@ -39,6 +44,13 @@ class Order:
     limit: int | None = None
     priority: float = 1.0
     budget: Budget = UNCHANGED
+    append: bool = False
+    replace: bool = False
+
+    @property
+    def path(self) -> str | None:
+        """Where the file lies, the same from every working directory; None for standard input."""
+        return None if self.source == "-" else os.path.realpath(self.source)
 
     @property
     def batch(self) -> str:
@@ -97,7 +109,7 @@ class Spool:
         self.order, self.path = order, path
         self.ids, self.names = Ids(), KeyNames()
         self.estimate = Estimate(Prices())
-        self._fingerprints = array("q")
+        self._fingerprints, self._starts = array("q"), array("Q")
 
     def __len__(self) -> int:
         return len(self._fingerprints)
@@ -105,11 +117,12 @@ class Spool:
     def fill(self, config: Config) -> None:
         """Read the whole file and keep what the limit lets through; PromptsError, InputError, StorageError."""
         self.estimate = Estimate(config.prices)
-        limit = self.order.limit
+        limit, end = self.order.limit, 0
         with storing(self.path), self.path.open("xb", BLOCK) as file:
             for line, _, model, text in read_rows(self.order, config, self.ids, self.names):
                 if limit is None or len(self) < limit:
-                    file.write(text + b"\n")
+                    self._starts.append(end)
+                    end += file.write(text + b"\n")
                     self._fingerprints.append(hash(text))
                     self.estimate.add(model, line)
             self.demand_prices(self.order.budget)
@@ -124,6 +137,12 @@ class Spool:
         with self.path.open("rb") as lines:
             for line in lines:
                 yield line[:-1]
+
+    def text(self, place: int) -> bytes:
+        """The row at a place as JSON."""
+        with self.path.open("rb") as lines:
+            lines.seek(self._starts[place])
+            return lines.readline()[:-1]
 
     def repeats(self, place: int, line: bytes) -> bool:
         """Whether a line of the batch's copy says, at the same place, what the file says."""

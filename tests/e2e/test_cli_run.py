@@ -32,6 +32,33 @@ BROKEN = {"model": "simulator/flaky", "prompt": "x", "error": "model"}
 SLOW = {"model": "simulator/image", "prompt": "slow", "width": 16, "height": 16, "predict_time": 600}
 
 
+def rows_of(directory: Path, model: str) -> str:
+    """Write three prompts, of which the last is for that model."""
+    rows = [{"id": "a", **IMAGE}, {"id": "b", **IMAGE}, {"id": "c", **IMAGE, "model": model}]
+    (directory / "try.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return "try.jsonl"
+
+
+def test_a_corrected_row_is_paid_and_the_others_are_not(
+    cli: Callable[..., Any], tmp_path: Path, simulator: Any
+) -> None:
+    assert cli("run", rows_of(tmp_path, "simulator/imgae")).code == 1
+    corrected = rows_of(tmp_path, "simulator/image")
+    refused = cli("run", corrected)
+    assert refused.code == 2
+    assert "add --replace: it takes corrected rows whose prompts did not succeed" in refused.err
+    done = cli("run", corrected, "--replace")
+    assert done.code == 0, done.err
+    assert simulator.ledger(summary=True)["created"] == 3
+    for command in ("verify", "gallery", "results"):
+        answer = cli(command, "try")
+        assert (answer.code, answer.err) == (0, ""), answer
+    results = [json.loads(line) for line in cli("results", "try", "--json").out.splitlines()]
+    assert [(one["id"], one["model"], one["status"]) for one in results] == [
+        (name, "simulator/image", "succeeded") for name in "abc"
+    ]
+
+
 class Terminal:
     """A process that has a terminal of its own: what it shows, and keys to press."""
 

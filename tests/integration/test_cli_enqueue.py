@@ -31,6 +31,7 @@ RECEIPT_KEYS = [
     "cost_at_least",
     "cost_at_most",
     "warnings",
+    "begun_from",
 ]
 
 
@@ -64,7 +65,7 @@ async def test_enqueue_for_scripts(cli: Cli, source: str, config: Config, redis:
     assert facts == {
         "batch": "pilot", "total": 2, "enqueued": 2, "already_done": 0, "shards": 1, "workers": 1,
         "dead_letters": [], "cost_at_least": None, "cost_at_most": None,
-        "warnings": [],
+        "warnings": [], "begun_from": str((config.output_dir.parent / source).resolve()),
     }  # fmt: skip
     assert (await Batches(redis).get("pilot")).priority == 2.5
     assert [row["model"] for row in kept(config, "pilot")] == ["a/b", "a/b"], "BATCH_MODEL is the default"
@@ -106,6 +107,25 @@ def test_a_misspelt_column_is_told_by_check_enqueue_and_run(cli: Cli, tmp_path: 
     answer = cli("run", "cats.csv", "--model", "replicate-batch/no-such-model")
     assert answer.code == 2, "the id has another model"
     assert warning in cli("run", "cats.csv", "--name", "again", "--model", "replicate/hello-world").out
+
+
+def test_two_files_of_one_name_are_two_batches(cli: Cli, tmp_path: Path, config: Config) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "cats.jsonl").write_text(json.dumps({"id": folder, "prompt": "a cat"}))
+    first = cli("enqueue", "a/cats.jsonl", "--model", "a/b")
+    assert first.code == 0, first.err
+    assert "begun from" not in first.out
+    for command in ("enqueue", "run"):
+        refused = cli(command, "b/cats.jsonl", "--model", "a/b")
+        assert (refused.code, refused.out) == (2, "")
+        assert "b/cats.jsonl, which has other rows: give another --name, or --append" in refused.err
+    assert [row["id"] for row in kept(config, "cats")] == ["a"]
+    added = cli("enqueue", "b/cats.jsonl", "--model", "a/b", "--append")
+    assert (added.code, added.out.splitlines()[1]) == (
+        0,
+        f"The batch was begun from {(tmp_path / 'a' / 'cats.jsonl').resolve()}",
+    )
 
 
 async def test_a_budget_on_the_command_line(cli: Cli, source: str, redis: Redis, config: Config) -> None:

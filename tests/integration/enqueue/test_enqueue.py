@@ -56,11 +56,12 @@ def all_files(directory: Path) -> set[str]:
     return {str(path.relative_to(directory)) for path in directory.rglob("*")}
 
 
-async def test_a_file_becomes_a_batch(enqueued: Enqueue, redis: Redis, folder: Folder) -> None:
+async def test_a_file_becomes_a_batch(enqueued: Enqueue, redis: Redis, folder: Folder, tmp_path: Path) -> None:
     receipt = await enqueued(250)
     assert receipt.model_dump() == {
         "batch": "night", "total": 250, "enqueued": 250, "already_done": 0, "shards": 3, "workers": 0,
         "dead_letters": [], "cost_at_least": None, "cost_at_most": None, "warnings": [],
+        "begun_from": str((tmp_path / "night.jsonl").resolve()),
     }  # fmt: skip
     shards = await queued(redis)
     assert list(shards) == ["night:0:0", "night:1:0", "night:2:0"]
