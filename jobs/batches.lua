@@ -9,7 +9,8 @@
 -- KEYS[6] ZSET    prompts that have a place in flight (worker/places.lua)
 -- KEYS[7] STRING  results of this span of seconds
 -- ARGV    'settle', batch's id ('' = any), index, outcome, predictions, cost ('' = unknown), kind of error, model, term
---                 that the result is of ('' = any), last prediction     returns 1 when the count changed, else 0
+--                 that the result is of ('' = any), last prediction, files that were not saved, the host of one, 1 = no
+--                 output at all                                         returns 1 when the count changed, else 0
 -- ARGV    'unsettle', batch's id ('' = any), index, outcome, kind       returns 1 when the count changed, else 0
 -- ARGV    'finish', '', Unix seconds, ttl                               returns 1 when this call finished it, else 0
 -- ARGV    'cancel', ''                                                  returns 1 when there is such a batch, else 0
@@ -101,6 +102,13 @@ elseif ARGV[7] == 'output_lost' then
 elseif ARGV[7] == 'aborted' then
   redis.call('HINCRBY', KEYS[1], 'aborted', 1)
   redis.call('HSET', KEYS[1], 'aborted_model', ARGV[8])
+end
+if ARGV[11] ~= '0' then
+  redis.call('HINCRBY', KEYS[1], 'unsaved', ARGV[11])
+  redis.call('HSET', KEYS[1], 'unsaved_host', ARGV[12])
+end
+if ARGV[13] == '1' then
+  redis.call('HINCRBY', KEYS[1], 'empty', 1)
 end
 redis.call('HINCRBY', KEYS[1], outcome, 1)
 redis.call('INCR', KEYS[7])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -35,6 +36,7 @@ class Spent:
     """What a result took: predictions that may have been paid, their cost in micro-dollars, None when not known.
 
     `kind` is its error's, `model` its prompt's: batches count some kinds apart. `last` is its last prediction.
+    `unsaved` files stayed at their URLs, on `host`; `empty`: it succeeded with no output.
     """
 
     predictions: int = 0
@@ -42,6 +44,9 @@ class Spent:
     kind: str = ""
     model: str = ""
     last: str = ""
+    unsaved: int = 0
+    host: str = ""
+    empty: bool = False
 
     @classmethod
     def on(cls, result: Result) -> Self:
@@ -52,6 +57,9 @@ class Spent:
             kind=result.error.kind if result.error else "",
             model=result.model,
             last=result.prediction_id or "",
+            unsaved=len(result.unsaved),
+            host=re.sub(r"^https?://", "", result.unsaved[0]).partition("/")[0] if result.unsaved else "",
+            empty=result.empty,
         )
 
 
@@ -205,14 +213,26 @@ class Batches:
 
 def _settling(batch_id: str, index: int, outcome: Outcome, spent: Spent, term: int | None) -> list[str | int]:
     cost, known = ("" if value is None else value for value in (spent.cost, term))
-    return ["settle", batch_id, index, outcome, spent.predictions, cost, spent.kind, spent.model, known, spent.last]
+    settling: list[str | int] = [
+        "settle",
+        batch_id,
+        index,
+        outcome,
+        spent.predictions,
+        cost,
+        spent.kind,
+        spent.model,
+        known,
+        spent.last,
+    ]
+    return [*settling, spent.unsaved, spent.host, int(spent.empty)]
 
 
 def batch_of(fields: Mapping[bytes, bytes]) -> Batch:
     """Read a batch's hash; KeyError or ValueError when it is not as it was written."""
     text: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items()}
     counts = ("total", "generation", "succeeded", "failed", "canceled")
-    spent = ("unknown_creates", "predictions", "cost", "outputs_lost", "aborted", "over_budget")
+    spent = ("unknown_creates", "predictions", "cost", "outputs_lost", "empty", "unsaved", "aborted", "over_budget")
     limits = ("max_predictions", "max_cost", "max_in_flight")
     return Batch(
         name=text["name"],
@@ -223,6 +243,7 @@ def batch_of(fields: Mapping[bytes, bytes]) -> Batch:
         cancel_requested=text["cancel_requested"] == "1",
         finished_at=float(text["finished_at"]) if "finished_at" in text else None,
         aborted_model=text.get("aborted_model"),
+        unsaved_host=text.get("unsaved_host"),
         **{name: int(text[name]) for name in counts},
         **{name: int(text.get(name, 0)) for name in spent},
         **{name: int(text[name]) for name in limits if name in text},

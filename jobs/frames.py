@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -64,6 +65,7 @@ class Frame:
     prediction_id: str | None = None
     attempts: int = 0
     cost: float | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def short_model(self) -> str:
@@ -115,7 +117,17 @@ def _developed(folder: Folder, waiting: Frame, result: Result) -> Frame:
         result.prediction_id,
         result.attempts,
         result.cost,
+        tuple(_warnings(result)),
     )
+
+
+def _warnings(result: Result) -> Iterator[str]:
+    """What is strange of its files, and which were not fetched."""
+    for file in result.files:
+        if file.warning:
+            yield f"{PurePosixPath(file.path).name} {file.warning}"
+    for url in result.unsaved:
+        yield f"not fetched, and deleted there after an hour: {_clip(url, _PROMPT_SHOWN)}"
 
 
 def _shot(folder: Folder, prompt_id: str, file: SavedFile) -> Shot:

@@ -90,6 +90,7 @@ class Shard:
 class Batch:
     """A batch as Redis knows it; times are Unix seconds, money is in micro-dollars, `realm` is its producer's.
 
+    `empty` prompts succeeded without any output, `unsaved` files stayed at their URLs, the last one on `unsaved_host`.
     `predictions` and `cost` are what it has spent, what is reserved for open attempts included.
     """
 
@@ -107,6 +108,9 @@ class Batch:
     predictions: int = 0
     cost: int = 0
     outputs_lost: int = 0
+    empty: int = 0
+    unsaved: int = 0
+    unsaved_host: str | None = None
     aborted: int = 0
     aborted_model: str | None = None
     over_budget: int = 0
@@ -150,7 +154,10 @@ class Failure(BaseModel):
 
 
 class Result(BaseModel):
-    """The final record of a prompt: one line of results.jsonl. Times are RFC 3339, UTC, ms; `cost` is in dollars."""
+    """The final record of a prompt: one line of results.jsonl. Times are RFC 3339, UTC, ms; `cost` is in dollars.
+
+    `unsaved` are URLs in the output that look like files and were not fetched; `empty`: it succeeded with no output.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -166,6 +173,8 @@ class Result(BaseModel):
     input: dict[str, Any]
     output: Any = None
     files: tuple[SavedFile, ...] = ()
+    unsaved: tuple[str, ...] = ()
+    empty: bool = False
     error: Failure | None = None
     metrics: dict[str, Any] = {}
     cost: float | None = None
@@ -177,6 +186,7 @@ class Result(BaseModel):
 class Status(BaseModel):
     """What `status --json` prints; `eta` is in seconds, `rate_per_minute` is of the last minute, costs are dollars.
 
+    `unsaved` files stayed at their URLs, `empty` prompts succeeded with no output;
     `dead_letters` are shards that are set aside; `stuck`: they are all that is left.
     """
 
@@ -191,6 +201,9 @@ class Status(BaseModel):
     waiting: int
     unknown_creates: int
     output_lost: int = 0
+    empty: int = 0
+    unsaved: int = 0
+    unsaved_host: str | None = None
     aborted: int = 0
     over_budget: int = 0
     predictions: int = 0

@@ -153,6 +153,8 @@ def facts(status: Status) -> Iterator[str]:
         (status.in_flight, "in flight"),
         (status.unknown_creates, "unknown creates"),
         (status.output_lost, "lost outputs"),
+        (status.empty, "without any output"),
+        (status.unsaved, "files not saved"),
         (status.aborted, "aborted"),
     ):
         if count:
@@ -190,6 +192,17 @@ def budget_note(status: Status) -> str | None:
     return f"{status.batch}: {what} ({spent}). A higher one goes on: python -m jobs retry {status.batch} {flags}"
 
 
+def unsaved_note(status: Status) -> str | None:
+    """That files stayed at their URLs, which Replicate deletes after an hour, and what fetches them."""
+    if not status.unsaved:
+        return None
+    files = f"{counted(status.unsaved, 'file')} in outputs {'was' if status.unsaved == 1 else 'were'} not fetched"
+    return (
+        f"{status.batch}: {files} (`unsaved` in its results), and Replicate deletes what it keeps after an hour. "
+        f"BATCH_OUTPUT_HOSTS must name their host, {status.unsaved_host}, for the next ones"
+    )
+
+
 def notes(statuses: Iterable[Status]) -> Iterator[str]:
     """What a person should know or do so that the unfinished batches go on, each thing once."""
     statuses = list(statuses)
@@ -207,6 +220,7 @@ def notes(statuses: Iterable[Status]) -> Iterator[str]:
     for reason, names in reasons.items():
         yield printable(f"{', '.join(names)}: {reason}" if names else reason)
     yield from filter(None, map(budget_note, statuses))
+    yield from filter(None, map(unsaved_note, statuses))
     if any(not status.workers for status in unfinished):
         yield NO_WORKER
 

@@ -25,6 +25,8 @@ _LINE_BREAKS = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": 
 class Totals:
     """What a batch came to; `missing` prompts have no record yet, `bytes` is the size of all `files`.
 
+    `unsaved` files stayed at their URLs, `empty` prompts succeeded with no output.
+
     `micro_dollars` is what the prompts with a known price have cost, None when there is none.
     """
 
@@ -34,6 +36,8 @@ class Totals:
     missing: int = 0
     files: int = 0
     bytes: int = 0
+    unsaved: int = 0
+    empty: int = 0
     micro_dollars: int | None = None
 
     def count(self, result: Result | None) -> None:
@@ -43,6 +47,8 @@ class Totals:
         if result:
             self.files += len(result.files)
             self.bytes += sum(file.bytes for file in result.files)
+            self.unsaved += len(result.unsaved)
+            self.empty += result.empty
         if result and result.cost is not None:
             self.micro_dollars = (self.micro_dollars or 0) + round(result.cost * MICRO)
 

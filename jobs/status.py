@@ -50,6 +50,9 @@ async def read_status(redis: Redis, batch: Batch) -> Status:
 def _spending(batch: Batch) -> dict[str, Any]:
     return {
         "output_lost": batch.outputs_lost,
+        "empty": batch.empty,
+        "unsaved": batch.unsaved,
+        "unsaved_host": batch.unsaved_host,
         "aborted": batch.aborted,
         "over_budget": batch.over_budget,
         "predictions": batch.predictions,

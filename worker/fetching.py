@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from worker.replicate import Prediction
 from worker.retry import SOON, Backoff
 
 logger = logging.getLogger("worker.fetching")
-_URL = re.compile(r"https?://[^\s/]+/\S+")
 
 ABSENT = Backoff(base=1.0, cap=240.0)
 """Between the looks for a file that is not there: it may not be everywhere yet, or its host may be in trouble."""
@@ -65,7 +63,7 @@ async def fetch(
             await _wait_for_file(work, error, looks, unsaved.kept_until)
             prediction = await _look_again(work, prediction, unsaved.kept_until if keep_trying else 0.0)
         else:
-            _warn_of_strangers(work, saved)
+            _warn_of_unsaved(work, saved)
             return prediction, saved
 
 
@@ -87,18 +85,15 @@ async def _in_time(work: Work, prediction: Prediction, directory: Path, kept_unt
         raise BrokenDownload(f"{work.name}: not whole {LATE:.0f} s after its hour", work.name) from error
 
 
-def _warn_of_strangers(work: Work, saved: Saved) -> None:
-    """An output that is nothing but a URL on another host is text by our rules; somebody should know of it."""
-    if not saved.files and isinstance(saved.output, str | list) and work.worker.config.use_file_output:
-        texts = [saved.output] if isinstance(saved.output, str) else saved.output
-        strangers = [text for text in texts if isinstance(text, str) and _URL.fullmatch(text)]
-        if strangers and len(strangers) == len(texts):
-            logger.warning(
-                "! %s: its output is a URL on a host that BATCH_OUTPUT_HOSTS does not name, kept as text and not "
-                "downloaded: %s",
-                work.name,
-                strangers[0][:200],
-            )
+def _warn_of_unsaved(work: Work, saved: Saved) -> None:
+    if saved.unsaved:
+        more = f" and {len(saved.unsaved) - 1} more" if len(saved.unsaved) > 1 else ""
+        logger.warning(
+            "! %s: not fetched, since BATCH_OUTPUT_HOSTS does not name its host, or it is no URL: %s%s",
+            work.name,
+            saved.unsaved[0][:200],
+            more,
+        )
 
 
 async def _look_again(work: Work, prediction: Prediction, until: float) -> Prediction:

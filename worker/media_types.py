@@ -124,6 +124,9 @@ _FORMATS = (
 )
 _BY_NAME = {name: format_.kind for format_ in reversed(_FORMATS) for name in reversed(format_.names)}
 
+_DATA = {".bin", ".ckpt", ".fbx", ".npy", ".npz", ".ply", ".pt", ".pth", ".safetensors", ".usdz"}
+_OUTPUTS = _DATA | _BY_NAME.keys() | set(_BY_TYPE.values())
+
 HEAD_SIZE = 512
 """Bytes of a file that tell its format."""
 
@@ -163,6 +166,12 @@ def contradiction(name: str, content_type: str | None, head: bytes) -> str | Non
         return "is empty"
     readable = named != ".svg" and expected != "archive" and not _CONTROL.search(head)
     return f"calls itself {media_type}" if readable and _TEXT.match(media_type) else None
+
+
+def names_a_file(name: str) -> bool:
+    """Whether a name has the extension of something that a model makes, a page excepted."""
+    named = named_extension(name)
+    return named in _OUTPUTS and _BY_NAME.get(named) != "page"
 
 
 def named_extension(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,19 @@ def files_in(output: Any, is_file: Callable[[Any], bool]) -> list[OutputFile]:
             taken.add(stem.lower())
             found.append(OutputFile(place, value, stem))
     return found
+
+
+def other_texts(output: Any, files: Sequence[OutputFile]) -> list[str]:
+    """The texts of an output that are none of its files, in its own order."""
+    places = {file.place for file in files}
+    return [value for place, value in _leaves(output) if isinstance(value, str) and place not in places]
+
+
+def is_empty(output: Any) -> bool:
+    """Nothing is in it: null, "", [], {}, or only such."""
+    if isinstance(output, dict):
+        return all(map(is_empty, output.values()))
+    return all(map(is_empty, output)) if isinstance(output, list) else output in (None, "")
 
 
 def replaced(output: Any, values: Mapping[Place, str]) -> Any:

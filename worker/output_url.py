@@ -12,7 +12,16 @@ import httpx
 
 from jobs.errors import FileRefused
 from worker import data_uri
+from worker.media_types import names_a_file
 
+_LONGEST = 8192
+_ANY_URL = re.compile(r"https?://(?P<host>[^\s/?#@]+)/(?P<path>[^?#\r\n]*)([?#]\S*)?", re.IGNORECASE)
+_STORE = re.compile(
+    r"(^|\.)(storage\.googleapis\.com|amazonaws\.com|blob\.core\.windows\.net|r2\.dev|r2\.cloudflarestorage\.com"
+    r"|cloudfront\.net|digitaloceanspaces\.com|backblazeb2\.com|replicate\.delivery)(:\d+)?$",
+    re.IGNORECASE,
+)
+_SIGNED = re.compile(r"[?&](x-goog-signature|x-amz-signature|signature|sig|expires)=", re.IGNORECASE)
 _NO_URL = re.compile(r"[\s\x00-\x1f\x7f\\]")
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:.]*:[0-9a-f:.]*")
 
@@ -30,6 +39,15 @@ def is_output(value: Any, hosts: Sequence[str]) -> bool:
     return scheme.startswith(("https:", "http:")) and _refusal(value, hosts) is None
 
 
+def looks_like_file(text: str) -> bool:
+    """Whether a text that is no file for `is_output` is the URL of one all the same: on another host, or misspelt."""
+    match = _ANY_URL.fullmatch(text) if len(text) <= _LONGEST else None
+    if match is None:
+        return False
+    kept = not _NO_URL.search(text) and bool(_STORE.search(match["host"]) or _SIGNED.search(text))
+    return kept or names_a_file(match["path"])
+
+
 def check_output_url(url: str, hosts: Sequence[str]) -> httpx.URL:
     """Return the URL, parsed; raise FileRefused unless it is https on a listed host, or http on a listed loopback host.
 
@@ -37,7 +55,12 @@ def check_output_url(url: str, hosts: Sequence[str]) -> httpx.URL:
     """
     if reason := _refusal(url, hosts):
         raise FileRefused(f"{url[:200]} is not fetched: {reason}", url)
-    return _parsed(url)
+    return _parsed(_without_blanks(url))
+
+
+def _without_blanks(url: str) -> str:
+    """A file's name may have blanks that its host forgot to encode; a sentence that begins with a URL is none."""
+    return url.replace(" ", "%20") if " " in url and looks_like_file(url) else url
 
 
 @lru_cache(256)
@@ -47,6 +70,7 @@ def _parsed(url: str) -> httpx.URL:
 
 
 def _refusal(url: str, hosts: Sequence[str]) -> str | None:
+    url = _without_blanks(url)
     try:
         parsed = None if _NO_URL.search(url) else _parsed(url)
     except (httpx.InvalidURL, ValueError):

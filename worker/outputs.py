@@ -18,18 +18,22 @@ from jobs.models import SavedFile
 from worker.backlog import Backlog
 from worker.download import Download, pause
 from worker.file_output import FileOutput
-from worker.output_shape import OutputFile, document, files_in, replaced, without
-from worker.output_url import is_output
+from worker.output_shape import OutputFile, document, files_in, other_texts, replaced, without
+from worker.output_url import is_output, looks_like_file
 from worker.slots import Slots
 from worker.storage import Storage
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """An output with every file replaced by its path, and the files; paths are relative to the batch's folder."""
+    """An output with every file replaced by its path, and the files; paths are relative to the batch's folder.
+
+    `unsaved` are URLs that look like files, and were not fetched.
+    """
 
     output: Any
     files: tuple[SavedFile, ...]
+    unsaved: tuple[str, ...]
     _paths_of_data: Mapping[str, str]
 
     def without_data(self, value: Any) -> Any:
@@ -77,7 +81,8 @@ class Outputs:
         data = {
             file.url: paths[file.place] for file in found if file.place in paths and file.url[:5].lower() == "data:"
         }
-        return Saved(value, tuple(files), data)
+        left = other_texts(output, wanted) if self._config.use_file_output else []
+        return Saved(value, tuple(files), tuple(filter(looks_like_file, left)), data)
 
     async def _fetch(
         self, prompt_id: str, directory: Path, found: OutputFile, owner: str | None, kept_until: float

@@ -24,6 +24,7 @@ from jobs.results import damaged
 from worker.context import Work
 from worker.fetching import fetch, kept_after_intent
 from worker.folders import HOLD
+from worker.output_shape import is_empty
 from worker.replicate import Prediction
 from worker.retry import Backoff
 from worker.spending import total
@@ -82,7 +83,8 @@ async def save(work: Work, entry: Entry, prediction: Prediction, *, keep_trying:
 
     async def save_in(directory: Path) -> Result:
         ended, saved = await fetch(work, prediction, directory, unsaved, keep_trying=keep_trying)
-        result = _result(work, entry, ended, status="succeeded", output=saved.output, files=saved.files)
+        facts = {"output": saved.output, "files": saved.files, "unsaved": saved.unsaved}
+        result = _result(work, entry, ended, status="succeeded", empty=is_empty(saved.output), **facts)
         return await _commit(work, directory, result, saved.without_data(ended.raw))
 
     with work.worker.outputs.backlog.unsaved(until) as unsaved:

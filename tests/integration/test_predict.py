@@ -22,6 +22,7 @@ from jobs.ledger import Entry, Overtaken
 from jobs.model_limits import ModelLimits
 from jobs.models import Batch, Prompt, Result, Shard, timestamp
 from jobs.payload import Parcel, pack
+from jobs.status import read_status
 from jobs.unsettled import Unsettled
 from worker import fetching, polling, saving, shards
 from worker import predict as story
@@ -402,8 +403,36 @@ async def test_an_output_on_an_unnamed_host_is_text_and_a_warning(
     url = "https://elsewhere.example/x/out.png"
     echo = replace(CAT, model="simulator/echo", input={"output": [url]})
     await predict(work(worker, echo))
-    assert record(worker).output == [url]
-    assert f"BATCH_OUTPUT_HOSTS does not name, kept as text and not downloaded: {url}" in caplog.text
+    assert (record(worker).output, record(worker).unsaved) == ([url], (url,))
+    assert f"BATCH_OUTPUT_HOSTS does not name its host, or it is no URL: {url}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("output", "unsaved", "empty"),
+    [
+        ({"video": "https://storage.googleapis.com/b/clip", "seed": 7}, 1, 0),
+        (["https://a.example/0.png", {"mask": "https://a.example/1.png"}, "a text"], 2, 0),
+        ("https://en.wikipedia.org/wiki/Cat", 0, 0),
+        (None, 0, 1),
+        ([], 0, 1),
+        ("", 0, 1),
+        ({}, 0, 1),
+    ],
+)
+async def test_what_a_success_lacks_is_counted(worker: Context, output: Any, unsaved: int, empty: int) -> None:
+    await predict(work(worker, replace(CAT, model="simulator/echo", input={"output": output})))
+    result = record(worker)
+    assert (result.status, len(result.unsaved), result.empty) == ("succeeded", unsaved, bool(empty))
+    status = await read_status(worker.redis, await worker.batches.get("night"))
+    assert (status.succeeded, status.unsaved, status.empty) == (1, unsaved, empty)
+    assert bool(status.unsaved_host) == bool(unsaved)
+
+
+async def test_urls_that_are_left_on_purpose_are_not_counted(worker: Context) -> None:
+    worker.outputs._config = worker.config.model_copy(update={"use_file_output": False})
+    echo = replace(CAT, model="simulator/echo", input={"output": ["https://a.example/0.png"]})
+    await predict(work(worker, echo))
+    assert record(worker).unsaved == ()
 
 
 async def test_a_deep_output_can_be_read_back(worker: Context) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.output_shape import document, files_in, replaced, without
+from worker.output_shape import document, files_in, is_empty, other_texts, replaced, without
 
 URL = "https://replicate.delivery/x"
 
@@ -126,3 +126,18 @@ def test_texts_are_replaced_wherever_they_stand_alone() -> None:
         "output": ["a/output.txt", "not data:,x"],
         "data:,x": None,
     }
+
+
+@pytest.mark.parametrize("output", [None, "", [], {}, [""], [[], {}], {"images": []}, {"text": "", "audio": None}])
+def test_an_output_with_nothing_in_it_is_empty(output: Any) -> None:
+    assert is_empty(output)
+
+
+@pytest.mark.parametrize("output", [0, False, " ", [0], {"nsfw": False}, ["", "x"], {"images": [], "seed": 7}])
+def test_an_output_with_anything_in_it_is_not(output: Any) -> None:
+    assert not is_empty(output)
+
+
+def test_texts_are_what_is_left_beside_the_files() -> None:
+    output = {"image": URL, "caption": "a cat", "more": [URL + "2", 3, None, "b"]}
+    assert other_texts(output, files_in(output, is_file)) == ["a cat", "b"]

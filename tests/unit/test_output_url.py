@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.errors import FileRefused
-from worker.output_url import check_output_url, is_output
+from worker.output_url import check_output_url, is_output, looks_like_file
 
 REPLICATE = ("replicate.delivery", "*.replicate.delivery")
 
@@ -22,6 +22,7 @@ REPLICATE = ("replicate.delivery", "*.replicate.delivery")
         "HTTPS://Replicate.Delivery/x",
         "https://pbxt.replicate.delivery/x?sig=a%2Fb#top",
         "https://a.b-c.replicate.delivery/x",
+        "https://replicate.delivery/my picture 1.png",  # its host forgot to encode the blanks
     ],
 )
 def test_replicates_hosts_are_output_hosts(url: str) -> None:
@@ -64,7 +65,6 @@ def test_replicates_hosts_are_output_hosts(url: str) -> None:
         "https://127.0.0.1/x",
         "https://2130706433/x",
         "https://repl\u0456cate.delivery/x",
-        "https://replicate.delivery/a b.png",
         "https://replicate.delivery/x is your image",
         "https://replicate.delivery/x\n",
         "https://replicate.delivery/\x00",
@@ -131,3 +131,47 @@ def test_what_is_fetched_lies_on_a_listed_host_for_other_parsers_too(text: str, 
     if is_output(url, REPLICATE) and not url.startswith("data:"):
         host = (urlsplit(url).hostname or "").encode("idna").decode()
         assert host == "replicate.delivery" or host.endswith(".replicate.delivery")
+
+
+def test_blanks_are_encoded_before_a_file_is_asked_for() -> None:
+    url = check_output_url("https://replicate.delivery/my picture 1.png", REPLICATE)
+    assert url.raw_path == b"/my%20picture%201.png"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://storage.googleapis.com/bucket/0a1b2c",
+        "https://bucket.s3.eu-west-1.amazonaws.com/key",
+        "https://elsewhere.example/x/out.png",
+        "https://elsewhere.example/OUT.MP4?download=1",
+        "http://elsewhere.example/out.safetensors",
+        "https://elsewhere.example/x?X-Amz-Signature=00&X-Amz-Expires=3600",
+        "https://replicate.delivery/x\\out.png",
+        "https://elsewhere.example/my picture.png",
+        "https://replicate.delivery:8443/x/out.webp",
+    ],
+)
+def test_a_file_that_is_not_fetched_looks_like_one(text: str) -> None:
+    assert looks_like_file(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://en.wikipedia.org/wiki/Cat",
+        "https://example.com/",
+        "https://example.com",
+        "https://example.com/page.html",
+        "https://storage.googleapis.com/x is where it lies",
+        "see https://elsewhere.example/out.png",
+        "https://elsewhere.example/out.png\nis yours",
+        "ftp://elsewhere.example/out.png",
+        "https:",
+        "out.png",
+        "",
+        "https://elsewhere.example/" + "x" * 10_000 + ".png",
+    ],
+)
+def test_other_texts_do_not(text: str) -> None:
+    assert not looks_like_file(text)

@@ -20,6 +20,7 @@ from worker import disk
 from worker import writer as stream
 from worker.checksum import Algorithm, Checksum
 from worker.held import SMALL
+from worker.media_types import HEAD_SIZE
 from worker.storage import Storage
 from worker.writer import WRITE_SIZE
 
@@ -53,7 +54,7 @@ async def test_a_stream_is_on_disk_with_its_size_and_checksum(storage: Storage, 
         for chunk in chunks:
             await writer.write(chunk)
         assert writer.bytes == len(content)
-        assert writer.head == content[:64]
+        assert writer.head == content[:HEAD_SIZE]
         written = await writer.finish(".bin")
     assert written
     assert (written.path, written.bytes) == (batch / ".saving/a.1/output_0.bin", len(content))
