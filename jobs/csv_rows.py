@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any
 
 from jobs.errors import Problem
-from jobs.text_lines import MAX_LINE, Unreadable, text_of
+from jobs.text_lines import MAX_LINE, Unreadable, is_blank, text_of
 
 SPECIAL = ("id", "custom_id", "model")
 """The columns that are no inputs."""
@@ -54,7 +54,7 @@ class Table:
             ended = self._skipped + reader.line_num
             for cells in reader:
                 begins, ended = ended + 1, self._skipped + reader.line_num
-                if any(map(str.strip, cells)):
+                if not all(map(is_blank, cells)):
                     yield begins, self._row(begins, cells)
         except csv.Error as error:
             reason = next((plain for own, plain in _FAULTS if own in str(error)), "a line cannot be taken apart")
@@ -74,7 +74,7 @@ class Table:
 
     def _row(self, line: int, cells: list[str]) -> Any | Problem:
         header = self._header
-        if not any(map(str.strip, cells[len(header) :])):
+        if all(map(is_blank, cells[len(header) :])):
             cells = cells[: len(header)]
         if len(cells) != len(header):
             more = f"; text with {_named(self._separator)} in it stands in quotes" if len(cells) > len(header) else ""
@@ -83,7 +83,7 @@ class Table:
             return Problem(line, "this is the header once more: were files joined? Remove the line")
         if any("\ufeff" in cell for cell in cells):
             return Problem(line, "a byte order mark stands in a cell: files were joined without a line end")
-        given = {name: cell for name, cell in zip(header, cells, strict=True) if cell.strip()}
+        given = {name: cell for name, cell in zip(header, cells, strict=True) if not is_blank(cell)}
         row: dict[str, Any] = {name: given.pop(name) for name in SPECIAL if name in given}
         return row | {"input": {name: _value(name, cell) for name, cell in given.items()}}
 

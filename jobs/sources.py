@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
 from jobs.csv_rows import SPECIAL, Table
 from jobs.errors import InputError, Problem
-from jobs.text_lines import BLOCK, MAX_LINE, Unreadable, number_lines, read_blocks, text_of
+from jobs.text_lines import BLOCK, MAX_LINE, Unreadable, is_blank, number_lines, read_blocks, text_of
 
 __all__ = ["BLOCK", "FORMATS", "MAX_DOCUMENT", "MAX_LINE", "SPECIAL", "Record", "file_format", "read_records"]
 
@@ -96,7 +96,7 @@ def _text_records(blocks: Iterator[bytes]) -> Iterator[Record]:
     for number, line in number_lines(blocks):
         if isinstance(text := text_of(number, line), Problem):
             yield Record(number, number, text)
-        elif any(map(str.isprintable, text := text.strip())):
+        elif not is_blank(text := text.strip()):
             reason = _no_prompt(text, first=first)
             yield Record(number, number, Problem(number, reason) if reason else {"input": {"prompt": text}})
             first = False

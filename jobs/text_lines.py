@@ -168,6 +168,11 @@ def text_of(number: int, line: bytes | Problem) -> str | Problem:
         return Problem(number, _not_utf8(line, error))
 
 
+def is_blank(text: str) -> bool:
+    """Whether there is nothing to see in a text: white space, or the Ctrl-Z that ends a file of DOS."""
+    return not any(map(str.isprintable, text.strip()))
+
+
 def _not_utf8(line: bytes, error: UnicodeDecodeError) -> str:
     start = max(error.start - 12, 0)
     legacy = line[start : error.start + 12].decode("cp1252", errors="replace").strip()

@@ -130,7 +130,7 @@ def test_an_old_8_bit_encoding_is_named(read: Any, suffix: str) -> None:
     [
         (b"PK\x03\x04\x14\0", "an Excel workbook"),
         (b"\xd0\xcf\x11\xe0\xa1", "an old Excel workbook"),
-        (gzip.compress(b"a fox\n"), "packed by gzip"),
+        (gzip.compress(b"a fox\n", mtime=0), "packed by gzip"),
         (b"%PDF-1.7\n", "a PDF"),
         (b"{\\rtf1\\ansi a fox}", "rich text"),
         (b"\n<!DOCTYPE html>\n<html><body>404", "an HTML page"),
@@ -173,7 +173,8 @@ def test_truth_values_of_a_spreadsheet(read: Any) -> None:
 
 
 def test_a_cell_of_blanks_is_empty(read: Any) -> None:
-    assert inputs(read(".csv", "prompt,style\na, \n\xa0 ,\t\n")) == [{"prompt": "a"}]
+    assert inputs(read(".csv", "prompt,style\na, \n\xa0 ,\t\n\u200b,\n")) == [{"prompt": "a"}]
+    assert inputs(read(".csv", "prompt\na\n\x1a")) == [{"prompt": "a"}]
 
 
 def test_lines_keep_their_numbers_behind_a_separator_line(read: Any) -> None:
