@@ -20,7 +20,6 @@ from jobs.models import Status
 from jobs.progress import follow, is_live, screen_for
 from jobs.report import START_WORKER, Paper, ended, file_lines, over
 from jobs.results import read_results, totals
-from jobs.schedule_file import load
 from jobs.tables import failures_table, places, totals_table
 
 if TYPE_CHECKING:
@@ -43,7 +42,6 @@ STANDARD_ERROR = 2
 
 async def run(desk: Desk, order: Order, paper: Paper) -> Status:
     """Enqueue the order and follow it to its end with a burst worker; BatchError when the worker fails."""
-    load(desk.config.schedules)  # a wrong one keeps the worker from starting
     if desk.config.replicate_api_token is None:
         raise ConfigError("REPLICATE_API_TOKEN is not set. Put it in the environment or in .env; nothing was enqueued.")
     receipt = await desk.enqueue(order)

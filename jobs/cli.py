@@ -149,12 +149,16 @@ def run(  # noqa: PLR0913 - a command's options are its parameters
 @app.command()
 def status(batch: options.AnyBatch = None, *, as_json: options.AsJson = False) -> None:
     """Say how a batch stands, or all batches, newest first."""
-    found = _ask(lambda desk: desk.statuses([batch] if batch else None))
+
+    async def question(desk: Desk) -> tuple[list[Status], list[str]]:
+        return await desk.statuses([batch] if batch else None), [] if batch else await desk.schedule_warnings()
+
+    found, warnings = _ask(question)
     if as_json:
         typer.echo(report.as_json(found[0] if batch else found))
     else:
         table = tables.batch_table(found[0]) if batch else tables.batches_table(found, time.time())
-        Paper().show(table, report.notes(found))
+        Paper().show(table, [*report.notes(found), *warnings])
 
 
 @app.command()
@@ -243,12 +247,13 @@ def delete(
 
 @app.command()
 def schedules(*, as_json: options.AsJson = False) -> None:
-    """List the scheduled batches with their next and last time."""
+    """List the schedules with their next and last time; exit code 2 when one is wrong."""
     every = _ask(lambda desk: desk.schedules())
     if as_json:
         typer.echo(report.as_json(every))
     else:
         Paper().show(tables.schedules_table(every), report.schedule_notes(every))
+    raise typer.Exit(2 if any(one.next is None for one in every) else 0)
 
 
 @app.command("redis-stop")

@@ -120,6 +120,12 @@ class Desk:
         await release_batch(self.redis, batch.realm, name)
         return len(attempts)
 
+    async def schedule_warnings(self) -> list[str]:
+        """What went wrong of late with schedules, in sentences."""
+        from jobs.schedule_state import ScheduleStates  # noqa: PLC0415 - as above
+
+        return await ScheduleStates(self.redis, self.config.realm).warnings(time.time())
+
     async def schedules(self) -> list[ScheduleStatus]:
         """All schedules with their next and last time; ScheduleError."""
         from jobs.schedules import Schedules  # noqa: PLC0415 - as above

@@ -157,5 +157,10 @@ def schedule(realm: str, name: str, due: int) -> str:
 
 
 def schedules(realm: str) -> str:
-    """HASH: schedule name → JSON: its times, since when they are known, its last fire `due` with `batch` or error."""
+    """HASH: schedule name → JSON of a `ScheduleState`: its times, what it fired last, what it missed."""
     return f"{PREFIX}schedules:{realm}"
+
+
+def schedule_trouble(realm: str) -> str:
+    """STRING: what is wrong with the file of schedules, as a worker reads it; expires by itself."""
+    return f"{PREFIX}schedule-trouble:{realm}"

@@ -237,8 +237,14 @@ def status_line(status: Status) -> str:
 
 
 def schedule_notes(schedules: Iterable[ScheduleStatus]) -> Iterator[str]:
-    """What went wrong at the last fire times, or that there is no schedule."""
+    """What went wrong at the last fire times and what will, or that there is no schedule."""
     schedules = list(schedules)
-    yield from (f"{one.name}: {one.last_error}" for one in schedules if one.last_error)
+    for one in schedules:
+        if one.problem:
+            yield f"{one.name}: {one.problem}"
+        if one.last_error:
+            yield f"{one.name}: {one.last_error}"
+        missed = (miss for miss in one.misses if not (one.last_error or "").startswith(miss.batch))
+        yield from (f"{one.name}: {miss.time} was missed: {miss.reason}" for miss in missed)
     if not schedules:
         yield NO_SCHEDULE

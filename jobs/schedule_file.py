@@ -1,10 +1,10 @@
-"""schedules.toml: every schedule of it, or everything that is wrong with it, line by line."""
+"""schedules.toml: its schedules, and everything that is wrong with the others, line by line."""
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import tzinfo
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, Literal
 from jobs import fire_times
 from jobs.budget import MOST_PREDICTIONS
 from jobs.errors import Problem, ScheduleError
+from jobs.foreign_text import printable
 from jobs.model_names import model_problem
 from jobs.prices import micro_dollars
 from jobs.prompts import name_problem
@@ -50,11 +51,31 @@ class Schedule:
         """When it fires, in one text: a schedule with other times is a new one."""
         return f"{self.cron} {self.zone}"
 
+    @property
+    def problem(self) -> str | None:
+        """Why it could not fire now: it is said before the night, and the file may still come."""
+        try:
+            there = self.file.is_file()
+        except OSError:
+            there = False
+        return None if there else f"there is no file {str(self.file)!r}"
 
-def load(path: Path) -> tuple[Schedule, ...]:
+
+@dataclass(frozen=True, slots=True)
+class WrongSchedule:
+    """A `[[schedule]]` that cannot fire, as far as it can be read, and what is wrong with it."""
+
+    name: str
+    cron: str
+    timezone: str
+    file: str
+    problems: tuple[Problem, ...]
+
+
+def load(path: Path) -> tuple[Schedule | WrongSchedule, ...]:
     """Read the schedules, none when there is no file; prompts files are relative to the file's folder.
 
-    Raises ScheduleError with each thing that is wrong, with its line.
+    Raises ScheduleError when something is wrong that concerns the whole file.
     """
     try:
         text = path.read_bytes().decode()
@@ -68,9 +89,30 @@ def load(path: Path) -> tuple[Schedule, ...]:
         raise _refusal(path, [Problem(line, "not UTF-8")]) from None
     except (ValueError, RecursionError) as error:
         raise _refusal(path, [_syntax(error, text)]) from None
-    if faults := list(_faults(document, path.parent)):
-        raise _refusal(path, _located(faults, text))
-    return tuple(_schedule(table, path.parent) for table in document.get("schedule", []))
+    faults, tables = list(_faults(document)), document.get("schedule", [])
+    problems = _located(faults, text) if faults else []
+    if any(fault.table == _TOP for fault in faults):
+        raise _refusal(path, [problem for _, problem in problems])
+    wrong = [tuple(problem for table, problem in problems if table == number) for number in range(len(tables))]
+    return tuple(
+        _wrong_schedule(number, table, wrong[number]) if wrong[number] else _schedule(table, path.parent)
+        for number, table in enumerate(tables)
+    )
+
+
+def describe(path: Path, found: Iterable[Schedule | WrongSchedule]) -> str:
+    """All that is wrong with single schedules, as a ScheduleError would say it; empty when nothing is."""
+    problems = [problem for one in found if isinstance(one, WrongSchedule) for problem in one.problems]
+    return str(_refusal(path, problems)) if problems else ""
+
+
+def _wrong_schedule(number: int, table: dict[str, Any], problems: tuple[Problem, ...]) -> WrongSchedule:
+    name, cron, timezone, file = (_text(table.get(key)) for key in ("name", "cron", "timezone", "file"))
+    return WrongSchedule(name or f"schedule {number + 1}", cron, timezone, file, problems)
+
+
+def _text(value: Any) -> str:
+    return printable(value) if isinstance(value, str) else ""
 
 
 def _schedule(table: dict[str, Any], home: Path) -> Schedule:
@@ -89,7 +131,7 @@ class _Fault:
     message: str
 
 
-def _faults(document: dict[str, Any], home: Path) -> Iterator[_Fault]:
+def _faults(document: dict[str, Any]) -> Iterator[_Fault]:
     for key in document.keys() - {"schedule"}:
         yield _Fault(_TOP, key, f"unknown key {key!r}: only [[schedule]] may be here")
     tables = document.get("schedule", [])
@@ -98,77 +140,73 @@ def _faults(document: dict[str, Any], home: Path) -> Iterator[_Fault]:
         return
     names: set[str] = set()
     for number, table in enumerate(tables):
-        yield from _table_faults(number, table, home)
+        yield from _table_faults(number, table)
         if isinstance(name := table.get("name"), str):
             if name.lower() in names:
                 yield _Fault(number, "name", f"another schedule is named {name!r} already")
             names.add(name.lower())
 
 
-def _table_faults(number: int, table: dict[str, Any], home: Path) -> Iterator[_Fault]:
+def _table_faults(number: int, table: dict[str, Any]) -> Iterator[_Fault]:
     for key in _REQUIRED:
         if key not in table:
             yield _Fault(number, _TABLE, f"the schedule has no {key}")
     for key, value in table.items():
-        if message := _problem(key, value, home):
+        if message := _problem(key, value):
             yield _Fault(number, key, message)
 
 
-def _problem(key: str, value: Any, home: Path) -> str | None:
+def _problem(key: str, value: Any) -> str | None:
     if key not in _CHECKS:
         return f"unknown key {key!r}; there are {', '.join(_CHECKS)}"
     expected, check = _CHECKS[key]
     if type(value) is not expected and not (expected is float and type(value) is int):
         return f"{key} must be {_EXPECTED[expected]}"
     try:
-        check(value, home)
+        check(value)
     except ValueError as error:
         return f"{key}: {error}"
     return None
 
 
-def _check_name(name: str, _home: Path) -> None:
+def _check_name(name: str) -> None:
     if problem := name_problem(name, MAX_NAME):
         raise ValueError(problem)
 
 
-def _check_model(model: str, _home: Path) -> None:
+def _check_model(model: str) -> None:
     if problem := model_problem(model):
         raise ValueError(problem)
 
 
-def _check_file(file: str, home: Path) -> None:
-    try:
-        there = (home / file).is_file()
-    except OSError:
-        there = False
-    if not there:
-        raise ValueError(f"there is no file {str(home / file)!r}")
+def _check_file(file: str) -> None:
+    if not file or "\0" in file:
+        raise ValueError(f"{file!r} is no path of a file")
 
 
-def _check_count(number: int, _home: Path) -> None:
+def _check_count(number: int) -> None:
     if not 1 <= number <= MOST_PREDICTIONS:
         raise ValueError(f"{number} is not between 1 and {MOST_PREDICTIONS}")
 
 
-def _check_max_cost(amount: float, _home: Path) -> None:
+def _check_max_cost(amount: float) -> None:
     if not micro_dollars(str(amount)):
         raise ValueError("it must be above 0 dollars")
 
 
-def _check_overlap(overlap: str, _home: Path) -> None:
+def _check_overlap(overlap: str) -> None:
     if overlap not in ("skip", "allow"):
         raise ValueError(f'{overlap!r} is neither "skip" nor "allow"')
 
 
-_CHECKS: dict[str, tuple[type, Callable[[Any, Path], Any]]] = {
+_CHECKS: dict[str, tuple[type, Callable[[Any], Any]]] = {
     "name": (str, _check_name),
-    "cron": (str, lambda cron, _home: fire_times.check_cron(cron)),
+    "cron": (str, fire_times.check_cron),
     "file": (str, _check_file),
     "model": (str, _check_model),
-    "timezone": (str, lambda name, _home: fire_times.zone(name)),
+    "timezone": (str, fire_times.zone),
     "overlap": (str, _check_overlap),
-    "catch_up": (bool, lambda _flag, _home: None),
+    "catch_up": (bool, lambda _flag: None),
     "max_predictions": (int, _check_count),
     "max_cost": (float, _check_max_cost),
     "max_in_flight": (int, _check_count),
@@ -190,13 +228,13 @@ def _syntax(error: Exception, text: str) -> Problem:
     return Problem(text.count("\n") + 1 if place else 0, message)
 
 
-def _located(faults: list[_Fault], text: str) -> list[Problem]:
+def _located(faults: list[_Fault], text: str) -> list[tuple[int, Problem]]:
     lines = _lines(text)
     found = []
     for fault in faults:
         line = lines.get((fault.table, fault.key)) or lines.get((fault.table, _TABLE), 0)
-        found.append(Problem(line, fault.message))
-    return sorted(found, key=lambda problem: problem.line)
+        found.append((fault.table, Problem(line, fault.message)))
+    return sorted(found, key=lambda pair: pair[1].line)
 
 
 def _lines(text: str) -> dict[tuple[int, str], int]:

@@ -11,16 +11,15 @@ from pathlib import Path
 from pydantic import BaseModel
 from redis.asyncio import Redis
 
-from jobs import fire_times, keys
+from jobs import fire_times
 from jobs.batches import Batches
 from jobs.budget import Budget
 from jobs.config import Config
 from jobs.enqueue import Order, Receipt, enqueue
 from jobs.errors import InputError, ScheduleError, StorageError
 from jobs.folder import Folder
-from jobs.schedule_file import Schedule, load
-
-__all__ = ["Schedule", "ScheduleStatus", "Schedules", "load"]
+from jobs.schedule_file import Schedule, WrongSchedule, describe, load
+from jobs.schedule_state import ScheduleState, ScheduleStates
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +27,21 @@ RECENT = 60
 """Without catch_up, a fire time counts for so many seconds: long enough for a busy or restarting worker."""
 FIRING = 30
 """Seconds that a fire time belongs to a worker that may have died; a live one renews it."""
-KEEP_FIRED = 30 * 86_400
+
+
+class ScheduleMiss(BaseModel):
+    """A fire time, RFC 3339 in its schedule's zone, whose batch was not enqueued."""
+
+    time: str
+    batch: str
+    reason: str
 
 
 class ScheduleStatus(BaseModel):
-    """A schedule with its next and its last fire time, RFC 3339 in its own zone; an error is of the last one."""
+    """A schedule with its next and its last fire time, RFC 3339 in its own zone; an error is of the last one.
+
+    `problem` is why it cannot fire as things stand; `misses` are the last times that were not made up for.
+    """
 
     name: str
     cron: str
@@ -42,43 +51,39 @@ class ScheduleStatus(BaseModel):
     last: str | None = None
     last_batch: str | None = None
     last_error: str | None = None
-
-
-class _State(BaseModel):
-    """What Redis knows of a schedule; times are Unix seconds.
-
-    `seen` is when a worker first saw it with these `times`; `firing` is begun, `due` is done with.
-    """
-
-    times: str
-    seen: float
-    firing: int | None = None
-    due: int | None = None
-    batch: str | None = None
-    error: str | None = None
+    problem: str | None = None
+    misses: list[ScheduleMiss] = []
 
 
 class Schedules:
-    """All schedules of one file, fired for all workers of one Redis. ScheduleError when the file is wrong.
+    """All schedules of one file, fired for all workers of one Redis.
 
     A fire time passes through three steps, each safe to repeat: its key is taken for FIRING seconds and the
     schedule's state says `firing`; the batch is enqueued, which by its name happens once; the state says `due`.
-    A worker that dies in between leaves a key that expires, and the next one to look goes on from `firing`.
+    A worker that dies in between leaves a key that expires, and the next one to look goes on from `firing`; so does
+    whoever comes after a worker that was refused, until the next time is due: then it is a miss.
     """
 
-    def __init__(self, redis: Redis, config: Config, schedules: tuple[Schedule, ...] | None = None) -> None:
+    def __init__(self, redis: Redis, config: Config) -> None:
         self._redis, self._config = redis, config
         self._batches = Batches(redis)
-        self._read = _stamp(config.schedules)
-        self._schedules = load(config.schedules) if schedules is None else schedules
-        self._refused = ""
+        self._states = ScheduleStates(redis, config.realm)
+        self._schedules: tuple[Schedule, ...] = ()
+        self._read: tuple[int, int] | None = (0, 0)  # no file has this stamp
+        self._wrong = self._unreadable = ""
         self._seen: dict[str, float] = {}
 
     async def fire_due(self, now: float) -> list[Receipt]:
         """Enqueue the batches whose time has come by `now` (Unix seconds) and which nobody fired yet."""
+        before = self._wrong
         await asyncio.to_thread(self._reload)
+        if self._wrong:
+            await self._states.report_trouble(self._wrong)
+        elif before:
+            await self._states.withdraw_trouble()
         receipts = []
-        for schedule, state in await self._states():
+        states = await self._states.read(schedule.name for schedule in self._schedules)
+        for schedule, state in zip(self._schedules, states, strict=True):
             known = await self._see(schedule, state, now)
             due = self._due(schedule, known, now)
             if due is not None and (receipt := await self._fire(schedule, known, due)):
@@ -86,37 +91,45 @@ class Schedules:
         return receipts
 
     def _reload(self) -> None:
-        """Read a changed file; a wrong one changes nothing, and is said once."""
+        """Read a changed file; what cannot be read at all changes nothing. What is wrong is said once."""
         path = self._config.schedules
         stamp = _stamp(path)
-        if stamp == self._read and not self._refused:
+        if stamp == self._read and not self._unreadable:
             return
         try:
-            schedules = load(path)
+            found = load(path)
         except ScheduleError as error:
-            if str(error) != self._refused:
-                logger.error("schedules: the old ones stay: %s", error)  # noqa: TRY400 - the sentence says it all
-            self._refused = str(error)
+            self._unreadable = str(error)
+            stay = f"; those of before stay: {_names(self._schedules)}" if self._schedules else ""
+            self._complain(f"{error}{stay}")
             return
+        schedules = tuple(one for one in found if isinstance(one, Schedule))
         before = {schedule.name: schedule.times for schedule in self._schedules}
         kept = {schedule.name for schedule in schedules if before.get(schedule.name) == schedule.times}
         self._seen = {name: seen for name, seen in self._seen.items() if name in kept}
-        self._schedules, self._read, self._refused = schedules, stamp, ""
-        logger.info("schedules: %s", ", ".join(schedule.name for schedule in schedules) or "none")
+        self._schedules, self._read, self._unreadable = schedules, stamp, ""
+        self._complain(describe(path, found))
+        if schedules or before:
+            logger.info("schedules: %s", _names(schedules))
+        for schedule in schedules:
+            if schedule.problem:
+                logger.warning("! schedule %s: %s yet", schedule.name, schedule.problem)
+
+    def _complain(self, wrong: str) -> None:
+        if wrong and wrong != self._wrong:
+            logger.error("! schedules: %s", wrong)
+        self._wrong = wrong
 
     async def overview(self, now: float) -> list[ScheduleStatus]:
-        """Every schedule in the file's order with its next and last time."""
-        return [_status(schedule, state, now) for schedule, state in await self._states()]
+        """Every schedule in the file's order with its next and last time; ScheduleError."""
+        found = await asyncio.to_thread(load, self._config.schedules)
+        states = await self._states.read(one.name for one in found)
+        return [
+            _status(one, state, now) if isinstance(one, Schedule) else _wrong_status(one)
+            for one, state in zip(found, states, strict=True)
+        ]
 
-    async def _states(self) -> list[tuple[Schedule, _State | None]]:
-        if not self._schedules:
-            return []
-        names = [schedule.name for schedule in self._schedules]
-        rows = await self._redis.hmget(keys.schedules(self._config.realm), names)  # type: ignore[misc]  # typed for both clients
-        states = [_State.model_validate_json(row) if row else None for row in rows]
-        return list(zip(self._schedules, states, strict=True))
-
-    async def _see(self, schedule: Schedule, state: _State | None, now: float) -> _State:
+    async def _see(self, schedule: Schedule, state: ScheduleState | None, now: float) -> ScheduleState:
         """Remember since when the schedule exists: it never fires for a time before that.
 
         Once a process has seen it, another worker with an older or newer file does not change that.
@@ -125,44 +138,55 @@ class Schedules:
             self._seen.setdefault(schedule.name, state.seen)
             return state
         self._seen[schedule.name] = now
-        known = state or _State(times=schedule.times, seen=now)
+        known = state or ScheduleState(times=schedule.times, seen=now)
         known = known.model_copy(update={"times": schedule.times, "seen": now})
-        await self._note(schedule, known)
+        await self._states.note(schedule.name, known)
         return known
 
-    def _due(self, schedule: Schedule, state: _State, now: float) -> int | None:
+    def _due(self, schedule: Schedule, state: ScheduleState, now: float) -> int | None:
         """The time to fire for: one that was begun, else the last one if it is neither done nor too old."""
-        if state.firing is not None:
-            return state.firing
         last = fire_times.last_fire(schedule.cron, schedule.zone, now)
-        if last is None or last < self._seen[schedule.name] or last <= (state.due or 0):
+        if last is not None and (last < self._seen[schedule.name] or last <= (state.due or 0)):
+            last = None
+        if state.firing is not None and (last is None or last <= state.firing or not self._is_refused(state)):
+            return state.firing
+        if last is None:
             return None
         return int(last) if schedule.catch_up or now - last <= RECENT else None
 
-    async def _fire(self, schedule: Schedule, state: _State, due: int) -> Receipt | None:
-        key = keys.schedule(self._config.realm, schedule.name, due)
-        begun = state if state.firing is not None else _begin(schedule, state, due)
-        if not await self._redis.set(key, begun.batch or "", nx=True, ex=FIRING):
+    def _is_refused(self, state: ScheduleState) -> bool:
+        """Whether nothing of the batch that was begun is there: what is there has to be completed."""
+        return bool(state.error) and not Folder(self._config.output_dir, state.batch or "").prompts.exists()
+
+    async def _fire(self, schedule: Schedule, state: ScheduleState, due: int) -> Receipt | None:
+        begun = state if state.firing == due else _begin(schedule, state, due)
+        batch = begun.batch or ""
+        if not await self._states.hold(schedule.name, due, batch, FIRING):
             return None
-        done = state.model_copy(update={"firing": None, "due": due, "error": None})
         if begun is not state and (running := await self._running(schedule, state)):
-            logger.warning("schedule %s: %s is passed over: %s is not finished", schedule.name, begun.batch, running)
-            await self._finish(schedule, done, key, error=f"{begun.batch} was passed over: {running} was not finished")
+            await self._pass_over(schedule, begun, due, running)
             return None
-        await self._note(schedule, begun)
+        await self._states.note(schedule.name, begun)
         try:
-            async with self._renewed(key):
-                receipt = await enqueue(self._order(schedule, begun.batch or ""), self._config, self._redis)
-        except InputError as error:
-            logger.error("schedule %s: %s", schedule.name, error)  # noqa: TRY400 - the sentence says it all
-            await self._finish(schedule, done, key, error=str(error))
+            async with self._renewed(schedule.name, due):
+                receipt = await enqueue(self._order(schedule, batch), self._config, self._redis)
+        except (InputError, StorageError) as error:
+            if str(error) != begun.error:
+                logger.error(  # noqa: TRY400 - the sentence says it all
+                    "! schedule %s: %s; %s is tried again until the next time is due", schedule.name, error, batch
+                )
+            await self._states.note(schedule.name, begun.model_copy(update={"error": str(error)}))
             return None
-        except StorageError as error:
-            logger.warning("schedule %s: %s; trying on", schedule.name, error)
-            await self._note(schedule, begun.model_copy(update={"error": str(error)}))
-            return None
-        await self._finish(schedule, done.model_copy(update={"batch": begun.batch}), key)
+        done = begun.model_copy(update={"error": None, "fired": batch})
+        await self._states.finish(schedule.name, due, done)
         return receipt
+
+    async def _pass_over(self, schedule: Schedule, begun: ScheduleState, due: int, running: str) -> None:
+        batch = begun.batch or ""
+        logger.warning("schedule %s: %s is passed over: %s is not finished", schedule.name, batch, running)
+        passed = begun.missed(due, batch, f"{running} was not finished")
+        update = {"batch": running, "fired": running, "error": f"{batch} was passed over: {running} was not finished"}
+        await self._states.finish(schedule.name, due, passed.model_copy(update=update))
 
     def _order(self, schedule: Schedule, name: str) -> Order:
         """From the batch's own copy if it has one: what was begun is completed as it was, not as the file is now."""
@@ -171,18 +195,18 @@ class Schedules:
         budget = Budget(schedule.max_predictions, schedule.max_cost, schedule.max_in_flight)
         return Order(source=str(source), name=name, model=schedule.model, budget=budget, append=True)
 
-    async def _running(self, schedule: Schedule, state: _State) -> str | None:
-        if schedule.overlap == "allow" or state.batch is None:
+    async def _running(self, schedule: Schedule, state: ScheduleState) -> str | None:
+        if schedule.overlap == "allow" or state.last_batch is None:
             return None
-        batch = await self._batches.find(state.batch)
+        batch = await self._batches.find(state.last_batch)
         return batch.name if batch and batch.finished_at is None else None
 
     @asynccontextmanager
-    async def _renewed(self, key: str) -> AsyncIterator[None]:
+    async def _renewed(self, name: str, due: int) -> AsyncIterator[None]:
         async def renew() -> None:
             while True:
                 await asyncio.sleep(FIRING / 3)
-                await self._redis.expire(key, FIRING)
+                await self._states.hold_on(name, due, FIRING)
 
         task = asyncio.create_task(renew())
         try:
@@ -190,18 +214,6 @@ class Schedules:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-
-    async def _finish(self, schedule: Schedule, state: _State, key: str, *, error: str | None = None) -> None:
-        done = state.model_copy(update={"error": error})
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.expire(key, KEEP_FIRED)
-            pipe.hset(keys.schedules(self._config.realm), schedule.name, done.model_dump_json())
-            await pipe.execute()
-
-    async def _note(self, schedule: Schedule, state: _State) -> None:
-        await self._redis.hset(  # type: ignore[misc]  # typed for both clients
-            keys.schedules(self._config.realm), schedule.name, state.model_dump_json()
-        )
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
@@ -213,14 +225,22 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return found.st_mtime_ns, found.st_size
 
 
-def _begin(schedule: Schedule, state: _State, due: int) -> _State:
-    name = f"{schedule.name}-{fire_times.label(due, schedule.zone)}"
-    return state.model_copy(update={"firing": due, "batch": name})
+def _names(schedules: tuple[Schedule, ...]) -> str:
+    return ", ".join(schedule.name for schedule in schedules) or "none"
 
 
-def _status(schedule: Schedule, state: _State | None, now: float) -> ScheduleStatus:
+def _begin(schedule: Schedule, state: ScheduleState, due: int) -> ScheduleState:
+    """The state that says that a fire time is begun; one that was begun before it and not done is a miss."""
+    known = state
+    if state.firing is not None:
+        known = state.missed(state.firing, state.batch or "", state.error or "it was not done in time")
+    batch = f"{schedule.name}-{fire_times.label(due, schedule.zone)}"
+    return known.model_copy(update={"firing": due, "batch": batch, "error": None, "fired": state.last_batch})
+
+
+def _status(schedule: Schedule, state: ScheduleState | None, now: float) -> ScheduleStatus:
     following = fire_times.next_fire(schedule.cron, schedule.zone, now)
-    known = state or _State(times=schedule.times, seen=now)
+    known = state or ScheduleState(times=schedule.times, seen=now)
     return ScheduleStatus(
         name=schedule.name,
         cron=schedule.cron,
@@ -228,6 +248,16 @@ def _status(schedule: Schedule, state: _State | None, now: float) -> ScheduleSta
         file=str(schedule.file),
         next=fire_times.shown(following, schedule.zone),
         last=fire_times.shown(known.due, schedule.zone),
-        last_batch=known.batch,
+        last_batch=known.last_batch,
         last_error=known.error,
+        problem=schedule.problem,
+        misses=[
+            ScheduleMiss(time=fire_times.shown(miss.due, schedule.zone) or "", batch=miss.batch, reason=miss.reason)
+            for miss in known.misses
+        ],
     )
+
+
+def _wrong_status(wrong: WrongSchedule) -> ScheduleStatus:
+    problem = "; ".join(str(problem) for problem in wrong.problems)
+    return ScheduleStatus(name=wrong.name, cron=wrong.cron, timezone=wrong.timezone, file=wrong.file, problem=problem)

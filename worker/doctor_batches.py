@@ -10,7 +10,8 @@ from jobs.batches import Batches
 from jobs.config import Config
 from jobs.deadletters import DeadLetters, sentence
 from jobs.errors import ScheduleError
-from jobs.schedules import Schedules, load
+from jobs.schedule_file import describe, load
+from jobs.schedules import Schedules
 from worker.finding import Finding, failure, ok, warning
 
 
@@ -29,16 +30,19 @@ async def batch_findings(redis: Redis, config: Config) -> list[Finding]:
 
 
 async def schedule_findings(redis: Redis, config: Config) -> list[Finding]:
-    """Say when the schedules are next; RedisError."""
+    """Say when the schedules are next, and what they missed; RedisError."""
     try:
-        schedules = Schedules(redis, config)
+        every = await Schedules(redis, config).overview(time.time())
     except ScheduleError:
         return []  # the check of the file says it
     found = []
-    for one in await schedules.overview(time.time()):
+    for one in every:
         shown = f"{one.name}: next {one.next or 'never'}, last {one.last or 'never'}"
-        if one.last_error:
-            found.append(warning("schedules", f"{shown}; {one.last_error}", f"see {config.schedules}"))
+        missed = f"{one.misses[-1].time} was missed: {one.misses[-1].reason}" if one.misses else None
+        if one.next is None:
+            continue  # as above
+        if trouble := one.problem or one.last_error or missed:
+            found.append(warning("schedules", f"{shown}; {trouble}", f"see {config.schedules} and {one.file}"))
         else:
             found.append(ok("schedules", shown))
     return found
@@ -47,7 +51,9 @@ async def schedule_findings(redis: Redis, config: Config) -> list[Finding]:
 def schedule_file_findings(config: Config) -> list[Finding]:
     """Say whether the file of schedules is right."""
     try:
-        count = len(load(config.schedules))
+        found = load(config.schedules)
     except ScheduleError as error:
-        return [failure("schedules", str(error), "mend it: a worker does not start with it")]
-    return [ok("schedules", f"{count or 'none'} in {config.schedules}")]
+        return [failure("schedules", str(error), "mend it: no schedule fires meanwhile")]
+    if wrong := describe(config.schedules, found):
+        return [failure("schedules", wrong, "mend it: these do not fire meanwhile")]
+    return [ok("schedules", f"{len(found) or 'none'} in {config.schedules}")]

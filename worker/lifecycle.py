@@ -24,7 +24,7 @@ from jobs.config import Config
 from jobs.connection import connect, redis_url, revive
 from jobs.errors import AccountRefused, BatchError, ConfigError, ReplicateError
 from jobs.queue import Queue
-from jobs.schedules import Schedules, load
+from jobs.schedules import Schedules
 from worker.breaker import Breaker
 from worker.context import Context
 from worker.creation import STOP_PATIENCE
@@ -98,7 +98,6 @@ async def give_lease(ctx: dict[str, Any]) -> None:
 @asynccontextmanager
 async def opened(config: Config) -> AsyncIterator[Context]:
     """Everything a worker holds, in the order in which one needs the other; closed in reverse."""
-    schedules = load(config.schedules)
     owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     async with AsyncExitStack() as stack:
         redis = connect(redis_url(config), patient=True)
@@ -113,7 +112,7 @@ async def opened(config: Config) -> AsyncIterator[Context]:
             beating(worker.account, owner),
             _every(1.0, Holding(worker).look),
             reviving(config),
-            ticking(Schedules(redis, config, schedules)),
+            ticking(Schedules(redis, config)),
         ):
             await stack.enter_async_context(running)
         yield worker

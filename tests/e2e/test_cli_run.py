@@ -168,21 +168,22 @@ def test_run_for_scripts(cli: Callable[..., Any], prompts: Callable[..., str]) -
     assert "cost $0.006" in " ".join(answer.err.split())
 
 
-@pytest.mark.parametrize("wrong", ["schedules.toml", "REPLICATE_API_TOKEN"])
-def test_what_keeps_the_worker_from_starting_is_said_before_anything_is_enqueued(
-    cli: Callable[..., Any], prompts: Callable[..., str], config: Config, simulator: Any, wrong: str
+def test_a_missing_token_is_said_before_anything_is_enqueued(
+    cli: Callable[..., Any], prompts: Callable[..., str], config: Config, simulator: Any
 ) -> None:
-    settings: dict[str, Any] = {}
-    if wrong == "schedules.toml":
-        config.schedules.write_text("nonsense")
-    else:
-        settings["replicate_api_token"] = None
-    answer = cli("run", prompts(IMAGE), **settings)
+    answer = cli("run", prompts(IMAGE), replicate_api_token=None)
     assert answer.code == 2
-    assert wrong in answer.err
+    assert "REPLICATE_API_TOKEN" in answer.err
     assert "Traceback" not in answer.err
     assert simulator.ledger(summary=True)["created"] == 0
     assert not config.output_dir.exists()
+
+
+def test_a_wrong_file_of_schedules_keeps_no_batch_from_its_end(
+    cli: Callable[..., Any], prompts: Callable[..., str], config: Config
+) -> None:
+    config.schedules.write_text("nonsense")
+    assert cli("run", prompts(IMAGE)).code == 0
 
 
 def test_a_refused_token_ends_the_run_and_says_what_stays(

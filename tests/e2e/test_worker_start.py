@@ -35,11 +35,21 @@ def test_a_wrong_setting_is_said(worker_process: Callable[..., Any]) -> None:
     assert "BATCH_MAX_IN_FLIGHT" in refused(worker_process(max_in_flight=0), 2)
 
 
-def test_a_bad_schedule_file_is_said_with_its_line(worker_process: Callable[..., Any], config: Any) -> None:
-    config.schedules.write_text('[[schedule]]\nname = "nightly"\ncron = "0 0 2 * * *"\nfile = "prompts.jsonl"\n')
-    log = refused(worker_process(), 2)
-    assert "line 3" in log
-    assert "five" in log or "six" in log or "6" in log
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[[schedule]]\nname = "nightly"\ncron = "0 0 2 * * *"\nfile = "prompts.jsonl"\n', "line 3: cron:"),
+        ('[[schedule]]\nname = "nightly"\ncron = "0 2 * * *"\nfile = "prompts.jsonl"\n', "there is no file"),
+        ("nonsense", "line 1: "),
+    ],
+)
+async def test_a_worker_works_whatever_is_wrong_with_schedules(
+    worker_process: Callable[..., Any], config: Any, eventually: Callable[..., Any], text: str, said: str
+) -> None:
+    config.schedules.write_text(text)
+    worker = worker_process()
+    await eventually(lambda: said in worker.log() and "shards waiting" in worker.log())
+    assert worker.process.poll() is None
 
 
 def test_an_api_that_is_away_is_waited_for(worker_process: Callable[..., Any], simulator: Any) -> None:

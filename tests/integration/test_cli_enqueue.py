@@ -201,7 +201,13 @@ def test_schedules(cli: Cli, config: Config, source: str) -> None:
     (facts,) = json.loads(cli("schedules", "--json").out)
     assert (facts["name"], facts["last"]) == ("nightly", None)
     assert facts["next"]
-    config.schedules.write_text(config.schedules.read_text().replace("0 2", "0 0 2"))
+    nightly = config.schedules.read_text()
+    config.schedules.write_text(nightly + nightly.replace("0 2", "0 0 2").replace("nightly", "other"))
+    answer = cli("schedules")
+    assert answer.code == 2
+    assert [line.split()[0] for line in answer.out.splitlines()] == ["schedule", "nightly", "other", "other:"]
+    assert "line 7: cron: '0 0 2 * * *' has 6 fields" in answer.out
+    config.schedules.write_text("nonsense")
     answer = cli("schedules")
     assert (answer.code, answer.out) == (2, "")
     assert "schedules.toml" in answer.err

@@ -21,6 +21,7 @@ from jobs.config import Config
 from jobs.deadletters import DeadLetters
 from jobs.models import Batch
 from jobs.payload import JobId
+from jobs.schedule_state import ScheduleState, ScheduleStates
 from worker import doctor_machine
 from worker.doctor import _tried
 from worker.doctor_api import api_findings
@@ -176,12 +177,30 @@ async def test_batches(config: Config, redis: Redis) -> None:
 
 async def test_schedules(config: Config, redis: Redis, tmp_path: Path) -> None:
     assert of(schedule_file_findings(config), "schedules").message == f"none in {config.schedules}"
-    config.schedules.write_text("[[schedule]]\nname = 'nightly'\ncron = '0 2 * * *'\nfile = 'prompts.jsonl'\n")
-    assert of(schedule_file_findings(config), "schedules").verdict == "failure"
-    assert await schedule_findings(redis, config) == []
-    (tmp_path / "prompts.jsonl").touch()
+    nightly = "[[schedule]]\nname = 'nightly'\ncron = '0 2 * * *'\nfile = 'prompts.jsonl'\n"
+    config.schedules.write_text(nightly)
     assert of(schedule_file_findings(config), "schedules").message == f"1 in {config.schedules}"
-    assert of(await schedule_findings(redis, config), "schedules").message.startswith("nightly: next 2")
+    missing = of(await schedule_findings(redis, config), "schedules")
+    assert (missing.verdict, "there is no file" in missing.message) == ("warning", True)
+    (tmp_path / "prompts.jsonl").touch()
+    fine = of(await schedule_findings(redis, config), "schedules")
+    assert (fine.verdict, fine.message[:15]) == ("ok", "nightly: next 2")
+    config.schedules.write_text(nightly + "[[schedule]]\nname = 'b'\nfile = 'prompts.jsonl'\n")
+    wrong = of(schedule_file_findings(config), "schedules")
+    assert (wrong.verdict, "line 5: the schedule has no cron" in wrong.message) == ("failure", True)
+    assert of(await schedule_findings(redis, config), "schedules") == fine, "the other one is as it was"
+    config.schedules.write_text("nightly")
+    assert "line 1" in of(schedule_file_findings(config), "schedules").message
+    assert await schedule_findings(redis, config) == []
+
+
+async def test_what_a_schedule_missed_is_told(config: Config, redis: Redis, tmp_path: Path) -> None:
+    config.schedules.write_text("[[schedule]]\nname = 'nightly'\ncron = '0 2 * * *'\nfile = 'prompts.jsonl'\n")
+    (tmp_path / "prompts.jsonl").touch()
+    state = ScheduleState(times="0 2 * * * local", seen=0).missed(86_400, "nightly-1970-01-02T0000", "it was gone")
+    await ScheduleStates(redis, config.realm).note("nightly", state)
+    missed = of(await schedule_findings(redis, config), "schedules")
+    assert (missed.verdict, "was missed: it was gone" in missed.message) == ("warning", True)
 
 
 # The machine

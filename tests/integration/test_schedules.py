@@ -15,9 +15,10 @@ from jobs import keys, schedules
 from jobs.batches import Batches
 from jobs.config import Config
 from jobs.enqueue import Receipt, enqueue
-from jobs.errors import ScheduleError
+from jobs.errors import ScheduleError, StorageError
 from jobs.folder import Folder
 from jobs.prices import Prices
+from jobs.schedule_state import ScheduleStates
 from jobs.schedules import Schedules, ScheduleStatus
 
 NIGHTLY = """
@@ -74,6 +75,11 @@ def names(receipts: list[Receipt]) -> list[str]:
 async def overview(worker: Callable[[], Schedules], now: float = NOON) -> ScheduleStatus:
     (status,) = await worker().overview(now)
     return status
+
+
+async def warnings(redis: Redis, config: Config, now: float) -> list[str]:
+    """What `status` says of schedules."""
+    return await ScheduleStates(redis, config.realm).warnings(now)
 
 
 async def finish(redis: Redis, batch: str) -> None:
@@ -182,10 +188,10 @@ async def test_a_changed_file_is_read_by_workers_that_are_up(
     assert await up.fire_due(TWO) == []
     assert names(await up.fire_due(TWO + 3600)) == ["later-2026-11-21T0300"]
     with caplog.at_level(logging.INFO):
-        write(NIGHTLY.replace("0 2 * * *", "nonsense"))
+        write("nonsense")
         for _ in range(3):
             assert await up.fire_due(TWO + 3700) == []
-        assert caplog.text.count("the old ones stay") == 1
+        assert caplog.text.count("those of before stay: later") == 1
         assert names(await up.fire_due(TWO + 3600 + DAY)) == ["later-2026-11-22T0300"]
         write("")
         assert await up.fire_due(TWO + 3600 + 2 * DAY) == []
@@ -287,8 +293,8 @@ async def test_overlap_may_be_allowed(worker: Callable[[], Schedules], write: Wr
     assert len(await one.fire_due(TWO)) == len(await one.fire_due(TWO + DAY)) == 1
 
 
-async def test_a_bad_prompts_file_is_told_and_passed_over(
-    worker: Callable[[], Schedules], write: Write, config: Config, caplog: pytest.LogCaptureFixture
+async def test_a_bad_prompts_file_is_told_and_tried_again_until_the_next_time(
+    worker: Callable[[], Schedules], write: Write, config: Config, redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     both = NIGHTLY + NIGHTLY.replace('"nightly"', '"other"').replace("prompts.jsonl", "schedules.txt")
     config.schedules.with_name("schedules.txt").write_text("a sea\n", encoding="utf-8")
@@ -298,20 +304,129 @@ async def test_a_bad_prompts_file_is_told_and_passed_over(
     write(both, prompts='{"prompt": "a"}\nno json\n')
     assert names(await one.fire_due(TWO)) == ["other-2026-11-21T0200"]
     assert await one.fire_due(TWO + 1) == []
+    await expire(redis, config, TWO)
+    assert await one.fire_due(TWO + 40) == []
     assert caplog.text.count("line 2") == 1
-    status = (await one.overview(TWO + 1))[0]
+    status = (await one.overview(TWO + 40))[0]
     assert "line 2" in (status.last_error or "")
-    assert (status.last, status.last_batch) == ("2026-11-21T02:00:00+01:00", None)
+    assert (status.last, status.last_batch, status.misses) == (None, None, [])
     write(both)
-    assert names(await one.fire_due(TWO + DAY)) == ["nightly-2026-11-22T0200"]
+    await expire(redis, config, TWO)
+    assert names(await one.fire_due(TWO + 3600)) == ["nightly-2026-11-21T0200"]
+    status = (await one.overview(TWO + 3600))[0]
+    assert (status.last_error, status.last_batch, status.misses) == (None, "nightly-2026-11-21T0200", [])
 
 
-async def test_a_prompts_file_that_is_gone_is_told(worker: Callable[[], Schedules], config: Config) -> None:
+async def test_a_missing_prompts_file_is_said_before_the_night_and_made_up_for_when_it_comes(
+    worker: Callable[[], Schedules], config: Config, write: Write, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    config.schedules.with_name("prompts.jsonl").unlink()
+    one = worker()
+    assert await one.fire_due(NOON) == []
+    assert "there is no file" in caplog.text
+    assert "prompts.jsonl" in ((await overview(worker)).problem or "")
+    assert await one.fire_due(TWO) == await one.fire_due(TWO + 1) == []
+    warning, _ = await warnings(redis, config, TWO + 1)
+    assert "nightly-2026-11-21T0200 is not enqueued yet: " in warning
+    assert "prompts.jsonl" in warning
+    write()
+    await expire(redis, config, TWO)
+    assert names(await worker().fire_due(TWO + DAY - 1)) == ["nightly-2026-11-21T0200"]
+    assert await warnings(redis, config, TWO + DAY) == []
+
+
+async def test_what_was_missed_is_shown_after_the_next_success(
+    worker: Callable[[], Schedules], config: Config, write: Write, redis: Redis
+) -> None:
+    write(NIGHTLY + 'overlap = "allow"\n')
     one = worker()
     await one.fire_due(NOON)
     config.schedules.with_name("prompts.jsonl").unlink()
-    assert await one.fire_due(TWO) == []
-    assert "prompts.jsonl" in ((await one.overview(TWO))[0].last_error or "")
+    for day in range(7):
+        assert await one.fire_due(TWO + day * DAY) == []
+    write(NIGHTLY + 'overlap = "allow"\n')
+    assert names(await one.fire_due(TWO + 7 * DAY)) == ["nightly-2026-11-28T0200"]
+    status = await overview(worker, TWO + 7 * DAY)
+    assert (status.last_error, status.last_batch) == (None, "nightly-2026-11-28T0200")
+    assert [miss.batch for miss in status.misses] == [f"nightly-2026-11-{day}T0200" for day in range(23, 28)]
+    assert status.misses[0].time == "2026-11-23T02:00:00+01:00"
+    assert all("prompts.jsonl" in miss.reason for miss in status.misses)
+    text, more = await warnings(redis, config, TWO + 7 * DAY)
+    assert text.startswith("Schedules: nightly-2026-11-27T0200 was missed: ")
+    assert text.endswith("; 4 more before it")
+    assert more == "`python -m jobs schedules` says more of them."
+    assert await warnings(redis, config, TWO + 14 * DAY) == []
+
+
+async def test_a_batch_that_was_begun_is_completed_also_after_the_next_time(
+    worker: Callable[[], Schedules], config: Config, write: Write, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail_late(*arguments: Any) -> Receipt:
+        await enqueue(*arguments)
+        raise StorageError("the disk is full", config.output_dir)
+
+    write(NIGHTLY + 'overlap = "allow"\n')
+    one = worker()
+    await one.fire_due(NOON)
+    with monkeypatch.context() as patch:
+        patch.setattr(schedules, "enqueue", fail_late)
+        assert await one.fire_due(TWO) == []
+    await expire(redis, config, TWO)
+    assert names(await one.fire_due(TWO + DAY)) == ["nightly-2026-11-21T0200"]
+    assert names(await one.fire_due(TWO + DAY + 1)) == ["nightly-2026-11-22T0200"]
+
+
+async def test_one_wrong_schedule_is_no_other_ones_business(
+    worker: Callable[[], Schedules], config: Config, write: Write, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = NIGHTLY.replace('"nightly"', '"other"')
+    write(NIGHTLY + other)
+    one = worker()
+    await one.fire_due(NOON)
+    write(NIGHTLY.replace("0 2", "0 0 2") + other)
+    for up in (one, worker()):
+        await up.fire_due(NOON + 60)
+    assert names(await one.fire_due(TWO)) == ["other-2026-11-21T0200"]
+    assert caplog.text.count("line 4: cron: '0 0 2 * * *' has 6 fields") == 2, "once in each worker's log"
+    text, _ = await warnings(redis, config, TWO)
+    assert text == (
+        f"Schedules: {config.schedules}: 1 error; line 4: cron: '0 0 2 * * *' has 6 fields; "
+        "cron takes five: minute, hour, day of month, month, day of week"
+    )
+    wrong, right = await one.overview(TWO)
+    assert (wrong.name, wrong.next, wrong.last) == ("nightly", None, None)
+    assert "6 fields" in (wrong.problem or "")
+    assert (right.name, right.problem) == ("other", None)
+    write(NIGHTLY + other)
+    assert names(await one.fire_due(TWO + 3600)) == ["nightly-2026-11-21T0200"], "mended, and made up for"
+    assert await warnings(redis, config, TWO + 3600) == []
+
+
+async def test_a_file_that_is_none_fires_nothing_until_it_is_mended(
+    worker: Callable[[], Schedules], config: Config, write: Write, redis: Redis
+) -> None:
+    await worker().fire_due(NOON)
+    write("[[schedule")
+    up = worker()
+    assert await up.fire_due(TWO) == []
+    (text, _) = await warnings(redis, config, TWO)
+    assert "1 error; line 1" in text
+    with pytest.raises(ScheduleError, match="line 1"):
+        await up.overview(TWO)
+    write()
+    assert names(await up.fire_due(TWO + 60)) == ["nightly-2026-11-21T0200"]
+    assert await warnings(redis, config, TWO + 60) == []
+
+
+async def test_the_state_of_the_version_before_is_read(
+    worker: Callable[[], Schedules], redis: Redis, config: Config
+) -> None:
+    old = {"times": "0 2 * * * Europe/Berlin", "seen": NOON, "firing": None, "due": int(TWO), "error": None}
+    row = json.dumps(old | {"batch": "nightly-2026-11-21T0200"})
+    await redis.hset(keys.schedules(config.realm), "nightly", row)  # type: ignore[misc]  # typed for both clients
+    assert (await overview(worker)).last_batch == "nightly-2026-11-21T0200"
+    assert await worker().fire_due(TWO + 60) == []
+    assert names(await worker().fire_due(TWO + DAY)) == ["nightly-2026-11-22T0200"]
 
 
 async def test_a_folder_that_cannot_be_written_is_tried_again(
@@ -321,7 +436,7 @@ async def test_a_folder_that_cannot_be_written_is_tried_again(
     await one.fire_due(NOON)
     config.output_dir.write_text("in the way", encoding="utf-8")
     assert await one.fire_due(TWO) == await one.fire_due(TWO + 1) == []
-    assert caplog.text.count("trying on") == 1
+    assert caplog.text.count("is tried again until the next time") == 1
     status = await overview(worker, TWO)
     assert status.last is None
     assert status.last_error
@@ -454,6 +569,8 @@ async def test_the_overview_tells_next_and_last(worker: Callable[[], Schedules],
         "last": None,
         "last_batch": None,
         "last_error": None,
+        "problem": None,
+        "misses": [],
     }
     await worker().fire_due(NOON)
     await worker().fire_due(TWO)
@@ -472,9 +589,3 @@ async def test_without_a_file_there_is_nothing_to_do(redis: Redis, config: Confi
     none = Schedules(redis, config)
     assert await none.fire_due(NOON) == []
     assert await none.overview(NOON) == []
-
-
-def test_a_bad_file_stops_at_once(redis: Redis, config: Config, write: Write) -> None:
-    write(NIGHTLY.replace("0 2", "0 0 2"))
-    with pytest.raises(ScheduleError, match=r"line 4: cron: '0 0 2 \* \* \*' has 6 fields"):
-        Schedules(redis, config)

@@ -36,7 +36,7 @@ REDIS_COMMANDS_IN = {
     "jobs/release.py",
     "jobs/round_trip.py",
     "jobs/server.py",
-    "jobs/schedules.py",
+    "jobs/schedule_state.py",
     "jobs/snapshot.py",
     "jobs/unsettled.py",
     "jobs/claims.py",

@@ -17,7 +17,7 @@ from jobs.folder import Folder
 from jobs.foreign_text import printable
 from jobs.models import Failure, Result, Status
 from jobs.results import Totals
-from jobs.schedules import ScheduleStatus
+from jobs.schedules import ScheduleMiss, ScheduleStatus
 from jobs.shards import Receipt
 
 CREATED = datetime(2026, 11, 21, 2, 3, 4, tzinfo=UTC).timestamp()
@@ -259,6 +259,14 @@ def test_schedules_say_when_and_what_went_wrong() -> None:
     assert first.split() == ["nightly", "0", "2", "*", "*", "*", "UTC"]
     assert second.split()[-3:] == ["2026-11-22T02:00:00Z", "2026-11-21T02:00:00Z", "nightly-1"]
     assert list(report.schedule_notes([nightly, failed])) == ["nightly: f.jsonl: no such file"]
+    miss = ScheduleMiss(time="2026-11-20T02:00:00Z", batch="nightly-0", reason="gone")
+    wrong = nightly.model_copy(update={"problem": "line 3: no", "misses": [miss]})
+    assert list(report.schedule_notes([wrong])) == [
+        "nightly: line 3: no",
+        "nightly: 2026-11-20T02:00:00Z was missed: gone",
+    ]
+    passed = nightly.model_copy(update={"last_error": "nightly-0 was passed over: x", "misses": [miss]})
+    assert list(report.schedule_notes([passed])) == ["nightly: nightly-0 was passed over: x"], "once"
     assert list(report.schedule_notes([])) == [report.NO_SCHEDULE]
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import ScheduleError
-from jobs.schedule_file import MAX_NAME, Schedule, load
+from jobs.schedule_file import MAX_NAME, Schedule, WrongSchedule, describe, load
 
 GOOD = """
 [[schedule]]
@@ -35,11 +35,17 @@ def write(tmp_path: Path) -> Write:
     return write
 
 
+def right(path: Path) -> list[Schedule]:
+    return [one for one in load(path) if isinstance(one, Schedule)]
+
+
 def refusal(path: Path) -> list[str]:
-    """Return the lines of the error, the first of which names the file."""
-    with pytest.raises(ScheduleError) as caught:
-        load(path)
-    first, *lines = str(caught.value).splitlines()
+    """Return the lines of what is wrong with the file or single schedules; the first names the file."""
+    try:
+        wrong = describe(path, load(path))
+    except ScheduleError as error:
+        wrong = str(error)
+    first, *lines = wrong.splitlines()
     assert first == f"{path}: {len(lines)} error{'s' if len(lines) > 1 else ''}"
     return [line.strip() for line in lines]
 
@@ -50,7 +56,7 @@ def test_no_file_and_an_empty_file_have_no_schedules(tmp_path: Path, write: Writ
 
 
 def test_what_is_not_given_is_skip_catch_up_and_the_machines_zone(write: Write, tmp_path: Path) -> None:
-    (schedule,) = load(write(GOOD))
+    (schedule,) = right(write(GOOD))
     assert schedule == Schedule(
         "nightly", "0 2 * * *", tmp_path / "prompts.jsonl", None, None, overlap="skip", catch_up=True
     )
@@ -60,24 +66,24 @@ def test_what_is_not_given_is_skip_catch_up_and_the_machines_zone(write: Write, 
 
 def test_everything_can_be_given(write: Write) -> None:
     more = 'model = "owner/model"\ntimezone = "Europe/Berlin"\noverlap = "allow"\ncatch_up = false\n'
-    (schedule,) = load(write(GOOD + more))
+    (schedule,) = right(write(GOOD + more))
     assert (schedule.model, schedule.overlap, schedule.catch_up) == ("owner/model", "allow", False)
     assert schedule.times == "0 2 * * * Europe/Berlin"
 
 
 @pytest.mark.parametrize(("written", "micro"), [("12", 12_000_000), ("0.1", 100_000), ("1e-6", 1)])
 def test_a_schedule_may_have_a_budget(write: Write, written: str, micro: int) -> None:
-    (schedule,) = load(write(f"{GOOD}max_predictions = 500\nmax_cost = {written}\n"))
+    (schedule,) = right(write(f"{GOOD}max_predictions = 500\nmax_cost = {written}\n"))
     assert (schedule.max_predictions, schedule.max_cost) == (500, micro)
 
 
 def test_a_schedule_may_limit_what_is_in_flight(write: Write) -> None:
-    (schedule,) = load(write(f"{GOOD}max_in_flight = 20\n"))
+    (schedule,) = right(write(f"{GOOD}max_in_flight = 20\n"))
     assert schedule.max_in_flight == 20
 
 
 def test_schedules_keep_the_order_of_the_file(write: Write) -> None:
-    schedules = load(write(GOOD + GOOD.replace("nightly", "weekly") + GOOD.replace("nightly", "a")))
+    schedules = right(write(GOOD + GOOD.replace("nightly", "weekly") + GOOD.replace("nightly", "a")))
     assert [schedule.name for schedule in schedules] == ["nightly", "weekly", "a"]
 
 
@@ -88,8 +94,8 @@ def test_the_prompts_file_is_looked_for_beside_the_schedules(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    assert load(path)[0].file == tmp_path / "prompts.jsonl"
-    assert load(write(GOOD.replace("prompts.jsonl", str(tmp_path / "prompts.jsonl"))))[0].file.is_absolute()
+    assert right(path)[0].file == tmp_path / "prompts.jsonl"
+    assert right(write(GOOD.replace("prompts.jsonl", str(tmp_path / "prompts.jsonl"))))[0].file.is_absolute()
 
 
 @pytest.mark.parametrize(
@@ -105,11 +111,8 @@ def test_the_prompts_file_is_looked_for_beside_the_schedules(
         ('cron = "0 25 * * *"', 4, "cron: '0 25 * * *': bad hour"),
         ('cron = "0 0 31 2 *"', 4, "bad day-of-month"),
         ('cron = "0 0 */31 * 1#5"', 4, "never fires"),
-        ('file = "nowhere.jsonl"', 5, "nowhere.jsonl'"),
-        ('file = "."', 5, "there is no file"),
-        ('file = "-"', 5, "there is no file"),
-        (f'file = "{"f" * 5000}"', 5, "there is no file"),
-        ('file = "a\\u0000b"', 5, "there is no file"),
+        ('file = ""', 5, "file: '' is no path of a file"),
+        ('file = "a\\u0000b"', 5, "is no path of a file"),
         ("file = false", 5, "file must be text in quotes"),
         ('model = "gpt"', 6, "model: 'gpt' is not a model"),
         ('timezone = "Berlin"', 6, "timezone: 'Berlin' is not a time zone"),
@@ -144,6 +147,32 @@ def test_a_missing_key_is_shown_with_the_line_of_its_schedule(write: Write, key:
     assert refusal(write(GOOD + second)) == [f"line 7: the schedule has no {key}"]
 
 
+@pytest.mark.parametrize("file", ["nowhere.jsonl", ".", "-", "f" * 5000, "prompts.jsonl/x"])
+def test_a_prompts_file_may_still_come(write: Write, file: str) -> None:
+    (schedule,) = right(write(GOOD.replace("prompts.jsonl", file)))
+    assert "there is no file" in (schedule.problem or "")
+    assert right(write(GOOD))[0].problem is None
+
+
+def test_a_wrong_schedule_leaves_the_others_right(write: Write) -> None:
+    wrong = '[[schedule]]\nname = "we\\u001bekly"\ncron = "never"\ntimezone = 3\n'
+    path = write(GOOD + wrong + GOOD.replace("nightly", "last") + GOOD)
+    first, weekly, last, again = load(path)
+    assert [schedule.name for schedule in right(path)] == ["nightly", "last"]
+    assert isinstance(first, Schedule)
+    assert isinstance(last, Schedule)
+    assert isinstance(weekly, WrongSchedule)
+    assert isinstance(again, WrongSchedule)
+    assert (weekly.name, weekly.cron, weekly.timezone, weekly.file) == ("we\ufffdekly", "never", "", "")
+    assert [problem.line for problem in weekly.problems] == [6, 7, 8, 9]
+    assert [str(problem) for problem in again.problems] == ["line 17: another schedule is named 'nightly' already"]
+
+
+def test_a_wrong_schedule_without_a_name_is_called_by_its_place(write: Write) -> None:
+    _, wrong = load(write(GOOD + "[[schedule]]\nname = 3\n"))
+    assert wrong.name == "schedule 2"
+
+
 def test_names_are_alike_also_in_other_case(write: Write) -> None:
     text = GOOD + GOOD.replace("nightly", "Nightly")
     assert refusal(write(text)) == ["line 8: another schedule is named 'Nightly' already"]
@@ -169,7 +198,6 @@ overlap = "no"
         "line 2",
         "line 7",
         "line 8",
-        "line 9",
         "line 12",
         "line 12",
         "line 14",
