@@ -55,9 +55,12 @@ class Account:
         reason = await self._redis.get(keys.trouble(self._realm))
         return reason.decode() if reason else None
 
-    async def give_notice(self, reason: str) -> None:
-        """Let `status` say what is the matter (the API does not answer, say); it holds nothing back."""
-        await self._redis.set(keys.notice(self._realm), reason, ex=TROUBLE_TTL)
+    async def give_notice(self, reason: str, seconds: float = 0.0) -> None:
+        """Let `status` say what is the matter (the API does not answer, say); it holds nothing back.
+
+        `seconds`: how long nobody will know more.
+        """
+        await self._redis.set(keys.notice(self._realm), reason, ex=TROUBLE_TTL + int(seconds))
 
     async def withdraw_notice(self) -> None:
         """The matter is over."""

@@ -14,6 +14,7 @@ BatchError
 │   └── DamagedRecord     a prompt's prediction.json is no record
 ├── ReplicateError        a call of Replicate's API did not do what was asked
 │   ├── NotSent           the request surely had no effect: safe to send again
+│   │   └── Blocked       a page in the API's place stopped it: everybody waits
 │   ├── Unanswered        the request may have had its effect: never simply sent again
 │   ├── RateLimited       429: not done; everybody waits
 │   ├── AccountRefused    401 or 402: nothing works until somebody mends the account
@@ -114,10 +115,20 @@ class DamagedRecord(StorageError):
 
 
 class ReplicateError(BatchError):
-    """A call of Replicate's API failed; `status` is the HTTP status, None when no answer came."""
+    """A call of Replicate's API failed; `status` is the HTTP status, None when no answer came.
 
-    def __init__(self, message: str, *, status: int | None = None, prediction_id: str | None = None) -> None:
-        self.status, self.prediction_id = status, prediction_id
+    `retry_after`: for how many seconds everybody shall wait, None when the answer does not say.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        prediction_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        self.status, self.prediction_id, self.retry_after = status, prediction_id, retry_after
         super().__init__(message)
 
 
@@ -125,16 +136,20 @@ class NotSent(ReplicateError):
     """The request surely had no effect: no connection was made."""
 
 
+class Blocked(NotSent):
+    """Something before the API (a firewall, a proxy) answered in its place: the request never reached it."""
+
+
 class Unanswered(ReplicateError):
     """The request may have had its effect: a timeout, a cut connection, a 5xx, an unreadable answer."""
 
 
 class RateLimited(ReplicateError):
-    """429: the request was not done; `retry_after` is in seconds, `reduced` means low credit."""
+    """429: the request was not done; `reduced` means low credit."""
 
-    def __init__(self, message: str, *, retry_after: float, reduced: bool = False) -> None:
-        self.retry_after, self.reduced = retry_after, reduced
-        super().__init__(message, status=429)
+    def __init__(self, message: str, *, retry_after: float | None, reduced: bool = False) -> None:
+        self.reduced = reduced
+        super().__init__(message, status=429, retry_after=retry_after)
 
 
 class AccountRefused(ReplicateError):

@@ -18,7 +18,7 @@ from simulator.control_api import ControlApi
 from simulator.faults import Fault
 from simulator.file_host import FileHost
 from simulator.prediction_api import PredictionApi
-from simulator.problems import Problem, not_found
+from simulator.problems import Problem, error_page, not_found
 from simulator.server import gone, reset
 from simulator.simulation import Simulation
 from simulator.upload_api import UploadApi
@@ -89,7 +89,7 @@ class Application:
             raise Problem(401, _UNAUTHENTICATED, title="Unauthenticated")
         try:
             if fault := faults.strike("throttle", kind):
-                raise simulation.limits.throttled(fault.seconds(1.0), form=fault.options.get("form"))
+                raise simulation.limits.throttled(fault.seconds(1.0), **_known(fault.options, "form", "detail"))
             headers = simulation.limits.take(kind, time.monotonic(), simulation.credit)
         except Problem:
             simulation.ledger.throttled[kind] += 1
@@ -117,7 +117,7 @@ class Application:
         elif faults.strike("reset", kind):
             await reset(scope, receive)
         elif fault := faults.strike("error", kind):
-            await self._server_error(fault.options.get("status"))(scope, receive, send)
+            await self._server_error(**_known(fault.options, "status", "form", "retry_after"))(scope, receive, send)
         else:
             return False
         return True
@@ -137,15 +137,11 @@ class Application:
         else:
             await self._server_error(int(how))(scope, receive, send)
 
-    def _server_error(self, status: int | None) -> Response:
+    def _server_error(self, status: int | None = None, form: str = "", retry_after: Any = None) -> Response:
         dice = self._simulation.dice["server error"]
         status = status or dice.choice((500, 502, 503, 504))
         self._simulation.ledger.answers[str(status)] += 1
-        form = dice.randrange(3)
-        if form == 0:
-            return Problem(status, "An internal error occurred.", title="Internal error").answer()
-        html = f"<html><head><title>{status}</title></head><body><center>cloudflare</center></body></html>"
-        return Response(html if form == 1 else b"", status, media_type="text/html")
+        return error_page(status, form or dice.choice(("problem", "html", "empty")), retry_after)
 
     def _with_headers(self, send: Send, headers: dict[str, str]) -> Send:
         more = [(name.encode(), value.encode()) for name, value in headers.items()]
@@ -177,6 +173,10 @@ def kind_of(method: str, path: str) -> str:
     if path.startswith("/v1/files"):
         return "upload" if method == "POST" else "files"
     return "account" if path == "/v1/account" else "models"
+
+
+def _known(options: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: options[name] for name in names if name in options}
 
 
 def _header(scope: Scope, name: bytes) -> str:

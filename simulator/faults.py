@@ -14,11 +14,11 @@ CALLS = API_CALLS | {"output"}
 _CREATE, _LIST, _OUTPUT = frozenset({"create"}), frozenset({"list"}), frozenset({"output"})
 
 FAULTS: dict[str, frozenset[str]] = {
-    "error": API_CALLS,  # 5xx before the effect; status
+    "error": API_CALLS,  # 5xx before the effect; status, form = problem | html | cloudflare | empty, retry_after
     "reset": API_CALLS,  # the connection is reset before the effect
     "hang": API_CALLS,  # no answer, no effect; seconds
     "delay": API_CALLS,  # the answer comes late; seconds
-    "throttle": API_CALLS,  # 429; seconds, form = header | field | text
+    "throttle": API_CALLS,  # 429; seconds, form = header | field | text, detail = the whole text
     "unauthorized": API_CALLS,  # 401
     "payment_required": _CREATE,  # 402; text
     "lost_answer": _CREATE,  # the effect is done; how = reset | hang | 502

@@ -122,8 +122,10 @@ class Limits:
             raise self.throttled(wait)
         return {"ratelimit-remaining": str(limiter.remaining(now)), "ratelimit-reset": "1"}
 
-    def throttled(self, wait: float, *, reduced: bool = False, form: str | None = None) -> Problem:
-        """429; the wait is always in the text and by chance in a field or a header, too."""
+    def throttled(self, wait: float, *, reduced: bool = False, form: str | None = None, detail: str = "") -> Problem:
+        """429; the wait is always in the text and by chance in a field or a header, too; `detail` is another text."""
+        if detail:
+            return Problem(429, detail, title="Too many requests")
         seconds = max(1, math.ceil(wait))
         form = form or self._dice["throttled"].choice(("text", "field", "header"))
         text = f"Your rate limit resets in ~{seconds}s."

@@ -42,3 +42,16 @@ def invalid(fields: list[dict[str, str]]) -> Problem:
 def not_found() -> Problem:
     """404 as the API words it."""
     return Problem(404, "The requested resource could not be found.")
+
+
+def error_page(status: int, form: str, retry_after: Any = None) -> Response:
+    """An error of the API (`problem`) or of something before it: `html`, `cloudflare` (asked for JSON), `empty`."""
+    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    if form == "problem":
+        return Problem(status, "An internal error occurred.", title="Internal error", headers=headers).answer()
+    headers["Server"] = "cloudflare"
+    if form == "cloudflare":
+        more = {"cloudflare_error": True, "error_code": 1015, "retry_after": retry_after}
+        return Problem(status, "You are being blocked.", title="Error 1015", headers=headers, **more).answer()
+    page = f"<html><head><title>{status}</title></head><body><center>cloudflare</center></body></html>"
+    return Response(page if form == "html" else b"", status, headers, "text/html")

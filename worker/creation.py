@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from jobs.errors import (
     AccountRefused,
     BatchError,
+    Blocked,
     InvalidRequest,
     NotFound,
     NotSent,
@@ -43,6 +44,12 @@ CANCEL_TRIES = 6
 AWAY = Backoff(cap=10.0)
 """Between creates that could not be sent: the gate keeps their rate, and all go on soon when the API is back."""
 
+BLOCKED = Backoff(base=5.0, cap=60.0)
+"""Before a prompt that met a block page is created again: it may be the only one, so others go first."""
+
+ONCE_MORE_AFTER = 5.0
+"""Seconds after which a model that has worked, and is said not to exist, is asked for once more."""
+
 STOP_PATIENCE = 10.0
 """Seconds that a create under way may take when its worker stops; after that it is left to a search."""
 
@@ -71,6 +78,10 @@ class _Unknown(Unanswered):
         super().__init__(str(error), status=error.status)
 
 
+class _Doubtful(Exception):
+    """A model that has worked was not found: perhaps it is there in a moment."""
+
+
 class _Swapped(Exception):
     """The search of an equal prompt took the prediction of `entry`; there may be one to take for it."""
 
@@ -85,14 +96,14 @@ async def create(work: Work, entry: Entry) -> tuple[Entry, Prediction | None]:
     Waits out limits, pauses and an API that is away. Raises Refused when this prompt will never work or too many
     creates ended nobody knows how, Postponed, Overtaken when another worker moved the prompt on.
     """
-    tries = 0
+    tries, doubted = 0, False
     while entry.prediction_id is None:
         tries += 1
         try:
             async with work.worker.posts.turn(work.order):
                 _look_ahead(work, entry)
                 async with work.worker.gate.passing("create", work.prompt.model, work.name, work.order):
-                    return await _uninterrupted(work, _post_and_record(work, entry))
+                    return await _uninterrupted(work, _post_and_record(work, entry, doubted=doubted))
         except ModelPaused as paused:
             raise Postponed(entry) from paused
         except OverBudget as over:
@@ -100,14 +111,21 @@ async def create(work: Work, entry: Entry) -> tuple[Entry, Prediction | None]:
             raise Postponed(entry) from over
         except (RateLimited, AccountRefused):
             entry = await _between_attempts(work)  # the gate holds everybody back; this prompt waits there again
-        except NotSent as error:
-            logger.debug("%s: not sent, trying on: %s", work.name, error)
-            entry = await _between_attempts(work)
-            await asyncio.sleep(AWAY.delay(tries))
+        except (NotSent, _Doubtful) as error:
+            logger.debug("%s: not created, trying on: %s", work.name, error)
+            entry, doubted = await _between_attempts(work), doubted or isinstance(error, _Doubtful)
+            await asyncio.sleep(_rest(error, tries))
         except (_Unknown, _Swapped) as unknown:
             logger.warning("? %s: looking for its prediction: %s", work.name, unknown)
             entry = await search(work, unknown.entry)
     return entry, None
+
+
+def _rest(error: Exception, tries: int) -> float:
+    """Seconds until a prompt whose create had no effect is created again."""
+    if isinstance(error, _Doubtful):
+        return ONCE_MORE_AFTER
+    return (BLOCKED if isinstance(error, Blocked) else AWAY).delay(tries)
 
 
 def _look_ahead(work: Work, entry: Entry) -> None:
@@ -170,7 +188,7 @@ async def _as_now(work: Work, entry: Entry) -> Entry:
     return now
 
 
-async def _post_and_record(work: Work, entry: Entry) -> tuple[Entry, Prediction]:
+async def _post_and_record(work: Work, entry: Entry, *, doubted: bool) -> tuple[Entry, Prediction]:
     started = time.monotonic()
     work.demand_lease()
     if work.limited and not await work.worker.places.take(work.shard, work.prompt.index):
@@ -179,13 +197,11 @@ async def _post_and_record(work: Work, entry: Entry) -> tuple[Entry, Prediction]
     try:
         _refuse_after_stall(started)
         prediction = await work.worker.replicate.create(work.prompt.model, work.prompt.input)
-    except (NotSent, RateLimited, AccountRefused):
-        await work.ledger.withdraw(intent)
-        raise
-    except (NotFound, InvalidRequest) as error:
-        raise Refused(await work.ledger.close(intent, how="refused"), error) from error
     except Unanswered as error:
         raise _Unknown(intent, error) from error
+    except ReplicateError as error:
+        await _end_intent(work, intent, error, doubted=doubted)
+        raise
     try:
         recorded = await work.ledger.record(intent, prediction.id)
     except Claimed as error:
@@ -198,6 +214,30 @@ async def _post_and_record(work: Work, entry: Entry) -> tuple[Entry, Prediction]
         raise
     await work.worker.gate.left("create", work.worker.replicate.creates_left)
     return recorded, prediction
+
+
+async def _end_intent(work: Work, intent: Entry, error: ReplicateError, *, doubted: bool) -> None:
+    """Withdraw an intent that created nothing; raises Refused when it never will, _Doubtful when that is not sure."""
+    final: ReplicateError | None = None
+    if isinstance(error, Blocked) and work.worker.gate.is_blocked_alone(work.name):
+        final = _only_this(error)
+    elif isinstance(error, NotFound | InvalidRequest):
+        final = error
+    if final and isinstance(error, NotFound) and not doubted and await _has_worked(work):
+        await work.ledger.withdraw(intent)
+        raise _Doubtful(str(error)) from error
+    if final:
+        raise Refused(await work.ledger.close(intent, how="refused"), final) from error
+    await work.ledger.withdraw(intent)
+
+
+def _only_this(error: Blocked) -> InvalidRequest:
+    message = f"{error}; others pass, so it is this prompt's input that is blocked on the way"
+    return InvalidRequest(message, status=error.status or 403)
+
+
+async def _has_worked(work: Work) -> bool:
+    return await work.worker.refused_rows.has_worked(work.shard, work.prompt.model)
 
 
 def _refuse_after_stall(started: float) -> None:
@@ -225,7 +265,7 @@ async def cancel_prediction(work: Work, prediction_id: str) -> None:
         try:
             async with work.worker.gate.passing("read"):
                 await work.worker.replicate.cancel(prediction_id)
-        except (RateLimited, NotSent, Unanswered) as error:
+        except (RateLimited, NotSent, Unanswered, AccountRefused) as error:
             logger.info("prediction %s could not be canceled, trying on: %s", prediction_id, error)
             await asyncio.sleep(SOON.delay(tries))
         except ReplicateError as error:

@@ -8,13 +8,17 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from jobs.account import Account
-from jobs.errors import AccountRefused, NotSent, RateLimited, ReplicateError, Unanswered
+from jobs.errors import AccountRefused, Blocked, NotSent, RateLimited, ReplicateError, Unanswered
+from worker.block_pages import BlockPages
 from worker.breaker import Breaker, Outcome
 from worker.model_turns import ModelTurns
-from worker.ratelimit import Limiter
+from worker.ratelimit import Hold, Limiter
 
 logger = logging.getLogger("worker.gate")
 NOTICE_EVERY = 5.0
+
+LONGEST_BLIND = 300.0
+"""Seconds for which reads are held at most, whatever an answer asks for: what ends is kept for an hour only."""
 
 
 class Gate:
@@ -25,7 +29,8 @@ class Gate:
         self._account = account
         self._breaker = breaker
         self._turns = turns
-        self._away = False
+        self._away = set[str]()  # buckets
+        self._pages = BlockPages()
         self._noticed_at = 0.0
         self._held_until = 0.0
 
@@ -46,20 +51,18 @@ class Gate:
         try:
             yield
         except RateLimited as error:
-            await self._hold(bucket, error)
+            await self._hold(bucket, error, "reduced" if error.reduced else "throttled")
             raise
         except AccountRefused as error:
             if await self._account.pause(f"{error} (HTTP {error.status})"):
                 logger.error("! everything is paused. %s Mend it, then run: python -m jobs resume", error)  # noqa: TRY400  # a sentence, no traceback
             raise
         except (NotSent, Unanswered) as error:
-            await self._miss(error)
+            await self._miss(bucket, error)
             raise
         else:
-            if self._away:
-                logger.info("the API answers again")
-                self._away = False
-                await self._account.withdraw_notice()
+            self._pages.note_passed(prompt)
+            await self._hit(bucket)
         finally:
             await self._limiter.answered(bucket)
 
@@ -96,18 +99,36 @@ class Gate:
         await self._turns.ended(model, prompt)
         await self._breaker.heard(model, prompt, outcome, message)
 
-    async def _hold(self, bucket: str, error: RateLimited) -> None:
+    def is_blocked_alone(self, prompt: str) -> bool:
+        """Note that the prompt's create met a block page; True when others pass again and again: it is the cause."""
+        return self._pages.note_blocked(prompt)
+
+    async def _hold(self, bucket: str, error: ReplicateError, why: Hold) -> float:
+        seconds = error.retry_after
+        if seconds is not None and bucket == "read":  # what ended meanwhile has to be fetched within its hour
+            seconds = min(seconds, LONGEST_BLIND)
+        lasts = await self._limiter.hold(bucket, seconds, why)
         now = asyncio.get_running_loop().time()
         if now > self._held_until:
-            logger.warning("! %s: held back for %.1f s, for all workers: %s", bucket, error.retry_after, error)
-        self._held_until = max(self._held_until, now + error.retry_after)
-        await self._limiter.hold(bucket, error.retry_after, reduced=error.reduced)
+            logger.warning("! %s: held back for %.1f s, for all workers: %s", bucket, lasts, error)
+        self._held_until = max(self._held_until, now + lasts)
+        return lasts
 
-    async def _miss(self, error: ReplicateError) -> None:
+    async def _miss(self, bucket: str, error: ReplicateError) -> None:
         now = asyncio.get_running_loop().time()
         if not self._away:
             logger.warning("! the API does not answer, trying on: %s", error)
-            self._away = True
-        if now > self._noticed_at + NOTICE_EVERY:
+        self._away.add(bucket)
+        held = 0.0
+        if isinstance(error, Blocked) or error.retry_after:
+            held = await self._hold(bucket, error, "outage")
+        if held or now > self._noticed_at + NOTICE_EVERY:
             self._noticed_at = now
-            await self._account.give_notice(f"the API does not answer: {error}")
+            await self._account.give_notice(f"the API does not answer: {error}", held)
+
+    async def _hit(self, bucket: str) -> None:
+        if bucket in self._away:
+            self._away.remove(bucket)
+            if not self._away:
+                logger.info("the API answers again")
+                await self._account.withdraw_notice()

@@ -179,6 +179,6 @@ _REASONS = {
     "": "requests start again",
     "paused": "paused: {}",
     "trouble": "waiting: {}",
-    "held": "Replicate throttles us: nothing starts for another {} s",
+    "held": "held back: nothing starts for another {} s",
     "reduced": "low credit: {} requests a minute",
 }

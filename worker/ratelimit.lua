@@ -4,12 +4,14 @@
 --
 -- KEYS[1] HASH    tat, lease (who has the one request in flight, or ''), and until when there is:
 --                 hold (nothing starts), gentle (burst 1), reduced (low credit); epoch grows with each hold;
---                 share of the limit that is ours, as of shared: 429s lessen it, time gives it back
+--                 share of the limit that is ours, as of shared: 429s lessen it, time gives it back;
+--                 strikes: holds in a row, each soon after the one before
 -- KEYS[2] STRING  why nothing may be created; given for creates only
 -- KEYS[3] STRING  why creates wait for the moment; given for creates only
 -- ARGV    'reserve', who, limit a minute, n
 -- ARGV    'answered', who, limit a minute, 1 = a request was made, 0 = the start time was not used
--- ARGV    'hold', who, limit a minute, µs, 1 = low credit
+-- ARGV    'hold', who, limit a minute, µs (below 0: not said, so it doubles with each strike), 0 = a 429, 1 = low
+--         credit, 2 = an outage, which says nothing of the limit; returns how many µs it lasts from now
 -- ARGV    'scarce', who, limit a minute, start times that a request shall cost besides its own: others use the limit too
 -- 'reserve' returns {now, epoch, wait, horizon, leased, why, text, start time...}: wait is 0 or when to ask again,
 -- horizon is how many start times to reserve ahead at most; why = '' | paused | trouble | held | reduced
@@ -21,16 +23,17 @@ local FEEDBACK_BELOW = 60 -- where an interval is no longer small against a roun
 local LEASE = 120 * SECOND -- that one request is given up: longer than any call takes, in blocking mode too
 local LOOK_AHEAD = SECOND / 2
 local PACE, BURST = 0.985, 0.005 -- 594 of 600 in any minute, if all come in time; the rest is for starts late by 0.6 s
+local LONGEST_UNSAID, SOON = MINUTE, 10 * SECOND -- the longest hold of no stated length; what follows so soon is a strike
 local LESS, LEAST, REGAIN = 0.8, 0.2, 10 * MINUTE -- after each 429; at the least; the time from nothing to all of it
 
 local op, who, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local clock = redis.call('TIME')
 local now = clock[1] * SECOND + clock[2]
 local stored = redis.call('HMGET', KEYS[1], 'tat', 'hold', 'gentle', 'reduced', 'epoch', 'lease', 'share',
-  'shared')
+  'shared', 'strikes')
 local tat, hold, gentle = tonumber(stored[1] or 0), tonumber(stored[2] or 0), tonumber(stored[3] or 0)
 local reduced, epoch, lease = tonumber(stored[4] or 0), tonumber(stored[5] or 0), stored[6] or ''
-local share, shared = tonumber(stored[7] or 1), tonumber(stored[8] or 0)
+local share, shared, strikes = tonumber(stored[7] or 1), tonumber(stored[8] or 0), tonumber(stored[9] or 0)
 
 share = math.min(1, share + (now - shared) / REGAIN)
 limit = limit * share
@@ -45,7 +48,7 @@ local function save()
   local text = '%.0f'
   redis.call('HSET', KEYS[1], 'tat', text:format(tat), 'hold', text:format(hold), 'gentle', text:format(gentle),
     'reduced', text:format(reduced), 'epoch', text:format(epoch), 'lease', lease, 'share', share,
-    'shared', text:format(now))
+    'shared', text:format(now), 'strikes', text:format(strikes))
   redis.call('PEXPIREAT', KEYS[1], text:format((math.max(tat, hold, gentle, reduced) + MINUTE) / 1000))
 end
 
@@ -111,14 +114,24 @@ end
 if op == 'scarce' and not feedback then
   tat = math.max(tat, now) + ARGV[4] * interval
 elseif op == 'hold' then
-  if hold <= now and ARGV[5] ~= '1' then -- the first of those that were under way
-    share = math.max(share * LESS, LEAST)
+  local first = hold <= now -- of those that were under way
+  local length = tonumber(ARGV[4])
+  if first then
+    strikes = now < hold + math.max(SOON, 3 * interval) and strikes + 1 or 1
+  end
+  if length < 0 then
+    length = math.min(SECOND * 2 ^ (math.min(strikes, 20) - 1), LONGEST_UNSAID)
   end
   epoch = epoch + 1
-  hold = math.max(hold, now + tonumber(ARGV[4]))
-  gentle = now + GENTLE
-  if ARGV[5] == '1' then
+  hold = math.max(hold, now + length)
+  if ARGV[5] ~= '2' then
+    gentle = now + GENTLE
+  end
+  if first and ARGV[5] == '0' then
+    share = math.max(share * LESS, LEAST)
+  elseif ARGV[5] == '1' then
     reduced = now + REDUCED
   end
 end
 save()
+return math.ceil(math.max(hold - now, 0))

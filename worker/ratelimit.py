@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
@@ -21,6 +21,10 @@ from jobs import keys
 from jobs.absence import FAREWELL, is_passing
 from jobs.connection import load_script
 from worker.pump import Pump, Reservation, Slot
+
+Hold = Literal["throttled", "reduced", "outage"]
+_HOLDS = get_args(Hold)
+"""In the order of the script's numbers."""
 
 LONGEST_HOLD = 3600.0
 """Seconds; a longer wait is more likely a misread header, and asking once an hour does no harm."""
@@ -62,13 +66,16 @@ class Limiter:
             await self._buckets[bucket].answered()
             self._pumps[bucket].look()
 
-    async def hold(self, bucket: str, seconds: float, *, reduced: bool = False) -> None:
-        """Replicate answered 429: let nobody start for so long, and then without bursts for ten minutes.
+    async def hold(self, bucket: str, seconds: float | None, why: Hold = "throttled") -> float:
+        """Let nobody start for so long (None: longer each time) after a 429, and then without bursts for ten minutes.
 
         `reduced` (low credit): six a minute for five minutes; then the full limit is tried, until the next such 429.
+        `outage`: no 429, so the limit is as it was. Returns how many seconds the hold lasts.
         """
-        await self._buckets[bucket].hold(min(max(seconds, 0.0), LONGEST_HOLD), reduced=reduced)
+        length = None if seconds is None else min(max(seconds, 0.0), LONGEST_HOLD)
+        lasts = await self._buckets[bucket].hold(length, why)
         self._pumps[bucket].look()
+        return lasts
 
     async def left(self, bucket: str, remaining: int | None) -> None:
         """Heed what an answer leaves of the limit (`ratelimit-remaining`): when it is less than we would, slow down."""
@@ -104,8 +111,9 @@ class _Bucket:
     async def answered(self) -> None:
         await self._call("answered", 1)
 
-    async def hold(self, seconds: float, *, reduced: bool) -> None:
-        await self._call("hold", int(seconds * 1e6), int(reduced))
+    async def hold(self, seconds: float | None, why: Hold) -> float:
+        lasts = await self._call("hold", -1 if seconds is None else int(seconds * 1e6), _HOLDS.index(why))
+        return (lasts or 0) / 1e6
 
     async def left(self, remaining: int) -> None:
         """Alone we leave 1 % at the least, or, of a small bucket, half; with less left, each request costs more."""

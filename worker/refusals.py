@@ -1,39 +1,65 @@
-"""An answer of Replicate's API other than 2xx, as an error: which one, and what it says."""
+"""An answer of Replicate's API other than 2xx, as an error: which one, and what it says.
+
+What comes from something before the API (a proxy, a firewall) tells nothing of the request: it is an outage.
+"""
 
 from __future__ import annotations
 
 import json
-import math
-import re
-import time
-from collections.abc import Iterator, Mapping
-from email.utils import parsedate_to_datetime
+from collections.abc import Mapping
 from typing import Any
 
-from jobs.errors import AccountRefused, InvalidRequest, NotFound, RateLimited, ReplicateError, Unanswered
+from jobs.errors import AccountRefused, Blocked, InvalidRequest, NotFound, RateLimited, ReplicateError, Unanswered
+from worker.stated_wait import stated_wait
 
-LONGEST_WAIT = 3600.0
-"""Seconds; a longer Retry-After would outlive every output, so it is not believed."""
+NOT_PASSED_ON = frozenset({403, 407, 451, 511})
+"""A page in the API's place with such a status stopped the request. A 503 too when it is HTML, as edges answer."""
 
-DEFAULT_WAIT = 1.0
-"""Seconds; `ratelimit-reset` was never seen to say anything else."""
+TOO_LARGE = frozenset({413, 414, 431})
+"""Whoever says so, it is said of this request."""
 
-_RESETS_IN = re.compile(r"resets in ~?(\d+(?:\.\d+)?)\s*s", re.IGNORECASE)
+VALIDATION = frozenset({400, 422})
+"""Their JSON may be of any form: an object of fields with what is wrong with each."""
 
 
 def refusal(status: int, headers: Mapping[str, str], content: bytes) -> ReplicateError:
     """Return the error for an answer other than 2xx; `headers` by any case. 408 and 3xx count as unanswered."""
     body = _object(content)
     said = _said(body)
+    wait = stated_wait(headers, body, "" if body or _is_page(headers, content) else content.decode(errors="replace"))
     if status == 429:
         message, reduced = f"Replicate's rate limit is reached (429){said}", "reduced" in said.lower()
-        return RateLimited(message, retry_after=_retry_after(headers, body), reduced=reduced)
-    if 400 <= status < 500 and status != 408:
-        return _final_refusal(status, said, _fields(body))
+        return RateLimited(message, retry_after=wait, reduced=reduced)
     if 300 <= status < 400:
         place = headers.get("location", "another place")
         return Unanswered(f"the API sends us on to {place} ({status}): check REPLICATE_BASE_URL", status=status)
-    return Unanswered(f"Replicate has trouble of its own ({status}){said}", status=status)
+    if not _is_own(status, headers, body) and status not in TOO_LARGE:
+        return _foreign(status, headers, content, said, wait)
+    if 400 <= status < 500 and status != 408:
+        return _final_refusal(status, said, _fields(body))
+    return Unanswered(f"Replicate has trouble of its own ({status}){said}", status=status, retry_after=wait)
+
+
+def _is_own(status: int, headers: Mapping[str, str], body: Mapping[str, Any]) -> bool:
+    """Whether the API wrote it: a problem document. Cloudflare, asked for JSON, writes one too, and says so."""
+    if not body or "cloudflare_error" in body:
+        return False
+    known = isinstance(body.get("detail"), str) or isinstance(body.get("title"), str)
+    return known or status in VALIDATION or "problem+json" in headers.get("content-type", "")
+
+
+def _is_page(headers: Mapping[str, str], content: bytes) -> bool:
+    return "html" in headers.get("content-type", "").lower() or content.lstrip().startswith(b"<")
+
+
+def _foreign(
+    status: int, headers: Mapping[str, str], content: bytes, said: str, wait: float | None
+) -> Blocked | Unanswered:
+    marks = [" ".join(headers.get(name, "").split())[:60] for name in ("content-type", "server")]
+    shown = ", ".join([str(status), *filter(None, marks)])
+    message = f"something else answers in the API's place ({status}){said}" + (f" [{shown}]" if any(marks) else "")
+    stopped = status in NOT_PASSED_ON or (status == 503 and _is_page(headers, content))
+    return (Blocked if stopped else Unanswered)(message, status=status, retry_after=wait)
 
 
 def _final_refusal(status: int, said: str, fields: list[dict[str, Any]]) -> ReplicateError:
@@ -68,30 +94,3 @@ def _said(body: Mapping[str, Any]) -> str:
 def _fields(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     fields = body.get("invalid_fields")
     return [field for field in fields if isinstance(field, dict)] if isinstance(fields, list) else []
-
-
-def _retry_after(headers: Mapping[str, str], body: Mapping[str, Any]) -> float:
-    """The longest wait of those given in header, body field and text, in seconds."""
-    waits = [wait for wait in _waits(headers, body) if math.isfinite(wait) and wait >= 0]
-    return min(max(waits, default=DEFAULT_WAIT), LONGEST_WAIT)
-
-
-def _waits(headers: Mapping[str, str], body: Mapping[str, Any]) -> Iterator[float]:
-    for given in (headers.get("retry-after"), body.get("retry_after")):
-        try:
-            yield float(given)  # type: ignore[arg-type] # whatever it is, it is tried
-        except (TypeError, ValueError):
-            if isinstance(given, str):
-                yield from _until(given, headers.get("date"))
-    for text in (body.get("detail"), body.get("title")):
-        if isinstance(text, str) and (match := _RESETS_IN.search(text)):
-            yield float(match[1])
-
-
-def _until(date: str, now: str | None) -> Iterator[float]:
-    """Seconds until an HTTP date, by the API's own clock when it tells it."""
-    try:
-        present = parsedate_to_datetime(now).timestamp() if now else time.time()
-        yield max(0.0, parsedate_to_datetime(date).timestamp() - present)
-    except (TypeError, ValueError, OverflowError):
-        return

@@ -73,6 +73,11 @@ class RefusedRows:
         rows = self._rows.setdefault(_key(shard, model), _Rows())
         rows.in_a_row, rows.unknown, rows.created, rows.missing = 0, 0, True, None
 
+    async def has_worked(self, shard: Shard, model: str) -> bool:
+        """Whether a create of the model was accepted, in this batch or for this account lately."""
+        rows = self._rows.get(_key(shard, model))
+        return (rows is not None and rows.created) or await self._breaker.has_worked(model)
+
     async def note_refused(self, shard: Shard, model: str, error: BatchError) -> None:
         """A create was refused for good."""
         rows = self._rows.setdefault(_key(shard, model), _Rows())
@@ -85,7 +90,7 @@ class RefusedRows:
                 "! %s: %d creates of %s in a row were refused; its rows go one at a time: %s",
                 shard.batch, rows.in_a_row, model, error,
             )  # fmt: skip
-        if rows.unknown >= MANY_UNKNOWN and not (rows.created or rows.missing or await self._breaker.has_worked(model)):
+        if rows.unknown >= MANY_UNKNOWN and not await self.has_worked(shard, model):
             rows.missing = error
             logger.error("! %s: all its prompts of %s end: %s", shard.batch, model, error)
 

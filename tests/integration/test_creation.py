@@ -10,12 +10,12 @@ import pytest
 
 from jobs import keys
 from jobs.config import Config
-from jobs.errors import InvalidRequest, NotFound, Unanswered
+from jobs.errors import Blocked, InvalidRequest, NotFound, Unanswered
 from jobs.ledger import Entry, Ledger, Overtaken
 from jobs.models import Batch, Prompt, Shard
 from worker import creation
 from worker.context import Context, Work
-from worker.creation import Refused, create, search
+from worker.creation import Refused, cancel_prediction, create, search
 from worker.lifecycle import opened
 from worker.replicate import CREATE_TIMEOUT
 from worker.retry import Backoff
@@ -78,7 +78,7 @@ async def test_what_was_never_created_is_replaced_and_counted(worker: Context, s
 
 @pytest.mark.usefixtures("hasty")
 async def test_after_three_replacements_it_is_given_up(worker: Context, simulator: Any) -> None:
-    simulator.control(error={"rate": 1.0, "kinds": ["create"], "status": 503})
+    simulator.control(error={"rate": 1.0, "kinds": ["create"], "status": 502})
     with pytest.raises(Refused, match="4 creates") as refused:
         await create(work(worker), Entry())
     assert isinstance(refused.value.error, Unanswered)
@@ -335,3 +335,97 @@ async def test_a_refused_account_pauses_and_the_prompt_waits(
     await worker.account.resume()
     entry, _ = await creating
     assert entry.attempt == 1
+
+
+@pytest.fixture
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(creation, "BLOCKED", Backoff(base=0.02, cap=0.02))
+    monkeypatch.setattr(creation, "ONCE_MORE_AFTER", 0.02)
+
+
+@pytest.mark.usefixtures("brisk")
+@pytest.mark.parametrize("form", ["html", "cloudflare", "empty"])
+async def test_a_block_page_holds_everybody_and_uses_up_nothing(
+    worker: Context, simulator: Any, eventually: Callable[..., Any], form: str
+) -> None:
+    simulator.control(error={"rate": 1.0, "kinds": ["create"], "status": 403, "form": form, "retry_after": 2})
+    creating = [asyncio.create_task(create(work(worker, prompt), Entry())) for prompt in (CAT, TWIN)]
+    assert "(403)" in await eventually(worker.account.notice)
+    assert float(await worker.redis.hget(keys.limit(worker.config.realm, "create"), "hold"))  # type: ignore[misc]  # typed for both clients
+    simulator.clear()
+    entries = [entry for entry, _ in await asyncio.gather(*creating)]
+    assert [(entry.attempt, entry.unknown_creates) for entry in entries] == [(1, 0), (1, 0)]
+    calls = simulator.ledger()["calls"]
+    assert (calls["create"] <= 4, simulator.ledger()["created"], calls.get("list", 0)) == (True, 2, 0)
+    assert await worker.account.notice() is None
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_another_page_in_the_apis_place_is_searched_for(worker: Context, simulator: Any) -> None:
+    simulator.control(error={"next": 1, "kinds": ["create"], "status": 404, "form": "html"})
+    entry, _ = await create(work(worker), Entry())
+    assert (entry.attempt, entry.unknown_creates) == (1, 1)
+    assert simulator.ledger()["calls"]["list"] >= 1
+
+
+@pytest.mark.usefixtures("brisk")
+async def test_a_prompt_that_alone_is_blocked_is_refused_and_others_go_on(
+    worker: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.block_pages.ENOUGH_PASSED", 0)
+    post = worker.replicate.create
+
+    async def firewalled(model: str, given: Any) -> Any:
+        if "<script>" in given["prompt"]:
+            raise Blocked("something else answers in the API's place (403)", status=403, retry_after=0.01)
+        return await post(model, given)
+
+    monkeypatch.setattr(worker.replicate, "create", firewalled)
+    bad = asyncio.create_task(create(work(worker, replace(CAT, input={"prompt": "<script>"})), Entry()))
+    while not bad.done():
+        await create(work(worker, TWIN), Entry())
+        await worker.redis.hdel(keys.ledger("night"), "1")  # type: ignore[misc]  # typed for both clients
+    with pytest.raises(Refused, match="this prompt's input"):
+        await bad
+
+
+@pytest.mark.usefixtures("brisk")
+@pytest.mark.parametrize(("worked", "times", "calls"), [("works", 1, 3), ("works", 2, 3), ("is new", 1, 1)])
+async def test_a_model_that_has_worked_and_is_not_found_is_asked_for_once_more(
+    worker: Context,
+    simulator: Any,
+    worked: str,
+    times: int,
+    calls: int,
+) -> None:
+    if worked == "works":
+        await create(work(worker, TWIN), Entry())
+        worker.refused_rows.note_created(work(worker).shard, CAT.model)
+    simulator.control(error={"next": times, "kinds": ["create"], "status": 404, "form": "problem"})
+    if (worked, times) == ("works", 1):
+        entry, _ = await create(work(worker), Entry())
+        assert entry.attempt == 1
+    else:
+        with pytest.raises(Refused):
+            await create(work(worker), Entry())
+    assert simulator.ledger()["calls"]["create"] == calls
+
+
+async def test_a_429_that_names_its_wait_in_words_only_is_waited_out(worker: Context, simulator: Any) -> None:
+    text = "Request was throttled. Expected available in 2 seconds."
+    simulator.control(throttle={"next": 1, "kinds": ["create"], "detail": text})
+    creating = asyncio.create_task(create(work(worker), Entry()))
+    entry, _ = await creating
+    assert entry.attempt == 1
+    assert simulator.ledger()["calls"]["create"] == 2
+
+
+async def test_a_cancel_outlasts_block_pages_and_a_false_401(
+    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(creation, "SOON", Backoff(base=0.02, cap=0.02))
+    _, made = await create(work(worker, replace(CAT, input={**INPUT, "predict_time": 60})), Entry())
+    assert made
+    simulator.control(error={"next": 2, "kinds": ["cancel"], "status": 403, "form": "html", "retry_after": 1})
+    await cancel_prediction(work(worker), made.id)
+    assert (await worker.replicate.get(made.id)).status == "canceled"

@@ -126,7 +126,7 @@ async def test_limits_in_force(config: Config, redis: Redis) -> None:
     (found,) = await limit_findings(redis, config)
     assert (found.verdict, found.message) == ("ok", "600 creates and 3000 reads a minute for all workers")
     async with Limiter(redis, config.realm, {"create": 600.0, "read": 3000.0}) as limiter:
-        await limiter.hold("create", 30, reduced=True)
+        await limiter.hold("create", 30, "reduced")
         await limiter.hold("read", 20)
     messages = [finding.message for finding in await limit_findings(redis, config) if finding.verdict == "warning"]
     assert [message.partition(" for ")[0] for message in messages] == [

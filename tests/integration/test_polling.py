@@ -189,6 +189,16 @@ async def test_one_answer_of_not_found_is_not_believed(bench: Bench) -> None:
     assert ended.status == "succeeded"
 
 
+@pytest.mark.parametrize(("status", "count"), [(403, 1), (404, 1), (403, 8), (503, 8)])
+async def test_pages_in_the_apis_place_are_waited_out(bench: Bench, status: int, count: int) -> None:
+    """Whatever they say: no prediction is lost, and none is missing."""
+    ids = await bench.create(count)
+    page = {"status": status, "form": "html", "retry_after": 1}
+    bench.simulator.control(error={"next": 6, "kinds": ["get", "list"], **page})
+    ended = await bench.wait(ids, since=time.time() - 100)
+    assert {one.status for one in ended} == {"succeeded"}
+
+
 async def test_a_throttled_poll_holds_back_and_goes_on(bench: Bench) -> None:
     ids = await bench.create(2)
     bench.simulator.control(throttle={"next": 1, "kinds": ["get"], "seconds": 1, "form": "field"})

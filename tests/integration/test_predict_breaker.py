@@ -16,7 +16,7 @@ from jobs import keys
 from jobs.config import Config
 from jobs.folder import Folder
 from jobs.models import Batch, Prompt, Shard
-from worker import shards
+from worker import creation, shards
 from worker.context import Context, Work
 from worker.lifecycle import opened
 from worker.predict import predict
@@ -105,13 +105,16 @@ async def test_a_model_that_does_not_exist_ends_all_its_rows_at_once(
     assert simulator.ledger()["calls"]["create"] <= MANY_UNKNOWN + 3, "those under way, and the good one"
 
 
-async def test_a_model_that_worked_is_asked_for_each_row(worker: Context, simulator: Any) -> None:
+async def test_a_model_that_worked_is_asked_for_each_row(
+    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(creation, "ONCE_MORE_AFTER", 0.02)
     model = "deployments/nobody/nothing"
     await worker.gate.heard(model, "night/before", "failed")
     works = [work(worker, index, model) for index in range(8)]
     await asyncio.gather(*map(predict, works))
     assert kinds(works) == ["not_found"] * 8
-    assert simulator.ledger()["calls"]["create"] == 8
+    assert simulator.ledger()["calls"]["create"] == 16, "once more each"
 
 
 async def test_a_retry_asks_for_a_missing_model_again(worker: Context, simulator: Any) -> None:

@@ -86,12 +86,12 @@ async def test_an_idle_limit_leaves_nothing_behind(redis: Redis) -> None:
     mine = bucket(redis, 600)
     await mine.reserve(3)
     assert 50_000 < await redis.pttl(keys.limit(REALM, "create")) < 70_000
-    await mine.hold(120, reduced=False)
+    await mine.hold(120, "throttled")
     assert 600_000 < await redis.pttl(keys.limit(REALM, "create")) < 700_000
 
 
 async def test_buckets_and_realms_are_apart(redis: Redis) -> None:
-    await bucket(redis, 600).hold(60, reduced=True)
+    await bucket(redis, 600).hold(60, "reduced")
     elsewhere = Limiter(redis, "other.test", {"create": 600})._buckets["create"]
     for limit in (bucket(redis, 600, "read"), elsewhere):
         assert (await limit.reserve(1)).why == ""
@@ -100,13 +100,13 @@ async def test_buckets_and_realms_are_apart(redis: Redis) -> None:
 async def test_a_hold_stops_every_process_and_voids_what_is_reserved(redis: Redis) -> None:
     one, other = bucket(redis, 600), bucket(redis, 600)
     before = await other.reserve(3)
-    await one.hold(30, reduced=False)
+    await one.hold(30, "throttled")
     held = await other.reserve(3)
     assert (held.times, held.why, held.text, held.wait) == ((), "held", "30", SECOND)
     assert held.epoch == before.epoch + 1
     await turn_clock(redis, 29.5)
     assert 0 < (await other.reserve(3)).wait <= SECOND / 2
-    await one.hold(1, reduced=False)
+    await one.hold(1, "throttled")
     assert (await other.reserve(3)).wait > SECOND / 2, "the later end counts"
     await turn_clock(redis, 1.1)
     assert (await other.reserve(1)).times
@@ -114,14 +114,14 @@ async def test_a_hold_stops_every_process_and_voids_what_is_reserved(redis: Redi
 
 async def test_a_shorter_hold_does_not_end_a_longer_one(redis: Redis) -> None:
     mine = bucket(redis, 600)
-    await mine.hold(30, reduced=False)
-    await mine.hold(1, reduced=False)
+    await mine.hold(30, "throttled")
+    await mine.hold(1, "throttled")
     assert (await mine.reserve(1)).text == "30"
 
 
 async def test_after_a_hold_there_is_no_burst_for_ten_minutes(redis: Redis) -> None:
     mine = bucket(redis, 600)
-    await mine.hold(30, reduced=False)
+    await mine.hold(30, "throttled")
     await turn_clock(redis, 120)
     first = await mine.reserve(3)
     assert [time <= first.now for time in first.times] == [True, False, False]
@@ -139,7 +139,7 @@ async def pace_of(limit: _Bucket) -> float:
 async def test_a_429_takes_a_fifth_of_the_pace_and_ten_minutes_give_back_all(redis: Redis) -> None:
     mine, other = bucket(redis, 600), bucket(redis, 600)
     for _ in range(5):  # they were under way together
-        await mine.hold(30, reduced=False)
+        await mine.hold(30, "throttled")
     await turn_clock(redis, 30.1)
     assert await pace_of(other) == pytest.approx(591 * 0.85, rel=0.01)
     await turn_clock(redis, 60)
@@ -147,7 +147,7 @@ async def test_a_429_takes_a_fifth_of_the_pace_and_ten_minutes_give_back_all(red
     await turn_clock(redis, 60)
     assert await pace_of(mine) == pytest.approx(591, rel=0.001)
     for _ in range(20):
-        await mine.hold(0, reduced=False)
+        await mine.hold(0, "throttled")
     assert await pace_of(mine) == pytest.approx(591 * 0.2, rel=0.01), "and never all of it"
 
 
@@ -183,7 +183,7 @@ async def test_holds_are_bounded(redis: Redis) -> None:
 
 async def test_low_credit_means_six_a_minute_for_five_minutes_and_for_all(redis: Redis) -> None:
     one, other = bucket(redis, 600), bucket(redis, 600)
-    await one.hold(5, reduced=True)
+    await one.hold(5, "reduced")
     await turn_clock(redis, 6)
     leased = await other.reserve(10)
     assert (len(leased.times), leased.leased, leased.why, leased.text) == (1, True, "reduced", "6")
@@ -195,14 +195,14 @@ async def test_low_credit_means_six_a_minute_for_five_minutes_and_for_all(redis:
     full = await other.reserve(3)
     assert (full.leased, full.why) == (False, "")
     assert [time <= full.now for time in full.times] == [True, False, False], "without a burst, whoever had the lease"
-    await other.hold(5, reduced=True)
+    await other.hold(5, "reduced")
     await turn_clock(redis, 6)
     assert (await one.reserve(1)).why == "reduced"
 
 
 async def test_a_lease_from_a_time_of_low_credit_holds_nobody_back_after_it(redis: Redis) -> None:
     one, other = bucket(redis, 600), bucket(redis, 600)
-    await one.hold(0, reduced=True)
+    await one.hold(0, "reduced")
     await granted(one)
     await turn_clock(redis, 15)
     assert (await other.reserve(1)).times == ()
@@ -213,7 +213,7 @@ async def test_a_lease_from_a_time_of_low_credit_holds_nobody_back_after_it(redi
 
 async def test_low_credit_does_not_raise_a_lower_limit(redis: Redis) -> None:
     mine = bucket(redis, 2)
-    await mine.hold(0, reduced=True)
+    await mine.hold(0, "reduced")
     assert (await mine.reserve(1)).times
     await mine.answered()
     await turn_clock(redis, 29)
@@ -273,7 +273,7 @@ async def test_a_lease_that_is_given_back_is_free_at_once(redis: Redis) -> None:
 async def test_a_hold_ends_the_lease_of_the_request_that_was_refused(redis: Redis) -> None:
     one, other = bucket(redis, 30), bucket(redis, 30)
     await granted(one)
-    await one.hold(10, reduced=False)
+    await one.hold(10, "throttled")
     await turn_clock(redis, 9.5)
     assert (await other.reserve(1)).times == ()
     await turn_clock(redis, 0.6)
@@ -290,3 +290,28 @@ async def test_pause_and_trouble_are_for_creates_only(redis: Redis) -> None:
     assert (await read.reserve(1)).times
     await redis.delete(keys.pause(REALM), keys.trouble(REALM))
     assert (await create.reserve(1)).times
+
+
+async def test_holds_of_no_stated_length_double_for_all_workers_and_begin_anew_later(redis: Redis) -> None:
+    one, other = bucket(redis, 600), bucket(redis, 600)
+    lengths = []
+    for holder in (one, other, one, other, one, other, one, other):
+        lengths.append(round(await holder.hold(None, "throttled")))
+        await redis.hset(keys.limit(REALM, "create"), "hold", str(await micros(redis) - 1000))  # type: ignore[misc]  # typed for both clients
+    assert lengths == [1, 2, 4, 8, 16, 32, 60, 60]
+    await redis.hset(keys.limit(REALM, "create"), "hold", str(await micros(redis) - 60 * SECOND))  # type: ignore[misc]  # typed for both clients
+    assert round(await one.hold(None, "throttled")) == 1
+    assert await other.hold(None, "throttled") <= 1, "under way when the first was answered: no strike"
+
+
+async def test_an_outage_says_nothing_of_the_limit(redis: Redis) -> None:
+    one = bucket(redis, 600)
+    assert await one.hold(15, "outage") == pytest.approx(15, abs=0.1)
+    shared = await redis.hmget(keys.limit(REALM, "create"), ["share", "gentle", "reduced"])  # type: ignore[misc]  # typed for both clients
+    assert shared == [b"1", b"0", b"0"]
+    assert (await one.reserve(1)).why == "held"
+
+
+async def micros(redis: Redis) -> int:
+    seconds, rest = await redis.time()
+    return int(seconds * SECOND + rest)

@@ -110,7 +110,7 @@ class World:
         await self._turn_clock()
         if wait:
             self.rejected[minute] += 1
-            await bucket.hold(math.ceil(wait), reduced=low)
+            await bucket.hold(math.ceil(wait), "reduced" if low else "throttled")
         else:
             self.admitted[minute] += 1
             if self.headers:

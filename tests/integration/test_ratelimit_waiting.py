@@ -129,7 +129,7 @@ async def test_a_429_stops_every_process(redis_url: str, waiters: Waiters, event
         waiters.add(theirs, 40)
         await eventually(lambda: waiters.order)
         await mine.hold("create", 60)
-        await eventually(lambda: "throttles" in (theirs.reason("create") or ""))
+        await eventually(lambda: "held back" in (theirs.reason("create") or ""))
         given = len(waiters.order)
         await looked(one, eventually, 2)
         assert len(waiters.order) == given
@@ -164,7 +164,7 @@ async def test_answers_cost_nothing_at_sixty_a_minute_or_more(redis: Redis) -> N
 
 async def test_low_credit_shows_as_the_reason(redis: Redis, waiters: Waiters, eventually: Callable[..., Any]) -> None:
     async with Limiter(redis, REALM, {"create": 600}) as limiter:
-        await limiter.hold("create", 0, reduced=True)
+        await limiter.hold("create", 0, "reduced")
         waiters.add(limiter, 2)
         await eventually(lambda: len(waiters.order) == 1)
         assert limiter.reason("create") == "low credit: 6 requests a minute"

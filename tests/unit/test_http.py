@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from jobs.config import Config
 from jobs.errors import (
     AccountRefused,
+    Blocked,
     BrokenDownload,
     ConfigError,
     FileRefused,
@@ -27,7 +28,8 @@ from jobs.errors import (
     Unanswered,
 )
 from worker.http import API_CONNECTIONS, api_client, call, files_client, open_file
-from worker.refusals import LONGEST_WAIT, refusal
+from worker.refusals import refusal
+from worker.stated_wait import LONGEST_WAIT
 
 TOKEN = "r8_secret"
 API = "https://api.replicate.com"
@@ -138,15 +140,55 @@ async def test_no_foreign_error_leaks_from_a_download(error: type[Exception]) ->
         (304, Unanswered, "REPLICATE_BASE_URL"),
     ],
 )
-@pytest.mark.parametrize("content", [b"", b"<html>", b'{"detail": "Some\\n reason."}', b"[]", b"\xff", b"[" * 99_999])
-async def test_each_status_is_one_error(status: int, error: type[ReplicateError], says: str, content: bytes) -> None:
+async def test_each_status_is_one_error(status: int, error: type[ReplicateError], says: str) -> None:
+    content = b'{"detail": "Some\\n reason."}'
     async with api(lambda _: httpx.Response(status, content=content)) as client:
         with pytest.raises(ReplicateError) as caught:
             await call(client, "GET", "/v1/predictions/x")
     assert type(caught.value) is error
     assert caught.value.status == status
     assert says in str(caught.value)
-    assert ("Some reason." in str(caught.value)) is (b"reason" in content and status not in (301, 304))
+    assert ("Some reason." in str(caught.value)) is (status not in (301, 304))
+
+
+HTML = {"content-type": "text/html; charset=UTF-8", "server": "cloudflare"}
+PROBLEM = {"content-type": "application/problem+json", "server": "cloudflare"}
+CLOUDFLARE = b'{"title": "Error 1015: You are being rate limited", "detail": "...", "cloudflare_error": true}'
+FOREIGN: list[tuple[int, dict[str, str], bytes, type[ReplicateError]]] = [
+    (403, HTML, b"<!DOCTYPE html><title>Attention Required! | Cloudflare</title>", Blocked),
+    (403, PROBLEM, CLOUDFLARE, Blocked),
+    (403, {}, b"", Blocked),
+    (403, {"content-type": "application/json"}, b'{"message": "Forbidden"}', Blocked),
+    (403, {}, b"error code: 1010", Blocked),
+    (407, HTML, b"<html>", Blocked),
+    (503, HTML, b"<html>", Blocked),
+    (503, {"content-type": "text/plain"}, b"upstream connect error or disconnect/reset before headers", Unanswered),
+    (503, {}, b"", Unanswered),
+    (502, HTML, b"<html>", Unanswered),
+    (524, PROBLEM, CLOUDFLARE, Unanswered),
+    (401, HTML, b"<html>", Unanswered),
+    (402, {}, b"", Unanswered),
+    (404, HTML, b"<html>", Unanswered),
+    (404, {}, b"[]", Unanswered),
+    (400, HTML, b"<html>", Unanswered),
+    (405, {}, b"\xff", Unanswered),
+    (400, {}, b'{"version": ["This field is required."]}', InvalidRequest),
+    (403, {"content-type": "application/problem+json"}, b'{"type": "about:blank"}', InvalidRequest),
+    (403, {}, b'{"detail": "You do not have permission to perform this action."}', InvalidRequest),
+    (413, HTML, b"<html><title>413 Request Entity Too Large</title>", InvalidRequest),
+    (429, HTML, b"<html>", RateLimited),
+    (429, {}, b"error code: 1015", RateLimited),
+]
+
+
+@pytest.mark.parametrize(("status", "headers", "content", "error"), FOREIGN)
+def test_an_answer_in_the_apis_place_says_nothing_of_the_request(
+    status: int, headers: dict[str, str], content: bytes, error: type[ReplicateError]
+) -> None:
+    refused = refusal(status, headers | {"retry-after": "15"}, content)
+    assert type(refused) is error
+    assert refused.status == status
+    assert error is InvalidRequest or refused.retry_after == 15
 
 
 @pytest.mark.parametrize("content", [b"", b"OK", b"[]", b'"x"', b"null", b'{"id": ', b"\xff\xfe", b"[" * 99_999])
@@ -187,32 +229,62 @@ DATES = {"retry-after": "Fri, 21 Nov 2025 10:00:40 GMT", "date": "Fri, 21 Nov 20
 @pytest.mark.parametrize(
     ("headers", "body", "seconds"),
     [
-        ({}, {}, 1),
+        ({}, {}, None),
         ({}, {"detail": THROTTLED}, 30),
         ({}, {"title": THROTTLED}, 30),
         ({}, {"detail": REDUCED, "retry_after": 5}, 5),
+        ({}, {"detail": "Request was throttled. Expected available in 20 seconds."}, 20),
+        ({}, {"detail": "Request was throttled. Expected available in 1 second."}, 1),
+        ({}, {"detail": "Rate limit reached for requests. Please try again in 1m30s."}, 90),
+        ({}, {"detail": "Please try again in 6ms. Visit https://x.example/limits to learn more."}, 0.006),
+        ({}, {"detail": "Please try again in 1m12.5s"}, 72.5),
+        ({}, {"message": "Too many requests, wait 5 minutes"}, 300),
+        ({}, {"detail": "Please wait a minute before you retry."}, 60),
+        ({}, {"detail": "Try again after 1 hour, 2 minutes and 3 seconds."}, LONGEST_WAIT),
+        ({}, {"msg": "API usage exceeded rate limit, try again in 15.25 secs"}, 15.25),
+        (
+            {},
+            {"error": "Limit exceeded. Consumed (req/min): 11. Please retry after 25s, resets at Wed Oct 23 2024"},
+            25,
+        ),
+        ({}, {"detail": "Retry after 12"}, 12),
+        ({}, {"detail": "Throttle resets at 2025-11-21 10:00:50 +0000"} | {}, None),
+        ({"date": "Fri, 21 Nov 2025 10:00:00 GMT"}, {"detail": "resets at 2025-11-21T10:00:50Z"}, 50),
+        ({}, {"detail": "You may retry 3 times; the limit is 600 requests in 1 minute."}, None),
         ({}, {"retry_after": 2.5}, 2.5),
         ({}, {"retry_after": "7"}, 7),
-        ({}, {"retry_after": None, "detail": ["x"]}, 1),
+        ({}, {"retryAfter": 8}, 8),
+        ({}, {"retry_after_ms": 1500}, 1.5),
+        ({}, {"error": {"details": [{"retryDelay": "34.07s"}]}}, 34.07),
+        ({}, {"parameters": {"retry_after": 35}}, 35),
+        ({}, {"retry_after": None, "detail": ["x"]}, None),
         ({"retry-after": "12"}, {}, 12),
-        ({"retry-after": "0"}, {}, 0),
+        ({"retry-after": "15s"}, {}, 15),
+        ({"retry-after": "0"}, {}, None),
         ({"retry-after": "3"}, {"detail": THROTTLED}, 30),
         ({"retry-after": "60"}, {"detail": THROTTLED}, 60),
+        ({"retry-after-ms": "250"}, {}, 0.25),
+        ({"x-ratelimit-reset-after": "4.5"}, {}, 4.5),
+        ({"x-ratelimit-reset-requests": "1m30s"}, {}, 90),
+        ({"x-ratelimit-reset": "1763719260", "date": "Fri, 21 Nov 2025 10:00:00 GMT"}, {}, 60),
+        ({"x-ratelimit-reset": "1763719260000", "date": "Fri, 21 Nov 2025 10:00:00 GMT"}, {}, 60),
+        ({"x-ratelimit-reset": "3000", "retry-after": "5"}, {}, 5),
+        ({"ratelimit-reset": "1"}, {}, None),
         (DATES, {}, 40),
-        (DATES | {"date": "Fri, 21 Nov 2025 11:00:00 GMT"}, {}, 0),
-        (DATES | {"date": "whenever"}, {}, 1),
-        ({"retry-after": "Fri, 21 Nov 2025 10:00:40 GMT"}, {}, 0),
-        ({"retry-after": "soon"}, {}, 1),
-        ({"retry-after": "-5"}, {}, 1),
-        ({"retry-after": "nan"}, {}, 1),
-        ({"retry-after": "inf"}, {}, 1),
+        (DATES | {"date": "Fri, 21 Nov 2025 11:00:00 GMT"}, {}, None),
+        (DATES | {"date": "whenever"}, {}, None),
+        ({"retry-after": "Fri, 21 Nov 2025 10:00:40 GMT"}, {}, None),
+        ({"retry-after": "soon"}, {}, None),
+        ({"retry-after": "-5"}, {}, None),
+        ({"retry-after": "nan"}, {}, None),
+        ({"retry-after": "inf"}, {}, None),
         ({"retry-after": "999999999"}, {}, LONGEST_WAIT),
     ],
 )
-def test_a_429_says_how_long_to_wait(headers: dict[str, str], body: dict[str, Any], seconds: float) -> None:
+def test_a_429_says_how_long_to_wait(headers: dict[str, str], body: dict[str, Any], seconds: float | None) -> None:
     error = refusal(429, headers, json.dumps(body).encode())
     assert isinstance(error, RateLimited)
-    assert error.retry_after == seconds
+    assert error.retry_after == pytest.approx(seconds)
     assert error.reduced is (body.get("detail") == REDUCED)
 
 

@@ -247,7 +247,7 @@ async def test_the_log_tells_each_change_once(caplog: pytest.LogCaptureFixture) 
     async with running(source) as pump:
         await asyncio.wait_for(pump.take(), 10)
     assert [record.getMessage() for record in caplog.records] == [
-        "create limit: Replicate throttles us: nothing starts for another x s",
+        "create limit: held back: nothing starts for another x s",
         "create limit: requests start again",
     ]
 
