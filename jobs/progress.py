@@ -6,11 +6,12 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
 import typer
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -25,6 +26,9 @@ LOOK_EVERY = 0.5
 
 LINE_EVERY = 3.0
 """Seconds between two lines, at least."""
+
+SHORTEST_BAR = 14
+"""Columns of the shortest bar, with the blanks around it."""
 
 
 class Screen(Protocol):
@@ -113,23 +117,35 @@ class BarScreen(AbstractContextManager["BarScreen", None]):
 
 
 def picture(status: Status) -> RenderableType:
-    """A status as two lines and its notes; fits 60 columns."""
-    bar = Table.grid(padding=(0, 1), expand=True)
-    bar.add_column(no_wrap=True, overflow="ellipsis", max_width=24)
-    bar.add_column(ratio=1)
-    bar.add_column(no_wrap=True, justify="right")
-    unhappy = status.failed + status.canceled
-    bar.add_row(
-        Text(status.batch, "bold"),
-        ProgressBar(
-            total=max(status.total, 1),
-            completed=done(status),
-            complete_style="cyan",
-            finished_style="yellow" if unhappy else "green",
-        ),
-        f"{done(status)}/{status.total}",
-    )
+    """A status as a bar, a line of facts and its notes; whatever the width, no name and no number is cut."""
     line = Text(status.state if over(status) else "")
     for fact in facts(status):
         line.append(" · " if line else "", "dim").append(fact, "red" if fact.endswith("failed") else "")
-    return Group(bar, line, *(Text(note, "yellow") for note in notes([status])))
+    return Group(Bar(status), line, *(Text(note, "yellow", overflow="fold") for note in notes([status])))
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """Name, bar and count in one line; the name has a line of its own where there is no room for all three."""
+
+    status: Status
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw it as wide as there is room."""
+        status, name = self.status, Text(self.status.batch, "bold", overflow="fold")
+        count = f"{done(status)}/{status.total}"
+        bar = ProgressBar(
+            total=max(status.total, 1),
+            completed=done(status),
+            complete_style="cyan",
+            finished_style="yellow" if status.failed + status.canceled else "green",
+        )
+        grid = Table.grid(padding=(0, 1), expand=True)
+        if len(name) + len(count) + SHORTEST_BAR > options.max_width:
+            yield name
+            name = Text()
+        grid.add_column(no_wrap=True)
+        grid.add_column(ratio=1)
+        grid.add_column(no_wrap=True, justify="right")
+        grid.add_row(name, bar, Text(count))
+        yield grid

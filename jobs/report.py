@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.table import Table
 
+from jobs.columns import Columns
 from jobs.foreign_text import printable
 from jobs.models import Status
 from jobs.prices import money
@@ -23,15 +25,19 @@ START_WORKER = "python -m arq worker.Settings"
 NO_WORKER = f"No worker is up. This starts one: {START_WORKER}"
 NO_BATCH = "There is no batch yet; `python -m jobs enqueue FILE` makes one."
 NO_SCHEDULE = "There is no schedule; they stand in schedules.toml, or where BATCH_SCHEDULES says."
-PIPE_WIDTH = 160
+PIPE_SIZE = ConsoleDimensions(1_000_000, 25)
+"""Columns and lines where nobody looks: a line is never broken there."""
 
 
 class Paper(Console):
-    """Standard output (or error) for people: wide when it is no terminal; a closed pipe is left to the caller."""
+    """Standard output (or error) for people: no terminal cuts nothing; a closed pipe is left to the caller."""
 
     def __init__(self, *, stderr: bool = False) -> None:
-        terminal = (sys.stderr if stderr else sys.stdout).isatty()
-        super().__init__(stderr=stderr, highlight=False, markup=False, width=None if terminal else PIPE_WIDTH)
+        super().__init__(stderr=stderr, highlight=False, markup=False)
+        if not (sys.stderr if stderr else sys.stdout).isatty():
+            self.size = PIPE_SIZE
+        elif self.is_dumb_terminal:  # which rich takes to be 80 columns wide, unless both are given
+            self.size = ConsoleDimensions(*shutil.get_terminal_size())
 
     def on_broken_pipe(self) -> None:
         """Let the BrokenPipeError that is being handled go on."""
@@ -42,7 +48,7 @@ class Paper(Console):
         for text in texts:
             self.print(printable(text), soft_wrap=True)
 
-    def show(self, table: Table, below: Iterable[str] = ()) -> None:
+    def show(self, table: Table | Columns, below: Iterable[str] = ()) -> None:
         """Print a table, unless it has no row, and lines below it."""
         if table.row_count:
             self.print(table)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from jobs.columns import Column, Columns
 from jobs.foreign_text import printable
 from jobs.models import Result, Status
 from jobs.prices import money
@@ -19,31 +20,29 @@ if TYPE_CHECKING:
     from jobs.results import Totals
     from jobs.schedules import ScheduleStatus
 
-SCHEDULE_HEADINGS = ("schedule", "cron", "timezone", "next", "last", "last batch")
 UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 
 
-def batches_table(statuses: Sequence[Status], now: float) -> Table:
-    """One row for each batch; only columns that say something. `now` in Unix seconds."""
-    columns: dict[str, list[str]] = {
-        "batch": [status.batch for status in statuses],
-        "state": [status.state for status in statuses],
-        "done": [f"{done(status)}/{status.total}" for status in statuses],
-        "failed": [str(status.failed or "") for status in statuses],
-        "canceled": [str(status.canceled or "") for status in statuses],
-        "in flight": [str(status.in_flight or "") for status in statuses],
-        "cost": ["" if status.cost is None else money(status.cost) for status in statuses],
-        "pace": [pace(status) for status in statuses],
-        "age": [age(status.created_at, now) for status in statuses],
-    }
-    said = {heading: cells for heading, cells in columns.items() if any(cells)}
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in said:
-        words = heading in ("batch", "state", "pace")
-        table.add_column(heading, justify="left" if words else "right", no_wrap=heading != "batch", overflow="fold")
-    for row in zip(*said.values(), strict=True):
-        table.add_row(*row)
-    return table
+def batches_table(statuses: Sequence[Status], now: float) -> Columns:
+    """One row for each batch; `now` in Unix seconds."""
+
+    def numbers(heading: str, values: Iterable[int], gives_way: int = 0) -> Column:
+        return Column(heading, [str(value or "") for value in values], right=True, gives_way=gives_way)
+
+    costs = ["" if status.cost is None else money(status.cost) for status in statuses]
+    return Columns(
+        [
+            Column("batch", [status.batch for status in statuses]),
+            Column("state", [status.state for status in statuses]),
+            Column("done", [f"{done(status)}/{status.total}" for status in statuses], right=True),
+            numbers("failed", (status.failed for status in statuses)),
+            numbers("canceled", (status.canceled for status in statuses)),
+            numbers("in flight", (status.in_flight for status in statuses), gives_way=2),
+            Column("cost", costs, right=True, gives_way=3),
+            Column("pace", [pace(status) for status in statuses], gives_way=1),
+            Column("age", [age(status.created_at, now) for status in statuses], right=True, gives_way=4),
+        ]
+    )
 
 
 def batch_table(status: Status) -> Table:
@@ -79,23 +78,32 @@ def places(folder: Folder, totals: Totals) -> Iterator[str]:
             yield f"{name:<10} {path}"
 
 
-def failures_table(failed: Iterable[Result]) -> Table:
+def failures_table(failed: Iterable[Result]) -> Columns:
     """The prompts that did not succeed, one a row, with the reason."""
-    table = Table("prompt", "kind", "reason", box=None, pad_edge=False, header_style="bold")
-    for result in failed:
-        error = result.error
-        reason = Text(printable(error.message) if error else "")
-        table.add_row(result.id, error.kind if error else result.status, reason)
-    return table
+    failed = list(failed)
+    reasons = [printable(result.error.message) if result.error else "" for result in failed]
+    return Columns(
+        [
+            Column("prompt", [result.id for result in failed]),
+            Column("kind", [result.error.kind if result.error else result.status for result in failed]),
+            Column("reason", reasons, wraps=True),
+        ]
+    )
 
 
-def schedules_table(schedules: Iterable[ScheduleStatus]) -> Table:
+def schedules_table(schedules: Iterable[ScheduleStatus]) -> Columns:
     """One row for each schedule; times are in the schedule's own zone."""
-    table = Table(*SCHEDULE_HEADINGS, box=None, pad_edge=False, header_style="bold")
-    for one in schedules:
-        cells = (one.name, one.cron, one.timezone, one.next, one.last, one.last_batch)
-        table.add_row(*(Text(cell or "") for cell in cells))
-    return table
+    schedules = list(schedules)
+    return Columns(
+        [
+            Column("schedule", [one.name for one in schedules]),
+            Column("cron", [one.cron for one in schedules], gives_way=2),
+            Column("timezone", [one.timezone for one in schedules], gives_way=4),
+            Column("next", [one.next or "" for one in schedules]),
+            Column("last", [one.last or "" for one in schedules], gives_way=1),
+            Column("last batch", [one.last_batch or "" for one in schedules], gives_way=3),
+        ]
+    )
 
 
 def age(moment: str, now: float) -> str:
@@ -112,6 +120,6 @@ def megabytes(size: int) -> str:
 
 def _grid() -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold")
+    table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     return table

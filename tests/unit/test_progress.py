@@ -198,9 +198,9 @@ def test_the_picture_fits(width: int) -> None:
         eta=88_000,
     )
     lines = drawn(crowded, width).splitlines()
-    assert len(lines) <= 3
+    assert len(lines) <= 4
     assert all(len(line) <= width for line in lines)
-    assert "124690/1000000" in lines[0]
+    assert any("124690/1000000" in line for line in lines)
 
 
 def test_the_picture_says_why_it_is_paused_and_that_nobody_works() -> None:
