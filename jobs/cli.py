@@ -180,8 +180,9 @@ def results(
     """Write results.jsonl and errors.jsonl as of now; sum up."""
     from jobs.results import read_results, write_results  # noqa: PLC0415
 
-    folder = known_folder(batch)
-    totals = write_results(folder)
+    config = Config.load()
+    folder = known_folder(batch, config)
+    totals = write_results(folder, fsync=config.fsync)
     if as_json:
         with (folder.errors if failed else folder.results).open("rb") as lines:
             shutil.copyfileobj(lines, sys.stdout.buffer)
@@ -197,7 +198,8 @@ def gallery(batch: options.BatchName) -> None:
     """Write the batch's gallery as of now and print its path."""
     from jobs.gallery import write_gallery  # noqa: PLC0415
 
-    typer.echo(write_gallery(known_folder(batch)))
+    config = Config.load()
+    typer.echo(write_gallery(known_folder(batch, config), fsync=config.fsync))
 
 
 @app.command()

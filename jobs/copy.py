@@ -152,9 +152,18 @@ def move(part: Path, path: Path, *, fsync: bool) -> None:
     if fsync:
         directory = os.open(path.parent, os.O_RDONLY)
         try:
-            os.fsync(directory)
+            fsync_directory(directory)
         finally:
             os.close(directory)
+
+
+def fsync_directory(descriptor: int) -> None:
+    """Bring the names in a directory to the disk, as far as its file system can: CIFS and some of FUSE cannot."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP):
+            raise
 
 
 @contextmanager

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from jobs.schedules import ScheduleStatus
 
 
-def known_folder(name: str) -> Folder:
+def known_folder(name: str, config: Config) -> Folder:
     """The folder of a batch, which outlives what Redis knows of it; BatchNotFound when there is none."""
-    folder = Folder(Config.load().output_dir, name)
+    folder = Folder(config.output_dir, name)
     if folder.batch_id() is None:
         raise BatchNotFound(f"{folder.path} is not the folder of a batch; `python -m jobs status` lists the batches")
     return folder

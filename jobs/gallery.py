@@ -59,7 +59,7 @@ class Summary:
                 self.misses.append(Miss(index, result.id, index // PAGE_SIZE + 1, kind, message[:300]))
 
 
-def write_gallery(folder: Folder, rows: Iterable[Row] | None = None) -> Path:
+def write_gallery(folder: Folder, rows: Iterable[Row] | None = None, *, fsync: bool) -> Path:
     """Write the gallery of what there is by now, or of these rows, which are all; returns its first page.
 
     Pages are written one by one and the first one last, because only it tells of all the others.
@@ -75,8 +75,8 @@ def write_gallery(folder: Folder, rows: Iterable[Row] | None = None) -> Path:
     pages = _pages(folder, summary, records(folder) if rows is None else rows)
     first = next(pages, [])
     for number, frames in enumerate(pages, 2):
-        _write(folder, about | {"frames": frames, "page": number, "summary": None})
-    _write(folder, about | {"frames": first, "page": 1, "summary": summary})
+        _write(folder, about | {"frames": frames, "page": number, "summary": None}, fsync=fsync)
+    _write(folder, about | {"frames": first, "page": 1, "summary": summary}, fsync=fsync)
     return folder.gallery
 
 
@@ -108,9 +108,9 @@ def _frames(folder: Folder, summary: Summary, rows: Iterable[Row]) -> Iterator[F
         yield frame(folder, prompt, result)
 
 
-def _write(folder: Folder, page: dict[str, Any]) -> None:
+def _write(folder: Folder, page: dict[str, Any], *, fsync: bool) -> None:
     html = _template().render(page)
-    with replacing(folder.path / page_name(page["page"]), fsync=True) as file:
+    with replacing(folder.path / page_name(page["page"]), fsync=fsync) as file:
         file.write(html.encode("utf-8", "replace"))
 
 

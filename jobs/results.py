@@ -93,19 +93,19 @@ def result_line(result: Result) -> str:
     return text.translate(_LINE_BREAKS)
 
 
-def write_results(folder: Folder) -> Totals:
+def write_results(folder: Folder, *, fsync: bool) -> Totals:
     """Write results.jsonl and errors.jsonl from the records; each replaces the former file at once.
 
     Raises StorageError when a record cannot be read or a file cannot be written.
     """
-    with writing_results(folder) as rows:
+    with writing_results(folder, fsync=fsync) as rows:
         return _count(result for _, result in rows)
 
 
 @contextmanager
-def writing_results(folder: Folder) -> Iterator[Iterator[Row]]:
+def writing_results(folder: Folder, *, fsync: bool) -> Iterator[Iterator[Row]]:
     """Yield the records for one walk; each is in the files when it was yielded, as of `write_results`, in the end."""
-    with replacing(folder.results, fsync=True) as everything, replacing(folder.errors, fsync=True) as errors:
+    with replacing(folder.results, fsync=fsync) as everything, replacing(folder.errors, fsync=fsync) as errors:
         yield _written(folder, everything, errors)
 
 

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jobs.config import Config
+from jobs.copy import flush
+from worker.disk import write_file
 from worker.finding import Finding, failure, ok, warning
 
 LITTLE_ROOM, NO_ROOM = 10e9, 1e9
@@ -52,9 +54,11 @@ def speed_findings(config: Config) -> list[Finding]:
     """How fast files reach the disk, in a folder of its own that is removed; OSError."""
     place = _nearest(config.output_dir)
     with tempfile.TemporaryDirectory(prefix=".doctor.", dir=place) as name:
-        large, small = _megabytes_a_second(Path(name)), _files_a_second(Path(name))
+        large = _megabytes_a_second(Path(name), fsync=config.fsync)
+        small = _files_a_second(Path(name), fsync=config.fsync)
     wanted = config.creates_per_minute / 60
-    shown = f"{large:,.0f} MB/s, {small:,.0f} small files a second, each brought to the disk"
+    shown = f"{large:,.0f} MB/s, {small:,.0f} small files a second"
+    shown += ", each brought to the disk" if config.fsync else ", none brought to the disk (BATCH_FSYNC=false)"
     if large < SLOW_DISK or small < 2 * wanted:
         need = f"{SLOW_DISK:.0f} MB/s and {2 * wanted:.0f} files a second keep up with the limit of creates"
         return [warning("disk speed", shown, f"{need}: set BATCH_OUTPUT_DIR to a faster disk")]
@@ -86,26 +90,20 @@ def _nearest(directory: Path) -> Path:
     return next(place for place in (directory.absolute(), *directory.absolute().parents) if place.exists())
 
 
-def _megabytes_a_second(place: Path) -> float:
+def _megabytes_a_second(place: Path, *, fsync: bool) -> float:
     piece, written = os.urandom(PIECE), 0
     started = time.monotonic()
     with (place / "large").open("wb", buffering=0) as file:
         while written < MOST_BYTES and time.monotonic() - started < LONGEST:
             file.write(piece)
             written += PIECE
-        os.fsync(file.fileno())
+        flush(file, fsync=fsync)
     return written / 1e6 / (time.monotonic() - started)
 
 
-def _files_a_second(place: Path) -> float:
+def _files_a_second(place: Path, *, fsync: bool) -> float:
     content = os.urandom(SMALL)
-    return _rate(lambda number: _save(place / f"{number}", content))
-
-
-def _save(path: Path, content: bytes) -> None:
-    with path.open("wb", buffering=0) as file:
-        file.write(content)
-        os.fsync(file.fileno())
+    return _rate(lambda number: write_file(place / f"{number}", None, [content], fsync=fsync))
 
 
 def _rate(act: Callable[[int], None]) -> float:

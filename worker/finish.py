@@ -58,7 +58,7 @@ async def _try_to_finish(worker: Context, batch: Batch) -> None:
     async with locked(folder, make=False):
         now = await worker.batches.find(batch.name)
         if now and now.id == batch.id and not now.finished_at:
-            await _write_in_thread(folder, batch.id)
+            await _write_in_thread(folder, batch.id, fsync=worker.config.fsync)
             if await worker.batches.finish(batch.name):
                 _tell(batch, folder)
 
@@ -74,10 +74,10 @@ def _tell(batch: Batch, folder: Folder) -> None:
     )
 
 
-async def _write_in_thread(folder: Folder, batch_id: str) -> None:
+async def _write_in_thread(folder: Folder, batch_id: str, *, fsync: bool) -> None:
     """Write for as long as it takes, minutes for a million prompts; a cancel stops it before the lock is let go."""
     stop = threading.Event()
-    writing = asyncio.ensure_future(asyncio.to_thread(_write, folder, batch_id, stop))
+    writing = asyncio.ensure_future(asyncio.to_thread(_write, folder, batch_id, stop, fsync=fsync))
     try:
         await asyncio.shield(writing)
     except asyncio.CancelledError:
@@ -88,10 +88,10 @@ async def _write_in_thread(folder: Folder, batch_id: str) -> None:
         raise
 
 
-def _write(folder: Folder, batch_id: str, stop: threading.Event) -> None:
+def _write(folder: Folder, batch_id: str, stop: threading.Event, *, fsync: bool) -> None:
     with suppress(_Stopped):
-        with writing_results(folder) as rows:
-            write_gallery(folder, _watched(rows, folder, batch_id, stop))
+        with writing_results(folder, fsync=fsync) as rows:
+            write_gallery(folder, _watched(rows, folder, batch_id, stop), fsync=fsync)
         sweep(folder, lambda prompt_id: folder.prompt(prompt_id).exists())
         for part in parts(folder):
             if part.startswith(WRITTEN):

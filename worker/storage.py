@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from jobs.copy import fsync_directory
 from jobs.folder import Folder
 from worker.disk import off_loop, write_file
 from worker.held import Held
@@ -93,7 +94,7 @@ class Storage:
                     return False
                 raise
             if self._fsync:
-                os.fsync(descriptor)
+                fsync_directory(descriptor)
         self._made.discard(saving)
         return True
 
@@ -104,7 +105,7 @@ class Storage:
             for name, pieces in files.items():
                 write_file(name, folder, pieces, fsync=self._fsync)
             if self._fsync:
-                os.fsync(folder)
+                fsync_directory(folder)
         finally:
             os.close(folder)
 

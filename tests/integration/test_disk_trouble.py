@@ -353,14 +353,14 @@ async def go_through(case, home):
         fill(home)
     for write in (write_results, write_gallery):
         try:
-            write(folder)
+            write(folder, fsync=True)
         except StorageError as error:
             told.append(str(error))
     left += [path.name for path in home.glob("*.part")]
     relieve(case, home)
     saved = await save(folder)
-    results = write_results(folder)
-    print(json.dumps([case, told, left, saved, results.prompts, write_gallery(folder).exists()]))
+    results = write_results(folder, fsync=False)
+    print(json.dumps([case, told, left, saved, results.prompts, write_gallery(folder, fsync=False).exists()]))
 
 for case in sys.argv[2:]:
     asyncio.run(go_through(case, Path(sys.argv[1], case.replace(" ", "-"))))

@@ -96,7 +96,7 @@ class Sheet:
         return {"path": path, "url": "https://replicate.delivery/x", "bytes": len(content), "sha256": ""}
 
     def page(self, number: int = 1) -> Page:
-        write_gallery(self.folder)
+        write_gallery(self.folder, fsync=False)
         return Page(self.folder.path / page_name(number))
 
 
@@ -334,13 +334,13 @@ def test_a_batch_without_prompts_has_a_page(sheet: Sheet) -> None:
 
 def test_a_batch_that_was_never_begun_has_a_page_without_a_date(tmp_path: Path) -> None:
     folder = Folder(tmp_path, "new")
-    assert "UTC" not in Page(write_gallery(folder)).source
+    assert "UTC" not in Page(write_gallery(folder, fsync=False)).source
 
 
 def test_the_folder_of_something_else_is_left_alone(sheet: Sheet) -> None:
     sheet.folder.identity.unlink()
     with pytest.raises(ForeignFolder, match=r"has no batch\.json"):
-        write_gallery(sheet.folder)
+        write_gallery(sheet.folder, fsync=False)
     assert not sheet.folder.gallery.exists()
 
 
@@ -492,12 +492,12 @@ def test_ten_thousand_prompts_need_one_page_of_memory(sheet: Sheet, monkeypatch:
     written: list[int] = []
     original: Callable[..., None] = gallery._write
 
-    def write(folder: Folder, page: dict[str, Any]) -> None:
+    def write(folder: Folder, page: dict[str, Any], **options: Any) -> None:
         written.append(len(page["frames"]))
-        original(folder, page)
+        original(folder, page, **options)
 
     monkeypatch.setattr(gallery, "_write", write)
     rows = (json.dumps({"id": f"n{number}", "model": "a/b", "input": {"prompt": "p"}}) for number in range(10_000))
     sheet.folder.prompts.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    write_gallery(sheet.folder)
+    write_gallery(sheet.folder, fsync=False)
     assert written == [200] * 50

@@ -58,7 +58,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def test_results_come_in_file_order_and_errors_apart(folder: Folder, fill: Fill) -> None:
     fill(zulu={}, bravo=FAILED, alpha=None, mike=CANCELED, kilo={})
-    counted = write_results(folder)
+    counted = write_results(folder, fsync=False)
     assert [line["id"] for line in lines(folder.results)] == ["zulu", "bravo", "mike", "kilo"]
     assert [line["id"] for line in lines(folder.errors)] == ["bravo", "mike"]
     assert counted == Totals(succeeded=2, failed=1, canceled=1, missing=1)
@@ -67,7 +67,7 @@ def test_results_come_in_file_order_and_errors_apart(folder: Folder, fill: Fill)
 
 def test_a_line_has_the_keys_of_the_model_in_its_order(folder: Folder, fill: Fill) -> None:
     fill(one={"files": (saved("one/output.png", 7),), "output": "one/output.png"})
-    write_results(folder)
+    write_results(folder, fsync=False)
     (line,) = lines(folder.results)
     assert list(line) == list(Result.model_fields)
     assert list(line["files"][0]) == list(SavedFile.model_fields)
@@ -77,12 +77,12 @@ def test_a_line_has_the_keys_of_the_model_in_its_order(folder: Folder, fill: Fil
 
 def test_files_and_bytes_are_summed_over_all_results(folder: Folder, fill: Fill) -> None:
     fill(one={"files": (saved("one/a", 7), saved("one/b", 30))}, two=FAILED, three={"files": (saved("three/a", 500),)})
-    assert write_results(folder) == Totals(succeeded=2, failed=1, files=3, bytes=537)
+    assert write_results(folder, fsync=False) == Totals(succeeded=2, failed=1, files=3, bytes=537)
 
 
 def test_costs_are_summed_without_drift(folder: Folder, fill: Fill) -> None:
     fill(**{f"p{n}": {"cost": 0.1} for n in range(10)}, unpriced={})
-    assert write_results(folder).cost == 1.0
+    assert write_results(folder, fsync=False).cost == 1.0
     fill(unpriced=None)
     assert totals(folder).cost is None
 
@@ -110,18 +110,18 @@ def test_reading_holds_one_result_at_a_time(folder: Folder, fill: Fill) -> None:
 
 
 def test_a_batch_without_prompts_has_empty_files(folder: Folder) -> None:
-    assert write_results(folder) == Totals()
+    assert write_results(folder, fsync=False) == Totals()
     assert folder.results.read_bytes() == folder.errors.read_bytes() == b""
 
 
 def test_writing_again_replaces_and_leaves_no_temporary_file(folder: Folder, fill: Fill) -> None:
     fill(one={}, two=None)
-    write_results(folder)
+    write_results(folder, fsync=False)
     fill_two = folder.prompt("two")
     fill_two.mkdir()
     first = (folder.prompt("one") / "prediction.json").read_text(encoding="utf-8")
     (fill_two / "prediction.json").write_text(first.replace('"one"', '"two"'), encoding="utf-8")
-    write_results(folder)
+    write_results(folder, fsync=False)
     assert [line["id"] for line in lines(folder.results)] == ["one", "two"]
     assert [path.name for path in folder.path.iterdir() if path.name.startswith(".")] == []
 
@@ -129,7 +129,7 @@ def test_writing_again_replaces_and_leaves_no_temporary_file(folder: Folder, fil
 def test_text_stays_readable_and_line_separators_do_not_break_lines(folder: Folder, fill: Fill) -> None:
     text = "Grüße, 山, 🦊 \u2028 a \u2029 b \x85 c \x1c d \x0b e \n f"
     fill(one={"input": {"prompt": text}, "output": text}, two={})
-    write_results(folder)
+    write_results(folder, fsync=False)
     raw = folder.results.read_text(encoding="utf-8")
     assert "Grüße, 山, 🦊" in raw
     assert len(raw.splitlines()) == 2
@@ -148,7 +148,7 @@ def test_any_text_is_one_line_that_reads_back(text: str) -> None:
 def test_a_damaged_record_is_a_failure_that_says_so(folder: Folder, fill: Fill) -> None:
     fill(one={}, two={})
     (folder.prompt("one") / "prediction.json").write_text("{", encoding="utf-8")
-    counted = write_results(folder)
+    counted = write_results(folder, fsync=False)
     assert (counted.succeeded, counted.failed) == (1, 1)
     error = next(read_results(folder, failed=True)).error
     assert error
@@ -162,7 +162,7 @@ def test_a_record_that_the_disk_does_not_show_is_named(folder: Folder, fill: Fil
     path.unlink()
     path.mkdir()
     with pytest.raises(StorageError, match=r"one/prediction\.json cannot be read") as caught:
-        write_results(folder)
+        write_results(folder, fsync=False)
     assert caught.value.path == path
     assert not folder.results.exists()
     assert [entry.name for entry in folder.path.iterdir() if entry.name.startswith(".")] == []
@@ -172,19 +172,19 @@ def test_a_file_that_cannot_be_written_is_a_sentence(folder: Folder, fill: Fill)
     fill(one={})
     folder.errors.mkdir()
     with pytest.raises(StorageError, match=r"errors\.jsonl cannot be used: Is a directory") as caught:
-        write_results(folder)
+        write_results(folder, fsync=False)
     assert caught.value.path == folder.errors
 
 
 def test_trouble_leaves_the_old_files(folder: Folder, fill: Fill) -> None:
     fill(one={}, two=FAILED)
-    write_results(folder)
+    write_results(folder, fsync=False)
     before = folder.results.read_bytes(), folder.errors.read_bytes()
     record = folder.prompt("two") / "prediction.json"
     record.unlink()
     record.mkdir()
     with pytest.raises(StorageError):
-        write_results(folder)
+        write_results(folder, fsync=False)
     assert (folder.results.read_bytes(), folder.errors.read_bytes()) == before
 
 
@@ -198,6 +198,6 @@ def test_the_files_are_on_the_disk_before_they_have_their_names(
         seen.append(sorted(path.name for path in folder.path.glob("*s.jsonl") if path != folder.prompts))
 
     monkeypatch.setattr(os, "fsync", sync)
-    write_results(folder)
+    write_results(folder, fsync=True)
     # Both a file and its folder: the inner file, then the outer one.
     assert seen == [[], ["errors.jsonl"], ["errors.jsonl"], ["errors.jsonl", "results.jsonl"]]
