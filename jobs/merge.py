@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from dataclasses import dataclass, field
 
@@ -62,9 +63,10 @@ def compare(spool: Spool, folder: Folder, batch: Batch | None, failed: Bits) -> 
 
 def refuse_other_file(order: Order, identity: Identity | None, merge: Merge) -> None:
     """InputError when a file would add to a batch that was begun from another one."""
-    if order.append or order.path is None or identity is None or identity.source in (None, order.path):
+    if order.append or order.path is None or identity is None or identity.source is None:
         return
-    if merge.new or merge.changed:
+    same = order.path == identity.source or os.path.realpath(order.path) == os.path.realpath(identity.source)
+    if not same and (merge.new or merge.changed):
         raise InputError(
             f"batch {identity.batch!r} was begun from {identity.source}, not from {order.path}, which has other rows: "
             "give another --name, or --append to add them to that batch; nothing was enqueued"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from array import array
 from collections.abc import Iterator
@@ -49,8 +48,8 @@ class Order:
 
     @property
     def path(self) -> str | None:
-        """Where the file lies, the same from every working directory; None for standard input."""
-        return None if self.source == "-" else os.path.realpath(self.source)
+        """Where the file lies, whatever the working directory is; None for standard input."""
+        return None if self.source == "-" else str(Path(self.source).absolute())
 
     @property
     def batch(self) -> str:

@@ -71,7 +71,16 @@ async def test_a_file_that_grows_where_it_is(
     (tmp_path / "link").symlink_to(tmp_path / "a")
     monkeypatch.chdir(tmp_path / "link")
     assert (await enqueue(Order("night.jsonl"), config, redis)).total == 3
-    assert (await enqueue(Order(str(tmp_path / "a" / "night.jsonl")), config, redis)).total == 3
+    write(tmp_path / "a", "abcd")
+    assert (await enqueue(Order(str(tmp_path / "link" / "night.jsonl")), config, redis)).total == 4
+
+
+async def test_a_link_that_names_a_new_file_each_day(tmp_path: Path, config: Config, redis: Redis) -> None:
+    link = tmp_path / "night.jsonl"
+    for number, ids in enumerate(("ab", "cd")):
+        link.unlink(missing_ok=True)
+        link.symlink_to(write(tmp_path / ids, ids))
+        assert (await enqueue(Order(str(link)), config, redis)).total == 2 * number + 2
 
 
 async def test_standard_input_has_no_place(
