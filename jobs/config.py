@@ -23,6 +23,13 @@ Rate = Annotated[float, Field(gt=0, le=1_000_000)]
 _HOST = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[?[0-9a-f:]+\]?")
 
 
+_TOKEN = re.compile(r"r8_\w+")
+"""A token of Replicate's: it may have been pasted into the wrong line."""
+
+MOST_SHOWN = 200
+"""Characters of a wrong value."""
+
+
 def _unprefixed(name: str) -> Any:
     return Field(validation_alias=AliasChoices(name, name.lower()))
 
@@ -97,7 +104,8 @@ class Config(BaseSettings):
     def _check_base_url(cls, value: str) -> str:
         parts = urlsplit(value)
         if parts.scheme not in ("https", "http") or not parts.hostname:
-            raise ValueError(f"{value!r} is not an http or https URL")
+            shown = f"//…@{value.rpartition('@')[2]}" if "@" in value else value
+            raise ValueError(f"{shown!r} is not an http or https URL")
         if parts.username or parts.query or parts.fragment or (parts.port or 1) > 65_535:
             raise ValueError("write scheme, host and port only, as in https://api.replicate.com")
         return value.rstrip("/").removesuffix("/v1")
@@ -118,13 +126,16 @@ class Config(BaseSettings):
     def load(cls, **overrides: Any) -> Self:
         """Read the environment; ConfigError names each wrong setting as the user wrote it."""
         try:
-            if wrong := _misspelt(cls):
-                raise ConfigError("\n".join(wrong))
-            return cls(**overrides)
+            wrong, config = _misspelt(cls), None
+            try:
+                config = cls(**overrides)
+            except ValidationError as error:
+                wrong += [_sentence(problem) for problem in error.errors()]
         except UnicodeDecodeError as error:
             raise ConfigError(f".env is not UTF-8: {error}") from None
-        except ValidationError as error:
-            raise ConfigError("\n".join(_sentence(problem) for problem in error.errors())) from None
+        if config is None or wrong:
+            raise ConfigError(_TOKEN.sub("r8_…", "\n".join(wrong)))
+        return config
 
 
 def _misspelt(config: type[BaseSettings]) -> list[str]:
@@ -140,5 +151,9 @@ def _sentence(problem: Any) -> str:
     field = str(problem["loc"][0]) if problem["loc"] else "settings"
     plain = field.upper() in ("REPLICATE_API_TOKEN", "REPLICATE_BASE_URL", "REDIS_URL")
     name = field.upper() if plain else f"BATCH_{field.upper()}"
-    shown = "" if plain else f" (it is {problem['input']!r})"
+    shown = "" if plain else f" (it is {_short(repr(problem['input']))})"
     return f"{name}{shown}: {problem['msg'].removeprefix('Value error, ')}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"

@@ -27,7 +27,7 @@ from jobs.merge import Merge, check_changed, compare, refuse_other_file
 from jobs.models import Batch
 from jobs.prompts import Ids
 from jobs.restoring import settle_recorded, spent_on_earlier_tries
-from jobs.retry import Retried, queue_again, refuse_spent, retry, set_aside
+from jobs.retry import Retried, queue_again, retry, set_aside, why_spent
 from jobs.shards import Receipt, enqueue_unsettled
 from jobs.spool import Order, Spool, file_name, spooling
 from jobs.spool import read_rows as read_file
@@ -83,11 +83,14 @@ async def _enqueue(spool: Spool, folder: Folder, config: Config, redis: Redis) -
     identity, batch = await identify(folder, config, redis)
     merge = await _merge(spool, folder, identity, batch, redis)
     budget = spool.order.budget.over(limits(identity, batch))
+    cheapest = 0
     if budget.max_cost is not None:
         spool.demand_prices(budget)
-        (await asyncio.to_thread(estimate, folder, config.prices)).demand_prices(budget, str(folder.prompts))
-    if batch and merge.changed:
-        refuse_spent(batch, budget)
+        known = await asyncio.to_thread(estimate, folder, config.prices)
+        known.demand_prices(budget, str(folder.prompts))
+        cheapest = known.cheapest
+    if batch and merge.changed and batch.settled >= batch.total and (spent := why_spent(batch, budget, cheapest)):
+        raise InputError(spent)
     identity = identity or new_identity(folder, config, spool.order.path)
     identity = note_limits(folder, identity, budget, fsync=config.fsync)
     again = await asyncio.to_thread(_write_copy, spool, folder, merge, batch, config)

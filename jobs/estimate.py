@@ -46,6 +46,12 @@ class Estimate:
             least, most = least + price.per_prediction * count, most + price.reserved * count
         return (dollars(least), dollars(most * attempts)) if self._models else None
 
+    @property
+    def cheapest(self) -> int:
+        """The least that one of the predictions reserves, in micro-dollars."""
+        found = (self.prices.of(model) for model in self._models)
+        return min((price.reserved for price in found if price), default=0)
+
     def unpriced(self) -> list[str]:
         """A sentence for each model without a price, with its first line."""
         sentences = []

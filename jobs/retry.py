@@ -45,17 +45,19 @@ async def retry(name: str, config: Config, redis: Redis, budget: Budget = UNCHAN
     await identify(folder, config, redis)
     async with locked(folder):
         batch = await batches.get(name)
-        await _limit(batch, budget, folder, config, redis)
-        failed = await batches.unsuccessful(name)
-        dead = await DeadLetters(redis).of(name)
-        retried, generation = await asyncio.to_thread(set_aside, folder, batch, failed, dead, fsync=config.fsync)
+        failed, dead = await batches.unsuccessful(name), await DeadLetters(redis).of(name)
+        spent = await _limit(batch, budget, failed, folder, config, redis)
+        if spent and not dead:
+            raise InputError(spent)
+        again = Bits(b"") if spent else failed
+        retried, generation = await asyncio.to_thread(set_aside, folder, batch, again, dead, fsync=config.fsync)
         if retried or batch.settled < batch.total:
             await batches.reopen(name, generation)
         added = await queue_again(redis, batch, folder, retried)
         await DeadLetters(redis).revive(name, dead)
         receipt = await enqueue_unsettled(redis, batch, folder, len, config)
         more = {"enqueued": receipt.enqueued + added.prompts, "shards": receipt.shards + added.shards}
-        return receipt.model_copy(update=more)
+        return receipt.model_copy(update=more | {"warnings": [spent] if spent else []})
 
 
 async def revive(name: str, config: Config, redis: Redis) -> None:
@@ -69,31 +71,40 @@ async def revive(name: str, config: Config, redis: Redis) -> None:
         await enqueue_unsettled(redis, batch, folder, len, config)
 
 
-def refuse_spent(batch: Batch, budget: Budget) -> None:
-    """InputError when not one more prediction may be created: all that is tried again would fail at once."""
-    if batch.settled < batch.total:
-        return
+def why_spent(batch: Batch, budget: Budget, cheapest: int) -> str | None:
+    """That not one more prediction may be created, of which the cheapest has this price; None while one may."""
     if budget.max_predictions is not None and batch.predictions >= budget.max_predictions:
-        raise InputError(
-            f"batch {batch.name!r} has made {batch.predictions} of {budget.max_predictions} predictions: "
-            "give it a higher --max-predictions"
-        )
-    if budget.max_cost is not None and batch.cost >= budget.max_cost:
-        raise InputError(
-            f"batch {batch.name!r} has spent {dollars_text(batch.cost)} of {dollars_text(budget.max_cost)} dollars: "
-            "give it a higher --max-cost"
-        )
+        spent = f"made {batch.predictions} of {budget.max_predictions} predictions"
+        cure = "--max-predictions"
+    elif budget.max_cost is not None and batch.cost + cheapest > budget.max_cost:
+        spent = f"spent {dollars_text(batch.cost)} of {dollars_text(budget.max_cost)} dollars"
+        spent += f", and the next prediction costs {dollars_text(cheapest)}"
+        cure = "--max-cost"
+    else:
+        return None
+    return (
+        f"batch {batch.name!r} has {spent}: what failed would fail again, so it was not enqueued; "
+        f"give it a higher {cure}"
+    )
 
 
-async def _limit(batch: Batch, budget: Budget, folder: Folder, config: Config, redis: Redis) -> None:
+async def _limit(
+    batch: Batch, budget: Budget, failed: Bits, folder: Folder, config: Config, redis: Redis
+) -> str | None:
+    """Note the budget that holds from now on; unless that is spent: then says so."""
     identity, _ = await identify(folder, config, redis)
     whole = budget.over(limits(identity, batch))
+    cheapest = 0
     if whole.max_cost is not None:
         (await asyncio.to_thread(estimate, folder, config.prices)).demand_prices(whole, str(folder.prompts))
-    refuse_spent(batch, whole)
+        cheapest = (await asyncio.to_thread(estimate, folder, config.prices, failed.__contains__)).cheapest
+    batches = Batches(redis)
+    if failed and not await batches.in_flight(batch.name) and (spent := why_spent(batch, whole, cheapest)):
+        return spent  # nothing is in flight whose reservation could come free
     if identity:
         note_limits(folder, identity, whole, fsync=config.fsync)
-    await Batches(redis).set_budget(batch.name, budget.max_predictions, budget.max_cost, budget.max_in_flight)
+    await batches.set_budget(batch.name, budget.max_predictions, budget.max_cost, budget.max_in_flight)
+    return None
 
 
 def text_as_it_was(row: KeptRow) -> bytes:

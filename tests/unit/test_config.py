@@ -81,6 +81,33 @@ def test_what_is_wrong_is_named_as_it_was_written(
     assert caught.value.exit_code == 2
 
 
+def test_all_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = {
+        "BATCH_MODLE": "x",
+        "BATCH_MAX_IN_FLIGHT": "r8_secret",
+        "BATCH_LEASE": "0",
+        "BATCH_PRICES": "a/b=much",
+        "BATCH_FSYNC": "perhaps" * 100,
+        "REPLICATE_BASE_URL": "htp://me:hunter2@host",
+        "REDIS_URL": "host:6379",
+    }
+    for name, value in wrong.items():
+        monkeypatch.setenv(name, value)
+    Path(".env").write_text("BATCH_DEADLINE=soon\nBATCH_READS_PER_MINTUE=1\n")
+    with pytest.raises(ConfigError) as caught:
+        Config.load()
+    lines = str(caught.value).splitlines()
+    assert {line.split(maxsplit=1)[0].rstrip(":") for line in lines} == {
+        *wrong,
+        "BATCH_DEADLINE",
+        "BATCH_READS_PER_MINTUE",
+    }
+    assert "(it is 'soon')" in str(caught.value)
+    assert all(len(line) < 400 for line in lines)
+    assert "secret" not in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
 def test_a_misspelt_setting_in_the_file_is_found_too() -> None:
     Path(".env").write_text("BATCH_READS_PER_MINTUE=1\n")
     with pytest.raises(ConfigError, match="BATCH_READS_PER_MINUTE"):

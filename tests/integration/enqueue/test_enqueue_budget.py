@@ -14,10 +14,12 @@ from jobs.batches import Batches, Spent
 from jobs.budget import UNCHANGED, Budget
 from jobs.config import Config
 from jobs.copy import read_identity
+from jobs.deadletters import DeadLetters
 from jobs.enqueue import Order, Receipt, check, enqueue, retry
 from jobs.errors import InputError
 from jobs.folder import Folder
 from jobs.models import Batch, Failure
+from jobs.payload import JobId
 from jobs.prices import Prices
 from jobs.queue import Queue
 
@@ -200,3 +202,47 @@ def test_check_estimates_and_names_what_has_no_price(config: Config, tmp_path: P
     assert check(Order(write(tmp_path, ROWS), limit=1), config).cost_at_most == 0.009
     unpriced = check(Order(write(tmp_path, 1)), config.model_copy(update={"prices": Prices()}))
     assert (unpriced.cost_at_least, unpriced.unpriced) == (None, ())
+
+
+@pytest.mark.parametrize(
+    ("budget", "why"),
+    [
+        (Budget(max_cost=10_000), r"0\.009 of 0\.01 dollars.*costs 0\.003.*higher --max-cost"),
+        (Budget(max_predictions=3), r"3 of 3 predictions.*higher --max-predictions"),
+    ],
+)
+async def test_retry_enqueues_nothing_that_must_fail_again(
+    enqueued: Enqueue, config: Config, redis: Redis, record: Record, budget: Budget, why: str
+) -> None:
+    await enqueued(4, budget)
+    batches = Batches(redis)
+    record("p0", 0, status="failed", error=Failure(kind="over_budget", message="spent"))
+    await batches.settle("night", 0, "failed", spent=Spent(3, 9000, "over_budget"))
+    with pytest.raises(InputError, match=why):
+        await retry("night", config, redis)
+    batch = await batches.get("night")
+    assert (batch.settled, batch.failed, batch.generation) == (1, 1, 0)
+    receipt = await retry("night", config, redis, Budget(max_predictions=9, max_cost=90_000))
+    assert receipt.enqueued == 1
+
+
+async def test_retry_of_a_spent_budget_only_takes_up_what_was_set_aside(
+    enqueued: Enqueue, config: Config, redis: Redis, record: Record
+) -> None:
+    await enqueued(2, Budget(max_predictions=1))
+    batches, letters = Batches(redis), DeadLetters(redis)
+    record("p0", 0, status="failed", error=Failure(kind="over_budget", message="spent"))
+    await batches.settle("night", 0, "failed", spent=Spent(1, 3000, "over_budget"))
+    await letters.bury(JobId("night", 0, 0), "three runs died")
+    await Queue(redis, REALM).remove("night")
+    receipt = await retry("night", config, redis)
+    assert "1 of 1 predictions" in receipt.warnings[0]
+    assert (receipt.enqueued, receipt.already_done) == (1, 1)
+    assert await letters.of("night") == {}
+
+
+async def test_retry_of_what_succeeded_asks_for_no_budget(enqueued: Enqueue, config: Config, redis: Redis) -> None:
+    await enqueued(1, Budget(max_predictions=1))
+    await Batches(redis).settle("night", 0, "succeeded", spent=Spent(1, 3000))
+    receipt = await retry("night", config, redis)
+    assert (receipt.enqueued, receipt.already_done) == (0, 1)
