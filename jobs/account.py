@@ -7,7 +7,11 @@ import time
 from redis.asyncio import Redis
 
 from jobs import keys
+from jobs.connection import load_script
 from jobs.model_pause import ModelPause
+
+LOOK_EVERY = 180.0
+"""Seconds between two looks at a pause that a worker made."""
 
 TROUBLE_TTL = 30
 """Seconds that a reported trouble holds back creates unless it is reported again."""
@@ -21,13 +25,39 @@ class Account:
         self._realm = realm
 
     async def pause(self, reason: str) -> bool:
-        """Let nobody create predictions until `resume`; the first reason stays. True when it was not paused."""
-        return bool(await self._redis.set(keys.pause(self._realm), reason, nx=True))
+        """Let nobody create predictions until `resume`, by hand; the first such reason stays. True when it is new."""
+        return await self._change("pause", reason, "", 0)
+
+    async def pause_for(self, by: str, reason: str) -> bool:
+        """Let nobody create predictions while the API answers `by` (401, 402); True when it was not paused.
+
+        Workers look at it again every LOOK_EVERY seconds and lift it by themselves.
+        """
+        minutes = max(round(LOOK_EVERY / 60), 1)
+        text = f"{reason}; looked at again every {minutes} minutes, and lifted by itself when it is over"
+        return await self._change("pause", text, by, int(LOOK_EVERY * 1000))
+
+    async def is_due(self, by: str) -> bool:
+        """Whether a pause of that kind is to be looked at now; True for one worker only."""
+        return await self._change("look", by, int(LOOK_EVERY * 1000))
+
+    async def lift(self, by: str) -> bool:
+        """Lift a pause that a worker made for that reason, and no other; True when there was one."""
+        return await self._change("lift", by)
+
+    async def paused_by(self) -> str | None:
+        """`401` or `402` when a worker made the pause, else None."""
+        by = await self._redis.hget(keys.own_pause(self._realm), "by")  # type: ignore[misc]  # typed for both clients
+        return by.decode() if by else None
+
+    async def _change(self, *arguments: str | int) -> bool:
+        script = load_script(self._redis, "jobs.account")
+        return bool(await script([keys.pause(self._realm), keys.own_pause(self._realm)], list(arguments)))
 
     async def resume(self) -> bool:
         """Lift the pause and forget the trouble; True when it was paused."""
         paused = await self._redis.delete(keys.pause(self._realm))
-        await self._redis.delete(keys.trouble(self._realm))
+        await self._redis.delete(keys.own_pause(self._realm), keys.trouble(self._realm))
         return bool(paused)
 
     async def pause_reason(self) -> str | None:

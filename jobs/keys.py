@@ -116,6 +116,11 @@ def pause(realm: str) -> str:
     return f"{PREFIX}pause:{realm}"
 
 
+def own_pause(realm: str) -> str:
+    """HASH: of a pause that a worker made: by (401, 402), and when it is looked at again, ms."""
+    return f"{PREFIX}own-pause:{realm}"
+
+
 def breaker(realm: str) -> str:
     """HASH: model → refusals in a row and the ends of its last predictions; a week."""
     return f"{PREFIX}breaker:{realm}"

@@ -25,6 +25,7 @@ from worker.polling import Poller
 from worker.refused_rows import RefusedRows
 from worker.replicate import Replicate
 from worker.slots import Slots
+from worker.token_check import TokenCheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Context:
     batches: Batches
     leases: Leases
     gate: Gate
+    token: TokenCheck
     replicate: Replicate
     poller: Poller
     orphans: Orphans

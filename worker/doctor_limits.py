@@ -26,7 +26,8 @@ async def pause_findings(redis: Redis, config: Config) -> list[Finding]:
     account = Account(redis, config.realm)
     found = []
     if reason := await account.pause_reason():
-        found.append(warning("pause", f"everything is paused: {reason}", RESUME))
+        cure = "mend it; it goes on by itself" if await account.paused_by() else RESUME
+        found.append(warning("pause", f"everything is paused: {reason}", cure))
     if reason := await account.trouble():
         found.append(warning("pause", f"creates wait: {reason}", "mend it; they go on by themselves"))
     if reason := await account.notice():

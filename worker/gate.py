@@ -13,6 +13,7 @@ from worker.block_pages import BlockPages
 from worker.breaker import Breaker, Outcome
 from worker.model_turns import ModelTurns
 from worker.ratelimit import Hold, Limiter
+from worker.token_check import TokenCheck, lift, pause
 
 logger = logging.getLogger("worker.gate")
 NOTICE_EVERY = 5.0
@@ -24,11 +25,14 @@ LONGEST_BLIND = 300.0
 class Gate:
     """Limits, holds, pauses of account and models: shared by all workers through Redis; a log line for each change."""
 
-    def __init__(self, limiter: Limiter, account: Account, breaker: Breaker, turns: ModelTurns) -> None:
+    def __init__(
+        self, limiter: Limiter, account: Account, breaker: Breaker, turns: ModelTurns, token: TokenCheck
+    ) -> None:
         self._limiter = limiter
         self._account = account
         self._breaker = breaker
         self._turns = turns
+        self._token = token
         self._away = set[str]()  # buckets
         self._pages = BlockPages()
         self._noticed_at = 0.0
@@ -36,7 +40,7 @@ class Gate:
 
     @asynccontextmanager
     async def passing(self, bucket: str, model: str = "", prompt: str = "", order: float = 0.0) -> AsyncIterator[None]:
-        """Make one request in the block: a 429 holds back everybody, a 401 or 402 pauses the account.
+        """Make one request in the block: a 429 holds back everybody; a 402 or a confirmed 401 pauses the account.
 
         For a create say model, prompt and its place in order: ModelPaused when it may not be made any more.
         """
@@ -54,8 +58,7 @@ class Gate:
             await self._hold(bucket, error, "reduced" if error.reduced else "throttled")
             raise
         except AccountRefused as error:
-            if await self._account.pause(f"{error} (HTTP {error.status})"):
-                logger.error("! everything is paused. %s Mend it, then run: python -m jobs resume", error)  # noqa: TRY400  # a sentence, no traceback
+            await (self._token.check(bucket, error) if error.status == 401 else pause(self._account, error))
             raise
         except (NotSent, Unanswered) as error:
             await self._miss(bucket, error)
@@ -63,6 +66,8 @@ class Gate:
         else:
             self._pages.note_passed(prompt)
             await self._hit(bucket)
+            if bucket == "create" and slot.leased:
+                await lift(self._account, "402")
         finally:
             await self._limiter.answered(bucket)
 

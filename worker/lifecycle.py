@@ -44,11 +44,15 @@ from worker.replicate import Replicate
 from worker.salvage import Salvage
 from worker.slots import Slots
 from worker.sweeper import Sweeper
+from worker.token_check import TokenCheck, lift
 
 logger = logging.getLogger("worker")
 
 CREATES_AT_ONCE = 24
 """Of the API client's 64 connections: a create takes well under a second, and the limit is some ten a second."""
+
+LOOK = 5.0
+"""Seconds between two questions whether a pause is due to be looked at; cheap ones, of Redis."""
 
 MOST_FILES = 65_536
 
@@ -111,6 +115,7 @@ async def opened(config: Config) -> AsyncIterator[Context]:
             Salvage(worker).running(),
             beating(worker.account, owner),
             _every(1.0, Holding(worker).look),
+            _every(LOOK, worker.token.look),
             reviving(config),
             ticking(Schedules(redis, config)),
         ):
@@ -125,7 +130,8 @@ async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitSta
     replicate = Replicate(await stack.enter_async_context(api_client(config)), config)
     account = Account(redis, config.realm)
     breaker = Breaker(redis, config)
-    gate = Gate(limiter, account, breaker, ModelTurns(redis, config))
+    token = TokenCheck(limiter, account, replicate.account)
+    gate = Gate(limiter, account, breaker, ModelTurns(redis, config), token)
     creates: set[asyncio.Task[Any]] = set()
     stack.push_async_callback(finish_creates, creates)
     return Context(
@@ -135,6 +141,7 @@ async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitSta
         batches=Batches(redis),
         leases=Leases(redis, config.realm, owner, config.lease),
         gate=gate,
+        token=token,
         replicate=replicate,
         poller=Poller(replicate, gate, config, Sweeper(redis, config.realm, owner)),
         orphans=Orphans(replicate, gate),
@@ -163,6 +170,8 @@ async def introduce(worker: Context) -> None:
     except ReplicateError as error:
         logger.warning("! the API at %s does not answer yet: %s", config.replicate_base_url, error)
         name = "unknown yet"
+    else:
+        await lift(worker.account, "401")
     logger.info("account %s at %s", name, config.replicate_base_url)
     logger.info(
         "limits: %g creates and %g reads a minute for all workers; %d in flight, %d downloads for this one",
@@ -174,7 +183,7 @@ async def introduce(worker: Context) -> None:
     waiting = await Queue(worker.redis, config.realm).size()
     logger.info("shards waiting: %d; outputs go to %s", waiting, config.output_dir.absolute())
     if reason := await worker.account.pause_reason():
-        logger.warning("! everything is paused: %s. When it is mended: python -m jobs resume", reason)
+        logger.warning("! everything is paused: %s. `python -m jobs resume` lifts it", reason)
 
 
 def beating(account: Account, owner: str) -> Any:

@@ -20,7 +20,7 @@ from jobs.batches import Batches
 from jobs.claims import NOBODY, Claims
 from jobs.config import Config
 from jobs.connection import opened
-from jobs.errors import AccountRefused, ConfigError, InputError, RateLimited, ReplicateError, Unanswered
+from jobs.errors import AccountRefused, Blocked, ConfigError, InputError, RateLimited, ReplicateError, Unanswered
 from jobs.models import timestamp
 from jobs.snapshot import Snapshot, take_snapshot
 from worker.breaker import Breaker
@@ -31,6 +31,7 @@ from worker.model_turns import ModelTurns
 from worker.own_prompts import Match, matches, recorded_predictions
 from worker.ratelimit import Limiter
 from worker.replicate import CREATE_TIMEOUT, Prediction, Replicate
+from worker.token_check import TokenCheck
 
 YOUNG = 90.0
 """Seconds that a create may take until its prediction is known here."""
@@ -154,7 +155,7 @@ class OrphanSearch:
         for tries in range(1, TRIES + 1):
             try:
                 return await self._read_list(since)
-            except (RateLimited, Unanswered):
+            except (RateLimited, Blocked, Unanswered):
                 if tries == TRIES:
                     raise
                 await asyncio.sleep(1)
@@ -198,7 +199,9 @@ async def searching(config: Config) -> AsyncIterator[OrphanSearch]:
             await replicate.account()
         except AccountRefused as error:
             raise ConfigError(f"{error}. Put a valid token in REPLICATE_API_TOKEN or .env") from error
-        gate = Gate(limiter, Account(redis, config.realm), Breaker(redis, config), ModelTurns(redis, config))
+        account = Account(redis, config.realm)
+        token = TokenCheck(limiter, account, replicate.account)
+        gate = Gate(limiter, account, Breaker(redis, config), ModelTurns(redis, config), token)
         yield OrphanSearch(config, redis, replicate, gate)
 
 

@@ -178,6 +178,7 @@ class Pump:
 _REASONS = {
     "": "requests start again",
     "paused": "paused: {}",
+    "probing": "paused, and tried again with one request: {}",
     "trouble": "waiting: {}",
     "held": "held back: nothing starts for another {} s",
     "reduced": "low credit: {} requests a minute",

@@ -8,13 +8,14 @@
 --                 strikes: holds in a row, each soon after the one before
 -- KEYS[2] STRING  why nothing may be created; given for creates only
 -- KEYS[3] STRING  why creates wait for the moment; given for creates only
+-- KEYS[4] HASH    of a pause that workers made: by, next; a 402 is tried again by one create at a time from then on
 -- ARGV    'reserve', who, limit a minute, n
 -- ARGV    'answered', who, limit a minute, 1 = a request was made, 0 = the start time was not used
 -- ARGV    'hold', who, limit a minute, µs (below 0: not said, so it doubles with each strike), 0 = a 429, 1 = low
 --         credit, 2 = an outage, which says nothing of the limit; returns how many µs it lasts from now
 -- ARGV    'scarce', who, limit a minute, start times that a request shall cost besides its own: others use the limit too
 -- 'reserve' returns {now, epoch, wait, horizon, leased, why, text, start time...}: wait is 0 or when to ask again,
--- horizon is how many start times to reserve ahead at most; why = '' | paused | trouble | held | reduced
+-- horizon is how many start times to reserve ahead at most; why = '' | paused | probing | trouble | held | reduced
 
 local SECOND, MINUTE = 1e6, 60e6
 local GENTLE, REDUCED = 10 * MINUTE, 5 * MINUTE -- gentle outlasts reduced: the full limit is tried again without a burst
@@ -55,7 +56,11 @@ end
 local function gate()
   local paused = KEYS[2] and redis.call('GET', KEYS[2])
   if paused then
-    return SECOND / 2, 'paused', paused
+    local own = redis.call('HMGET', KEYS[4], 'by', 'next')
+    if own[1] ~= '402' or tonumber(own[2]) * 1000 > now then
+      return SECOND / 2, 'paused', paused
+    end
+    feedback = true
   end
   local trouble = KEYS[3] and redis.call('GET', KEYS[3])
   if trouble then
@@ -63,6 +68,9 @@ local function gate()
   end
   if hold > now then
     return math.min(hold - now, SECOND), 'held', string.format('%.0f', (hold - now) / SECOND)
+  end
+  if paused then
+    return 0, 'probing', paused
   end
   return 0, reduced > now and 'reduced' or '', tostring(limit)
 end

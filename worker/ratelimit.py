@@ -97,7 +97,7 @@ class _Bucket:
         self._who = secrets.token_hex(8)
         self._keys = [keys.limit(realm, name)]
         if name == "create":
-            self._keys += [keys.pause(realm), keys.trouble(realm)]
+            self._keys += [keys.pause(realm), keys.trouble(realm), keys.own_pause(realm)]
 
     async def reserve(self, count: int) -> Reservation:
         now, epoch, wait, horizon, leased, why, text, *times = await self._call("reserve", count)

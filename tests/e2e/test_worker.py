@@ -186,10 +186,14 @@ def test_throttling_uses_no_attempt(night: Any, worker_process: Callable[..., An
 async def test_an_account_that_is_refused_pauses_everything_until_resume(
     night: Any, worker_process: Callable[..., Any], eventually: Callable[..., Any], fault: str
 ) -> None:
-    night.simulator.control(**{fault: {"rate": 1.0, "kinds": ["create"]}})
+    night.ask(lambda desk: desk.pause("until the worker is up"))
     night.images(10)
     worker = worker_process("--burst", **FAST)
-    await eventually(lambda: night.status()["state"] == "paused")
+    await eventually(lambda: "account" in worker.log())
+    night.simulator.control(**{fault: {"rate": 1.0}})
+    assert night.ask(lambda desk: desk.resume())
+    await eventually(lambda: "by itself" in (night.status()["reason"] or ""))
+    assert night.status()["state"] == "paused"
     assert "401" in night.status()["reason"] or "402" in night.status()["reason"]
     await asyncio.sleep(1)  # creates that were under way are refused too
     night.simulator.clear()

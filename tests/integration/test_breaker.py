@@ -30,6 +30,7 @@ from worker.lifecycle import opened
 from worker.model_turns import ModelTurns
 from worker.predict import predict
 from worker.ratelimit import Limiter
+from worker.token_check import TokenCheck
 
 CAT, DOG = "simulator/cat", "simulator/dog"
 LONG, SHORT = 900.0, 0.05
@@ -354,7 +355,9 @@ async def test_what_was_heard_last_is_told_at_the_end(redis: Redis, config: Conf
 async def gate_of(redis: Redis, config: Config) -> AsyncIterator[tuple[Gate, Breaker]]:
     breaker = Breaker(redis, config)
     async with Limiter(redis, config.realm, {"create": 6.0, "read": 600.0}) as limiter:
-        gate = Gate(limiter, Account(redis, config.realm), breaker, ModelTurns(redis, config))
+        account = Account(redis, config.realm)
+        token = TokenCheck(limiter, account, lambda: asyncio.sleep(0))
+        gate = Gate(limiter, account, breaker, ModelTurns(redis, config), token)
         async with gate.running():
             yield gate, breaker
 

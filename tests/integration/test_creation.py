@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from jobs import keys
+from jobs import account, keys
 from jobs.config import Config
 from jobs.errors import Blocked, InvalidRequest, NotFound, Unanswered
 from jobs.ledger import Entry, Ledger, Overtaken
 from jobs.models import Batch, Prompt, Shard
-from worker import creation
+from worker import creation, token_check
 from worker.context import Context, Work
 from worker.creation import Refused, cancel_prediction, create, search
 from worker.lifecycle import opened
@@ -325,16 +325,86 @@ async def test_nothing_is_created_while_paused(worker: Context, simulator: Any) 
     await creating
 
 
-async def test_a_refused_account_pauses_and_the_prompt_waits(
-    worker: Context, simulator: Any, eventually: Callable[..., Any]
+async def test_a_pause_for_missing_credit_is_tried_again_by_one_create_at_a_time(
+    worker: Context, simulator: Any, eventually: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    simulator.control(payment_required={"next": 1})
+    monkeypatch.setattr(account, "LOOK_EVERY", 0.5)
+    simulator.control(payment_required={"rate": 1.0})
+    creating = [asyncio.create_task(create(work(worker, prompt), Entry())) for prompt in (CAT, TWIN)]
+    assert "402" in await eventually(worker.account.pause_reason)
+    assert "by itself" in str(await worker.account.pause_reason())
+    before = simulator.ledger()["calls"]["create"]
+    await eventually(lambda: simulator.ledger()["calls"]["create"] >= before + 2)
+    assert await worker.account.pause_reason(), "it stays while it is tried"
+    simulator.clear()
+    entries = [entry for entry, _ in await asyncio.gather(*creating)]
+    assert [entry.attempt for entry in entries] == [1, 1]
+    assert await worker.account.pause_reason() is None
+
+
+async def test_one_401_that_the_account_does_not_confirm_pauses_nobody(worker: Context, simulator: Any) -> None:
+    simulator.control(unauthorized={"next": 1, "kinds": ["create"]})
+    entry, _ = await create(work(worker), Entry())
+    assert entry.attempt == 1
+    assert await worker.account.pause_reason() is None
+    assert simulator.ledger()["calls"]["account"] == 1
+
+
+async def test_a_token_that_is_refused_once_there_too_is_asked_for_twice(
+    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_check, "AGAIN_AFTER", 0.05)
+    simulator.control(unauthorized={"next": 2, "kinds": ["create", "account"]})
+    await create(work(worker), Entry())
+    assert await worker.account.pause_reason() is None
+    assert simulator.ledger()["calls"]["account"] == 2
+
+
+async def test_a_refused_token_pauses_until_it_is_accepted_again(
+    worker: Context, simulator: Any, eventually: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_check, "AGAIN_AFTER", 0.05)
+    monkeypatch.setattr(account, "LOOK_EVERY", 0.2)
+    simulator.control(unauthorized={"rate": 1.0})
     creating = asyncio.create_task(create(work(worker), Entry()))
-    await eventually(worker.account.pause_reason)
-    assert "402" in str(await worker.account.pause_reason())
-    await worker.account.resume()
+    assert "401" in await eventually(worker.account.pause_reason)
+    await asyncio.sleep(0.3)
+    await worker.token.look()
+    assert await worker.account.pause_reason(), "refused still"
+    simulator.clear()
+    await eventually(lambda: lifted(worker))
     entry, _ = await creating
     assert entry.attempt == 1
+
+
+async def lifted(worker: Context) -> bool:
+    await worker.token.look()
+    return await worker.account.pause_reason() is None
+
+
+@pytest.mark.parametrize("first", ["by hand", "401", "402"])
+async def test_a_pause_by_hand_stays_whatever_a_worker_finds(
+    worker: Context, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    monkeypatch.setattr(account, "LOOK_EVERY", 0.0)
+    if first != "by hand":
+        assert await worker.account.pause_for(first, "refused")
+    assert await worker.account.pause("lunch")
+    assert not await worker.account.pause("again")
+    assert not await worker.account.pause_for("402", "no credit")
+    await worker.token.look()
+    assert [await worker.account.is_due(by) for by in ("401", "402")] == [False, False]
+    assert [await worker.account.lift(by) for by in ("401", "402")] == [False, False]
+    assert await worker.account.pause_reason() == "lunch"
+    assert await worker.account.resume()
+    assert await worker.account.pause_reason() is None
+
+
+async def test_one_worker_looks_at_a_pause(worker: Context) -> None:
+    await worker.account.pause_for("401", "refused")
+    assert not await worker.account.is_due("401")
+    await worker.redis.hset(keys.own_pause(worker.config.realm), "next", "1")  # type: ignore[misc]  # typed for both clients
+    assert [await worker.account.is_due("401") for _ in range(2)] == [True, False]
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from worker.model_turns import ModelTurns
 from worker.orphans import Orphans
 from worker.ratelimit import Limiter
 from worker.replicate import Replicate
+from worker.token_check import TokenCheck
 
 CAT = Prompt(0, "cat", "simulator/image", {"prompt": "cat"})
 DOG = Prompt(1, "dog", "simulator/image", {"prompt": "dog"})
@@ -35,7 +36,9 @@ async def replicate(config: Config, simulator: Any) -> AsyncIterator[Replicate]:
 async def orphans(config: Config, redis: Redis, replicate: Replicate) -> AsyncIterator[Orphans]:
     async with Limiter(redis, config.realm, {"read": 60_000.0}) as limiter:
         breaker, turns = Breaker(redis, config), ModelTurns(redis, config)
-        gate = Gate(limiter, Account(redis, config.realm), breaker, turns)
+        account = Account(redis, config.realm)
+        token = TokenCheck(limiter, account, replicate.account)
+        gate = Gate(limiter, account, breaker, turns, token)
         orphans = Orphans(replicate, gate)
         async with orphans.running():
             yield orphans

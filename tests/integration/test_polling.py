@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from jobs.account import Account
 from jobs.config import Config
 from jobs.errors import NotFound
-from worker import polling
+from worker import polling, token_check
 from worker.breaker import Breaker
 from worker.gate import Gate
 from worker.http import api_client
@@ -21,6 +21,7 @@ from worker.polling import Poller
 from worker.ratelimit import Limiter
 from worker.replicate import Page, Prediction, Replicate
 from worker.sweeper import Sweeper
+from worker.token_check import TokenCheck
 
 IMAGE = "simulator/image"
 
@@ -49,7 +50,8 @@ async def bench(config: Config, redis: Redis, simulator: Any) -> AsyncIterator[B
     async with Limiter(redis, config.realm, limits) as limiter, api_client(config) as client:
         replicate = Replicate(client, config)
         breaker, turns = Breaker(redis, config), ModelTurns(redis, config)
-        gate = Gate(limiter, Account(redis, config.realm), breaker, turns)
+        account = Account(redis, config.realm)
+        gate = Gate(limiter, account, breaker, turns, TokenCheck(limiter, account, replicate.account))
         poller = Poller(replicate, gate, config, Sweeper(redis, config.realm, "one"))
         async with poller.running():
             yield Bench(replicate, poller, simulator)
@@ -205,10 +207,13 @@ async def test_a_throttled_poll_holds_back_and_goes_on(bench: Bench) -> None:
     assert len(await bench.wait(ids)) == 2
 
 
-async def test_a_refused_token_pauses_the_account(bench: Bench, redis: Redis, config: Config) -> None:
-    ids = await bench.create(2)
-    bench.simulator.control(unauthorized={"next": 1, "kinds": ["get"]})
-    assert len(await bench.wait(ids)) == 2
+async def test_a_refused_token_pauses_the_account(
+    bench: Bench, redis: Redis, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = await bench.create(1)
+    monkeypatch.setattr(token_check, "AGAIN_AFTER", 0.05)
+    bench.simulator.control(unauthorized={"next": 3, "kinds": ["get", "account"]})
+    assert len(await bench.wait(ids)) == 1
     assert "(HTTP 401)" in str(await Account(redis, config.realm).pause_reason())
 
 

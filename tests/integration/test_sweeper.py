@@ -26,6 +26,7 @@ from worker.polling import Poller
 from worker.ratelimit import Limiter
 from worker.replicate import Page, Prediction, Replicate
 from worker.sweeper import Sweeper
+from worker.token_check import TokenCheck
 
 IMAGE = "simulator/image"
 Start = Callable[..., Awaitable["Party"]]
@@ -82,7 +83,9 @@ async def party(config: Config, redis: Redis, who: str) -> AsyncIterator[Party]:
         limiter = await stack.enter_async_context(Limiter(redis, config.realm, limits))
         replicate = CountingReplicate(await stack.enter_async_context(api_client(config)), config)
         breaker, turns = Breaker(redis, config), ModelTurns(redis, config)
-        gate = Gate(limiter, Account(redis, config.realm), breaker, turns)
+        account = Account(redis, config.realm)
+        token = TokenCheck(limiter, account, replicate.account)
+        gate = Gate(limiter, account, breaker, turns, token)
         poller = Poller(replicate, gate, config, Sweeper(redis, config.realm, who))
         running = AsyncExitStack()
         await stack.enter_async_context(running)
