@@ -27,8 +27,9 @@ limit_MAX_COST := --max-cost
 limit_MAX_IN_FLIGHT := --max-in-flight
 
 # What is given and not known is refused before anything happens: a limit that is overlooked costs money.
-takes_run := FILE NAME MODEL INPUT PRIORITY $(limits) APPEND REPLACE JSON
-takes_enqueue := $(takes_run) CHECK
+takes_order := FILE NAME MODEL INPUT PRIORITY $(limits) APPEND REPLACE JSON
+takes_run := $(takes_order) ALL
+takes_enqueue := $(takes_order) CHECK
 takes_status := BATCH JSON
 takes_watch := BATCH JSON
 takes_chaos := MATRIX
@@ -65,7 +66,7 @@ chaos: $(VENV)/.for-work ## Kill, stall and starve workers in every way; print w
 
 .PHONY: run
 run: $(VENV)/.for-use ## Enqueue FILE, work it off, show the progress, sum up
-	@$(call needs,FILE,prompts.jsonl)$(BIN)/python -m jobs run $(order)
+	@$(call needs,FILE,prompts.jsonl)$(BIN)/python -m jobs run $(call flag,ALL,--all) $(order)
 
 .PHONY: enqueue
 enqueue: $(VENV)/.for-use ## Enqueue FILE for the workers

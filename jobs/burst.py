@@ -8,7 +8,7 @@ import signal
 import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,14 +18,14 @@ from jobs.errors import BatchError, ConfigError, InputError, RedisUnreachable
 from jobs.folder import Folder
 from jobs.models import Status
 from jobs.progress import follow, is_live, screen_for
-from jobs.report import START_WORKER, Paper, ended, file_lines, over
+from jobs.report import START_WORKER, Paper, counted, ended, file_lines, over
 from jobs.results import read_results, totals
 from jobs.tables import failures_table, places, totals_table
 
 if TYPE_CHECKING:
     from jobs.enqueue import Order
 
-COMMAND = (sys.executable, "-m", "arq", "worker.Settings", "--burst")
+COMMAND = (sys.executable, "-m", "worker", "worker", "--burst")
 LOG = ".worker.log"
 """The worker's log in the batch's folder; no prompt's id begins with a dot."""
 
@@ -40,8 +40,11 @@ TAIL = 4096
 STANDARD_ERROR = 2
 
 
-async def run(desk: Desk, order: Order, paper: Paper) -> Status:
-    """Enqueue the order and follow it to its end with a burst worker; BatchError when the worker fails."""
+async def run(desk: Desk, order: Order, paper: Paper, *, everything: bool = False) -> Status:
+    """Enqueue the order and follow it to its end with a burst worker; BatchError when the worker fails.
+
+    The worker takes nothing of other batches, unless it is to work on `everything` that is queued.
+    """
     if desk.config.replicate_api_token is None:
         raise ConfigError("REPLICATE_API_TOKEN is not set. Put it in the environment or in .env; nothing was enqueued.")
     receipt = await desk.enqueue(order)
@@ -52,7 +55,7 @@ async def run(desk: Desk, order: Order, paper: Paper) -> Status:
         _sum_up(folder, status, paper)
         return status
     log = folder.path / LOG if is_live(paper) else None
-    async with burst_worker(paper, log) as worker:
+    async with burst_worker(paper, log, *(() if everything else ("--only", receipt.batch))) as worker:
 
         async def look() -> Status:
             gone = worker.returncode is not None
@@ -63,7 +66,9 @@ async def run(desk: Desk, order: Order, paper: Paper) -> Status:
 
         status = await follow(look, screen_for(paper))
         _sum_up(folder, status, paper)
-        await dismiss(worker, paper, others=status.workers > 1)
+        await dismiss(worker, paper, alone=everything and status.workers < 2)
+    if not everything and status.workers < 2 and (left := await desk.queued()):
+        paper.lines([f"{counted(left, 'shard')} of other batches wait for a worker: {START_WORKER}"])
     return status
 
 
@@ -82,28 +87,33 @@ def _sum_up(folder: Folder, status: Status, paper: Paper) -> None:
 
 
 @asynccontextmanager
-async def burst_worker(paper: Paper, log: Path | None) -> AsyncIterator[Process]:
+async def burst_worker(paper: Paper, log: Path | None, *options: str) -> AsyncIterator[Process]:
     """A worker that ends with the queue, or gracefully with this block; it logs to `log`, None: standard error.
 
-    It is out of the reach of the terminal's Ctrl-C, so that it is stopped once, by us.
+    It is out of the reach of the terminal's Ctrl-C, so that it is stopped once, by us: also when the terminal
+    is closed.
     """
     if task := asyncio.current_task():
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
+                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if log else os.dup(STANDARD_ERROR)
     try:
         worker = await asyncio.create_subprocess_exec(
-            *COMMAND, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, process_group=0
+            *COMMAND, *options, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, process_group=0
         )
     finally:
         os.close(output)
     try:
         yield worker
     except asyncio.CancelledError:
-        paper.lines(["Stopping the worker …"])
+        with suppress(OSError):  # the terminal may be gone
+            paper.lines(["Stopping the worker …"])
         await _stop(worker)
-        paper.lines(
-            ["Stopped. The same command goes on from here; what runs at Replicate keeps its outputs for one hour."]
-        )
+        with suppress(OSError):
+            paper.lines(
+                ["Stopped. The same command goes on from here; what runs at Replicate keeps its outputs for one hour."]
+            )
         raise
     finally:
         await _stop(worker)
@@ -121,13 +131,13 @@ async def _stop(worker: Process) -> None:
         await worker.wait()
 
 
-async def dismiss(worker: Process, paper: Paper, *, others: bool) -> None:
-    """Wait for the worker's end; what else is queued is left to other workers, if there are any."""
+async def dismiss(worker: Process, paper: Paper, *, alone: bool) -> None:
+    """Wait for the worker's end; the rest of the queue is left to other workers, unless this one is `alone`."""
     try:
         async with asyncio.timeout(PATIENCE):
             await worker.wait()
     except TimeoutError:
-        if not others:
+        if alone:
             paper.lines(["The worker goes on with other batches that are queued; Ctrl-C stops it."])
             await worker.wait()
 

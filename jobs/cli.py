@@ -129,6 +129,9 @@ def run(  # noqa: PLR0913 - a command's options are its parameters
     max_in_flight: options.MaxInFlight = None,
     append: options.Append = False,
     replace: options.Replace = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Work on all that is queued, not on this batch only.")
+    ] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Enqueue, work with progress shown, sum up: all in one command."""
@@ -140,7 +143,7 @@ def run(  # noqa: PLR0913 - a command's options are its parameters
         name=name, model=model, limit=limit, priority=priority, append=append, replace=replace,
     )  # fmt: skip
     paper = Paper(stderr=as_json)
-    status = _ask(lambda desk: burst.run(desk, order, paper))
+    status = _ask(lambda desk: burst.run(desk, order, paper, everything=everything))
     if as_json:
         typer.echo(report.as_json(status))
     _end(status)

@@ -120,6 +120,12 @@ class Desk:
         await release_batch(self.redis, batch.realm, name)
         return len(attempts)
 
+    async def queued(self) -> int:
+        """How many shards are waiting or running, of all batches."""
+        from jobs.queue import Queue  # noqa: PLC0415 - as above
+
+        return await Queue(self.redis, self.config.realm).size()
+
     async def schedule_warnings(self) -> list[str]:
         """What went wrong of late with schedules, in sentences."""
         from jobs.schedule_state import ScheduleStates  # noqa: PLC0415 - as above

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import sys
 from functools import cached_property
-from signal import Signals
 from typing import Any
 
 from arq.worker import Worker
@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from jobs.absence import FAREWELL, is_passing, reason
 from jobs.errors import RedisUnreachable
+from worker.log_lines import show_logs
 from worker.runs import set_aside_unreadable
 
 logger = logging.getLogger("worker")
@@ -28,7 +29,13 @@ class PatientWorker(Worker):
         return set()
 
     def run(self) -> None:
-        """Run until a signal, or until the longest absence of Redis has passed: then end with exit code 3."""
+        """Run until a signal, or until the longest absence of Redis has passed: then end with exit code 3.
+
+        A terminal that is closed ends it as Ctrl-C does, unless nohup or its like has SIGHUP ignored.
+        """
+        show_logs()
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            self._add_signal_handler(signal.SIGHUP, self.handle_sig)
         try:
             super().run()
         except (RedisError, OSError) as error:
@@ -37,10 +44,34 @@ class PatientWorker(Worker):
             print(f"Redis did not come back: {reason(error)}", file=sys.stderr)  # noqa: T201  # whatever the log settings
             raise SystemExit(RedisUnreachable.exit_code) from None
 
-    def handle_sig(self, signum: Signals) -> None:
+    def handle_sig(self, signum: signal.Signals) -> None:
         """End what runs; from now on nobody waits for Redis."""
         FAREWELL.begin()
+        creates = len(self.ctx["worker"].creates) if "worker" in self.ctx else 0
+        logger.info(
+            "stopping on %s: waiting for %d creates that are under way; what runs at Replicate is found again",
+            signum.name,
+            creates,
+        )
         super().handle_sig(signum)
+
+    async def start_jobs(self, job_ids: list[bytes]) -> None:
+        """Start what there are slots for: of one batch only, when `ctx` says so; a burst then ends with it."""
+        if not (only := self.ctx.get("only")):
+            return await super().start_jobs(job_ids)
+        mine = await self._jobs_of(only, job_ids)
+        await super().start_jobs(mine)
+        if self.burst and not mine and not self.tasks and self.main_task:
+            self.main_task.cancel()
+        return None
+
+    async def _jobs_of(self, batch: str, head: list[bytes]) -> list[bytes]:
+        """The batch's jobs in the first part of the queue that has any; `head` is the first part."""
+        prefix, start = f"{batch}:".encode(), 0
+        while not (mine := [job for job in head if job.startswith(prefix)]) and len(head) == self.queue_read_limit:
+            start += len(head)
+            head = await self.pool.zrange(self.queue_name, start, start + self.queue_read_limit - 1)
+        return mine
 
     async def finish_job(self, *arguments: Any) -> None:
         """Tell Redis how a job ended; one that it does not hear of stays in the queue."""

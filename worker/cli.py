@@ -1,8 +1,9 @@
-"""`python -m worker doctor` and `orphans`: argument parsing only."""
+"""`python -m worker`: doctor, orphans, the worker itself: argument parsing only."""
 
 from __future__ import annotations
 
 import asyncio
+import logging.config
 import re
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 AsJson = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 Since = Annotated[str, typer.Option(metavar="TIME", help="How far back to look: 90m, 2h, 1d.")]
 Cancel = Annotated[bool, typer.Option("--cancel", help="End those of ours that still run.")]
+Burst = Annotated[bool, typer.Option("--burst", help="End when nothing is queued any more.")]
+Only = Annotated[str | None, typer.Option(metavar="BATCH", help="Work on this batch, and fire no schedules.")]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -36,8 +39,20 @@ def main() -> None:
 
 
 @app.callback()
-def worker() -> None:
-    """Ask this machine, Redis and Replicate; the worker itself is `python -m arq worker.Settings`."""
+def commands() -> None:
+    """Work, and ask this machine, Redis and Replicate."""
+
+
+@app.command()
+def worker(*, burst: Burst = False, only: Only = None) -> None:
+    """Work until stopped; the same as `arq worker.Settings`."""
+    from arq.logs import default_log_config  # noqa: PLC0415
+    from arq.worker import run_worker  # noqa: PLC0415
+
+    from worker.settings import Settings  # noqa: PLC0415
+
+    logging.config.dictConfig(default_log_config(verbose=False))
+    run_worker(Settings, burst=burst, ctx={**Settings.ctx, "only": only})  # type: ignore[arg-type]  # it has all that is read
 
 
 @app.command()

@@ -32,7 +32,6 @@ from worker.gate import Gate
 from worker.holding import Holding
 from worker.http import api_client, files_client
 from worker.lease import Leases, lease_name
-from worker.log_lines import show_logs
 from worker.model_turns import ModelTurns
 from worker.orphans import Orphans
 from worker.outputs import Outputs
@@ -62,12 +61,15 @@ HEARTBEAT = 5.0
 
 async def startup(ctx: dict[str, Any]) -> None:
     """Open everything, or end the process with one sentence that says why it cannot work."""
-    show_logs()
     raise_file_limit()
     config: Config = ctx["config"]
     stack = ctx["stack"] = AsyncExitStack()
     try:
         ctx["worker"] = await stack.enter_async_context(opened(config))
+        if only := ctx.get("only"):
+            logger.info("works on batch %s only, and fires no schedules", only)
+        else:
+            await stack.enter_async_context(ticking(Schedules(ctx["worker"].redis, config)))
         await introduce(ctx["worker"])
     except BatchError as error:
         print(error, file=sys.stderr)  # noqa: T201  # for whoever started it, whatever the log settings
@@ -117,7 +119,6 @@ async def opened(config: Config) -> AsyncIterator[Context]:
             _every(1.0, Holding(worker).look),
             _every(LOOK, worker.token.look),
             reviving(config),
-            ticking(Schedules(redis, config)),
         ):
             await stack.enter_async_context(running)
         yield worker

@@ -1,18 +1,21 @@
-"""What a log line may hold: texts of models and rows reach it, and must not steer the terminal that shows them."""
+"""What a log line holds: when, how bad, which worker, what. Foreign texts in it must not steer a terminal."""
 
 from __future__ import annotations
 
 import logging
+import os
+import socket
 
 from jobs.absence import is_news
 from jobs.foreign_text import printable
 
 
 class LineFormatter(logging.Formatter):
-    """Time and message, as arq's own lines are; what cannot be printed becomes U+FFFD."""
+    """Date and time with its zone, level, host and process, message; what cannot be printed becomes U+FFFD."""
 
     def __init__(self) -> None:
-        super().__init__("%(asctime)s: %(message)s", datefmt="%H:%M:%S")
+        worker = f"{socket.gethostname()}/{os.getpid()}".replace("%", "%%")
+        super().__init__(f"%(asctime)s %(levelname)s {worker}: %(message)s", datefmt="%Y-%m-%d %H:%M:%S%z")
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, and a traceback's lines, without control characters."""
@@ -20,8 +23,10 @@ class LineFormatter(logging.Formatter):
 
 
 def show_logs() -> None:
-    """Show our log lines as arq shows its own; arq's own are left out: they take a virtual time for a date."""
+    """Show our log lines, and arq's like them but for those of its jobs: they take a virtual time for a date."""
     logging.getLogger("arq.worker").setLevel(logging.WARNING)
+    for handler in logging.getLogger("arq").handlers:
+        handler.setFormatter(LineFormatter())
     logging.getLogger("asyncio").addFilter(is_news)
     for name in ("worker", "jobs"):
         log = logging.getLogger(name)

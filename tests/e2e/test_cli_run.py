@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -75,13 +76,15 @@ class Terminal:
         )
         os.close(slave)
         self._shown = b""
+        self._gone = threading.Event()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
     def _read(self) -> None:
         try:
-            while chunk := os.read(self.master, 65536):
-                self._shown += chunk
+            while not self._gone.is_set():
+                if select.select([self.master], [], [], 0.05)[0]:
+                    self._shown += os.read(self.master, 65536)
         except OSError:  # Linux says EIO when the last writer is gone
             return
 
@@ -91,6 +94,11 @@ class Terminal:
 
     def press(self, key: bytes) -> None:
         os.write(self.master, key)
+
+    def close(self) -> None:
+        self._gone.set()  # a master that is being read is not closed
+        self._reader.join(20)
+        os.close(self.master)
 
     def wait(self) -> int:
         code = self.process.wait(120)
@@ -102,8 +110,8 @@ class Terminal:
             child.kill()
         self.process.kill()
         self.process.wait()
-        self._reader.join(20)
-        os.close(self.master)
+        if not self._gone.is_set():
+            self.close()
 
 
 @pytest.fixture
@@ -244,6 +252,42 @@ async def test_ctrl_c_stops_the_worker_and_the_same_command_goes_on(
     answer = cli("run", source)
     assert answer.code == 0, answer.err
     assert simulator.ledger(summary=True)["created"] == 1, "what ran was found again, not paid again"
+
+
+async def test_a_terminal_that_is_closed_stops_the_worker(
+    terminal: Callable[..., Terminal], prompts: Callable[..., str], config: Config, eventually: Callable[..., Any]
+) -> None:
+    screen = terminal("run", prompts(SLOW))
+    await eventually(lambda: "1 in flight" in screen.shown)
+    (worker,) = psutil.Process(screen.process.pid).children()
+    screen.close()
+    screen.process.wait(60)
+    await eventually(lambda: not worker.is_running())
+    log = (config.output_dir / "prompts" / ".worker.log").read_text()
+    assert "stopping on SIGTERM: waiting for 0 creates" in log
+    assert "Traceback" not in log
+
+
+async def test_a_run_is_about_its_own_batch(
+    cli: Callable[..., Any], prompts: Callable[..., str], simulator: Any, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_text("".join(json.dumps({**SLOW, "seed": seed}) + "\n" for seed in range(250)))
+    assert cli("enqueue", str(other), "--priority", "100").code == 0
+    answer = cli("run", prompts(IMAGE), "--limit", "1")
+    assert answer.code == 0, answer.err
+    assert simulator.ledger(summary=True)["created"] == 1, "nothing is spent on what else is queued"
+    assert "3 shards of other batches wait for a worker: python -m arq worker.Settings" in answer.out
+    assert json.loads(cli("status", "other", "--json").out)["state"] == "queued"
+
+
+def test_a_run_of_all_works_on_what_else_is_queued(cli: Callable[..., Any], prompts: Callable[..., str]) -> None:
+    other = prompts(IMAGE)
+    assert cli("enqueue", other, "--name", "other").code == 0
+    answer = cli("run", other, "--name", "mine", "--all")
+    assert answer.code == 0, answer.err
+    assert "wait for a worker" not in answer.out
+    assert json.loads(cli("status", "other", "--json").out)["state"] == "finished"
 
 
 async def test_sigterm_stops_the_worker_like_ctrl_c(

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+import signal
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -82,6 +85,31 @@ async def test_the_first_lines_name_account_limits_and_shards(
     assert "account simulator" in log
     assert "600 creates and 3000 reads a minute" in log
     assert "shards waiting: 0" in log
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_a_stop_is_said_in_a_line_with_date_level_and_process(
+    worker_process: Callable[..., Any], eventually: Callable[..., Any], number: signal.Signals
+) -> None:
+    worker = worker_process()
+    await eventually(lambda: "shards waiting" in worker.log())
+    worker.process.send_signal(number)
+    assert worker.wait(20) == 0
+    head = rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d{{4}} INFO {re.escape(socket.gethostname())}/{worker.process.pid}: "
+    lines = worker.log().splitlines()
+    assert all(re.match(head, line) for line in lines), lines
+    assert f"stopping on {number.name}: waiting for 0 creates that are under way" in lines[-1]
+
+
+async def test_a_worker_that_ignores_hangups_goes_on(
+    nursery: Any, child_env: dict[str, str], eventually: Callable[..., Any]
+) -> None:
+    worker = nursery.start("-m", "arq", "worker.Settings", env=child_env, within=("nohup",))
+    await eventually(lambda: "shards waiting" in worker.log())
+    worker.process.send_signal(signal.SIGHUP)
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.wait(20) == 0
+    assert "SIGHUP" not in worker.log()
 
 
 async def test_a_stop_while_the_api_does_not_answer_is_heeded(

@@ -77,7 +77,7 @@ async def test_the_worker_is_out_of_reach_of_ctrl_c(program: Callable[[str], Non
     assert (tmp_path / "log").read_text() == "True\n"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_stopping_tells_how_to_go_on(
     number: signal.Signals,
     tmp_path: Path,
@@ -107,13 +107,30 @@ async def test_stopping_tells_how_to_go_on(
     assert ("KeyboardInterrupt" if number == signal.SIGINT else "CancelledError") in child.log()
 
 
+async def test_an_ignored_hangup_stays_ignored(tmp_path: Path, nursery: Any, child_env: dict[str, str]) -> None:
+    source = tmp_path / "program.py"
+    source.write_text(
+        "import asyncio, os, signal\nfrom pathlib import Path\nfrom jobs import burst\nfrom jobs.report import Paper\n"
+        f"burst.COMMAND = (burst.sys.executable, '-c', {GRACEFUL!r})\n"
+        "async def main():\n"
+        "    async with burst.burst_worker(Paper(), Path('log')):\n"
+        "        os.kill(os.getpid(), signal.SIGHUP)\n"
+        "        await asyncio.sleep(0)\n"
+        "        print('goes on')\n"
+        "asyncio.run(main())\n"
+    )
+    child = nursery.start(str(source), env=child_env, within=("nohup",))
+    assert child.wait() == 0
+    assert child.log() == "goes on\n"
+
+
 async def test_what_else_is_queued_is_left_to_others(
     program: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program(SLEEP)
     monkeypatch.setattr(burst, "PATIENCE", 0.05)
     async with burst.burst_worker(Paper(), tmp_path / "log") as worker:
-        await burst.dismiss(worker, Paper(), others=True)
+        await burst.dismiss(worker, Paper(), alone=False)
         assert worker.returncode is None
     assert worker.returncode == -signal.SIGTERM
 
@@ -127,7 +144,7 @@ async def test_the_only_worker_goes_on_with_what_else_is_queued(
     program("import time; time.sleep(0.3)")
     monkeypatch.setattr(burst, "PATIENCE", 0.01)
     async with burst.burst_worker(Paper(), tmp_path / "log") as worker:
-        await burst.dismiss(worker, Paper(), others=False)
+        await burst.dismiss(worker, Paper(), alone=True)
         assert worker.returncode == 0
     assert "other batches" in capsys.readouterr().out
 

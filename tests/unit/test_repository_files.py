@@ -116,10 +116,11 @@ def test_make_takes_what_the_command_takes(target: str) -> None:
     assert set(shown) >= {f"{option}='1'" for option in OPTIONS.values()} | {"--json", "'a.jsonl'"}
     known = get_command(app).commands[target].params  # type: ignore[attr-defined]  # it is a group
     names = {option for parameter in known for option in parameter.opts if option.startswith("--")}
-    assert names - {"--json", "--check", "--append", "--replace"} == set(OPTIONS.values())
+    assert names - {"--json", "--check", "--append", "--replace", "--all"} == set(OPTIONS.values())
 
 
 def test_make_passes_flags_on() -> None:
+    assert "-m jobs run --all" in make("run", "FILE=a.jsonl", "ALL=1")
     assert "-m jobs enqueue --check" in make("enqueue", "FILE=a.jsonl", "CHECK=1")
     assert "Write CHECK=1, or leave it out" in make("enqueue", "FILE=a.jsonl", "CHECK=no")
     assert make("status", "BATCH=night", "JSON=1").rstrip().endswith("-m jobs status --json -- 'night'")
