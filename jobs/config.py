@@ -112,9 +112,9 @@ class Config(BaseSettings):
 
     @field_validator("redis_url")
     @classmethod
-    def _check_redis_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and urlsplit(value.get_secret_value()).scheme not in ("redis", "rediss", "unix"):
-            raise ValueError("the URL must begin with redis://, rediss:// or unix://")
+    def _check_redis(cls, value: SecretStr | None) -> SecretStr | None:
+        if value:
+            _check_redis_url(value.get_secret_value())
         return value
 
     @property
@@ -136,6 +136,20 @@ class Config(BaseSettings):
         if config is None or wrong:
             raise ConfigError(_TOKEN.sub("r8_…", "\n".join(wrong)))
         return config
+
+
+def _check_redis_url(url: str) -> None:
+    """Raise ValueError for what a URL of Redis must not be; no sentence repeats any of it, it may hold a password."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("redis", "rediss", "unix"):
+        raise ValueError("the URL must begin with redis://, rediss:// or unix://")
+    if parts.fragment or url.endswith("#"):
+        raise ValueError(
+            "there is a # in the URL, where it would end; in a password it is written %23, as each special character "
+            "is percent-encoded: @ %40, : %3A, / %2F, ? %3F, % %25"
+        )
+    if parts.scheme != "unix" and not re.fullmatch(r"/?\d*", parts.path):
+        raise ValueError("what follows the host is the number of a database, as in redis://host:6379/0")
 
 
 def _misspelt(config: type[BaseSettings]) -> list[str]:

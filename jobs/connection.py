@@ -21,6 +21,7 @@ from jobs.absence import LOSSES, is_passing, reason
 from jobs.config import Config
 from jobs.errors import ConfigError, RedisUnreachable
 from jobs.patience import Patience, PatientArqRedis, PatientPool, PatientRedis
+from jobs.server import CLUSTER, RIGHTS_CURE, is_cluster_error, is_refused_right
 
 PATIENT_SECONDS, IMPATIENT_SECONDS = 12 * 3600.0, 1.0
 """A worker without a supervisor waits for a night: what it would end for, it would not find when started again."""
@@ -82,15 +83,24 @@ async def opened(config: Config) -> AsyncIterator[Redis]:
     url = redis_url(config)
     redis = connect(url)
     try:
-        await redis.ping()
+        await _greet(redis, config, url)
         yield redis
     except exceptions.RedisError as error:
         # What mends the server or its URL, not the program; a lost or refused login is a ConnectionError.
-        if not is_passing(error) and not isinstance(error, (exceptions.ConnectionError, exceptions.NoPermissionError)):
+        known = is_passing(error) or is_refused_right(error) or is_cluster_error(error)
+        if not known and not isinstance(error, exceptions.ConnectionError):
             raise
         raise RedisUnreachable(_sentence(config, url, error)) from error
     finally:
         await redis.aclose()
+
+
+async def _greet(redis: Redis, config: Config, url: str) -> None:
+    """Ask the server for a first answer; whatever it refuses, such as a database that it does not have, is final."""
+    try:
+        await redis.ping()
+    except exceptions.RedisError as error:
+        raise RedisUnreachable(_sentence(config, url, error)) from error
 
 
 def shown(url: str) -> str:
@@ -138,4 +148,8 @@ def _sentence(config: Config, url: str, error: Exception) -> str:
     cure = "Start it, mend REDIS_URL, or unset it to use the embedded server."
     if not config.redis_url:
         cure = "Run the command again: it starts the embedded server."
+    if is_refused_right(error):
+        cure = RIGHTS_CURE
+    if is_cluster_error(error):
+        cure = CLUSTER
     return f"No Redis can be used at {shown(url)}: {reason(error).rstrip('.')}. {cure}"

@@ -141,7 +141,7 @@ class Ledger:
         claim: str = "",
     ) -> Entry:
         script = load_script(self.redis, "jobs.ledger")
-        names = [keys.ledger(self.batch), keys.settled(self.batch), keys.batch(self.batch), claim or "-"]
+        names = [keys.ledger(self.batch), keys.settled(self.batch), keys.batch(self.batch), *([claim] if claim else [])]
         verdict, text = await script(keys=names, args=[op, self.batch_id, self.index, nonce, *args])
         if verdict == b"claimed":
             raise Claimed(f"prediction {args[0]} serves another prompt")

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 
-from jobs.server import OLDEST
+from jobs.errors import UnfitRedis
+from jobs.server import ACL_LINE, CLUSTER, OLDEST, RIGHTS_CURE, check_rights
 from worker.finding import Finding, failure, ok, warning
 
 FULL, NEARLY_FULL = 0.95, 0.8
@@ -22,7 +23,9 @@ CANNOT_TELL = "(this server does not show its settings)"
 
 async def redis_findings(redis: Redis) -> list[Finding]:
     """Ask the server about itself; RedisError."""
-    info: Mapping[str, Any] = await redis.info()
+    info: Mapping[str, Any] = await _info(redis)
+    if hindrance := _mode(info) or await _rights(redis):
+        return hindrance
     settings = await _settings(redis)
     before = time.time()
     seconds, micros = await redis.time()
@@ -34,6 +37,29 @@ async def redis_findings(redis: Redis) -> list[Finding]:
         *_memory(info),
         *_clock(seconds + micros / 1e6 - (before + after) / 2),
     ]
+
+
+async def _info(redis: Redis) -> Mapping[str, Any]:
+    try:
+        found: Mapping[str, Any] = await redis.info()
+    except NoPermissionError:
+        return {}
+    return found
+
+
+def _mode(info: Mapping[str, Any]) -> list[Finding]:
+    if str(info.get("cluster_enabled", 0)) != "1":
+        return []
+    return [failure("redis mode", CLUSTER, "mend REDIS_URL, or unset it to use the embedded server")]
+
+
+async def _rights(redis: Redis) -> list[Finding]:
+    """What this user may not do, if anything."""
+    try:
+        await check_rights(redis)
+    except UnfitRedis as error:
+        return [failure("redis user", str(error).removesuffix(f" {RIGHTS_CURE}"), f"an administrator runs: {ACL_LINE}")]
+    return []
 
 
 async def _settings(redis: Redis) -> dict[str, str]:

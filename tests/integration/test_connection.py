@@ -210,7 +210,7 @@ async def test_a_socket_that_is_not_there_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("login", ["", ":wrong-secret@", "nobody:wrong-secret@", "reader:any@"])
 async def test_a_refused_login_is_told_without_the_password(guarded_port: int, login: str) -> None:
     sentence = await sentence_of(f"redis://{login}127.0.0.1:{guarded_port}")
-    assert "mend REDIS_URL" in sentence
+    assert "mend REDIS_URL" in sentence or "ACL SETUSER" in sentence
     assert "wrong-secret" not in sentence
 
 
@@ -226,6 +226,27 @@ def test_a_url_that_cannot_be_read_is_a_wrong_setting(url: str) -> None:
     with pytest.raises(ConfigError, match="REDIS_URL cannot be read") as error:
         connect(url)
     assert "sec" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("redis://night:12#34@host:6379/0", "in a password it is written %23"),
+        ("redis://:secret#@host", "in a password it is written %23"),
+        ("redis://host:6379/foo", "the number of a database"),
+        ("redis://host:6379/0/secret", "the number of a database"),
+    ],
+)
+def test_a_url_that_means_something_else_is_a_wrong_setting(url: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=r"^REDIS_URL: ") as error:
+        Config.load(redis_url=url)
+    assert sentence in str(error.value)
+    assert not any(part in str(error.value) for part in ("12", "secret", "host:6379/foo"))
+
+
+async def test_a_database_that_the_server_does_not_have_is_told(guarded_port: int) -> None:
+    sentence = await sentence_of(f"redis://worker:{quote(PASSWORD, safe='')}@127.0.0.1:{guarded_port}/99")
+    assert "DB index is out of range" in sentence
 
 
 def test_an_option_of_the_url_that_does_not_exist_is_a_wrong_setting() -> None:

@@ -18,6 +18,7 @@ from typer.main import get_command
 
 from jobs.cli import app
 from jobs.config import Config
+from jobs.server import ACL_LINE
 
 ROOT = Path(__file__).parents[2]
 LOCKS = ("requirements.txt", "requirements-dev.txt", "requirements-bench.txt")
@@ -293,6 +294,10 @@ def test_the_image_has_every_package() -> None:
     copied = set(re.findall(r"^COPY (?!--)(.+) \S+$", read("Dockerfile"), re.MULTILINE))
     assert set(" ".join(copied).split()) == kept
     assert set(pyproject()["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]) <= kept
+
+
+def test_the_readme_has_the_rights_that_a_user_of_redis_needs() -> None:
+    assert f"\n{ACL_LINE}\n" in read("README.md")
 
 
 def test_one_version_everywhere() -> None:

@@ -1,0 +1,160 @@
+"""A Redis that is shared with others lets us in as a user who may touch our keys only, with the commands we need."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from pydantic import SecretStr
+from redis import Redis
+from redis.backoff import ConstantBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from jobs import embedded_redis
+from jobs.config import Config
+from jobs.server import ACL_LINE, CLUSTER
+
+IMAGE = {"width": 16, "height": 16, "output_format": "png"}
+FAST = {"creates_per_minute": 60_000.0, "reads_per_minute": 60_000.0, "poll_interval": 0.1, "lease": 2.0}
+FAULTS = {"lost_answer": {"next": 2}, "failed": {"next": 3, "text": "(E003)"}, "throttle": {"next": 2, "seconds": 0.1}}
+SCHEDULE = '[[schedule]]\nname = "nightly"\ncron = "* * * * *"\nfile = "night.jsonl"\ntimezone = "UTC"\n'
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Redis]:
+    """A Redis of this test's own, as its administrator."""
+    home = tmp_path / "server"
+    with Redis(unix_socket_path=str(embedded_redis.join(home))) as client:
+        yield client
+    embedded_redis.stop(home)
+
+
+@pytest.fixture
+def restricted(server: Redis, config: Config, tmp_path: Path, simulator: Any) -> Config:
+    """The configuration of a user with the rights that README and doctor name, and no others."""
+    simulator.settings(limiter="off", predict_min=0.02, predict_max=0.1, queue_max=0.0)
+    server.execute_command(*ACL_LINE.replace("PASSWORD", "secret").split())  # type: ignore[no-untyped-call]  # redis-py
+    server.acl_log_reset()
+    socket = quote(server.connection_pool.connection_kwargs["path"])
+    limits = {"model_limits": "simulator/image=6000/min max 20", "prices": "simulator/image=0.003"}
+    (tmp_path / "schedules.toml").write_text(SCHEDULE)
+    settings = {"redis_url": SecretStr(f"unix://replicate-batch:secret@{socket}"), **FAST, **limits}
+    return config.model_copy(update=settings)
+
+
+def refused(server: Redis) -> list[str]:
+    """What a user was refused: by name of command or key, whoever saw the error."""
+    known = {"config|get"}  # the doctor asks, and says when it is not told
+    entries: Any = server.acl_log()
+    return sorted({str(entry["object"]) for entry in entries} - known)
+
+
+async def test_a_user_with_the_rights_that_we_name_can_do_everything(  # noqa: PLR0917 - fixtures
+    server: Redis,
+    restricted: Config,
+    cli: Callable[..., Any],
+    nursery: Any,
+    environment_of: Callable[[Config], dict[str, str]],
+    simulator: Any,
+    tmp_path: Path,
+    eventually: Callable[..., Any],
+) -> None:
+    settings = dict(restricted)
+    simulator.control(**FAULTS)
+    rows = [{"model": "simulator/image", "input": {"prompt": f"cat {n}", **IMAGE}} for n in range(40)]
+    rows += [{"model": "simulator/nothing-of-that-name", "input": {"prompt": "x"}}]
+    (tmp_path / "night.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    worker = nursery.start("-m", "arq", "worker.Settings", env=environment_of(restricted))
+
+    def run(*arguments: str, module: str = "jobs", ok: tuple[int, ...] = (0,)) -> str:
+        answer = cli(*arguments, module=module, **settings)
+        assert answer.code in ok, (arguments, answer, worker.log())
+        return str(answer.out)
+
+    def finished(batch: str) -> bool:
+        return bool(json.loads(run("status", batch, "--json"))["finished_at"])
+
+    await eventually(lambda: "night" in worker.log() or "waiting" in worker.log())
+    run("enqueue", "night.jsonl", "--max-in-flight", "10", "--max-predictions", "90")
+    await eventually(lambda: finished("night"), 60)
+    run("watch", "night", ok=(1,))
+    run("results", "night", "--failed", ok=(1,))
+    run("gallery", "night")
+    run("pause", "for a test")
+    run("retry", "night")
+    run("status")
+    run("resume")
+    await eventually(lambda: finished("night"), 60)
+    run("verify", "night")
+    run("enqueue", "night.jsonl", "--name", "second", "--priority", "3")
+    run("cancel", "second")
+    await eventually(lambda: finished("second"), 60)
+    run("schedules")
+    run("doctor", module="worker", ok=(0, 1))
+    run("orphans", "--cancel", module="worker", ok=(0, 1))
+    run("--check", "worker.Settings", module="arq")
+    run("delete", "second")
+    run("delete", "night")
+    worker.terminate()
+    assert worker.wait() in (0, 1, -15)
+    assert refused(server) == []
+    assert "NOPERM" not in worker.log()
+
+
+@pytest.mark.parametrize(
+    "lacks", ["-evalsha -eval", "-watch", "-time", "-zrem", "resetkeys ~arq:*", "resetkeys ~replicate-batch:*"]
+)
+def test_a_worker_that_may_not_do_its_work_says_so_and_does_not_start(
+    server: Redis,
+    restricted: Config,
+    worker_process: Callable[..., Any],
+    cli: Callable[..., Any],
+    lacks: str,
+    tmp_path: Path,
+) -> None:
+    """It would else run every shard again for ever, each time with a traceback."""
+    server.execute_command("ACL", "SETUSER", "replicate-batch", *lacks.split())  # type: ignore[no-untyped-call]  # redis-py
+    worker = worker_process("--burst", **dict(restricted))
+    assert worker.wait() == 2
+    assert worker.log().startswith("This Redis does not let its user do what is needed: ")
+    assert f"An administrator gives these rights: {ACL_LINE}" in worker.log()
+    assert "Traceback" not in worker.log()
+    (tmp_path / "night.jsonl").write_text('{"model": "simulator/image", "prompt": "cat"}\n')
+    refusal = cli("enqueue", "night.jsonl", **dict(restricted))
+    assert (refusal.code, "An administrator gives these rights" in refusal.err) == (2, True)
+    findings = cli("doctor", module="worker", **dict(restricted)).out
+    assert "an administrator runs: ACL SETUSER" in findings
+
+
+def test_a_cluster_is_refused_in_a_sentence(
+    tmp_path: Path, cli: Callable[..., Any], worker_process: Callable[..., Any]
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    home = tmp_path / "cluster"
+    home.mkdir()
+    options = {"port": port, "bind": "127.0.0.1", "dir": home, "cluster-enabled": "yes", "save": "", "logfile": "log"}
+    words = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+    process = subprocess.Popen([embedded_redis.binary(), *words], cwd=home)
+    try:
+        url = {"redis_url": SecretStr(f"redis://127.0.0.1:{port}")}
+        (tmp_path / "night.jsonl").write_text('{"model": "simulator/image", "prompt": "cat"}\n')
+        with Redis(port=port, retry=Retry(ConstantBackoff(0.01), 2000, (RedisError, OSError))) as client:
+            client.ping()
+        worker = worker_process("--burst", **url)
+        assert (worker.wait(), worker.log()) == (2, f"{CLUSTER}\n")
+        refusal = cli("enqueue", "night.jsonl", **url)
+        assert (refusal.code, refusal.err) == (2, f"Error: {CLUSTER}\n")
+        assert CLUSTER in cli("status", **url).err
+        assert CLUSTER in cli("doctor", module="worker", **url).out.replace("\n", " ")
+    finally:
+        process.kill()
+        process.wait()
