@@ -21,5 +21,5 @@ COPY demo /app/demo
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1
 WORKDIR /app
 USER app
-HEALTHCHECK --interval=30s --timeout=10s --start-period=20s CMD ["arq", "--check", "worker.Settings"]
+HEALTHCHECK --interval=30s --timeout=10s --start-period=20s CMD ["python", "-m", "worker", "check"]
 CMD ["arq", "worker.Settings"]

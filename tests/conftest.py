@@ -122,7 +122,13 @@ def environment(config: Config) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not is_setting(name)}
     prefixes = {name: "" if name in UNPREFIXED else "BATCH_" for name, value in config if value is not None}
     settings = {f"{prefix}{name.upper()}": written(getattr(config, name)) for name, prefix in prefixes.items()}
-    return {**kept, **settings, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "200"}
+    fixed = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "200"}
+    return {
+        **kept,
+        **settings,
+        **fixed,
+        "TMPDIR": str(Path.cwd()),
+    }  # what killed workers leave there goes with the test
 
 
 def written(value: Any) -> str:

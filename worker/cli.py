@@ -1,4 +1,4 @@
-"""`python -m worker`: doctor, orphans, the worker itself: argument parsing only."""
+"""`python -m worker`: the worker itself, a check of it, doctor, orphans: argument parsing only."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")
 Since = Annotated[str, typer.Option(metavar="TIME", help="How far back to look: 90m, 2h, 1d.")]
 Cancel = Annotated[bool, typer.Option("--cancel", help="End those of ours that still run.")]
 Burst = Annotated[bool, typer.Option("--burst", help="End when nothing is queued any more.")]
+Pid = Annotated[int | None, typer.Option(help="Only the worker with this process id.")]
 Only = Annotated[str | None, typer.Option(metavar="BATCH", help="Work on this batch, and fire no schedules.")]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
@@ -53,6 +54,16 @@ def worker(*, burst: Burst = False, only: Only = None) -> None:
 
     logging.config.dictConfig(default_log_config(verbose=False))
     run_worker(Settings, burst=burst, ctx={**Settings.ctx, "only": only})  # type: ignore[arg-type]  # it has all that is read
+
+
+@app.command()
+def check(*, pid: Pid = None) -> None:
+    """Tell whether the workers started in this directory are alive; exit code 1 if one is silent, or there is none."""
+    from worker.heartbeat import signs  # noqa: PLC0415
+
+    found = [sign for sign in signs() if pid in (None, sign.pid)]
+    Paper().lines(map(str, found) if found else ["no such worker is up here"])
+    raise typer.Exit(0 if found and all(sign.alive for sign in found) else 1)
 
 
 @app.command()

@@ -29,6 +29,7 @@ from worker.breaker import Breaker
 from worker.context import Context
 from worker.creation import STOP_PATIENCE
 from worker.gate import Gate
+from worker.heartbeat import HEARTBEAT, SILENT, Heartbeat
 from worker.holding import Holding
 from worker.http import api_client, files_client
 from worker.lease import Leases, lease_name
@@ -54,9 +55,6 @@ LOOK = 5.0
 """Seconds between two questions whether a pause is due to be looked at; cheap ones, of Redis."""
 
 MOST_FILES = 65_536
-
-HEARTBEAT = 5.0
-"""Seconds between two signs of life; a worker counts as up for three of them."""
 
 
 async def startup(ctx: dict[str, Any]) -> None:
@@ -116,6 +114,7 @@ async def opened(config: Config) -> AsyncIterator[Context]:
             worker.leases.renewing(),
             Salvage(worker).running(),
             beating(worker.account, owner),
+            showing_life(Heartbeat()),
             _every(1.0, Holding(worker).look),
             _every(LOOK, worker.token.look),
             reviving(config),
@@ -191,9 +190,21 @@ def beating(account: Account, owner: str) -> Any:
     """Show that this worker is up, until the block ends."""
 
     async def beat() -> None:
-        await account.beat(owner, 3 * HEARTBEAT)
+        await account.beat(owner, SILENT)
 
     return _every(HEARTBEAT, beat, lambda: account.leave(owner))
+
+
+def showing_life(heartbeat: Heartbeat) -> Any:
+    """Let `worker check` see that this process turns, until the block ends."""
+
+    async def beat() -> None:
+        heartbeat.beat()
+
+    async def stop() -> None:
+        heartbeat.stop()
+
+    return _every(HEARTBEAT, beat, stop)
 
 
 def reviving(config: Config) -> Any:

@@ -275,7 +275,7 @@ def test_the_image_is_small_and_not_root() -> None:
     final = stages[-1]
     assert "slim" in final.splitlines()[0]
     assert re.search(r"^USER app$", final, re.MULTILINE)
-    assert re.search(r'^HEALTHCHECK .*CMD \["arq", "--check", "worker.Settings"\]$', final, re.MULTILINE)
+    assert re.search(r'^HEALTHCHECK .*CMD \["python", "-m", "worker", "check"\]$', final, re.MULTILINE)
     assert "pip" not in final
     build = stages[1]
     assert build.index("COPY requirements.txt") < build.index("--require-hashes") < build.index("COPY jobs")

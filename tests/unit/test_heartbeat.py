@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from worker.heartbeat import SILENT, Heartbeat, heartbeat_folder, signs
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+def test_a_sign_is_seen_until_it_is_stopped() -> None:
+    heartbeat = Heartbeat()
+    heartbeat.stop()
+    assert list(signs()) == []
+    heartbeat.beat()
+    (sign,) = signs()
+    assert (sign.pid, sign.alive) == (os.getpid(), True)
+    (file,) = heartbeat_folder().iterdir()
+    os.utime(file, (file.stat().st_mtime - 2 * SILENT,) * 2)
+    (sign,) = signs()
+    assert not sign.alive
+    assert "silent" in str(sign)
+    heartbeat.beat()
+    assert next(signs()).alive
+    heartbeat.stop()
+    assert not heartbeat_folder().exists()
+
+
+def test_two_of_one_name_do_not_pass_for_each_other() -> None:
+    """Containers that share a host name and /tmp."""
+    first, second = Heartbeat(), Heartbeat()
+    first.beat()
+    with pytest.raises(BlockingIOError):
+        second.beat()
+    first.stop()
+    second.beat()
+    second.stop()
+
+
+def test_other_directories_have_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = heartbeat_folder()
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    assert heartbeat_folder() != here
+
+
+def test_a_folder_of_somebody_else_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    nobody = os.getuid() + 1
+    monkeypatch.setattr(os, "getuid", lambda: nobody)
+    with pytest.raises(PermissionError, match="belongs to somebody else"):
+        Heartbeat().beat()

@@ -1,0 +1,104 @@
+"""A sign of life of each worker process, for what supervises it: a file that it keeps locked and touches.
+
+The file is local to the machine or the container, and its folder belongs to one working directory. It is about the
+process alone: while Redis or the API is away a worker waits, and to start it again would mend nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+HEARTBEAT = 5.0
+"""Seconds between two signs of life."""
+
+SILENT = 3 * HEARTBEAT
+"""Seconds without one after which a worker counts as stopped."""
+
+
+class Heartbeat:
+    """The file of this process, locked as long as the process lives: no process id that is used again deceives."""
+
+    def __init__(self) -> None:
+        self._path = heartbeat_folder() / f"{socket.gethostname()}-{os.getpid()}"
+        self._file = -1
+
+    def beat(self) -> None:
+        """Touch the file; make it when it is not there, or was cleaned away. OSError."""
+        if self._file < 0 or not self._path.exists():
+            self.stop()
+            self._path.parent.mkdir(mode=0o700, exist_ok=True)
+            if self._path.parent.lstat().st_uid != os.getuid():
+                raise PermissionError(f"{self._path.parent} belongs to somebody else; `worker check` cannot work")
+            self._file = _open_locked(self._path)
+        os.utime(self._file)
+
+    def stop(self) -> None:
+        """Remove the file: this process is no worker any more."""
+        if self._file < 0:
+            return
+        with suppress(OSError):
+            self._path.unlink()
+            self._path.parent.rmdir()  # unless another worker's is there
+        os.close(self._file)
+        self._file = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """What was last seen of a worker process that has not ended."""
+
+    pid: int
+    seconds: float
+
+    @property
+    def alive(self) -> bool:
+        """Whether it works, as far as one sees; one that is stopped or hangs is silent."""
+        return self.seconds < SILENT
+
+    def __str__(self) -> str:
+        state = "alive" if self.alive else "silent, it is stopped or hangs"
+        return f"worker {self.pid}: {state}; last sign of life {max(self.seconds, 0):.0f} s ago"
+
+
+def signs() -> Iterator[Sign]:
+    """The workers of this host, or this container, that were started in this directory and have not ended."""
+    prefix = f"{socket.gethostname()}-"
+    for path in sorted(heartbeat_folder().glob(f"{prefix}*")):
+        with suppress(FileNotFoundError), path.open("rb") as file:
+            if _is_locked(file.fileno()):
+                yield Sign(int(path.name.removeprefix(prefix)), time.time() - os.fstat(file.fileno()).st_mtime)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def heartbeat_folder() -> Path:
+    """Where the workers of this user and this working directory have their files."""
+    place = hashlib.sha256(f"{os.getuid()} {Path.cwd()}".encode(errors="surrogateescape")).hexdigest()[:16]
+    return Path(tempfile.gettempdir(), f"replicate-batch-workers-{place}")
+
+
+def _open_locked(path: Path) -> int:
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        raise
+    return file
+
+
+def _is_locked(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
