@@ -160,7 +160,7 @@ def status(batch: options.AnyBatch = None, *, as_json: options.AsJson = False) -
     if as_json:
         typer.echo(report.as_json(found[0] if batch else found))
     else:
-        table = tables.batch_table(found[0]) if batch else tables.batches_table(found, time.time())
+        table = tables.batch_table(found[0], time.time()) if batch else tables.batches_table(found, time.time())
         Paper().show(table, [*report.notes(found), *warnings])
 
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Self
 
-from jobs.models import timestamp
+from jobs.models import local_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class ModelPause:
     @property
     def reason(self) -> str:
         """What `status` says: why, what happens next, and what can be done."""
-        when = timestamp(self.next / 1000)
+        when = local_time(self.next / 1000)
         then = f"{self.probe} tries it now" if self.probe else f"one prompt tries it again at {when}"
         cure = "when it is mended: python -m jobs resume"
         return f"model {self.model} is paused: {self.why.rstrip('.')}. {then[0].upper()}{then[1:]}; {cure}"

@@ -38,6 +38,16 @@ def timestamp(seconds: float | None = None) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def local_time(seconds: float) -> str:
+    """Unix seconds as people read them: the machine's own time, with its zone."""
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def as_local(moment: str) -> str:
+    """An RFC 3339 time as people read it."""
+    return local_time(datetime.fromisoformat(moment).timestamp())
+
+
 def canonical_json(value: Any) -> str:
     """One text for equal JSON values: sorted keys, no white space."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

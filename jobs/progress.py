@@ -19,7 +19,7 @@ from rich.text import Text
 
 from jobs.desk import Desk
 from jobs.models import Status
-from jobs.report import done, ended, facts, notes, over, status_line
+from jobs.report import done, ended, facts, gist, notes, over, status_line
 
 LOOK_EVERY = 0.5
 """Seconds between two looks at a batch."""
@@ -68,7 +68,7 @@ def screen_for(console: Console) -> Screen:
     """Return a bar for a terminal, lines for anything else."""
     if is_live(console):
         return BarScreen(console)
-    return LineScreen(lambda status: console.print(status_line(status), soft_wrap=True))
+    return LineScreen(LineWriter(console))
 
 
 def json_screen() -> Screen:
@@ -89,11 +89,27 @@ class LineScreen(AbstractContextManager["LineScreen", None]):
 
     def show(self, status: Status) -> None:
         """Write the status if it is news and the time has come."""
-        facts = status.model_dump(exclude={"rate_per_minute", "eta"})
+        facts = status.model_dump(exclude={"rate_per_minute", "eta", "reasons"}) | {"reason": gist(status.reason or "")}
         if facts == self._facts or (self._facts is not None and self._clock() < self._next and not ended(status)):
             return
         self._write(status)
         self._facts, self._next = facts, self._clock() + LINE_EVERY
+
+
+class LineWriter:
+    """Writes a status as a line, and below it the notes that the last one did not have."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._told: set[str] = set()
+
+    def __call__(self, status: Status) -> None:
+        """Write it."""
+        self._console.print(status_line(status), soft_wrap=True)
+        now = {gist(note): note for note in notes([status])}
+        for note in (note for key, note in now.items() if key not in self._told):
+            self._console.print(f"  {note}", soft_wrap=True)
+        self._told = set(now)
 
 
 class BarScreen(AbstractContextManager["BarScreen", None]):

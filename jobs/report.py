@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +26,7 @@ START_WORKER = "python -m arq worker.Settings"
 NO_WORKER = f"No worker is up. This starts one: {START_WORKER}"
 NO_BATCH = "There is no batch yet; `python -m jobs enqueue FILE` makes one."
 NO_SCHEDULE = "There is no schedule; they stand in schedules.toml, or where BATCH_SCHEDULES says."
+_NUMBERS = re.compile(r"\d[\d.,:]*")
 PIPE_SIZE = ConsoleDimensions(1_000_000, 25)
 """Columns and lines where nobody looks: a line is never broken there."""
 
@@ -237,9 +239,13 @@ def done(status: Status) -> int:
 
 
 def status_line(status: Status) -> str:
-    """All of a status in one line."""
-    line = ", ".join([f"{status.batch}: {status.state}, {done(status)} of {status.total} done", *facts(status)])
-    return " · ".join([line, *notes([status])])
+    """The numbers of a status in one line."""
+    return ", ".join([f"{status.batch}: {status.state}, {done(status)} of {status.total} done", *facts(status)])
+
+
+def gist(text: str) -> str:
+    """What stays the same of a sentence while only its numbers change."""
+    return _NUMBERS.sub("#", text)
 
 
 def schedule_notes(schedules: Iterable[ScheduleStatus]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from jobs.columns import Column, Columns
 from jobs.foreign_text import printable
-from jobs.models import Result, Status
+from jobs.models import Result, Status, as_local
 from jobs.prices import money
 from jobs.report import done, pace
 
@@ -45,17 +45,38 @@ def batches_table(statuses: Sequence[Status], now: float) -> Columns:
     )
 
 
-def batch_table(status: Status) -> Table:
-    """All facts of one batch, one a row."""
+def batch_table(status: Status, now: float) -> Table:
+    """What there is to say of one batch; `now` in Unix seconds."""
     table = _grid()
-    for name, value in status.model_dump().items():
-        if value is None or name == "reason":
-            continue
-        shown = str(timedelta(seconds=round(value))) if name == "eta" else value
-        shown = f"{value:.0f}" if name == "rate_per_minute" else shown
-        shown = money(value) if name in ("cost", "max_cost") else shown
-        table.add_row(name.replace("_", " "), str(shown))
+    for name, value in _rows(status, now):
+        if value:
+            table.add_row(name, value)
     return table
+
+
+def _rows(status: Status, now: float) -> Iterator[tuple[str, str]]:
+    yield ("batch", status.batch)
+    yield ("state", status.state)
+    yield ("done", f"{done(status)} of {status.total}")
+    for name in ("succeeded", "failed", "canceled", "in_flight", "waiting", "unknown_creates", "aborted"):
+        yield (name.replace("_", " "), str(getattr(status, name) or ""))
+    yield ("lost outputs", str(status.output_lost or ""))
+    yield ("over budget", str(status.over_budget or ""))
+    yield ("no output", str(status.empty or ""))
+    yield ("files not saved", str(status.unsaved or ""))
+    yield ("set aside", ", ".join(status.dead_letters))
+    limit = "" if status.max_predictions is None else f" of {status.max_predictions}"
+    yield ("predictions", f"{status.predictions}{limit}" if status.predictions or limit else "")
+    dollars = "" if status.cost is None else money(status.cost)
+    yield ("cost", dollars if status.max_cost is None else f"{money(status.cost or 0)} of {money(status.max_cost)}")
+    yield ("at once", "" if status.max_in_flight is None else f"at most {status.max_in_flight} in flight")
+    yield ("begun", f"{as_local(status.created_at)}, {age(status.created_at, now)} ago")
+    if status.finished_at:
+        took = datetime.fromisoformat(status.finished_at) - datetime.fromisoformat(status.created_at)
+        yield ("ended", f"{as_local(status.finished_at)}, after {timedelta(seconds=round(took.total_seconds()))}")
+    else:
+        yield ("pace", pace(status))
+        yield ("workers", str(status.workers))
 
 
 def totals_table(totals: Totals) -> Table:
@@ -99,11 +120,16 @@ def schedules_table(schedules: Iterable[ScheduleStatus]) -> Columns:
             Column("schedule", [one.name for one in schedules]),
             Column("cron", [one.cron for one in schedules], gives_way=2),
             Column("timezone", [one.timezone for one in schedules], gives_way=4),
-            Column("next", [one.next or "" for one in schedules]),
-            Column("last", [one.last or "" for one in schedules], gives_way=1),
+            Column("next", [_fire_time(one.next) for one in schedules]),
+            Column("last", [_fire_time(one.last) for one in schedules], gives_way=1),
             Column("last batch", [one.last_batch or "" for one in schedules], gives_way=3),
         ]
     )
+
+
+def _fire_time(moment: str | None) -> str:
+    """To the minute, as cron has it, in the zone of its schedule."""
+    return datetime.fromisoformat(moment).strftime("%Y-%m-%d %H:%M %Z") if moment else ""
 
 
 def age(moment: str, now: float) -> str:

@@ -136,7 +136,7 @@ class Backlog:
             return self._why_files_are_absent()
         return (
             f"{len(self._unsaved):,} outputs wait to be saved: at {speed:.2g} a second the first would be lost at "
-            f"{time.strftime('%H:%M', time.localtime(lost_at))}; creates wait"
+            f"{time.strftime('%H:%M %Z', time.localtime(lost_at))}; creates wait"
         )
 
     def _why_files_are_absent(self) -> str | None:

@@ -21,7 +21,7 @@ from jobs.claims import NOBODY, Claims
 from jobs.config import Config
 from jobs.connection import opened
 from jobs.errors import AccountRefused, Blocked, ConfigError, InputError, RateLimited, ReplicateError, Unanswered
-from jobs.models import timestamp
+from jobs.models import as_local, timestamp
 from jobs.snapshot import Snapshot, take_snapshot
 from worker.breaker import Breaker
 from worker.gate import Gate
@@ -222,4 +222,4 @@ def orphan_lines(found: OrphanList) -> Iterator[str]:
     if found.left_running:
         yield "What is ours and still runs is paid for nothing: --cancel ends it."
     young = f", {found.too_young} too young to tell" if found.too_young else ""
-    yield f"{found.seen} predictions since {found.since}: {len(found.orphans)} that nothing here knows{young}"
+    yield f"{found.seen} predictions since {as_local(found.since)}: {len(found.orphans)} that nothing here knows{young}"

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from jobs.models import Status
-from jobs.progress import LINE_EVERY, BarScreen, LineScreen, follow, is_live, picture, screen_for
+from jobs.progress import LINE_EVERY, BarScreen, LineScreen, LineWriter, follow, is_live, picture, screen_for
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -150,6 +150,34 @@ def test_a_file_gets_lines_without_escapes() -> None:
         "prompts: running, 503 of 1000 done, 3 failed, 100 in flight, 594/min, ETA 1:00:01",
         "prompts: finished, 1000 of 1000 done",
     ]
+
+
+def test_a_note_is_told_once_until_its_cause_is_over() -> None:
+    console = Console(file=io.StringIO(), width=60)
+    write = LineWriter(console)
+    full, slow = "the disk is full", "12,345 outputs wait: at 3.1 a second the first would be lost at 02:13"
+    for number, reason in enumerate(
+        [full, full, slow, "9,999 outputs wait: at 3 a second the first would be lost at 03:00"]
+    ):
+        write(a_status(succeeded=number, reason=reason))
+    write(a_status(succeeded=4))
+    write(a_status(succeeded=5, reason=full))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined] # a StringIO
+    assert [line for line in lines if not line.startswith("prompts: running")] == [
+        f"  prompts: {full}",
+        f"  prompts: {slow}",
+        f"  prompts: {full}",
+    ]
+
+
+def test_new_numbers_in_a_reason_are_no_news() -> None:
+    written: list[Status] = []
+    clock = Clock()
+    screen = LineScreen(written.append, clock)
+    for number in range(5):
+        screen.show(a_status(reason=f"{number + 2} prompts wait for the batch's --max-in-flight"))
+        clock.now += LINE_EVERY
+    assert len(written) == 1
 
 
 def test_a_terminal_gets_a_bar_that_stays() -> None:

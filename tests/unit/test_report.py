@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from jobs import report, tables
 from jobs.enqueue import Checked
 from jobs.folder import Folder
 from jobs.foreign_text import printable
+from jobs.model_pause import ModelPause
 from jobs.models import Failure, Result, Status
 from jobs.results import Totals
 from jobs.schedules import ScheduleMiss, ScheduleStatus
@@ -198,14 +201,42 @@ def test_an_age_in_the_largest_unit(seconds: float, text: str) -> None:
     assert tables.age("2026-11-21T02:03:04.000Z", CREATED + seconds) == text
 
 
-def test_the_table_of_one_batch_leaves_out_what_is_not_known() -> None:
-    lines = drawn(tables.batch_table(a_status(rate_per_minute=6.4, eta=61.0)))
-    rows = dict(line.rsplit(maxsplit=1) for line in lines)
-    assert (rows["rate per minute"], rows["eta"]) == ("6", "0:01:01")
-    assert "finished at" not in rows
-    assert "cost" not in rows
-    rows = dict(line.rsplit(maxsplit=1) for line in drawn(tables.batch_table(a_status(**BOTH))))
-    assert (rows["cost"], rows["max cost"], rows["predictions"]) == ("$0.30", "$5.00", "9")
+def rows_of(status: Status, now: float = CREATED) -> dict[str, str]:
+    found = (re.split(r"\s{2,}", line, maxsplit=1) for line in drawn(tables.batch_table(status, now)))
+    return {name: value for name, value in found}  # noqa: C416 - each has two parts
+
+
+def test_the_table_of_one_batch_says_what_there_is_to_say() -> None:
+    rows = rows_of(a_status(), CREATED + 180)
+    assert list(rows) == ["batch", "state", "done", "waiting", "begun", "workers"]
+    assert (rows["done"], rows["state"]) == ("0 of 10", "running")
+    rows = rows_of(a_status(rate_per_minute=6.4, eta=61.0, failed=3, **BOTH))
+    assert (rows["pace"], rows["failed"]) == ("6/min, ETA 0:01:01", "3")
+    assert (rows["cost"], rows["predictions"]) == ("$0.30 of $5.00", "9 of 10")
+    rows = rows_of(a_status(dead_letters=["prompts:0:0"], stuck=True, max_in_flight=7, empty=2))
+    assert (rows["set aside"], rows["at once"], rows["no output"]) == ("prompts:0:0", "at most 7 in flight", "2")
+
+
+@pytest.mark.parametrize(
+    ("zone", "begun", "ended"),
+    [
+        ("UTC", "2026-11-21 02:03:04 UTC, 3 h ago", "2026-11-21 03:03:09 UTC, after 1:00:05"),
+        ("Asia/Kolkata", "2026-11-21 07:33:04 IST, 3 h ago", "2026-11-21 08:33:09 IST, after 1:00:05"),
+    ],
+)
+def test_people_read_local_time_with_its_zone(
+    zone: str, begun: str, ended: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = a_status(state="finished", finished_at="2026-11-21T03:03:09.001Z", succeeded=10, waiting=0)
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        rows = rows_of(finished, CREATED + 3 * 3600)
+        reason = ModelPause("a/b", 3, 5, 0, "boom", 0, int(CREATED * 1000), "", 0).reason
+    time.tzset()
+    assert begun.partition(",")[0] in reason
+    assert (rows["begun"], rows["ended"]) == (begun, ended)
+    assert "workers" not in rows
 
 
 def test_totals_name_only_what_there_is() -> None:
@@ -257,7 +288,7 @@ def test_schedules_say_when_and_what_went_wrong() -> None:
     head, first, second = drawn(tables.schedules_table([nightly, failed]))
     assert head.startswith("schedule  cron")
     assert first.split() == ["nightly", "0", "2", "*", "*", "*", "UTC"]
-    assert second.split()[-3:] == ["2026-11-22T02:00:00Z", "2026-11-21T02:00:00Z", "nightly-1"]
+    assert " ".join(second.split()[-7:]) == "2026-11-22 02:00 UTC 2026-11-21 02:00 UTC nightly-1"
     assert list(report.schedule_notes([nightly, failed])) == ["nightly: f.jsonl: no such file"]
     miss = ScheduleMiss(time="2026-11-20T02:00:00Z", batch="nightly-0", reason="gone")
     wrong = nightly.model_copy(update={"problem": "line 3: no", "misses": [miss]})
