@@ -24,7 +24,7 @@ local FEEDBACK_BELOW = 60 -- where an interval is no longer small against a roun
 local LEASE = 120 * SECOND -- that one request is given up: longer than any call takes, in blocking mode too
 local LOOK_AHEAD = SECOND / 2
 local PACE, BURST = 0.985, 0.005 -- 594 of 600 in any minute, if all come in time; the rest is for starts late by 0.6 s
-local LONGEST_UNSAID, SOON = MINUTE, 10 * SECOND -- the longest hold of no stated length; what follows so soon is a strike
+local LONGEST_UNSAID, SOON = MINUTE, 5 * SECOND -- the longest hold of no stated length; what follows so soon is a strike
 local LESS, LEAST, REGAIN = 0.8, 0.2, 10 * MINUTE -- after each 429; at the least; the time from nothing to all of it
 
 local op, who, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])

@@ -13,6 +13,9 @@ from worker.ratelimit import Limiter
 AGAIN_AFTER = 2.0
 """Seconds between the two questions."""
 
+UNCONFIRMED = 1.0
+"""Seconds that a request waits after a 401 that nothing confirms; all others of its limit with it."""
+
 logger = logging.getLogger("worker.token_check")
 
 
@@ -27,7 +30,7 @@ class TokenCheck:
         self._checks = 0
 
     async def check(self, bucket: str, error: AccountRefused) -> None:
-        """Pause the account if the token is refused there too; else hold the bucket for a moment, longer each time."""
+        """Pause the account if the token is refused there too; else hold the bucket for a moment."""
         before = self._checks
         async with self._turn:
             if self._checks != before or await self._account.pause_reason():
@@ -35,7 +38,7 @@ class TokenCheck:
             if await self._is_accepted() is False and await self._is_accepted(AGAIN_AFTER) is False:
                 await pause(self._account, error)
             else:
-                seconds = await self._limiter.hold(bucket, None, "outage")
+                seconds = await self._limiter.hold(bucket, UNCONFIRMED, "outage")
                 logger.warning("! a 401 that GET /account does not confirm; %s waits %.0f s", bucket, seconds)
             self._checks += 1
 

@@ -182,6 +182,22 @@ def test_throttling_uses_no_attempt(night: Any, worker_process: Callable[..., An
     assert night.ledger()["created"] == 20
 
 
+async def test_a_block_page_and_a_false_401_fail_nobody_and_count_for_nothing(
+    night: Any, worker_process: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    page = {"status": 403, "form": "html", "retry_after": 2, "kinds": ["create", "get", "list"]}
+    night.simulator.control(error={"rate": 1.0, **page})
+    night.images(20)
+    workers = [worker_process("--burst", **FAST) for _ in range(2)]
+    await eventually(lambda: "(403)" in (night.status()["reason"] or ""))
+    night.simulator.clear()
+    night.simulator.control(unauthorized={"next": 1, "kinds": ["create"]})
+    assert [worker.wait(90) for worker in workers] == [0, 0]
+    results = night.check()
+    assert {(one["status"], one["attempts"], one["unknown_creates"]) for one in results} == {("succeeded", 1, 0)}
+    assert night.ledger()["created"] == 20
+
+
 @pytest.mark.parametrize("fault", ["unauthorized", "payment_required"])
 async def test_an_account_that_is_refused_pauses_everything_until_resume(
     night: Any, worker_process: Callable[..., Any], eventually: Callable[..., Any], fault: str
