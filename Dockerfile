@@ -11,6 +11,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY jobs jobs
 COPY worker worker
 COPY simulator simulator
+COPY replicate_batch replicate_batch
 RUN pip install --no-deps --no-build-isolation .
 
 FROM python:3.13-slim

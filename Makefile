@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := jobs worker simulator demo benchmarks tests
+PACKAGES := jobs worker simulator replicate_batch demo benchmarks tests
 
 .DEFAULT_GOAL := help
 

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 app = typer.Typer(
-    cls=Commands, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
-)
+    cls=Commands, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
 
 
 def main() -> None:
@@ -252,7 +253,7 @@ def delete(
 
 @app.command()
 def schedules(*, as_json: options.AsJson = False) -> None:
-    """List the schedules with their next and last time; exit code 2 when one is wrong."""
+    """List the schedules; exit code 2 when one is wrong."""
     every = _ask(lambda desk: desk.schedules())
     if as_json:
         typer.echo(report.as_json(every))

@@ -29,8 +29,9 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 app = typer.Typer(
-    cls=Commands, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
-)
+    cls=Commands, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
 
 
 def main() -> None:
@@ -58,7 +59,10 @@ def worker(*, burst: Burst = False, only: Only = None) -> None:
 
 @app.command()
 def check(*, pid: Pid = None) -> None:
-    """Tell whether the workers started in this directory are alive; exit code 1 if one is silent, or there is none."""
+    """Tell whether the workers started here are alive.
+
+    Those of this host and this directory; exit code 1 if one is silent, or there is none.
+    """
     from worker.heartbeat import signs  # noqa: PLC0415
 
     found = [sign for sign in signs() if pid in (None, sign.pid)]

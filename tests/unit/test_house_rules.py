@@ -14,7 +14,9 @@ import httpx
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = [name for name in ("jobs", "worker", "simulator", "demo", "benchmarks") if (ROOT / name).is_dir()]
+PACKAGES = [
+    name for name in ("jobs", "worker", "simulator", "replicate_batch", "demo", "benchmarks") if (ROOT / name).is_dir()
+]
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 LUA = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.lua"))
 
