@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import NoPermissionError, ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
 from jobs import keys
 from jobs.errors import UnfitRedis
@@ -64,12 +64,34 @@ async def check_rights(redis: Redis) -> None:
 
 def is_refused_right(error: BaseException) -> bool:
     """Whether Redis refuses a command since its user may not do it, or not with that key; scripts say it otherwise."""
-    return isinstance(error, NoPermissionError) or "The user executing the script can't" in str(error)
+    texts = ("has no permissions to", "The user executing the script can't")
+    return isinstance(error, NoPermissionError) or any(text in str(error) for text in texts)
 
 
 def is_cluster_error(error: BaseException) -> bool:
     """Whether it is one that only a Redis in cluster mode gives."""
     return str(error).startswith(("CROSSSLOT", "MOVED", "ASK ", "CLUSTERDOWN", "Keys in request don't hash"))
+
+
+def lasting_refusal(error: BaseException) -> UnfitRedis | None:
+    """What an error, or one of a group, says of a Redis that will refuse the same for ever; None when it may pass."""
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(lasting_refusal, error.exceptions)), None)
+    if not isinstance(error, RedisError):
+        return None
+    if is_refused_right(error):
+        cure = RIGHTS_CURE
+    elif is_cluster_error(error):
+        cure = CLUSTER
+    elif isinstance(error, AuthenticationError):
+        cure = "Mend REDIS_URL."
+    elif "WRONGTYPE" in str(error):
+        cure = (
+            "Another program has written to a key of ours: `python -m jobs delete BATCH --force` and enqueue it again."
+        )
+    else:
+        return None
+    return UnfitRedis(f"Redis refuses what this worker asks, and will go on so: {str(error)[:300]}. {cure}")
 
 
 def judge(info: Mapping[str, Any]) -> None:

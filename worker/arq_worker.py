@@ -13,7 +13,8 @@ from arq.worker import Worker
 from redis.exceptions import RedisError
 
 from jobs.absence import FAREWELL, is_passing, reason
-from jobs.errors import RedisUnreachable
+from jobs.errors import RedisUnreachable, UnfitRedis
+from jobs.server import lasting_refusal
 from worker.log_lines import show_logs
 from worker.runs import set_aside_unreadable
 
@@ -38,6 +39,9 @@ class PatientWorker(Worker):
             self._add_signal_handler(signal.SIGHUP, self.handle_sig)
         try:
             super().run()
+        except UnfitRedis as error:
+            print(error, file=sys.stderr)  # noqa: T201  # as below
+            raise SystemExit(error.exit_code) from None
         except (RedisError, OSError) as error:
             if not is_passing(error):
                 raise
@@ -54,6 +58,19 @@ class PatientWorker(Worker):
             creates,
         )
         super().handle_sig(signum)
+
+    async def _poll_iteration(self) -> None:
+        """Look at the queue; UnfitRedis when Redis refuses for good what this worker asks, in here or of a shard."""
+        try:
+            await super()._poll_iteration()
+        except RedisError as error:
+            if not (refusal := lasting_refusal(error)):
+                raise
+            self.ctx["worker"].refusals.append(refusal)
+        for refusal in self.ctx["worker"].refusals:
+            for task in self.tasks.values():
+                task.cancel()
+            raise refusal
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:
         """Start what there are slots for: of one batch only, when `ctx` says so; a burst then ends with it."""

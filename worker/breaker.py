@@ -22,6 +22,7 @@ from jobs import keys
 from jobs.config import Config
 from jobs.connection import load_script
 from jobs.model_pause import ModelPause
+from jobs.server import lasting_refusal
 
 WINDOW = 50
 """Predictions whose ends are remembered, as in the script."""
@@ -138,8 +139,13 @@ class Breaker:
             self._wake.clear()
             try:
                 await self._tell(look=True)
-            except Exception:  # whatever it is, prompts of a paused model would wait for ever
-                logger.exception("! the breakers cannot be read; trying on")
+            except Exception as error:  # whatever it is, prompts of a paused model would wait for ever
+                known = lasting_refusal(error)  # the worker ends with it
+                logger.log(
+                    logging.DEBUG if known else logging.ERROR,
+                    "! the breakers cannot be read; trying on",
+                    exc_info=error,
+                )
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._rest()):
                     await self._wake.wait()

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from jobs.account import Account
 from jobs.batches import Batches
 from jobs.config import Config
+from jobs.errors import UnfitRedis
 from jobs.folder import Folder
 from jobs.ledger import Ledger, Overtaken
 from jobs.models import SHARD_SIZE, Prompt, Shard
@@ -58,6 +59,9 @@ class Context:
 
     postponed: set[str] = field(default_factory=set)
     """Names of the prompts that wait for their model's breaker, or for a budget or a place of their batch."""
+
+    refusals: list[UnfitRedis] = field(default_factory=list)
+    """What Redis refuses for good: this worker ends with the first."""
 
     short_of_budget: set[str] = field(default_factory=set)
     """Ids of batches that were refused a create: their prompts ask before they queue for another."""

@@ -18,6 +18,7 @@ from jobs.models import Result, Shard
 from jobs.payload import JobId, Parcel, PayloadError, unpack
 from jobs.queue import Queue
 from jobs.release import release_prompts
+from jobs.server import lasting_refusal
 from jobs.unsettled import unsettled
 from worker.context import Context, Work, job_slots
 from worker.finish import finish_batch
@@ -50,7 +51,10 @@ async def predict_shard(ctx: dict[str, Any], parcel: Parcel) -> None:
     except RetryJob:
         raise
     except Exception as error:  # whatever it is, the shard must stay in the queue
-        logger.exception("! %s: ended unexpectedly, will be run again", job_id)
+        if refusal := lasting_refusal(error):
+            worker.refusals.append(refusal)
+        else:
+            logger.exception("! %s: ended unexpectedly, will be run again", job_id)
         await worker.leases.sleep(SOON.delay(ctx["job_try"]))
         raise RetryJob from error
     if worker.leases.stopping.is_set():

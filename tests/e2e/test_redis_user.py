@@ -133,6 +133,34 @@ def test_a_worker_that_may_not_do_its_work_says_so_and_does_not_start(
     assert "an administrator runs: ACL SETUSER" in findings
 
 
+@pytest.mark.parametrize("trouble", ["rights", "another program"])
+async def test_a_worker_whom_redis_refuses_for_good_ends_with_a_sentence(  # noqa: PLR0917 - fixtures
+    server: Redis,
+    restricted: Config,
+    worker_process: Callable[..., Any],
+    cli: Callable[..., Any],
+    trouble: str,
+    tmp_path: Path,
+    simulator: Any,
+    eventually: Callable[..., Any],
+) -> None:
+    simulator.settings(predict_min=0.5, predict_max=1.0)
+    rows = [{"model": "simulator/image", "prompt": f"cat {n}", **IMAGE} for n in range(200)]
+    (tmp_path / "night.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert cli("enqueue", "night.jsonl", **dict(restricted)).code == 0
+    worker = worker_process(**dict(restricted) | {"max_in_flight": 5})
+    await eventually(lambda: "←" in worker.log())
+    if trouble == "rights":
+        server.execute_command("ACL", "SETUSER", "replicate-batch", "-hget", "-zrem")  # type: ignore[no-untyped-call]  # redis-py
+    else:
+        server.delete("replicate-batch:ledger:night")
+        server.set("replicate-batch:ledger:night", "mine")
+    assert worker.wait() == 2
+    assert "Redis refuses what this worker asks, and will go on so: " in worker.log()
+    assert ("ACL SETUSER" if trouble == "rights" else "Another program has written") in worker.log()
+    assert worker.log().count("Traceback") == 0
+
+
 def test_a_cluster_is_refused_in_a_sentence(
     tmp_path: Path, cli: Callable[..., Any], worker_process: Callable[..., Any]
 ) -> None:
