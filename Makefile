@@ -64,6 +64,8 @@ chaos: $(VENV)/.for-work ## Kill, stall and starve workers in every way; print w
 
 ##@ Your prompts (FILE=prompts.jsonl  NAME=batch  MODEL=owner/name  LIMIT=5  MAX_COST=12.50  BATCH=batch)
 
+run enqueue status watch redis-stop: export STARTED_BY := make
+
 .PHONY: run
 run: $(VENV)/.for-use ## Enqueue FILE, work it off, show the progress, sum up
 	@$(call needs,FILE,prompts.jsonl)$(BIN)/python -m jobs run $(call flag,ALL,--all) $(order)

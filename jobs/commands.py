@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from jobs.errors import BatchError
 from jobs.foreign_text import printable
+from jobs.hints import as_typed
 
 STOPPED, CLOSED_PIPE = 130, 141
 """What a shell shows for a program that was stopped, by whichever signal, or whose reader went away."""
@@ -27,7 +28,7 @@ class Commands(TyperGroup):
             answer = super().invoke(ctx)
             sys.stdout.flush()
         except BatchError as error:
-            typer.echo(f"Error: {printable(str(error))}", err=True)
+            typer.echo(f"Error: {printable(as_typed(str(error)))}", err=True)
             raise typer.Exit(error.exit_code) from None
         except asyncio.CancelledError:
             raise typer.Exit(STOPPED) from None

@@ -34,6 +34,11 @@ def _unprefixed(name: str) -> Any:
     return Field(validation_alias=AliasChoices(name, name.lower()))
 
 
+def started_by_make() -> bool:
+    """Whether one of our make targets runs this command: MAKELEVEL would also tell of the makefiles of others."""
+    return {**os.environ}.get("STARTED_BY") == "make"
+
+
 class Config(BaseSettings):
     """All settings; names in the environment have the prefix `BATCH_` but for the first three.
 

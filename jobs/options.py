@@ -9,6 +9,7 @@ import typer
 
 from jobs.arguments import read_input
 from jobs.budget import MOST_PREDICTIONS, Budget
+from jobs.hints import as_typed
 from jobs.prices import micro_dollars
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def order_of(source: str, given: list[str], budget: Budget, **rest: Any) -> Orde
     from jobs.enqueue import Order  # noqa: PLC0415 - `status` and `watch` start faster without
 
     if source == "-" and not rest["name"]:
-        raise typer.BadParameter("standard input needs a --name", param_hint="FILE")
+        raise typer.BadParameter(as_typed("standard input needs a --name"), param_hint="FILE")
     try:
         return Order(source, input=read_input(given), budget=budget, **rest)
     except ValueError as error:

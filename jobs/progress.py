@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.desk import Desk
+from jobs.hints import as_typed
 from jobs.models import Status
 from jobs.report import done, ended, facts, gist, notes, over, status_line
 
@@ -108,7 +109,7 @@ class LineWriter:
         self._console.print(status_line(status), soft_wrap=True)
         now = {gist(note): note for note in notes([status])}
         for note in (note for key, note in now.items() if key not in self._told):
-            self._console.print(f"  {note}", soft_wrap=True)
+            self._console.print(f"  {as_typed(note)}", soft_wrap=True)
         self._told = set(now)
 
 
@@ -137,7 +138,7 @@ def picture(status: Status) -> RenderableType:
     line = Text(status.state if over(status) else "")
     for fact in facts(status):
         line.append(" · " if line else "", "dim").append(fact, "red" if fact.endswith("failed") else "")
-    return Group(Bar(status), line, *(Text(note, "yellow", overflow="fold") for note in notes([status])))
+    return Group(Bar(status), line, *(Text(as_typed(note), "yellow", overflow="fold") for note in notes([status])))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from jobs.columns import Columns
 from jobs.foreign_text import printable
+from jobs.hints import as_typed
 from jobs.models import Status
 from jobs.prices import money
 
@@ -48,7 +49,7 @@ class Paper(Console):
     def lines(self, texts: Iterable[str]) -> None:
         """Print lines, never wrapped."""
         for text in texts:
-            self.print(printable(text), soft_wrap=True)
+            self.print(printable(as_typed(text)), soft_wrap=True)
 
     def show(self, table: Table | Columns, below: Iterable[str] = ()) -> None:
         """Print a table, unless it has no row, and lines below it."""

@@ -160,6 +160,17 @@ def test_make_refuses_a_limit_that_would_be_overlooked_in_the_environment() -> N
     assert "-m jobs status" in make("status", LIMIT="5")
 
 
+@pytest.mark.parametrize(("target", "told"), [("status", "make"), ("install", "")])
+def test_commands_know_that_make_started_them(target: str, told: str, tmp_path: Path) -> None:
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text('#!/bin/sh\n[ "$2" = jobs ] && echo "<$STARTED_BY>"; true\n')
+    python.chmod(0o755)
+    command = ["make", "--no-print-directory", target, f"VENV={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    assert (f"<{told}>" in done.stdout) == bool(told)
+
+
 def test_make_ignores_what_the_environment_happens_to_have() -> None:
     shown = make("run", "FILE=a.jsonl", NAME="x", MODEL="y", BATCH="z")
     assert shown.rstrip().endswith("-- 'a.jsonl'")

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import pytest
+
+from jobs.hints import as_typed, with_make
+
+
+@pytest.mark.parametrize(
+    ("said", "through_make"),
+    [
+        (
+            "No worker is up. This starts one: python -m arq worker.Settings",
+            "No worker is up. This starts one: make worker",
+        ),
+        ("`python -m jobs status prompts` says why", "`make status BATCH=prompts` says why"),
+        ("`python -m jobs status` lists the batches", "`make status` lists the batches"),
+        ("`python -m jobs enqueue FILE` makes one", "`make enqueue FILE=prompts.jsonl` makes one"),
+        ("standard input needs a --name", "standard input needs a NAME="),
+        ("give another --name, or --append to add", "give another NAME=, or APPEND=1 to add"),
+        ("it has no model: give --model or BATCH_MODEL", "it has no model: give MODEL= or BATCH_MODEL"),
+        ("when it is mended: python -m jobs resume", "when it is mended: .venv/bin/python -m jobs resume"),
+        (
+            "A higher one goes on: python -m jobs retry p --max-predictions N",
+            "A higher one goes on: .venv/bin/python -m jobs retry p --max-predictions N",
+        ),
+        ("`python -m jobs delete p --force` drops them", "`.venv/bin/python -m jobs delete p --force` drops them"),
+        ("`python -m worker orphans --cancel` ends them", "`.venv/bin/python -m worker orphans --cancel` ends them"),
+        ("a prompt --names nothing -- and --name-like", "a prompt --names nothing -- and NAME=-like"),
+    ],
+)
+def test_hints_are_what_one_types_to_make(said: str, through_make: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert with_make(said) == through_make
+    assert as_typed(said) == said
+    monkeypatch.setenv("STARTED_BY", "make")
+    assert as_typed(said) == through_make
