@@ -80,6 +80,8 @@ class Sheet:
             directory = self.folder.prompt(prompt_id)
             directory.mkdir()
             files = [self._save(directory, name, content) for name, content in fields.pop("files", {}).items()]
+            warning = fields.pop("warning", None)
+            files = [file | {"warning": warning} for file in files]
             record = {
                 "index": self.count,
                 "status": "succeeded",
@@ -283,6 +285,20 @@ def test_totals_and_times_stand_on_top(sheet: Sheet) -> None:
     assert words.endswith("2026-11-20 22:04:11 → 2026-11-21 02:41:10 UTC succeeded 1 failed 1 files 2 on disk 2.5 kB")
 
 
+def test_what_a_success_lacks_stands_in_its_place_and_on_top(sheet: Sheet) -> None:
+    sheet.add("one", output={"video": "https://elsewhere.example/a.mp4"}, unsaved=["https://elsewhere.example/a.mp4"])
+    sheet.add("two", output=None, empty=True)
+    page = sheet.page()
+    assert "not fetched, and deleted there after an hour: https://elsewhere.example/a.mp4" in page.articles["p0"]
+    words = " ".join(re.sub(r"<[^>]*>", " ", page.source.partition("</header>")[0]).split())
+    assert words.endswith("files 0 not saved 1 empty 1 on disk 0 B")
+
+
+def test_a_strange_file_stands_with_its_warning(sheet: Sheet) -> None:
+    sheet.add("one", files={"output.html": b"<html>"}, output="one/output.html", warning="is a .html file")
+    assert "output.html is a .html file" in sheet.page().articles["p0"]
+
+
 def test_costs_stand_in_the_frames_and_on_top(sheet: Sheet) -> None:
     sheet.add("one", output="x", metrics={"predict_time": 2.5}, cost=0.0123)
     sheet.add("two", **failure(), cost=0.5)
@@ -469,7 +485,8 @@ def test_no_field_can_open_a_tag_or_an_attribute(hostile: str, fine: str, status
             prediction_id=fine,
             version=fine,
         )
-        sheet.add("file", {"text": fine}, files={"output.txt": fine.encode(), "a.png": b""}, output=fine)
+        files = {"output.txt": fine.encode(), "a.png": b""}
+        sheet.add("file", {"text": fine}, files=files, output=fine, warning=fine, unsaved=[fine])
         page = sheet.page()
     assert page.open == []
     assert {tag for tag, _ in page.elements}.isdisjoint({"script", "iframe", "object", "embed", "svg", "base", "form"})
