@@ -78,7 +78,7 @@ async def test_what_a_server_lacks(server: Redis, settings: Settings, check: str
 
 
 async def test_a_server_that_shows_no_settings(server: Redis) -> None:
-    await server.acl_setuser("guest", enabled=True, nopass=True, categories=["+@all"], commands=["-config"])
+    await server.acl_setuser("guest", enabled=True, nopass=True, keys=["*"], categories=["+@all"], commands=["-config"])
     async with server.client() as guest:
         await guest.auth("x", "guest")
         found = of(await redis_findings(guest), "persistence")
