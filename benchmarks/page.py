@@ -1,4 +1,4 @@
-"""docs/benchmarks.md: the table of targets, a chart, all figures, and how they came about."""
+"""docs/benchmarks.md: what a user feels, peers, what was missed, then all figures and how they came about."""
 
 from __future__ import annotations
 
@@ -41,13 +41,23 @@ def _page(results: Results, place: Mapping[str, str], command: str) -> Iterator[
         f"`{command}` wrote this page. `make bench-quick` prints the essential ratios in two minutes.",
         "",
     )
-    yield from (f"- {name}: {value}" for name, value in place.items())
-    yield from ("", "## What must be reached", "", *_markdown(HEADINGS, list(lines(results))), "")
-    yield from (f"![Ours beside its peers]({Path(PAGE.name).with_suffix('.svg')})", "", METHOD)
+    own = [_columns(line, 0, 3, 1, 4) for line in lines(results, peer=False)]
+    beside = [_columns(line, 0, 3) for line in lines(results, peer=True)]
+    missed = list(lines(results, missed=True))
+    yield from ("## What a user feels", "", *_markdown(_columns(HEADINGS, 0, 3, 1, 4), own), "")
+    yield from ("## Beside peers", "", f"![Ours beside its peers]({Path(PAGE.name).with_suffix('.svg')})", "")
+    yield from (*_markdown(_columns(HEADINGS, 0, 3), beside), "")
+    if missed:
+        yield from ("## What was aimed at and missed", "", *_markdown(HEADINGS, missed), "")
+    yield from ("## How it was measured", "", *(f"- {name}: {value}" for name, value in place.items()), "", METHOD)
     for name, rows in results.items():
         headings, cells = table(rows)
         yield from (f"## {MEASUREMENTS[name].title}", "", f"`python -m benchmarks run {name}`", "")
         yield from (*_markdown(headings, cells), "")
+
+
+def _columns(line: Sequence[str], *which: int) -> list[str]:
+    return [line[number] for number in which]
 
 
 def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
