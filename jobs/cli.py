@@ -14,7 +14,7 @@ import typer
 
 from jobs import options, report, tables
 from jobs.budget import Budget
-from jobs.commands import Commands, print_anything
+from jobs.commands import Commands, run_app
 from jobs.config import Config
 from jobs.desk import Desk, known_folder
 from jobs.foreign_text import printable
@@ -39,8 +39,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command that the arguments name."""
-    print_anything()
-    app()
+    run_app(app)
 
 
 def _ask(question: Callable[[Desk], Awaitable[Answer]]) -> Answer:

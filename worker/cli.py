@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.commands import Commands, print_anything
+from jobs.commands import Commands, run_app
 from jobs.config import Config
 from jobs.report import Paper, as_json
 
@@ -36,8 +36,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command that the arguments name."""
-    print_anything()
-    app()
+    run_app(app)
 
 
 @app.callback()

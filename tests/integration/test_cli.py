@@ -302,6 +302,26 @@ async def test_a_reader_that_goes_away_is_no_error(settled: Callable[..., Any], 
         assert (done.returncode, done.stderr) == (141, b""), arguments
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, where every write finds a full disk")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["status"], ["status", "--json"], ["pause"], ["--help"], ["--version"]])
+def test_a_full_disk_behind_standard_output_is_said(
+    child_env: dict[str, str], arguments: list[str], unbuffered: str
+) -> None:
+    env = {**child_env, "PYTHONUNBUFFERED": unbuffered}
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-m", "jobs", *arguments]
+        done = subprocess.run(command, env=env, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
+    lost = b"Error: what was to be printed is lost: No space left on device. What was done stays done.\n"
+    assert (done.returncode, done.stderr) == (2, lost)
+
+
+def test_a_closed_standard_output_takes_all(child_env: dict[str, str]) -> None:
+    command = ["sh", "-c", f"exec '{sys.executable}' -m jobs status >&-"]
+    done = subprocess.run(command, env=child_env, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 # Pause, cancel, delete
 
 
