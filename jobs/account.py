@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from redis.asyncio import Redis
@@ -84,6 +85,23 @@ class Account:
         """What hinders saving at present, as the last worker in trouble told it."""
         reason = await self._redis.get(keys.trouble(self._realm))
         return reason.decode() if reason else None
+
+    async def throttling(self) -> list[str]:
+        """Why fewer predictions are created than the limit allows: after a 429 or an outage, and when credit is low."""
+        row = await self._redis.hmget(keys.limit(self._realm, "create"), ["hold", "reduced"])  # type: ignore[misc]  # typed for both clients
+        seconds, micros = await self._redis.time()
+        hold, reduced = (float(value or 0) / 1e6 - seconds - micros / 1e6 for value in row)
+        found = []
+        if hold > 0:
+            found.append(
+                f"the API holds us back (429, or an outage): nothing is created for another {math.ceil(hold)} s"
+            )
+        if reduced > 0:
+            found.append(
+                "the account's credit is low, so that Replicate allows six creates a minute; "
+                "add credit: https://replicate.com/account/billing"
+            )
+        return found
 
     async def give_notice(self, reason: str, seconds: float = 0.0) -> None:
         """Let `status` say what is the matter (the API does not answer, say); it holds nothing back.

@@ -187,7 +187,10 @@ class Batches:
         newest = int(time.time() / keys.PACE_SPAN)
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.delete(
-                *self._keys(name), keys.runs(name), *(keys.pace(name, newest - back) for back in range(PACE_SPANS))
+                *self._keys(name),
+                keys.runs(name),
+                keys.waits(name),
+                *(keys.pace(name, newest - back) for back in range(PACE_SPANS)),
             )
             pipe.zrem(keys.BATCHES, name)
             await pipe.execute()

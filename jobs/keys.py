@@ -62,6 +62,11 @@ def runs(name: str) -> str:
     return f"{PREFIX}runs:{name}"
 
 
+def waits(name: str) -> str:
+    """HASH: worker id → JSON of what prompts of the batch wait for in it, and until when that holds; a minute."""
+    return f"{PREFIX}waits:{name}"
+
+
 PACE_SPAN = 5
 """Seconds in one span of `pace`."""
 

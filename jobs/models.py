@@ -193,16 +193,22 @@ class Result(BaseModel):
     saved_at: str | None = None
 
 
+NO_WORKER = "no worker is up"
+"""The reason in a status that tells nothing else of the batch."""
+
+
 class Status(BaseModel):
     """What `status --json` prints; `eta` is in seconds, `rate_per_minute` is of the last minute, costs are dollars.
 
-    `unsaved` files stayed at their URLs, `empty` prompts succeeded with no output;
-    `dead_letters` are shards that are set aside; `stuck`: they are all that is left.
+    `reasons` are what makes its prompts wait, `reason` all of them in one line. `unsaved` files stayed at their URLs,
+    `empty` prompts succeeded with no output; `dead_letters` are shards that are set aside; `stuck`: they are all that
+    is left.
     """
 
     batch: str
     state: State
     reason: str | None = None
+    reasons: list[str] = []
     total: int
     succeeded: int
     failed: int

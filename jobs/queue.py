@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -79,11 +78,9 @@ class Queue:
         owners = await self._redis.mget([keys.lease(f"{batch_name}:{shard}") for shard in wanted]) if wanted else []
         return {shard for shard, owner in zip(wanted, owners, strict=True) if owner or shard in queued}
 
-    async def step_back(self, job_id: str, places: int) -> None:
-        """Put a job behind so many of the queue's first, or behind all; nothing happens to one that has left."""
-        first = await self._redis.zrange(self._key, 0, places - 1, withscores=True)
-        if first and first[-1][0] != job_id.encode():
-            await self._redis.zadd(self._key, {job_id: math.nextafter(first[-1][1], math.inf)}, xx=True)
+    async def first(self, count: int | None) -> list[str]:
+        """So many jobs from the queue's head; None: all."""
+        return [job.decode() for job in await self._redis.zrange(self._key, 0, -1 if count is None else count - 1)]
 
     async def payload(self, job_id: str) -> bytes | None:
         """What a worker of the job is given; None when it has expired, or the job is done."""

@@ -16,6 +16,7 @@ from rich.table import Table
 from jobs.columns import Columns
 from jobs.foreign_text import printable
 from jobs.hints import as_typed
+from jobs.models import NO_WORKER as NO_WORKER_REASON
 from jobs.models import Status
 from jobs.prices import money
 
@@ -212,6 +213,12 @@ def unsaved_note(status: Status) -> str | None:
     )
 
 
+def _own_reasons(status: Status) -> list[str]:
+    """Why a batch waits that is not paused; that no worker is up is said once for all."""
+    told = status.reasons or [status.reason or ""]
+    return [reason for reason in told if reason not in ("", NO_WORKER_REASON) and status.state != "paused"]
+
+
 def notes(statuses: Iterable[Status]) -> Iterator[str]:
     """What a person should know or do so that the unfinished batches go on, each thing once."""
     statuses = list(statuses)
@@ -224,8 +231,8 @@ def notes(statuses: Iterable[Status]) -> Iterator[str]:
             reasons[f"Paused: {status.reason}. `python -m jobs resume` lifts it."] = []
             if status.dead_letters:
                 reasons[f"What {status.batch} has set aside comes back by `python -m jobs retry {status.batch}`."] = []
-        elif status.reason:
-            reasons.setdefault(status.reason, []).append(status.batch)
+        for reason in _own_reasons(status):
+            reasons.setdefault(reason, []).append(status.batch)
     for reason, names in reasons.items():
         yield printable(f"{', '.join(names)}: {reason}" if names else reason)
     yield from filter(None, map(budget_note, statuses))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from redis.asyncio import Redis
@@ -9,9 +10,10 @@ from redis.asyncio import Redis
 from jobs.account import Account
 from jobs.batches import Batches
 from jobs.deadletters import DeadLetters, sentence
-from jobs.models import Batch, State, Status, timestamp
+from jobs.models import NO_WORKER, Batch, State, Status, timestamp
 from jobs.prices import dollars
 from jobs.queue import Queue
+from jobs.waits import Waits
 
 
 async def read_status(redis: Redis, batch: Batch) -> Status:
@@ -19,16 +21,16 @@ async def read_status(redis: Redis, batch: Batch) -> Status:
     batches, account = Batches(redis), Account(redis, batch.realm)
     in_flight = await batches.in_flight(batch.name)
     rate = await batches.rate_per_minute(batch.name)
-    pause, trouble = await account.pause_reason(), await account.trouble() or await account.notice()
-    paused_models = "; ".join((await account.paused_models()).values())
+    pause = await account.pause_reason()
     left = batch.total - batch.settled
     dead = await DeadLetters(redis).of(batch.name) if left else {}
     stuck = bool(dead) and not await Queue(redis, batch.realm).jobs(batch.name)
-    aside = sentence(batch.name, dead, batch.total) if dead else None
+    reasons = await _reasons(redis, batch, pause, dead)
     return Status(
         batch=batch.name,
         state=_state(batch, paused=pause is not None, started=bool(in_flight or batch.settled)),
-        reason=_reason(batch, pause, "; ".join(filter(None, [trouble or paused_models, aside]))),
+        reason="; ".join(reasons) or None,
+        reasons=reasons,
         total=batch.total,
         succeeded=batch.succeeded,
         failed=batch.failed,
@@ -71,18 +73,25 @@ def _state(batch: Batch, *, paused: bool, started: bool) -> State:
     return "running" if started else "queued"
 
 
-def _reason(batch: Batch, pause: str | None, trouble: str | None) -> str | None:
+async def _reasons(redis: Redis, batch: Batch, pause: str | None, dead: Mapping[str, str]) -> list[str]:
+    """Whatever makes prompts of an unfinished batch wait: first what concerns the account, then the batch's own."""
     if batch.finished_at:
-        return None
-    if batch.cancel_requested:
-        return "is being canceled"
-    return pause or trouble or _short_deadline(batch)
+        return []
+    if batch.cancel_requested or pause:
+        return ["is being canceled" if batch.cancel_requested else str(pause)]
+    account = Account(redis, batch.realm)
+    paused_models = await account.paused_models()
+    found = [await account.trouble() or await account.notice(), *await account.throttling()]
+    found += [wait.sentence(paused_models) for wait in await Waits(redis).of(batch.name)]
+    found.append(sentence(batch.name, dead, batch.total) if dead else None)
+    reasons = list(dict.fromkeys(filter(None, found)))
+    if not reasons and batch.aborted:
+        return [_short_deadline(batch)]
+    return reasons if reasons or await account.workers() else [NO_WORKER]
 
 
-def _short_deadline(batch: Batch) -> str | None:
+def _short_deadline(batch: Batch) -> str:
     """Why predictions end before they start, which costs nothing but time."""
-    if not batch.aborted:
-        return None
     return (
         f"{batch.aborted} prediction{'s' if batch.aborted > 1 else ''} of {batch.aborted_model} did not start before "
         "the deadline: BATCH_DEADLINE is too short for this model"

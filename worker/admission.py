@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from jobs.ledger import Entry, OverBudget
+from jobs.waits import Kind
 from worker.context import Work
 from worker.lease import lease_name
 from worker.retry import SOON
@@ -16,16 +17,17 @@ async def admitted(work: Work, entry: Entry) -> Entry:
 
     Then it has a place, if its batch limits them, until it is `released`; other ends leave that to its next run.
     """
-    work.worker.postponed.add(work.name)
-    try:
-        entry = await _affordable(work, entry)
-        await work.worker.gate.admit(work.prompt.model, work.name)
-        await work.worker.refused_rows.wait(work.shard, work.prompt.model, work.name, work.order)
-        if work.limited:
-            await work.worker.places.wait(work.shard, work.prompt.index, work.order)
+    worker, model, waits = work.worker, work.prompt.model, work.worker.waits
+    entry = await _affordable(work, entry)
+    with waits.on(work.name, "breaker", model):
+        await worker.gate.admit(model, work.name)
+    with waits.on(work.name, "refused", model):
+        await worker.refused_rows.wait(work.shard, model, work.name, work.order)
+    if work.limited:
+        with waits.on(work.name, "batch limit"):
+            await worker.places.wait(work.shard, work.prompt.index, work.order)
+    with waits.on(work.name, "model limit", model):
         await _first_of_its_model(work)
-    finally:
-        work.worker.postponed.discard(work.name)
     return entry
 
 
@@ -73,14 +75,11 @@ async def _affordable(work: Work, entry: Entry) -> Entry:
             if entry.ambiguous:  # it may have been paid: nothing of it comes back that others could wait for
                 entry = await work.ledger.close(entry, entry.reserved, "unknown")
                 continue
-            if over.verdict == "unpriced":
-                await work.worker.account.give_notice(
-                    f"batch {work.shard.batch!r} has a --max-cost, and BATCH_PRICES of a worker has no price for "
-                    f"{work.prompt.model}"
-                )
+            kind: Kind = "price" if over.verdict == "unpriced" else "budget"
         else:
             work.worker.short_of_budget.discard(work.shard.batch_id)
             break
         tries += 1
-        await asyncio.sleep(SOON.delay(tries))
+        with work.worker.waits.on(work.name, kind, work.prompt.model if kind == "price" else ""):
+            await asyncio.sleep(SOON.delay(tries))
     return entry

@@ -13,7 +13,7 @@ from arq.worker import Worker
 from redis.exceptions import RedisError
 
 from jobs.absence import FAREWELL, is_passing, reason
-from jobs.errors import RedisUnreachable, UnfitRedis
+from jobs.errors import BatchError, RedisUnreachable
 from jobs.server import lasting_refusal
 from worker.log_lines import show_logs
 from worker.runs import set_aside_unreadable
@@ -39,7 +39,7 @@ class PatientWorker(Worker):
             self._add_signal_handler(signal.SIGHUP, self.handle_sig)
         try:
             super().run()
-        except UnfitRedis as error:
+        except BatchError as error:
             print(error, file=sys.stderr)  # noqa: T201  # as below
             raise SystemExit(error.exit_code) from None
         except (RedisError, OSError) as error:
@@ -60,24 +60,31 @@ class PatientWorker(Worker):
         super().handle_sig(signum)
 
     async def _poll_iteration(self) -> None:
-        """Look at the queue; UnfitRedis when Redis refuses for good what this worker asks, in here or of a shard."""
+        """Look at the queue; UnfitRedis when Redis refuses for good what this worker asks, in here or of a shard.
+
+        ConfigError when this worker leaves alone all that is queued.
+        """
         try:
             await super()._poll_iteration()
-        except RedisError as error:
-            if not (refusal := lasting_refusal(error)):
+        except RedisError as lost:
+            if not (refusal := lasting_refusal(lost)):
                 raise
             self.ctx["worker"].refusals.append(refusal)
         for refusal in self.ctx["worker"].refusals:
             for task in self.tasks.values():
                 task.cancel()
             raise refusal
+        slots, only = self.ctx["worker"].job_slots, self.ctx.get("only")
+        if not self.tasks and (error := await slots.why_stop(burst=self.burst, only=only)):
+            raise error
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:
         """Start what there are slots for: of one batch only, when `ctx` says so; a burst then ends with it."""
+        slots = self.ctx["worker"].job_slots
         if not (only := self.ctx.get("only")):
-            return await super().start_jobs(job_ids)
+            return await super().start_jobs(slots.pick(job_ids))
         mine = await self._jobs_of(only, job_ids)
-        await super().start_jobs(mine)
+        await super().start_jobs(slots.pick(mine))
         if self.burst and not mine and not self.tasks and self.main_task:
             self.main_task.cancel()
         return None

@@ -18,6 +18,7 @@ from jobs.models import SHARD_SIZE, Prompt, Shard
 from jobs.unsettled import Unsettled
 from worker.folders import Folders
 from worker.gate import Gate
+from worker.job_slots import JobSlots
 from worker.lease import Leases, lease_name
 from worker.orphans import Orphans
 from worker.outputs import Outputs
@@ -27,6 +28,7 @@ from worker.refused_rows import RefusedRows
 from worker.replicate import Replicate
 from worker.slots import Slots
 from worker.token_check import TokenCheck
+from worker.waiting import Waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +54,13 @@ class Context:
     posts: Slots
     """Creates under way: no more than there are connections, so that an intent never waits for one."""
 
+    waits: Waiting
+    job_slots: JobSlots
+
     creates: set[asyncio.Task[Any]]
     """Creates under way: kept here, so that none is lost to the garbage collector."""
 
     folders: Folders = field(default_factory=Folders)
-
-    postponed: set[str] = field(default_factory=set)
-    """Names of the prompts that wait for their model's breaker, or for a budget or a place of their batch."""
 
     refusals: list[UnfitRedis] = field(default_factory=list)
     """What Redis refuses for good: this worker ends with the first."""
@@ -69,7 +71,7 @@ class Context:
     @property
     def full(self) -> bool:
         """Whether all its job slots are taken, so that shards wait in the queue."""
-        return self.leases.jobs >= job_slots(self.config)
+        return self.leases.jobs >= self.job_slots.size
 
 
 def job_slots(config: Config) -> int:

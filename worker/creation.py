@@ -176,7 +176,8 @@ async def search(work: Work, entry: Entry) -> Entry:
             if age > patience + SURE_AFTER:
                 break
         tries += 1
-        await asyncio.sleep(SOON.delay(min(tries, 4)))
+        with worker.waits.on(work.name, "search"):
+            await asyncio.sleep(SOON.delay(min(tries, 4)))
     return entry
 
 

@@ -47,6 +47,8 @@ class Folders:
     def __init__(self) -> None:
         self.seen: set[str] = set()
         """Ids of batches whose folder was there: when it is gone, it may come back."""
+        self.unseen: set[str] = set()
+        """Ids of batches whose folder was looked for in vain."""
         self._used: Counter[tuple[Folder, str]] = Counter()
         self._saving: Counter[Path] = Counter()
         self._troubles: dict[Path, Trouble] = {}

@@ -97,6 +97,10 @@ class Leases:
         """How many jobs of arq this process has in hand, those that wait for their lease included."""
         return len(self._runs)
 
+    def has_in_hand(self, job: str) -> bool:
+        """Whether this process has that job of arq in hand."""
+        return job in self._runs
+
     async def alone(self, job: str) -> None:
         """Wait until no other run of the job goes on in this process; then this task is the one.
 

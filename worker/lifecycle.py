@@ -26,12 +26,13 @@ from jobs.errors import AccountRefused, BatchError, ConfigError, ReplicateError
 from jobs.queue import Queue
 from jobs.schedules import Schedules
 from worker.breaker import Breaker
-from worker.context import Context
+from worker.context import Context, job_slots
 from worker.creation import STOP_PATIENCE
 from worker.gate import Gate
 from worker.heartbeat import HEARTBEAT, SILENT, Heartbeat
 from worker.holding import Holding
 from worker.http import api_client, files_client
+from worker.job_slots import JobSlots
 from worker.lease import Leases, lease_name
 from worker.model_turns import ModelTurns
 from worker.orphans import Orphans
@@ -45,6 +46,7 @@ from worker.salvage import Salvage
 from worker.slots import Slots
 from worker.sweeper import Sweeper
 from worker.token_check import TokenCheck, lift
+from worker.waiting import Waiting
 
 logger = logging.getLogger("worker")
 
@@ -117,6 +119,8 @@ async def opened(config: Config) -> AsyncIterator[Context]:
             showing_life(Heartbeat()),
             _every(1.0, Holding(worker).look),
             _every(LOOK, worker.token.look),
+            _every(1.0, worker.waits.look),
+            _every(1.0, worker.job_slots.look),
             reviving(config),
         ):
             await stack.enter_async_context(running)
@@ -128,10 +132,10 @@ async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitSta
     limits = {"create": config.creates_per_minute, "read": config.reads_per_minute}
     limiter = await stack.enter_async_context(Limiter(redis, config.realm, limits))
     replicate = Replicate(await stack.enter_async_context(api_client(config)), config)
-    account = Account(redis, config.realm)
-    breaker = Breaker(redis, config)
+    account, breaker = Account(redis, config.realm), Breaker(redis, config)
     token = TokenCheck(limiter, account, replicate.account)
     gate = Gate(limiter, account, breaker, ModelTurns(redis, config), token)
+    leases = Leases(redis, config.realm, owner, config.lease)
     creates: set[asyncio.Task[Any]] = set()
     stack.push_async_callback(finish_creates, creates)
     return Context(
@@ -139,7 +143,7 @@ async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitSta
         redis=redis,
         account=account,
         batches=Batches(redis),
-        leases=Leases(redis, config.realm, owner, config.lease),
+        leases=leases,
         gate=gate,
         token=token,
         replicate=replicate,
@@ -150,6 +154,8 @@ async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitSta
         refused_rows=RefusedRows(config, breaker),
         slots=Slots(config.max_in_flight),
         posts=Slots(config.max_in_flight if config.prefer_wait else CREATES_AT_ONCE),
+        waits=Waiting(redis, owner),
+        job_slots=JobSlots(redis, config, leases, job_slots(config)),
         creates=creates,
     )
 

@@ -115,7 +115,8 @@ async def end_attempt(work: Work, entry: Entry, ended: Prediction | Verdict) -> 
         return await commit_failure(work, entry, decision.failure, prediction)
     logger.info("↻ %s: %s; again in %.1f s", work.name, decision.failure.message, decision.delay)
     entry = await close(work, entry, decision.failure, prediction)
-    await asyncio.sleep(decision.delay)
+    with work.worker.waits.on(work.name, "retry", decision.failure.message):
+        await asyncio.sleep(decision.delay)
     return entry
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
 from dataclasses import replace
 from typing import Any
 
@@ -16,11 +14,10 @@ from jobs.errors import ForeignFolder, StorageError
 from jobs.folder import Folder
 from jobs.models import Result, Shard
 from jobs.payload import JobId, Parcel, PayloadError, unpack
-from jobs.queue import Queue
 from jobs.release import release_prompts
 from jobs.server import lasting_refusal
 from jobs.unsettled import unsettled
-from worker.context import Context, Work, job_slots
+from worker.context import Context, Work
 from worker.finish import finish_batch
 from worker.folders import HOLD, hindrance, sweep
 from worker.lease import lease_name
@@ -31,8 +28,6 @@ from worker.saving import recorded
 
 logger = logging.getLogger("worker.shards")
 UNWRITABLE_PAUSE = 5.0
-STEP_ASIDE = 15.0
-"""Seconds after which a shard whose prompts have nothing to do but wait gives its slot to another."""
 
 
 async def predict_shard(ctx: dict[str, Any], parcel: Parcel) -> None:
@@ -99,7 +94,9 @@ async def run_shard(worker: Context, shard: Shard, score: float = 0.0) -> None:
     """
     folder = Folder(worker.config.output_dir, shard.batch)
     while (standing := await worker.batches.standing(shard.batch, shard.batch_id)) in AT_WORK:
-        await see_folder(worker, shard, folder)
+        if not await see_folder(worker, shard, folder):
+            worker.job_slots.leave_alone(shard.batch)
+            raise RetryJob
         if standing != "canceled" and not await writable(worker, shard, folder):
             continue
         works = await left_of(worker, shard, score, limited=standing == "limited")
@@ -107,8 +104,8 @@ async def run_shard(worker: Context, shard: Shard, score: float = 0.0) -> None:
             return await finish_batch(worker, shard)
         logger.info("→ %r%s", shard, f", {len(works)} to do" if len(works) < len(shard.prompts) else "")
         if not await predict_while(worker, shard, works, standing):
-            logger.info("%s: has only to wait; other shards go first", shard.job_id)
-            await Queue(worker.redis, worker.config.realm).step_back(shard.job_id, 2 * job_slots(worker.config))
+            logger.debug("%s: has only to wait; other shards go first", shard.job_id)
+            worker.job_slots.put_back(shard.job_id)
             raise RetryJob
     logger.warning("! %s: its batch was deleted; dropped", shard.job_id)
     if standing == "replaced":
@@ -117,29 +114,31 @@ async def run_shard(worker: Context, shard: Shard, score: float = 0.0) -> None:
     return None
 
 
-async def see_folder(worker: Context, shard: Shard, folder: Folder) -> None:
-    """Look for the batch's folder; a worker that never saw it stops taking shards, and leaves this one."""
+async def see_folder(worker: Context, shard: Shard, folder: Folder) -> bool:
+    """Look for the batch's folder; a worker that never saw it leaves the batch alone, and `status` says so."""
     if shard.batch_id in worker.folders.seen:
-        return
+        return True
     try:
         found = await asyncio.to_thread(folder.batch_id)
     except ForeignFolder:  # there is one, that cannot be read
-        return
+        return True
     if found == shard.batch_id:
         worker.folders.seen.add(shard.batch_id)
-        return
-    seen = "there is none" if found is None else "it belongs to another batch"
-    logger.error(
-        "! %s: this worker does not see the batch's folder: it looked for %s and %s. All producers and workers of one "
-        "Redis must see the same BATCH_OUTPUT_DIR; this worker stops. If the folder is gone for good: "
-        "python -m jobs delete %s --force",
-        shard.job_id,
-        folder.identity.absolute(),
-        seen,
-        shard.batch,
+        worker.folders.unseen.discard(shard.batch_id)
+        worker.job_slots.take_up(shard.batch)
+        worker.waits.note(shard.batch, "")
+        return True
+    reason = (
+        f"worker {worker.leases.owner.rpartition(':')[0]} does not see the batch's folder: it looked for "
+        f"{folder.identity.absolute()} and {'there is none' if found is None else 'it belongs to another batch'}. "
+        "All producers and workers of one Redis must see the same BATCH_OUTPUT_DIR. If the folder is gone for good: "
+        f"python -m jobs delete {shard.batch} --force"
     )
-    os.kill(os.getpid(), signal.SIGTERM)
-    await asyncio.Event().wait()  # until arq cancels the shard: it stays in the queue
+    if shard.batch_id not in worker.folders.unseen:
+        worker.folders.unseen.add(shard.batch_id)
+        logger.error("! %s is left alone: %s", shard.batch, reason)
+    worker.waits.note(shard.batch, reason)
+    return False
 
 
 async def writable(worker: Context, shard: Shard, folder: Folder) -> bool:
@@ -194,25 +193,22 @@ async def predict_while(worker: Context, shard: Shard, works: list[Work], standi
     return watch.cancelled() or watch.result()
 
 
-async def others_wait(worker: Context) -> bool:
-    """Whether shards are queued that this worker has no slot for."""
-    return worker.full and await Queue(worker.redis, worker.config.realm).size() > worker.leases.jobs
-
-
 async def stop_in_time(
     worker: Context, shard: Shard, standing: Standing, prompts: dict[asyncio.Task[None], Work]
 ) -> bool:
     """Cancel the prompts' tasks within a second or a poll pass of a change: canceled, retried, limited, deleted.
 
-    Also when all they do is wait, for a paused model say, while other shards wait for this one's slot: then False.
+    Also when all they do is wait, for a paused model say, and others need this one's slot: then False.
     """
-    pace, idle = max(worker.config.poll_interval, 1.0), 0.0
-    with worker.folders.using(Folder(worker.config.output_dir, shard.batch), shard.batch_id):
-        while idle < STEP_ASIDE and await worker.batches.standing(shard.batch, shard.batch_id) == standing:
+    pace = max(worker.config.poll_interval, 1.0)
+    score = max((work.score for work in prompts.values()), default=0.0)
+    folder = Folder(worker.config.output_dir, shard.batch)
+    with worker.folders.using(folder, shard.batch_id), worker.job_slots.in_hand(shard.job_id, score) as hand:
+        while not hand.leaves and await worker.batches.standing(shard.batch, shard.batch_id) == standing:
             await asyncio.sleep(pace)
-            idles = all(one.done() or work.name in worker.postponed for one, work in prompts.items())
-            idle = idle + pace if idles and await others_wait(worker) else 0.0
+            waits = {worker.waits.before_create(work.name) for one, work in prompts.items() if not one.done()}
+            hand.note(frozenset() if "" in waits else frozenset(waits))
     for prompt, work in prompts.items():
         if prompt.cancel():
             worker.gate.forgo(work.prompt.model, work.name)
-    return idle < STEP_ASIDE
+    return not hand.leaves

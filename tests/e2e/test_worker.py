@@ -3,9 +3,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
+
+from jobs.enqueue import Order
+from jobs.model_limits import ModelLimits
 
 FAST = {"creates_per_minute": 60_000.0, "reads_per_minute": 60_000.0, "poll_interval": 0.1}
 HASH = "0" * 64
@@ -282,13 +286,60 @@ def test_after_redis_was_wiped_nothing_is_paid_again(
     assert night.status()["succeeded"] == 12
 
 
-def test_a_worker_that_does_not_see_the_folder_stops(
-    night: Any, worker_process: Callable[..., Any], tmp_path: Any
+@pytest.mark.parametrize("burst", [True, False])
+def test_a_worker_that_sees_no_folder_at_all_ends_with_an_error(
+    night: Any, worker_process: Callable[..., Any], tmp_path: Any, *, burst: bool
 ) -> None:
-    night.images(2)
-    worker = worker_process(output_dir=tmp_path / "elsewhere", **FAST)
-    worker.wait()
+    night.images(150)
+    if burst:
+        (tmp_path / "elsewhere").mkdir()
+    worker = worker_process(*["--burst"] * burst, output_dir=tmp_path / "elsewhere", **FAST)
+    assert worker.wait() == 2
     assert str(tmp_path / "elsewhere" / "night" / "batch.json") in worker.log()
+    assert "this worker sees none of the folders of the queued batches (night)" in worker.log()
+    assert worker.log().count("is left alone") == 1
+    assert "Traceback" not in worker.log()
     assert night.ledger()["created"] == 0
     assert worker_process("--burst", **FAST).wait() == 0
     night.check()
+
+
+async def test_a_batch_whose_folder_is_not_seen_is_left_alone_and_others_go_on(
+    night: Any, worker_process: Callable[..., Any], tmp_path: Any, eventually: Callable[..., Any]
+) -> None:
+    night.images(150)
+    here = tmp_path / "here"
+    other = replace(night, name="day", config=night.config.model_copy(update={"output_dir": here}))
+    other.images(150)
+    worker = worker_process(output_dir=here, **FAST)
+    await eventually(lambda: other.status()["state"] == "finished")
+    status = night.status()
+    assert f"does not see the batch's folder: it looked for {here / 'night' / 'batch.json'}" in status["reason"]
+    assert (status["succeeded"], status["failed"]) == (0, 0)
+    assert worker.process.poll() is None
+    assert worker_process("--burst", **FAST).wait() == 0
+    night.check()
+    worker.terminate()
+    assert worker.wait() == 0
+
+
+async def test_a_models_limit_leaves_batches_their_shares(
+    night: Any, worker_process: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    night.simulator.settings(predict_min=0.2, predict_max=0.3)
+    night.images(1000)
+    limits = ModelLimits.parse("simulator/image=max 3")
+    worker = worker_process(max_in_flight=50, model_limits=limits, **FAST)  # two job slots
+    await eventually(lambda: night.ledger()["created"] > 6)
+    urgent = replace(night, name="urgent")
+    file = night.config.output_dir.parent / "urgent.jsonl"
+    row = {"model": "simulator/image", "input": {"prompt": "dog", "width": 16, "height": 16}}
+    file.write_text("".join(json.dumps(row) + "\n" for _ in range(20)))
+    night.ask(lambda desk: desk.enqueue(Order(str(file), priority=10)))
+    await eventually(lambda: urgent.status()["state"] == "finished", 120)
+    first, last = 100, 320  # the shard at the head goes first, as without a limit
+    assert first <= night.status()["succeeded"] <= last
+    assert worker.log().count("wait for the limit of simulator/image") == 2, "once for each batch"
+    assert "has only to wait" not in worker.log()
+    worker.terminate()
+    assert worker.wait() == 0

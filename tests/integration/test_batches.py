@@ -13,7 +13,7 @@ from jobs.batches import KEEP_FINISHED, Batches
 from jobs.bitmap import Bits
 from jobs.errors import BatchNotFound
 from jobs.ledger import Entry, Ledger
-from jobs.models import Batch
+from jobs.models import NO_WORKER, Batch
 from jobs.status import read_status
 from jobs.unsettled import unsettled
 
@@ -223,7 +223,7 @@ class TestAccount:
         assert await account.trouble() is None
         assert 0 < await redis.ttl(keys.notice("api")) <= 30
         await account.withdraw_notice()
-        assert (await read_status(redis, CATS)).reason is None
+        assert (await read_status(redis, CATS)).reason == NO_WORKER
 
     async def test_live_workers_are_counted(self, redis: Redis) -> None:
         account = Account(redis, "api")

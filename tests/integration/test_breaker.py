@@ -23,6 +23,7 @@ from jobs.desk import Desk
 from jobs.errors import ConfigError
 from jobs.folder import Folder
 from jobs.models import Batch, Prompt, Shard
+from jobs.waits import Wait, Waits
 from worker.breaker import Breaker, ModelPaused, Outcome
 from worker.context import Work
 from worker.gate import Gate
@@ -394,6 +395,7 @@ async def test_status_says_why_and_resume_reopens(
     one, other = await workers()
     await spoil(one)
     await spoil(one, model=DOG)
+    await Waits(redis).tell("night", "other", [Wait("breaker", CAT, 1), Wait("breaker", DOG, 1)])
     status = json.loads(cli("status", "night", "--json").out)
     assert status["state"] == "queued"
     assert (

@@ -27,6 +27,7 @@ STATUS_KEYS = [
     "batch",
     "state",
     "reason",
+    "reasons",
     "total",
     "succeeded",
     "failed",

@@ -6,22 +6,18 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from arq.worker import RetryJob
-from redis.asyncio import Redis
 
-from jobs import keys
 from jobs.config import Config
 from jobs.folder import Folder
 from jobs.models import Batch, Prompt, Shard
-from worker import creation, shards
+from worker import creation
 from worker.context import Context, Work
 from worker.lifecycle import opened
 from worker.predict import predict
 from worker.refused_rows import MANY_UNKNOWN
-from worker.shards import run_shard
 from worker.slots import Slots
 
 IMAGE = {"prompt": "cat", "width": 16, "height": 16}
@@ -78,7 +74,7 @@ async def test_after_many_refusals_rows_of_that_batch_are_created_one_at_a_time(
     tasks = [asyncio.create_task(predict(one)) for one in waiting]
     other = asyncio.create_task(predict(work(worker, 10, "simulator/text")))
     await eventually(lambda: worker.posts.waiting == 2)  # one of them, and one of another model
-    assert len(worker.postponed) == 6
+    assert [worker.waits.before_create(one.name) for one in waiting].count("refused simulator/image") == 6
     for _ in held:
         worker.posts.give()
     await asyncio.gather(*tasks, other)
@@ -139,23 +135,3 @@ async def test_a_model_that_fails_costs_no_more_than_the_window_and_its_probes(
     assert 3 <= failed <= 5  # more than 5 % of 50, one that was under way already, and a probe
     assert kinds(works).count("succeeded") == 10 - failed
     assert simulator.ledger()["created"] == 10
-
-
-@pytest.mark.parametrize("worker", [600.0], indirect=True)
-async def test_a_shard_that_has_only_to_wait_gives_its_slot_to_others(
-    worker: Context, monkeypatch: pytest.MonkeyPatch, redis: Redis
-) -> None:
-    monkeypatch.setattr(shards, "STEP_ASIDE", 1.0)
-    for index in range(3):
-        await worker.gate.heard("simulator/image", f"night/p{index}", "failed")
-    waiting, queue = work(worker, 100), keys.queue(worker.config.realm)
-    others = [f"other:{number}:0" for number in range(5)]
-    await redis.zadd(queue, {"night:1:0": 5} | {job: 6 + place for place, job in enumerate(others)})
-    shard = replace(waiting.shard, number=1)
-    worker.leases._runs |= dict.fromkeys(("night:1:0", "night:0:0"), cast("Any", None))
-    with pytest.raises(RetryJob):
-        await run_shard(worker, shard)
-    worker.leases._runs.clear()
-    jobs = [job.decode() for job in await redis.zrange(queue, 0, -1)]
-    assert jobs == [*others[:3], "night:1:0", *others[3:]]  # behind the first of them, not behind a whole night
-    assert worker.postponed == set()

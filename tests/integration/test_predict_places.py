@@ -29,7 +29,7 @@ async def two(config: Config, simulator: Any) -> AsyncIterator[tuple[Context, Co
     """Two workers on one batch that allows three predictions in flight."""
     simulator.settings(limiter="off", predict_min=0.05, predict_max=0.2, loose=0.0)
     settings: dict[str, Any] = {"creates_per_minute": 60_000.0, "poll_interval": 0.1, "max_attempts": 2}
-    settings |= {"breaker_failures": 0.01, "breaker_pause": 600.0}
+    settings |= {"breaker_failures": 0.02, "breaker_pause": 600.0}
     config = config.model_copy(update=settings)
     async with opened(config) as one, opened(config) as other:
         folder = Folder(config.output_dir, "night")
@@ -128,13 +128,14 @@ async def test_prompts_whose_model_is_paused_hold_no_places(
     await asyncio.gather(*(worker.posts.take(0.0) for _ in range(worker.posts.size)))
     early = asyncio.create_task(predict(work(worker, 1, "simulator/image")))
     await eventually(lambda: redis.zcard(KEY))  # it has its place, and waits for a connection
-    await worker.gate.heard("simulator/image", "night/other", "failed", "gone")
+    for _ in range(2):
+        await worker.gate.heard("simulator/image", "night/other", "failed", "gone")
     late = [asyncio.create_task(predict(work(worker, index, "simulator/image"))) for index in (2, 3)]
     for _ in range(worker.posts.size):
         worker.posts.give()
     await asyncio.wait_for(predict(work(worker, 4)), 30)
     assert not await redis.exists(KEY)
-    assert {"night/p1", "night/p2", "night/p3"} <= worker.postponed
+    assert {"night/p1", "night/p2", "night/p3"} <= worker.waits._of_prompts.keys()
     await end(early, *late)
 
 

@@ -41,6 +41,7 @@ REDIS_COMMANDS_IN = {
     "jobs/schedule_state.py",
     "jobs/snapshot.py",
     "jobs/unsettled.py",
+    "jobs/waits.py",
     "jobs/claims.py",
     "worker/breaker.py",
     "worker/doctor_limits.py",
