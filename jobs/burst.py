@@ -17,6 +17,7 @@ from jobs.desk import Desk
 from jobs.errors import BatchError, ConfigError, InputError, RedisUnreachable
 from jobs.folder import Folder
 from jobs.models import Status
+from jobs.network import Network
 from jobs.progress import follow, is_live, screen_for
 from jobs.report import START_WORKER, Paper, counted, ended, file_lines, over
 from jobs.results import read_results, totals
@@ -47,6 +48,7 @@ async def run(desk: Desk, order: Order, paper: Paper, *, everything: bool = Fals
     """
     if desk.config.replicate_api_token is None:
         raise ConfigError("REPLICATE_API_TOKEN is not set. Put it in the environment or in .env; nothing was enqueued.")
+    Network.load()
     receipt = await desk.enqueue(order)
     folder = Folder(desk.config.output_dir, receipt.batch)
     paper.lines(file_lines(receipt))

@@ -39,8 +39,8 @@ def is_setting(name: str) -> bool:
 
 @pytest.fixture(autouse=True)
 def _undisturbed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test sees the developer's settings or .env."""
-    for name in filter(is_setting, list(os.environ)):
+    """No test sees the developer's settings, proxies or .env."""
+    for name in [name for name in os.environ if is_setting(name) or name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 

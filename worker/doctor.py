@@ -14,11 +14,12 @@ from jobs.errors import BatchError, ConfigError
 from worker.doctor_api import api_findings
 from worker.doctor_batches import batch_findings, schedule_file_findings, schedule_findings
 from worker.doctor_limits import limit_findings, pause_findings, worker_findings
-from worker.doctor_machine import file_findings, host_findings, room_findings, speed_findings
+from worker.doctor_machine import file_findings, host_findings, network_findings, room_findings, speed_findings
 from worker.doctor_redis import redis_findings
 from worker.finding import Finding, failure, ok, warning
 
 ALONE: dict[str, Callable[[Config], list[Finding]]] = {
+    "network": network_findings,
     "schedules": schedule_file_findings,
     "outputs": room_findings,
     "disk speed": speed_findings,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jobs.config import Config
 from jobs.errors import AccountRefused, ConfigError, RateLimited, ReplicateError
+from jobs.network import Network
 from worker.finding import Finding, failure, ok, warning
 from worker.http import api_client
 from worker.replicate import Replicate
@@ -16,6 +17,10 @@ TOKENS = "https://replicate.com/account/api-tokens"
 
 async def api_findings(config: Config) -> list[Finding]:
     """Ask for the account; raises nothing but what nobody expects."""
+    try:
+        Network.load()
+    except ConfigError:
+        return [warning("account", "not looked at: the environment's proxy or certificates are wrong")]
     if config.replicate_api_token is None:
         return [failure("token", "REPLICATE_API_TOKEN is not set", f"put it in the environment or in .env: {TOKENS}")]
     try:

@@ -10,10 +10,13 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from jobs.config import Config
 from jobs.copy import flush
+from jobs.errors import ConfigError
+from jobs.network import Network
 from worker.disk import write_file
 from worker.finding import Finding, failure, ok, warning
 
@@ -65,14 +68,30 @@ def speed_findings(config: Config) -> list[Finding]:
     return [ok("disk speed", shown)]
 
 
+def network_findings(_: Config) -> list[Finding]:
+    """Which proxies are used; or what is wrong with what the environment says of them, and of certificates."""
+    try:
+        return [ok("network", Network.load().shown())]
+    except ConfigError as error:
+        return [failure("network", str(error))]
+
+
 async def host_findings(config: Config) -> list[Finding]:
     """Which hosts outputs may come from, and whether their names are known here."""
     shown = ", ".join(config.output_hosts)
+    if _has_proxy():
+        return [ok("hosts", f"{shown}; a proxy finds their addresses")]
     unknown = [host for host in config.output_hosts if not host.startswith("*.") and not await _resolves(host)]
     if unknown:
         cure = "look at the network and its DNS, and at BATCH_OUTPUT_HOSTS"
         return [warning("hosts", f"{shown}; no address is known of {', '.join(unknown)}", cure)]
     return [ok("hosts", shown)]
+
+
+def _has_proxy() -> bool:
+    with suppress(ConfigError):
+        return bool(Network.load().proxies)
+    return False
 
 
 def file_findings(_: Config) -> list[Finding]:

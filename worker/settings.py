@@ -12,6 +12,7 @@ from jobs import keys
 from jobs.config import Config
 from jobs.connection import arq_redis, arq_settings, opened, redis_url
 from jobs.errors import BatchError, ConfigError
+from jobs.network import Network
 from jobs.queue import deserialize, serialize
 from jobs.server import check_server
 from worker.arq_worker import PatientWorker
@@ -29,6 +30,7 @@ def _configuration() -> tuple[Config, str]:
                 "REPLICATE_API_TOKEN is not set. Put it in the environment or in .env; "
                 "you find it at https://replicate.com/account/api-tokens"
             )
+        Network.load()
         asyncio.run(_greet(config))
         return config, redis_url(config)
     except BatchError as error:

@@ -39,9 +39,10 @@ class Transport(httpx.AsyncBaseTransport):
     pool counts for the connection too, a write has none.
     """
 
-    def __init__(self, connections: int) -> None:
+    def __init__(self, connections: int, tls: ssl.SSLContext) -> None:
         self.connections = connections
-        self._tls = _tls(ssl.get_default_verify_paths())
+        self._tls = tls
+        tls.set_alpn_protocols(["http/1.1"])
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -69,17 +70,17 @@ class Transport(httpx.AsyncBaseTransport):
 
 
 class Client(httpx.AsyncClient):
-    """httpx's client, which knows our transport; without one it has httpx's own."""
+    """httpx's client, which knows its transport and nothing of the environment."""
 
-    def __init__(self, *, own: Transport | None, **settings: Any) -> None:
-        super().__init__(transport=own, **settings)
+    def __init__(self, own: httpx.AsyncBaseTransport, **settings: Any) -> None:
+        super().__init__(transport=own, trust_env=False, **settings)
         self.own = own
 
 
 async def send(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
     """Send a request, follow no redirect and leave the body to be read.
 
-    Our transport gets it at once: the way through httpx's authentication, redirects and cookies costs 45 µs.
+    Its transport gets it at once: the way through httpx's authentication, redirects and cookies costs 45 µs.
     """
     own = client.own if isinstance(client, Client) else None
     if own is None or request.url.userinfo or client.is_closed:  # httpx makes a header or an error of them
@@ -93,14 +94,6 @@ async def send(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Respo
             await response.aclose()
             raise httpx.RemoteProtocolError(f"Invalid URL in location header: {error}", request=request) from error
     return response
-
-
-@lru_cache
-def _tls(_: ssl.DefaultVerifyPaths) -> ssl.SSLContext:
-    """Return httpx's context, which heeds SSL_CERT_FILE, as those paths do; to make one takes 25 ms."""
-    context = httpx.create_ssl_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context
 
 
 def _session(connections: int, tls: ssl.SSLContext) -> aiohttp.ClientSession:

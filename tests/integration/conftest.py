@@ -6,7 +6,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 import pytest
+
+from worker import http
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -46,13 +49,14 @@ async def raw_server() -> AsyncIterator[Callable[..., Awaitable[str]]]:
 
 @pytest.fixture(params=["aiohttp", "httpx"])
 def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What holds for both: where the environment names a proxy it is httpx's own, and NO_PROXY lets it go past it."""
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
+    """What holds for both: our own connections, and httpx's, which lead through proxies."""
+
+    def httpx_transport(connections: int, tls: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
+        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+        return httpx.AsyncHTTPTransport(verify=tls, limits=limits, trust_env=False)
+
     if request.param == "httpx":
-        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-        monkeypatch.setenv("NO_PROXY", "*")
+        monkeypatch.setattr(http, "Transport", httpx_transport)
     return str(request.param)
 
 

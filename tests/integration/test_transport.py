@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import ssl
 from asyncio import StreamReader as Reader
@@ -445,3 +446,59 @@ async def test_an_unreadable_redirect_is_the_hosts_fault_and_worth_another_try(r
     with pytest.raises(BrokenDownload, match="Invalid URL in location"):
         async with files() as client, open_file(client, url, hosts=("127.0.0.1",)):
             pass
+
+
+class SocksProxy:
+    """Speaks SOCKS 5, asks for a name and a password, and answers as the API for every host."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[bytes, bytes]] = []
+
+    async def serve(self, reader: Reader, writer: Writer) -> None:
+        methods = await reader.readexactly((await reader.readexactly(2))[1])
+        assert methods == b"\x02"
+        writer.write(b"\x05\x02")
+        login = await reader.readexactly(len(b"\x01\x02me\x07p@ss:1#"))
+        writer.write(b"\x01\x00")
+        _, _, _, kind, length = await reader.readexactly(5)
+        assert kind == 3  # a name, which the proxy looks up
+        self.asked.append((login, await reader.readexactly(length + 2)))
+        writer.write(b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00")
+        await read_head(reader)
+        writer.write(answer(b'{"number": 5}'))
+        await writer.drain()
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h", "socks"])
+async def test_a_socks_proxy_leads_to_the_api(raw_server: Any, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    proxy = SocksProxy()
+    monkeypatch.setenv("all_proxy", f"{scheme}://me:p%40ss:1%23@{await raw_server(proxy.serve)}")
+    assert await outcome("http://api.replicate.invalid") == 5
+    assert proxy.asked == [(b"\x01\x02me\x07p@ss:1#", b"api.replicate.invalid\x00P")]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # httpcore leaves that socket to the gc
+@pytest.mark.parametrize("reply", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x05\xff", b"\x05"])
+async def test_what_is_no_socks_proxy_sent_nothing(
+    raw_server: Any, monkeypatch: pytest.MonkeyPatch, reply: bytes
+) -> None:
+    async def replies(reader: Reader, writer: Writer) -> None:
+        await reader.read(100)
+        writer.write(reply)
+
+    monkeypatch.setenv("ALL_PROXY", f"socks5://{await raw_server(replies)}")
+    assert await outcome("http://api.replicate.invalid") is NotSent
+    gc.collect()
+
+
+@pytest.mark.parametrize("no_proxy", ["127.0.0.0/8", "[::1], 127.0.0.1", "fe80::/10 127.0.0.1:*,127.0.0.1"])
+async def test_what_needs_no_proxy_goes_past_it(
+    raw_server: Any, monkeypatch: pytest.MonkeyPatch, no_proxy: str
+) -> None:
+    async def serve(reader: Reader, writer: Writer) -> None:
+        await read_head(reader)
+        writer.write(answer(b'{"number": 3}'))
+
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", no_proxy)
+    assert await outcome(f"http://{await raw_server(serve)}") == 3
