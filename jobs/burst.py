@@ -18,7 +18,7 @@ from jobs.errors import BatchError, ConfigError, InputError, RedisUnreachable
 from jobs.folder import Folder
 from jobs.models import Status
 from jobs.network import Network
-from jobs.progress import follow, is_live, screen_for
+from jobs.progress import follow, is_live, screen_for, told
 from jobs.report import START_WORKER, Paper, counted, ended, file_lines, over
 from jobs.results import read_results, totals
 from jobs.tables import failures_table, places, totals_table
@@ -49,7 +49,8 @@ async def run(desk: Desk, order: Order, paper: Paper, *, everything: bool = Fals
     if desk.config.replicate_api_token is None:
         raise ConfigError("REPLICATE_API_TOKEN is not set. Put it in the environment or in .env; nothing was enqueued.")
     Network.load()
-    receipt = await desk.enqueue(order)
+    with told(paper) as tell:
+        receipt = await desk.enqueue(order, None if order.source == "-" else tell)
     folder = Folder(desk.config.output_dir, receipt.batch)
     paper.lines(file_lines(receipt))
     status = await desk.status(receipt.batch)

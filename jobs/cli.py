@@ -103,6 +103,7 @@ def enqueue(  # noqa: PLR0913 - a command's options are its parameters
 ) -> None:
     """Check a prompts file and enqueue what is not done yet."""
     from jobs.enqueue import check as check_prompts  # noqa: PLC0415
+    from jobs.progress import told  # noqa: PLC0415
 
     budget = Budget(max_predictions, max_cost, max_in_flight)
     order = options.order_of(
@@ -112,7 +113,9 @@ def enqueue(  # noqa: PLR0913 - a command's options are its parameters
     if check:
         _show_checked(source, check_prompts(order, Config.load()), as_json=as_json)
     else:
-        _show_receipt(_ask(lambda desk: desk.enqueue(order)), as_json=as_json)
+        with told(Paper(stderr=True)) as tell:
+            receipt = _ask(lambda desk: desk.enqueue(order, None if source == "-" else tell))
+        _show_receipt(receipt, as_json=as_json)
 
 
 @app.command()

@@ -23,7 +23,7 @@ from jobs.server import check_server
 from jobs.status import read_status
 
 if TYPE_CHECKING:
-    from jobs.enqueue import Order, Receipt
+    from jobs.enqueue import Order, Receipt, Tell
     from jobs.schedules import ScheduleStatus
 
 
@@ -65,12 +65,12 @@ class Desk:
         names = await Batches(self.redis).names() if names is None else names
         return [await self.status(name) for name in names]
 
-    async def enqueue(self, order: Order) -> Receipt:
-        """Enqueue a prompts file; PromptsError."""
-        from jobs.enqueue import enqueue  # noqa: PLC0415 - the questions about a batch start faster without
+    async def enqueue(self, order: Order, tell: Tell | None = None) -> Receipt:
+        """Enqueue a prompts file, and tell how far it is; PromptsError."""
+        from jobs.enqueue import enqueue, silent  # noqa: PLC0415 - the questions about a batch start faster without
 
         await check_server(self.redis)
-        return await enqueue(order, self.config, self.redis)
+        return await enqueue(order, self.config, self.redis, tell or silent)
 
     async def retry(self, name: str, budget: Budget) -> Receipt:
         """Enqueue again what did not succeed; BatchNotFound."""

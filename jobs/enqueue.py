@@ -29,10 +29,10 @@ from jobs.prompts import Ids
 from jobs.restoring import settle_recorded, spent_on_earlier_tries
 from jobs.retry import Retried, queue_again, retry, set_aside, why_spent
 from jobs.shards import Receipt, enqueue_unsettled
-from jobs.spool import Order, Spool, file_name, spooling
+from jobs.spool import Order, Spool, Tell, file_name, silent, spooling
 from jobs.spool import read_rows as read_file
 
-__all__ = ["Checked", "Order", "Receipt", "check", "enqueue", "retry"]
+__all__ = ["Checked", "Order", "Receipt", "Tell", "check", "enqueue", "retry", "silent"]
 
 
 class Checked(BaseModel):
@@ -61,22 +61,23 @@ def check(order: Order, config: Config) -> Checked:
     return Checked(total=found.prompts, cost_at_least=least, cost_at_most=most, unpriced=unpriced, warnings=warnings)
 
 
-async def enqueue(order: Order, config: Config, redis: Redis) -> Receipt:
+async def enqueue(order: Order, config: Config, redis: Redis, tell: Tell = silent) -> Receipt:
     """Check the whole file, then enqueue what the batch does not have; PromptsError, InputError, StorageError."""
     order.check()
     folder = Folder(config.output_dir, order.batch)
     await identify(folder, config, redis)
     with spooling(order, folder) as spool:
-        await _fill(spool, config)
+        await _fill(spool, config, tell)
+        tell(f"enqueuing {len(spool):,} prompts")
         async with locked(folder):
             return await _enqueue(spool, folder, config, redis)
 
 
-async def _fill(spool: Spool, config: Config) -> None:
+async def _fill(spool: Spool, config: Config, tell: Tell) -> None:
     if spool.order.source == "-":
-        spool.fill(config)  # not in a thread: nobody could interrupt its reading of a terminal
+        spool.fill(config, tell)  # not in a thread: nobody could interrupt its reading of a terminal
     else:
-        await asyncio.to_thread(spool.fill, config)
+        await asyncio.to_thread(spool.fill, config, tell)
 
 
 async def _enqueue(spool: Spool, folder: Folder, config: Config, redis: Redis) -> Receipt:

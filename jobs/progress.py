@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.desk import Desk
+from jobs.foreign_text import printable
 from jobs.hints import as_typed
 from jobs.models import Status
 from jobs.report import done, ended, facts, gist, notes, over, status_line
@@ -70,6 +71,16 @@ def screen_for(console: Console) -> Screen:
     if is_live(console):
         return BarScreen(console)
     return LineScreen(LineWriter(console))
+
+
+@contextmanager
+def told(console: Console) -> Iterator[Callable[[str], None] | None]:
+    """Yield what shows words on how far something is, in a line that goes with the block; None where nobody looks."""
+    if not is_live(console):
+        yield None
+        return
+    with console.status(Text("")) as line:
+        yield lambda text: line.update(Text(printable(text)))
 
 
 def json_screen() -> Screen:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,8 +24,19 @@ from jobs.sources import FORMATS
 SHOWN = 20
 """Problems that are shown; the rest are counted."""
 
+TOLD_EVERY = 10_000
+"""Rows between two words of how far the reading is: a tenth of a second."""
+
 ABANDONED = 86_400
 """Seconds after which nobody can be writing a spool any more."""
+
+
+Tell = Callable[[str], None]
+"""Takes words on how far something is, that somebody may be waiting for."""
+
+
+def silent(_: str) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True)
@@ -113,12 +124,14 @@ class Spool:
     def __len__(self) -> int:
         return len(self._fingerprints)
 
-    def fill(self, config: Config) -> None:
+    def fill(self, config: Config, tell: Tell = silent) -> None:
         """Read the whole file and keep what the limit lets through; PromptsError, InputError, StorageError."""
         self.estimate = Estimate(config.prices)
         limit, end = self.order.limit, 0
         with storing(self.path), self.path.open("xb", BLOCK) as file:
-            for line, _, model, text in read_rows(self.order, config, self.ids, self.names):
+            for number, (line, _, model, text) in enumerate(read_rows(self.order, config, self.ids, self.names)):
+                if number % TOLD_EVERY == 0:
+                    tell(f"checking {file_name(self.order)}: {number:,} rows")
                 if limit is None or len(self) < limit:
                     self._starts.append(end)
                     end += file.write(text + b"\n")

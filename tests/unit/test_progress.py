@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from jobs.models import Status
-from jobs.progress import LINE_EVERY, BarScreen, LineScreen, LineWriter, follow, is_live, picture, screen_for
+from jobs.progress import LINE_EVERY, BarScreen, LineScreen, LineWriter, follow, is_live, picture, screen_for, told
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -245,3 +245,15 @@ def test_the_picture_of_an_ended_batch_asks_for_nothing() -> None:
 
 def test_a_batch_of_nothing_can_be_drawn() -> None:
     assert "0/0" in drawn(a_status(total=0, waiting=0, state="queued"))
+
+
+def test_only_a_terminal_shows_how_far_something_is() -> None:
+    screen = Terminal()
+    with told(Console(file=screen, force_terminal=True)) as tell:
+        assert tell
+        tell("checking [red]a\x1b.txt: 10,000 rows")
+    assert "checking [red]a\ufffd.txt: 10,000 rows" in ESCAPES.sub("", screen.getvalue())
+    pipe = io.StringIO()
+    with told(Console(file=pipe)) as tell:
+        assert tell is None
+    assert pipe.getvalue() == ""

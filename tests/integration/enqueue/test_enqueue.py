@@ -354,3 +354,14 @@ async def test_every_error_is_one_of_ours(enqueued: Enqueue) -> None:
     for rows in (["x"], [{"id": 1}], []):
         with pytest.raises(BatchError):
             await enqueued(rows)
+
+
+async def test_how_far_it_is_is_told(config: Config, redis: Redis, tmp_path: Path) -> None:
+    source = tmp_path / "many.txt"
+    source.write_text("a\n" * 20_001)
+    told: list[str] = []
+    await enqueue(Order(str(source), model="a/b"), config, redis, told.append)
+    assert told == [
+        *(f"checking {source}: {count} rows" for count in ("0", "10,000", "20,000")),
+        "enqueuing 20,001 prompts",
+    ]
