@@ -86,7 +86,7 @@ class Schedules:
         for schedule, state in zip(self._schedules, states, strict=True):
             known = await self._see(schedule, state, now)
             due = self._due(schedule, known, now)
-            if due is not None and (receipt := await self._fire(schedule, known, due)):
+            if due is not None and (receipt := await self._fire(schedule, known, due, now)):
                 receipts.append(receipt)
         return receipts
 
@@ -144,27 +144,25 @@ class Schedules:
         return known
 
     def _due(self, schedule: Schedule, state: ScheduleState, now: float) -> int | None:
-        """The time to fire for: one that was begun, else the last one if it is neither done nor too old."""
+        """The time to fire for: one that was begun, else the last one that is not done."""
         last = fire_times.last_fire(schedule.cron, schedule.zone, now)
         if last is not None and (last < self._seen[schedule.name] or last <= (state.due or 0)):
             last = None
         if state.firing is not None and (last is None or last <= state.firing or not self._is_refused(state)):
             return state.firing
-        if last is None:
-            return None
-        return int(last) if schedule.catch_up or now - last <= RECENT else None
+        return None if last is None else int(last)
 
     def _is_refused(self, state: ScheduleState) -> bool:
         """Whether nothing of the batch that was begun is there: what is there has to be completed."""
         return bool(state.error) and not Folder(self._config.output_dir, state.batch or "").prompts.exists()
 
-    async def _fire(self, schedule: Schedule, state: ScheduleState, due: int) -> Receipt | None:
+    async def _fire(self, schedule: Schedule, state: ScheduleState, due: int, now: float) -> Receipt | None:
         begun = state if state.firing == due else _begin(schedule, state, due)
         batch = begun.batch or ""
         if not await self._states.hold(schedule.name, due, batch, FIRING):
             return None
-        if begun is not state and (running := await self._running(schedule, state)):
-            await self._pass_over(schedule, begun, due, running)
+        if begun is not state and (reason := await self._objection(schedule, state, now - due)):
+            await self._pass_over(schedule, begun, reason)
             return None
         await self._states.note(schedule.name, begun)
         try:
@@ -181,12 +179,18 @@ class Schedules:
         await self._states.finish(schedule.name, due, done)
         return receipt
 
-    async def _pass_over(self, schedule: Schedule, begun: ScheduleState, due: int, running: str) -> None:
-        batch = begun.batch or ""
-        logger.warning("schedule %s: %s is passed over: %s is not finished", schedule.name, batch, running)
-        passed = begun.missed(due, batch, f"{running} was not finished")
-        update = {"batch": running, "fired": running, "error": f"{batch} was passed over: {running} was not finished"}
-        await self._states.finish(schedule.name, due, passed.model_copy(update=update))
+    async def _objection(self, schedule: Schedule, state: ScheduleState, late: float) -> str | None:
+        """Why a fire time is passed over: the last batch still runs, or the time is past and is not made up for."""
+        if late > RECENT and not schedule.catch_up:
+            return "no worker was up in time, and catch_up is false"
+        running = await self._running(schedule, state)
+        return running and f"{running} was not finished"
+
+    async def _pass_over(self, schedule: Schedule, begun: ScheduleState, reason: str) -> None:
+        due, batch = begun.firing or 0, begun.batch or ""
+        logger.warning("schedule %s: %s is passed over: %s", schedule.name, batch, reason)
+        update = {"batch": begun.fired, "error": f"{batch} was passed over: {reason}"}
+        await self._states.finish(schedule.name, due, begun.missed(due, batch, reason).model_copy(update=update))
 
     def _order(self, schedule: Schedule, name: str) -> Order:
         """From the batch's own copy if it has one: what was begun is completed as it was, not as the file is now."""

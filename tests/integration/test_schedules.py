@@ -255,6 +255,8 @@ async def test_without_catch_up_only_a_fresh_time_counts(
     write(NIGHTLY + "catch_up = false\n")
     await worker().fire_due(NOON)
     assert len(await worker().fire_due(TWO + late)) == fires
+    misses = (await overview(worker, TWO + late)).misses
+    assert [miss.reason for miss in misses] == ["no worker was up in time, and catch_up is false"] * (1 - fires)
     assert len(await worker().fire_due(TWO + DAY)) == 1 - fires
 
 
@@ -267,7 +269,7 @@ async def test_one_that_still_runs_is_not_overtaken(
     with caplog.at_level(logging.INFO, "jobs.schedules"):
         assert await one.fire_due(TWO + DAY) == await one.fire_due(TWO + DAY + 1) == []
     (line,) = caplog.messages
-    assert "nightly-2026-11-22T0200 is passed over: nightly-2026-11-21T0200 is not finished" in line
+    assert "nightly-2026-11-22T0200 is passed over: nightly-2026-11-21T0200 was not finished" in line
     status = await overview(worker, TWO + DAY)
     assert status.last == "2026-11-22T02:00:00+01:00"
     assert status.last_batch == "nightly-2026-11-21T0200"
