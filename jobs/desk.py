@@ -58,7 +58,9 @@ class Desk:
 
     async def status(self, name: str) -> Status:
         """What is known of a batch now; BatchNotFound."""
-        return await read_status(self.redis, await Batches(self.redis).get(name))
+        batch = await Batches(self.redis).get(name)
+        status = await read_status(self.redis, batch)
+        return status.model_copy(update={"elsewhere": batch.realm != self.config.realm})
 
     async def statuses(self, names: Sequence[str] | None = None) -> list[Status]:
         """The batches of these names, by default all, newest first; BatchNotFound."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 SHARD_SIZE = 100
 """Prompts in a shard: indexes 100n … 100n+99 of a batch."""
@@ -202,7 +202,7 @@ class Status(BaseModel):
 
     `reasons` are what makes its prompts wait, `reason` all of them in one line. `unsaved` files stayed at their URLs,
     `empty` prompts succeeded with no output; `dead_letters` are shards that are set aside; `stuck`: they are all that
-    is left.
+    is left. `workers` are those of its `api_host`, which nobody else's pauses and notices concern.
     """
 
     batch: str
@@ -234,3 +234,6 @@ class Status(BaseModel):
     rate_per_minute: float
     eta: float | None = None
     workers: int
+    api_host: str = ""
+    elsewhere: bool = Field(default=False, exclude=True)
+    """Whether that is not the API host of the reader's settings."""

@@ -29,6 +29,9 @@ NO_WORKER = f"No worker is up. This starts one: {START_WORKER}"
 NO_BATCH = "There is no batch yet; `python -m jobs enqueue FILE` makes one."
 NO_SCHEDULE = "There is no schedule; they stand in schedules.toml, or where BATCH_SCHEDULES says."
 _NUMBERS = re.compile(r"\d[\d.,:]*")
+MOST_NAMED = 5
+"""Batches that a note names."""
+
 PIPE_SIZE = ConsoleDimensions(1_000_000, 25)
 """Columns and lines where nobody looks: a line is never broken there."""
 
@@ -147,7 +150,7 @@ def cancel_lines(status: Status) -> Iterator[str]:
 
 def pace(status: Status) -> str:
     """Rate and time to go of an unfinished batch, as far as they are known."""
-    if over(status):
+    if over(status) or shown_state(status) in ("paused", "waiting"):
         return ""
     parts = [f"{status.rate_per_minute:.0f}/min"] if status.rate_per_minute else []
     if status.eta is not None:
@@ -228,17 +231,36 @@ def notes(statuses: Iterable[Status]) -> Iterator[str]:
     reasons: dict[str, list[str]] = {}
     for status in unfinished:
         if status.state == "paused":
-            reasons[f"Paused: {status.reason}. `python -m jobs resume` lifts it."] = []
+            reasons[f"Paused{_elsewhere(status)}: {status.reason}. `python -m jobs resume` lifts it."] = []
             if status.dead_letters:
                 reasons[f"What {status.batch} has set aside comes back by `python -m jobs retry {status.batch}`."] = []
         for reason in _own_reasons(status):
             reasons.setdefault(reason, []).append(status.batch)
     for reason, names in reasons.items():
-        yield printable(f"{', '.join(names)}: {reason}" if names else reason)
+        yield printable(f"{_named(names)}: {reason}" if names else reason)
     yield from filter(None, map(budget_note, statuses))
     yield from filter(None, map(unsaved_note, statuses))
-    if any(not status.workers for status in unfinished):
-        yield NO_WORKER
+    yield from dict.fromkeys(
+        NO_WORKER.replace(" is up", f" is up{_elsewhere(status)}") for status in unfinished if not status.workers
+    )
+
+
+def _elsewhere(status: Status) -> str:
+    """Which API host it is about, when that is not the one of the settings."""
+    if not status.elsewhere:
+        return ""
+    return f" for {status.api_host}, the API host of {status.batch}, which REPLICATE_BASE_URL has to name for it"
+
+
+def _named(batches: Sequence[str]) -> str:
+    more = f" and {len(batches) - MOST_NAMED} more" if len(batches) > MOST_NAMED else ""
+    return ", ".join(batches[:MOST_NAMED]) + more
+
+
+def shown_state(status: Status) -> str:
+    """The state in a word: `waiting` when it has begun and nothing goes on, though nobody paused it."""
+    idle = not status.workers or (bool(_own_reasons(status)) and not status.in_flight)
+    return "waiting" if status.state == "running" and idle else status.state
 
 
 def done(status: Status) -> int:
@@ -248,7 +270,7 @@ def done(status: Status) -> int:
 
 def status_line(status: Status) -> str:
     """The numbers of a status in one line."""
-    return ", ".join([f"{status.batch}: {status.state}, {done(status)} of {status.total} done", *facts(status)])
+    return ", ".join([f"{status.batch}: {shown_state(status)}, {done(status)} of {status.total} done", *facts(status)])
 
 
 def gist(text: str) -> str:

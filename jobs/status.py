@@ -17,7 +17,7 @@ from jobs.waits import Waits
 
 
 async def read_status(redis: Redis, batch: Batch) -> Status:
-    """Gather what `status` shows of a batch; `eta` in seconds, None when nothing was settled of late."""
+    """Gather what `status` shows of a batch; `eta` in seconds, None when nothing was settled of late, or will be."""
     batches, account = Batches(redis), Account(redis, batch.realm)
     in_flight = await batches.in_flight(batch.name)
     rate = await batches.rate_per_minute(batch.name)
@@ -25,32 +25,34 @@ async def read_status(redis: Redis, batch: Batch) -> Status:
     left = batch.total - batch.settled
     dead = await DeadLetters(redis).of(batch.name) if left else {}
     stuck = bool(dead) and not await Queue(redis, batch.realm).jobs(batch.name)
-    reasons = await _reasons(redis, batch, pause, dead)
+    workers, reasons = await account.workers(), await _reasons(redis, batch, pause, dead)
+    goes_on = workers and not pause and (in_flight or not reasons) and not await account.trouble()
     return Status(
         batch=batch.name,
         state=_state(batch, paused=pause is not None, started=bool(in_flight or batch.settled)),
         reason="; ".join(reasons) or None,
         reasons=reasons,
         total=batch.total,
-        succeeded=batch.succeeded,
-        failed=batch.failed,
-        canceled=batch.canceled,
         in_flight=in_flight,
         waiting=max(left - in_flight, 0),
-        unknown_creates=batch.unknown_creates,
-        **_spending(batch),
+        **_counts(batch),
         dead_letters=list(dead),
         stuck=stuck,
         created_at=timestamp(batch.created_at),
         finished_at=timestamp(batch.finished_at) if batch.finished_at else None,
         rate_per_minute=rate,
-        eta=round(left / rate * 60, 1) if rate and not batch.finished_at else None,
-        workers=await account.workers(),
+        eta=round(left / rate * 60, 1) if rate and goes_on and not batch.finished_at else None,
+        workers=workers,
+        api_host=batch.realm,
     )
 
 
-def _spending(batch: Batch) -> dict[str, Any]:
+def _counts(batch: Batch) -> dict[str, Any]:
     return {
+        "succeeded": batch.succeeded,
+        "failed": batch.failed,
+        "canceled": batch.canceled,
+        "unknown_creates": batch.unknown_creates,
         "output_lost": batch.outputs_lost,
         "empty": batch.empty,
         "unsaved": batch.unsaved,

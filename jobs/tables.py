@@ -13,7 +13,7 @@ from jobs.columns import Column, Columns
 from jobs.foreign_text import printable
 from jobs.models import Result, Status, as_local
 from jobs.prices import money
-from jobs.report import done, pace
+from jobs.report import done, pace, shown_state
 
 if TYPE_CHECKING:
     from jobs.folder import Folder
@@ -33,7 +33,7 @@ def batches_table(statuses: Sequence[Status], now: float) -> Columns:
     return Columns(
         [
             Column("batch", [status.batch for status in statuses]),
-            Column("state", [status.state for status in statuses]),
+            Column("state", [shown_state(status) for status in statuses]),
             Column("done", [f"{done(status)}/{status.total}" for status in statuses], right=True),
             numbers("failed", (status.failed for status in statuses)),
             numbers("canceled", (status.canceled for status in statuses)),
@@ -56,7 +56,7 @@ def batch_table(status: Status, now: float) -> Table:
 
 def _rows(status: Status, now: float) -> Iterator[tuple[str, str]]:
     yield ("batch", status.batch)
-    yield ("state", status.state)
+    yield ("state", shown_state(status))
     yield ("done", f"{done(status)} of {status.total}")
     for name in ("succeeded", "failed", "canceled", "in_flight", "waiting", "unknown_creates", "aborted"):
         yield (name.replace("_", " "), str(getattr(status, name) or ""))

@@ -12,7 +12,9 @@ from redis.asyncio import Redis
 
 from jobs import keys
 
-Kind = Literal["budget", "price", "breaker", "refused", "batch limit", "model limit", "search", "retry", "folder"]
+Kind = Literal[
+    "budget", "price", "breaker", "refused", "batch limit", "model limit", "search", "retry", "file", "folder"
+]
 
 FRESH = 15.0
 """Seconds that what a worker told holds, unless it tells it again."""
@@ -26,6 +28,7 @@ _SENTENCES: dict[str, str] = {
     "model limit": "{count} for the limit of {detail} in BATCH_MODEL_LIMITS",
     "search": "{count}: their creates were never answered, and their predictions are looked for",
     "retry": "{count} to be tried again after: {detail}",
+    "file": "{count} for files to be at their URLs: {detail}",
     "folder": "{detail}",
 }
 

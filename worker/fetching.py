@@ -71,8 +71,8 @@ async def _wait_for_file(work: Work, error: OutputGone, looks: int, kept_until: 
     left = max(kept_until - time.time(), ABSENT.base)
     if looks == 1:
         logger.warning("! %s: %s; it is looked for again for %.0f min", work.name, error, left / 60)
-    await work.worker.account.give_notice(f"{work.name}: {error}; it is looked for again")
-    await asyncio.sleep(min(ABSENT.delay(looks), left))
+    with work.worker.waits.on(work.name, "file", str(error)):
+        await asyncio.sleep(min(ABSENT.delay(looks), left))
 
 
 async def _in_time(work: Work, prediction: Prediction, directory: Path, kept_until: float) -> Saved:

@@ -39,7 +39,7 @@ BUDGET_SPENT = Verdict(
 
 async def predict(work: Work, *, canceled: bool = False) -> None:
     """Bring one prompt to its settled result; raises nothing but CancelledError and what Redis does."""
-    started, tries = time.monotonic(), 0
+    started, tries, trouble = time.monotonic(), 0, ""
     surprises: list[Exception] = []
     found = work.known or await see(work)
     while found is not None:
@@ -47,20 +47,23 @@ async def predict(work: Work, *, canceled: bool = False) -> None:
             record = None if found is work.known else await asyncio.to_thread(recorded, work)
             result = record or await tried(work, found.entry, surprises, canceled=canceled)
         except Overtaken as error:
+            trouble = str(error)
             logger.debug("%s: %s; looking again", work.name, error)
         except StorageError as error:
             logger.info("? %s: %s; looking again", work.name, error)
-            await work.worker.account.give_notice(str(error))
+            trouble = str(error)
         except RedisError:
             raise
         except Exception as error:  # whatever it is, it concerns this prompt and no other
             logger.exception("! %s: failed unexpectedly", work.name)
             surprises.append(error)
+            trouble = "an unexpected error, which is in the log"
         else:
             if await settle(work, result, found.term, started):
                 return
         tries += 1
-        await asyncio.sleep(SOON.delay(tries))
+        with work.worker.waits.on(work.name, "retry", trouble):
+            await asyncio.sleep(SOON.delay(tries))
         found = await see(work)
 
 

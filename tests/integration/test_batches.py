@@ -251,6 +251,22 @@ class TestStatus:
         status = await read_status(redis, await batches.get("cats"))
         assert (status.state, status.reason) == ("paused", "no credit")
 
+    async def test_what_does_not_go_on_has_no_eta(self, batches: Batches, redis: Redis) -> None:
+        account = Account(redis, "api")
+
+        async def has_eta() -> bool:
+            return (await read_status(redis, await batches.get("cats"))).eta is not None
+
+        await batches.settle("cats", 0, "succeeded")
+        assert not await has_eta(), "no worker"
+        await account.beat("w", 60)
+        assert await has_eta()
+        await account.pause("no credit")
+        assert not await has_eta()
+        await account.resume()
+        await account.report_trouble("the disk is full")
+        assert not await has_eta()
+
     async def test_trouble_shows_as_the_reason(self, batches: Batches, redis: Redis) -> None:
         await Account(redis, "api").report_trouble("the disk is full")
         status = await read_status(redis, await batches.get("cats"))

@@ -53,6 +53,7 @@ STATUS_KEYS = [
     "rate_per_minute",
     "eta",
     "workers",
+    "api_host",
 ]
 START = "python -m arq worker.Settings"
 
@@ -106,7 +107,7 @@ async def test_status_lists_all_batches_newest_first(cli: Cli, settled: Callable
     answer = cli("status")
     head, first, second, note = answer.out.splitlines()
     assert head.split()[:4] == ["batch", "state", "done", "failed"]
-    assert first.split()[:3] == ["newer", "running", "1/3"]
+    assert first.split()[:3] == ["newer", "waiting", "1/3"]
     assert second.split()[:4] == ["older", "finished", "2/2", "1"]
     assert START in note
     facts = json.loads(cli("status", "--json").out)
@@ -202,9 +203,9 @@ async def test_watch_goes_on_until_all_is_settled(
     await Batches(redis).settle("slow", 1, "canceled")
     await Batches(redis).finish("slow")
     assert child.wait() == 1
-    first, last = child.log().splitlines()
-    assert first.startswith("slow: running, 1 of 2 done")
-    assert "No worker is up." in first
+    first, note, last = child.log().splitlines()
+    assert first.startswith("slow: waiting, 1 of 2 done")
+    assert note.startswith("  No worker is up.")
     assert last == "slow: finished, 2 of 2 done, 1 canceled"
 
 

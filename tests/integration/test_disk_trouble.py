@@ -19,6 +19,7 @@ from jobs.errors import LostFolder
 from jobs.folder import Folder
 from jobs.ledger import Entry
 from jobs.models import Batch, Failure, Prompt, Shard
+from jobs.waits import Waits
 from worker import fetching, finish, folders, saving, shards
 from worker import predict as story
 from worker.context import Context, Work
@@ -271,7 +272,12 @@ async def test_an_entry_whose_folder_is_away_is_not_created_anew(
     here, away = folder(worker).path, folder(worker).path.with_name("away")
     here.rename(away)
     predicting = asyncio.create_task(predict(work))
-    assert "is gone" in await eventually(worker.account.notice)
+
+    async def told() -> bool:
+        await worker.waits.look()
+        return any("is gone" in wait.detail for wait in await Waits(worker.redis).of("night"))
+
+    await eventually(told)
     away.rename(here)
     await predicting
     assert simulator.ledger()["created"] == 1

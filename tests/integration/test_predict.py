@@ -24,6 +24,7 @@ from jobs.models import Batch, Prompt, Result, Shard, timestamp
 from jobs.payload import Parcel, pack
 from jobs.status import read_status
 from jobs.unsettled import Unsettled
+from jobs.waits import Waits
 from worker import fetching, polling, saving, shards
 from worker import predict as story
 from worker.backlog import RETENTION
@@ -335,8 +336,13 @@ async def test_what_stands_in_the_way_of_one_record_holds_up_no_other(
     target.mkdir()
     (target / "notes.txt").write_text("mine")
     predicting = asyncio.create_task(predict(work(worker)))
-    assert "in the way" in await eventually(worker.account.notice)
-    assert await worker.account.trouble() is None
+
+    async def told() -> bool:
+        await worker.waits.look()
+        return any("in the way" in wait.detail for wait in await Waits(worker.redis).of("night"))
+
+    await eventually(told)
+    assert (await worker.account.trouble(), await worker.account.notice()) == (None, None)
     assert "create" not in simulator.ledger()["calls"], "nothing is paid for what cannot be kept"
     (target / "notes.txt").unlink()
     await predicting

@@ -163,6 +163,19 @@ async def test_a_create_whose_answer_was_lost(worker: Context, waits: Callable[.
     await waits("1 prompt waits: their creates were never answered", lost)
 
 
+async def test_a_file_that_is_not_there_yet_is_its_batchs_own_trouble(
+    worker: Context, simulator: Any, waits: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    other = Batch("other", "b2", worker.config.realm, 1.0, 100, 0, 1.0)
+    await worker.batches.open(other)
+    await worker.account.beat("w", 60)
+    simulator.settings(predict_min=0.0, predict_max=0.0)
+    simulator.control(late_file={"rate": 1.0, "seconds": 4.0})
+    await waits("1 prompt waits for files to be at their URLs", work(worker, 0))
+    assert (await read_status(worker.redis, other)).reasons == []
+    await gone(worker, eventually)
+
+
 async def test_a_prompt_that_is_tried_again_in_a_while(
     worker: Context, simulator: Any, waits: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

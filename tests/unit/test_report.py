@@ -111,6 +111,41 @@ def test_notes_are_said_once_and_only_of_unfinished_batches() -> None:
     assert list(report.notes(stuck)) == ["a, b: the disk is full"]
 
 
+def test_a_note_says_which_api_host_it_is_about() -> None:
+    there = a_status(batch="try", workers=0, elsewhere=True, api_host="127.0.0.1:5555")
+    here = a_status(api_host="api.replicate.com")
+    where = " for 127.0.0.1:5555, the API host of try, which REPLICATE_BASE_URL has to name for it"
+    assert list(report.notes([here, there])) == [f"No worker is up{where}. This starts one: {START}"]
+    paused = there.model_copy(update={"state": "paused", "reason": "402", "workers": 1})
+    assert list(report.notes([here, paused])) == [f"Paused{where}: 402. `python -m jobs resume` lifts it."]
+    assert "elsewhere" not in json.loads(report.as_json(there))
+
+
+def test_what_very_many_batches_share_is_said_in_one_line() -> None:
+    many = [a_status(batch=f"b{number}", reason="the disk is full") for number in range(50)]
+    assert list(report.notes(many)) == ["b0, b1, b2, b3, b4 and 45 more: the disk is full"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "state", "shows_pace"),
+    [
+        ({"in_flight": 3}, "running", True),
+        ({}, "running", True),
+        ({"workers": 0, "in_flight": 3}, "waiting", False),
+        ({"reasons": ["model a/b is paused"]}, "waiting", False),
+        ({"reasons": ["model a/b is paused"], "in_flight": 1}, "running", True),
+        ({"state": "paused", "reasons": ["402"]}, "paused", False),
+        ({"state": "queued", "workers": 0}, "queued", True),
+        ({"finished_at": "2026-11-21T03:00:00.000Z", "state": "finished", "workers": 0}, "finished", False),
+    ],
+)
+def test_a_batch_that_does_not_go_on_is_not_said_to_run(facts: dict[str, Any], state: str, *, shows_pace: bool) -> None:
+    status = a_status(rate_per_minute=60, eta=10, **facts)
+    assert report.shown_state(status) == state
+    assert bool(report.pace(status)) == shows_pace
+    assert report.status_line(status).startswith(f"prompts: {state}, ")
+
+
 def test_a_check_says_what_a_file_would_cost() -> None:
     assert list(report.check_lines("f.jsonl", Checked(total=2))) == ["f.jsonl: 2 prompts, no error"]
     priced = Checked(total=1, cost_at_least=0.003, cost_at_most=0.009)
