@@ -78,7 +78,7 @@ def load(path: Path) -> tuple[Schedule | WrongSchedule, ...]:
     Raises ScheduleError when something is wrong that concerns the whole file.
     """
     try:
-        text = path.read_bytes().decode()
+        text = path.read_bytes().decode("utf-8-sig")
         document = tomllib.loads(text)
     except FileNotFoundError:
         return ()

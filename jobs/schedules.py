@@ -81,14 +81,21 @@ class Schedules:
             await self._states.report_trouble(self._wrong)
         elif before:
             await self._states.withdraw_trouble()
-        receipts = []
         states = await self._states.read(schedule.name for schedule in self._schedules)
+        receipts, errors = [], []
         for schedule, state in zip(self._schedules, states, strict=True):
-            known = await self._see(schedule, state, now)
-            due = self._due(schedule, known, now)
-            if due is not None and (receipt := await self._fire(schedule, known, due, now)):
-                receipts.append(receipt)
-        return receipts
+            try:
+                receipts.append(await self._fire_if_due(schedule, state, now))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the other schedules come first
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        return [receipt for receipt in receipts if receipt]
+
+    async def _fire_if_due(self, schedule: Schedule, state: ScheduleState | None, now: float) -> Receipt | None:
+        known = await self._see(schedule, state, now)
+        due = self._due(schedule, known, now)
+        return None if due is None else await self._fire(schedule, known, due, now)
 
     def _reload(self) -> None:
         """Read a changed file; what cannot be read at all changes nothing. What is wrong is said once."""

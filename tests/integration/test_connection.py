@@ -6,12 +6,13 @@ import secrets
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import arq
 import pytest
@@ -396,3 +397,26 @@ def test_arqs_settings_take_what_they_know() -> None:
     settings = arq_settings("unix:///run/my%20redis?db=4&socket_timeout=3")
     assert isinstance(settings, RedisSettings)
     assert (settings.unix_socket_path, settings.database, settings.ssl) == ("/run/my redis", 4, False)
+
+
+async def test_an_authority_of_ones_own_is_named_in_the_url(redis_url: str, clients: Callable[..., Redis]) -> None:
+    """The embedded server speaks no TLS: a proxy does so for it."""
+    pem = Path(__file__).with_name("localhost.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner = await asyncio.open_unix_connection(unquote(redis_url.removeprefix("unix://")))
+        await asyncio.gather(carry(reader, inner[1]), carry(inner[0], writer))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        assert await clients(f"rediss://localhost:{port}/0?ssl_ca_certs={pem}").ping()
+        with pytest.raises(exceptions.ConnectionError, match=r"(?i)certificate"):
+            await clients(f"rediss://localhost:{port}/0").ping()

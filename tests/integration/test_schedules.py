@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from jobs import keys, schedules
 from jobs.batches import Batches
 from jobs.config import Config
-from jobs.enqueue import Receipt, enqueue
+from jobs.enqueue import Order, Receipt, enqueue
 from jobs.errors import ScheduleError, StorageError
 from jobs.folder import Folder
 from jobs.prices import Prices
@@ -402,6 +402,23 @@ async def test_one_wrong_schedule_is_no_other_ones_business(
     write(NIGHTLY + other)
     assert names(await one.fire_due(TWO + 3600)) == ["nightly-2026-11-21T0200"], "mended, and made up for"
     assert await warnings(redis, config, TWO + 3600) == []
+
+
+async def test_what_nobody_expected_of_one_schedule_stops_no_other(
+    worker: Callable[[], Schedules], write: Write, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail_for_one(order: Order, *rest: Any) -> Receipt:
+        if order.batch.startswith("nightly"):
+            raise KeyError("a mistake")
+        return await enqueue(order, *rest)
+
+    write(NIGHTLY + NIGHTLY.replace('"nightly"', '"other"'))
+    one = worker()
+    await one.fire_due(NOON)
+    monkeypatch.setattr(schedules, "enqueue", fail_for_one)
+    with pytest.raises(KeyError, match="a mistake"):
+        await one.fire_due(TWO)
+    assert await Batches(redis).names() == ["other-2026-11-21T0200"]
 
 
 async def test_a_file_that_is_none_fires_nothing_until_it_is_mended(

@@ -204,6 +204,11 @@ overlap = "no"
     ]
 
 
+def test_a_byte_order_mark_is_passed_over(write: Write) -> None:
+    assert [schedule.name for schedule in right(write("\ufeff" + GOOD))] == ["nightly"]
+    assert refusal(write("\ufeff" + GOOD.replace("0 2", "x 2")))[0].startswith("line 4: cron")
+
+
 def test_lines_are_found_with_windows_line_ends_and_in_inline_tables(write: Write) -> None:
     assert refusal(write(GOOD.replace("2", "99").replace("\n", "\r\n")))[0].startswith("line 4: cron")
     inline = 'schedule = [\n  {name = "a", cron = "x", file = "prompts.jsonl"},\n]\nlast = 1\n'
