@@ -40,7 +40,7 @@ class Paper(Console):
     """Standard output (or error) for people: no terminal cuts nothing; a closed pipe is left to the caller."""
 
     def __init__(self, *, stderr: bool = False) -> None:
-        super().__init__(stderr=stderr, highlight=False, markup=False)
+        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
         if not (sys.stderr if stderr else sys.stdout).isatty():
             self.size = PIPE_SIZE
         elif self.is_dumb_terminal:  # which rich takes to be 80 columns wide, unless both are given
@@ -58,7 +58,10 @@ class Paper(Console):
     def show(self, table: Table | Columns, below: Iterable[str] = ()) -> None:
         """Print a table, unless it has no row, and lines below it."""
         if table.row_count:
-            self.print(table)
+            with self.capture() as drawn:
+                self.print(table)
+            text = drawn.get()
+            self.file.write(text if self.is_terminal else re.sub(r" +$", "", text, flags=re.MULTILINE))
         self.lines(below)
 
 

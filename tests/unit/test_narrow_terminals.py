@@ -159,6 +159,15 @@ def test_in_a_pipe_nothing_is_broken_or_cut(
     assert lines[1].count("word") == 200
 
 
+def test_in_a_pipe_no_line_ends_with_blanks_and_no_text_becomes_a_picture(capsys: pytest.CaptureFixture[str]) -> None:
+    paper = Paper()
+    paper.show(tables.batch_table(a_status(dead_letters=["night:100:0"]), NOW), ["night:100:0 is :warning: set aside"])
+    out = capsys.readouterr().out
+    assert not [line for line in out.splitlines() if line != line.rstrip()]
+    assert out.count("night:100:0") == 2
+    assert ":warning:" in out
+
+
 def test_a_terminal_that_can_do_nothing_still_has_its_width(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
