@@ -1,4 +1,4 @@
-"""What a create waits for before it takes a slot: its batch's budget, its model's breaker and limits, its place."""
+"""What a create waits for before it takes a slot: its batch's folder and budget, its model's limits, its place."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from worker.lease import lease_name
 from worker.retry import SOON
 from worker.spending import price
 
+FOLDER_PAUSE = 1.0
+"""Seconds between two looks whether the folder takes outputs again."""
+
 
 async def admitted(work: Work, entry: Entry) -> Entry:
     """Return when the prompt may be paid for, holding nothing meanwhile; OverBudget when its batch has spent all.
@@ -18,6 +21,7 @@ async def admitted(work: Work, entry: Entry) -> Entry:
     Then it has a place, if its batch limits them, until it is `released`; other ends leave that to its next run.
     """
     worker, model, waits = work.worker, work.prompt.model, work.worker.waits
+    await _until_folder_is_well(work)
     entry = await _affordable(work, entry)
     with waits.on(work.name, "breaker", model):
         await worker.gate.admit(model, work.name)
@@ -61,6 +65,13 @@ async def _first_of_its_model(work: Work) -> None:
     except asyncio.CancelledError:
         await released(work)
         raise
+
+
+async def _until_folder_is_well(work: Work) -> None:
+    while reason := work.worker.folders.own_trouble(work.folder.path):
+        work.worker.gate.forgo(work.prompt.model, work.name)  # another batch's prompt may probe its model
+        with work.worker.waits.on(work.name, "folder", reason):
+            await asyncio.sleep(FOLDER_PAUSE)
 
 
 async def _affordable(work: Work, entry: Entry) -> Entry:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -56,6 +56,8 @@ class Unsaved:
     kept_until: float
     breaking: bool = False
     absent: bool = False
+    is_blocked: Callable[[], bool] = lambda: False
+    """Whether its folder takes nothing: nobody else's output would be saved later for that."""
 
 
 class Backlog:
@@ -75,9 +77,9 @@ class Backlog:
         self._holding = False
 
     @contextmanager
-    def unsaved(self, kept_until: float) -> Iterator[Unsaved]:
+    def unsaved(self, kept_until: float, is_blocked: Callable[[], bool] = lambda: False) -> Iterator[Unsaved]:
         """A prediction waits in the block to be saved, and is when it ends well."""
-        entry = Unsaved(kept_until)
+        entry = Unsaved(kept_until, is_blocked=is_blocked)
         self._unsaved.add(entry)
         try:
             yield entry
@@ -104,8 +106,13 @@ class Backlog:
         return sum(entry.absent for entry in self._unsaved)
 
     @property
+    def _present(self) -> list[Unsaved]:
+        """Those that could be saved at once."""
+        return [entry for entry in self._unsaved if not entry.absent and not entry.is_blocked()]
+
+    @property
     def _under_load(self) -> bool:
-        present = len(self._unsaved) - self._absent
+        present = len(self._present)
         return present > 1 and (present > self._slots.size or self._slots.waiting > 0)
 
     @property
@@ -128,14 +135,13 @@ class Backlog:
         """
         speed, lost_at = self.speed, None
         if speed is not None:
-            present = [entry for entry in self._unsaved if not entry.absent]
-            kept = [entry.kept_until for entry in present if not (speed and entry.breaking)]
+            kept = [entry.kept_until for entry in self._present if not (speed and entry.breaking)]
             lost_at = would_miss(kept, in_flight, speed, now, MARGIN * (2 if self._holding else 1))
         self._holding = lost_at is not None
         if lost_at is None:
             return self._why_files_are_absent()
         return (
-            f"{len(self._unsaved):,} outputs wait to be saved: at {speed:.2g} a second the first would be lost at "
+            f"{len(self._present):,} outputs wait to be saved: at {speed:.2g} a second the first would be lost at "
             f"{time.strftime('%H:%M %Z', time.localtime(lost_at))}; creates wait"
         )
 

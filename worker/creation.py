@@ -134,7 +134,7 @@ def _look_ahead(work: Work, entry: Entry) -> None:
         message = f"{MAX_UNKNOWN + 1} creates were never answered, and their predictions cannot be found"
         raise Refused(entry, Unanswered(message))
     refuse_missing_model(work, entry)
-    if work.shard.batch_id in work.worker.short_of_budget:
+    if work.shard.batch_id in work.worker.short_of_budget or work.worker.folders.own_trouble(work.folder.path):
         raise Postponed(entry)
 
 

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
+from arq.worker import RetryJob
+
 from jobs.copy import locked
 from jobs.errors import StorageError
 from jobs.folder import Folder
@@ -16,7 +18,7 @@ from jobs.leftovers import parts
 from jobs.models import Batch, Shard
 from jobs.results import Row, writing_results
 from worker.context import Context
-from worker.folders import sweep
+from worker.folders import is_of_one_folder, sweep
 
 logger = logging.getLogger("worker.finish")
 BETWEEN_TRIES = 5.0
@@ -24,15 +26,24 @@ WRITTEN = (".results.jsonl.", ".errors.jsonl.", ".index")
 """How files begin that are being written here; other parts are a producer's."""
 
 
-async def finish_batch(worker: Context, shard: Shard) -> None:
-    """Finish the batch if all its prompts are settled and nobody has; safe to do twice."""
-    while (batch := await worker.batches.find(shard.batch)) and batch.id == shard.batch_id and _complete(batch):
-        try:
-            await _try_to_finish(worker, batch)
-        except (StorageError, OSError) as error:
-            logger.warning("! %s: its results cannot be written, trying on: %s", batch.name, error)
-            await worker.account.report_trouble(str(error))
-            await asyncio.sleep(BETWEEN_TRIES)
+async def finish_batch(worker: Context, shard: Shard, score: float = 0.0) -> None:
+    """Finish the batch if all its prompts are settled and nobody has; safe to do twice.
+
+    What cannot be written is tried again; RetryJob when other shards need the slot meanwhile.
+    """
+    path = Folder(worker.config.output_dir, shard.batch).path
+    with worker.folders.saving(path), worker.job_slots.in_hand(shard.job_id, score) as hand:
+        while (batch := await worker.batches.find(shard.batch)) and batch.id == shard.batch_id and _complete(batch):
+            if hand.leaves:
+                worker.job_slots.put_back(shard.job_id)
+                raise RetryJob
+            try:
+                await _try_to_finish(worker, batch)
+            except (StorageError, OSError) as error:
+                logger.warning("! %s: its results cannot be written, trying on: %s", batch.name, error)
+                worker.folders.failed(path, str(error), alone=is_of_one_folder(error))
+                hand.note(frozenset({f"folder {shard.batch}"}))
+                await asyncio.sleep(BETWEEN_TRIES)
 
 
 async def finish_left_over(worker: Context, before: set[str]) -> set[str]:

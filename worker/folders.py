@@ -6,6 +6,7 @@ While saving fails in a folder, one prompt after the other tries it, not all at 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 from collections import Counter
@@ -14,7 +15,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobs.errors import LostFolder
+from jobs.errors import LostFolder, StorageError
 from jobs.folder import SAVING, Folder
 from worker.retry import Backoff
 
@@ -28,15 +29,36 @@ HOLD = 5
 """Seconds that a trouble holds back creates: while it lasts it is told again every second."""
 
 
+OF_ONE_FOLDER = frozenset(
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EEXIST,
+        errno.ENOTEMPTY,
+        errno.EFBIG,
+        errno.ENAMETOOLONG,
+        errno.ELOOP,
+        errno.EINVAL,
+    }
+)
+"""What the system says of one folder or file. All else, a full disk say, may be true of every folder."""
+
 SWEPT = "-swept"
 """The end of the name of a folder that is being deleted."""
 
 
 @dataclass(slots=True, eq=False)
 class Trouble:
-    """What the disk said last in a folder, how often in a row, and whose turn it is to try."""
+    """What the disk said last in a folder, how often in a row, and whose turn it is to try.
+
+    `alone`: it is this folder's own, and the others are well.
+    """
 
     reason: str
+    alone: bool = False
     failures: int = 0
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -52,6 +74,7 @@ class Folders:
         self._used: Counter[tuple[Folder, str]] = Counter()
         self._saving: Counter[Path] = Counter()
         self._troubles: dict[Path, Trouble] = {}
+        self._hindered: dict[Path, str] = {}
 
     @contextmanager
     def using(self, folder: Folder, batch_id: str) -> Iterator[None]:
@@ -86,21 +109,38 @@ class Folders:
                     return
         yield
 
-    def failed(self, path: Path, reason: str) -> None:
-        """The disk refused it."""
+    def failed(self, path: Path, reason: str, *, alone: bool = False) -> None:
+        """The disk refused it; `alone`: for a reason that is this folder's own."""
         trouble = self._troubles.setdefault(path, Trouble(reason))
-        trouble.reason, trouble.failures = reason, trouble.failures + 1
+        trouble.reason, trouble.alone, trouble.failures = reason, alone, trouble.failures + 1
 
     def succeeded(self, path: Path) -> None:
         """The disk took it: all may go on."""
         self._troubles.pop(path, None)
 
-    async def trouble(self) -> str | None:
-        """What hinders saving at present: the disk's last word, or a folder in use that is not as it was."""
-        for trouble in self._troubles.values():
-            return trouble.reason
-        used = [(folder, batch_id) for folder, batch_id in self._used if batch_id in self.seen]
-        return await asyncio.to_thread(_first_hindrance, used) if used else None
+    async def look(self) -> None:
+        """Look whether the folders in use are as they were."""
+        self._hindered = await asyncio.to_thread(_hindrances, list(self._used)) if self._used else {}
+
+    def disk_trouble(self) -> str | None:
+        """What hinders saving in every folder, as the disk said last."""
+        return next((trouble.reason for trouble in self._troubles.values() if not trouble.alone), None)
+
+    def own_troubles(self) -> dict[Path, str]:
+        """What hinders saving in single folders."""
+        alone = {path: trouble.reason for path, trouble in self._troubles.items() if trouble.alone}
+        return self._hindered | alone
+
+    def own_trouble(self, path: Path) -> str | None:
+        """What hinders saving in this folder only."""
+        trouble = self._troubles.get(path)
+        return trouble.reason if trouble and trouble.alone else self._hindered.get(path)
+
+
+def is_of_one_folder(error: StorageError | OSError) -> bool:
+    """Whether the reason is the folder's own, so that others can go on."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(error, LostFolder) or not isinstance(cause, OSError) or cause.errno in OF_ONE_FOLDER
 
 
 @asynccontextmanager
@@ -125,8 +165,9 @@ def hindrance(folder: Folder, batch_id: str) -> str | None:
     return None
 
 
-def _first_hindrance(used: list[tuple[Folder, str]]) -> str | None:
-    return next(filter(None, (hindrance(folder, batch_id) for folder, batch_id in used)), None)
+def _hindrances(used: list[tuple[Folder, str]]) -> dict[Path, str]:
+    looked = ((folder.path, hindrance(folder, batch_id)) for folder, batch_id in used)
+    return {path: reason for path, reason in looked if reason}
 
 
 def sweep(folder: Folder, obsolete: Callable[[str], bool]) -> None:

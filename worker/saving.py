@@ -23,7 +23,7 @@ from jobs.models import Failure, Outcome, Result, timestamp
 from jobs.results import damaged
 from worker.context import Work
 from worker.fetching import fetch, kept_after_intent
-from worker.folders import HOLD
+from worker.folders import HOLD, is_of_one_folder
 from worker.output_shape import is_empty
 from worker.replicate import Prediction
 from worker.retry import Backoff
@@ -87,7 +87,10 @@ async def save(work: Work, entry: Entry, prediction: Prediction, *, keep_trying:
         result = _result(work, entry, ended, status="succeeded", empty=is_empty(saved.output), **facts)
         return await _commit(work, directory, result, saved.without_data(ended.raw))
 
-    with work.worker.outputs.backlog.unsaved(until) as unsaved:
+    def is_blocked() -> bool:
+        return work.worker.folders.own_trouble(work.folder.path) is not None
+
+    with work.worker.outputs.backlog.unsaved(until, is_blocked) as unsaved:
         return await _persistently(work, save_in)
 
 
@@ -106,7 +109,7 @@ async def commit_failure(
 
 
 async def _persistently(work: Work, act: Callable[[Path], Awaitable[Result]]) -> Result:
-    """Act in a new folder below `.saving` until the disk takes it; meanwhile nobody creates predictions."""
+    """Act in a new folder below `.saving` until the disk takes it; meanwhile nobody creates predictions for it."""
     folders, path, tries = work.worker.folders, work.folder.path, 0
     with folders.saving(path):
         while True:
@@ -121,8 +124,10 @@ async def _persistently(work: Work, act: Callable[[Path], Awaitable[Result]]) ->
                 tries += 1
                 logger.warning("! %s: cannot be saved, trying on: %s", work.name, error)
                 if not isinstance(error, ForeignFolder):  # a folder in one prompt's way is no trouble of the disk
-                    folders.failed(path, str(error))
-                    await work.worker.account.report_trouble(str(error), HOLD)
+                    alone = is_of_one_folder(error)
+                    folders.failed(path, str(error), alone=alone)
+                    if not alone:
+                        await work.worker.account.report_trouble(str(error), HOLD)
             await asyncio.sleep(DISK.delay(tries))
 
 

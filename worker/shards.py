@@ -19,7 +19,7 @@ from jobs.server import lasting_refusal
 from jobs.unsettled import unsettled
 from worker.context import Context, Work
 from worker.finish import finish_batch
-from worker.folders import HOLD, hindrance, sweep
+from worker.folders import hindrance, sweep
 from worker.lease import lease_name
 from worker.predict import predict, settle
 from worker.retry import SOON
@@ -97,11 +97,11 @@ async def run_shard(worker: Context, shard: Shard, score: float = 0.0) -> None:
         if not await see_folder(worker, shard, folder):
             worker.job_slots.leave_alone(shard.batch)
             raise RetryJob
-        if standing != "canceled" and not await writable(worker, shard, folder):
+        if standing != "canceled" and not await writable(worker, shard, folder, score, standing):
             continue
         works = await left_of(worker, shard, score, limited=standing == "limited")
         if not works:
-            return await finish_batch(worker, shard)
+            return await finish_batch(worker, shard, score)
         logger.info("→ %r%s", shard, f", {len(works)} to do" if len(works) < len(shard.prompts) else "")
         if not await predict_while(worker, shard, works, standing):
             logger.debug("%s: has only to wait; other shards go first", shard.job_id)
@@ -141,14 +141,20 @@ async def see_folder(worker: Context, shard: Shard, folder: Folder) -> bool:
     return False
 
 
-async def writable(worker: Context, shard: Shard, folder: Folder) -> bool:
-    """Tell, after a while, that nothing may be created for a folder that cannot take it; `status` shows the reason."""
+async def writable(worker: Context, shard: Shard, folder: Folder, score: float, standing: Standing) -> bool:
+    """Whether the folder takes outputs; False after a wait for that. RetryJob when others need the slot meanwhile."""
     reason = await asyncio.to_thread(hindrance, folder, shard.batch_id)
     if reason is None:
         return True
     logger.warning("! %s: waiting: %s", shard.job_id, reason)
-    await worker.account.report_trouble(reason, 2 * HOLD)
-    await asyncio.sleep(UNWRITABLE_PAUSE)
+    with worker.folders.using(folder, shard.batch_id), worker.job_slots.in_hand(shard.job_id, score) as hand:
+        hand.note(frozenset({f"folder {shard.batch}"}))
+        while reason and await worker.batches.standing(shard.batch, shard.batch_id) == standing:
+            if hand.leaves:
+                worker.job_slots.put_back(shard.job_id)
+                raise RetryJob
+            await asyncio.sleep(UNWRITABLE_PAUSE)
+            reason = await asyncio.to_thread(hindrance, folder, shard.batch_id)
     return False
 
 

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from jobs.waits import FRESH, Kind, Wait, Waits
 from worker.breaker import batch_in
 
-BEFORE_CREATE: tuple[Kind, ...] = ("budget", "price", "breaker", "refused", "batch limit", "model limit")
+BEFORE_CREATE: tuple[Kind, ...] = ("budget", "price", "breaker", "refused", "batch limit", "model limit", "folder")
 """Who waits for these holds nothing, and has nothing under way."""
 
 LOGGED: tuple[Kind, ...] = ("budget", "price", "batch limit", "model limit")
@@ -81,7 +81,8 @@ class Waiting:
             for batch, of_batch in counts.items()
         }
         for batch, reason in self._of_batches.items():
-            found.setdefault(batch, []).append(Wait("folder", reason))
+            others = [wait for wait in found.get(batch, []) if wait.kind != "folder"]
+            found[batch] = [*others, Wait("folder", reason)]
         return found
 
     def _log(self, waits: dict[str, list[Wait]], now: float) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from jobs import keys
 from jobs.config import Config
 from jobs.errors import LostFolder
 from jobs.folder import Folder
@@ -55,6 +54,11 @@ def folder(worker: Context) -> Folder:
     return Folder(worker.config.output_dir, "night")
 
 
+async def told(worker: Context, batch: str = "night") -> str:
+    """What `status` says that the batch waits for."""
+    return "; ".join(wait.sentence({}) for wait in await Waits(worker.redis).of(batch))
+
+
 def make(folder: Folder, batch_id: str) -> Folder:
     folder.path.mkdir(parents=True)
     folder.identity.write_text(
@@ -73,7 +77,7 @@ async def test_a_folder_that_goes_away_and_comes_back_costs_nothing(
     running = asyncio.create_task(run_shard(worker, SHARD))
     await eventually(lambda: simulator.ledger()["created"] == 2)
     here.rename(away)
-    assert "the folder of 'night' is gone: put " in await eventually(worker.account.trouble)
+    assert "the folder of 'night' is gone: put " in await eventually(lambda: told(worker))
     await eventually(lambda: worker.folders._troubles)
     assert (await worker.batches.get("night")).settled == 0
     assert not here.exists(), "it must not be made anew"
@@ -82,8 +86,7 @@ async def test_a_folder_that_goes_away_and_comes_back_costs_nothing(
     batch = await worker.batches.get("night")
     assert (batch.succeeded, batch.finished_at is not None, simulator.ledger()["created"]) == (2, True, 2)
     assert {path.name for path in here.iterdir()} >= {"cat", "dog", "results.jsonl", "index.html"}
-    assert await worker.folders.trouble() is None
-    assert await worker.redis.ttl(keys.trouble(worker.config.realm)) <= folders.HOLD, "creates go on soon"
+    assert await worker.account.trouble() is None, "other batches go on meanwhile"
 
 
 async def test_another_batchs_folder_receives_nothing_and_settles_nothing(
@@ -97,7 +100,7 @@ async def test_another_batchs_folder_receives_nothing_and_settles_nothing(
     record = {"id": "cat", "index": 0, "status": "succeeded", "model": "m", "input": {}}
     theirs.prompt("cat").mkdir()
     (theirs.prompt("cat") / "prediction.json").write_text(json.dumps(record))
-    assert "is another batch's folder now" in await eventually(worker.account.trouble)
+    assert "is another batch's folder now" in await eventually(lambda: told(worker))
     await eventually(lambda: worker.folders._troubles)
     await asyncio.sleep(0.2)
     assert (await worker.batches.get("night")).settled == 0
@@ -124,7 +127,7 @@ async def test_results_are_written_into_the_batchs_own_folder_only(
         make(folder(worker), "b2")
     finishing = asyncio.create_task(finish.finish_batch(worker, SHARD))
     sentence = "is another batch's folder now" if foreign else "the folder of 'night' is gone"
-    assert sentence in await eventually(worker.account.trouble)
+    assert sentence in await eventually(lambda: told(worker))
     assert names(here) == (["batch.json", "prompts.jsonl"] if foreign else [])
     assert (await worker.batches.get("night")).finished_at is None
     if foreign:
@@ -142,7 +145,7 @@ async def test_a_failures_record_goes_into_no_other_batchs_folder(
     here.rename(away)
     make(folder(worker), "b2")
     committing = asyncio.create_task(saving.commit_failure(work, Entry(), Failure(kind="internal", message="no")))
-    assert "is another batch's folder now" in await eventually(worker.account.trouble)
+    assert "is another batch's folder now" in await eventually(lambda: told(worker))
     assert names(here) == ["batch.json", "prompts.jsonl"]
     here.rename(here.with_name("theirs"))
     away.rename(here)
@@ -162,7 +165,7 @@ async def test_nothing_is_created_while_a_folder_in_use_is_away(
     running = asyncio.create_task(run_shard(worker, SHARD))
     await eventually(lambda: simulator.ledger()["created"] == 2)
     folder(worker).path.rename(folder(worker).path.with_name("away"))
-    assert "is gone" in await eventually(worker.account.trouble)
+    assert "is gone" in await eventually(lambda: told(worker))
     running.cancel()
     await asyncio.wait([running])
 
@@ -173,9 +176,8 @@ async def test_a_worker_that_has_seen_the_folder_waits_for_it(worker: Context, e
     here, away = folder(worker).path, folder(worker).path.with_name("away")
     here.rename(away)
     running = asyncio.create_task(run_shard(worker, SHARD))
-    assert "is gone" in await eventually(worker.account.trouble)
+    assert "is gone" in await eventually(lambda: told(worker))
     away.rename(here)
-    await worker.account.resume()
     await running
     assert (await worker.batches.get("night")).succeeded == 2
 
@@ -184,9 +186,8 @@ async def test_an_unreadable_identity_is_waited_for(worker: Context, eventually:
     text = folder(worker).identity.read_text()
     folder(worker).identity.write_text("")
     running = asyncio.create_task(run_shard(worker, SHARD))
-    assert "cannot be read as a batch's" in await eventually(worker.account.trouble)
+    assert "cannot be read as a batch's" in await eventually(lambda: told(worker))
     folder(worker).identity.write_text(text)
-    await worker.account.resume()
     await running
     assert (await worker.batches.get("night")).succeeded == 2
 
@@ -211,13 +212,14 @@ async def test_while_the_disk_refuses_one_prompt_tries_for_all(
     monkeypatch.setattr(saving, "fetch", counted)
     works = [Work(worker, SHARD, Prompt(n, f"p{n}", CAT.model, {**INPUT, "seed": n})) for n in range(12)]
     obstacle.write_text("in the way")
+    simulator.settings(predict_min=3.0, predict_max=3.0)
     predicting = [asyncio.create_task(predict(work)) for work in works]
     await eventually(lambda: simulator.ledger()["created"] == 12)
     await eventually(lambda: len(most) > 12)
     most.clear()
     await eventually(lambda: len(most) > 5)
     assert max(most) == 1
-    assert await worker.account.trouble()
+    assert await eventually(lambda: told(worker))
     obstacle.unlink()
     await asyncio.gather(*predicting)
     assert simulator.ledger()["created"] == 12
@@ -272,12 +274,7 @@ async def test_an_entry_whose_folder_is_away_is_not_created_anew(
     here, away = folder(worker).path, folder(worker).path.with_name("away")
     here.rename(away)
     predicting = asyncio.create_task(predict(work))
-
-    async def told() -> bool:
-        await worker.waits.look()
-        return any("is gone" in wait.detail for wait in await Waits(worker.redis).of("night"))
-
-    await eventually(told)
+    assert "is gone" in await eventually(lambda: told(worker))
     away.rename(here)
     await predicting
     assert simulator.ledger()["created"] == 1

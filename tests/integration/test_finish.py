@@ -102,7 +102,7 @@ async def test_a_folder_that_is_replaced_meanwhile_gets_nothing(
     await eventually(slow.begun)
     slow.folder.identity.write_text('{"batch": "night", "id": "b2", "realm": "main", "created_at": 1.0}')
     writer = slow.give()
-    assert "another batch's folder" in await eventually(worker.account.trouble)
+    assert "another batch's folder" in await eventually(lambda: worker.folders.own_trouble(slow.folder.path))
     writer.join()
     assert not slow.folder.results.exists()
     assert (await worker.batches.get("night")).finished_at is None

@@ -277,6 +277,10 @@ async def test_who_commits_first_wins(worker: Context, monkeypatch: pytest.Monke
     assert (await worker.batches.get("night")).succeeded == 1
 
 
+async def told(worker: Context) -> str:
+    return "; ".join(wait.sentence({}) for wait in await Waits(worker.redis).of("night"))
+
+
 async def test_what_the_disk_refuses_is_saved_when_the_cause_is_gone(
     worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
 ) -> None:
@@ -284,7 +288,7 @@ async def test_what_the_disk_refuses_is_saved_when_the_cause_is_gone(
     obstacle = work(worker).folder.path / ".saving"
     obstacle.write_text("in the way")
     predicting = asyncio.create_task(predict(work(worker)))
-    trouble = await eventually(worker.account.trouble)
+    trouble = await eventually(lambda: worker.folders.own_trouble(work(worker).folder.path))
     assert "cannot be written" in trouble
     obstacle.unlink()
     await predicting
@@ -336,12 +340,7 @@ async def test_what_stands_in_the_way_of_one_record_holds_up_no_other(
     target.mkdir()
     (target / "notes.txt").write_text("mine")
     predicting = asyncio.create_task(predict(work(worker)))
-
-    async def told() -> bool:
-        await worker.waits.look()
-        return any("in the way" in wait.detail for wait in await Waits(worker.redis).of("night"))
-
-    await eventually(told)
+    assert "in the way" in await eventually(lambda: told(worker))
     assert (await worker.account.trouble(), await worker.account.notice()) == (None, None)
     assert "create" not in simulator.ledger()["calls"], "nothing is paid for what cannot be kept"
     (target / "notes.txt").unlink()
@@ -459,10 +458,9 @@ async def test_nothing_is_created_for_a_folder_that_cannot_be_written(
     may_write = [False]
     monkeypatch.setattr("os.access", lambda *_: may_write[0])
     running = asyncio.create_task(run_shard(worker, Shard("night", "b1", 0, 0, (CAT, DOG))))
-    assert "BATCH_OUTPUT_DIR" in await eventually(worker.account.trouble)
+    assert "BATCH_OUTPUT_DIR" in await eventually(lambda: told(worker))
     assert simulator.ledger()["created"] == 0
     may_write[0] = True
-    await worker.account.resume()
     await running
     assert (await worker.batches.get("night")).succeeded == 2
 
@@ -603,7 +601,7 @@ class TestShard:
         folder.results.mkdir()
         (folder.results / "x").write_text("in the way")
         running = asyncio.create_task(run_shard(worker, self.shard))
-        assert "results.jsonl" in await eventually(worker.account.trouble)
+        assert "results.jsonl" in await eventually(lambda: told(worker))
         (folder.results / "x").unlink()
         folder.results.rmdir()
         await running

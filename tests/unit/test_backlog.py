@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import ExitStack
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -272,3 +273,13 @@ def test_a_host_that_has_no_file_at_all_holds_creates(night: Night) -> None:
 def test_a_few_files_that_are_not_there_hold_nobody(night: Night) -> None:
     night.end(2, absent=True)
     assert not any(night.seconds(RETENTION))
+
+
+def test_outputs_whose_folder_takes_none_hold_nobody() -> None:
+    """Whatever others do or leave, these are not saved before their folder is mended."""
+    for blocked in (True, False):
+        night = Night()
+        with ExitStack() as stack:
+            for _ in range(5000):
+                stack.enter_context(night.backlog.unsaved(NOW + RETENTION, partial(bool, blocked)))
+            assert any(night.seconds(400)) is not blocked

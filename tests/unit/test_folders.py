@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from jobs import folder as folder_module
 from jobs.errors import LostFolder, StorageError
 from jobs.folder import Folder
 from worker import folders as module
-from worker.folders import SWEPT, Folders, hindrance, sweep
+from worker.folders import SWEPT, Folders, hindrance, is_of_one_folder, sweep
 from worker.retry import Backoff
 from worker.storage import Storage
 
@@ -137,14 +138,14 @@ async def test_all_save_at_once_until_one_fails(tmp_path: Path) -> None:
     assert max(most) == 5
     most.clear()
     folders.failed(tmp_path, "the disk is full")
-    assert await folders.trouble() == "the disk is full"
+    assert folders.disk_trouble() == "the disk is full"
     await asyncio.gather(*(save() for _ in range(5)))
     assert max(most) == 1
     most.clear()
     tasks = [asyncio.create_task(save()) for _ in range(5)]
     await asyncio.sleep(0)
     folders.succeeded(tmp_path)
-    assert await folders.trouble() is None
+    assert folders.disk_trouble() is None
     await asyncio.gather(*tasks)
     assert max(most) > 1, "who waited for a turn goes on with the others"
 
@@ -175,21 +176,56 @@ async def test_a_trouble_ends_with_the_last_that_has_it(tmp_path: Path) -> None:
     with folders.saving(tmp_path):
         with folders.saving(tmp_path):
             folders.failed(tmp_path, "the disk is full")
-        assert await folders.trouble()
-    assert await folders.trouble() is None
+        assert folders.disk_trouble()
+    assert folders.disk_trouble() is None
 
 
-async def test_a_folder_in_use_is_looked_after_once_it_was_seen(folder: Folder, tmp_path: Path) -> None:
+async def test_a_folder_in_use_is_looked_after(folder: Folder, tmp_path: Path) -> None:
     folders = Folders()
     folder.path.rename(tmp_path / "elsewhere")
     with folders.using(folder, "b1"), folders.using(folder, "b1"):
-        assert await folders.trouble() is None
-        folders.seen.add("b1")
-        assert "is gone" in str(await folders.trouble())
+        await folders.look()
+        assert "is gone" in str(folders.own_trouble(folder.path))
+        assert (list(folders.own_troubles()), folders.disk_trouble()) == ([folder.path], None)
         (tmp_path / "elsewhere").rename(folder.path)
-        assert await folders.trouble() is None
+        await folders.look()
+        assert folders.own_trouble(folder.path) is None
         (tmp_path / "night").rename(tmp_path / "elsewhere")
-    assert await folders.trouble() is None
+    await folders.look()
+    assert not folders.own_troubles()
+
+
+def test_one_folders_trouble_is_not_the_disks(tmp_path: Path) -> None:
+    folders = Folders()
+    folders.failed(tmp_path / "a", "there is a file in the way", alone=True)
+    assert folders.disk_trouble() is None
+    assert [folders.own_trouble(tmp_path / name) for name in "ab"] == ["there is a file in the way", None]
+    folders.failed(tmp_path / "a", "the disk is full")
+    assert (folders.disk_trouble(), folders.own_troubles()) == ("the disk is full", {})
+
+
+@pytest.mark.parametrize(
+    ("cause", "alone"),
+    [
+        (OSError(errno.ENOSPC, "full"), False),
+        (OSError(errno.EDQUOT, "full"), False),
+        (OSError(errno.EROFS, "read-only"), False),
+        (OSError(errno.EIO, "broken"), False),
+        (OSError(errno.ENOTCONN, "the FUSE process is gone"), False),
+        (OSError(errno.EACCES, "not yours"), True),
+        (OSError(errno.ENOTDIR, "in the way"), True),
+        (OSError(errno.EFBIG, "one file"), True),
+        (ValueError("a record"), True),
+        (None, True),
+    ],
+)
+def test_what_the_system_says_tells_whose_trouble_it_is(cause: Exception | None, alone: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    error = StorageError("it cannot be written", Path("outputs"))
+    error.__cause__ = cause
+    assert is_of_one_folder(error) is alone
+    lost = LostFolder("it cannot be read", Path("outputs"))
+    lost.__cause__ = cause
+    assert is_of_one_folder(lost), "each folder is looked at by itself"
 
 
 def test_leftovers_of_the_named_prompts_are_swept(folder: Folder) -> None:
@@ -239,4 +275,4 @@ async def test_one_slow_try_does_not_keep_the_others_waiting(monkeypatch: pytest
     over.set()
     await task
     async with folders.trial(tmp_path):
-        assert await folders.trouble() is None
+        assert folders.disk_trouble() is None

@@ -1,0 +1,156 @@
+"""One batch's folder is in trouble: its own prompts wait, with the reason in `status`, and no other batch does."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from arq.worker import RetryJob
+
+from jobs.config import Config
+from jobs.folder import Folder
+from jobs.models import Batch, Prompt, Shard
+from jobs.status import read_status
+from worker import admission, finish, folders, saving, shards
+from worker.context import Context
+from worker.lifecycle import opened
+from worker.retry import Backoff
+from worker.shards import run_shard
+
+INPUT = {"prompt": "cat", "width": 16, "height": 16, "output_format": "png"}
+BAD, GOOD = (
+    Shard(name, f"id-of-{name}", 0, 0, tuple(Prompt(n, f"p{n}", "simulator/image", INPUT) for n in range(3)))
+    for name in ("bad", "good")
+)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name in ((saving, "DISK"), (folders, "TRIAL")):
+        monkeypatch.setattr(module, name, Backoff(base=0.05, cap=0.05))
+    monkeypatch.setattr(shards, "UNWRITABLE_PAUSE", 0.1)
+    monkeypatch.setattr(finish, "BETWEEN_TRIES", 0.1)
+    monkeypatch.setattr(admission, "FOLDER_PAUSE", 0.1)
+
+
+@pytest.fixture
+async def worker(config: Config, simulator: Any) -> AsyncIterator[Context]:
+    simulator.settings(limiter="off", predict_min=0.3, predict_max=0.4, loose=0.0)
+    async with opened(config.model_copy(update={"creates_per_minute": 60_000.0, "poll_interval": 0.1})) as context:
+        for shard in (BAD, GOOD):
+            make(folder(context, shard), shard)
+            total = len(shard.prompts)
+            await context.batches.open(Batch(shard.batch, shard.batch_id, config.realm, 1.0, total, 0, 1.0))
+        yield context
+
+
+def folder(worker: Context, shard: Shard) -> Folder:
+    return Folder(worker.config.output_dir, shard.batch)
+
+
+def make(folder: Folder, shard: Shard) -> None:
+    folder.path.mkdir(parents=True)
+    folder.identity.write_text(
+        json.dumps({"batch": shard.batch, "id": shard.batch_id, "realm": "main", "created_at": 1.0})
+    )
+    rows = [{"id": prompt.id, "model": prompt.model, "input": prompt.input} for prompt in shard.prompts]
+    folder.prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+async def reasons(worker: Context, shard: Shard) -> list[str]:
+    return (await read_status(worker.redis, await worker.batches.get(shard.batch))).reasons
+
+
+def take_away(folder: Folder) -> Callable[[], object]:
+    away = folder.path.rename(folder.path.with_name("away"))
+    return lambda: away.rename(folder.path)
+
+
+def stand_in_the_way_of_files(folder: Folder) -> Callable[[], object]:
+    obstacle = folder.path / ".saving"
+    obstacle.write_text("in the way")
+    return obstacle.unlink
+
+
+def stand_in_the_way_of_results(folder: Folder) -> Callable[[], object]:
+    (folder.results / "x").mkdir(parents=True)
+
+    def remove() -> None:
+        (folder.results / "x").rmdir()
+        folder.results.rmdir()
+
+    return remove
+
+
+TROUBLES = {
+    "is gone": take_away,
+    "cannot be written": stand_in_the_way_of_files,
+    "results.jsonl": stand_in_the_way_of_results,
+}
+
+
+@pytest.mark.parametrize("sentence", TROUBLES)
+async def test_one_batchs_trouble_holds_back_no_other(
+    worker: Context, simulator: Any, eventually: Callable[..., Any], sentence: str
+) -> None:
+    worker.folders.seen.add(BAD.batch_id)
+    repair = TROUBLES[sentence](folder(worker, BAD))
+    bad = asyncio.create_task(run_shard(worker, BAD))
+
+    async def is_told() -> bool:
+        return any(sentence in reason for reason in await reasons(worker, BAD))
+
+    await eventually(is_told)
+    assert await worker.account.trouble() is None
+    assert not any(sentence in reason for reason in await reasons(worker, GOOD))
+    await run_shard(worker, GOOD)
+    batch = await worker.batches.get("good")
+    assert (batch.succeeded, batch.finished_at is not None) == (3, True)
+    assert not bad.done()
+    repair()
+    await bad
+    batch = await worker.batches.get("bad")
+    assert (batch.succeeded, batch.finished_at is not None, simulator.ledger()["created"]) == (3, True, 6)
+    await eventually(lambda: not worker.folders.own_troubles())
+
+
+async def test_a_full_disk_holds_back_all(
+    worker: Context, simulator: Any, eventually: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, full = worker.outputs.storage._commit, [True]
+
+    def fill(*arguments: Any) -> bool:
+        if full[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return commit(*arguments)
+
+    monkeypatch.setattr(worker.outputs.storage, "_commit", fill)
+    bad = asyncio.create_task(run_shard(worker, BAD))
+    assert "the disk is full" in await eventually(worker.account.trouble)
+    full[0] = False
+    await bad
+    assert simulator.ledger()["created"] == 3
+
+
+@pytest.mark.parametrize("sentence", ["is gone", "results.jsonl"])
+async def test_a_shard_that_waits_for_its_folder_gives_its_slot_to_another(worker: Context, sentence: str) -> None:
+    worker.folders.seen.add(BAD.batch_id)
+    TROUBLES[sentence](folder(worker, BAD))
+    running = asyncio.create_task(run_shard(worker, BAD))
+
+    async def leave() -> None:
+        while not running.done():
+            for hand in worker.job_slots._hands:
+                hand.leaves = bool(hand.waits)
+            await asyncio.sleep(0.05)
+
+    leaving = asyncio.create_task(leave())
+    with pytest.raises(RetryJob):
+        await running
+    await leaving
+    assert (await worker.batches.get("bad")).finished_at is None
