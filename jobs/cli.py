@@ -16,7 +16,9 @@ from jobs import options, report, tables
 from jobs.budget import Budget
 from jobs.commands import Commands, run_app
 from jobs.config import Config
+from jobs.connection import place
 from jobs.desk import Desk, known_folder
+from jobs.errors import NothingEnqueued
 from jobs.foreign_text import printable
 from jobs.models import Status
 from jobs.report import Paper
@@ -42,9 +44,11 @@ def main() -> None:
     run_app(app)
 
 
-def _ask(question: Callable[[Desk], Awaitable[Answer]]) -> Answer:
+def _ask(question: Callable[[Desk], Awaitable[Answer]], *, begin: bool = False) -> Answer:
+    """Answer from Redis; only what `begin`s something starts an embedded server where none has ever run."""
+
     async def answered() -> Answer:
-        async with Desk.opened() as desk:
+        async with Desk.opened(begin=begin) as desk:
             return await question(desk)
 
     return asyncio.run(answered())
@@ -114,7 +118,7 @@ def enqueue(  # noqa: PLR0913 - a command's options are its parameters
         _show_checked(source, check_prompts(order, Config.load()), as_json=as_json)
     else:
         with told(Paper(stderr=True)) as tell:
-            receipt = _ask(lambda desk: desk.enqueue(order, None if source == "-" else tell))
+            receipt = _ask(lambda desk: desk.enqueue(order, None if source == "-" else tell), begin=True)
         _show_receipt(receipt, as_json=as_json)
 
 
@@ -146,7 +150,7 @@ def run(  # noqa: PLR0913 - a command's options are its parameters
         name=name, model=model, limit=limit, priority=priority, append=append, replace=replace,
     )  # fmt: skip
     paper = Paper(stderr=as_json)
-    status = _ask(lambda desk: burst.run(desk, order, paper, everything=everything))
+    status = _ask(lambda desk: burst.run(desk, order, paper, everything=everything), begin=True)
     if as_json:
         typer.echo(report.as_json(status))
     _end(status)
@@ -157,9 +161,17 @@ def status(batch: options.AnyBatch = None, *, as_json: options.AsJson = False) -
     """Say how a batch stands, or all batches, newest first."""
 
     async def question(desk: Desk) -> tuple[list[Status], list[str]]:
-        return await desk.statuses([batch] if batch else None), [] if batch else await desk.schedule_warnings()
+        if batch:
+            return [await desk.status(batch)], []
+        found, warnings = await desk.statuses(), await desk.schedule_warnings()
+        return found, warnings if found else [f"Asked: {place(desk.config)}.", *warnings]
 
-    found, warnings = _ask(question)
+    try:
+        found, warnings = _ask(question)
+    except NothingEnqueued as error:
+        if batch:
+            raise
+        found, warnings = [], [str(error)]
     if as_json:
         typer.echo(report.as_json(found[0] if batch else found))
     else:
@@ -225,7 +237,7 @@ def retry(
 @app.command()
 def pause(reason: Annotated[str, typer.Argument(help="What `status` shows meanwhile.")] = "paused by hand") -> None:
     """Create nothing more until `resume`; what runs is still saved."""
-    typer.echo(printable(_ask(lambda desk: desk.pause(reason))))
+    typer.echo(printable(_ask(lambda desk: desk.pause(reason), begin=True)))
 
 
 @app.command()
@@ -256,7 +268,12 @@ def delete(
 @app.command()
 def schedules(*, as_json: options.AsJson = False) -> None:
     """List the schedules; exit code 2 when one is wrong."""
-    every = _ask(lambda desk: desk.schedules())
+    from jobs.schedules import never_fired  # noqa: PLC0415
+
+    try:
+        every = _ask(lambda desk: desk.schedules())
+    except NothingEnqueued:
+        every = never_fired(Config.load(), time.time())
     if as_json:
         typer.echo(report.as_json(every))
     else:

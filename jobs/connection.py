@@ -19,7 +19,7 @@ from redis.commands.core import AsyncScript
 from jobs import embedded_redis
 from jobs.absence import LOSSES, is_passing, reason
 from jobs.config import Config
-from jobs.errors import ConfigError, RedisUnreachable
+from jobs.errors import ConfigError, NothingEnqueued, RedisUnreachable
 from jobs.patience import Patience, PatientArqRedis, PatientPool, PatientRedis
 from jobs.server import CLUSTER, RIGHTS_CURE, is_cluster_error, is_refused_right
 
@@ -78,8 +78,16 @@ def arq_settings(url: str) -> RedisSettings:
 
 
 @asynccontextmanager
-async def opened(config: Config) -> AsyncIterator[Redis]:
-    """Yield a client of a server that answers; RedisUnreachable when it does not, also later in the block."""
+async def opened(config: Config, *, begin: bool = True) -> AsyncIterator[Redis]:
+    """Yield a client of a server that answers; RedisUnreachable when it does not, also later in the block.
+
+    Without `begin` no embedded server is started where none has ever run; NothingEnqueued.
+    """
+    if not begin and not config.redis_url and not embedded_redis.has_run(config.redis_dir):
+        raise NothingEnqueued(
+            f"Nothing was ever enqueued here: {place(config)} has never run. Run the command in the folder where you "
+            "enqueued, or set REDIS_URL."
+        )
     url = redis_url(config)
     redis = connect(url)
     try:
@@ -101,6 +109,13 @@ async def _greet(redis: Redis, config: Config, url: str) -> None:
         await redis.ping()
     except exceptions.RedisError as error:
         raise RedisUnreachable(_sentence(config, url, error)) from error
+
+
+def place(config: Config) -> str:
+    """Which Redis the settings name, as people may see it."""
+    if config.redis_url:
+        return shown(config.redis_url.get_secret_value())
+    return f"the local server in {config.redis_dir.absolute()}"
 
 
 def shown(url: str) -> str:

@@ -14,7 +14,7 @@ from jobs.account import Account
 from jobs.batches import Batches
 from jobs.budget import Budget
 from jobs.config import Config
-from jobs.connection import opened
+from jobs.connection import opened, place
 from jobs.errors import BatchNotFound, InputError
 from jobs.folder import Folder
 from jobs.models import Status
@@ -44,11 +44,17 @@ class Desk:
 
     @classmethod
     @asynccontextmanager
-    async def opened(cls) -> AsyncIterator[Self]:
-        """Read the configuration and open its Redis; ConfigError, RedisUnreachable."""
+    async def opened(cls, *, begin: bool = True) -> AsyncIterator[Self]:
+        """Read the configuration and open its Redis, `begin` as in `connection.opened`; ConfigError, RedisUnreachable.
+
+        Says of a batch that is not found where it was looked for.
+        """
         config = Config.load()
-        async with opened(config) as redis:
-            yield cls(config, redis)
+        try:
+            async with opened(config, begin=begin) as redis:
+                yield cls(config, redis)
+        except BatchNotFound as error:
+            raise BatchNotFound(f"{error} (asked: {place(config)})") from error
 
     async def newest(self, name: str | None) -> str:
         """The name itself, or that of the newest batch; BatchNotFound when there is none."""

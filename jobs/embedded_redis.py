@@ -39,6 +39,9 @@ ANSWER_SECONDS = 5.0
 PATIENCE_SECONDS = 30.0
 STARTS = 2
 PID = "valkey.pid"
+DATA = "appendonlydir"
+"""Valkey makes it at its first start."""
+
 CURE = "Set REDIS_URL to use a server of your own."
 
 
@@ -53,6 +56,11 @@ def join(directory: Path) -> Path:
         return place
     with _start_lock(home):
         return _started(home)
+
+
+def has_run(directory: Path) -> bool:
+    """Tell whether a server has ever kept data in the directory."""
+    return os.path.exists(directory / DATA)  # noqa: PTH110 - Path's raises where it may not look
 
 
 def stop(directory: Path) -> bool:

@@ -8,6 +8,7 @@ BatchError
 │   ├── UnfitRedis        a Redis that is too old, or forgets keys when it is full
 │   └── BatchNotFound     no batch of that name
 ├── RedisUnreachable      no Redis answers (exit code 3)
+│   └── NothingEnqueued   the embedded server has never run: there is nothing to read
 ├── StorageError          the disk or the output folder does not do what is asked
 │   ├── ForeignFolder     the folder at that path is not this batch's
 │   ├── LostFolder        a running batch's folder is gone, unreadable or another batch's
@@ -90,6 +91,10 @@ class RedisUnreachable(BatchError):
     """No Redis answers where one should."""
 
     exit_code = 3
+
+
+class NothingEnqueued(RedisUnreachable):
+    """The embedded server has never run for this directory: nothing was enqueued, and there is nothing to read."""
 
 
 class StorageError(BatchError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -130,11 +130,7 @@ class Schedules:
     async def overview(self, now: float) -> list[ScheduleStatus]:
         """Every schedule in the file's order with its next and last time; ScheduleError."""
         found = await asyncio.to_thread(load, self._config.schedules)
-        states = await self._states.read(one.name for one in found)
-        return [
-            _status(one, state, now) if isinstance(one, Schedule) else _wrong_status(one)
-            for one, state in zip(found, states, strict=True)
-        ]
+        return _overview(found, await self._states.read(one.name for one in found), now)
 
     async def _see(self, schedule: Schedule, state: ScheduleState | None, now: float) -> ScheduleState:
         """Remember since when the schedule exists: it never fires for a time before that.
@@ -247,6 +243,21 @@ def _begin(schedule: Schedule, state: ScheduleState, due: int) -> ScheduleState:
         known = state.missed(state.firing, state.batch or "", state.error or "it was not done in time")
     batch = f"{schedule.name}-{fire_times.label(due, schedule.zone)}"
     return known.model_copy(update={"firing": due, "batch": batch, "error": None, "fired": state.last_batch})
+
+
+def never_fired(config: Config, now: float) -> list[ScheduleStatus]:
+    """Every schedule of the file, where no Redis has ever run that would know when it fired; ScheduleError."""
+    found = load(config.schedules)
+    return _overview(found, [None] * len(found), now)
+
+
+def _overview(
+    found: Sequence[Schedule | WrongSchedule], states: Sequence[ScheduleState | None], now: float
+) -> list[ScheduleStatus]:
+    return [
+        _status(one, state, now) if isinstance(one, Schedule) else _wrong_status(one)
+        for one, state in zip(found, states, strict=True)
+    ]
 
 
 def _status(schedule: Schedule, state: ScheduleState | None, now: float) -> ScheduleStatus:

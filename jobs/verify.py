@@ -11,12 +11,12 @@ import fcntl
 import io
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 from jobs.config import Config
 from jobs.connection import opened
 from jobs.deadletters import sentence
-from jobs.errors import BatchNotFound, ForeignFolder
+from jobs.errors import BatchNotFound, ForeignFolder, NothingEnqueued
 from jobs.folder import Folder
 from jobs.inspection import Enough, Inspection
 from jobs.snapshot import Snapshot, take_snapshot
@@ -99,8 +99,10 @@ def _asked(folder: Folder, config: Config) -> tuple[Snapshot | None, Disagreemen
 
 
 async def _snapshot(name: str, config: Config) -> Snapshot | None:
-    async with opened(config) as redis:
-        return await take_snapshot(redis, name)
+    with suppress(NothingEnqueued):
+        async with opened(config, begin=False) as redis:
+            return await take_snapshot(redis, name)
+    return None
 
 
 @contextmanager

@@ -10,12 +10,12 @@ from redis.exceptions import RedisError
 
 from jobs.config import Config
 from jobs.connection import opened
-from jobs.errors import BatchError, ConfigError
+from jobs.errors import BatchError, ConfigError, NothingEnqueued
 from worker.doctor_api import api_findings
 from worker.doctor_batches import batch_findings, schedule_file_findings, schedule_findings
 from worker.doctor_limits import limit_findings, pause_findings, worker_findings
 from worker.doctor_machine import file_findings, host_findings, network_findings, room_findings, speed_findings
-from worker.doctor_redis import redis_findings
+from worker.doctor_redis import embedded_findings, redis_findings
 from worker.finding import Finding, failure, ok, warning
 
 ALONE: dict[str, Callable[[Config], list[Finding]]] = {
@@ -53,8 +53,10 @@ async def examine() -> list[Finding]:
 
 async def _of_redis(config: Config) -> list[Finding]:
     try:
-        async with opened(config) as redis:
+        async with opened(config, begin=False) as redis:
             answers = [await _tried(check, ask(redis, config)) for check, ask in IN_REDIS.items()]
+    except NothingEnqueued:
+        return await _tried("redis", asyncio.to_thread(embedded_findings, config))
     except BatchError as error:
         unseen = [warning(check, "not looked at: Redis does not answer") for check in IN_REDIS if check != "redis"]
         return [failure("redis", str(error)), *unseen]

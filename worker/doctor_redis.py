@@ -9,6 +9,9 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, RedisError
 
+from jobs import embedded_redis
+from jobs.config import Config
+from jobs.connection import place
 from jobs.errors import UnfitRedis
 from jobs.server import ACL_LINE, CLUSTER, OLDEST, RIGHTS_CURE, check_rights
 from worker.finding import Finding, failure, ok, warning
@@ -60,6 +63,12 @@ async def _rights(redis: Redis) -> list[Finding]:
     except UnfitRedis as error:
         return [failure("redis user", str(error).removesuffix(f" {RIGHTS_CURE}"), f"an administrator runs: {ACL_LINE}")]
     return []
+
+
+def embedded_findings(config: Config) -> list[Finding]:
+    """Whether the embedded server, which has never run, can be started; RedisUnreachable."""
+    embedded_redis.binary()
+    return [ok("redis", f"{place(config)} has never run: nothing was enqueued yet. `enqueue` or a worker starts it")]
 
 
 async def _settings(redis: Redis) -> dict[str, str]:

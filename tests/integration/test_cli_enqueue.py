@@ -224,3 +224,64 @@ def test_the_embedded_server_outlives_commands_until_it_is_stopped(cli: Cli, own
     assert cli("pause", "for a while", **own_server).code == 0
     assert cli("redis-stop", **own_server).out == "Stopped.\n"
     assert cli("resume", **own_server).out == "Resumed.\n", "it came back with all it knew"
+
+
+# A folder where nothing was ever enqueued
+
+
+@pytest.mark.parametrize("command", ["status", "watch", "verify", "retry", "cancel", "delete", "resume", "schedules"])
+def test_what_begins_nothing_starts_no_server(
+    cli: Cli, own_server: dict[str, Any], config: Config, command: str
+) -> None:
+    batch = ["nightly"] if command in ("status", "watch", "verify", "retry", "cancel", "delete") else []
+    answer = cli(command, *batch, **own_server)
+    assert "Traceback" not in answer.err
+    assert not config.redis_dir.exists()
+    if command == "verify":
+        assert (answer.code, "neither Redis nor" in answer.err) == (2, True)
+    elif command == "schedules":
+        assert (answer.code, "There is no schedule" in answer.out) == (0, True)
+    else:
+        assert (answer.code, answer.out) == (3, "")
+        assert answer.err.startswith(f"Error: Nothing was ever enqueued here: the local server in {config.redis_dir} ")
+
+
+def test_status_of_a_folder_where_nothing_was_enqueued(cli: Cli, own_server: dict[str, Any], config: Config) -> None:
+    answer = cli("status", **own_server)
+    assert (answer.code, answer.err) == (0, "")
+    assert "There is no batch yet" in answer.out
+    assert str(config.redis_dir) in answer.out
+    assert json.loads(cli("status", "--json", **own_server).out) == []
+    assert not config.redis_dir.exists()
+
+
+def test_schedules_that_no_worker_has_seen_have_a_next_time(
+    cli: Cli, own_server: dict[str, Any], config: Config, source: str
+) -> None:
+    config.schedules.write_text(f'[[schedule]]\nname = "nightly"\ncron = "0 2 * * *"\nfile = "{source}"\n')
+    (facts,) = json.loads(cli("schedules", "--json", **own_server).out)
+    assert (facts["next"] is None, facts["last"]) == (False, None)
+    assert not config.redis_dir.exists()
+
+
+def test_the_doctor_starts_no_server(cli: Cli, own_server: dict[str, Any], config: Config) -> None:
+    answer = cli("doctor", module="worker", **own_server)
+    assert f"ok       redis       the local server in {config.redis_dir} has never run" in answer.out
+    assert not [line for line in answer.out.splitlines() if line.startswith("failure")]
+    assert not config.redis_dir.exists()
+
+
+def test_status_wakes_the_server_whose_data_is_there(cli: Cli, own_server: dict[str, Any], source: str) -> None:
+    assert cli("enqueue", source, "--model", "a/b", **own_server).code == 0
+    assert cli("redis-stop", **own_server).out == "Stopped.\n"
+    answer = cli("status", **own_server)
+    assert answer.code == 0
+    assert Path(source).stem in answer.out
+
+
+def test_what_is_not_found_is_said_with_where_it_was_looked_for(cli: Cli, config: Config) -> None:
+    assert config.redis_url
+    where = config.redis_url.get_secret_value().replace("%2F", "/")
+    assert f"Asked: {where}." in cli("status").out.replace("%2F", "/")
+    for command in ("status", "watch", "retry", "delete", "cancel"):
+        assert f"(asked: {where})" in cli(command, "nobody").err.replace("%2F", "/"), command
