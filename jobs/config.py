@@ -171,7 +171,8 @@ def _sentence(problem: Any) -> str:
     plain = field.upper() in ("REPLICATE_API_TOKEN", "REPLICATE_BASE_URL", "REDIS_URL")
     name = field.upper() if plain else f"BATCH_{field.upper()}"
     shown = "" if plain else f" (it is {_short(repr(problem['input']))})"
-    return f"{name}{shown}: {problem['msg'].removeprefix('Value error, ')}"
+    said = problem["msg"].removeprefix("Value error, ").partition(", unable to")[0]
+    return f"{name}{shown}: {said.replace('Input should', 'it should')}"
 
 
 def _short(text: str) -> str:

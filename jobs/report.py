@@ -243,16 +243,20 @@ def notes(statuses: Iterable[Status]) -> Iterator[str]:
         yield printable(f"{_named(names)}: {reason}" if names else reason)
     yield from filter(None, map(budget_note, statuses))
     yield from filter(None, map(unsaved_note, statuses))
-    yield from dict.fromkeys(
-        NO_WORKER.replace(" is up", f" is up{_elsewhere(status)}") for status in unfinished if not status.workers
-    )
+    yield from _no_worker([status for status in unfinished if not status.workers])
+
+
+def _no_worker(statuses: Sequence[Status]) -> Iterator[str]:
+    if any(not status.elsewhere for status in statuses):
+        yield NO_WORKER
+    for host in sorted({status.api_host for status in statuses if status.elsewhere}):
+        names = _named([status.batch for status in statuses if status.elsewhere and status.api_host == host])
+        yield f"{names}: no worker is up for {host}; one that is started with these settings works for another API host"
 
 
 def _elsewhere(status: Status) -> str:
     """Which API host it is about, when that is not the one of the settings."""
-    if not status.elsewhere:
-        return ""
-    return f" for {status.api_host}, the API host of {status.batch}, which REPLICATE_BASE_URL has to name for it"
+    return f" at {status.api_host}, which is not the API host of these settings" if status.elsewhere else ""
 
 
 def _named(batches: Sequence[str]) -> str:

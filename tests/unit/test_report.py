@@ -114,10 +114,16 @@ def test_notes_are_said_once_and_only_of_unfinished_batches() -> None:
 def test_a_note_says_which_api_host_it_is_about() -> None:
     there = a_status(batch="try", workers=0, elsewhere=True, api_host="127.0.0.1:5555")
     here = a_status(api_host="api.replicate.com")
-    where = " for 127.0.0.1:5555, the API host of try, which REPLICATE_BASE_URL has to name for it"
-    assert list(report.notes([here, there])) == [f"No worker is up{where}. This starts one: {START}"]
+    assert list(report.notes([here, there, there.model_copy(update={"batch": "other"})])) == [
+        (
+            "try, other: no worker is up for 127.0.0.1:5555; "
+            "one that is started with these settings works for another API host"
+        )
+    ]
     paused = there.model_copy(update={"state": "paused", "reason": "402", "workers": 1})
-    assert list(report.notes([here, paused])) == [f"Paused{where}: 402. `python -m jobs resume` lifts it."]
+    assert list(report.notes([here, paused])) == [
+        "Paused at 127.0.0.1:5555, which is not the API host of these settings: 402. `python -m jobs resume` lifts it."
+    ]
     assert "elsewhere" not in json.loads(report.as_json(there))
 
 
