@@ -10,10 +10,9 @@ from collections import Counter
 from collections.abc import Mapping
 from types import FrameType
 
-from rich.table import Table
-
 from demo.plan import PROMPTS, SPECIAL, outcome_of, plan_of, surprises
 from demo.surroundings import PORT, batch_name, default, environment, finished, forget, free
+from jobs.columns import Column, Columns
 from jobs.folder import Folder
 from jobs.models import Result
 from jobs.report import Paper, counted
@@ -87,17 +86,15 @@ def conclude(results: list[Result], folder: Folder, created: int, *, again: bool
     return 0
 
 
-def comparison(results: list[Result], created: int, expected: int) -> Table:
+def comparison(results: list[Result], created: int, expected: int) -> Columns:
     """One row for each kind of prompt: planned, happened."""
-    table = Table("prompts", "planned", "happened", box=None, pad_edge=False, header_style="bold")
     ordinary = Counter(outcome_of(result) for result in results if result.id not in SPECIAL)
-    for outcome, count in ordinary.most_common():
-        table.add_row(f"{count} ordinary ones", str(plan_of("")), str(outcome))
-    for result in results:
-        if result.id in SPECIAL:
-            table.add_row(result.id, str(plan_of(result.id)), str(outcome_of(result)))
-    table.add_row("created by this run", counted(expected, "prediction"), counted(created, "prediction"))
-    return table
+    rows = [(f"{count} ordinary ones", str(plan_of("")), str(outcome)) for outcome, count in ordinary.most_common()]
+    special = (result for result in results if result.id in SPECIAL)
+    rows += [(result.id, str(plan_of(result.id)), str(outcome_of(result))) for result in special]
+    rows.append(("created by this run", counted(expected, "prediction"), counted(created, "prediction")))
+    kinds, planned, happened = zip(*rows, strict=True)
+    return Columns([Column("prompts", kinds), Column("planned", planned), Column("happened", happened)])
 
 
 if __name__ == "__main__":
