@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jobs.errors import ConfigError
@@ -23,6 +23,8 @@ Rate = Annotated[float, Field(gt=0, le=1_000_000)]
 _HOST = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[?[0-9a-f:]+\]?")
 
 
+_PLAIN = ("REPLICATE_API_TOKEN", "REPLICATE_BASE_URL", "REDIS_URL")
+_QUOTED = re.compile(r"""\s*(["'])(.*)\1\s*""", re.DOTALL)
 _TOKEN = re.compile(r"r8_\w+")
 """A token of Replicate's: it may have been pasted into the wrong line."""
 
@@ -74,6 +76,13 @@ class Config(BaseSettings):
     prices: Annotated[Prices, NoDecode] = Prices()
     schedules: Path = Path("schedules.toml")
     max_file_bytes: Positive = 5_000_000_000
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unquote(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Take off quotes around a value, which Docker's --env-file keeps; what is empty then is not set."""
+        plain = {name: unquoted(value) if isinstance(value, str) else value for name, value in values.items()}
+        return {name: value for name, value in plain.items() if value != "" or values[name] == ""}
 
     @field_validator("output_hosts", mode="before")
     @classmethod
@@ -143,6 +152,18 @@ class Config(BaseSettings):
         return config
 
 
+def quoted_settings() -> list[str]:
+    """The settings in the environment with quotes around their value."""
+    ours = {name: value for name, value in {**os.environ}.items() if name.startswith("BATCH_") or name in _PLAIN}
+    return sorted(name for name, value in ours.items() if unquoted(value) != value)
+
+
+def unquoted(value: str) -> str:
+    """The value without the quotes around it."""
+    found = _QUOTED.fullmatch(value)
+    return found[2] if found else value
+
+
 def _check_redis_url(url: str) -> None:
     """Raise ValueError for what a URL of Redis must not be; no sentence repeats any of it, it may hold a password."""
     parts = urlsplit(url)
@@ -168,7 +189,7 @@ def _misspelt(config: type[BaseSettings]) -> list[str]:
 
 def _sentence(problem: Any) -> str:
     field = str(problem["loc"][0]) if problem["loc"] else "settings"
-    plain = field.upper() in ("REPLICATE_API_TOKEN", "REPLICATE_BASE_URL", "REDIS_URL")
+    plain = field.upper() in _PLAIN
     name = field.upper() if plain else f"BATCH_{field.upper()}"
     shown = "" if plain else f" (it is {_short(repr(problem['input']))})"
     said = problem["msg"].removeprefix("Value error, ").partition(", unable to")[0]

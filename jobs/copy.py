@@ -203,9 +203,14 @@ async def locked(folder: Folder, *, make: bool = True) -> AsyncIterator[None]:
 
 
 def _try_lock(lock: BinaryIO, folder: Folder) -> bool:
-    with storing(folder.path):
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise StorageError(
+            f"{folder.path} cannot be locked: {error.strerror or error}. Mount its file system with locks (NFS: "
+            "vers=4, or a running rpc.statd; nolock where one machine uses it), or set BATCH_OUTPUT_DIR to another one",
+            folder.path,
+        ) from error
+    return True

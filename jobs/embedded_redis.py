@@ -166,7 +166,9 @@ def _start_lock(home: Path) -> Iterator[None]:
             yield
     except OSError as error:
         sentence = f"The embedded server cannot keep its data in {home}: {error.strerror or error}."
-        raise RedisUnreachable(f"{sentence} Set BATCH_REDIS_DIR to another directory, or REDIS_URL.") from error
+        raise RedisUnreachable(
+            f"{sentence} Set BATCH_REDIS_DIR to another directory, on a local disk, or REDIS_URL."
+        ) from error
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from typing import Self
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import getproxies
 
+from jobs.config import unquoted
 from jobs.errors import ConfigError
 
 KINDS = {"http": "http", "https": "https", "socks5": "socks5", "socks5h": "socks5", "socks": "socks5"}
@@ -39,11 +40,11 @@ class Network:
     @classmethod
     def load(cls) -> Self:
         """Read the environment; ConfigError with a sentence that names the variable."""
-        named = getproxies()
+        named = {kind: unquoted(value) for kind, value in getproxies().items()}
         direct = tuple(re.split(r"[\s,]+", named.get("no", "").strip().lower()))
         proxies = {} if "*" in direct else dict(_proxies(named))
-        tls = _tls(os.environ.get("SSL_CERT_FILE") or None, os.environ.get("SSL_CERT_DIR") or None)
-        return cls(proxies, tuple(filter(None, direct)), tls)
+        file, folder = (unquoted(os.environ.get(name, "")) or None for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"))
+        return cls(proxies, tuple(filter(None, direct)), _tls(file, folder))
 
     def proxy_for(self, scheme: str, host: str, port: int | None) -> str | None:
         """The proxy of a URL with this scheme, host and port (None: the scheme's); None when it is asked directly."""

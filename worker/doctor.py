@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from jobs.config import Config
+from jobs.config import Config, quoted_settings
 from jobs.connection import opened
 from jobs.errors import BatchError, ConfigError, NothingEnqueued
 from worker.doctor_api import api_findings
@@ -43,12 +43,19 @@ async def examine() -> list[Finding]:
         config = Config.load()
     except ConfigError as error:
         return [failure("settings", str(error), "mend it in the environment or in .env; all other checks need it")]
-    found = [ok("settings", "every setting is valid"), *await _of_redis(config)]
+    found = [_settings_finding(), *await _of_redis(config)]
     for check, ask in ONLINE.items():
         found += await _tried(check, ask(config))
     for check, look in ALONE.items():
         found += await _tried(check, asyncio.to_thread(look, config))
     return found
+
+
+def _settings_finding() -> Finding:
+    if quoted := quoted_settings():
+        said = f"every setting is valid; the quotes around {', '.join(quoted)} are left out"
+        return warning("settings", said, "take them off: Docker's --env-file keeps them")
+    return ok("settings", "every setting is valid")
 
 
 async def _of_redis(config: Config) -> list[Finding]:

@@ -158,7 +158,7 @@ def test_a_limit_of_predictions_in_flight_on_the_command_line(cli: Cli, source: 
     assert cli(*enqueue, "--max-in-flight", "20").code == 0
     assert cli(*enqueue).code == 0
     assert limit() == 20
-    assert "max in flight" in cli("status", "cats").out
+    assert "at most 20 in flight" in cli("status", "cats").out
     assert cli("retry", "cats", "--max-in-flight", "30").code == 0
     assert limit() == 30
 

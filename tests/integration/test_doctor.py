@@ -23,7 +23,7 @@ from jobs.models import Batch
 from jobs.payload import JobId
 from jobs.schedule_state import ScheduleState, ScheduleStates
 from worker import doctor_machine
-from worker.doctor import _tried
+from worker.doctor import _tried, examine
 from worker.doctor_api import api_findings
 from worker.doctor_batches import batch_findings, schedule_file_findings, schedule_findings
 from worker.doctor_limits import limit_findings, pause_findings, worker_findings
@@ -108,6 +108,15 @@ async def test_a_token_that_is_refused(config: Config, redis: Redis, simulator: 
 async def test_a_token_that_is_none(config: Config, token: SecretStr | None, verdict: str) -> None:
     (found,) = await api_findings(config.model_copy(update={"replicate_api_token": token}))
     assert (found.check, found.verdict, verdict in found.message) == ("token", "failure", True)
+
+
+async def test_quotes_that_docker_kept(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert config.redis_url
+    monkeypatch.setenv("REDIS_URL", f'"{config.redis_url.get_secret_value()}"')
+    monkeypatch.setenv("BATCH_OUTPUT_HOSTS", "localhost")
+    found = await examine()
+    assert of(found, "settings").message == "every setting is valid; the quotes around REDIS_URL are left out"
+    assert of(found, "workers").verdict == "warning"
 
 
 async def test_an_api_that_does_not_answer(config: Config) -> None:

@@ -1,26 +1,31 @@
-"""Output folders on file systems that cannot fsync a directory (CIFS, some FUSE), or fsync at all."""
+"""Output folders on file systems that cannot fsync a directory (CIFS, some FUSE), or fsync at all, or lock (NFS)."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import fcntl
 import json
 import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 from typer.testing import CliRunner
 
+from jobs import embedded_redis
 from jobs.batches import Batches
 from jobs.cli import app
 from jobs.config import Config
 from jobs.enqueue import Order, enqueue, retry
-from jobs.errors import StorageError
+from jobs.errors import RedisUnreachable, StorageError
 from jobs.folder import Folder
 from jobs.models import Batch, Shard
 from jobs.payload import unpack
+from jobs.verify import verify
 from worker.context import Context
 from worker.doctor_machine import speed_findings
 from worker.lifecycle import opened
@@ -104,3 +109,20 @@ async def test_without_fsync_nothing_is_ever_synced(
     for command, code in (("results", 1), ("gallery", 0)):  # 1: a prompt of the finished batch failed
         answer = CliRunner().invoke(app, [command, "night"])
         assert answer.exit_code == code, answer
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
+async def test_a_file_system_without_locks_is_said_with_a_cure(
+    config: Config, redis: Redis, source: str, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refusing(file: Any, operation: int) -> None:
+        del file, operation
+        raise OSError(number, os.strerror(number))
+
+    await enqueue(Order(source), config, redis)
+    monkeypatch.setattr(fcntl, "flock", refusing)
+    with pytest.raises(StorageError, match=r"cannot be locked: .*NFS.*BATCH_OUTPUT_DIR"):
+        await enqueue(Order(source), config, redis)
+    with pytest.raises(RedisUnreachable, match="BATCH_REDIS_DIR to another directory, on a local disk"):
+        embedded_redis.join(config.redis_dir)
+    assert (await asyncio.to_thread(verify, "night", config)).agrees

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.config import Config
+from jobs.config import Config, quoted_settings
 from jobs.errors import ConfigError
 
 
@@ -128,3 +128,36 @@ def test_variables_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> 
 def test_it_cannot_be_changed() -> None:
     with pytest.raises(Exception, match="frozen"):
         Config.load().lease = 3  # type: ignore[misc]  # that is what is tested
+
+
+def test_quotes_around_a_value_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker's --env-file keeps them."""
+    monkeypatch.setenv("REPLICATE_API_TOKEN", '"r8_secret"')
+    monkeypatch.setenv("REDIS_URL", "'redis://:it's@host'")
+    monkeypatch.setenv("BATCH_OUTPUT_DIR", ' "/data/my outputs" ')
+    monkeypatch.setenv("BATCH_OUTPUT_HOSTS", '"localhost,*.replicate.delivery"')
+    monkeypatch.setenv("BATCH_PRICES", '"a/b=0.5"')
+    monkeypatch.setenv("BATCH_MAX_ATTEMPTS", "'7'")
+    monkeypatch.setenv("BATCH_MODEL", '""')
+    config = Config.load()
+    assert config.replicate_api_token
+    assert config.replicate_api_token.get_secret_value() == "r8_secret"
+    assert config.redis_url
+    assert config.redis_url.get_secret_value() == "redis://:it's@host"
+    assert config.output_dir == Path("/data/my outputs")
+    assert config.output_hosts == ("localhost", "*.replicate.delivery")
+    assert config.prices.of("a/b") is not None
+    assert (config.max_attempts, config.model) == (7, None)
+    assert quoted_settings() == [
+        "BATCH_MAX_ATTEMPTS", "BATCH_MODEL", "BATCH_OUTPUT_DIR", "BATCH_OUTPUT_HOSTS", "BATCH_PRICES", "REDIS_URL",
+        "REPLICATE_API_TOKEN",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ['"', "'r8_x", "\"r8_x'", 'r8_"x"', "r8_x"])
+def test_a_quote_alone_is_part_of_a_value(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("REPLICATE_API_TOKEN", value)
+    token = Config.load().replicate_api_token
+    assert token
+    assert token.get_secret_value() == value
+    assert quoted_settings() == []

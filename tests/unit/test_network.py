@@ -38,6 +38,7 @@ def load(monkeypatch: pytest.MonkeyPatch, **named: str) -> Network:
         ("http://me:p@ss@proxy:8080", "http://me:p%40ss@proxy:8080"),
         ("http://me:p%40ss@proxy:8080", "http://me:p%40ss@proxy:8080"),
         (" http://proxy:8080\r\n", "http://proxy:8080"),
+        ('"http://proxy:8080"', "http://proxy:8080"),
     ],
 )
 @pytest.mark.parametrize("name", ["ALL_PROXY", "all_proxy"])
@@ -67,7 +68,7 @@ def test_each_kind_of_url_has_its_proxy_and_small_letters_come_first(monkeypatch
         ("http://me:secret/1@proxy:8080", "percent-encoded"),
         ("http://me:secret?1@proxy:8080", "percent-encoded"),
         ("me:secret://1@proxy", "cannot be read"),
-        ('"http://me:secret@proxy:8080"', "cannot be read"),
+        ('"http://me:secret@proxy:8080', "cannot be read"),
         ("http://me:secret@[::1:8080", "cannot be read"),
     ],
 )
@@ -130,7 +131,7 @@ def test_proxies_are_shown_without_their_passwords(monkeypatch: pytest.MonkeyPat
 def test_certificates_of_ones_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert load(monkeypatch).tls is None
     assert load(monkeypatch, SSL_CERT_FILE="", SSL_CERT_DIR="").tls is None
-    assert load(monkeypatch, SSL_CERT_FILE=str(CERTIFICATE), SSL_CERT_DIR=str(tmp_path)).tls is not None
+    assert load(monkeypatch, SSL_CERT_FILE=f'"{CERTIFICATE}"', SSL_CERT_DIR=str(tmp_path)).tls is not None
     (tmp_path / "0123abcd.0").write_bytes(CERTIFICATE.read_bytes())
     places = f"{tmp_path / 'missing'}{os.pathsep}{tmp_path}"
     assert load(monkeypatch, SSL_CERT_FILE="", SSL_CERT_DIR=places).tls is not None
