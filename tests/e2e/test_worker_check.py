@@ -70,6 +70,7 @@ async def test_a_worker_that_waits_for_redis_is_alive(
         make_old(sign(worker))
         await eventually(lambda: check().code == 0)
     finally:
+        worker.kill()  # it would start the server again
         os.kill(int((tmp_path / "r" / "valkey.pid").read_text()), signal.SIGKILL)
 
 
