@@ -6,7 +6,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
@@ -285,6 +285,11 @@ def gist(text: str) -> str:
     return _NUMBERS.sub("#", text)
 
 
+def fire_time(moment: str | None) -> str:
+    """An RFC 3339 time to the minute, as cron has it, in the zone of its schedule."""
+    return datetime.fromisoformat(moment).strftime("%Y-%m-%d %H:%M %Z") if moment else ""
+
+
 def schedule_notes(schedules: Iterable[ScheduleStatus]) -> Iterator[str]:
     """What went wrong at the last fire times and what will, or that there is no schedule."""
     schedules = list(schedules)
@@ -294,6 +299,6 @@ def schedule_notes(schedules: Iterable[ScheduleStatus]) -> Iterator[str]:
         if one.last_error:
             yield f"{one.name}: {one.last_error}"
         missed = (miss for miss in one.misses if not (one.last_error or "").startswith(miss.batch))
-        yield from (f"{one.name}: {miss.time} was missed: {miss.reason}" for miss in missed)
+        yield from (f"{one.name}: {fire_time(miss.time)} was missed: {miss.reason}" for miss in missed)
     if not schedules:
         yield NO_SCHEDULE

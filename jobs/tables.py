@@ -13,7 +13,7 @@ from jobs.columns import Column, Columns
 from jobs.foreign_text import printable
 from jobs.models import Result, Status, as_local
 from jobs.prices import money
-from jobs.report import done, pace, shown_state
+from jobs.report import done, fire_time, pace, shown_state
 
 if TYPE_CHECKING:
     from jobs.folder import Folder
@@ -120,16 +120,11 @@ def schedules_table(schedules: Iterable[ScheduleStatus]) -> Columns:
             Column("schedule", [one.name for one in schedules]),
             Column("cron", [one.cron for one in schedules], gives_way=2),
             Column("timezone", [one.timezone for one in schedules], gives_way=4),
-            Column("next", [_fire_time(one.next) for one in schedules]),
-            Column("last", [_fire_time(one.last) for one in schedules], gives_way=1),
+            Column("next", [fire_time(one.next) for one in schedules]),
+            Column("last", [fire_time(one.last) for one in schedules], gives_way=1),
             Column("last batch", [one.last_batch or "" for one in schedules], gives_way=3),
         ]
     )
-
-
-def _fire_time(moment: str | None) -> str:
-    """To the minute, as cron has it, in the zone of its schedule."""
-    return datetime.fromisoformat(moment).strftime("%Y-%m-%d %H:%M %Z") if moment else ""
 
 
 def age(moment: str, now: float) -> str:

@@ -335,7 +335,7 @@ def test_schedules_say_when_and_what_went_wrong() -> None:
     wrong = nightly.model_copy(update={"problem": "line 3: no", "misses": [miss]})
     assert list(report.schedule_notes([wrong])) == [
         "nightly: line 3: no",
-        "nightly: 2026-11-20T02:00:00Z was missed: gone",
+        "nightly: 2026-11-20 02:00 UTC was missed: gone",
     ]
     passed = nightly.model_copy(update={"last_error": "nightly-0 was passed over: x", "misses": [miss]})
     assert list(report.schedule_notes([passed])) == ["nightly: nightly-0 was passed over: x"], "once"
