@@ -53,6 +53,7 @@ def environment(simulator: RunningSimulator) -> dict[str, str]:
         "REPLICATE_BASE_URL": simulator.url,
         "BATCH_OUTPUT_HOSTS": urlsplit(simulator.files_url).hostname or "",
         "REDIS_URL": f"unix://{join(default('redis_dir'))}",
+        "no_proxy": "*",  # everything is on this machine; in small letters it goes before NO_PROXY
     }
 
 

@@ -19,6 +19,7 @@ import pytest
 from demo.plan import SPECIAL
 
 ROOT = Path(__file__).parents[2]
+PROXY = {"HTTP_PROXY": "http://127.0.0.1:9"}
 DISTURBING = "REDIS_URL=redis://127.0.0.1:1\nBATCH_OUTPUT_DIR=elsewhere\nBATCH_USE_FILE_OUTPUT=false\n"
 
 SOME_EARLY_MOST_LATE = ("--predict-min=0", "--predict-max=30")
@@ -37,7 +38,7 @@ class Stage:
 
     def popen(self, *command: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", *command], cwd=self.directory, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            [sys.executable, "-m", *command], cwd=self.directory, env={**os.environ, "PYTHONPATH": str(ROOT)} | PROXY,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
 
