@@ -111,7 +111,6 @@ async def test_a_file_that_is_not_there_yet_is_waited_for(
     asked = answering(monkeypatch, prediction)
     assert await fetched(work, prediction) == ["cat/output_0.png"]
     assert (len(asked), len(file_host.requests)) == (6, 7)
-    assert "is not there" in str(await work.worker.account.notice())
 
 
 async def test_a_file_that_stays_away_is_lost_when_its_hour_is_over(

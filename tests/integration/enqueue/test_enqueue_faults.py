@@ -193,7 +193,7 @@ async def test_producers_of_one_batch_take_turns(
 ) -> None:
     (tmp_path / "more").mkdir()
     more = write(tmp_path / "more" / "night.jsonl", range(500, 1300))
-    orders = [Order(source), Order(more, append=True), Order(source), Order(more, limit=300, append=True)]
+    orders = [Order(file, append=True) for file in (source, more, source)] + [Order(more, limit=300, append=True)]
     receipts = await asyncio.gather(*(enqueue(order, config, redis) for order in orders))
     assert sum(receipt.enqueued for receipt in receipts) == 1300
     await assert_complete(redis, folder, {f"p{n}" for n in range(1300)})
