@@ -33,6 +33,7 @@ PASSWORD = "p/ss:w@rd#1?"
 WORKER = """
 import arq.worker, asyncio, os
 from jobs.connection import arq_redis, arq_settings
+from types import SimpleNamespace
 from worker.arq_worker import PatientWorker
 
 arq.worker.Worker = PatientWorker
@@ -41,7 +42,14 @@ async def step(ctx, number):
     await asyncio.sleep(0.01)
     await ctx["redis"].sadd("done", number)
 
+class Slots:
+    pick = staticmethod(list)
+
+    async def why_stop(self, **_):
+        return None
+
 class Settings:
+    ctx = {"worker": SimpleNamespace(job_slots=Slots(), refusals=[], creates=set())}
     functions, queue_name, max_jobs, poll_delay, job_timeout, max_tries = [step], "steps", 20, 0.05, None, 10**6
     redis_settings, redis_pool = arq_settings(os.environ["URL"]), arq_redis(os.environ["URL"])
 """
