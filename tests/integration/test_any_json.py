@@ -16,10 +16,11 @@ from jobs.config import Config
 from jobs.folder import Folder
 from jobs.models import Batch, Prompt, Shard
 from jobs.results import write_results
-from worker import creation, orphans, polling, refusals, retry
+from worker import creation, orphans, polling, retry
 from worker.context import Context, Work
 from worker.lifecycle import opened
 from worker.predict import predict
+from worker.ratelimit import Hold, Limiter
 from worker.replicate import CREATE_TIMEOUT
 
 LONGEST = 20.0
@@ -152,12 +153,18 @@ class Night:
         assert [json.loads(line, parse_constant=pytest.fail)["id"] for line in lines] == [row["id"] for row in rows]
 
 
+hold = Limiter.hold
+
+
+async def hold_shortly(limiter: Limiter, bucket: str, seconds: float | None, why: Hold = "throttled") -> float:
+    return await hold(limiter, bucket, min(seconds or 0.01, 0.01), why)
+
+
 @pytest.fixture
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(creation, "SURE_AFTER", -CREATE_TIMEOUT)
     monkeypatch.setattr(orphans, "BETWEEN_SWEEPS", 0.0)
-    monkeypatch.setattr(refusals, "LONGEST_WAIT", 0.01)
-    monkeypatch.setattr(refusals, "DEFAULT_WAIT", 0.01)
+    monkeypatch.setattr(Limiter, "hold", hold_shortly)
     monkeypatch.setattr(polling, "GRACE", 0.05 - 1800)
     monkeypatch.setattr(polling, "RETENTION", 0.1)
     caps = [(backoff, backoff.cap) for backoff in (retry.SOON, retry.LATER)]
