@@ -43,7 +43,7 @@ async def test_a_batch_of_more_than_a_day_loses_and_repeats_nothing(
             if created == 90:
                 killed.kill()
                 worker_process(max_in_flight=20, **FAST)
-    await eventually(lambda: night.status()["state"] == "finished")
+    await eventually(lambda: night.status()["state"] == "finished", 120)
     assert "claim" in gone
     assert {result["status"] for result in night.check()} == {"succeeded"}
     night.paid_once()
