@@ -14,15 +14,18 @@ from typing import Any
 from pydantic import BaseModel
 from redis.asyncio import Redis
 
+from jobs.atomic_files import move, replacing, storing
 from jobs.batches import Batches, Spent
 from jobs.bitmap import Bits
 from jobs.config import Config
-from jobs.copy import Identity, KeptRow, kept_line, locked, move, replacing, storing
+from jobs.copy import KeptRow, kept_line
 from jobs.errors import InputError
 from jobs.estimate import Estimate, estimate
 from jobs.folder import Folder
 from jobs.identity import check_identity, identify, limits, new_identity, note_limits
 from jobs.key_names import KeyNames
+from jobs.lock import locked
+from jobs.manifest import Identity
 from jobs.merge import Merge, check_changed, compare, refuse_other_file
 from jobs.models import Batch
 from jobs.prompts import Ids

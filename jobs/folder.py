@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +14,6 @@ from pydantic import ValidationError
 
 from jobs.errors import DamagedRecord, ForeignFolder, LostFolder, StorageError
 from jobs.models import Prompt, Result
-
-OWN_NAMES = re.compile(r"(batch\.json|(prompts|results|errors)\.jsonl|index(-\d+)?\.html)", re.IGNORECASE)
-"""The batch's own files: no prompt may have such an id."""
 
 IDENTITY = "batch.json"
 

@@ -9,9 +9,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.copy import read_identity, replacing
+from jobs.atomic_files import replacing
 from jobs.folder import Folder
 from jobs.frames import Frame, frame
+from jobs.manifest import read_identity
 from jobs.models import Result, timestamp
 from jobs.prices import money
 from jobs.results import Row, Totals, records

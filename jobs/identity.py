@@ -11,9 +11,9 @@ from redis.asyncio import Redis
 from jobs.batches import Batches
 from jobs.budget import Budget
 from jobs.config import Config
-from jobs.copy import Identity, read_identity, write_identity
 from jobs.errors import ForeignFolder, InputError
 from jobs.folder import Folder
+from jobs.manifest import Identity, read_identity, write_identity
 from jobs.models import Batch
 
 

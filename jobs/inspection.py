@@ -15,8 +15,8 @@ from jobs.batches import Spent
 from jobs.errors import StorageError
 from jobs.fingerprints import Fingerprints
 from jobs.folder import Folder
+from jobs.model_names import name_problem
 from jobs.models import Prompt, Result
-from jobs.prompts import name_problem
 from jobs.snapshot import Snapshot
 from jobs.verification import MOVE, RECOUNT, REMAKE, Disagreement
 from jobs.verify_files import file_faults, strays

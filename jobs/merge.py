@@ -10,9 +10,10 @@ from redis.asyncio import Redis
 
 from jobs.batches import Batches
 from jobs.bitmap import Bits
-from jobs.copy import Identity, kept_row, read_lines
+from jobs.copy import kept_row, read_lines
 from jobs.errors import InputError, Problem, StorageError
 from jobs.folder import Folder
+from jobs.manifest import Identity
 from jobs.models import SHARD_SIZE, Batch
 from jobs.queue import Queue
 from jobs.spool import SHOWN, Order, Spool, raise_problems

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
-from jobs.folder import OWN_NAMES
+from jobs.model_names import is_prompt_id
 from jobs.models import SHARD_SIZE, Prompt, Shard
 
 FUNCTION = "predict_shard"
@@ -22,32 +22,9 @@ FUNCTION = "predict_shard"
 MAX_BYTES = 256_000_000
 """Of an unpacked payload: more than a shard of the longest rows has."""
 
-_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}", re.ASCII)
-_JOB = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9._-]{0,63}):(\d{1,9}):(\d{1,9})", re.ASCII)
-
 
 class PayloadError(ValueError):
     """What lies in Redis for a job is not what was put there."""
-
-
-class JobId(NamedTuple):
-    """An arq job id, `<batch>:<n>:<generation>`, in its parts."""
-
-    batch: str
-    number: int
-    generation: int
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read a job id; PayloadError when it is none of ours."""
-        if not (match := _JOB.fullmatch(text)):
-            raise PayloadError(f"{text[:200]!r} is no job of ours")
-        batch, number, generation = match.groups()
-        return cls(batch, int(number), int(generation))
-
-    def __str__(self) -> str:
-        """Write it as arq knows it."""
-        return f"{self.batch}:{self.number}:{self.generation}"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -149,7 +126,7 @@ def _prompt(index: int, row: dict[str, Any], generation: int) -> Prompt:
     prompt_id, model, given = row["id"], row["model"], row["input"]
     if not _are(str, prompt_id, model) or not _are(dict, given):
         raise PayloadError(f"prompt {index} has other types")
-    if not _ID.fullmatch(prompt_id) or OWN_NAMES.fullmatch(prompt_id):
+    if not is_prompt_id(prompt_id):
         raise PayloadError(f"prompt {index} has an id that no prompt can have")
     return Prompt(index, prompt_id, model, given, generation)
 
@@ -160,3 +137,26 @@ def _are(kind: type, *values: Any) -> bool:
 
 def _now() -> int:
     return time.time_ns() // 1_000_000
+
+
+_JOB = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9._-]{0,63}):(\d{1,9}):(\d{1,9})", re.ASCII)
+
+
+class JobId(NamedTuple):
+    """An arq job id, `<batch>:<n>:<generation>`, in its parts."""
+
+    batch: str
+    number: int
+    generation: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a job id; PayloadError when it is none of ours."""
+        if not (match := _JOB.fullmatch(text)):
+            raise PayloadError(f"{text[:200]!r} is no job of ours")
+        batch, number, generation = match.groups()
+        return cls(batch, int(number), int(generation))
+
+    def __str__(self) -> str:
+        """Write it as arq knows it."""
+        return f"{self.batch}:{self.number}:{self.generation}"

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from jobs.errors import Problem
-from jobs.folder import OWN_NAMES
 from jobs.key_names import KeyNames, usual_name
 from jobs.local_files import find_path, holds_text
-from jobs.model_names import model_problem
+from jobs.model_names import model_problem, name_problem
 from jobs.rows import Defaults, PlainRows, Row
 from jobs.sources import MAX_LINE, Record, read_records
 
-__all__ = ["Defaults", "Ids", "Row", "name_problem", "read_prompts"]
+__all__ = ["Defaults", "Ids", "Row", "read_prompts"]
 
 MAX_DEPTH = 100
 """How deep an input may nest: a worker must be able to read it inside a shard."""
 
-_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _FOREIGN = ("body", "method", "url")
 _LONG_FORM = frozenset(("id", "custom_id", "model", "input"))
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
@@ -83,15 +80,6 @@ def read_prompts(source: str, defaults: Defaults, ids: Ids, names: KeyNames | No
             yield from row
     if empty:
         yield Problem(0, "there is no prompt in it")
-
-
-def name_problem(name: str, longest: int) -> str | None:
-    """What is wrong with a prompt's id or a batch's name, if anything."""
-    if not _ID.fullmatch(name) or len(name) > longest:
-        return f"{name[:80]!r} is not 1 to {longest} characters of A-Z a-z 0-9 . _ - without a leading dot"
-    if "." in name and OWN_NAMES.fullmatch(name):
-        return f"{name!r} is the name of one of the batch's own files"
-    return None
 
 
 class _Reader:

@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
 
+from jobs.atomic_files import storing
 from jobs.batches import Batches, Spent
-from jobs.copy import kept_row, read_lines, storing
+from jobs.copy import kept_row, read_lines
 from jobs.errors import DamagedRecord
 from jobs.fingerprints import Fingerprints
-from jobs.folder import OWN_NAMES, RETRIED, Folder
+from jobs.folder import RETRIED, Folder
+from jobs.model_names import OWN_NAMES
 from jobs.models import Batch, Result
 
 CHUNK = 500

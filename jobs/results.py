@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from jobs.copy import replacing
+from jobs.atomic_files import replacing
 from jobs.errors import DamagedRecord
 from jobs.folder import Folder
 from jobs.models import Failure, Prompt, Result

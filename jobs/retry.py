@@ -11,16 +11,18 @@ from itertools import chain, count, repeat
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
+from jobs.atomic_files import replacing, storing
 from jobs.batches import Batches
 from jobs.bitmap import Bits
 from jobs.budget import UNCHANGED, Budget
 from jobs.config import Config
-from jobs.copy import KeptRow, kept_line, locked, read_rows, replacing, storing
+from jobs.copy import KeptRow, kept_line, read_rows
 from jobs.deadletters import DeadLetters
 from jobs.errors import InputError, StorageError
 from jobs.estimate import estimate
 from jobs.folder import RETRIED, Folder
 from jobs.identity import identify, limits, note_limits
+from jobs.lock import locked
 from jobs.models import Batch, Outcome
 from jobs.prices import dollars_text
 from jobs.queue import Added, Queue

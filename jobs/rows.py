@@ -6,19 +6,16 @@ takes a key that is there twice, and makes a rounded float of an integer beyond 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from orjson import OPT_SORT_KEYS, dumps, loads
 
-from jobs.folder import OWN_NAMES
 from jobs.key_names import KeyNames
 from jobs.local_files import find_path, holds_text
-from jobs.model_names import model_problem
+from jobs.model_names import is_prompt_id, model_problem
 from jobs.text_lines import MAX_LINE
 
-_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _NO_PATH = ("https://", "data:")
 _ODD = frozenset(("custom_id", "body", "method", "url"))
 
@@ -87,9 +84,7 @@ def _needs_strict_reader(line: bytes, row: dict[str, Any]) -> bool:
 
 def _are_names(prompt_id: Any, model: Any) -> bool:
     """Whether these are names that may be; TypeError when one is no text."""
-    if not _ID.fullmatch(prompt_id) or ("." in prompt_id and OWN_NAMES.fullmatch(prompt_id)):
-        return False
-    return model_problem(model) is None
+    return is_prompt_id(prompt_id) and model_problem(model) is None
 
 
 def _are_plain(values: dict[str, Any]) -> bool:

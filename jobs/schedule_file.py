@@ -14,9 +14,8 @@ from jobs import fire_times
 from jobs.budget import MOST_PREDICTIONS
 from jobs.errors import Problem, ScheduleError
 from jobs.foreign_text import printable
-from jobs.model_names import model_problem
+from jobs.model_names import model_problem, name_problem
 from jobs.prices import micro_dollars
-from jobs.prompts import name_problem
 
 MAX_NAME = 47
 """A batch's name has 64 characters, of which `-2026-11-21T0200b` takes 17."""

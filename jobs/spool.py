@@ -10,15 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jobs.atomic_files import BLOCK, flush, storing, temporary
 from jobs.budget import UNCHANGED, Budget
 from jobs.config import Config
-from jobs.copy import BLOCK, KeptRow, flush, storing, temporary
+from jobs.copy import KeptRow
 from jobs.errors import InputError, Problem, PromptsError
 from jobs.estimate import Estimate
 from jobs.folder import Folder
 from jobs.key_names import KeyNames
+from jobs.model_names import name_problem
 from jobs.prices import Prices
-from jobs.prompts import Defaults, Ids, Row, name_problem, read_prompts
+from jobs.prompts import Defaults, Ids, Row, read_prompts
 from jobs.sources import FORMATS
 
 SHOWN = 20

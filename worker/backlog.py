@@ -11,10 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from worker.replicate import RETENTION
 from worker.slots import Slots
-
-RETENTION = 3600.0
-"""Seconds that Replicate keeps an output; assumed to count from the prediction's end."""
 
 MARGIN = 300.0
 """An output should be here so many seconds before its hour is over."""

@@ -21,10 +21,11 @@ from jobs.errors import (
     Unanswered,
 )
 from jobs.ledger import Claimed, Entry, OverBudget, Overtaken, Served
+from worker.backoff import Backoff
 from worker.breaker import ModelPaused
 from worker.context import Work
 from worker.replicate import CREATE_TIMEOUT, Prediction
-from worker.retry import SOON, Backoff
+from worker.retry import SOON
 from worker.spending import price
 
 logger = logging.getLogger("worker.creation")

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from jobs.atomic_files import flush
 from jobs.config import Config
-from jobs.copy import flush
 from jobs.errors import ConfigError
 from jobs.network import Network
 from worker.disk import write_file

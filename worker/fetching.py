@@ -9,11 +9,12 @@ from pathlib import Path
 
 from jobs.errors import BrokenDownload, NotFound, OutputGone, ReplicateError
 from jobs.ledger import Entry
-from worker.backlog import RETENTION, Unsaved
+from worker.backlog import Unsaved
+from worker.backoff import Backoff
 from worker.context import Work
 from worker.outputs import Saved
-from worker.replicate import Prediction
-from worker.retry import SOON, Backoff
+from worker.replicate import RETENTION, Prediction
+from worker.retry import SOON
 
 logger = logging.getLogger("worker.fetching")
 

@@ -16,7 +16,7 @@ from jobs.errors import BrokenDownload
 from worker import data_uri
 from worker.data_uri import DataUri
 from worker.file_answer import FileAnswer
-from worker.http import file_client, open_file
+from worker.file_host import file_client, open_file
 
 REPLICATE_HOSTS = ("replicate.delivery", "*.replicate.delivery")
 DATA_CHUNK = 1 << 16

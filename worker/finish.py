@@ -10,11 +10,11 @@ from contextlib import suppress
 
 from arq.worker import RetryJob
 
-from jobs.copy import locked
 from jobs.errors import StorageError
 from jobs.folder import Folder
 from jobs.gallery import PAGE_SIZE, write_gallery
 from jobs.leftovers import parts
+from jobs.lock import locked
 from jobs.models import Batch, Shard
 from jobs.results import Row, writing_results
 from worker.context import Context

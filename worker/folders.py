@@ -17,7 +17,7 @@ from pathlib import Path
 
 from jobs.errors import LostFolder, StorageError
 from jobs.folder import SAVING, Folder
-from worker.retry import Backoff
+from worker.backoff import Backoff
 
 TRIAL = Backoff(base=0.5, cap=5.0)
 """Between the tries of all prompts of a folder, while saving fails in it."""

@@ -28,10 +28,11 @@ from jobs.schedules import Schedules
 from worker.breaker import Breaker
 from worker.context import Context, job_slots
 from worker.creation import STOP_PATIENCE
+from worker.file_host import files_client
 from worker.gate import Gate
 from worker.heartbeat import HEARTBEAT, SILENT, Heartbeat
 from worker.holding import Holding
-from worker.http import api_client, files_client
+from worker.http import api_client
 from worker.job_slots import JobSlots
 from worker.lease import Leases, lease_name
 from worker.model_turns import ModelTurns

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jobs.config import Config
-from jobs.copy import read_identity
 from jobs.errors import StorageError
 from jobs.folder import RETRIED, Folder
+from jobs.manifest import read_identity
 from jobs.models import Prompt, canonical_json
 from worker.orphans import serves
 from worker.replicate import Prediction

@@ -17,9 +17,8 @@ from redis.exceptions import RedisError
 
 from jobs.config import Config
 from jobs.errors import NotFound, ReplicateError, Unanswered
-from worker.backlog import RETENTION
 from worker.gate import Gate
-from worker.replicate import Prediction, Replicate
+from worker.replicate import RETENTION, Prediction, Replicate
 from worker.sweeper import Sweeper
 from worker.sweeping import SWEEP_FROM, Sweep, pause
 from worker.waiter import Waiter

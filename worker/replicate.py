@@ -194,3 +194,7 @@ def _is_prediction(body: Mapping[str, Any]) -> bool:
 
 def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="milliseconds")
+
+
+RETENTION = 3600.0
+"""Seconds that Replicate keeps an output; assumed to count from the prediction's end."""

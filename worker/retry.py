@@ -22,20 +22,7 @@ from jobs.errors import (
     Unanswered,
 )
 from jobs.models import ErrorKind, Failure
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """Full jitter: from 0 to base · 2ⁿ seconds, at most `cap`; `attempts` is how many make sense in all."""
-
-    base: float = 1.0
-    cap: float = 60.0
-    attempts: int | None = None
-
-    def delay(self, attempt: int, random: Callable[[], float] = dice.random) -> float:
-        """Seconds to wait after that many tries (from 1)."""
-        return random() * min(self.cap, self.base * 2.0 ** min(max(attempt - 1, 0), 32))
-
+from worker.backoff import Backoff
 
 FREE = 5
 """How often a prompt's prediction may be aborted before its start: that is free, but not for ever."""

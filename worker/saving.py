@@ -21,12 +21,12 @@ from jobs.errors import DamagedRecord, ForeignFolder, StorageError
 from jobs.ledger import Entry
 from jobs.models import Failure, Outcome, Result, timestamp
 from jobs.results import damaged
+from worker.backoff import Backoff
 from worker.context import Work
 from worker.fetching import fetch, kept_after_intent
 from worker.folders import HOLD, is_of_one_folder
 from worker.output_shape import is_empty
 from worker.replicate import Prediction
-from worker.retry import Backoff
 from worker.spending import total
 
 logger = logging.getLogger("worker.saving")

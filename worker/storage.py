@@ -10,11 +10,10 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from jobs.copy import fsync_directory
+from jobs.atomic_files import fsync_directory
 from jobs.folder import Folder
 from worker.disk import off_loop, write_file
-from worker.held import Held
-from worker.writer import Writer
+from worker.writer import Held, Writer
 
 RECORD = "prediction.json"
 

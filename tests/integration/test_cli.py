@@ -18,8 +18,8 @@ from redis.asyncio import Redis
 from jobs.account import Account
 from jobs.batches import Batches
 from jobs.config import Config
-from jobs.copy import Identity, write_identity
 from jobs.folder import Folder
+from jobs.manifest import Identity, write_identity
 from jobs.models import Batch, Failure, Outcome, Result
 
 Cli = Callable[..., Any]

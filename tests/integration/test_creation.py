@@ -14,11 +14,11 @@ from jobs.errors import Blocked, InvalidRequest, NotFound, Unanswered
 from jobs.ledger import Entry, Ledger, Overtaken
 from jobs.models import Batch, Prompt, Shard
 from worker import creation, token_check
+from worker.backoff import Backoff
 from worker.context import Context, Work
 from worker.creation import Refused, cancel_prediction, create, search
 from worker.lifecycle import opened
 from worker.replicate import CREATE_TIMEOUT
-from worker.retry import Backoff
 
 INPUT = {"prompt": "cat", "width": 16, "height": 16}
 CAT = Prompt(0, "cat", "simulator/image", INPUT)

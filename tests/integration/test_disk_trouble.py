@@ -21,10 +21,10 @@ from jobs.models import Batch, Failure, Prompt, Shard
 from jobs.waits import Waits
 from worker import fetching, finish, folders, saving, shards
 from worker import predict as story
+from worker.backoff import Backoff
 from worker.context import Context, Work
 from worker.lifecycle import opened
 from worker.predict import predict
-from worker.retry import Backoff
 from worker.shards import run_shard
 
 INPUT = {"prompt": "cat", "width": 16, "height": 16, "output_format": "png"}

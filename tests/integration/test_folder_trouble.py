@@ -17,9 +17,9 @@ from jobs.folder import Folder
 from jobs.models import Batch, Prompt, Shard
 from jobs.status import read_status
 from worker import admission, finish, folders, saving, shards
+from worker.backoff import Backoff
 from worker.context import Context
 from worker.lifecycle import opened
-from worker.retry import Backoff
 from worker.shards import run_shard
 
 INPUT = {"prompt": "cat", "width": 16, "height": 16, "output_format": "png"}

@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 
 from jobs.account import Account
 from jobs.config import Config
-from jobs.copy import Identity, write_identity
 from jobs.desk import Desk
 from jobs.enqueue import Order, enqueue
 from jobs.errors import ConfigError
 from jobs.folder import RETRIED, Folder
 from jobs.ledger import Ledger
+from jobs.manifest import Identity, write_identity
 from jobs.models import Result
 from worker.cli import app
 from worker.http import api_client

@@ -17,7 +17,7 @@ from jobs.config import Config
 from jobs.errors import BrokenDownload, FileTooBig, OutputError, OutputGone, StorageError
 from jobs.folder import Folder
 from worker.download import TRIES
-from worker.http import files_client
+from worker.file_host import files_client
 from worker.output_shape import without
 from worker.outputs import Outputs, Saved
 from worker.storage import RECORD

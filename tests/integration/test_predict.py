@@ -27,14 +27,14 @@ from jobs.unsettled import Unsettled
 from jobs.waits import Waits
 from worker import fetching, polling, saving, shards
 from worker import predict as story
-from worker.backlog import RETENTION
+from worker.backoff import Backoff
 from worker.context import Context, Work
 from worker.finish import finish_batch, finish_left_over
 from worker.lease import Lease
 from worker.lifecycle import opened
 from worker.model_turns import ModelTurns
 from worker.predict import predict
-from worker.retry import Backoff
+from worker.replicate import RETENTION
 from worker.shards import predict_shard, run_shard
 from worker.slots import Slots
 

@@ -19,11 +19,11 @@ from jobs.prices import Prices
 from jobs.status import read_status
 from worker import admission, creation, retry
 from worker import predict as story
+from worker.backoff import Backoff
 from worker.context import Context, Work
 from worker.lifecycle import opened
 from worker.predict import predict
 from worker.replicate import CREATE_TIMEOUT
-from worker.retry import Backoff
 
 INPUT = {"prompt": "cat", "width": 16, "height": 16, "output_format": "png"}
 PROMPTS = [Prompt(index, f"cat-{index}", "simulator/image", INPUT | {"seed": index}) for index in range(3)]

@@ -19,15 +19,15 @@ from jobs.models import Batch, Prompt, Result, Shard, timestamp
 from jobs.status import read_status
 from worker import fetching, holding
 from worker import predict as story
-from worker.backlog import RETENTION, Backlog, Unsaved
+from worker.backlog import Backlog, Unsaved
+from worker.backoff import Backoff
 from worker.context import Context, Work
 from worker.fetching import fetch, kept_until
-from worker.http import files_client
+from worker.file_host import files_client
 from worker.lifecycle import opened
 from worker.outputs import Outputs
 from worker.predict import predict
-from worker.replicate import Prediction
-from worker.retry import Backoff
+from worker.replicate import RETENTION, Prediction
 from worker.writer import Writer
 
 CAT = Prompt(0, "cat", "simulator/image", {"prompt": "cat", "width": 16, "height": 16, "output_format": "png"})
@@ -209,7 +209,7 @@ async def test_the_hour_is_counted_by_the_apis_clock(work: Work) -> None:
 
 async def test_a_host_that_trickles_is_given_up(work: Work, raw_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A byte now and then is no stall: it would keep its slot from all others, for days."""
-    monkeypatch.setattr("worker.http.SLOW_SECONDS", 0.05)
+    monkeypatch.setattr("worker.file_host.SLOW_SECONDS", 0.05)
     monkeypatch.setattr(work.worker.outputs, "_sleep", lambda _: asyncio.sleep(0))
     transfers = []
 
@@ -231,7 +231,7 @@ async def test_a_host_that_trickles_is_given_up(work: Work, raw_server: Any, mon
 async def test_a_host_that_never_ends_its_head_is_given_up(
     work: Work, raw_server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.http.SLOW_SECONDS", 0.1)
+    monkeypatch.setattr("worker.file_host.SLOW_SECONDS", 0.1)
 
     async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -246,7 +246,7 @@ async def test_a_host_that_never_ends_its_head_is_given_up(
 
 
 async def test_a_slow_disk_is_not_a_slow_host(work: Work, file_host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.http.SLOW_SECONDS", 0.4)
+    monkeypatch.setattr("worker.file_host.SLOW_SECONDS", 0.4)
     original, written = Writer.write, list[int]()
 
     async def slow(writer: Writer, chunk: bytes) -> None:
@@ -256,7 +256,7 @@ async def test_a_slow_disk_is_not_a_slow_host(work: Work, file_host: Any, monkey
         await original(writer, chunk)
 
     monkeypatch.setattr(Writer, "write", slow)
-    monkeypatch.setattr("worker.http.SLOW_BYTES", 10**9)
+    monkeypatch.setattr("worker.file_host.SLOW_BYTES", 10**9)
     await fetched(work, ended([file_host.serve("/a.bin", bytes(500_000))], ago=2 * RETENTION))
     assert len(written) > 1
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.backlog import ALL, ENOUGH, MARGIN, RETENTION, STALE, STANDSTILL, Backlog, would_miss
+from worker.backlog import ALL, ENOUGH, MARGIN, STALE, STANDSTILL, Backlog, would_miss
+from worker.replicate import RETENTION
 from worker.slots import Slots
 
 NOW = 1_000_000.0

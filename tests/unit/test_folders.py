@@ -14,8 +14,8 @@ from jobs import folder as folder_module
 from jobs.errors import LostFolder, StorageError
 from jobs.folder import Folder
 from worker import folders as module
+from worker.backoff import Backoff
 from worker.folders import SWEPT, Folders, hindrance, is_of_one_folder, sweep
-from worker.retry import Backoff
 from worker.storage import Storage
 
 

@@ -27,7 +27,8 @@ from jobs.errors import (
     ReplicateError,
     Unanswered,
 )
-from worker.http import API_CONNECTIONS, api_client, call, files_client, open_file
+from worker.file_host import files_client, open_file
+from worker.http import API_CONNECTIONS, api_client, call
 from worker.refusals import refusal
 from worker.stated_wait import LONGEST_WAIT
 

@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import Problem
-from jobs.model_names import model_problem
-from jobs.prompts import Defaults, Ids, Row, name_problem, read_prompts
+from jobs.model_names import model_problem, name_problem
+from jobs.prompts import Defaults, Ids, Row, read_prompts
 from jobs.sources import MAX_LINE
 
 VERSION = "0123456789abcdef" * 4

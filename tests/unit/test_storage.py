@@ -19,10 +19,9 @@ from simulator.checksums import crc32c
 from worker import disk
 from worker import writer as stream
 from worker.checksum import Algorithm, Checksum
-from worker.held import SMALL
 from worker.media_types import HEAD_SIZE
 from worker.storage import Storage
-from worker.writer import WRITE_SIZE
+from worker.writer import SMALL, WRITE_SIZE
 
 
 @pytest.fixture
@@ -179,7 +178,7 @@ async def test_a_held_file_with_another_checksum_is_none(storage: Storage, batch
 async def test_only_so_much_is_held_and_none_after_the_end(
     storage: Storage, batch: Path, end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.held.MOST", 10)
+    monkeypatch.setattr("worker.writer.MOST", 10)
     saving, target = batch / ".saving" / "a.1", batch / "a"
     await storage.write_bytes(saving / "output_0.txt", b"12345678", hold=True)
     await storage.write_bytes(saving / "output_1.txt", b"123", hold=True)

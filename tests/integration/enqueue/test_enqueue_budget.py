@@ -13,11 +13,11 @@ from redis.asyncio import Redis
 from jobs.batches import Batches, Spent
 from jobs.budget import UNCHANGED, Budget
 from jobs.config import Config
-from jobs.copy import read_identity
 from jobs.deadletters import DeadLetters
 from jobs.enqueue import Order, Receipt, check, enqueue, retry
 from jobs.errors import InputError
 from jobs.folder import Folder
+from jobs.manifest import read_identity
 from jobs.models import Batch, Failure
 from jobs.payload import JobId
 from jobs.prices import Prices

@@ -14,10 +14,10 @@ from redis.asyncio import Redis
 
 from jobs.batches import Batches
 from jobs.config import Config
-from jobs.copy import read_identity
 from jobs.enqueue import Order, enqueue
 from jobs.errors import InputError
 from jobs.folder import Folder
+from jobs.manifest import read_identity
 
 
 def write(folder: Path, ids: str, **more: Any) -> str:

@@ -1,0 +1,76 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from jobs.errors import StorageError
+
+BLOCK = 1 << 20
+"""Bytes that are read or written at once."""
+
+
+@contextmanager
+def replacing(path: Path, *, fsync: bool) -> Iterator[BinaryIO]:
+    """Write a file that takes the path's place, whole, when the block ends well; StorageError."""
+    with storing(path), temporary(path.parent, path.name) as part:
+        with part.open("wb") as file:
+            yield file
+            flush(file, fsync=fsync)
+        move(part, path, fsync=fsync)
+
+
+def flush(file: BinaryIO, *, fsync: bool) -> None:
+    """Bring what was written to the disk."""
+    file.flush()
+    if fsync:
+        os.fsync(file.fileno())
+
+
+def move(part: Path, path: Path, *, fsync: bool) -> None:
+    """Give a written file its name, so that it keeps it in a power cut."""
+    part.replace(path)
+    if fsync:
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            fsync_directory(directory)
+        finally:
+            os.close(directory)
+
+
+def fsync_directory(descriptor: int) -> None:
+    """Bring the names in a directory to the disk, as far as its file system can: CIFS and some of FUSE cannot."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP):
+            raise
+
+
+@contextmanager
+def temporary(directory: Path, name: str) -> Iterator[Path]:
+    """Yield a hidden path in a directory, made if need be; what is there in the end is removed."""
+    with storing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f".{name}.{secrets.token_hex(4)}.part"
+    try:
+        yield path
+    finally:
+        with suppress(OSError):  # the error before it is the one to tell
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """Turn what the operating system refuses into a StorageError that names the path."""
+    try:
+        yield
+    except OSError as error:
+        reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or error
+        raise StorageError(f"{path} cannot be used: {reason}", path) from error
