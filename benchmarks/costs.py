@@ -18,11 +18,11 @@ from redis.asyncio import Redis
 from rich.console import Console
 from rich.table import Table
 
-from jobs import embedded_redis
-from jobs.batches import Batches, Spent
-from jobs.connection import connect
-from jobs.ledger import Entry, Ledger
-from jobs.models import Batch, Result
+from jobs.redis_client import embedded
+from jobs.redis_client.client import connect
+from jobs.state.batches import Batches, Spent
+from jobs.state.ledger import Entry, Ledger
+from jobs.wire import Batch, Result
 from worker.checksum import Checksum
 from worker.storage import Storage
 
@@ -54,8 +54,8 @@ async def costs() -> list[Cost]:
 @contextmanager
 def _redis(place: Path) -> Iterator[Redis]:
     """A client of an embedded server, which writes each change to disk before it answers."""
-    yield connect("unix://" + quote(str(embedded_redis.join(place / "redis"))))
-    embedded_redis.stop(place / "redis")
+    yield connect("unix://" + quote(str(embedded.join(place / "redis"))))
+    embedded.stop(place / "redis")
 
 
 async def _measured(what: str, work: Work) -> Cost:

@@ -14,9 +14,9 @@ from typing import Any
 import psutil
 
 from benchmarks.processes import ROOT, Measured, Used
-from jobs import embedded_redis
+from jobs.batch_folder.folder import Folder
 from jobs.config import Config
-from jobs.folder import Folder
+from jobs.redis_client import embedded
 
 UNLIMITED = "1000000"
 """Creates and reads a minute where the server has no limit: more than any machine reaches."""
@@ -59,7 +59,7 @@ class Installation:
     @property
     def redis_memory(self) -> int:
         """Resident bytes of the Redis server."""
-        pid = (self.folder / "redis" / embedded_redis.PID).read_text()
+        pid = (self.folder / "redis" / embedded.PID).read_text()
         resident: int = psutil.Process(int(pid)).memory_info().rss
         return resident
 
@@ -69,10 +69,10 @@ def installed(folder: Path, api: str, more: Mapping[str, str]) -> Iterator[Insta
     """With a Redis server of its own until the block ends; `more` are settings that differ from the defaults."""
     directory = folder / "redis"
     try:
-        url = f"unix://{embedded_redis.join(directory)}"
+        url = f"unix://{embedded.join(directory)}"
         yield Installation(folder, {**_defaults(), **_surroundings(folder, api), "REDIS_URL": url, **more})
     finally:
-        embedded_redis.stop(directory)
+        embedded.stop(directory)
 
 
 def _defaults() -> dict[str, str]:

@@ -9,7 +9,7 @@ from benchmarks.figures import Rows
 from benchmarks.ground import fresh
 from benchmarks.races import medians, run
 from benchmarks.workloads import Workload
-from jobs import embedded_redis
+from jobs.redis_client import embedded
 
 
 def starts(times: int) -> Rows:
@@ -26,8 +26,8 @@ def _server() -> float:
     with fresh() as folder:
         directory = folder / "redis"
         started = time.monotonic()
-        embedded_redis.join(directory)
+        embedded.join(directory)
         try:
             return time.monotonic() - started
         finally:
-            embedded_redis.stop(directory)
+            embedded.stop(directory)

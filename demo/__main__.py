@@ -12,10 +12,10 @@ from types import FrameType
 
 from demo.plan import PROMPTS, SPECIAL, outcome_of, plan_of, surprises
 from demo.surroundings import PORT, batch_name, default, environment, finished, forget, free
-from jobs.columns import Column, Columns
-from jobs.folder import Folder
-from jobs.models import Result
-from jobs.report import Paper, counted
+from jobs.batch_folder.folder import Folder
+from jobs.cli.columns import Column, Columns
+from jobs.cli.report import Paper, counted
+from jobs.wire import Result
 from simulator.process import RunningSimulator, running
 
 STOPPED = 130

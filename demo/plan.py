@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.folder import Folder
-from jobs.models import ErrorKind, Outcome, Result
-from jobs.report import counted
+from jobs.batch_folder.folder import Folder
+from jobs.cli.report import counted
+from jobs.wire import ErrorKind, Outcome, Result
 
 PROMPTS = Path(__file__).with_name("prompts.jsonl")
 

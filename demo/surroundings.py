@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from jobs.batch_folder.folder import Folder
 from jobs.config import Config
-from jobs.embedded_redis import join
-from jobs.folder import Folder
+from jobs.redis_client.embedded import join
 from simulator.process import RunningSimulator
 
 PORT = 5555

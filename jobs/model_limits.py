@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Self
 
-from jobs.model_names import model_problem
+from jobs.names import model_problem
 
 _ENTRY = re.compile(
     r"(?P<model>[^=\s]+)\s*=\s*(?=\S)((?P<rate>\d{1,6})\s*/\s*min)?\s*(max\s+(?P<most>\d{1,6}))?", re.ASCII

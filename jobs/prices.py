@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Self
 
-from jobs.model_names import model_problem
+from jobs.names import model_problem
 
 MICRO = 1_000_000
 """Micro-dollars in a dollar."""

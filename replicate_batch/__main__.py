@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import typer
 
-from jobs import cli
+from jobs.cli import app as cli
 from jobs.errors import InputError
 
 OF_WORKER = {

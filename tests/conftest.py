@@ -23,8 +23,9 @@ from redis.backoff import ConstantBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from jobs import connection, embedded_redis
 from jobs.config import Config
+from jobs.redis_client import client as connection
+from jobs.redis_client import embedded
 
 ROOT = Path(__file__).parent.parent
 TOKEN = "r8_a_token_for_tests"
@@ -62,7 +63,7 @@ def _redis_socket() -> Iterator[Path]:
         "no",
     ]
     server = subprocess.Popen(
-        [embedded_redis.binary(), *options, "--logfile", home / "log"], env={"LC_ALL": "C"}, start_new_session=True
+        [embedded.binary(), *options, "--logfile", home / "log"], env={"LC_ALL": "C"}, start_new_session=True
     )
     try:
         patience = Retry(ConstantBackoff(0.01), 2000, (RedisError, OSError))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from jobs.ledger import Entry, OverBudget
-from jobs.waits import Kind
+from jobs.state.ledger import Entry, OverBudget
+from jobs.state.waits import Kind
 from worker.context import Work
 from worker.lease import lease_name
 from worker.retry import SOON

@@ -12,13 +12,13 @@ from typing import Any
 from arq.worker import Worker
 from redis.exceptions import RedisError
 
-from jobs.absence import FAREWELL, is_passing, reason
 from jobs.errors import BatchError, RedisUnreachable
-from jobs.server import lasting_refusal
+from jobs.redis_client.outage import FAREWELL, is_passing, reason
+from jobs.redis_client.requirements import lasting_refusal
 from worker.log_lines import show_logs
 from worker.runs import set_aside_unreadable
 
-logger = logging.getLogger("worker")
+logger = logging.getLogger(__name__)
 
 
 class PatientWorker(Worker):

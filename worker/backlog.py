@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from worker.replicate import RETENTION
+from jobs.replicate_api.predictions import RETENTION
 from worker.slots import Slots
 
 MARGIN = 300.0

@@ -18,11 +18,11 @@ from typing import Any, Literal, NamedTuple
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from jobs import keys
 from jobs.config import Config
-from jobs.connection import load_script
-from jobs.model_pause import ModelPause
-from jobs.server import lasting_refusal
+from jobs.redis_client import keys
+from jobs.redis_client.client import load_script
+from jobs.redis_client.requirements import lasting_refusal
+from jobs.state.model_pause import ModelPause
 
 WINDOW = 50
 """Predictions whose ends are remembered, as in the script."""
@@ -39,7 +39,7 @@ MOST_OUTCOMES = 1000
 LONGEST_MESSAGE = 200
 
 Outcome = Literal["succeeded", "failed", "void"]
-logger = logging.getLogger("worker.breaker")
+logger = logging.getLogger(__name__)
 
 
 class ModelPaused(Exception):
@@ -58,7 +58,7 @@ class Breaker:
 
     def __init__(self, redis: Redis, config: Config) -> None:
         self._redis = redis
-        self._script = load_script(redis, "worker.breaker")
+        self._script = load_script(redis, __name__)
         realm, who = config.realm, secrets.token_hex(8)
         self._keys = [keys.breaker(realm), keys.paused_models(realm), keys.breaker_report(realm, who)]
         pause, life = int(config.breaker_pause * 1000), int((config.deadline + SLACK) * 1000)

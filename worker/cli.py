@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.commands import Commands, run_app
+from jobs.cli.report import Paper, as_json
 from jobs.config import Config
-from jobs.report import Paper, as_json
+from jobs.terminal import Commands, run_app
 
 if TYPE_CHECKING:
     from worker.orphan_list import OrphanList

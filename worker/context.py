@@ -8,14 +8,15 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from jobs.account import Account
-from jobs.batches import Batches
+from jobs.batch_folder.folder import Folder
 from jobs.config import Config
 from jobs.errors import UnfitRedis
-from jobs.folder import Folder
-from jobs.ledger import Ledger, Overtaken
-from jobs.models import SHARD_SIZE, Prompt, Shard
-from jobs.unsettled import Unsettled
+from jobs.replicate_api.predictions import Replicate
+from jobs.state.account import Account
+from jobs.state.batches import Batches
+from jobs.state.ledger import Ledger, Overtaken
+from jobs.state.pending import Unsettled
+from jobs.wire import SHARD_SIZE, Prompt, Shard
 from worker.folders import Folders
 from worker.gate import Gate
 from worker.job_slots import JobSlots
@@ -25,7 +26,6 @@ from worker.outputs import Outputs
 from worker.places import Places
 from worker.polling import Poller
 from worker.refused_rows import RefusedRows
-from worker.replicate import Replicate
 from worker.slots import Slots
 from worker.token_check import TokenCheck
 from worker.waiting import Waiting

@@ -20,15 +20,15 @@ from jobs.errors import (
     ReplicateError,
     Unanswered,
 )
-from jobs.ledger import Claimed, Entry, OverBudget, Overtaken, Served
+from jobs.replicate_api.predictions import CREATE_TIMEOUT, Prediction
+from jobs.state.ledger import Claimed, Entry, OverBudget, Overtaken, Served
 from worker.backoff import Backoff
 from worker.breaker import ModelPaused
 from worker.context import Work
-from worker.replicate import CREATE_TIMEOUT, Prediction
 from worker.retry import SOON
 from worker.spending import price
 
-logger = logging.getLogger("worker.creation")
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SURE_AFTER = 30.0

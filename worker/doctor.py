@@ -9,8 +9,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from jobs.config import Config, quoted_settings
-from jobs.connection import opened
 from jobs.errors import BatchError, ConfigError, NothingEnqueued
+from jobs.redis_client.client import opened
 from worker.doctor_api import api_findings
 from worker.doctor_batches import batch_findings, schedule_file_findings, schedule_findings
 from worker.doctor_limits import limit_findings, pause_findings, worker_findings

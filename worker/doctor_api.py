@@ -5,9 +5,9 @@ from __future__ import annotations
 from jobs.config import Config
 from jobs.errors import AccountRefused, ConfigError, RateLimited, ReplicateError
 from jobs.network import Network
+from jobs.replicate_api.client import api_client
+from jobs.replicate_api.predictions import Replicate
 from worker.finding import Finding, failure, ok, warning
-from worker.http import api_client
-from worker.replicate import Replicate
 
 SLOW_CLOCK, WRONG_CLOCK = 10.0, 120.0
 """Seconds. Predictions are searched for by their times; the difference is allowed for, but not its jumps."""

@@ -6,12 +6,12 @@ import time
 
 from redis.asyncio import Redis
 
-from jobs.batches import Batches
 from jobs.config import Config
-from jobs.deadletters import DeadLetters, sentence
 from jobs.errors import ScheduleError
-from jobs.schedule_file import describe, load
-from jobs.schedules import Schedules
+from jobs.queue.dead_letters import DeadLetters, sentence
+from jobs.schedules.file import describe, load
+from jobs.schedules.scheduler import Schedules
+from jobs.state.batches import Batches
 from worker.finding import Finding, failure, ok, warning
 
 

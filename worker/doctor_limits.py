@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 from redis.asyncio import Redis
 
-from jobs import keys
-from jobs.account import Account
 from jobs.config import Config
+from jobs.redis_client import keys
+from jobs.state.account import Account
 from worker.finding import Finding, ok, warning
 
 RESUME = "python -m jobs resume, once it is mended"

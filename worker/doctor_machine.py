@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from jobs.atomic_files import flush
+from jobs.batch_folder.atomic_files import flush
 from jobs.config import Config
 from jobs.errors import ConfigError
 from jobs.network import Network

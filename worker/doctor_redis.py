@@ -9,11 +9,11 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, RedisError
 
-from jobs import embedded_redis
 from jobs.config import Config
-from jobs.connection import place
 from jobs.errors import UnfitRedis
-from jobs.server import ACL_LINE, CLUSTER, OLDEST, RIGHTS_CURE, check_rights
+from jobs.redis_client import embedded
+from jobs.redis_client.client import place
+from jobs.redis_client.requirements import ACL_LINE, CLUSTER, OLDEST, RIGHTS_CURE, check_rights
 from worker.finding import Finding, failure, ok, warning
 
 FULL, NEARLY_FULL = 0.95, 0.8
@@ -67,7 +67,7 @@ async def _rights(redis: Redis) -> list[Finding]:
 
 def embedded_findings(config: Config) -> list[Finding]:
     """Whether the embedded server, which has never run, can be started; RedisUnreachable."""
-    embedded_redis.binary()
+    embedded.binary()
     return [ok("redis", f"{place(config)} has never run: nothing was enqueued yet. `enqueue` or a worker starts it")]
 
 

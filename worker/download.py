@@ -17,7 +17,7 @@ from worker.file_output import FileOutput
 from worker.media_types import contradiction, extension
 from worker.writer import Writer, Written
 
-logger = logging.getLogger("worker.download")
+logger = logging.getLogger(__name__)
 
 TRIES = 8
 """Transfers in a row that bring the file no further, before it is given up."""

@@ -8,15 +8,15 @@ import time
 from pathlib import Path
 
 from jobs.errors import BrokenDownload, NotFound, OutputGone, ReplicateError
-from jobs.ledger import Entry
+from jobs.replicate_api.predictions import RETENTION, Prediction
+from jobs.state.ledger import Entry
 from worker.backlog import Unsaved
 from worker.backoff import Backoff
 from worker.context import Work
 from worker.outputs import Saved
-from worker.replicate import RETENTION, Prediction
 from worker.retry import SOON
 
-logger = logging.getLogger("worker.fetching")
+logger = logging.getLogger(__name__)
 
 ABSENT = Backoff(base=1.0, cap=240.0)
 """Between the looks for a file that is not there: it may not be everywhere yet, or its host may be in trouble."""

@@ -10,11 +10,11 @@ import httpx
 
 from jobs.config import Config
 from jobs.errors import BrokenDownload, FileRefused, OutputError, OutputGone
+from jobs.replicate_api.client import BROKEN, CONNECT_SECONDS, make_client, reason_of
+from jobs.replicate_api.transport import send
 from worker.content_coding import is_packed, unpack
 from worker.file_answer import FileAnswer
-from worker.http import BROKEN, CONNECT_SECONDS, make_client, reason_of
 from worker.output_url import check_output_url
-from worker.transport import send
 
 STALL_SECONDS = 30.0
 """A download that brings no byte for so long is broken."""

@@ -10,17 +10,17 @@ from contextlib import suppress
 
 from arq.worker import RetryJob
 
+from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.gallery import PAGE_SIZE, write_gallery
+from jobs.batch_folder.lock import locked
+from jobs.batch_folder.results import Row, writing_results
 from jobs.errors import StorageError
-from jobs.folder import Folder
-from jobs.gallery import PAGE_SIZE, write_gallery
-from jobs.leftovers import parts
-from jobs.lock import locked
-from jobs.models import Batch, Shard
-from jobs.results import Row, writing_results
+from jobs.verify.leftovers import parts
+from jobs.wire import Batch, Shard
 from worker.context import Context
 from worker.folders import is_of_one_folder, sweep
 
-logger = logging.getLogger("worker.finish")
+logger = logging.getLogger(__name__)
 BETWEEN_TRIES = 5.0
 WRITTEN = (".results.jsonl.", ".errors.jsonl.", ".index")
 """How files begin that are being written here; other parts are a producer's."""

@@ -15,8 +15,8 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from jobs.batch_folder.folder import SAVING, Folder
 from jobs.errors import LostFolder, StorageError
-from jobs.folder import SAVING, Folder
 from worker.backoff import Backoff
 
 TRIAL = Backoff(base=0.5, cap=5.0)

@@ -7,15 +7,15 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from jobs.account import Account
 from jobs.errors import AccountRefused, Blocked, NotSent, RateLimited, ReplicateError, Unanswered
+from jobs.state.account import Account
 from worker.block_pages import BlockPages
 from worker.breaker import Breaker, Outcome
 from worker.model_turns import ModelTurns
 from worker.ratelimit import Hold, Limiter
 from worker.token_check import TokenCheck, lift, pause
 
-logger = logging.getLogger("worker.gate")
+logger = logging.getLogger(__name__)
 NOTICE_EVERY = 5.0
 
 LONGEST_BLIND = 300.0

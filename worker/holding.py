@@ -10,7 +10,7 @@ from pathlib import Path
 from worker.context import Context
 from worker.folders import HOLD
 
-logger = logging.getLogger("worker.holding")
+logger = logging.getLogger(__name__)
 
 
 class Holding:

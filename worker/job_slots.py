@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from jobs.config import Config
 from jobs.errors import ConfigError
-from jobs.queue import Queue
+from jobs.queue.shard_queue import Queue
 from worker.lease import Leases, lease_name
 
 STEP_ASIDE = 15.0

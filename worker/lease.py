@@ -16,11 +16,11 @@ from typing import Any, Literal
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from jobs import keys
-from jobs.absence import ABSENCE
-from jobs.connection import load_script
+from jobs.redis_client import keys
+from jobs.redis_client.client import load_script
+from jobs.redis_client.outage import ABSENCE
 
-logger = logging.getLogger("worker.lease")
+logger = logging.getLogger(__name__)
 
 RELEASE_SECONDS = 2.0
 """How long giving a lease up may take; one that Redis does not hear of expires."""
@@ -239,7 +239,7 @@ class Leases:
             return
 
     async def _ask(self, op: str, lease: Lease) -> Verdict:
-        script = load_script(self._redis, "worker.lease")
+        script = load_script(self._redis, __name__)
         names = [keys.lease(lease.name), keys.ARQ_IN_PROGRESS + lease.job, keys.queue(self._realm)]
         verdict: bytes = await script(keys=names, args=[op, self.owner, int(self._seconds * 1000), lease.job])
         return verdict.decode()  # type: ignore[return-value]  # the script knows no other word

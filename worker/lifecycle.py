@@ -17,14 +17,16 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from jobs.absence import is_passing
-from jobs.account import Account
-from jobs.batches import Batches
 from jobs.config import Config
-from jobs.connection import connect, redis_url, revive
 from jobs.errors import AccountRefused, BatchError, ConfigError, ReplicateError
-from jobs.queue import Queue
-from jobs.schedules import Schedules
+from jobs.queue.shard_queue import Queue
+from jobs.redis_client.client import connect, redis_url, revive
+from jobs.redis_client.outage import is_passing
+from jobs.replicate_api.client import api_client
+from jobs.replicate_api.predictions import Replicate
+from jobs.schedules.scheduler import Schedules
+from jobs.state.account import Account
+from jobs.state.batches import Batches
 from worker.breaker import Breaker
 from worker.context import Context, job_slots
 from worker.creation import STOP_PATIENCE
@@ -32,7 +34,6 @@ from worker.file_host import files_client
 from worker.gate import Gate
 from worker.heartbeat import HEARTBEAT, SILENT, Heartbeat
 from worker.holding import Holding
-from worker.http import api_client
 from worker.job_slots import JobSlots
 from worker.lease import Leases, lease_name
 from worker.model_turns import ModelTurns
@@ -42,14 +43,13 @@ from worker.places import Places
 from worker.polling import Poller
 from worker.ratelimit import Limiter
 from worker.refused_rows import RefusedRows
-from worker.replicate import Replicate
 from worker.salvage import Salvage
 from worker.slots import Slots
 from worker.sweeper import Sweeper
 from worker.token_check import TokenCheck, lift
 from worker.waiting import Waiting
 
-logger = logging.getLogger("worker")
+logger = logging.getLogger(__name__)
 
 CREATES_AT_ONCE = 24
 """Of the API client's 64 connections: a create takes well under a second, and the limit is some ten a second."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from jobs.replicate_api.predictions import Page, Replicate
 from worker.gate import Gate
-from worker.replicate import Page, Replicate
 
 
 async def list_pages(replicate: Replicate, gate: Gate, since: float, until: float | None = None) -> AsyncIterator[Page]:

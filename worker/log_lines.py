@@ -6,8 +6,8 @@ import logging
 import os
 import socket
 
-from jobs.absence import is_news
-from jobs.foreign_text import printable
+from jobs.redis_client.outage import is_news
+from jobs.text import printable
 
 
 class LineFormatter(logging.Formatter):

@@ -4,7 +4,7 @@
 --
 -- KEYS[1] ZSET    `<batch>/<prompt id>` with a prediction in flight -> until when it is counted, ms
 -- KEYS[2] STRING  tat of the creates, in microseconds
--- KEYS[3] SET     models with a limit, for whoever has to release what a batch holds (jobs/release.lua)
+-- KEYS[3] SET     models with a limit, for whoever has to release what a batch holds (jobs/state/release.lua)
 -- KEYS[4] HASH    the prompt's batch: one that was deleted takes nothing
 -- ARGV    'begin', prompt, ms it is counted at most, most in flight ('' = any), creates a minute ('' = any), model
 -- ARGV    'end', prompt

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from redis.asyncio import Redis
 
-from jobs import keys
 from jobs.config import Config
-from jobs.connection import load_script
 from jobs.model_limits import ModelLimit
+from jobs.redis_client import keys
+from jobs.redis_client.client import load_script
 from worker.breaker import SLACK, ModelPaused, batch_in
 from worker.slots import Slots
 
@@ -36,7 +36,7 @@ class ModelTurns:
     """Whose turn it is for each model with limits of its own; costs nothing for other models."""
 
     def __init__(self, redis: Redis, config: Config) -> None:
-        self._script = load_script(redis, "worker.model_turns")
+        self._script = load_script(redis, __name__)
         self._config = config
         self._life = int((config.deadline + SLACK) * 1000)
         self._lanes: dict[str, _Lane] = {}

@@ -15,22 +15,22 @@ from typing import Literal
 from pydantic import BaseModel
 from redis.asyncio import Redis
 
-from jobs.account import Account
-from jobs.batches import Batches
-from jobs.claims import NOBODY, Claims
 from jobs.config import Config
-from jobs.connection import opened
 from jobs.errors import AccountRefused, Blocked, ConfigError, InputError, RateLimited, ReplicateError, Unanswered
-from jobs.models import as_local, timestamp
-from jobs.snapshot import Snapshot, take_snapshot
+from jobs.redis_client.client import opened
+from jobs.replicate_api.client import api_client
+from jobs.replicate_api.predictions import CREATE_TIMEOUT, Prediction, Replicate
+from jobs.state.account import Account
+from jobs.state.batches import Batches
+from jobs.state.claims import NOBODY, Claims
+from jobs.state.snapshot import Snapshot, take_snapshot
+from jobs.wire import as_local, timestamp
 from worker.breaker import Breaker
 from worker.gate import Gate
-from worker.http import api_client
 from worker.listing import list_pages
 from worker.model_turns import ModelTurns
 from worker.own_prompts import Match, matches, recorded_predictions
 from worker.ratelimit import Limiter
-from worker.replicate import CREATE_TIMEOUT, Prediction, Replicate
 from worker.token_check import TokenCheck
 
 YOUNG = 90.0

@@ -13,12 +13,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from jobs.errors import ReplicateError, Unanswered
-from jobs.models import Prompt
+from jobs.replicate_api.predictions import Prediction, Replicate
+from jobs.wire import Prompt
 from worker.gate import Gate
 from worker.listing import list_pages
-from worker.replicate import Prediction, Replicate
 
-logger = logging.getLogger("worker.orphans")
+logger = logging.getLogger(__name__)
 
 MARGIN = 120.0
 """Seconds by which a prediction may seem older than its intent: clocks differ."""

@@ -14,7 +14,7 @@ import httpx
 
 from jobs.config import Config
 from jobs.errors import StorageError
-from jobs.models import SavedFile
+from jobs.wire import SavedFile
 from worker.backlog import Backlog
 from worker.download import Download, pause
 from worker.file_output import FileOutput

@@ -9,13 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jobs.batch_folder.folder import RETRIED, Folder
+from jobs.batch_folder.manifest import read_identity
 from jobs.config import Config
 from jobs.errors import StorageError
-from jobs.folder import RETRIED, Folder
-from jobs.manifest import read_identity
-from jobs.models import Prompt, canonical_json
+from jobs.replicate_api.predictions import Prediction
+from jobs.wire import Prompt, canonical_json
 from worker.orphans import serves
-from worker.replicate import Prediction
 
 CLOCKS = 3600.0
 """Seconds that a record may seem older than it is: the disk's clock may be another machine's."""

@@ -11,9 +11,9 @@ from weakref import WeakValueDictionary
 
 from redis.asyncio import Redis
 
-from jobs import keys
-from jobs.connection import load_script
-from jobs.models import Shard
+from jobs.redis_client import keys
+from jobs.redis_client.client import load_script
+from jobs.wire import Shard
 from worker.breaker import SLACK
 from worker.slots import Slots
 
@@ -36,7 +36,7 @@ class Places:
     """
 
     def __init__(self, redis: Redis, deadline: float) -> None:
-        self._script = load_script(redis, "worker.places")
+        self._script = load_script(redis, __name__)
         self._life = int((deadline + SLACK) * 1000)
         self._lanes: WeakValueDictionary[str, _Lane] = WeakValueDictionary()
 

@@ -17,13 +17,13 @@ from redis.exceptions import RedisError
 
 from jobs.config import Config
 from jobs.errors import NotFound, ReplicateError, Unanswered
+from jobs.replicate_api.predictions import RETENTION, Prediction, Replicate
 from worker.gate import Gate
-from worker.replicate import RETENTION, Prediction, Replicate
 from worker.sweeper import Sweeper
 from worker.sweeping import SWEEP_FROM, Sweep, pause
 from worker.waiter import Waiter
 
-logger = logging.getLogger("worker.polling")
+logger = logging.getLogger(__name__)
 
 DISTRUST = 10
 """Poll intervals without a sweep after one that failed, or that was behind: meanwhile all are asked one by one."""

@@ -8,20 +8,20 @@ import time
 
 from redis.exceptions import RedisError
 
-from jobs.batches import Spent
 from jobs.errors import NotFound, OutputError, StorageError
-from jobs.ledger import Ending, Entry, OverBudget, Overtaken
-from jobs.models import Failure, Result
-from jobs.unsettled import Unsettled, unsettled
+from jobs.replicate_api.predictions import Prediction
+from jobs.state.batches import Spent
+from jobs.state.ledger import Ending, Entry, OverBudget, Overtaken
+from jobs.state.pending import Unsettled, unsettled
+from jobs.wire import Failure, Result
 from worker.admission import accepted, admitted, attached, left, released
 from worker.context import Work
 from worker.creation import Postponed, Refused, cancel_prediction, create, refuse_missing_model, search
-from worker.replicate import Prediction
 from worker.retry import SOON, GiveUp, Verdict, classify, classify_error, decide, sign
 from worker.saving import commit_failure, recorded, save
 from worker.spending import cost
 
-logger = logging.getLogger("worker.predict")
+logger = logging.getLogger(__name__)
 
 UNEXPECTED = 2
 """How often a prompt that failed in an unforeseen way is taken up again."""

@@ -17,9 +17,9 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
-from jobs import keys
-from jobs.absence import FAREWELL, is_passing
-from jobs.connection import load_script
+from jobs.redis_client import keys
+from jobs.redis_client.client import load_script
+from jobs.redis_client.outage import FAREWELL, is_passing
 from worker.pump import Pump, Reservation, Slot
 
 Hold = Literal["throttled", "reduced", "outage"]
@@ -37,7 +37,7 @@ class Limiter:
     """
 
     def __init__(self, redis: Redis, realm: str, limits: Mapping[str, float]) -> None:
-        script = load_script(redis, "worker.ratelimit")
+        script = load_script(redis, __name__)
         self._buckets = {name: _Bucket(script, realm, name, limit) for name, limit in limits.items()}
         self._pumps = {name: Pump(name, bucket) for name, bucket in self._buckets.items()}
         self._tasks: list[asyncio.Task[None]] = []

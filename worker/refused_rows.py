@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 
 from jobs.config import Config
 from jobs.errors import BatchError, InvalidRequest, NotFound, ReplicateError
-from jobs.models import Shard
+from jobs.wire import Shard
 from worker.breaker import Breaker
 from worker.slots import Slots
 
 MANY_UNKNOWN = 4
 """Refusals of a model itself in a row after which it is taken for one that does not exist."""
 
-logger = logging.getLogger("worker.refused_rows")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)

@@ -21,7 +21,7 @@ from jobs.errors import (
     OutputGone,
     Unanswered,
 )
-from jobs.models import ErrorKind, Failure
+from jobs.wire import ErrorKind, Failure
 from worker.backoff import Backoff
 
 FREE = 5

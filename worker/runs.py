@@ -10,12 +10,12 @@ from contextlib import asynccontextmanager, suppress
 from arq.worker import RetryJob
 from redis.exceptions import RedisError
 
-from jobs.deadletters import DeadLetters
-from jobs.payload import JobId, PayloadError
+from jobs.queue.dead_letters import DeadLetters
+from jobs.queue.payload import JobId, PayloadError
 from worker.context import Context
 from worker.lease import RELEASE_SECONDS
 
-logger = logging.getLogger("worker.runs")
+logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager

@@ -14,19 +14,19 @@ from contextlib import asynccontextmanager
 
 from redis.exceptions import RedisError
 
-from jobs.batches import AT_WORK, Standing
 from jobs.errors import BatchError
-from jobs.ledger import Overtaken, open_attempts
-from jobs.models import SHARD_SIZE, Batch, Shard
-from jobs.payload import JobId, PayloadError, unpack
-from jobs.queue import Queue
+from jobs.queue.payload import JobId, PayloadError, unpack
+from jobs.queue.shard_queue import Queue
+from jobs.state.batches import AT_WORK, Standing
+from jobs.state.ledger import Overtaken, open_attempts
+from jobs.wire import SHARD_SIZE, Batch, Shard
 from worker.context import Context, Work
 from worker.finish import finish_batch, finish_left_over
 from worker.lease import Lease, lease_name
 from worker.predict import predict, resume
 from worker.runs import on_record
 
-logger = logging.getLogger("worker.salvage")
+logger = logging.getLogger(__name__)
 
 FIRST_REFUSAL = 1.0
 """Seconds in which a worker with a free slot takes up a shard that nobody holds; so do its looks for a free slot."""

@@ -17,19 +17,19 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from jobs.batch_folder.results import damaged
 from jobs.errors import DamagedRecord, ForeignFolder, StorageError
-from jobs.ledger import Entry
-from jobs.models import Failure, Outcome, Result, timestamp
-from jobs.results import damaged
+from jobs.replicate_api.predictions import Prediction
+from jobs.state.ledger import Entry
+from jobs.wire import Failure, Outcome, Result, timestamp
 from worker.backoff import Backoff
 from worker.context import Work
 from worker.fetching import fetch, kept_after_intent
 from worker.folders import HOLD, is_of_one_folder
 from worker.output_shape import is_empty
-from worker.replicate import Prediction
 from worker.spending import total
 
-logger = logging.getLogger("worker.saving")
+logger = logging.getLogger(__name__)
 DISK = Backoff(base=1.0, cap=15.0)
 
 RUN = secrets.token_hex(8)

@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 
 import arq.worker
 
-from jobs import keys
 from jobs.config import Config
-from jobs.connection import arq_redis, arq_settings, opened, redis_url
 from jobs.errors import BatchError, ConfigError
 from jobs.network import Network
-from jobs.queue import deserialize, serialize
-from jobs.server import check_server
+from jobs.queue.shard_queue import deserialize, serialize
+from jobs.redis_client import keys
+from jobs.redis_client.client import arq_redis, arq_settings, opened, redis_url
+from jobs.redis_client.requirements import check_server
 from worker.arq_worker import PatientWorker
 from worker.context import job_slots
 from worker.lifecycle import give_lease, shutdown, startup, take_lease

@@ -9,14 +9,14 @@ from typing import Any
 
 from arq.worker import RetryJob
 
-from jobs.batches import AT_WORK, Standing
+from jobs.batch_folder.folder import Folder
 from jobs.errors import ForeignFolder, StorageError
-from jobs.folder import Folder
-from jobs.models import Result, Shard
-from jobs.payload import JobId, Parcel, PayloadError, unpack
-from jobs.release import release_prompts
-from jobs.server import lasting_refusal
-from jobs.unsettled import unsettled
+from jobs.queue.payload import JobId, Parcel, PayloadError, unpack
+from jobs.redis_client.requirements import lasting_refusal
+from jobs.state.batches import AT_WORK, Standing
+from jobs.state.pending import unsettled
+from jobs.state.release import release_prompts
+from jobs.wire import Result, Shard
 from worker.context import Context, Work
 from worker.finish import finish_batch
 from worker.folders import hindrance, sweep
@@ -26,7 +26,7 @@ from worker.retry import SOON
 from worker.runs import on_record, set_aside, tell
 from worker.saving import recorded
 
-logger = logging.getLogger("worker.shards")
+logger = logging.getLogger(__name__)
 UNWRITABLE_PAUSE = 5.0
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from jobs.ledger import Entry
 from jobs.prices import dollars
+from jobs.replicate_api.predictions import Prediction
+from jobs.state.ledger import Entry
 from worker.context import Work
-from worker.replicate import Prediction
 
 
 def price(work: Work) -> int | None:

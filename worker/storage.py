@@ -10,8 +10,8 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from jobs.atomic_files import fsync_directory
-from jobs.folder import Folder
+from jobs.batch_folder.atomic_files import fsync_directory
+from jobs.batch_folder.folder import Folder
 from worker.disk import off_loop, write_file
 from worker.writer import Held, Writer
 

@@ -17,10 +17,10 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from jobs import keys
-from jobs.connection import load_script
+from jobs.redis_client import keys
+from jobs.redis_client.client import load_script
+from jobs.replicate_api.predictions import Prediction
 from worker.lease import RELEASE_SECONDS
-from worker.replicate import Prediction
 from worker.waiter import Waiter
 
 ROLE_SECONDS = 3.0
@@ -80,7 +80,7 @@ class Sweeper:
     async def _call(self, asks: list[str], *, willing: bool) -> tuple[str, list[bytes]]:
         names = keys.lease(f"sweeper:{self._realm}"), keys.asked(self._realm), keys.answered(self._realm, self._who)
         times = int(ROLE_SECONDS * 1000), int(MAIL_SECONDS * 1000)
-        script = load_script(self._redis, "worker.sweeper")
+        script = load_script(self._redis, __name__)
         holder, mail = await script(keys=names, args=[self._who, *times, int(willing), *asks])
         return holder.decode(), mail
 

@@ -7,9 +7,9 @@ import math
 import time
 from collections.abc import Mapping
 
+from jobs.replicate_api.predictions import Page, Prediction, Replicate
 from worker.gate import Gate
 from worker.listing import list_pages
-from worker.replicate import Page, Prediction, Replicate
 from worker.waiter import Waiter
 
 SWEEP_FROM = 5

@@ -6,8 +6,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from jobs.account import Account
 from jobs.errors import AccountRefused, ReplicateError
+from jobs.state.account import Account
 from worker.ratelimit import Limiter
 
 AGAIN_AFTER = 2.0
@@ -16,7 +16,7 @@ AGAIN_AFTER = 2.0
 UNCONFIRMED = 1.0
 """Seconds that a request waits after a 401 that nothing confirms; all others of its limit with it."""
 
-logger = logging.getLogger("worker.token_check")
+logger = logging.getLogger(__name__)
 
 
 class TokenCheck:

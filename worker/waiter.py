@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 
 from jobs.errors import NotFound
-from worker.replicate import Prediction
+from jobs.replicate_api.predictions import Prediction
 
 PATIENCE = 10
 """Who is asked for by id is asked after each tenth of its age: what takes long may be noticed later."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from redis.asyncio import Redis
 
-from jobs.waits import FRESH, Kind, Wait, Waits
+from jobs.state.waits import FRESH, Kind, Wait, Waits
 from worker.breaker import batch_in
 
 BEFORE_CREATE: tuple[Kind, ...] = ("budget", "price", "breaker", "refused", "batch limit", "model limit", "folder")
@@ -25,7 +25,7 @@ OVER = 10.0
 MOST_TOLD = 5
 LONGEST_DETAIL = 300
 
-logger = logging.getLogger("worker.waiting")
+logger = logging.getLogger(__name__)
 
 
 class Waiting:

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 from redis import Redis
 
-from jobs import keys
+from jobs.redis_client import keys
 from tests.chaos.trial import Trial
 from worker.creation import MAX_UNKNOWN
 

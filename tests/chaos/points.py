@@ -43,7 +43,7 @@ SHARD = (
     *both("worker.lifecycle:take_lease", 2),
     Point("worker.lease:Leases.acquire", "after", 2),
     *both("worker.shards:run_shard", 1),
-    Point("jobs.batches:Batches.standing", "after", 2),
+    Point("jobs.state.batches:Batches.standing", "after", 2),
     *both("worker.shards:see_folder", 2),
     *both("worker.shards:unsettled", 2),
     Point("worker.shards:predict_while", "before", 2),
@@ -52,16 +52,16 @@ CREATE = (
     Point("worker.predict:predict"),
     Point("worker.saving:recorded", "after"),
     Point("worker.predict:attempt"),
-    Point("jobs.ledger:Ledger.read", "after", 3, faults=THROTTLED),
+    Point("jobs.state.ledger:Ledger.read", "after", 3, faults=THROTTLED),
     Point("worker.admission:admitted", "after"),
     *both("worker.predict:predicted"),
     *both("worker.creation:create"),
     Point("worker.ratelimit:Limiter.take", "after"),
     *both("worker.creation:_post_and_record"),
-    *both("jobs.ledger:Ledger.intend"),
-    *both("worker.replicate:Replicate.create"),
-    Point("worker.replicate:Replicate.create", "before", 60, faults=LATE),
-    *both("jobs.ledger:Ledger.record"),
+    *both("jobs.state.ledger:Ledger.intend"),
+    *both("jobs.replicate_api.predictions:Replicate.create"),
+    Point("jobs.replicate_api.predictions:Replicate.create", "before", 60, faults=LATE),
+    *both("jobs.state.ledger:Ledger.record"),
 )
 SAVE = (
     *both("worker.predict:follow"),
@@ -76,32 +76,32 @@ SAVE = (
     WRITTEN,
     *RENAME,
     *both("worker.predict:settle"),
-    *both("jobs.batches:Batches.settle"),
+    *both("jobs.state.batches:Batches.settle"),
 )
 LAST = (
     *both("worker.finish:finish_batch", 1),
-    Point("jobs.results:writing_results", "before", 1),
-    *both("jobs.gallery:write_gallery", 1),
-    Point("jobs.batches:Batches.finish", "before", 1),
-    Point("jobs.batches:Batches.finish", "after", 1, times=1),  # it is finished: nobody comes here again
+    Point("jobs.batch_folder.results:writing_results", "before", 1),
+    *both("jobs.batch_folder.gallery:write_gallery", 1),
+    Point("jobs.state.batches:Batches.finish", "before", 1),
+    Point("jobs.state.batches:Batches.finish", "after", 1, times=1),  # it is finished: nobody comes here again
     *both("worker.lifecycle:give_lease", 1),
 )
 AFTER_FAULTS = (
     *both("worker.creation:search", 20, faults=LOST),
     *both("worker.orphans:Orphans.sweep", 20, faults=LOST),
-    *both("jobs.ledger:Ledger.unclaimed", 20, faults=LOST),
-    *both("jobs.ledger:Ledger.record", faults=ALL_LOST),
-    *both("jobs.ledger:Ledger.withdraw", 3, faults=THROTTLED),
-    Point("jobs.ledger:Ledger.confirm", "after", 20, faults=INTERRUPTED),
+    *both("jobs.state.ledger:Ledger.unclaimed", 20, faults=LOST),
+    *both("jobs.state.ledger:Ledger.record", faults=ALL_LOST),
+    *both("jobs.state.ledger:Ledger.withdraw", 3, faults=THROTTLED),
+    Point("jobs.state.ledger:Ledger.confirm", "after", 20, faults=INTERRUPTED),
     *both("worker.predict:close", 20, faults=INTERRUPTED),
-    *both("jobs.ledger:Ledger.close", 20, faults=INTERRUPTED),
+    *both("jobs.state.ledger:Ledger.close", 20, faults=INTERRUPTED),
     *both("worker.saving:commit_failure", 20, faults=REFUSED),
 )
-REPLACED = both("jobs.ledger:Ledger.intend", 5, having="'replace': True", label="Ledger.intend, replacing")
+REPLACED = both("jobs.state.ledger:Ledger.intend", 5, having="'replace': True", label="Ledger.intend, replacing")
 CANCELED = (
     *both("worker.predict:abandon", 40),
     *both("worker.creation:cancel_prediction", 40),
-    *both("worker.replicate:Replicate.cancel", 20),
+    *both("jobs.replicate_api.predictions:Replicate.cancel", 20),
 )
 SALVAGE = (
     *both("worker.salvage:Salvage._salvage", 1),

@@ -18,7 +18,7 @@ from redis.exceptions import ConnectionError as RedisGone
 from redis.exceptions import TimeoutError as RedisSilent
 from redis.retry import Retry
 
-from jobs import embedded_redis
+from jobs.redis_client import embedded
 
 PORTS = range(20_000, 32_000)
 """Below those that systems hand out by themselves, so that a server gets its port again."""
@@ -48,7 +48,7 @@ class RedisServer:
         options = {"port": self.port, "dir": self.directory, "appendonly": "yes", "appendfsync": "always", "save": ""}
         flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
         self.process = subprocess.Popen(
-            [embedded_redis.binary(), "--bind", "127.0.0.1", *flags, "--logfile", str(self.directory / "log")],
+            [embedded.binary(), "--bind", "127.0.0.1", *flags, "--logfile", str(self.directory / "log")],
             env={"LC_ALL": "C"},
             start_new_session=True,
         )

@@ -17,11 +17,11 @@ from tests.chaos.trial import Trial
 from tests.chaos.victim import found
 
 IN_TURN = (
-    Point("jobs.ledger:Ledger.intend", "after", 20),
-    Point("worker.replicate:Replicate.create", "after", 20),
+    Point("jobs.state.ledger:Ledger.intend", "after", 20),
+    Point("jobs.replicate_api.predictions:Replicate.create", "after", 20),
     replace(points.RENAME[1], most=20),
-    Point("jobs.batches:Batches.settle", "before", 20),
-    Point("jobs.batches:Batches.finish", "before", 1),
+    Point("jobs.state.batches:Batches.settle", "before", 20),
+    Point("jobs.state.batches:Batches.finish", "before", 1),
 )
 
 

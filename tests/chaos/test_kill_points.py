@@ -32,7 +32,7 @@ def test_killed_while_replacing_a_create_that_nobody_finds(
     trial: Trial, judged: Callable[..., Any], point: Point
 ) -> None:
     trial.enqueue()
-    trial.falls(trial.worker(Point("jobs.ledger:Ledger.intend", "after")))
+    trial.falls(trial.worker(Point("jobs.state.ledger:Ledger.intend", "after")))
     trial.falls(trial.worker(point))
     trial.worker()
     trial.finish()

@@ -13,7 +13,7 @@ from tests.chaos.points import Point
 from tests.chaos.trial import Trial
 
 pytestmark = pytest.mark.chaos
-ANSWERED = Point("worker.replicate:Replicate.create", "after", 40)
+ANSWERED = Point("jobs.replicate_api.predictions:Replicate.create", "after", 40)
 
 
 @pytest.mark.parametrize("real", [False, True])

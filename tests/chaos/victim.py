@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 PACKAGES = ("jobs", "worker")
-UNTOUCHED = ("__main__", "worker.settings", "jobs.cli")
+UNTOUCHED = ("__main__", "worker.settings", "jobs.cli.app")
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def limit_files(size: int) -> None:
 
 def loaded() -> Iterator[ModuleType]:
     for package in map(importlib.import_module, PACKAGES):
-        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.endswith(UNTOUCHED):
                 yield importlib.import_module(module.name)
 

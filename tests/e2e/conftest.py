@@ -13,10 +13,10 @@ import pytest
 from redis import Redis
 
 from jobs.budget import UNCHANGED
+from jobs.cli.operations import Desk
 from jobs.config import Config
-from jobs.connection import opened
-from jobs.desk import Desk
-from jobs.enqueue import Order
+from jobs.enqueue.enqueue import Order
+from jobs.redis_client.client import opened
 
 IMAGE = {"width": 16, "height": 16, "output_format": "png"}
 T = TypeVar("T")

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from jobs.batches import Batches
 from jobs.budget import UNCHANGED, Budget
 from jobs.config import Config
-from jobs.enqueue import Order, Receipt, enqueue, retry
-from jobs.models import Status
+from jobs.enqueue.enqueue import Order, Receipt, enqueue, retry
 from jobs.prices import Prices
-from jobs.status import read_status
+from jobs.state.batches import Batches
+from jobs.state.status import read_status
+from jobs.wire import Status
 
 FAST = {"creates_per_minute": 60_000.0, "reads_per_minute": 60_000.0, "poll_interval": 0.1}
 

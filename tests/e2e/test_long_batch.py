@@ -8,7 +8,7 @@ from typing import Any
 
 from redis import Redis
 
-from jobs.verify import verify
+from jobs.verify.verify import verify
 
 FAST = {"creates_per_minute": 60_000.0, "reads_per_minute": 60_000.0, "poll_interval": 0.1, "lease": 1.0}
 HOUR = 3_600_000

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from redis import Redis
 from redis.exceptions import ConnectionError as Unreachable
 
-from jobs.embedded_redis import binary
+from jobs.redis_client.embedded import binary
 
 FAST = {"creates_per_minute": 60_000.0, "reads_per_minute": 60_000.0, "poll_interval": 0.1, "lease": 1.0}
 

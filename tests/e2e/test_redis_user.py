@@ -17,9 +17,9 @@ from redis.backoff import ConstantBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from jobs import embedded_redis
 from jobs.config import Config
-from jobs.server import ACL_LINE, CLUSTER
+from jobs.redis_client import embedded
+from jobs.redis_client.requirements import ACL_LINE, CLUSTER
 
 IMAGE = {"width": 16, "height": 16, "output_format": "png"}
 FAST = {"creates_per_minute": 60_000.0, "reads_per_minute": 60_000.0, "poll_interval": 0.1, "lease": 2.0}
@@ -31,9 +31,9 @@ SCHEDULE = '[[schedule]]\nname = "nightly"\ncron = "* * * * *"\nfile = "night.js
 def server(tmp_path: Path) -> Iterator[Redis]:
     """A Redis of this test's own, as its administrator."""
     home = tmp_path / "server"
-    with Redis(unix_socket_path=str(embedded_redis.join(home))) as client:
+    with Redis(unix_socket_path=str(embedded.join(home))) as client:
         yield client
-    embedded_redis.stop(home)
+    embedded.stop(home)
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def test_a_cluster_is_refused_in_a_sentence(
     home.mkdir()
     options = {"port": port, "bind": "127.0.0.1", "dir": home, "cluster-enabled": "yes", "save": "", "logfile": "log"}
     words = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-    process = subprocess.Popen([embedded_redis.binary(), *words], cwd=home)
+    process = subprocess.Popen([embedded.binary(), *words], cwd=home)
     try:
         url = {"redis_url": SecretStr(f"redis://127.0.0.1:{port}")}
         (tmp_path / "night.jsonl").write_text('{"model": "simulator/image", "prompt": "cat"}\n')

@@ -18,8 +18,8 @@ import psutil
 import pytest
 from redis import Redis
 
-from jobs import keys
 from jobs.config import Config
+from jobs.redis_client import keys
 
 TOKEN = "r8_a_token_for_tests"
 HOSTILE = "<script>alert(1)</script>\x1b[2J\x1b]0;mine\x07\u2028\u202e\"'><img src=x onerror=alert(2)>"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jobs import keys
+from jobs.redis_client import keys
 
 FAST = {"creates_per_minute": 60_000.0, "lease": 2.0, "max_in_flight": 150}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs.enqueue import Order
+from jobs.enqueue.enqueue import Order
 from jobs.model_limits import ModelLimits
 
 FAST = {"creates_per_minute": 60_000.0, "reads_per_minute": 60_000.0, "poll_interval": 0.1}

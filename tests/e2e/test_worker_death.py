@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs import keys
+from jobs.redis_client import keys
 
 FAST = {"creates_per_minute": 60_000.0, "reads_per_minute": 60_000.0, "poll_interval": 0.1, "lease": 1.0}
 

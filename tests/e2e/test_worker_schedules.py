@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from jobs import keys
-from jobs.account import Account
-from jobs.batches import Batches
 from jobs.config import Config
-from jobs.schedules import Schedules
+from jobs.redis_client import keys
+from jobs.schedules.scheduler import Schedules
+from jobs.state.account import Account
+from jobs.state.batches import Batches
 
 Eventually = Callable[..., Awaitable[Any]]
 NIGHTLY = '[[schedule]]\nname = "nightly"\ncron = "0 2 * * *"\nfile = "prompts.jsonl"\nmodel = "simulator/image"\n'

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from worker import http
+from jobs.replicate_api import client
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -56,7 +56,7 @@ def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         return httpx.AsyncHTTPTransport(verify=tls, limits=limits, trust_env=False)
 
     if request.param == "httpx":
-        monkeypatch.setattr(http, "Transport", httpx_transport)
+        monkeypatch.setattr(client, "Transport", httpx_transport)
     return str(request.param)
 
 

@@ -12,16 +12,16 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.results import write_results
 from jobs.config import Config
-from jobs.folder import Folder
-from jobs.models import Batch, Prompt, Shard
-from jobs.results import write_results
+from jobs.replicate_api.predictions import CREATE_TIMEOUT
+from jobs.wire import Batch, Prompt, Shard
 from worker import creation, orphans, polling, retry
 from worker.context import Context, Work
 from worker.lifecycle import opened
 from worker.predict import predict
 from worker.ratelimit import Hold, Limiter
-from worker.replicate import CREATE_TIMEOUT
 
 LONGEST = 20.0
 """Seconds after which a prompt counts as hung; it takes a fraction of one."""

@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 from redis.asyncio import Redis
 
-from jobs import keys
-from jobs.account import Account
-from jobs.batches import KEEP_FINISHED, Batches
-from jobs.bitmap import Bits
 from jobs.errors import BatchNotFound
-from jobs.ledger import Entry, Ledger
-from jobs.models import NO_WORKER, Batch
-from jobs.status import read_status
-from jobs.unsettled import unsettled
+from jobs.redis_client import keys
+from jobs.state.account import Account
+from jobs.state.batches import KEEP_FINISHED, Batches
+from jobs.state.bitmap import Bits
+from jobs.state.ledger import Entry, Ledger
+from jobs.state.pending import unsettled
+from jobs.state.status import read_status
+from jobs.wire import NO_WORKER, Batch
 
 CATS = Batch("cats", "id-1", "api", 1000.0, 3, 0, 1.0)
 

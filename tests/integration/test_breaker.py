@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from jobs import keys
-from jobs.account import Account
-from jobs.batches import Batches
+from jobs.batch_folder.folder import Folder
+from jobs.cli.operations import Desk
 from jobs.config import Config
-from jobs.connection import connect
-from jobs.desk import Desk
 from jobs.errors import ConfigError
-from jobs.folder import Folder
-from jobs.models import Batch, Prompt, Shard
-from jobs.waits import Wait, Waits
+from jobs.redis_client import keys
+from jobs.redis_client.client import connect
+from jobs.state.account import Account
+from jobs.state.batches import Batches
+from jobs.state.waits import Wait, Waits
+from jobs.wire import Batch, Prompt, Shard
 from worker.breaker import Breaker, ModelPaused, Outcome
 from worker.context import Work
 from worker.gate import Gate

@@ -12,9 +12,9 @@ from typing import Any
 import psutil
 import pytest
 
-from jobs import burst
+from jobs.cli import run
+from jobs.cli.report import Paper
 from jobs.errors import BatchError
-from jobs.report import Paper
 
 SLEEP = "import time\nprint('up', flush=True)\ntime.sleep(600)"
 STUBBORN = f"import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n{SLEEP}"
@@ -24,7 +24,7 @@ GRACEFUL = f"import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.ex
 @pytest.fixture
 def program(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     def put(source: str) -> None:
-        monkeypatch.setattr(burst, "COMMAND", (sys.executable, "-c", source))
+        monkeypatch.setattr(run, "COMMAND", (sys.executable, "-c", source))
 
     return put
 
@@ -34,7 +34,7 @@ async def test_the_block_ends_the_worker_gracefully(
 ) -> None:
     program(GRACEFUL)
     log = tmp_path / "log"
-    async with burst.burst_worker(Paper(), log) as worker:
+    async with run.burst_worker(Paper(), log) as worker:
         await eventually(lambda: log.read_text() == "up\n")
     assert worker.returncode == 1
     assert log.read_text() == "up\nlet go\n"
@@ -43,7 +43,7 @@ async def test_the_block_ends_the_worker_gracefully(
 async def test_the_log_is_kept_from_run_to_run(program: Callable[[str], None], tmp_path: Path) -> None:
     program("print('a line')")
     for _ in range(2):
-        async with burst.burst_worker(Paper(), tmp_path / "log") as worker:
+        async with run.burst_worker(Paper(), tmp_path / "log") as worker:
             await worker.wait()
     assert (tmp_path / "log").read_text() == "a line\na line\n"
 
@@ -55,9 +55,9 @@ async def test_a_stubborn_worker_is_killed(
     eventually: Callable[..., Any],
 ) -> None:
     program(STUBBORN)
-    monkeypatch.setattr(burst, "GRACE", 0.05)
+    monkeypatch.setattr(run, "GRACE", 0.05)
     log = tmp_path / "log"
-    async with burst.burst_worker(Paper(), log) as worker:
+    async with run.burst_worker(Paper(), log) as worker:
         await eventually(lambda: log.read_text() == "up\n")
     assert worker.returncode == -signal.SIGKILL
 
@@ -65,14 +65,14 @@ async def test_a_stubborn_worker_is_killed(
 async def test_an_error_in_the_block_ends_the_worker_too(program: Callable[[str], None], tmp_path: Path) -> None:
     program(SLEEP)
     with pytest.raises(BatchError):
-        async with burst.burst_worker(Paper(), tmp_path / "log") as worker:
+        async with run.burst_worker(Paper(), tmp_path / "log") as worker:
             raise BatchError("no more")
     assert not psutil.pid_exists(worker.pid)
 
 
 async def test_the_worker_is_out_of_reach_of_ctrl_c(program: Callable[[str], None], tmp_path: Path) -> None:
     program("import os; print(os.getpgrp() == os.getpid())")
-    async with burst.burst_worker(Paper(), tmp_path / "log") as worker:
+    async with run.burst_worker(Paper(), tmp_path / "log") as worker:
         await worker.wait()
     assert (tmp_path / "log").read_text() == "True\n"
 
@@ -87,10 +87,10 @@ async def test_stopping_tells_how_to_go_on(
 ) -> None:
     source = tmp_path / "program.py"
     source.write_text(
-        "import asyncio\nfrom pathlib import Path\nfrom jobs import burst\nfrom jobs.report import Paper\n"
-        f"burst.COMMAND = (burst.sys.executable, '-c', {GRACEFUL!r})\n"
+        "import asyncio\nfrom pathlib import Path\nfrom jobs.cli import run\nfrom jobs.cli.report import Paper\n"
+        f"run.COMMAND = (run.sys.executable, '-c', {GRACEFUL!r})\n"
         "async def main():\n"
-        "    async with burst.burst_worker(Paper(), Path('log')) as worker:\n"
+        "    async with run.burst_worker(Paper(), Path('log')) as worker:\n"
         "        await worker.wait()\n"
         "asyncio.run(main())\n"
     )
@@ -110,10 +110,11 @@ async def test_stopping_tells_how_to_go_on(
 async def test_an_ignored_hangup_stays_ignored(tmp_path: Path, nursery: Any, child_env: dict[str, str]) -> None:
     source = tmp_path / "program.py"
     source.write_text(
-        "import asyncio, os, signal\nfrom pathlib import Path\nfrom jobs import burst\nfrom jobs.report import Paper\n"
-        f"burst.COMMAND = (burst.sys.executable, '-c', {GRACEFUL!r})\n"
+        "import asyncio, os, signal\nfrom pathlib import Path\nfrom jobs.cli import run\n"
+        "from jobs.cli.report import Paper\n"
+        f"run.COMMAND = (run.sys.executable, '-c', {GRACEFUL!r})\n"
         "async def main():\n"
-        "    async with burst.burst_worker(Paper(), Path('log')):\n"
+        "    async with run.burst_worker(Paper(), Path('log')):\n"
         "        os.kill(os.getpid(), signal.SIGHUP)\n"
         "        await asyncio.sleep(0)\n"
         "        print('goes on')\n"
@@ -128,9 +129,9 @@ async def test_what_else_is_queued_is_left_to_others(
     program: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program(SLEEP)
-    monkeypatch.setattr(burst, "PATIENCE", 0.05)
-    async with burst.burst_worker(Paper(), tmp_path / "log") as worker:
-        await burst.dismiss(worker, Paper(), alone=False)
+    monkeypatch.setattr(run, "PATIENCE", 0.05)
+    async with run.burst_worker(Paper(), tmp_path / "log") as worker:
+        await run.dismiss(worker, Paper(), alone=False)
         assert worker.returncode is None
     assert worker.returncode == -signal.SIGTERM
 
@@ -142,9 +143,9 @@ async def test_the_only_worker_goes_on_with_what_else_is_queued(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     program("import time; time.sleep(0.3)")
-    monkeypatch.setattr(burst, "PATIENCE", 0.01)
-    async with burst.burst_worker(Paper(), tmp_path / "log") as worker:
-        await burst.dismiss(worker, Paper(), alone=True)
+    monkeypatch.setattr(run, "PATIENCE", 0.01)
+    async with run.burst_worker(Paper(), tmp_path / "log") as worker:
+        await run.dismiss(worker, Paper(), alone=True)
         assert worker.returncode == 0
     assert "other batches" in capsys.readouterr().out
 
@@ -156,13 +157,13 @@ async def test_a_worker_that_ended_too_early_is_explained(
     end = "import os; os.kill(os.getpid(), 9)" if code < 0 else f"raise SystemExit({code})"
     program(f"print('x' * 10_000)\nprint('the reason', flush=True)\n{end}")
     log = tmp_path / "log"
-    async with burst.burst_worker(Paper(), log) as worker:
+    async with run.burst_worker(Paper(), log) as worker:
         await asyncio.wait_for(worker.wait(), 60)
-        error = burst.obituary(worker, log, "night")
+        error = run.obituary(worker, log, "night")
     assert error.exit_code == exit_code
     assert f"(exit code {code})" in str(error)
     assert "the reason" in str(error)
     assert str(log) in str(error)
     assert len(str(error)) < 5_000
     assert "python -m jobs delete night --force" in str(error)
-    assert "the reason" not in str(burst.obituary(worker, None, "night"))
+    assert "the reason" not in str(run.obituary(worker, None, "night"))

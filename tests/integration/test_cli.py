@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from jobs.account import Account
-from jobs.batches import Batches
+from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.manifest import Identity, write_identity
 from jobs.config import Config
-from jobs.folder import Folder
-from jobs.manifest import Identity, write_identity
-from jobs.models import Batch, Failure, Outcome, Result
+from jobs.state.account import Account
+from jobs.state.batches import Batches
+from jobs.wire import Batch, Failure, Outcome, Result
 
 Cli = Callable[..., Any]
 STATUS_KEYS = [
@@ -377,9 +377,11 @@ async def test_delete_refuses_an_unfinished_batch(cli: Cli, settled: Callable[..
 # Speed and encoding
 
 
-@pytest.mark.parametrize("module", ["httpx", "aiofiles", "worker", "jinja2", "cronsim", "jobs.enqueue", "jobs.prompts"])
+@pytest.mark.parametrize(
+    "module", ["httpx", "aiofiles", "worker", "jinja2", "cronsim", "jobs.enqueue.enqueue", "jobs.prompts_file.reader"]
+)
 def test_status_loads_only_what_it_needs(module: str, child_env: dict[str, str]) -> None:
-    program = f"import sys, jobs.cli; sys.exit({module!r} in sys.modules)"
+    program = f"import sys, jobs.cli.app; sys.exit({module!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], env=child_env, timeout=60, check=False).returncode == 0
 
 

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from jobs.account import Account
-from jobs.batches import Batches
+from jobs.batch_folder.folder import Folder
 from jobs.config import Config
-from jobs.embedded_redis import stop
-from jobs.folder import Folder
-from jobs.models import Failure, Result
 from jobs.prices import Prices
+from jobs.redis_client.embedded import stop
+from jobs.state.account import Account
+from jobs.state.batches import Batches
+from jobs.wire import Failure, Result
 
 Cli = Callable[..., Any]
 START = "python -m arq worker.Settings"

@@ -21,18 +21,18 @@ from redis import Redis as BlockingRedis
 from redis import exceptions
 from redis.asyncio import Redis
 
-from jobs import connection
 from jobs.config import Config
-from jobs.connection import arq_redis, arq_settings, connect, load_script, opened, redis_url
-from jobs.embedded_redis import binary, join, stop
 from jobs.errors import ConfigError, RedisUnreachable
+from jobs.redis_client import client as connection
+from jobs.redis_client.client import arq_redis, arq_settings, connect, load_script, opened, redis_url
+from jobs.redis_client.embedded import binary, join, stop
 
 ROOT = Path(__file__).parents[2]
 LOST, FULL = "! Redis does not answer", "! Redis takes no changes"
 PASSWORD = "p/ss:w@rd#1?"
 WORKER = """
 import arq.worker, asyncio, os
-from jobs.connection import arq_redis, arq_settings
+from jobs.redis_client.client import arq_redis, arq_settings
 from types import SimpleNamespace
 from worker.arq_worker import PatientWorker
 

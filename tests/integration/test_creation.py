@@ -8,17 +8,18 @@ from typing import Any
 
 import pytest
 
-from jobs import account, keys
 from jobs.config import Config
 from jobs.errors import Blocked, InvalidRequest, NotFound, Unanswered
-from jobs.ledger import Entry, Ledger, Overtaken
-from jobs.models import Batch, Prompt, Shard
+from jobs.redis_client import keys
+from jobs.replicate_api.predictions import CREATE_TIMEOUT
+from jobs.state import account
+from jobs.state.ledger import Entry, Ledger, Overtaken
+from jobs.wire import Batch, Prompt, Shard
 from worker import creation, token_check
 from worker.backoff import Backoff
 from worker.context import Context, Work
 from worker.creation import Refused, cancel_prediction, create, search
 from worker.lifecycle import opened
-from worker.replicate import CREATE_TIMEOUT
 
 INPUT = {"prompt": "cat", "width": 16, "height": 16}
 CAT = Prompt(0, "cat", "simulator/image", INPUT)

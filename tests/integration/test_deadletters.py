@@ -8,19 +8,19 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from jobs import keys
-from jobs.batches import Batches
 from jobs.budget import UNCHANGED
+from jobs.cli.operations import Desk
+from jobs.cli.progress import follow, json_screen
+from jobs.cli.report import notes, receipt_lines
 from jobs.config import Config
-from jobs.deadletters import MOST_DEATHS, REASON, DeadLetters
-from jobs.desk import Desk
-from jobs.enqueue import Order, Receipt
+from jobs.enqueue.enqueue import Order, Receipt
 from jobs.model_limits import ModelLimits
-from jobs.models import Batch, Shard
-from jobs.payload import JobId, Parcel
-from jobs.progress import follow, json_screen
-from jobs.queue import Queue
-from jobs.report import notes, receipt_lines
+from jobs.queue.dead_letters import MOST_DEATHS, REASON, DeadLetters
+from jobs.queue.payload import JobId, Parcel
+from jobs.queue.shard_queue import Queue
+from jobs.redis_client import keys
+from jobs.state.batches import Batches
+from jobs.wire import Batch, Shard
 from worker import shards
 from worker.context import Context
 from worker.lifecycle import opened

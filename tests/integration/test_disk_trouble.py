@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
+from jobs.batch_folder.folder import Folder
 from jobs.config import Config
 from jobs.errors import LostFolder
-from jobs.folder import Folder
-from jobs.ledger import Entry
-from jobs.models import Batch, Failure, Prompt, Shard
-from jobs.waits import Waits
+from jobs.state.ledger import Entry
+from jobs.state.waits import Waits
+from jobs.wire import Batch, Failure, Prompt, Shard
 from worker import fetching, finish, folders, saving, shards
 from worker import predict as story
 from worker.backoff import Backoff
@@ -284,9 +284,9 @@ CHILD = """
 import asyncio, json, os, resource, sys
 from pathlib import Path
 from jobs.errors import StorageError
-from jobs.folder import Folder
-from jobs.gallery import write_gallery
-from jobs.results import write_results
+from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.gallery import write_gallery
+from jobs.batch_folder.results import write_results
 from worker.storage import Storage
 
 STORAGE = Storage()

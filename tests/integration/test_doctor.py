@@ -14,14 +14,15 @@ import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from jobs import connection, embedded_redis
-from jobs.account import Account
-from jobs.batches import Batches
 from jobs.config import Config
-from jobs.deadletters import DeadLetters
-from jobs.models import Batch
-from jobs.payload import JobId
-from jobs.schedule_state import ScheduleState, ScheduleStates
+from jobs.queue.dead_letters import DeadLetters
+from jobs.queue.payload import JobId
+from jobs.redis_client import client as connection
+from jobs.redis_client import embedded
+from jobs.schedules.state import ScheduleState, ScheduleStates
+from jobs.state.account import Account
+from jobs.state.batches import Batches
+from jobs.wire import Batch
 from worker import doctor_machine
 from worker.doctor import _tried, examine
 from worker.doctor_api import api_findings
@@ -39,11 +40,11 @@ Settings = dict[str, str]
 async def server(tmp_path: Path) -> AsyncIterator[Redis]:
     """A Redis of our own, whose settings a test may change."""
     home = tmp_path / "server"
-    url = "unix://" + quote(str(embedded_redis.join(home)))
+    url = "unix://" + quote(str(embedded.join(home)))
     client = connection.connect(url)
     yield client
     await client.aclose()
-    embedded_redis.stop(home)
+    embedded.stop(home)
 
 
 def of(findings: list[Finding], check: str) -> Finding:

@@ -18,16 +18,16 @@ import psutil
 import pytest
 from redis import Redis
 
-from jobs import embedded_redis
-from jobs.embedded_redis import join, stop
 from jobs.errors import RedisUnreachable
+from jobs.redis_client import embedded
+from jobs.redis_client.embedded import join, stop
 
 ROOT = Path(__file__).parents[2]
 JOINER = """
 import sys
 from pathlib import Path
 from redis import Redis
-from jobs.embedded_redis import join
+from jobs.redis_client.embedded import join
 for line in sys.stdin:
     with Redis(unix_socket_path=str(join(Path(line.rstrip("\\n"))))) as redis:
         print(redis.info("server")["process_id"], flush=True)
@@ -155,7 +155,9 @@ def test_a_relative_directory_is_that_of_the_working_directory(
 
 
 def test_it_outlives_its_starter_and_the_starters_terminal(home: Path) -> None:
-    program = "import sys; from pathlib import Path; from jobs.embedded_redis import join; join(Path(sys.argv[1]))"
+    program = (
+        "import sys; from pathlib import Path; from jobs.redis_client.embedded import join; join(Path(sys.argv[1]))"
+    )
     starter = subprocess.Popen([sys.executable, "-c", program, home], cwd=ROOT, start_new_session=True)
     assert starter.wait(timeout=60) == 0
     pid = pid_of(home)
@@ -259,7 +261,7 @@ def test_a_long_path_gets_a_short_private_socket(
     long_home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     place = join(long_home)
-    assert len(os.fsencode(place)) <= embedded_redis.LONGEST_SOCKET
+    assert len(os.fsencode(place)) <= embedded.LONGEST_SOCKET
     assert stat.S_IMODE(place.parent.stat().st_mode) == 0o700
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # another TMPDIR later on
     assert join(long_home) == place
@@ -321,7 +323,7 @@ def test_a_server_that_refuses_its_options_is_quoted(
     program = tmp_path / "valkey-server"
     program.write_text("#!/bin/sh\necho 'FATAL CONFIG FILE ERROR' >&2; exit 1\n")
     program.chmod(0o700)
-    monkeypatch.setattr(embedded_redis, "binary", lambda: program)
+    monkeypatch.setattr(embedded, "binary", lambda: program)
     with pytest.raises(RedisUnreachable, match=r"does not start: FATAL CONFIG FILE ERROR\n.*REDIS_URL"):
         join(home)
 
@@ -332,17 +334,17 @@ def test_a_server_that_ends_at_once_is_not_started_for_ever(
     program = tmp_path / "valkey-server"
     program.write_text(f"#!/bin/sh\necho started >> {tmp_path}/starts\n")
     program.chmod(0o700)
-    monkeypatch.setattr(embedded_redis, "binary", lambda: program)
+    monkeypatch.setattr(embedded, "binary", lambda: program)
     with pytest.raises(RedisUnreachable, match="does not start"):
         join(home)
-    assert (tmp_path / "starts").read_text().count("started") == embedded_redis.STARTS
+    assert (tmp_path / "starts").read_text().count("started") == embedded.STARTS
 
 
 def test_a_server_that_hangs_is_named_by_its_process(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = join(home)
     pid = pid_of(home)
-    monkeypatch.setattr(embedded_redis, "ANSWER_SECONDS", 0.05)
-    monkeypatch.setattr(embedded_redis, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(embedded, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(embedded, "PATIENCE_SECONDS", 0.2)
     os.kill(pid, signal.SIGSTOP)
     with pytest.raises(RedisUnreachable, match=f"kill {pid}"):
         join(home)
@@ -358,7 +360,7 @@ def test_a_server_that_hangs_is_named_by_its_process(home: Path, monkeypatch: py
 def test_a_lost_socket_does_not_bring_a_second_server(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     join(home).unlink()
     pid = pid_of(home)
-    monkeypatch.setattr(embedded_redis, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(embedded, "PATIENCE_SECONDS", 0.2)
     with pytest.raises(RedisUnreachable, match=f"kill {pid}"):
         join(home)
     assert starts(home) == 1

@@ -16,16 +16,16 @@ import pytest
 from redis.asyncio import Redis
 from typer.testing import CliRunner
 
-from jobs import embedded_redis
-from jobs.batches import Batches
-from jobs.cli import app
+from jobs.batch_folder.folder import Folder
+from jobs.cli.app import app
 from jobs.config import Config
-from jobs.enqueue import Order, enqueue, retry
+from jobs.enqueue.enqueue import Order, enqueue, retry
 from jobs.errors import RedisUnreachable, StorageError
-from jobs.folder import Folder
-from jobs.models import Batch, Shard
-from jobs.payload import unpack
-from jobs.verify import verify
+from jobs.queue.payload import unpack
+from jobs.redis_client import embedded
+from jobs.state.batches import Batches
+from jobs.verify.verify import verify
+from jobs.wire import Batch, Shard
 from worker.context import Context
 from worker.doctor_machine import speed_findings
 from worker.lifecycle import opened
@@ -124,5 +124,5 @@ async def test_a_file_system_without_locks_is_said_with_a_cure(
     with pytest.raises(StorageError, match=r"cannot be locked: .*NFS.*BATCH_OUTPUT_DIR"):
         await enqueue(Order(source), config, redis)
     with pytest.raises(RedisUnreachable, match="BATCH_REDIS_DIR to another directory, on a local disk"):
-        embedded_redis.join(config.redis_dir)
+        embedded.join(config.redis_dir)
     assert (await asyncio.to_thread(verify, "night", config)).agrees

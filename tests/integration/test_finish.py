@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from jobs.batch_folder.folder import Folder
 from jobs.config import Config
-from jobs.folder import Folder
-from jobs.models import Batch, Shard
+from jobs.wire import Batch, Shard
 from worker.context import Context
 from worker.finish import finish_batch
 from worker.lifecycle import opened

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from arq.worker import RetryJob
 
+from jobs.batch_folder.folder import Folder
 from jobs.config import Config
-from jobs.folder import Folder
-from jobs.models import Batch, Prompt, Shard
-from jobs.status import read_status
+from jobs.state.status import read_status
+from jobs.wire import Batch, Prompt, Shard
 from worker import admission, finish, folders, saving, shards
 from worker.backoff import Backoff
 from worker.context import Context

@@ -17,8 +17,8 @@ import pytest
 
 from jobs.config import Config
 from jobs.errors import BrokenDownload, FileRefused, NotSent, OutputError, ReplicateError, Unanswered
+from jobs.replicate_api.client import api_client, call
 from worker.file_host import files_client, open_file
-from worker.http import api_client, call
 
 pytestmark = pytest.mark.usefixtures("transport")
 Handler = Callable[[Reader, Writer], Awaitable[None]]
@@ -243,13 +243,13 @@ async def test_tls_that_fails_sent_nothing(raw_server: Any) -> None:
 
 
 async def test_tls_that_never_comes_about_sent_nothing(raw_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.http.CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("jobs.replicate_api.client.CONNECT_SECONDS", 0.2)
     assert type(await create(f"https://{await raw_server(never_answers)}")) is NotSent
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a full backlog may refuse")
 async def test_a_connection_that_never_comes_about_sent_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.http.CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("jobs.replicate_api.client.CONNECT_SECONDS", 0.2)
     with ExitStack() as sockets:
         full = sockets.enter_context(socket.socket())
         full.bind(("127.0.0.1", 0))
@@ -264,8 +264,8 @@ async def test_a_connection_that_never_comes_about_sent_nothing(monkeypatch: pyt
 async def test_waiting_for_a_connection_of_the_pool_sent_nothing(
     raw_server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.http.CONNECT_SECONDS", 0.5)
-    monkeypatch.setattr("worker.http.API_CONNECTIONS", 1)
+    monkeypatch.setattr("jobs.replicate_api.client.CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr("jobs.replicate_api.client.API_CONNECTIONS", 1)
     async with api_client(config(f"http://{await raw_server(never_answers)}")) as client:
         errors = await asyncio.gather(outcome(client), outcome(client))
     assert {type(error) for error in errors} == {NotSent, Unanswered}

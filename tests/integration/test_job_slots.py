@@ -11,8 +11,8 @@ from typing import Any, cast
 import pytest
 from redis.asyncio import Redis
 
-from jobs import keys
 from jobs.config import Config
+from jobs.redis_client import keys
 from worker import job_slots
 from worker.job_slots import Hand, JobSlots
 from worker.lease import Leases

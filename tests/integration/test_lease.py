@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from jobs import keys
+from jobs.redis_client import keys
 from worker.lease import Lease, Leases
 
 JOB = "cats:0:0"

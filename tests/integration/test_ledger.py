@@ -6,10 +6,10 @@ import json
 import pytest
 from redis.asyncio import Redis
 
-from jobs import keys
-from jobs.batches import Batches
-from jobs.ledger import CLAIM_TTL, Claimed, Entry, Ledger, Overtaken, Served
-from jobs.models import Batch
+from jobs.redis_client import keys
+from jobs.state.batches import Batches
+from jobs.state.ledger import CLAIM_TTL, Claimed, Entry, Ledger, Overtaken, Served
+from jobs.wire import Batch
 
 
 @pytest.fixture

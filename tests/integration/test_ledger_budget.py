@@ -7,9 +7,9 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from jobs.batches import Batches, Spent
-from jobs.ledger import Entry, Ledger, OverBudget, Overtaken
-from jobs.models import Batch
+from jobs.state.batches import Batches, Spent
+from jobs.state.ledger import Entry, Ledger, OverBudget, Overtaken
+from jobs.wire import Batch
 
 PRICE = 3_000
 

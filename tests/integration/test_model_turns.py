@@ -9,12 +9,12 @@ import pytest
 from redis.asyncio import Redis
 
 import worker.model_turns
-from jobs import keys
-from jobs.batches import Batches
+from jobs.cli.operations import Desk
 from jobs.config import Config
-from jobs.desk import Desk
 from jobs.model_limits import ModelLimits
-from jobs.models import Batch
+from jobs.redis_client import keys
+from jobs.state.batches import Batches
+from jobs.wire import Batch
 from worker.model_turns import ModelBusy, ModelTurns
 
 CLOCK = "clock"

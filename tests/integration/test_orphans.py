@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from jobs.account import Account
 from jobs.config import Config
 from jobs.errors import ReplicateError
-from jobs.models import Prompt
+from jobs.replicate_api.client import api_client
+from jobs.replicate_api.predictions import Replicate
+from jobs.state.account import Account
+from jobs.wire import Prompt
 from worker.breaker import Breaker
 from worker.gate import Gate
-from worker.http import api_client
 from worker.model_turns import ModelTurns
 from worker.orphans import Orphans
 from worker.ratelimit import Limiter
-from worker.replicate import Replicate
 from worker.token_check import TokenCheck
 
 CAT = Prompt(0, "cat", "simulator/image", {"prompt": "cat"})

@@ -12,19 +12,19 @@ import pytest
 from redis.asyncio import Redis
 from typer.testing import CliRunner
 
-from jobs.account import Account
+from jobs.batch_folder.folder import RETRIED, Folder
+from jobs.batch_folder.manifest import Identity, write_identity
+from jobs.cli.operations import Desk
 from jobs.config import Config
-from jobs.desk import Desk
-from jobs.enqueue import Order, enqueue
+from jobs.enqueue.enqueue import Order, enqueue
 from jobs.errors import ConfigError
-from jobs.folder import RETRIED, Folder
-from jobs.ledger import Ledger
-from jobs.manifest import Identity, write_identity
-from jobs.models import Result
+from jobs.replicate_api.client import api_client
+from jobs.replicate_api.predictions import Replicate
+from jobs.state.account import Account
+from jobs.state.ledger import Ledger
+from jobs.wire import Result
 from worker.cli import app
-from worker.http import api_client
 from worker.orphan_list import Orphan, searching
-from worker.replicate import Replicate
 
 LATER = 120.0
 """Seconds after which a prediction is no longer too young to tell."""

@@ -13,9 +13,9 @@ from urllib.parse import quote, urlsplit
 import httpx
 import pytest
 
+from jobs.batch_folder.folder import Folder
 from jobs.config import Config
 from jobs.errors import BrokenDownload, FileTooBig, OutputError, OutputGone, StorageError
-from jobs.folder import Folder
 from worker.download import TRIES
 from worker.file_host import files_client
 from worker.output_shape import without

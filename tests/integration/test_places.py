@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from jobs import keys
-from jobs.batches import Batches
-from jobs.models import Batch, Shard
+from jobs.redis_client import keys
+from jobs.state.batches import Batches
+from jobs.wire import Batch, Shard
 from worker import places as places_of
 from worker.places import Places
 

@@ -13,18 +13,19 @@ from arq.worker import RetryJob
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from jobs import keys
+from jobs.batch_folder.folder import Folder
+from jobs.cli.operations import Desk
 from jobs.config import Config
-from jobs.desk import Desk
 from jobs.errors import StorageError
-from jobs.folder import Folder
-from jobs.ledger import Entry, Overtaken
 from jobs.model_limits import ModelLimits
-from jobs.models import Batch, Prompt, Result, Shard, timestamp
-from jobs.payload import Parcel, pack
-from jobs.status import read_status
-from jobs.unsettled import Unsettled
-from jobs.waits import Waits
+from jobs.queue.payload import Parcel, pack
+from jobs.redis_client import keys
+from jobs.replicate_api.predictions import RETENTION
+from jobs.state.ledger import Entry, Overtaken
+from jobs.state.pending import Unsettled
+from jobs.state.status import read_status
+from jobs.state.waits import Waits
+from jobs.wire import Batch, Prompt, Result, Shard, timestamp
 from worker import fetching, polling, saving, shards
 from worker import predict as story
 from worker.backoff import Backoff
@@ -34,7 +35,6 @@ from worker.lease import Lease
 from worker.lifecycle import opened
 from worker.model_turns import ModelTurns
 from worker.predict import predict
-from worker.replicate import RETENTION
 from worker.shards import predict_shard, run_shard
 from worker.slots import Slots
 

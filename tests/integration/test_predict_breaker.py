@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from jobs.batch_folder.folder import Folder
 from jobs.config import Config
-from jobs.folder import Folder
-from jobs.models import Batch, Prompt, Shard
+from jobs.wire import Batch, Prompt, Shard
 from worker import creation
 from worker.context import Context, Work
 from worker.lifecycle import opened

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from jobs import keys
+from jobs.batch_folder.folder import Folder
 from jobs.config import Config
-from jobs.folder import Folder
-from jobs.models import Batch, Prompt, Shard
+from jobs.redis_client import keys
+from jobs.wire import Batch, Prompt, Shard
 from worker.context import Context, Work
 from worker.lifecycle import opened
 from worker.predict import predict

@@ -11,19 +11,19 @@ from typing import Any
 
 import pytest
 
-from jobs import keys
+from jobs.batch_folder.folder import Folder
 from jobs.config import Config
-from jobs.folder import Folder
-from jobs.models import Batch, Prompt, Result, Shard, Status
 from jobs.prices import Prices
-from jobs.status import read_status
+from jobs.redis_client import keys
+from jobs.replicate_api.predictions import CREATE_TIMEOUT
+from jobs.state.status import read_status
+from jobs.wire import Batch, Prompt, Result, Shard, Status
 from worker import admission, creation, retry
 from worker import predict as story
 from worker.backoff import Backoff
 from worker.context import Context, Work
 from worker.lifecycle import opened
 from worker.predict import predict
-from worker.replicate import CREATE_TIMEOUT
 
 INPUT = {"prompt": "cat", "width": 16, "height": 16, "output_format": "png"}
 PROMPTS = [Prompt(index, f"cat-{index}", "simulator/image", INPUT | {"seed": index}) for index in range(3)]

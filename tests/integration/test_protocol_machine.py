@@ -22,15 +22,15 @@ from hypothesis.stateful import (
 )
 from redis.asyncio import Redis
 
-from jobs import keys
-from jobs.batches import Batches, Spent, batch_of
-from jobs.bitmap import Bits
-from jobs.ledger import Claimed, Entry, Ledger, OverBudget, Overtaken, Served, entry_of
-from jobs.models import Batch, Outcome
-from jobs.unsettled import unsettled
+from jobs.redis_client import keys
+from jobs.replicate_api.predictions import CREATE_TIMEOUT
+from jobs.state.batches import Batches, Spent, batch_of
+from jobs.state.bitmap import Bits
+from jobs.state.ledger import Claimed, Entry, Ledger, OverBudget, Overtaken, Served, entry_of
+from jobs.state.pending import unsettled
+from jobs.wire import Batch, Outcome
 from worker.creation import MAX_UNKNOWN, SURE_AFTER
 from worker.lease import Lease, Leases
-from worker.replicate import CREATE_TIMEOUT
 
 NAME, REALM, ID = "night", "api", "b1"
 DIGESTS = (0, 0, 0, 1)

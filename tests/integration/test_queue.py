@@ -7,13 +7,14 @@ import pytest
 from arq.worker import Worker, func
 from redis.asyncio import Redis
 
-from jobs import keys, queue
-from jobs.batches import Batches
-from jobs.connection import arq_redis
 from jobs.errors import BatchNotFound
-from jobs.models import Batch, Prompt, Shard
-from jobs.payload import FUNCTION, Parcel, unpack
-from jobs.queue import Queue, deserialize, serialize
+from jobs.queue import shard_queue
+from jobs.queue.payload import FUNCTION, Parcel, unpack
+from jobs.queue.shard_queue import Queue, deserialize, serialize
+from jobs.redis_client import keys
+from jobs.redis_client.client import arq_redis
+from jobs.state.batches import Batches
+from jobs.wire import Batch, Prompt, Shard
 
 REALM = "api.example"
 QUEUE = keys.queue(REALM)
@@ -151,11 +152,11 @@ async def test_nothing_is_added_to_a_batch_that_was_deleted_or_made_anew(redis: 
 
 
 async def test_pipelines_are_bounded_by_number_and_by_bytes(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue, "CHUNK_SHARDS", 10)
+    monkeypatch.setattr(shard_queue, "CHUNK_SHARDS", 10)
     before = await executed(redis)
     await Queue(redis, REALM).add(await opened(redis, "a", 2500), shards("a", range(25)))
     assert await executed(redis) - before == 3
-    monkeypatch.setattr(queue, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(shard_queue, "CHUNK_BYTES", 1)
     await Queue(redis, REALM).add(await opened(redis, "b", 500), shards("b", range(5)))
     assert await executed(redis) - before == 3 + 5
 
@@ -166,7 +167,7 @@ async def executed(redis: Redis) -> int:
 
 
 async def test_shards_are_made_only_as_they_are_needed(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue, "CHUNK_SHARDS", 2)
+    monkeypatch.setattr(shard_queue, "CHUNK_SHARDS", 2)
     made: list[int] = []
 
     def some() -> Iterator[Shard]:
@@ -196,7 +197,7 @@ async def test_what_comes_first_is_done_together_with_the_adding(redis: Redis) -
 
 
 async def test_removing_a_batch_leaves_the_others(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue, "CHUNK_SHARDS", 10)
+    monkeypatch.setattr(shard_queue, "CHUNK_SHARDS", 10)
     tasks = Queue(redis, REALM)
     await tasks.add(await opened(redis, "a", 2500), shards("a", range(25)))
     await tasks.add(await opened(redis, "a.b", 100), [shard("a.b", 0)])

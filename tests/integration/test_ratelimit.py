@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 from redis.asyncio import Redis
 
-from jobs import keys
+from jobs.redis_client import keys
 from worker.pump import Reservation
 from worker.ratelimit import Limiter, _Bucket
 

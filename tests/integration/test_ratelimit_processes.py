@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from jobs import keys
+from jobs.redis_client import keys
 from worker.ratelimit import Limiter
 
 REALM = "api.test"
@@ -19,7 +19,7 @@ LATE = 0.5  # by design, a start time may be used so late
 
 CHILD = """
 import asyncio, sys, time
-from jobs.connection import connect
+from jobs.redis_client.client import connect
 from worker.ratelimit import Limiter
 
 async def taker(limiter):

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from jobs import embedded_redis, keys
-from jobs.connection import connect
+from jobs.redis_client import embedded, keys
+from jobs.redis_client.client import connect
 from worker.ratelimit import Limiter
 
 REALM = "api.test"
@@ -192,7 +192,7 @@ class Server:
         options = {"port": 0, "unixsocket": self.home / "s", "dir": self.home, "logfile": self.home / "log"}
         options |= {"appendonly": "yes", "appendfsync": "always", "save": ""}
         command = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-        self.process = subprocess.Popen([embedded_redis.binary(), *command], start_new_session=True)
+        self.process = subprocess.Popen([embedded.binary(), *command], start_new_session=True)
 
     def kill(self) -> None:
         if self.process:

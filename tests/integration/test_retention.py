@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from jobs import keys
+from jobs.batch_folder.folder import Folder
 from jobs.config import Config
 from jobs.errors import BrokenDownload, OutputGone, Unanswered
-from jobs.folder import Folder
-from jobs.models import Batch, Prompt, Result, Shard, timestamp
-from jobs.status import read_status
+from jobs.redis_client import keys
+from jobs.replicate_api.predictions import RETENTION, Prediction
+from jobs.state.status import read_status
+from jobs.wire import Batch, Prompt, Result, Shard, timestamp
 from worker import fetching, holding
 from worker import predict as story
 from worker.backlog import Backlog, Unsaved
@@ -27,7 +28,6 @@ from worker.file_host import files_client
 from worker.lifecycle import opened
 from worker.outputs import Outputs
 from worker.predict import predict
-from worker.replicate import RETENTION, Prediction
 from worker.writer import Writer
 
 CAT = Prompt(0, "cat", "simulator/image", {"prompt": "cat", "width": 16, "height": 16, "output_format": "png"})
@@ -81,7 +81,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, *answers: Prediction | Exception)
             raise answer
         return answer
 
-    monkeypatch.setattr("worker.replicate.Replicate.get", get)
+    monkeypatch.setattr("jobs.replicate_api.predictions.Replicate.get", get)
     return asked
 
 

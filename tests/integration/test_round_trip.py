@@ -8,8 +8,8 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import ResponseError
 
-from jobs import round_trip
-from jobs.round_trip import MOST, RoundTrips
+from jobs.redis_client import auto_pipeline
+from jobs.redis_client.auto_pipeline import MOST, RoundTrips
 
 APPEND = "redis.call('RPUSH', KEYS[1], ARGV[1]); if ARGV[1] == 'bad' then error('no') end; return ARGV[1]"
 
@@ -129,7 +129,7 @@ async def test_closing_ends_what_is_under_way(redis: Redis, append: AsyncScript)
 async def test_a_connection_that_goes_silent_holds_nobody_up_for_long(
     redis: Redis, append: AsyncScript, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(round_trip, "IN_TIME", 0.1)
+    monkeypatch.setattr(auto_pipeline, "IN_TIME", 0.1)
     silent = asyncio.Event()
 
     class Silent:

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from jobs import keys
+from jobs.batch_folder.folder import Folder
 from jobs.config import Config
-from jobs.deadletters import DeadLetters
-from jobs.folder import Folder
-from jobs.ledger import Entry
-from jobs.models import Batch, Prompt, Shard
-from jobs.payload import JobId
-from jobs.queue import Queue
+from jobs.queue.dead_letters import DeadLetters
+from jobs.queue.payload import JobId
+from jobs.queue.shard_queue import Queue
+from jobs.redis_client import keys
+from jobs.state.ledger import Entry
+from jobs.wire import Batch, Prompt, Shard
 from worker import salvage
 from worker.context import Context, Work, job_slots
 from worker.lifecycle import opened

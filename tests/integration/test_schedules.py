@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from jobs import keys, schedules
-from jobs.batches import Batches
+from jobs.batch_folder.folder import Folder
 from jobs.config import Config
-from jobs.enqueue import Order, Receipt, enqueue
+from jobs.enqueue.enqueue import Order, Receipt, enqueue
 from jobs.errors import ScheduleError, StorageError
-from jobs.folder import Folder
 from jobs.prices import Prices
-from jobs.schedule_state import ScheduleStates
-from jobs.schedules import Schedules, ScheduleStatus
+from jobs.redis_client import keys
+from jobs.schedules import scheduler
+from jobs.schedules.scheduler import Schedules, ScheduleStatus
+from jobs.schedules.state import ScheduleStates
+from jobs.state.batches import Batches
 
 NIGHTLY = """
 [[schedule]]
@@ -101,7 +102,7 @@ def crash(monkeypatch: pytest.MonkeyPatch, *, after: bool) -> None:
             await enqueue(*arguments)
         raise KilledError
 
-    monkeypatch.setattr(schedules, "enqueue", die)
+    monkeypatch.setattr(scheduler, "enqueue", die)
 
 
 async def fire_and_die(
@@ -116,7 +117,7 @@ async def fire_and_die(
 async def expire(redis: Redis, config: Config, due: float) -> None:
     """Let the time pass after which a fire time of a dead worker is free again."""
     key = keys.schedule(config.realm, "nightly", int(due))
-    assert 0 < await redis.ttl(key) <= schedules.FIRING
+    assert 0 < await redis.ttl(key) <= scheduler.FIRING
     await redis.delete(key)
 
 
@@ -266,7 +267,7 @@ async def test_one_that_still_runs_is_not_overtaken(
     one = worker()
     await one.fire_due(NOON)
     await one.fire_due(TWO)
-    with caplog.at_level(logging.INFO, "jobs.schedules"):
+    with caplog.at_level(logging.INFO, "jobs.schedules.scheduler"):
         assert await one.fire_due(TWO + DAY) == await one.fire_due(TWO + DAY + 1) == []
     (line,) = caplog.messages
     assert "nightly-2026-11-22T0200 is passed over: nightly-2026-11-21T0200 was not finished" in line
@@ -371,7 +372,7 @@ async def test_a_batch_that_was_begun_is_completed_also_after_the_next_time(
     one = worker()
     await one.fire_due(NOON)
     with monkeypatch.context() as patch:
-        patch.setattr(schedules, "enqueue", fail_late)
+        patch.setattr(scheduler, "enqueue", fail_late)
         assert await one.fire_due(TWO) == []
     await expire(redis, config, TWO)
     assert names(await one.fire_due(TWO + DAY)) == ["nightly-2026-11-21T0200"]
@@ -415,7 +416,7 @@ async def test_what_nobody_expected_of_one_schedule_stops_no_other(
     write(NIGHTLY + NIGHTLY.replace('"nightly"', '"other"'))
     one = worker()
     await one.fire_due(NOON)
-    monkeypatch.setattr(schedules, "enqueue", fail_for_one)
+    monkeypatch.setattr(scheduler, "enqueue", fail_for_one)
     with pytest.raises(KeyError, match="a mistake"):
         await one.fire_due(TWO)
     assert await Batches(redis).names() == ["other-2026-11-21T0200"]
@@ -519,7 +520,7 @@ async def test_a_long_enqueue_keeps_its_fire_time(
 ) -> None:
     await worker().fire_due(NOON)
     key = keys.schedule(config.realm, "nightly", int(TWO))
-    monkeypatch.setattr(schedules, "FIRING", 3)
+    monkeypatch.setattr(scheduler, "FIRING", 3)
 
     async def slow(*arguments: Any) -> Receipt:
         await redis.expire(key, 1000)
@@ -530,7 +531,7 @@ async def test_a_long_enqueue_keeps_its_fire_time(
         await eventually(renewed)
         return await enqueue(*arguments)
 
-    monkeypatch.setattr(schedules, "enqueue", slow)
+    monkeypatch.setattr(scheduler, "enqueue", slow)
     assert len(await worker().fire_due(TWO)) == 1
     assert await redis.ttl(key) > 86_400
     assert await redis.get(key) == b"nightly-2026-11-21T0200"

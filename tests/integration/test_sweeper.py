@@ -13,18 +13,18 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from jobs import keys
-from jobs.account import Account
 from jobs.config import Config
 from jobs.errors import NotFound, NotSent
+from jobs.redis_client import keys
+from jobs.replicate_api.client import api_client
+from jobs.replicate_api.predictions import Page, Prediction, Replicate
+from jobs.state.account import Account
 from worker import polling, sweeper
 from worker.breaker import Breaker
 from worker.gate import Gate
-from worker.http import api_client
 from worker.model_turns import ModelTurns
 from worker.polling import Poller
 from worker.ratelimit import Limiter
-from worker.replicate import Page, Prediction, Replicate
 from worker.sweeper import Sweeper
 from worker.token_check import TokenCheck
 

@@ -4,11 +4,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from jobs import keys
-from jobs.batches import Batches
-from jobs.ledger import Entry, Ledger
-from jobs.models import Batch
-from jobs.unsettled import Unsettled, unsettled
+from jobs.redis_client import keys
+from jobs.state.batches import Batches
+from jobs.state.ledger import Entry, Ledger
+from jobs.state.pending import Unsettled, unsettled
+from jobs.wire import Batch
 
 BATCH = Batch("cats", "id-1", "api", 1000.0, 5000, 0, 1.0)
 FRESH = Unsettled(0, Entry())

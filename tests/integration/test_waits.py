@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from jobs import keys
-from jobs.batches import Batches
+from jobs.batch_folder.folder import Folder
+from jobs.cli.report import notes
 from jobs.config import Config
-from jobs.folder import Folder
-from jobs.ledger import Entry
 from jobs.model_limits import ModelLimits
-from jobs.models import Batch, Prompt, Shard
-from jobs.report import notes
-from jobs.status import read_status
-from jobs.waits import Wait, Waits
+from jobs.redis_client import keys
+from jobs.state.batches import Batches
+from jobs.state.ledger import Entry
+from jobs.state.status import read_status
+from jobs.state.waits import Wait, Waits
+from jobs.wire import Batch, Prompt, Shard
 from worker import waiting
 from worker.context import Context, Work
 from worker.lifecycle import opened

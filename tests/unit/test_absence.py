@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from redis import exceptions
 
-from jobs import absence
-from jobs.absence import Absence, Farewell, is_news, is_passing, reason
 from jobs.errors import UnfitRedis
-from jobs.server import judge
+from jobs.redis_client import outage
+from jobs.redis_client.outage import Absence, Farewell, is_news, is_passing, reason
+from jobs.redis_client.requirements import judge
 
 IN_A_SCRIPT = "ERR Error running script (call to f_1): @user_script:7: @user_script: 7: -{} it is so"
 IN_A_PIPELINE = "Command # 1 (SET key 'OOM in a prompt') of pipeline caused error: ('{} it is so',)"
@@ -52,7 +52,7 @@ def test_a_reason_is_one_line_without_the_command() -> None:
 
 
 def test_a_loss_and_its_end_are_told_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(absence, "QUIET_SECONDS", -1.0)
+    monkeypatch.setattr(outage, "QUIET_SECONDS", -1.0)
     redis = Absence()
     for _ in range(3):
         redis.missed(exceptions.ConnectionError("gone"), time.monotonic() - 5)
@@ -72,7 +72,7 @@ def test_a_connection_that_is_made_again_soon_is_no_matter(caplog: pytest.LogCap
 
 
 def test_reads_do_not_end_a_refusal_to_write(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(absence, "QUIET_SECONDS", -1.0)
+    monkeypatch.setattr(outage, "QUIET_SECONDS", -1.0)
     redis = Absence()
     redis.waiting = 2
     redis.missed(exceptions.OutOfMemoryError("full"), time.monotonic())
@@ -90,7 +90,7 @@ def test_reads_do_not_end_a_refusal_to_write(caplog: pytest.LogCaptureFixture, m
 async def test_at_the_end_nobody_waits_long_and_after_one_in_vain_nobody_tries(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(absence, "FAREWELL_SECONDS", 0.05)
+    monkeypatch.setattr(outage, "FAREWELL_SECONDS", 0.05)
     farewell = Farewell()
 
     async def call() -> None:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.replicate_api.predictions import RETENTION
 from worker.backlog import ALL, ENOUGH, MARGIN, STALE, STANDSTILL, Backlog, would_miss
-from worker.replicate import RETENTION
 from worker.slots import Slots
 
 NOW = 1_000_000.0

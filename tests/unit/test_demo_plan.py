@@ -13,8 +13,8 @@ import pytest
 
 from demo.plan import PROMPTS, SPECIAL, surprises
 from demo.surroundings import finished, free
-from jobs.folder import Folder
-from jobs.models import Failure, Result, SavedFile
+from jobs.batch_folder.folder import Folder
+from jobs.wire import Failure, Result, SavedFile
 
 ROWS = [json.loads(line) for line in PROMPTS.read_text(encoding="utf-8").splitlines()]
 

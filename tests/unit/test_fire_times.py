@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.fire_times import LocalZone, check_cron, label, last_fire, next_fire, shown, zone
+from jobs.schedules.cron import LocalZone, check_cron, label, last_fire, next_fire, shown, zone
 
 NEVER = "0 0 */31 * 1#5"
 """The first of a month (a starred day goes together with the weekday) that is its fifth Monday."""

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from jobs import folder as folder_module
+from jobs.batch_folder import folder as folder_module
+from jobs.batch_folder.folder import Folder
 from jobs.errors import LostFolder, StorageError
-from jobs.folder import Folder
 from worker import folders as module
 from worker.backoff import Backoff
 from worker.folders import SWEPT, Folders, hindrance, is_of_one_folder, sweep

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs import gallery
+from jobs.batch_folder import gallery
+from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.gallery import page_name, page_numbers, write_gallery
 from jobs.errors import ForeignFolder
-from jobs.folder import Folder
-from jobs.gallery import page_name, page_numbers, write_gallery
-from jobs.models import Result
+from jobs.wire import Result
 
 VOID = {"meta", "img", "link", "br", "input"}
 

@@ -30,23 +30,23 @@ HTTPX_ERRORS = {
 ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.putenv"}
 REDIS_COMMANDS_IN = {
     "benchmarks/costs.py",
-    "jobs/account.py",
-    "jobs/batches.py",
-    "jobs/deadletters.py",
-    "jobs/ledger.py",
-    "jobs/queue.py",
-    "jobs/release.py",
-    "jobs/round_trip.py",
-    "jobs/server.py",
-    "jobs/schedule_state.py",
-    "jobs/snapshot.py",
-    "jobs/unsettled.py",
-    "jobs/waits.py",
-    "jobs/claims.py",
+    "jobs/state/account.py",
+    "jobs/state/batches.py",
+    "jobs/queue/dead_letters.py",
+    "jobs/state/ledger.py",
+    "jobs/queue/shard_queue.py",
+    "jobs/state/release.py",
+    "jobs/redis_client/auto_pipeline.py",
+    "jobs/redis_client/requirements.py",
+    "jobs/schedules/state.py",
+    "jobs/state/snapshot.py",
+    "jobs/state/pending.py",
+    "jobs/state/waits.py",
+    "jobs/state/claims.py",
     "worker/breaker.py",
     "worker/doctor_limits.py",
     "worker/doctor_redis.py",
-    "jobs/connection.py",
+    "jobs/redis_client/client.py",
     "worker/lease.py",
     "worker/ratelimit.py",
     "worker/sweeper.py",
@@ -185,8 +185,14 @@ def test_only_the_disk_knows_aiofiles() -> None:
 
 
 def test_only_http_and_its_transports_know_the_errors_of_httpx() -> None:
-    assert complaints(uses_httpx_errors, {"worker/http.py", "worker/transport.py", "worker/proxies.py"}) == []
-    assert complaints(imports_aiohttp, {"worker/transport.py"} | PEERS) == []
+    assert (
+        complaints(
+            uses_httpx_errors,
+            {"jobs/replicate_api/client.py", "jobs/replicate_api/transport.py", "jobs/replicate_api/proxies.py"},
+        )
+        == []
+    )
+    assert complaints(imports_aiohttp, {"jobs/replicate_api/transport.py"} | PEERS) == []
 
 
 def test_only_config_reads_settings() -> None:
@@ -205,7 +211,7 @@ def test_a_script_says_which_keys_it_touches(path: Path) -> None:
 
 def test_a_producer_loads_nothing_of_the_worker() -> None:
     program = (
-        "import sys, jobs.cli\n"
+        "import sys, jobs.cli.app\n"
         "loaded = {name.partition('.')[0] for name in sys.modules}\n"
         "print(*sorted(loaded & {'httpx', 'aiofiles', 'worker', 'simulator'}))"
     )
@@ -215,7 +221,7 @@ def test_a_producer_loads_nothing_of_the_worker() -> None:
 
 def test_the_worker_is_imported_without_effect() -> None:
     """`from worker import FileOutput` must not read the configuration, which may be wrong."""
-    program = "from worker import FileOutput; import sys; print('jobs.embedded_redis' in sys.modules)"
+    program = "from worker import FileOutput; import sys; print('jobs.redis_client.embedded' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False,
         env={"BATCH_MAX_IN_FLIGHT": "none", "REDIS_URL": "nonsense"},

@@ -27,10 +27,10 @@ from jobs.errors import (
     ReplicateError,
     Unanswered,
 )
+from jobs.replicate_api.client import API_CONNECTIONS, api_client, call
+from jobs.replicate_api.refusals import refusal
+from jobs.replicate_api.stated_wait import LONGEST_WAIT
 from worker.file_host import files_client, open_file
-from worker.http import API_CONNECTIONS, api_client, call
-from worker.refusals import refusal
-from worker.stated_wait import LONGEST_WAIT
 
 TOKEN = "r8_secret"
 API = "https://api.replicate.com"
@@ -315,7 +315,7 @@ async def test_only_the_api_client_has_the_token_and_only_its_requests_show_it()
 
 
 async def test_a_checkout_that_is_not_installed_has_a_name_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.http.version", lambda _: metadata.version("no-such-distribution"))
+    monkeypatch.setattr("jobs.replicate_api.client.version", lambda _: metadata.version("no-such-distribution"))
     async with files_client(config()) as client:
         assert client.headers["User-Agent"] == "replicate-batch"
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from jobs import sources
 from jobs.errors import Problem
-from jobs.key_names import KeyNames
-from jobs.prompts import Defaults, Ids, Row, read_prompts
+from jobs.prompts_file import formats
+from jobs.prompts_file.key_names import KeyNames
+from jobs.prompts_file.reader import Defaults, Ids, Row, read_prompts
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".txt", "-")
 BODIES = {".jsonl": '{"prompt": "a fox"}\n{"prompt": "köttur 猫"}\n', ".csv": "prompt\na fox\nköttur 猫\n"}
@@ -248,7 +248,7 @@ def test_a_row_of_an_array_that_is_wrong_is_named(read: Any) -> None:
 
 
 def test_an_array_is_read_up_to_a_bound(read: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "MAX_DOCUMENT", 1000)
+    monkeypatch.setattr(formats, "MAX_DOCUMENT", 1000)
     assert len(inputs(read(".jsonl", json.dumps([{"prompt": "a"}] * 50)))) == 50
     message = problem(read(".jsonl", json.dumps([{"prompt": "a"}] * 100)))
     assert "JSON of more than 1,000 bytes but no JSON Lines: write one row a line" in message

@@ -8,11 +8,11 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
-from jobs import tables
-from jobs.models import Failure, Result, Status
-from jobs.progress import picture
-from jobs.report import Paper
-from jobs.schedules import ScheduleStatus
+from jobs.cli import tables
+from jobs.cli.progress import picture
+from jobs.cli.report import Paper
+from jobs.schedules.scheduler import ScheduleStatus
+from jobs.wire import Failure, Result, Status
 
 NOW = datetime(2026, 11, 23, 3, 0, tzinfo=UTC).timestamp()
 WIDTHS = [20, 36, 60, 72, 80, 120, 250]

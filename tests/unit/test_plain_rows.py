@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import Problem
-from jobs.key_names import KeyNames
-from jobs.prompts import _Reader
-from jobs.rows import Defaults, PlainRows, Row
-from jobs.sources import MAX_LINE, _line_records
+from jobs.prompts_file.fast_rows import Defaults, PlainRows, Row
+from jobs.prompts_file.formats import MAX_LINE, _line_records
+from jobs.prompts_file.key_names import KeyNames
+from jobs.prompts_file.reader import _Reader
 
 VERSION = "0123456789abcdef" * 4
 DEFAULTS = Defaults("o/default")

@@ -8,8 +8,8 @@ from typing import Any, Self
 import pytest
 from rich.console import Console
 
-from jobs.models import Status
-from jobs.progress import LINE_EVERY, BarScreen, LineScreen, LineWriter, follow, is_live, picture, screen_for, told
+from jobs.cli.progress import LINE_EVERY, BarScreen, LineScreen, LineWriter, follow, is_live, picture, screen_for, told
+from jobs.wire import Status
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 

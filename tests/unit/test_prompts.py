@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import Problem
-from jobs.model_names import model_problem, name_problem
-from jobs.prompts import Defaults, Ids, Row, read_prompts
-from jobs.sources import MAX_LINE
+from jobs.names import model_problem, name_problem
+from jobs.prompts_file.formats import MAX_LINE
+from jobs.prompts_file.reader import Defaults, Ids, Row, read_prompts
 
 VERSION = "0123456789abcdef" * 4
 Read = Callable[..., list[Row | Problem]]

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import InputError, Problem
-from jobs.prompts import Defaults, Ids, Row, read_prompts
-from jobs.sources import BLOCK, MAX_LINE, file_format
+from jobs.prompts_file.formats import BLOCK, MAX_LINE, file_format
+from jobs.prompts_file.reader import Defaults, Ids, Row, read_prompts
 
 
 def read(path: Path | str) -> list[Row | Problem]:

@@ -11,9 +11,9 @@ from arq.jobs import deserialize_job_raw, serialize_result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs import payload
-from jobs.models import Prompt, Shard
-from jobs.payload import FUNCTION, JobId, Parcel, PayloadError, deserialize, pack, pack_rows, serialize, unpack
+from jobs.queue import payload
+from jobs.queue.payload import FUNCTION, JobId, Parcel, PayloadError, deserialize, pack, pack_rows, serialize, unpack
+from jobs.wire import Prompt, Shard
 
 PROMPTS = (
     Prompt(300, "a", "owner/name", {"prompt": "fox ü 🦊", "seed": 1, "nested": [{"x": None}, 0.5, True]}, 2),

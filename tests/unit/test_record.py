@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.models import Failure, Result, SavedFile
+from jobs.wire import Failure, Result, SavedFile
 from worker.saving import record
 
 numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)

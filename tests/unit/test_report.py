@@ -13,15 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
-from jobs import report, tables
-from jobs.enqueue import Checked
-from jobs.folder import Folder
-from jobs.foreign_text import printable
-from jobs.model_pause import ModelPause
-from jobs.models import Failure, Result, Status
-from jobs.results import Totals
-from jobs.schedules import ScheduleMiss, ScheduleStatus
-from jobs.shards import Receipt
+from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.results import Totals
+from jobs.cli import report, tables
+from jobs.enqueue.enqueue import Checked
+from jobs.enqueue.sharding import Receipt
+from jobs.schedules.scheduler import ScheduleMiss, ScheduleStatus
+from jobs.state.model_pause import ModelPause
+from jobs.text import printable
+from jobs.wire import Failure, Result, Status
 
 CREATED = datetime(2026, 11, 21, 2, 3, 4, tzinfo=UTC).timestamp()
 START = "python -m arq worker.Settings"

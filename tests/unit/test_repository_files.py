@@ -16,9 +16,9 @@ import yaml
 from pydantic import SecretStr
 from typer.main import get_command
 
-from jobs.cli import app
+from jobs.cli.app import app
 from jobs.config import Config
-from jobs.server import ACL_LINE
+from jobs.redis_client.requirements import ACL_LINE
 
 ROOT = Path(__file__).parents[2]
 LOCKS = ("requirements.txt", "requirements-dev.txt", "requirements-bench.txt")

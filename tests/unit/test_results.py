@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.results import Totals, read_results, result_line, totals, write_results
 from jobs.errors import StorageError
-from jobs.folder import Folder
-from jobs.models import Failure, Result, SavedFile
-from jobs.results import Totals, read_results, result_line, totals, write_results
+from jobs.wire import Failure, Result, SavedFile
 
 Fill = Callable[..., None]
 

@@ -15,7 +15,7 @@ from jobs.errors import (
     OutputGone,
     Unanswered,
 )
-from jobs.models import ErrorKind
+from jobs.wire import ErrorKind
 from worker.backoff import Backoff
 from worker.retry import LATER, ONCE_MORE, SOON, GiveUp, Retry, Verdict, classify, classify_error, code_of, decide, sign
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import ScheduleError
-from jobs.schedule_file import MAX_NAME, Schedule, WrongSchedule, describe, load
+from jobs.schedules.file import MAX_NAME, Schedule, WrongSchedule, describe, load
 
 GOOD = """
 [[schedule]]

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from jobs.batch_folder.folder import Folder
 from jobs.config import Config
-from jobs.folder import Folder
-from jobs.models import Result
+from jobs.wire import Result
 
 
 @pytest.fixture

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from jobs import keys
-from jobs.batches import Batches
+from jobs.batch_folder.folder import Folder
 from jobs.config import Config
-from jobs.enqueue import Order, Receipt, check, enqueue
+from jobs.enqueue.enqueue import Order, Receipt, check, enqueue
+from jobs.enqueue.spool import spooling
 from jobs.errors import BatchError, InputError, PromptsError
-from jobs.folder import Folder
-from jobs.models import Shard
-from jobs.payload import unpack
-from jobs.queue import Queue
-from jobs.spool import spooling
+from jobs.queue.payload import unpack
+from jobs.queue.shard_queue import Queue
+from jobs.redis_client import keys
+from jobs.state.batches import Batches
+from jobs.wire import Shard
 
 Enqueue = Callable[..., Awaitable[Receipt]]
 

@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from jobs.batches import Batches, Spent
+from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.manifest import read_identity
 from jobs.budget import UNCHANGED, Budget
 from jobs.config import Config
-from jobs.deadletters import DeadLetters
-from jobs.enqueue import Order, Receipt, check, enqueue, retry
+from jobs.enqueue.enqueue import Order, Receipt, check, enqueue, retry
 from jobs.errors import InputError
-from jobs.folder import Folder
-from jobs.manifest import read_identity
-from jobs.models import Batch, Failure
-from jobs.payload import JobId
 from jobs.prices import Prices
-from jobs.queue import Queue
+from jobs.queue.dead_letters import DeadLetters
+from jobs.queue.payload import JobId
+from jobs.queue.shard_queue import Queue
+from jobs.state.batches import Batches, Spent
+from jobs.wire import Batch, Failure
 
 REALM = "api.replicate.com"
 PRICES = Prices.parse("owner/name=0.003, owner/video=0.001/s max 0.50")

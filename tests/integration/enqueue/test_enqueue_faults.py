@@ -17,17 +17,20 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from jobs import connection, keys, queue
-from jobs import enqueue as enqueue_module
-from jobs.batches import Batches
+from jobs.batch_folder.folder import Folder
 from jobs.config import Config
-from jobs.enqueue import Order, Receipt, enqueue, retry
+from jobs.enqueue import enqueue as enqueue_module
+from jobs.enqueue.enqueue import Order, Receipt, enqueue, retry
 from jobs.errors import ForeignFolder, InputError, StorageError
-from jobs.folder import Folder
-from jobs.models import Shard
-from jobs.payload import unpack
+from jobs.queue import shard_queue
+from jobs.queue.payload import unpack
+from jobs.redis_client import client as connection
+from jobs.redis_client import keys
+from jobs.state.batches import Batches
+from jobs.wire import Shard
 
 REALM = "api.replicate.com"
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -102,7 +105,7 @@ async def test_the_same_command_completes_what_a_lost_connection_left(  # noqa: 
     budget: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(queue, "CHUNK_SHARDS", 1)
+    monkeypatch.setattr(shard_queue, "CHUNK_SHARDS", 1)
     monkeypatch.setattr(connection, "IMPATIENT_SECONDS", 0.05)
     async with cut_after(redis_url, budget) as url:
         client = connection.connect(url)
@@ -205,8 +208,8 @@ async def test_producers_in_different_processes_take_turns(
     program = (
         "import asyncio, sys\n"
         "from jobs.config import Config\n"
-        "from jobs.connection import opened\n"
-        "from jobs.enqueue import Order, enqueue\n"
+        "from jobs.redis_client.client import opened\n"
+        "from jobs.enqueue.enqueue import Order, enqueue\n"
         "async def main():\n"
         "    config = Config.load()\n"
         "    async with opened(config) as redis:\n"
@@ -214,7 +217,7 @@ async def test_producers_in_different_processes_take_turns(
         "asyncio.run(main())\n"
     )
     env = {
-        "PYTHONPATH": str(Path(connection.__file__).parent.parent),
+        "PYTHONPATH": str(ROOT),
         "REDIS_URL": redis_url,
         "BATCH_OUTPUT_DIR": str(config.output_dir),
         "BATCH_MODEL": "owner/name",
@@ -341,6 +344,6 @@ async def test_two_output_dirs_at_the_same_instant_end_with_one_batch(
 
 
 def test_a_producer_loads_nothing_of_the_worker(nursery: Any) -> None:
-    program = "import sys, jobs.enqueue; print({'httpx', 'aiofiles', 'worker'} & set(sys.modules))"
-    child = nursery.start("-c", program, env={"PYTHONPATH": str(Path(connection.__file__).parent.parent)})
+    program = "import sys, jobs.enqueue.enqueue; print({'httpx', 'aiofiles', 'worker'} & set(sys.modules))"
+    child = nursery.start("-c", program, env={"PYTHONPATH": str(ROOT)})
     assert (child.wait(), child.log()) == (0, "set()\n")

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from jobs import keys
-from jobs import retry as retry_module
-from jobs.batches import Batches
+from jobs.batch_folder.folder import Folder
 from jobs.config import Config
-from jobs.enqueue import Order, Receipt, enqueue, retry
+from jobs.enqueue import retry as retry_module
+from jobs.enqueue.enqueue import Order, Receipt, enqueue, retry
 from jobs.errors import BatchNotFound
-from jobs.folder import Folder
-from jobs.models import Batch, Outcome, Result
-from jobs.payload import unpack
-from jobs.queue import Queue
+from jobs.queue.payload import unpack
+from jobs.queue.shard_queue import Queue
+from jobs.redis_client import keys
+from jobs.state.batches import Batches
+from jobs.wire import Batch, Outcome, Result
 
 REALM = "api.replicate.com"
 

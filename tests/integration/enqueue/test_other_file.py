@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from jobs.batches import Batches
+from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.manifest import read_identity
 from jobs.config import Config
-from jobs.enqueue import Order, enqueue
+from jobs.enqueue.enqueue import Order, enqueue
 from jobs.errors import InputError
-from jobs.folder import Folder
-from jobs.manifest import read_identity
+from jobs.state.batches import Batches
 
 
 def write(folder: Path, ids: str, **more: Any) -> str:

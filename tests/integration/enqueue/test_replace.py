@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from jobs import enqueue as enqueue_module
-from jobs import keys
-from jobs import retry as retry_module
-from jobs.batches import Batches
+from jobs.batch_folder.folder import Folder
 from jobs.budget import Budget
 from jobs.config import Config
-from jobs.enqueue import Order, enqueue, retry
+from jobs.enqueue import enqueue as enqueue_module
+from jobs.enqueue import retry as retry_module
+from jobs.enqueue.enqueue import Order, enqueue, retry
 from jobs.errors import InputError, PromptsError
-from jobs.folder import Folder
-from jobs.models import Outcome, Result, Shard
-from jobs.payload import unpack
-from jobs.queue import Queue
+from jobs.queue.payload import unpack
+from jobs.queue.shard_queue import Queue
+from jobs.redis_client import keys
+from jobs.state.batches import Batches
+from jobs.wire import Outcome, Result, Shard
 
 REALM = "api.replicate.com"
 STEPS = [

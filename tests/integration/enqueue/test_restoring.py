@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from jobs.batches import Batches
+from jobs.batch_folder.folder import RETRIED, Folder
 from jobs.budget import Budget
 from jobs.config import Config
-from jobs.enqueue import Order, Receipt, enqueue
-from jobs.folder import RETRIED, Folder
-from jobs.models import Failure
+from jobs.enqueue.enqueue import Order, Receipt, enqueue
 from jobs.prices import Prices
+from jobs.state.batches import Batches
+from jobs.wire import Failure
 
 Enqueue = Callable[..., Awaitable[Receipt]]
 Record = Callable[..., None]

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from jobs import verify as module
+from jobs.batch_folder.folder import Folder
 from jobs.config import Config
-from jobs.connection import opened
-from jobs.enqueue import Order, enqueue
-from jobs.folder import Folder
-from jobs.verification import Verification
+from jobs.enqueue.enqueue import Order, enqueue
+from jobs.redis_client.client import opened
+from jobs.verify import verify as module
+from jobs.verify.disagreements import Verification
 
 IMAGE = {"width": 16, "height": 16, "output_format": "png"}
 ROWS: list[dict[str, Any]] = [

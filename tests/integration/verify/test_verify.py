@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs.queue import serialize
+from jobs.queue.shard_queue import serialize
 
 Break = Callable[[Any], object]
 

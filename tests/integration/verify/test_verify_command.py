@@ -13,10 +13,10 @@ import pytest
 from redis.asyncio import Redis
 
 from jobs.config import Config
-from jobs.deadletters import DeadLetters
-from jobs.payload import JobId
-from jobs.queue import Queue
-from jobs.verify import verify
+from jobs.queue.dead_letters import DeadLetters
+from jobs.queue.payload import JobId
+from jobs.queue.shard_queue import Queue
+from jobs.verify.verify import verify
 
 Cli = Callable[..., Any]
 

@@ -1,0 +1,187 @@
+"""A batch's folder on disk: its names, its own copy of the prompts, its records."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from jobs.errors import DamagedRecord, ForeignFolder, LostFolder, StorageError
+from jobs.wire import Prompt, Result
+
+IDENTITY = "batch.json"
+
+RETRIED = ".retried"
+"""Where in a batch's folder the records of earlier tries lie: `<id>.<generation>`."""
+
+SAVING = ".saving"
+"""Where in a batch's folder files are written before they are committed: `<id>.<nonce>`."""
+
+
+_SETTLED = 2.0
+"""Seconds after which a change of a file shows in its times, on any file system."""
+
+_MOST = 1000
+_known_ids: dict[tuple[int, ...], str] = {}
+"""What identity files hold, by what changes with them: one is looked at several times for each prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """`OUTPUT_DIR/<batch>`: where everything of a batch lies."""
+
+    output_dir: Path
+    batch: str
+
+    @property
+    def path(self) -> Path:
+        """The folder itself."""
+        return self.output_dir / self.batch
+
+    @property
+    def identity(self) -> Path:
+        """batch.json: `{batch, id, created_at}`; its random id ties the folder to Redis."""
+        return self.path / IDENTITY
+
+    @property
+    def prompts(self) -> Path:
+        """prompts.jsonl: the batch's own copy; a row's place in it is its index for ever."""
+        return self.path / "prompts.jsonl"
+
+    @property
+    def results(self) -> Path:
+        """results.jsonl: every prompt's result, in file order."""
+        return self.path / "results.jsonl"
+
+    @property
+    def errors(self) -> Path:
+        """errors.jsonl: the results that are not succeeded."""
+        return self.path / "errors.jsonl"
+
+    @property
+    def gallery(self) -> Path:
+        """index.html: the first page of the gallery; the next ones are index-2.html …"""
+        return self.path / "index.html"
+
+    def prompt(self, prompt_id: str) -> Path:
+        """Where a settled prompt's record and files lie; the folder appears whole or not at all."""
+        return self.path / prompt_id
+
+    def saving(self, prompt_id: str, nonce: str) -> Path:
+        """Where a prompt's files are written before they are committed."""
+        return self.path / SAVING / f"{prompt_id}.{nonce}"
+
+    def batch_id(self) -> str | None:
+        """The random id in batch.json, None when there is no such file; ForeignFolder when it is not readable."""
+        try:
+            return str(json.loads(self.identity.read_bytes())["id"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ForeignFolder(f"{self.identity} cannot be read as a batch's: {error}", self.identity) from error
+
+    @contextmanager
+    def opened(self, batch_id: str | None) -> Iterator[int]:
+        """Open the folder itself, which must be of the batch with that random id (None: of any); LostFolder.
+
+        What is made or renamed relative to the descriptor lands in it or nowhere, also when somebody moves it.
+        """
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise self._lost(error) from error
+        try:
+            if batch_id is not None:
+                self._check(descriptor, batch_id)
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def check(self, batch_id: str) -> None:
+        """Raise LostFolder unless the folder is there and of the batch with that random id."""
+        with self.opened(batch_id):
+            return
+
+    def _check(self, descriptor: int, batch_id: str) -> None:
+        try:
+            found = _read_id(descriptor)
+        except OSError as error:
+            raise self._lost(error) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise LostFolder(f"{self.identity} cannot be read as a batch's: {error}", self.identity) from error
+        if found != batch_id:
+            raise LostFolder(
+                f"{self.path.absolute()} is another batch's folder now: put the one of {self.batch!r} back, or end the "
+                f"batch: python -m jobs delete {self.batch} --force",
+                self.path,
+            )
+
+    def _lost(self, error: OSError) -> LostFolder:
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            return LostFolder(
+                f"the folder of {self.batch!r} is gone: put {self.path.absolute()} back, or end the batch: "
+                f"python -m jobs delete {self.batch} --force",
+                self.path,
+            )
+        return LostFolder(f"{self.path.absolute()} cannot be read: {error.strerror or error}", self.path)
+
+    def read_prompts(self) -> Iterator[Prompt]:
+        """Yield the prompts of the own copy, in order; nothing when there is none."""
+        if not self.prompts.exists():
+            return
+        with self.prompts.open(encoding="utf-8", errors="surrogatepass") as lines:
+            for index, line in enumerate(lines):
+                try:
+                    row = json.loads(line)
+                    yield Prompt(index, row["id"], row["model"], row["input"], row.get("generation", 0))
+                except (ValueError, KeyError, TypeError) as error:
+                    message = f"{self.prompts}, line {index + 1}, is not as it was written; restore the file"
+                    raise StorageError(message, self.prompts) from error
+
+    def count_prompts(self) -> int:
+        """How many rows the own copy has; 0 when there is none."""
+        if not self.prompts.exists():
+            return 0
+        with self.prompts.open("rb") as lines:
+            return sum(1 for _ in lines)
+
+    def read_record(self, prompt_id: str) -> Result | None:
+        """A settled prompt's result; None when it has none yet. DamagedRecord, or StorageError if it cannot be read."""
+        path = self.prompt(prompt_id) / "prediction.json"
+        try:
+            return Result.model_validate(json.loads(path.read_bytes()))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise StorageError(f"{path} cannot be read: {error}", path) from error
+        except ValidationError as error:
+            raise DamagedRecord(f"{path} is no record: {error.errors()[0]['msg']}", path) from error
+        except (ValueError, RecursionError) as error:
+            raise DamagedRecord(f"{path} is no record: {error}", path) from error
+
+
+def _read_id(folder: int) -> str:
+    """The random id in the identity file of an open folder; the file is read only when it is not as it was."""
+    if known := _known_ids.get(_mark(os.stat(IDENTITY, dir_fd=folder))):
+        return known
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags, dir_fd=folder)
+
+    with open(IDENTITY, "rb", opener=opener) as file:
+        seen, found = os.fstat(file.fileno()), str(json.load(file)["id"])
+    if len(_known_ids) >= _MOST:
+        _known_ids.clear()
+    if time.time() - seen.st_ctime > _SETTLED:
+        _known_ids[_mark(seen)] = found
+    return found
+
+
+def _mark(file: os.stat_result) -> tuple[int, ...]:
+    return file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns, file.st_ctime_ns

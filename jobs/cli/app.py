@@ -1,0 +1,292 @@
+"""The command line: argument parsing only; `jobs.cli.operations` answers, `jobs.cli.report` writes for people."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from jobs.budget import Budget
+from jobs.cli import options, report, tables
+from jobs.cli.operations import Desk, known_folder
+from jobs.cli.report import Paper
+from jobs.cli.verify import verify
+from jobs.config import Config
+from jobs.errors import NothingEnqueued
+from jobs.redis_client.client import place
+from jobs.terminal import Commands, run_app
+from jobs.text import printable
+from jobs.wire import Status
+
+if TYPE_CHECKING:
+    from jobs.enqueue.enqueue import Checked
+    from jobs.enqueue.sharding import Receipt
+
+# Commands import what only they need, so that `status` and `watch` start at once: hence each PLC0415.
+
+
+Answer = TypeVar("Answer")
+
+app = typer.Typer(
+    cls=Commands, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
+
+
+def main() -> None:
+    """Run the command that the arguments name."""
+    run_app(app)
+
+
+def _ask(question: Callable[[Desk], Awaitable[Answer]], *, begin: bool = False) -> Answer:
+    """Answer from Redis; only what `begin`s something starts an embedded server where none has ever run."""
+
+    async def answered() -> Answer:
+        async with Desk.opened(begin=begin) as desk:
+            return await question(desk)
+
+    return asyncio.run(answered())
+
+
+def _show_receipt(receipt: Receipt, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(report.as_json(receipt))
+    else:
+        Paper().lines(report.receipt_lines(receipt))
+
+
+def _show_checked(source: str, checked: Checked, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(report.as_json(checked))
+    else:
+        Paper().lines(report.check_lines(source, checked))
+
+
+def _end(status: Status) -> None:
+    raise typer.Exit(1 if status.failed or status.canceled or status.stuck else 0)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if wanted:
+        typer.echo(f"replicate-batch {version('replicate-batch')}")
+        raise typer.Exit
+
+
+@app.callback()
+def replicate_batch(
+    *,
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Run files of prompts through Replicate and find every output on disk."""
+
+
+@app.command()
+def enqueue(  # noqa: PLR0913 - a command's options are its parameters
+    source: options.Source,
+    *,
+    name: options.Name = None,
+    model: options.Model = None,
+    given: options.Input = [],  # noqa: B006 - typer copies it
+    limit: options.Limit = None,
+    priority: options.Priority = 1.0,
+    max_predictions: options.MaxPredictions = None,
+    max_cost: options.MaxCost = None,
+    max_in_flight: options.MaxInFlight = None,
+    append: options.Append = False,
+    replace: options.Replace = False,
+    check: Annotated[bool, typer.Option("--check", help="Only validate; nothing is enqueued.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Check a prompts file and enqueue what is not done yet."""
+    from jobs.cli.progress import told  # noqa: PLC0415
+    from jobs.enqueue.enqueue import check as check_prompts  # noqa: PLC0415
+
+    budget = Budget(max_predictions, max_cost, max_in_flight)
+    order = options.order_of(
+        source, given, budget,
+        name=name, model=model, limit=limit, priority=priority, append=append, replace=replace,
+    )  # fmt: skip
+    if check:
+        _show_checked(source, check_prompts(order, Config.load()), as_json=as_json)
+    else:
+        with told(Paper(stderr=True)) as tell:
+            receipt = _ask(lambda desk: desk.enqueue(order, None if source == "-" else tell), begin=True)
+        _show_receipt(receipt, as_json=as_json)
+
+
+@app.command()
+def run(  # noqa: PLR0913 - a command's options are its parameters
+    source: options.Source,
+    *,
+    name: options.Name = None,
+    model: options.Model = None,
+    given: options.Input = [],  # noqa: B006 - typer copies it
+    limit: options.Limit = None,
+    priority: options.Priority = 1.0,
+    max_predictions: options.MaxPredictions = None,
+    max_cost: options.MaxCost = None,
+    max_in_flight: options.MaxInFlight = None,
+    append: options.Append = False,
+    replace: options.Replace = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Work on all that is queued, not on this batch only.")
+    ] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Enqueue, work with progress shown, sum up: all in one command."""
+    from jobs.cli import run as burst  # noqa: PLC0415
+
+    budget = Budget(max_predictions, max_cost, max_in_flight)
+    order = options.order_of(
+        source, given, budget,
+        name=name, model=model, limit=limit, priority=priority, append=append, replace=replace,
+    )  # fmt: skip
+    paper = Paper(stderr=as_json)
+    status = _ask(lambda desk: burst.run(desk, order, paper, everything=everything), begin=True)
+    if as_json:
+        typer.echo(report.as_json(status))
+    _end(status)
+
+
+@app.command()
+def status(batch: options.AnyBatch = None, *, as_json: options.AsJson = False) -> None:
+    """Say how a batch stands, or all batches, newest first."""
+
+    async def question(desk: Desk) -> tuple[list[Status], list[str]]:
+        if batch:
+            return [await desk.status(batch)], []
+        found, warnings = await desk.statuses(), await desk.schedule_warnings()
+        return found, warnings if found else [f"Asked: {place(desk.config)}.", *warnings]
+
+    try:
+        found, warnings = _ask(question)
+    except NothingEnqueued as error:
+        if batch:
+            raise
+        found, warnings = [], [str(error)]
+    if as_json:
+        typer.echo(report.as_json(found[0] if batch else found))
+    else:
+        table = tables.batch_table(found[0], time.time()) if batch else tables.batches_table(found, time.time())
+        Paper().show(table, [*report.notes(found), *warnings])
+
+
+@app.command()
+def watch(batch: options.AnyBatch = None, *, as_json: options.AsJson = False) -> None:
+    """Follow a batch, or the newest, until all is done."""
+    from jobs.cli import progress  # noqa: PLC0415
+
+    screen = progress.json_screen() if as_json else progress.screen_for(Paper())
+    _end(_ask(lambda desk: progress.watch(desk, batch, screen)))
+
+
+@app.command()
+def results(
+    batch: options.BatchName,
+    *,
+    failed: Annotated[bool, typer.Option("--failed", help="Only the prompts that did not succeed.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results, one JSON object a line.")] = False,
+) -> None:
+    """Write results.jsonl and errors.jsonl as of now; sum up."""
+    from jobs.batch_folder.results import read_results, write_results  # noqa: PLC0415
+
+    config = Config.load()
+    folder = known_folder(batch, config)
+    totals = write_results(folder, fsync=config.fsync)
+    if as_json:
+        with (folder.errors if failed else folder.results).open("rb") as lines:
+            shutil.copyfileobj(lines, sys.stdout.buffer)
+    elif failed:
+        Paper().show(tables.failures_table(read_results(folder, failed=True)))
+    else:
+        Paper().show(tables.totals_table(totals), tables.places(folder, totals))
+    raise typer.Exit(1 if not totals.missing and totals.failed + totals.canceled else 0)
+
+
+@app.command()
+def gallery(batch: options.BatchName) -> None:
+    """Write the batch's gallery as of now and print its path."""
+    from jobs.batch_folder.gallery import write_gallery  # noqa: PLC0415
+
+    config = Config.load()
+    typer.echo(write_gallery(known_folder(batch, config), fsync=config.fsync))
+
+
+@app.command()
+def retry(
+    batch: options.BatchName,
+    *,
+    max_predictions: options.MaxPredictions = None,
+    max_cost: options.MaxCost = None,
+    max_in_flight: options.MaxInFlight = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Enqueue again the prompts that failed or were canceled."""
+    budget = Budget(max_predictions, max_cost, max_in_flight)
+    _show_receipt(_ask(lambda desk: desk.retry(batch, budget)), as_json=as_json)
+
+
+@app.command()
+def pause(reason: Annotated[str, typer.Argument(help="What `status` shows meanwhile.")] = "paused by hand") -> None:
+    """Create nothing more until `resume`; what runs is still saved."""
+    typer.echo(printable(_ask(lambda desk: desk.pause(reason), begin=True)))
+
+
+@app.command()
+def resume() -> None:
+    """Lift every pause: yours, a worker's (401, 402), a model's."""
+    typer.echo("Resumed." if _ask(lambda desk: desk.resume()) else "Nothing was paused.")
+
+
+@app.command()
+def cancel(batch: options.BatchName) -> None:
+    """Give up what is not done; what runs is canceled at Replicate."""
+    Paper().lines(report.cancel_lines(_ask(lambda desk: desk.cancel(batch))))
+
+
+@app.command()
+def delete(
+    batch: options.BatchName,
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Even while it is unfinished.")] = False,
+) -> None:
+    """Forget a batch and take it off the queue; its folder stays."""
+    running = _ask(lambda desk: desk.delete(batch, force=force))
+    typer.echo(f"{batch} is forgotten; its folder stays.")
+    if running:
+        typer.echo(f"{running} of its predictions may run on: `python -m worker orphans --cancel` ends them.")
+
+
+@app.command()
+def schedules(*, as_json: options.AsJson = False) -> None:
+    """List the schedules; exit code 2 when one is wrong."""
+    from jobs.schedules.scheduler import never_fired  # noqa: PLC0415
+
+    try:
+        every = _ask(lambda desk: desk.schedules())
+    except NothingEnqueued:
+        every = never_fired(Config.load(), time.time())
+    if as_json:
+        typer.echo(report.as_json(every))
+    else:
+        Paper().show(tables.schedules_table(every), report.schedule_notes(every))
+    raise typer.Exit(2 if any(one.next is None for one in every) else 0)
+
+
+@app.command("redis-stop")
+def redis_stop() -> None:
+    """Stop the embedded server; it starts again when needed."""
+    from jobs.redis_client import embedded  # noqa: PLC0415
+
+    typer.echo("Stopped." if embedded.stop(Config.load().redis_dir) else "No embedded server was running.")
+
+
+app.command()(verify)

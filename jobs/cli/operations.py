@@ -1,0 +1,147 @@
+"""Where the commands are answered: one open Redis, and a method for each thing that may be asked of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from redis.asyncio import Redis
+
+from jobs.batch_folder.folder import Folder
+from jobs.budget import Budget
+from jobs.cli.report import NO_BATCH
+from jobs.config import Config
+from jobs.errors import BatchNotFound, InputError
+from jobs.redis_client.client import opened, place
+from jobs.redis_client.requirements import check_server
+from jobs.state.account import Account
+from jobs.state.batches import Batches
+from jobs.state.status import read_status
+from jobs.wire import Status
+
+if TYPE_CHECKING:
+    from jobs.enqueue.enqueue import Order, Receipt, Tell
+    from jobs.schedules.scheduler import ScheduleStatus
+
+
+def known_folder(name: str, config: Config) -> Folder:
+    """The folder of a batch, which outlives what Redis knows of it; BatchNotFound when there is none."""
+    folder = Folder(config.output_dir, name)
+    if folder.batch_id() is None:
+        raise BatchNotFound(f"{folder.path} is not the folder of a batch; `python -m jobs status` lists the batches")
+    return folder
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What a command works with; every method may raise a BatchError."""
+
+    config: Config
+    redis: Redis
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, *, begin: bool = True) -> AsyncIterator[Self]:
+        """Read the configuration and open its Redis, `begin` as in `connection.opened`; ConfigError, RedisUnreachable.
+
+        Says of a batch that is not found where it was looked for.
+        """
+        config = Config.load()
+        try:
+            async with opened(config, begin=begin) as redis:
+                yield cls(config, redis)
+        except BatchNotFound as error:
+            raise BatchNotFound(f"{error} (asked: {place(config)})") from error
+
+    async def newest(self, name: str | None) -> str:
+        """The name itself, or that of the newest batch; BatchNotFound when there is none."""
+        if name is None and not (names := await Batches(self.redis).names()):
+            raise BatchNotFound(NO_BATCH)
+        return name or names[0]
+
+    async def status(self, name: str) -> Status:
+        """What is known of a batch now; BatchNotFound."""
+        batch = await Batches(self.redis).get(name)
+        status = await read_status(self.redis, batch)
+        return status.model_copy(update={"elsewhere": batch.realm != self.config.realm})
+
+    async def statuses(self, names: Sequence[str] | None = None) -> list[Status]:
+        """The batches of these names, by default all, newest first; BatchNotFound."""
+        names = await Batches(self.redis).names() if names is None else names
+        return [await self.status(name) for name in names]
+
+    async def enqueue(self, order: Order, tell: Tell | None = None) -> Receipt:
+        """Enqueue a prompts file, and tell how far it is; PromptsError."""
+        from jobs.enqueue.enqueue import enqueue, silent  # noqa: PLC0415 - the questions about a batch start faster without
+
+        await check_server(self.redis)
+        return await enqueue(order, self.config, self.redis, tell or silent)
+
+    async def retry(self, name: str, budget: Budget) -> Receipt:
+        """Enqueue again what did not succeed; BatchNotFound."""
+        from jobs.enqueue.enqueue import retry  # noqa: PLC0415 - as above
+
+        await check_server(self.redis)
+        return await retry(name, self.config, self.redis, budget)
+
+    async def pause(self, reason: str) -> str:
+        """Create nothing more at our API host until `resume`; says the reason that holds, which may be an older one."""
+        account = Account(self.redis, self.config.realm)
+        new = await account.pause(reason)
+        return f"Paused{'' if new else ' already'}: {await account.pause_reason() or reason}"
+
+    async def resume(self) -> bool:
+        """Lift the pause, of the account and of models; False when there was none."""
+        account = Account(self.redis, self.config.realm)
+        reopened = await account.reopen()
+        return await account.resume() or reopened
+
+    async def cancel(self, name: str) -> Status:
+        """Have the workers settle as canceled what is not settled; BatchNotFound."""
+        batches = Batches(self.redis)
+        if (await batches.get(name)).finished_at is None:
+            await batches.request_cancel(name)
+        if (await self.status(name)).dead_letters:
+            from jobs.enqueue.retry import revive  # noqa: PLC0415 - as above
+
+            await revive(name, self.config, self.redis)  # a worker has to settle them too
+        return await self.status(name)
+
+    async def delete(self, name: str, *, force: bool) -> int:
+        """Forget a batch and take it off the queue; its folder stays. InputError while it is unfinished.
+
+        Says how many of its attempts were open: what came of them may run on at Replicate.
+        """
+        from jobs.queue.shard_queue import Queue  # noqa: PLC0415 - as above
+        from jobs.state.ledger import open_attempts  # noqa: PLC0415 - as above
+        from jobs.state.release import release_batch  # noqa: PLC0415 - as above
+
+        batch = await Batches(self.redis).get(name)
+        if batch.finished_at is None and not force:
+            raise InputError(f"batch {name!r} is not finished; cancel it first, or delete it with --force")
+        await Queue(self.redis, batch.realm).remove(name)
+        attempts = await open_attempts(self.redis, name)
+        await Batches(self.redis).delete(name)
+        await release_batch(self.redis, batch.realm, name)
+        return len(attempts)
+
+    async def queued(self) -> int:
+        """How many shards are waiting or running, of all batches."""
+        from jobs.queue.shard_queue import Queue  # noqa: PLC0415 - as above
+
+        return await Queue(self.redis, self.config.realm).size()
+
+    async def schedule_warnings(self) -> list[str]:
+        """What went wrong of late with schedules, in sentences."""
+        from jobs.schedules.state import ScheduleStates  # noqa: PLC0415 - as above
+
+        return await ScheduleStates(self.redis, self.config.realm).warnings(time.time())
+
+    async def schedules(self) -> list[ScheduleStatus]:
+        """All schedules with their next and last time; ScheduleError."""
+        from jobs.schedules.scheduler import Schedules  # noqa: PLC0415 - as above
+
+        return await Schedules(self.redis, self.config).overview(time.time())

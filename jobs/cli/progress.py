@@ -1,0 +1,179 @@
+"""Following a batch until it is over: a live bar on a terminal, else a line whenever something changed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+import typer
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from jobs.cli.operations import Desk
+from jobs.cli.report import done, ended, facts, gist, notes, over, status_line
+from jobs.hints import as_typed
+from jobs.text import printable
+from jobs.wire import Status
+
+LOOK_EVERY = 0.5
+"""Seconds between two looks at a batch."""
+
+LINE_EVERY = 3.0
+"""Seconds between two lines, at least."""
+
+SHORTEST_BAR = 14
+"""Columns of the shortest bar, with the blanks around it."""
+
+
+class Screen(Protocol):
+    """Where a followed batch is shown; entered before the first status and left after the last."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None: ...
+    def show(self, status: Status) -> None:
+        """Show the newest status."""
+
+
+async def follow(look: Callable[[], Awaitable[Status]], screen: Screen, *, every: float = LOOK_EVERY) -> Status:
+    """Show what `look` sees until every prompt has its result, or is set aside; the last status."""
+    with screen:
+        while True:
+            status = await look()
+            screen.show(status)
+            if ended(status):
+                return status
+            await asyncio.sleep(every)
+
+
+async def watch(desk: Desk, name: str | None, screen: Screen) -> Status:
+    """Follow a batch, None: the newest; BatchNotFound when there is none, also once it is deleted."""
+    found = await desk.newest(name)
+    return await follow(lambda: desk.status(found), screen)
+
+
+def is_live(console: Console) -> bool:
+    """Tell whether a bar can be redrawn in place there."""
+    return console.is_interactive and console.file.isatty()
+
+
+def screen_for(console: Console) -> Screen:
+    """Return a bar for a terminal, lines for anything else."""
+    if is_live(console):
+        return BarScreen(console)
+    return LineScreen(LineWriter(console))
+
+
+@contextmanager
+def told(console: Console) -> Iterator[Callable[[str], None] | None]:
+    """Yield what shows words on how far something is, in a line that goes with the block; None where nobody looks."""
+    if not is_live(console):
+        yield None
+        return
+    with console.status(Text("")) as line:
+        yield lambda text: line.update(Text(printable(text)))
+
+
+def json_screen() -> Screen:
+    """Return lines of JSON on standard output."""
+    return LineScreen(lambda status: typer.echo(status.model_dump_json()))
+
+
+class LineScreen(AbstractContextManager["LineScreen", None]):
+    """Prints a status by `write` at once when it is the first or the last, else when it changed, every few seconds."""
+
+    def __init__(self, write: Callable[[Status], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._write, self._clock = write, clock
+        self._facts: object = None
+        self._next = 0.0
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to close."""
+
+    def show(self, status: Status) -> None:
+        """Write the status if it is news and the time has come."""
+        facts = status.model_dump(exclude={"rate_per_minute", "eta", "reasons"}) | {"reason": gist(status.reason or "")}
+        if facts == self._facts or (self._facts is not None and self._clock() < self._next and not ended(status)):
+            return
+        self._write(status)
+        self._facts, self._next = facts, self._clock() + LINE_EVERY
+
+
+class LineWriter:
+    """Writes a status as a line, and below it the notes that the last one did not have."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._told: set[str] = set()
+
+    def __call__(self, status: Status) -> None:
+        """Write it."""
+        self._console.print(status_line(status), soft_wrap=True)
+        now = {gist(note): note for note in notes([status])}
+        for note in (note for key, note in now.items() if key not in self._told):
+            self._console.print(f"  {as_typed(note)}", soft_wrap=True)
+        self._told = set(now)
+
+
+class BarScreen(AbstractContextManager["BarScreen", None]):
+    """A bar, the counts and what a person should know, redrawn in place."""
+
+    def __init__(self, console: Console) -> None:
+        self._live = Live(console=console, refresh_per_second=4)
+
+    def __enter__(self) -> Self:
+        """Take the terminal's last lines."""
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the last picture standing."""
+        self._live.stop()
+
+    def show(self, status: Status) -> None:
+        """Redraw."""
+        self._live.update(picture(status), refresh=ended(status))
+
+
+def picture(status: Status) -> RenderableType:
+    """A status as a bar, a line of facts and its notes; whatever the width, no name and no number is cut."""
+    line = Text(status.state if over(status) else "")
+    for fact in facts(status):
+        line.append(" · " if line else "", "dim").append(fact, "red" if fact.endswith("failed") else "")
+    return Group(Bar(status), line, *(Text(as_typed(note), "yellow", overflow="fold") for note in notes([status])))
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """Name, bar and count in one line; the name has a line of its own where there is no room for all three."""
+
+    status: Status
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw it as wide as there is room."""
+        status, name = self.status, Text(self.status.batch, "bold", overflow="fold")
+        count = f"{done(status)}/{status.total}"
+        bar = ProgressBar(
+            total=max(status.total, 1),
+            completed=done(status),
+            complete_style="cyan",
+            finished_style="yellow" if status.failed + status.canceled else "green",
+        )
+        grid = Table.grid(padding=(0, 1), expand=True)
+        if len(name) + len(count) + SHORTEST_BAR > options.max_width:
+            yield name
+            name = Text()
+        grid.add_column(no_wrap=True)
+        grid.add_column(ratio=1)
+        grid.add_column(no_wrap=True, justify="right")
+        grid.add_row(name, bar, Text(count))
+        yield grid

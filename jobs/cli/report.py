@@ -1,0 +1,304 @@
+"""What people read: lines and tables made of the facts; the same facts as `--json` are the models themselves."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel
+from rich.console import Console, ConsoleDimensions
+from rich.table import Table
+
+from jobs.cli.columns import Columns
+from jobs.hints import as_typed
+from jobs.prices import money
+from jobs.text import printable
+from jobs.wire import NO_WORKER as NO_WORKER_REASON
+from jobs.wire import Status
+
+if TYPE_CHECKING:
+    from jobs.enqueue.enqueue import Checked, Receipt
+    from jobs.schedules.scheduler import ScheduleStatus
+
+START_WORKER = "python -m arq worker.Settings"
+NO_WORKER = f"No worker is up. This starts one: {START_WORKER}"
+NO_BATCH = "There is no batch yet; `python -m jobs enqueue FILE` makes one."
+NO_SCHEDULE = "There is no schedule; they stand in schedules.toml, or where BATCH_SCHEDULES says."
+_NUMBERS = re.compile(r"\d[\d.,:]*")
+MOST_NAMED = 5
+"""Batches that a note names."""
+
+PIPE_SIZE = ConsoleDimensions(1_000_000, 25)
+"""Columns and lines where nobody looks: a line is never broken there."""
+
+
+class Paper(Console):
+    """Standard output (or error) for people: no terminal cuts nothing; a closed pipe is left to the caller."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
+        if not (sys.stderr if stderr else sys.stdout).isatty():
+            self.size = PIPE_SIZE
+        elif self.is_dumb_terminal:  # which rich takes to be 80 columns wide, unless both are given
+            self.size = ConsoleDimensions(*shutil.get_terminal_size())
+
+    def on_broken_pipe(self) -> None:
+        """Let the BrokenPipeError that is being handled go on."""
+        raise  # noqa: PLE0704 - rich calls this inside its `except`
+
+    def lines(self, texts: Iterable[str]) -> None:
+        """Print lines, never wrapped."""
+        for text in texts:
+            self.print(printable(as_typed(text)), soft_wrap=True)
+
+    def show(self, table: Table | Columns, below: Iterable[str] = ()) -> None:
+        """Print a table, unless it has no row, and lines below it."""
+        if table.row_count:
+            with self.capture() as drawn:
+                self.print(table)
+            text = drawn.get()
+            self.file.write(text if self.is_terminal else re.sub(r" +$", "", text, flags=re.MULTILINE))
+        self.lines(below)
+
+
+def as_json(facts: BaseModel | Sequence[BaseModel]) -> str:
+    """One line of JSON: an object, or an array of them."""
+    if isinstance(facts, BaseModel):
+        return facts.model_dump_json()
+    return f"[{', '.join(fact.model_dump_json() for fact in facts)}]"
+
+
+def over(status: Status) -> bool:
+    """Tell whether every prompt has its result."""
+    return status.finished_at is not None
+
+
+def ended(status: Status) -> bool:
+    """Tell whether nothing more will happen by itself: all is done, or what is left is set aside."""
+    return over(status) or status.stuck
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 prompt`, `2 prompts`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def receipt_line(receipt: Receipt) -> str:
+    """What an `enqueue` or a `retry` did."""
+    if receipt.already_done == receipt.total:
+        return f"{receipt.batch}: {counted(receipt.total, 'prompt')}, all done already; nothing was enqueued"
+    if not receipt.enqueued:
+        return f"{receipt.batch}: nothing new to enqueue; {receipt.already_done} of {receipt.total} done"
+    line = f"{receipt.batch}: {counted(receipt.enqueued, 'prompt')} enqueued in {counted(receipt.shards, 'shard')}"
+    if receipt.already_done:
+        line += f", {receipt.already_done} done already"
+    line = line if receipt.enqueued == receipt.total else f"{line}; {receipt.total} in all"
+    left = "" if receipt.enqueued == receipt.total else "what is left "
+    return f"{line}; {left}{costs(receipt)}" if costs(receipt) else line
+
+
+def costs(facts: Receipt | Checked) -> str:
+    """What is to be done will cost at least and at most, as far as that is known."""
+    if facts.cost_at_least is None or facts.cost_at_most is None:
+        return ""
+    least, most = money(facts.cost_at_least), money(facts.cost_at_most)
+    return f"costs {least}" if least == most else f"costs at least {least}, at most {most}"
+
+
+def check_lines(source: str, checked: Checked) -> Iterator[str]:
+    """That a file has no error, and what its prompts would cost."""
+    line = f"{source}: {counted(checked.total, 'prompt')}, no error"
+    yield f"{line}; {costs(checked)}" if costs(checked) else line
+    yield from checked.unpriced
+    yield from warning_lines(checked)
+
+
+def warning_lines(facts: Receipt | Checked) -> Iterator[str]:
+    """What a person may want to change in the file before it is paid for."""
+    yield from (f"Warning: {warning}" for warning in facts.warnings)
+
+
+def file_lines(receipt: Receipt) -> Iterator[str]:
+    """What an `enqueue` did, of which file an older batch is, and what looks wrong in the file."""
+    yield receipt_line(receipt)
+    if receipt.begun_from and receipt.enqueued < receipt.total:
+        yield f"The batch was begun from {receipt.begun_from}"
+    yield from warning_lines(receipt)
+
+
+def receipt_lines(receipt: Receipt) -> Iterator[str]:
+    """The same, and what is missing for the work to begin."""
+    yield from file_lines(receipt)
+    if receipt.dead_letters:
+        shards = counted(len(receipt.dead_letters), "shard")
+        yield f"Set aside: {shards}. `python -m jobs status {receipt.batch}` says why"
+    if not receipt.workers and receipt.already_done < receipt.total:
+        yield NO_WORKER
+
+
+def cancel_lines(status: Status) -> Iterator[str]:
+    """What becomes of a batch that is to be canceled."""
+    if over(status):
+        yield f"{status.batch} is {status.state} already; nothing to cancel"
+    elif status.workers:
+        yield f"{status.batch} is being canceled; `python -m jobs watch {status.batch}` follows"
+    else:
+        yield f"{status.batch} will be canceled by the next worker"
+        yield NO_WORKER
+
+
+def pace(status: Status) -> str:
+    """Rate and time to go of an unfinished batch, as far as they are known."""
+    if over(status) or shown_state(status) in ("paused", "waiting"):
+        return ""
+    parts = [f"{status.rate_per_minute:.0f}/min"] if status.rate_per_minute else []
+    if status.eta is not None:
+        parts.append(f"ETA {timedelta(seconds=round(status.eta))}")
+    return ", ".join(parts)
+
+
+def facts(status: Status) -> Iterator[str]:
+    """The counts of a batch beside its total, those that are not zero."""
+    for count, word in (
+        (status.failed, "failed"),
+        (status.canceled, "canceled"),
+        (status.in_flight, "in flight"),
+        (status.unknown_creates, "unknown creates"),
+        (status.output_lost, "lost outputs"),
+        (status.empty, "without any output"),
+        (status.unsaved, "files not saved"),
+        (status.aborted, "aborted"),
+    ):
+        if count:
+            yield f"{count} {word}"
+    if status.dead_letters:
+        yield f"{counted(len(status.dead_letters), 'shard')} set aside"
+    yield from spending(status)
+    if pace(status):
+        yield pace(status)
+
+
+def spending(status: Status) -> Iterator[str]:
+    """What a batch has spent of what it may: predictions when these are limited, money when that is known."""
+    if status.max_predictions is not None:
+        yield f"{status.predictions} of {status.max_predictions} predictions"
+    if status.max_cost is not None:
+        yield f"{money(status.cost or 0)} of {money(status.max_cost)}"
+    elif status.cost is not None:
+        yield money(status.cost)
+
+
+def budget_note(status: Status) -> str | None:
+    """That a budget keeps or kept prompts from being created, and what lifts it."""
+    predictions = status.max_predictions is not None and status.predictions >= status.max_predictions
+    cost = status.max_cost is not None and (status.cost or 0) >= status.max_cost
+    if status.over_budget:
+        what = f"{counted(status.over_budget, 'prompt')} failed because the budget allows no more"
+    elif status.waiting and (predictions or cost) and not over(status):
+        what = "the budget allows no more; what still waits will fail"
+    else:
+        return None
+    limits = [("--max-predictions N", status.max_predictions), ("--max-cost DOLLARS", status.max_cost)]
+    flags = " ".join(flag for flag, limit in limits if limit is not None)
+    spent = ", ".join(spending(status))
+    return f"{status.batch}: {what} ({spent}). A higher one goes on: python -m jobs retry {status.batch} {flags}"
+
+
+def unsaved_note(status: Status) -> str | None:
+    """That files stayed at their URLs, which Replicate deletes after an hour, and what fetches them."""
+    if not status.unsaved:
+        return None
+    files = f"{counted(status.unsaved, 'file')} in outputs {'was' if status.unsaved == 1 else 'were'} not fetched"
+    return (
+        f"{status.batch}: {files} (`unsaved` in its results), and Replicate deletes what it keeps after an hour. "
+        f"BATCH_OUTPUT_HOSTS must name their host, {status.unsaved_host}, for the next ones"
+    )
+
+
+def _own_reasons(status: Status) -> list[str]:
+    """Why a batch waits that is not paused; that no worker is up is said once for all."""
+    told = status.reasons or [status.reason or ""]
+    return [reason for reason in told if reason not in ("", NO_WORKER_REASON) and status.state != "paused"]
+
+
+def notes(statuses: Iterable[Status]) -> Iterator[str]:
+    """What a person should know or do so that the unfinished batches go on, each thing once."""
+    statuses = list(statuses)
+    if not statuses:
+        yield NO_BATCH
+    unfinished = [status for status in statuses if not over(status)]
+    reasons: dict[str, list[str]] = {}
+    for status in unfinished:
+        if status.state == "paused":
+            reasons[f"Paused{_elsewhere(status)}: {status.reason}. `python -m jobs resume` lifts it."] = []
+            if status.dead_letters:
+                reasons[f"What {status.batch} has set aside comes back by `python -m jobs retry {status.batch}`."] = []
+        for reason in _own_reasons(status):
+            reasons.setdefault(reason, []).append(status.batch)
+    for reason, names in reasons.items():
+        yield printable(f"{_named(names)}: {reason}" if names else reason)
+    yield from filter(None, map(budget_note, statuses))
+    yield from filter(None, map(unsaved_note, statuses))
+    yield from _no_worker([status for status in unfinished if not status.workers])
+
+
+def _no_worker(statuses: Sequence[Status]) -> Iterator[str]:
+    if any(not status.elsewhere for status in statuses):
+        yield NO_WORKER
+    for host in sorted({status.api_host for status in statuses if status.elsewhere}):
+        names = _named([status.batch for status in statuses if status.elsewhere and status.api_host == host])
+        yield f"{names}: no worker is up for {host}; one that is started with these settings works for another API host"
+
+
+def _elsewhere(status: Status) -> str:
+    """Which API host it is about, when that is not the one of the settings."""
+    return f" at {status.api_host}, which is not the API host of these settings" if status.elsewhere else ""
+
+
+def _named(batches: Sequence[str]) -> str:
+    more = f" and {len(batches) - MOST_NAMED} more" if len(batches) > MOST_NAMED else ""
+    return ", ".join(batches[:MOST_NAMED]) + more
+
+
+def shown_state(status: Status) -> str:
+    """The state in a word: `waiting` when it has begun and nothing goes on, though nobody paused it."""
+    idle = not status.workers or (bool(_own_reasons(status)) and not status.in_flight)
+    return "waiting" if status.state == "running" and idle else status.state
+
+
+def done(status: Status) -> int:
+    """How many prompts have their result."""
+    return status.succeeded + status.failed + status.canceled
+
+
+def status_line(status: Status) -> str:
+    """The numbers of a status in one line."""
+    return ", ".join([f"{status.batch}: {shown_state(status)}, {done(status)} of {status.total} done", *facts(status)])
+
+
+def gist(text: str) -> str:
+    """What stays the same of a sentence while only its numbers change."""
+    return _NUMBERS.sub("#", text)
+
+
+def fire_time(moment: str | None) -> str:
+    """An RFC 3339 time to the minute, as cron has it, in the zone of its schedule."""
+    return datetime.fromisoformat(moment).strftime("%Y-%m-%d %H:%M %Z") if moment else ""
+
+
+def schedule_notes(schedules: Iterable[ScheduleStatus]) -> Iterator[str]:
+    """What went wrong at the last fire times and what will, or that there is no schedule."""
+    schedules = list(schedules)
+    for one in schedules:
+        if one.problem:
+            yield f"{one.name}: {one.problem}"
+        if one.last_error:
+            yield f"{one.name}: {one.last_error}"
+        missed = (miss for miss in one.misses if not (one.last_error or "").startswith(miss.batch))
+        yield from (f"{one.name}: {fire_time(miss.time)} was missed: {miss.reason}" for miss in missed)
+    if not schedules:
+        yield NO_SCHEDULE

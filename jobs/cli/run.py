@@ -1,0 +1,159 @@
+"""The whole product in one command: enqueue, a worker of our own until the batch is over, a summary."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.results import read_results, totals
+from jobs.cli.operations import Desk
+from jobs.cli.progress import follow, is_live, screen_for, told
+from jobs.cli.report import START_WORKER, Paper, counted, ended, file_lines, over
+from jobs.cli.tables import failures_table, places, totals_table
+from jobs.errors import BatchError, ConfigError, InputError, RedisUnreachable
+from jobs.network import Network
+from jobs.wire import Status
+
+if TYPE_CHECKING:
+    from jobs.enqueue.enqueue import Order
+
+COMMAND = (sys.executable, "-m", "worker", "worker", "--burst")
+LOG = ".worker.log"
+"""The worker's log in the batch's folder; no prompt's id begins with a dot."""
+
+GRACE = 45.0
+"""Seconds that a worker may take to stop; what is killed then is found again by the next one."""
+
+PATIENCE = 5.0
+"""Seconds that a worker may take to see that nothing is queued any more."""
+
+SHOWN_FAILURES = 10
+TAIL = 4096
+STANDARD_ERROR = 2
+
+
+async def run(desk: Desk, order: Order, paper: Paper, *, everything: bool = False) -> Status:
+    """Enqueue the order and follow it to its end with a burst worker; BatchError when the worker fails.
+
+    The worker takes nothing of other batches, unless it is to work on `everything` that is queued.
+    """
+    if desk.config.replicate_api_token is None:
+        raise ConfigError("REPLICATE_API_TOKEN is not set. Put it in the environment or in .env; nothing was enqueued.")
+    Network.load()
+    with told(paper) as tell:
+        receipt = await desk.enqueue(order, None if order.source == "-" else tell)
+    folder = Folder(desk.config.output_dir, receipt.batch)
+    paper.lines(file_lines(receipt))
+    status = await desk.status(receipt.batch)
+    if ended(status):
+        _sum_up(folder, status, paper)
+        return status
+    log = folder.path / LOG if is_live(paper) else None
+    async with burst_worker(paper, log, *(() if everything else ("--only", receipt.batch))) as worker:
+
+        async def look() -> Status:
+            gone = worker.returncode is not None
+            status = await desk.status(receipt.batch)
+            if gone and not ended(status):
+                raise obituary(worker, log, receipt.batch)
+            return status.model_copy(update={"workers": max(status.workers, 1)})  # ours, before its first sign of life
+
+        status = await follow(look, screen_for(paper))
+        _sum_up(folder, status, paper)
+        await dismiss(worker, paper, alone=everything and status.workers < 2)
+    if not everything and status.workers < 2 and (left := await desk.queued()):
+        paper.lines([f"{counted(left, 'shard')} of other batches wait for a worker: {START_WORKER}"])
+    return status
+
+
+def _sum_up(folder: Folder, status: Status, paper: Paper) -> None:
+    if not over(status):
+        paper.lines([f"{status.batch} cannot go on: {status.reason}"])
+        return
+    counts = totals(folder)
+    paper.print()
+    paper.show(totals_table(counts), places(folder, counts))
+    if unsuccessful := counts.failed + counts.canceled:
+        more = [f"All {unsuccessful}: python -m jobs results {folder.batch} --failed"]
+        failures = islice(read_results(folder, failed=True), SHOWN_FAILURES)
+        paper.print()
+        paper.show(failures_table(failures), more if unsuccessful > SHOWN_FAILURES else ())
+
+
+@asynccontextmanager
+async def burst_worker(paper: Paper, log: Path | None, *options: str) -> AsyncIterator[Process]:
+    """A worker that ends with the queue, or gracefully with this block; it logs to `log`, None: standard error.
+
+    It is out of the reach of the terminal's Ctrl-C, so that it is stopped once, by us: also when the terminal
+    is closed.
+    """
+    if task := asyncio.current_task():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
+                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if log else os.dup(STANDARD_ERROR)
+    try:
+        worker = await asyncio.create_subprocess_exec(
+            *COMMAND, *options, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, process_group=0
+        )
+    finally:
+        os.close(output)
+    try:
+        yield worker
+    except asyncio.CancelledError:
+        with suppress(OSError):  # the terminal may be gone
+            paper.lines(["Stopping the worker …"])
+        await _stop(worker)
+        with suppress(OSError):
+            paper.lines(
+                ["Stopped. The same command goes on from here; what runs at Replicate keeps its outputs for one hour."]
+            )
+        raise
+    finally:
+        await _stop(worker)
+
+
+async def _stop(worker: Process) -> None:
+    if worker.returncode is not None:
+        return
+    worker.terminate()
+    try:
+        async with asyncio.timeout(GRACE):
+            await worker.wait()
+    except TimeoutError:
+        worker.kill()
+        await worker.wait()
+
+
+async def dismiss(worker: Process, paper: Paper, *, alone: bool) -> None:
+    """Wait for the worker's end; the rest of the queue is left to other workers, unless this one is `alone`."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await worker.wait()
+    except TimeoutError:
+        if alone:
+            paper.lines(["The worker goes on with other batches that are queued; Ctrl-C stops it."])
+            await worker.wait()
+
+
+def obituary(worker: Process, log: Path | None, batch: str) -> BatchError:
+    """Why the batch cannot go on: the end of the log, and the worker's exit code where it has a meaning."""
+    lines = [f"the worker ended before the batch was finished (exit code {worker.returncode})"]
+    if log:
+        tail = log.read_bytes()[-TAIL:].decode("utf-8", "replace")
+        lines += [*tail.splitlines()[-20:], f"Its whole log: {log}"]
+    lines.append(f"Its prompts stay queued. The same command tries again; so does {START_WORKER};")
+    lines.append(f"`python -m jobs delete {batch} --force` drops them.")
+    error = BatchError("\n".join(lines))
+    if worker.returncode in (InputError.exit_code, RedisUnreachable.exit_code):
+        error.exit_code = worker.returncode
+    return error

@@ -1,0 +1,1 @@
+"""Prompts become a batch, and a batch becomes shards."""

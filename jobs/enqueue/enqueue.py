@@ -1,0 +1,174 @@
+"""A prompts file becomes a batch, or goes on one: checked, kept as the batch's own copy, put into the queue.
+
+Every step may be repeated: the same command completes what a crash or a lost connection left undone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from pydantic import BaseModel
+from redis.asyncio import Redis
+
+from jobs.batch_folder.atomic_files import move, replacing, storing
+from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.lock import locked
+from jobs.batch_folder.manifest import Identity
+from jobs.batch_folder.prompts_copy import KeptRow, kept_line
+from jobs.config import Config
+from jobs.enqueue.estimate import Estimate, estimate
+from jobs.enqueue.merge import Merge, check_changed, compare, refuse_other_file
+from jobs.enqueue.ownership import check_identity, identify, limits, new_identity, note_limits
+from jobs.enqueue.recovery import settle_recorded, spent_on_earlier_tries
+from jobs.enqueue.retry import Retried, queue_again, retry, set_aside, why_spent
+from jobs.enqueue.sharding import Receipt, enqueue_unsettled
+from jobs.enqueue.spool import Order, Spool, Tell, file_name, silent, spooling
+from jobs.enqueue.spool import read_rows as read_file
+from jobs.errors import InputError
+from jobs.prompts_file.key_names import KeyNames
+from jobs.prompts_file.reader import Ids
+from jobs.state.batches import Batches, Spent
+from jobs.state.bitmap import Bits
+from jobs.wire import Batch
+
+__all__ = ["Checked", "Order", "Receipt", "Tell", "check", "enqueue", "retry", "silent"]
+
+
+class Checked(BaseModel):
+    """How many prompts `enqueue` would take; costs and warnings as in a receipt, a sentence for each unpriced model."""
+
+    total: int
+    cost_at_least: float | None = None
+    cost_at_most: float | None = None
+    unpriced: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def check(order: Order, config: Config) -> Checked:
+    """Say what `enqueue` would take; touches neither Redis nor the disk. PromptsError, InputError."""
+    order.check()
+    if order.name or order.source != "-":
+        _ = order.batch
+    found, names = Estimate(config.prices), KeyNames()
+    for row in read_file(order, config, Ids(), names):
+        if order.limit is None or found.prompts < order.limit:
+            found.add(row.model, row.line)
+    found.demand_prices(order.budget, file_name(order))
+    least, most = found.range(config.max_attempts) or (None, None)
+    unpriced = tuple(found.unpriced()) if config.prices else ()
+    warnings = tuple(names.warnings())
+    return Checked(total=found.prompts, cost_at_least=least, cost_at_most=most, unpriced=unpriced, warnings=warnings)
+
+
+async def enqueue(order: Order, config: Config, redis: Redis, tell: Tell = silent) -> Receipt:
+    """Check the whole file, then enqueue what the batch does not have; PromptsError, InputError, StorageError."""
+    order.check()
+    folder = Folder(config.output_dir, order.batch)
+    await identify(folder, config, redis)
+    with spooling(order, folder) as spool:
+        await _fill(spool, config, tell)
+        tell(f"enqueuing {len(spool):,} prompts")
+        async with locked(folder):
+            return await _enqueue(spool, folder, config, redis)
+
+
+async def _fill(spool: Spool, config: Config, tell: Tell) -> None:
+    if spool.order.source == "-":
+        spool.fill(config, tell)  # not in a thread: nobody could interrupt its reading of a terminal
+    else:
+        await asyncio.to_thread(spool.fill, config, tell)
+
+
+async def _enqueue(spool: Spool, folder: Folder, config: Config, redis: Redis) -> Receipt:
+    identity, batch = await identify(folder, config, redis)
+    merge = await _merge(spool, folder, identity, batch, redis)
+    budget = spool.order.budget.over(limits(identity, batch))
+    cheapest = 0
+    if budget.max_cost is not None:
+        spool.demand_prices(budget)
+        known = await asyncio.to_thread(estimate, folder, config.prices)
+        known.demand_prices(budget, str(folder.prompts))
+        cheapest = known.cheapest
+    if batch and merge.changed and batch.settled >= batch.total and (spent := why_spent(batch, budget, cheapest)):
+        raise InputError(spent)
+    identity = identity or new_identity(folder, config, spool.order.path)
+    identity = note_limits(folder, identity, budget, fsync=config.fsync)
+    again = await asyncio.to_thread(_write_copy, spool, folder, merge, batch, config)
+    before = await asyncio.to_thread(spent_on_earlier_tries, folder) if batch is None else Spent()
+    batch = await _open(identity, merge, spool.order, before, folder, redis)
+    await settle_recorded(Batches(redis), batch, folder)
+    added = await queue_again(redis, batch, folder, again)
+    receipt = await enqueue_unsettled(redis, batch, folder, partial(Bits.count, indexes=merge.known), config)
+    more: dict[str, Any] = {"warnings": spool.names.warnings(), "begun_from": identity.source}
+    more |= {"enqueued": receipt.enqueued + added.prompts, "shards": receipt.shards + added.shards}
+    return receipt.model_copy(update=more)
+
+
+async def _merge(spool: Spool, folder: Folder, identity: Identity | None, batch: Batch | None, redis: Redis) -> Merge:
+    """What the file adds to the batch and changes in it; InputError, PromptsError when it may not."""
+    replaces = spool.order.replace
+    if batch and batch.cancel_requested and not replaces:
+        raise InputError(f"batch {batch.name!r} was canceled; `python -m jobs retry {batch.name}` takes it up again")
+    failed = await Batches(redis).unsuccessful(batch.name) if batch and replaces else Bits(b"")
+    merge = await asyncio.to_thread(compare, spool, folder, batch, failed)
+    refuse_other_file(spool.order, identity, merge)
+    await check_changed(spool, folder, batch, merge, redis)
+    return merge
+
+
+def _write_copy(spool: Spool, folder: Folder, merge: Merge, batch: Batch | None, config: Config) -> Retried:
+    """Bring the batch's own copy to what the file says; returns the replaced prompts, and how they had ended."""
+    again: Retried = {}
+    if merge.changed:
+
+        def corrected(row: KeptRow) -> bytes:
+            return spool.text(merge.changed[row.index][0])
+
+        again, generation = set_aside(folder, batch, merge.changed, (), corrected, fsync=config.fsync)
+        merge.generation = generation + 1 if merge.new else generation
+    if merge.new:
+        _append(spool, folder, merge, config)
+    return again
+
+
+def _append(spool: Spool, folder: Folder, merge: Merge, config: Config) -> None:
+    """Write the copy with the new rows in it; that of a new batch is the spool itself."""
+    if not merge.kept:
+        with storing(folder.prompts):
+            move(spool.path, folder.prompts, fsync=config.fsync)
+        return
+    with replacing(folder.prompts, fsync=config.fsync) as file:
+        with folder.prompts.open("rb") as kept:
+            shutil.copyfileobj(kept, file, 1 << 20)
+        for text, missing in zip(spool.texts(), merge.missing, strict=True):
+            if missing:
+                file.write(kept_line(text, merge.generation))
+
+
+async def _open(identity: Identity, merge: Merge, order: Order, before: Spent, folder: Folder, redis: Redis) -> Batch:
+    batches = Batches(redis)
+    new = Batch(
+        name=identity.batch,
+        id=identity.id,
+        realm=identity.realm,
+        created_at=identity.created_at,
+        total=0,
+        generation=merge.generation,
+        priority=order.priority,
+        predictions=before.predictions,
+        cost=before.cost or 0,
+        max_predictions=identity.max_predictions,
+        max_cost=identity.max_cost,
+        max_in_flight=identity.max_in_flight,
+    )
+    batch = await batches.open(new)
+    check_identity(folder, identity, batch)
+    limits = order.budget
+    await batches.set_budget(batch.name, limits.max_predictions, limits.max_cost, limits.max_in_flight)
+    if merge.generation > batch.generation:
+        await batches.reopen(batch.name, merge.generation)
+    return replace(batch, total=merge.kept + merge.new, priority=order.priority)

@@ -1,0 +1,111 @@
+"""What a prompts file and the batch that it is enqueued to have in common: known rows, new ones, corrected ones."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from dataclasses import dataclass, field
+
+from redis.asyncio import Redis
+
+from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.manifest import Identity
+from jobs.batch_folder.prompts_copy import kept_row, read_lines
+from jobs.enqueue.spool import SHOWN, Order, Spool, raise_problems
+from jobs.errors import InputError, Problem, StorageError
+from jobs.queue.shard_queue import Queue
+from jobs.state.batches import Batches
+from jobs.state.bitmap import Bits
+from jobs.wire import SHARD_SIZE, Batch
+
+
+@dataclass
+class Merge:
+    """New rows by place in the file, known ones by index in the batch.
+
+    `changed` are known ones that say something else now, or whose replacing was cut short: index → place and id.
+    """
+
+    missing: bytearray
+    known: array[int] = field(default_factory=lambda: array("L"))
+    kept: int = 0
+    generation: int = 0
+    changed: dict[int, tuple[int, str]] = field(default_factory=dict)
+
+    @property
+    def new(self) -> int:
+        """How many rows the batch does not have."""
+        return sum(self.missing)
+
+
+def compare(spool: Spool, folder: Folder, batch: Batch | None, failed: Bits) -> Merge:
+    """Find each row of the batch in the file; `failed` are those to look at closely. StorageError when it lost rows."""
+    merge = Merge(bytearray(b"\1") * len(spool))
+    generation = batch.generation if batch else 0
+    for index, line in enumerate(read_lines(folder)):
+        merge.kept += 1
+        if spool.repeats(index, line) and index not in failed:
+            merge.missing[index] = 0
+            merge.known.append(index)
+            continue
+        row = kept_row(folder, index, line)
+        generation = max(generation, row.generation)
+        if (place := spool.find(row)) is None:
+            continue
+        merge.missing[place] = 0
+        merge.known.append(index)
+        if not spool.equals(place, row) or (index in failed and not folder.prompt(row.id).exists()):
+            merge.changed[index] = place, row.id
+    if batch and merge.kept < batch.total:
+        raise StorageError(f"{folder.prompts} has {merge.kept} of {batch.total} prompts; restore it", folder.prompts)
+    merge.generation = generation + 1 if merge.new and merge.kept else generation
+    return merge
+
+
+def refuse_other_file(order: Order, identity: Identity | None, merge: Merge) -> None:
+    """InputError when a file would add to a batch that was begun from another one."""
+    if order.append or order.path is None or identity is None or identity.source is None:
+        return
+    same = order.path == identity.source or os.path.realpath(order.path) == os.path.realpath(identity.source)
+    if not same and (merge.new or merge.changed):
+        raise InputError(
+            f"batch {identity.batch!r} was begun from {identity.source}, not from {order.path}, which has other rows: "
+            "give another --name, or --append to add them to that batch; nothing was enqueued"
+        )
+
+
+async def check_changed(spool: Spool, folder: Folder, batch: Batch | None, merge: Merge, redis: Redis) -> None:
+    """PromptsError for rows that the batch has with another model or input, and that may not be replaced."""
+    if not merge.changed:
+        return
+    busy, settled, failed = set[int](), Bits(b""), Bits(b"")
+    if batch:
+        busy = await Queue(redis, batch.realm).busy_shards(batch.name, (index // SHARD_SIZE for index in merge.changed))
+        settled, failed = await Batches(redis).settled(batch.name), await Batches(redis).unsuccessful(batch.name)
+    problems: list[Problem] = []
+    count = 0
+    for index, (place, prompt_id) in merge.changed.items():
+        waits = batch and (index // SHARD_SIZE in busy or index not in settled)
+        succeeded = index in settled and index not in failed if batch else _has_succeeded(folder, prompt_id)
+        if reason := _refusal(spool, place, prompt_id, folder.batch, waits=bool(waits), succeeded=succeeded):
+            count += 1
+            problems += [Problem(spool.ids.line(place), reason)] if count <= SHOWN else []
+    raise_problems(spool.order, problems, count)
+
+
+def _has_succeeded(folder: Folder, prompt_id: str) -> bool:
+    record = folder.read_record(prompt_id)
+    return record is not None and record.status == "succeeded"
+
+
+def _refusal(spool: Spool, place: int, prompt_id: str, batch: str, *, waits: bool, succeeded: bool) -> str | None:
+    """Why a row may not take the place of the batch's row of that id, if anything."""
+    has = f"batch {batch!r} has the id {prompt_id!r} already, with another model, input or spelling"
+    other = "give the row another id, or the file another --name"
+    if not spool.order.replace:
+        return f"{has}; {other}, or add --replace: it takes corrected rows whose prompts did not succeed"
+    if succeeded or not spool.text(place).startswith(b'{"id":"%s",' % prompt_id.encode()):
+        return f"{has}{', and its result' if succeeded else ''}; {other}"
+    if waits:
+        return f"{has}, and its shard is at work: `python -m jobs cancel {batch}`, then the same command"
+    return None

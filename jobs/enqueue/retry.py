@@ -1,0 +1,189 @@
+"""A batch's failed and canceled prompts are tried again, as its next generation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+from itertools import chain, count, repeat
+
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+
+from jobs.batch_folder.atomic_files import replacing, storing
+from jobs.batch_folder.folder import RETRIED, Folder
+from jobs.batch_folder.lock import locked
+from jobs.batch_folder.prompts_copy import KeptRow, kept_line, read_rows
+from jobs.budget import UNCHANGED, Budget
+from jobs.config import Config
+from jobs.enqueue.estimate import estimate
+from jobs.enqueue.ownership import identify, limits, note_limits
+from jobs.enqueue.sharding import Receipt, enqueue_unsettled, job_of, shards_of
+from jobs.errors import InputError, StorageError
+from jobs.prices import dollars_text
+from jobs.queue.dead_letters import DeadLetters
+from jobs.queue.shard_queue import Added, Queue
+from jobs.state.batches import Batches
+from jobs.state.bitmap import Bits
+from jobs.wire import Batch, Outcome
+
+Ended = tuple[Outcome, str]
+"""How a prompt had ended, and its kind of error."""
+
+Retried = dict[int, Ended]
+"""Index of each prompt that is tried again, and how it had ended."""
+
+
+async def retry(name: str, config: Config, redis: Redis, budget: Budget = UNCHANGED) -> Receipt:
+    """Enqueue again what did not succeed or is set aside, also of a canceled batch.
+
+    BatchNotFound, StorageError, InputError.
+    """
+    budget.check()
+    batches = Batches(redis)
+    await batches.get(name)
+    folder = Folder(config.output_dir, name)
+    await identify(folder, config, redis)
+    async with locked(folder):
+        batch = await batches.get(name)
+        failed, dead = await batches.unsuccessful(name), await DeadLetters(redis).of(name)
+        spent = await _limit(batch, budget, failed, folder, config, redis)
+        if spent and not dead:
+            raise InputError(spent)
+        again = Bits(b"") if spent else failed
+        retried, generation = await asyncio.to_thread(set_aside, folder, batch, again, dead, fsync=config.fsync)
+        if retried or batch.settled < batch.total:
+            await batches.reopen(name, generation)
+        added = await queue_again(redis, batch, folder, retried)
+        await DeadLetters(redis).revive(name, dead)
+        receipt = await enqueue_unsettled(redis, batch, folder, len, config)
+        more = {"enqueued": receipt.enqueued + added.prompts, "shards": receipt.shards + added.shards}
+        return receipt.model_copy(update=more | {"warnings": [spent] if spent else []})
+
+
+async def revive(name: str, config: Config, redis: Redis) -> None:
+    """Put back into the queue what is set aside, and nothing else; BatchNotFound, StorageError."""
+    folder, batches, letters = Folder(config.output_dir, name), Batches(redis), DeadLetters(redis)
+    await identify(folder, config, redis)
+    async with locked(folder):
+        batch, dead = await batches.get(name), await letters.of(name)
+        await asyncio.to_thread(set_aside, folder, batch, Bits(b""), dead, fsync=config.fsync)
+        await letters.revive(name, dead)
+        await enqueue_unsettled(redis, batch, folder, len, config)
+
+
+def why_spent(batch: Batch, budget: Budget, cheapest: int) -> str | None:
+    """That not one more prediction may be created, of which the cheapest has this price; None while one may."""
+    if budget.max_predictions is not None and batch.predictions >= budget.max_predictions:
+        spent = f"made {batch.predictions} of {budget.max_predictions} predictions"
+        cure = "--max-predictions"
+    elif budget.max_cost is not None and batch.cost + cheapest > budget.max_cost:
+        spent = f"spent {dollars_text(batch.cost)} of {dollars_text(budget.max_cost)} dollars"
+        spent += f", and the next prediction costs {dollars_text(cheapest)}"
+        cure = "--max-cost"
+    else:
+        return None
+    return (
+        f"batch {batch.name!r} has {spent}: what failed would fail again, so it was not enqueued; "
+        f"give it a higher {cure}"
+    )
+
+
+async def _limit(
+    batch: Batch, budget: Budget, failed: Bits, folder: Folder, config: Config, redis: Redis
+) -> str | None:
+    """Note the budget that holds from now on; unless that is spent: then says so."""
+    identity, _ = await identify(folder, config, redis)
+    whole = budget.over(limits(identity, batch))
+    cheapest = 0
+    if whole.max_cost is not None:
+        (await asyncio.to_thread(estimate, folder, config.prices)).demand_prices(whole, str(folder.prompts))
+        cheapest = (await asyncio.to_thread(estimate, folder, config.prices, failed.__contains__)).cheapest
+    batches = Batches(redis)
+    if failed and not await batches.in_flight(batch.name) and (spent := why_spent(batch, whole, cheapest)):
+        return spent  # nothing is in flight whose reservation could come free
+    if identity:
+        note_limits(folder, identity, whole, fsync=config.fsync)
+    await batches.set_budget(batch.name, budget.max_predictions, budget.max_cost, budget.max_in_flight)
+    return None
+
+
+def text_as_it_was(row: KeptRow) -> bytes:
+    """What a row says when it is tried again."""
+    return row.text
+
+
+def set_aside(
+    folder: Folder,
+    batch: Batch | None,
+    failed: Bits | Mapping[int, object],
+    dead: Collection[str],
+    text_of: Callable[[KeptRow], bytes] = text_as_it_was,
+    *,
+    fsync: bool,
+) -> tuple[Retried, int]:
+    """Move the records out of the way, then mark the rows in the copy; returns the new generation too.
+
+    Rows of dead letters are marked as well: another job takes them up, while the last run of the old one may not have
+    ended.
+    """
+    found: dict[int, Ended | None] = {}
+    generation = batch.generation if batch else 0
+    for row in read_rows(folder):
+        generation = max(generation, row.generation)
+        if row.index in failed:
+            found[row.index] = _move_record(folder, row)
+    generation += 1
+    if found or dead:
+        with replacing(folder.prompts, fsync=fsync) as file:
+            for row in read_rows(folder):
+                again = row.index in found or str(job_of(folder.batch, row)) in dead
+                file.write(kept_line(text_of(row), generation) if again else kept_line(row.text, row.generation))
+    return _without_gaps(found, batch.failed if batch else 0), generation
+
+
+def _without_gaps(found: dict[int, Ended | None], failed: int) -> Retried:
+    """Say of those whose record somebody removed how the counters have them."""
+    unexplained = failed - sum(ended is not None and ended[0] == "failed" for ended in found.values())
+    guesses: Iterator[Ended] = chain(repeat(("failed", ""), max(unexplained, 0)), repeat(("canceled", "")))
+    return {index: ended or next(guesses) for index, ended in found.items()}
+
+
+def _move_record(folder: Folder, row: KeptRow) -> Ended | None:
+    """Move a prompt's folder below .retried, unless an earlier retry that was cut short did; tell how it had ended."""
+    ended = _ended(folder, row)
+    aside = folder.path / RETRIED
+    with storing(folder.prompt(row.id)):
+        aside.mkdir(exist_ok=True)
+        target = aside / f"{row.id}.{row.generation}"
+        numbers = count(1)
+        while target.exists():
+            target = aside / f"{row.id}.{row.generation}.{next(numbers)}"
+        with suppress(FileNotFoundError):
+            folder.prompt(row.id).rename(target)
+    return ended
+
+
+def _ended(folder: Folder, row: KeptRow) -> Ended | None:
+    moved = (f"{RETRIED}/{row.id}.{generation}" for generation in range(row.generation, -1, -1))
+    for place in (row.id, *moved):
+        with suppress(StorageError):
+            if record := folder.read_record(place):
+                return record.status, record.error.kind if record.error else ""
+    return None
+
+
+async def queue_again(redis: Redis, batch: Batch, folder: Folder, retried: Retried) -> Added:
+    """Put each shard with a retried prompt into the queue, taking the old results back in the same MULTI."""
+    queue, added = Queue(redis, batch.realm), Added()
+    for packed, indexes in shards_of(batch, folder, lambda indexes: [index for index in indexes if index in retried]):
+        taking_back = partial(_take_back, Batches(redis), batch.name, {index: retried[index] for index in indexes})
+        shards, prompts = await queue.add(batch, [packed], taking_back)
+        added = Added(added.shards + shards, added.prompts + prompts)
+    return added
+
+
+async def _take_back(batches: Batches, name: str, retried: Retried, pipe: Pipeline) -> None:
+    for index, (outcome, kind) in retried.items():
+        await batches.unsettle(name, index, outcome, pipe, kind)

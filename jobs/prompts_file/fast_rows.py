@@ -1,0 +1,108 @@
+"""A row of a prompts file as it will be kept. The plain rows of JSON Lines are read here, at 3 µs each.
+
+What is odd in any way is none of them and is left to `reader`, which is strict and says what is wrong: orjson takes a
+key that is there twice, and makes a rounded float of an integer beyond 64 bits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from orjson import OPT_SORT_KEYS, dumps, loads
+
+from jobs.names import is_prompt_id, model_problem
+from jobs.prompts_file.key_names import KeyNames
+from jobs.prompts_file.local_paths import find_path, holds_text
+from jobs.prompts_file.text_lines import MAX_LINE
+
+_NO_PATH = ("https://", "data:")
+_ODD = frozenset(("custom_id", "body", "method", "url"))
+
+
+class Row(NamedTuple):
+    """A valid row: its line in the file, id, model, and line of the own copy (canonical JSON, UTF-8, no newline)."""
+
+    line: int
+    id: str
+    model: str
+    text: bytes
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What fills in where a row says nothing; the row wins."""
+
+    model: str | None = None
+    input: dict[str, Any] = field(default_factory=dict)
+
+
+class PlainRows:
+    """Reads rows that say the usual in the usual way: of text, numbers, true, false and null, and right."""
+
+    def __init__(self, defaults: Defaults, names: KeyNames) -> None:
+        self._model, self._input, self._names = defaults.model, defaults.input, names
+        self._known = names.known
+        self._is_text = "\\x00" not in repr(defaults.input)
+
+    def read(self, line: bytes, number: int) -> Row | None:
+        """Return the row in a line; None when it is not plain."""
+        try:
+            row = loads(line)
+            if type(row) is not dict or _needs_strict_reader(line, row) or not self._is_text:
+                return None
+            prompt_id = row.pop("id") if "id" in row else f"{number:06d}"
+            model = row.pop("model", self._model)
+            values = self._values(row)
+            if values is None or not _are_names(prompt_id, model) or not _are_plain(values):
+                return None
+            text = dumps({"id": prompt_id, "input": values, "model": model}, option=OPT_SORT_KEYS)
+        except (ValueError, TypeError):  # of orjson, and of names that are no text
+            return None
+        if not self._known.issuperset(values):
+            self._names.note(values, number)
+        return Row(number, prompt_id, model, text) if len(text) <= MAX_LINE else None
+
+    def _values(self, row: dict[str, Any]) -> dict[str, Any] | None:
+        """The input in what is left of a row without id and model."""
+        short = "input" not in row
+        values = row if short else row.pop("input")
+        if type(values) is not dict or not (_ODD.isdisjoint(row) if short else not row):
+            return None
+        if self._input:
+            values = self._input | values
+        return None if short and "prompt" not in values else values
+
+
+def _needs_strict_reader(line: bytes, row: dict[str, Any]) -> bool:
+    """Whether a key may be there twice, or a string may hold NUL.
+
+    Quotes are then missing in what was read: it has the two of each string, and escaped ones as in the line.
+    """
+    return line.count(b'"') != dumps(row).count(b'"') or (b"\\" in line and (b"\\u0022" in line or b"\\u0000" in line))
+
+
+def _are_names(prompt_id: Any, model: Any) -> bool:
+    """Whether these are names that may be; TypeError when one is no text."""
+    return is_prompt_id(prompt_id) and model_problem(model) is None
+
+
+def _are_plain(values: dict[str, Any]) -> bool:
+    """Whether none is nested, a path, or a number that orjson may have rounded or does not write as Python does."""
+    for key, value in values.items():
+        kind = type(value)
+        if kind is str:
+            if (
+                key != "prompt"
+                and ("/" in value or "." in value or "\\" in value)
+                and not value.startswith(_NO_PATH)
+                and find_path(value)
+                and not holds_text(f"input.{key}")
+            ):
+                return False
+        elif kind is float:
+            if value and not 1e-4 <= abs(value) < 1e16:
+                return False
+        elif kind is dict or kind is list:
+            return False
+    return True

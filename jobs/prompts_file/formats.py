@@ -1,0 +1,225 @@
+"""What a prompts file says, record by record, whatever its format: JSON Lines, CSV or plain text."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
+
+from jobs.errors import InputError, Problem
+from jobs.prompts_file.csv_rows import SPECIAL, Table
+from jobs.prompts_file.text_lines import BLOCK, MAX_LINE, Unreadable, is_blank, number_lines, read_blocks, text_of
+
+__all__ = ["BLOCK", "FORMATS", "MAX_DOCUMENT", "MAX_LINE", "SPECIAL", "Record", "file_format", "read_records"]
+
+FORMATS = (".jsonl", ".jsonl.gz", ".csv", ".txt")
+
+MAX_DOCUMENT = 30_000_000
+"""Bytes of JSON that is no JSON Lines, such as an array: it has to be in memory whole."""
+
+_DOCUMENT = re.compile(rb"[ \t\r\n]*(\[|\{[ \t]*[\r\n])")
+_BLANK = re.compile(r"[ \t\r\n]*")
+_ROW = ("prompt", "input")
+_HEADER = re.compile(r'(?=.*\bprompts?\b)"?\w+"?([,;\t]"?\w+"?)*', re.IGNORECASE)
+
+Plain = TypeVar("Plain")
+
+
+class Record(NamedTuple):
+    """One record: its physical line and its number (both from 1), and a row as in JSON Lines or what is wrong."""
+
+    line: int
+    number: int
+    row: Any | Problem
+
+
+def file_format(source: str) -> str:
+    """Return which of FORMATS a file has by its name; standard input ("-") is JSON Lines. InputError if none."""
+    if source == "-":
+        return ".jsonl"
+    for suffix in FORMATS:
+        if source.lower().endswith(suffix):
+            return suffix
+    raise InputError(f"{source}: the format is not known by its name; it must end in {', '.join(FORMATS)}")
+
+
+def read_records(source: str, plain: Callable[[bytes, int], Plain | None]) -> Iterator[Record | Plain]:
+    """Yield the records of a file or of standard input ("-"); InputError when it cannot be opened.
+
+    A line of JSON is first shown to `plain`, with its number: what that makes of it, if anything, is yielded instead.
+    """
+    suffix = file_format(source)
+    with _opened(source) as stream:
+        blocks = read_blocks(stream)
+        try:
+            if suffix == ".csv":
+                yield from _csv_records(blocks)
+            elif suffix == ".txt":
+                yield from _text_records(blocks)
+            else:
+                yield from _json_records(blocks, plain)
+        except Unreadable as error:
+            line = max(error.problem.line, 1)
+            yield Record(line, 0, Problem(line, f"{error.problem.message}; the rest was not checked"))
+
+
+@contextmanager
+def _opened(source: str) -> Iterator[BinaryIO]:
+    if source == "-":
+        yield sys.stdin.buffer
+        return
+    path = Path(source)
+    if path.is_dir():
+        raise InputError(f"{source} is a directory, not a prompts file")
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise InputError(f"{source} cannot be read: {error.strerror}") from None
+    zipped = source.lower().endswith(".gz")
+    with stream, gzip.GzipFile(fileobj=stream) if zipped else nullcontext(stream) as opened:
+        yield cast("BinaryIO", opened)
+
+
+def _csv_records(blocks: Iterator[bytes]) -> Iterator[Record]:
+    for number, (line, row) in enumerate(Table(number_lines(blocks)).rows(), 1):
+        yield Record(line, number, row)
+
+
+def _text_records(blocks: Iterator[bytes]) -> Iterator[Record]:
+    first = True
+    for number, line in number_lines(blocks):
+        if isinstance(text := text_of(number, line), Problem):
+            yield Record(number, number, text)
+        elif not is_blank(text := text.strip()):
+            reason = _no_prompt(text, first=first)
+            yield Record(number, number, Problem(number, reason) if reason else {"input": {"prompt": text}})
+            first = False
+
+
+def _no_prompt(text: str, *, first: bool) -> str | None:
+    """Why a line of a text file is surely not one prompt."""
+    if "\r" in text or "\n" in text:
+        return "a line end of another kind stands in the line: save the file with one kind, LF or CRLF"
+    if "\ufeff" in text:
+        return "a byte order mark stands in the line: files were joined without a line end"
+    if first and _HEADER.fullmatch(text):
+        return "this is the header of a table, not a prompt: name the file .csv, or remove the line"
+    if first and text.startswith("{") and isinstance(row := _json(1, text), dict) and not row.keys().isdisjoint(_ROW):
+        return "this is JSON, not a prompt: name the file .jsonl"
+    return None
+
+
+def _json_records(blocks: Iterator[bytes], plain: Callable[[bytes, int], Plain | None]) -> Iterator[Record | Plain]:
+    head = next(blocks, b"")
+    blocks = chain(iter([head] if head else []), blocks)  # which lets go of what was read
+    return _document_records(blocks) if _DOCUMENT.match(head) else _line_records(number_lines(blocks), plain)
+
+
+def _line_records(
+    lines: Iterator[tuple[int, bytes | Problem]], plain: Callable[[bytes, int], Plain | None]
+) -> Iterator[Record | Plain]:
+    for number, line in lines:
+        if isinstance(line, bytes) and (row := plain(line, number)) is not None:
+            yield row
+        elif isinstance(text := text_of(number, line), Problem):
+            yield Record(number, number, text)
+        elif text := text.strip(" \t\r"):
+            yield Record(number, number, _json(number, text))
+
+
+def _document_records(blocks: Iterator[bytes]) -> Iterator[Record]:
+    """Read an array of rows, or rows that take several lines each; one thing that is wrong ends it."""
+    text = _whole_text(blocks)
+    line, counted = 1, 0
+    for number, (place, row) in enumerate(_values(text), 1):
+        line, counted = line + text.count("\n", counted, place), place
+        if isinstance(row, Problem):
+            raise Unreadable(Problem(line, f"{row.message} (the file is no JSON Lines: it was read as a whole)"))
+        yield Record(line, number, row)
+
+
+def _whole_text(blocks: Iterator[bytes]) -> str:
+    data = bytearray()
+    for block in blocks:
+        data += block
+        if len(data) > MAX_DOCUMENT:
+            reason = f"JSON of more than {MAX_DOCUMENT:,} bytes but no JSON Lines: write one row a line (jq -c '.[]')"
+            raise Unreadable(Problem(1, reason))
+    texts = []
+    for number, line in enumerate(bytes(data).split(b"\n"), 1):
+        if isinstance(text := text_of(number, line), Problem):
+            raise Unreadable(text)
+        texts.append(text)
+    return "\n".join(texts)
+
+
+def _values(text: str) -> Iterator[tuple[int, Any | Problem]]:
+    """Yield each value of a text, or each in its arrays, and where it begins; a problem is the last."""
+    place, inside, separated = _skip(text, 0), False, True
+    while place < len(text):
+        char = text[place]
+        if char == "[" and not inside:
+            inside, separated, place = True, True, place + 1
+        elif char == "]" and inside:
+            inside, separated, place = False, True, place + 1
+        elif char == "," and inside and not separated:
+            separated, place = True, place + 1
+        elif inside and not separated:
+            yield place, Problem(0, "not JSON: a comma is missing between two rows")
+            return
+        else:
+            row, end = _decode(text, place)
+            yield place, row
+            if isinstance(row, Problem):
+                return
+            separated, place = False, end
+        place = _skip(text, place)
+    if inside:
+        yield len(text), Problem(0, "not JSON: the array has no end; the file may be cut")
+
+
+def _skip(text: str, place: int) -> int:
+    found = _BLANK.match(text, place)
+    return found.end() if found else place
+
+
+def _json(line: int, text: str) -> Any:
+    row, end = _decode(text, 0)
+    if isinstance(row, Problem):
+        return Problem(line, row.message)
+    return row if end == len(text) else Problem(line, f"not JSON: more text after the row, at character {end + 1}")
+
+
+def _decode(text: str, place: int) -> tuple[Any | Problem, int]:
+    """The value that begins there and where it ends, or what is wrong with it."""
+    try:
+        return _decoder.raw_decode(text, place)
+    except json.JSONDecodeError as error:
+        message = f"not JSON: {error.msg} at character {error.pos - text.rfind(chr(10), 0, error.pos)}"
+    except RecursionError:
+        message = "nested too deeply"
+    except ValueError as error:
+        message = str(error).partition(";")[0]
+    return Problem(0, message), place
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} is there twice")
+    return fields
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)

@@ -1,0 +1,209 @@
+"""A prompts file: every row as it will be kept, or everything that is wrong with it, line by line."""
+
+from __future__ import annotations
+
+import json
+import os
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from jobs.errors import Problem
+from jobs.names import model_problem, name_problem
+from jobs.prompts_file.fast_rows import Defaults, PlainRows, Row
+from jobs.prompts_file.formats import MAX_LINE, Record, read_records
+from jobs.prompts_file.key_names import KeyNames, usual_name
+from jobs.prompts_file.local_paths import find_path, holds_text
+
+__all__ = ["Defaults", "Ids", "Row", "read_prompts"]
+
+MAX_DEPTH = 100
+"""How deep an input may nest: a worker must be able to read it inside a shard."""
+
+_FOREIGN = ("body", "method", "url")
+_LONG_FORM = frozenset(("id", "custom_id", "model", "input"))
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
+class Ids:
+    """The ids of a file in order: two that differ only in case are the same."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, int] = {}
+        self._lines = array("L")
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def add(self, prompt_id: str, line: int) -> int | None:
+        """Take the next id; if it was there already, do not, and return its first line."""
+        lines = self._lines
+        next_place = len(lines)
+        place = self._places.setdefault(prompt_id.lower(), next_place)
+        if place != next_place:
+            return lines[place]
+        lines.append(line)
+        return None
+
+    def find(self, prompt_id: str) -> int | None:
+        """The place of an id from 0, None when it is not there."""
+        return self._places.get(prompt_id.lower())
+
+    def line(self, place: int) -> int:
+        """The line of the id at a place."""
+        return self._lines[place]
+
+
+class _Wrong(Exception):
+    """Something is wrong with a row."""
+
+
+def read_prompts(source: str, defaults: Defaults, ids: Ids, names: KeyNames | None = None) -> Iterator[Row | Problem]:
+    """Yield each valid row, noting its id in `ids`, and each problem; InputError when the file cannot be opened.
+
+    The keys of inputs are noted in `names`.
+    """
+    if defaults.model is not None and (problem := model_problem(defaults.model)):
+        yield Problem(0, f"--model or BATCH_MODEL: {problem}")
+        return
+    names = names or KeyNames()
+    reader = _Reader(defaults, Path(source).parent, names)
+    empty = True
+    for record in read_records(source, PlainRows(defaults, names).read):
+        empty = False
+        row = record if isinstance(record, Row) else reader.read(record)
+        if isinstance(row, Row):
+            first = ids.add(row.id, row.line)
+            yield row if first is None else Problem(row.line, f"the id {row.id!r} is that of line {first} already")
+        else:
+            yield from row
+    if empty:
+        yield Problem(0, "there is no prompt in it")
+
+
+class _Reader:
+    """Turns records into rows; each part raises _Wrong with what is wrong."""
+
+    def __init__(self, defaults: Defaults, home: Path, names: KeyNames) -> None:
+        self._defaults, self._names = defaults, names
+        self._homes = (Path(), home)
+
+    def read(self, record: Record) -> Row | list[Problem]:
+        """The row, or all that is wrong with it but for its being a duplicate."""
+        if isinstance(record.row, Problem):
+            return [record.row]
+        try:
+            return self._row(record)
+        except _Wrong as error:
+            return self._problems(record) or [Problem(record.line, str(error))]
+
+    def _row(self, record: Record) -> Row:
+        _check_object(record)
+        prompt_id, model, values = self._id(record), self._model(record), self._input(record)
+        try:
+            text = f'{{"id":"{prompt_id}","input":{_encode(values)},"model":"{model}"}}'.encode()
+        except UnicodeEncodeError:
+            raise _Wrong("half a surrogate pair (\\ud800 to \\udfff) is not text") from None
+        except ValueError:
+            raise _Wrong("a number is too large") from None
+        if len(text) > MAX_LINE:
+            raise _Wrong(f"the row is larger than {MAX_LINE:,} bytes; give big files by URL")
+        self._names.note(values, record.line)
+        return Row(record.line, prompt_id, model, text)
+
+    def _problems(self, record: Record) -> list[Problem]:
+        """All that is wrong with a row but for what shows when it is encoded."""
+        found = []
+        for part in (_check_object,) if not isinstance(record.row, dict) else (self._id, self._model, self._input):
+            try:
+                part(record)
+            except _Wrong as error:
+                found.append(Problem(record.line, str(error)))
+        return found
+
+    def _id(self, record: Record) -> str:
+        row: Any = record.row
+        if "id" in row and "custom_id" in row:
+            raise _Wrong("it has both id and custom_id")
+        if "id" in row or "custom_id" in row:
+            prompt_id = row["id"] if "id" in row else row["custom_id"]
+        else:
+            prompt_id = f"{record.number:06d}"
+        if not isinstance(prompt_id, str):
+            raise _Wrong("the id is not text: put it in quotes")
+        if problem := name_problem(prompt_id, 128):
+            raise _Wrong(f"the id {problem}")
+        return prompt_id
+
+    def _model(self, record: Record) -> str:
+        row: Any = record.row
+        model = row.get("model", self._defaults.model)
+        if model is None:
+            raise _Wrong("it has no model: add one to the row, or give --model or BATCH_MODEL")
+        if not isinstance(model, str):
+            raise _Wrong("the model is not text")
+        if problem := model_problem(model):
+            raise _Wrong(problem)
+        return model
+
+    def _input(self, record: Record) -> dict[str, Any]:
+        row: Any = record.row
+        if not _LONG_FORM.issuperset(row):
+            _refuse_foreign_keys(row)
+        values = row["input"] if "input" in row else {key: row[key] for key in row if key not in _LONG_FORM}
+        if not isinstance(values, dict):
+            raise _Wrong("input is not an object")
+        if self._defaults.input:
+            values = {**self._defaults.input, **values}
+        if "input" not in row and "prompt" not in values:
+            raise _Wrong(f"it has neither input nor prompt{_meant(values)}")
+        self._check_strings(values)
+        return values
+
+    def _check_strings(self, values: dict[str, Any]) -> None:
+        """Refuse NUL, local files and what is nested too deeply.
+
+        A key that holds text, and all below it, may name a file: people read it.
+        """
+        stack: list[tuple[str, Any, int]] = [("input", values, 1)]
+        while stack:
+            name, value, depth = stack.pop()
+            if depth > MAX_DEPTH:
+                raise _Wrong(f"input is nested deeper than {MAX_DEPTH} levels")
+            for key, item in value.items() if type(value) is dict else enumerate(value):
+                if type(key) is str and "\0" in key:
+                    raise _Wrong(f"a key in {name!r} has a NUL character (\\u0000)")
+                if type(item) is str:
+                    self._check_string(f"{name}.{key}", item)
+                elif type(item) is dict or type(item) is list:
+                    stack.append((f"{name}.{key}", item, depth + 1))
+
+    def _check_string(self, name: str, value: str) -> None:
+        if "\0" in value:
+            raise _Wrong(f"{name!r} has a NUL character (\\u0000), which is no text")
+        if (path := find_path(value)) is None or holds_text(name):
+            return
+        found = any(os.path.isfile(home / text) for home in self._homes for text in {path[0], value})  # noqa: PTH113 - Path.is_file raises on long names
+        if found or path["surely"]:
+            raise _Wrong(f"{name!r}: {path[0]!r} names a local file; give an https URL or a data: URI")
+
+
+def _meant(values: dict[str, Any]) -> str:
+    found = next((key for key in values if usual_name(key) == "prompt"), None)
+    return f": it has {found!r}; is 'prompt' meant?" if found else ""
+
+
+def _refuse_foreign_keys(row: dict[str, Any]) -> None:
+    if foreign := [key for key in _FOREIGN if key in row]:
+        raise _Wrong(
+            f"a row with {foreign[0]!r} is of another service's batch format; "
+            'write {"id": …, "model": "owner/name", "input": {…}}'
+        )
+    if "input" in row and (unknown := [key for key in row if key not in _LONG_FORM]):
+        raise _Wrong(f"unknown key {unknown[0]!r} beside input: only id, custom_id and model may be there")
+
+
+def _check_object(record: Record) -> None:
+    if not isinstance(record.row, dict):
+        raise _Wrong('a row is an object: {"prompt": …} or {"input": {…}}')

@@ -1,0 +1,78 @@
+"""Dead letters: shards whose runs died too often, or that cannot be read; set aside until `retry` brings them back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+
+from redis.asyncio import Redis
+
+from jobs.queue.payload import JobId
+from jobs.redis_client import keys
+from jobs.redis_client.client import load_script
+from jobs.wire import SHARD_SIZE
+
+MOST_DEATHS = 3
+"""Runs of a shard that may die one after the other, none settling a prompt."""
+
+KEEP = 30 * 86_400
+"""Seconds that notes of runs live on: as long as a payload waits."""
+
+REASON = f"{MOST_DEATHS} of its runs died, one after the other, without settling a prompt"
+SHOWN = 3
+
+
+class DeadLetters:
+    """The runs of all shards, and those shards that are set aside."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def begin(self, job: JobId, run: str) -> str:
+        """Note that a run begins; returns why the shard is set aside, "" when it is not.
+
+        A run that was noted before and never ended has died. `run` names a process: it dies but once.
+        """
+        first = job.number * SHARD_SIZE
+        return await self._ask("begin", job, run, first, first + SHARD_SIZE - 1, MOST_DEATHS, REASON, KEEP)
+
+    async def end(self, job: JobId, run: str, *, over: bool) -> None:
+        """Take the note of a run away, which ended in order; `over` when the job needs no other."""
+        await self._ask("end", job, run, "over" if over else "open")
+
+    async def blame(self, job: JobId, run: str) -> None:
+        """Have a run that failed unexpectedly counted as if its process had died."""
+        await self._ask("blame", job, run)
+
+    async def bury(self, job: JobId, reason: str) -> None:
+        """Set a shard aside."""
+        await self._ask("bury", job, reason, KEEP)
+
+    async def of(self, batch: str) -> dict[str, str]:
+        """The batch's jobs that are set aside, each with the reason, in order."""
+        notes = await self._redis.hgetall(keys.runs(batch))  # type: ignore[misc]  # typed for both clients
+        dead = {job.decode(): reason for job, note in notes.items() if (reason := json.loads(note).get("reason"))}
+        return dict(sorted(dead.items(), key=lambda item: JobId.parse(item[0])))
+
+    async def revive(self, batch: str, jobs: Iterable[str]) -> None:
+        """Forget that shards were set aside, and what their runs came to."""
+        if jobs := list(jobs):
+            await self._redis.hdel(keys.runs(batch), *jobs)  # type: ignore[misc]  # typed for both clients
+
+    async def _ask(self, op: str, job: JobId, *args: str | int) -> str:
+        script = load_script(self._redis, __name__)
+        names = [keys.runs(job.batch), keys.batch(job.batch), keys.settled(job.batch)]
+        reason: bytes = await script(keys=names, args=[op, str(job), *args])
+        return reason.decode()
+
+
+def sentence(batch: str, dead: Mapping[str, str], total: int) -> str:
+    """Which prompts are set aside, why, and what brings them back."""
+    parts = [f"{_prompts(job, total)} are set aside: {reason}" for job, reason in list(dead.items())[:SHOWN]]
+    more = f"; and {len(dead) - SHOWN} more shards" if len(dead) > SHOWN else ""
+    return f"{'; '.join(parts)}{more}. They have not failed: `python -m jobs retry {batch}` brings them back"
+
+
+def _prompts(job: str, total: int) -> str:
+    first = JobId.parse(job).number * SHARD_SIZE
+    return f"prompts {first + 1} to {min(first + SHARD_SIZE, total)}"

@@ -1,0 +1,1 @@
+"""Connecting to Redis, and outliving its absence."""

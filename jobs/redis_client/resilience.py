@@ -1,0 +1,226 @@
+"""What a client does while Redis is away: how long it repeats a command, and what arq must not notice."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from arq.connections import ArqRedis
+from redis import exceptions
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.client import Pipeline
+from redis.asyncio.connection import AbstractConnection, Connection
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.commands.core import AsyncScript
+
+from jobs.redis_client.auto_pipeline import RoundTrips
+from jobs.redis_client.outage import ABSENCE, FAREWELL, LOSSES, is_passing
+
+REFUSED_PAUSE = 0.5
+"""Seconds until a transaction that Redis refused under a WATCH fails."""
+
+T = TypeVar("T")
+Do = Callable[[], Awaitable[T]]
+Fail = Callable[[Any], Awaitable[Any]]
+
+
+class Patience(Retry):
+    """Repeats what passes by itself (a lost connection, a full memory, a failover) until `seconds` after the first try.
+
+    By time, not by count: redis-py nests a connect's repeats in a command's, which multiplies counts. One that
+    `tells` says in the log that Redis is away.
+    """
+
+    def __init__(self, seconds: float, *, tells: bool = False) -> None:
+        super().__init__(ExponentialBackoff(cap=1.0, base=0.01), retries=-1)
+        self.seconds, self.tells = seconds, tells
+
+    async def call_with_retry(self, do: Do[T], fail: Fail) -> T:
+        """Return what `do` returns; raise its last error when patience ends, and at once one that will not pass."""
+        return await self.wait_out(do, fail)
+
+    async def wait_out(self, do: Do[T], fail: Fail, *, greeting: bool = False) -> T:
+        """Do the same; that a `greeting` succeeds does not mean that Redis does what it is asked."""
+        began, failures = time.monotonic(), 0
+        try:
+            async with FAREWELL.bounding():
+                while True:
+                    try:
+                        answer = await do()
+                    except (exceptions.RedisError, OSError) as error:
+                        failures += 1
+                        ABSENCE.waiting += failures == 1
+                        await self._bear(error, began, failures, fail)
+                    else:
+                        if self.tells and not greeting:
+                            ABSENCE.answered(repeated=failures > 0)
+                        return answer
+        finally:
+            ABSENCE.waiting -= failures > 0
+
+    async def _bear(self, error: Exception, began: float, failures: int, fail: Fail) -> None:
+        """Pause before the next try; raises the error when there is to be none."""
+        if not is_passing(error):
+            raise error
+        pause = self._backoff.compute(failures)
+        if time.monotonic() - began + pause > self.seconds:
+            raise error
+        if self.tells and not FAREWELL.begun:
+            ABSENCE.missed(error, began)
+        await fail(error)  # it also leaves a server that became a replica, for whoever has its address now
+        await asyncio.sleep(pause)
+
+
+class _Steady(AbstractConnection):
+    """A connection that leaves all repeating to its pool and its commands, and is interrupted at any point."""
+
+    async def connect(self) -> None:
+        """Connect, once."""
+        retry, self.retry = self.retry, Retry(NoBackoff(), 0)
+        try:
+            await super().connect()  # type: ignore[no-untyped-call]  # redis-py
+        finally:
+            self.retry = retry
+
+    async def disconnect(self, nowait: bool = False) -> None:  # noqa: FBT001, FBT002 - redis-py's signature
+        """Disconnect; where nobody is left to hear it, nobody is waited for."""
+        with suppress(exceptions.TimeoutError):
+            await super().disconnect(nowait)
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:  # noqa: FBT001, FBT002 - redis-py's signature
+        """Send within the socket's timeout, without `asyncio.wait_for`.
+
+        On Python 3.11 that swallows a cancel when the bytes are sent already
+        (https://github.com/python/cpython/issues/86296); arq's main loop then never ends on SIGTERM.
+        """
+        seconds, self.socket_timeout = self.socket_timeout, None
+        try:
+            async with asyncio.timeout(seconds):
+                await super().send_packed_command(command, check_health)
+        except TimeoutError:
+            raise exceptions.TimeoutError("Timeout writing to socket") from None
+        finally:
+            self.socket_timeout = seconds
+
+
+class PatientPool(BlockingConnectionPool):
+    """A pool that repeats the greeting too: redis-py repeats only the bare connect before it."""
+
+    def __init__(self, *, connection_class: type[AbstractConnection] = Connection, **options: Any) -> None:
+        steady = type(connection_class.__name__, (_Steady, connection_class), {})
+        # What is repeated is decided by Patience alone.
+        super().__init__(connection_class=steady, retry_on_error=[exceptions.RedisError, OSError], **options)
+
+    async def get_connection(self, *command: Any, **options: Any) -> AbstractConnection:
+        """Wait for a free connection; who is cancelled as one became free passes the word on, as asyncio does not."""
+        try:
+            async with FAREWELL.bounding():
+                connection: AbstractConnection = await super().get_connection(*command, **options)
+                return connection
+        except asyncio.CancelledError:
+            async with self._condition:
+                self._condition.notify()
+            raise
+
+    async def ensure_connection(self, connection: AbstractConnection) -> None:
+        """Connect, greet and check a connection, as patiently as its commands are sent."""
+        ensure, patience = super().ensure_connection, connection.retry
+        assert isinstance(patience, Patience)  # noqa: S101 - for mypy
+        await patience.wait_out(lambda: ensure(connection), lambda _: connection.disconnect(), greeting=True)
+
+
+class _PatientPipeline(Pipeline):
+    """A pipeline whose scripts survive a restart, and whose lost WATCH shows at EXEC, where arq expects it.
+
+    A WatchError while reading ends arq's worker.
+    """
+
+    watched: tuple[Any, ...] = ()
+    lost = False
+
+    async def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
+        if args[0] == "WATCH":
+            self.watched = args
+        while True:
+            try:
+                return await super().immediate_execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py
+            except exceptions.WatchError:
+                self.lost = True
+                await asyncio.sleep(0.05)  # a loading server answers WATCH at once, and reads not yet
+                await super().immediate_execute_command(*self.watched)  # type: ignore[no-untyped-call]  # redis-py
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002 - redis-py's signature
+        if not self.lost:
+            return await super().execute(raise_on_error)
+        self.lost = False
+        await self.reset()
+        raise exceptions.WatchError("the connection was lost while watching")
+
+    async def _execute_transaction(self, connection: Any, commands: Any, raise_on_error: Any) -> Any:
+        execute = super()._execute_transaction
+        try:
+            return await execute(connection, commands, raise_on_error)
+        except exceptions.NoScriptError:  # Redis restarted after they were loaded; what went before is idempotent
+            await self.load_scripts()  # type: ignore[no-untyped-call]  # redis-py
+            return await execute(connection, commands, raise_on_error)
+        except exceptions.ResponseError as error:
+            if self.watching and is_passing(error):  # the WATCH is over, so it becomes a WatchError; arq looks again
+                await asyncio.sleep(REFUSED_PAUSE)
+            raise
+
+    async def reset(self) -> None:
+        if self.connection and not self.connection.is_connected:
+            self.watching = False
+        try:
+            await super().reset()  # type: ignore[no-untyped-call]  # redis-py
+        except LOSSES:  # redis-py foresees a refused UNWATCH, and not one that nobody answers
+            self.watching = False
+            await super().reset()  # type: ignore[no-untyped-call]  # redis-py
+
+
+class PatientRedis(Redis):
+    """A client whose transactions outlive a restart of Redis, and whose calls of scripts share round trips."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._round_trips = RoundTrips(self.execute_command, lambda: self.pipeline(transaction=False))
+
+    def evalsha(self, sha: str, numkeys: int, *keys_and_args: Any) -> Awaitable[Any]:
+        """Call a script, together with those that are called at the same time."""
+        return self._round_trips.evalsha(sha, numkeys, *keys_and_args)
+
+    def register_script(self, script: str) -> AsyncScript:  # type: ignore[override]  # narrower
+        """Return the script; its text is kept for a server that has forgotten it."""
+        registered: AsyncScript = super().register_script(script)
+        self._round_trips.texts[registered.sha] = script
+        return registered
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001 - redis-py's signature
+        """Close all connections."""
+        await self._round_trips.close()
+        await super().aclose(close_connection_pool)
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:  # noqa: FBT001, FBT002 - redis-py's signature
+        """Return a pipeline that loads its scripts again when Redis has forgotten them."""
+        return _PatientPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+
+class PatientArqRedis(ArqRedis):
+    """arq's client, for workers that outlive a restart of Redis."""
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:  # noqa: FBT001, FBT002 - redis-py's signature
+        """Return a pipeline whose lost WATCH shows at EXEC."""
+        pipeline = _PatientPipeline if transaction else _Inquiry
+        return pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+
+class _Inquiry(Pipeline):
+    """What arq asks of the server before it starts; a user who may not know gets empty answers."""
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: ARG002, FBT001, FBT002 - redis-py's signature
+        answers = await super().execute(raise_on_error=False)
+        return [{} if isinstance(answer, exceptions.NoPermissionError) else answer for answer in answers]

@@ -1,0 +1,171 @@
+"""The client for Replicate's API, and the one place where httpx's errors become ours."""
+
+from __future__ import annotations
+
+import asyncio
+import json as jsonlib
+import math
+import ssl
+from collections.abc import Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import lru_cache
+from http.cookiejar import CookieJar
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import httpx
+
+from jobs.config import Config
+from jobs.errors import ConfigError, NotSent, Unanswered
+from jobs.network import Network
+from jobs.replicate_api.refusals import refusal
+from jobs.replicate_api.transport import Client, Transport, send
+
+API_CONNECTIONS = 64
+"""Calls under way when each takes a second, at 600 creates and 3,000 reads a minute; most take a third of that."""
+
+CONNECT_SECONDS = 5.0
+CALL_SECONDS = 30.0
+
+_UNSENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+    httpx.InvalidURL,
+)
+# OSError: ssl's errors in the middle of a stream pass through httpx as they are.
+BROKEN = (httpx.HTTPError, httpx.StreamError, httpx.CookieConflict, OSError)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A 2xx answer of the API: its JSON object, and its headers by any case."""
+
+    status: int
+    body: dict[str, Any]
+    headers: Mapping[str, str]
+
+
+def api_client(config: Config) -> httpx.AsyncClient:
+    """Return the client for Replicate's API, the only one that has the token; paths are relative to the base URL."""
+    # In blocking mode each create holds its connection while the model runs.
+    connections = API_CONNECTIONS + (config.max_in_flight if config.prefer_wait else 0)
+    headers = {"Accept": "application/json"} | _authorization(config)
+    return make_client(connections, headers, httpx.Timeout(CALL_SECONDS), base_url=config.replicate_base_url)
+
+
+def make_client(
+    connections: int, headers: Mapping[str, str], timeout: httpx.Timeout, base_url: str = ""
+) -> httpx.AsyncClient:
+    """Return a client that goes where the environment leads: its proxies, its certificates."""
+    network = Network.load()
+    tls = network.tls or _usual_certificates()
+    transport: httpx.AsyncBaseTransport
+    if network.proxies:
+        from jobs.replicate_api.proxies import ProxyTransport  # noqa: PLC0415 - few are behind one
+
+        transport = ProxyTransport(network, connections, tls)
+    else:
+        transport = Transport(connections, tls)
+    return Client(
+        transport,
+        base_url=base_url,
+        headers={"User-Agent": _user_agent(), **headers},
+        cookies=_NoCookies(),
+        timeout=timeout,
+    )
+
+
+@lru_cache
+def _usual_certificates() -> ssl.SSLContext:
+    """Where the environment names no certificates; to read them takes 25 ms."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
+async def call(
+    client: httpx.AsyncClient,
+    method: str,
+    url: str,
+    *,
+    json: Any = None,
+    headers: Mapping[str, str] | None = None,
+    timeout: float = CALL_SECONDS,  # noqa: ASYNC109 - it also sets httpx's own timeouts
+) -> Answer:
+    """Make one request of the API, answered within `timeout` seconds in all; raises only ReplicateErrors.
+
+    A connection has 5 s to come about, so with a timeout above 15 s its failure always shows as NotSent.
+    """
+    what = f"{method} {url.partition('?')[0]}"
+    try:
+        async with asyncio.timeout(timeout):
+            request = client.build_request(
+                method,
+                url,
+                content=None if json is None else jsonlib.dumps(json, separators=(",", ":")),
+                headers={"Content-Type": "application/json"} | dict(headers or {}) if json is not None else headers,
+                timeout=httpx.Timeout(timeout, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
+            )
+            _keep_token_at_home(client, request)
+            async with aclosing(await send(client, request)) as response:
+                await response.aread()
+    except _UNSENT as error:
+        raise NotSent(f"{what}: no connection to {client.base_url.host} ({reason_of(error)})") from error
+    except TimeoutError as error:
+        raise Unanswered(f"{what}: no whole answer within {timeout:g} s") from error
+    except BROKEN as error:
+        raise Unanswered(f"{what}: no answer ({reason_of(error)})") from error
+    return _answer(response, what)
+
+
+def _keep_token_at_home(client: httpx.AsyncClient, request: httpx.Request) -> None:
+    home, target = client.base_url, request.url
+    if (target.scheme, target.host, target.port) != (home.scheme, home.host, home.port):
+        raise NotSent(f"{target.host} is not the API's host: the token is not sent there")
+
+
+def _answer(response: httpx.Response, what: str) -> Answer:
+    if not response.is_success:
+        raise refusal(response.status_code, response.headers, response.content)
+    try:
+        body = jsonlib.loads(response.content, parse_constant=_nothing, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
+        raise Unanswered(f"{what}: the answer is not JSON", status=response.status_code) from error
+    if not isinstance(body, dict):
+        raise Unanswered(f"{what}: the answer is not a JSON object", status=response.status_code)
+    return Answer(response.status_code, body, response.headers)
+
+
+def _nothing(_: str) -> None:
+    """NaN is no JSON, and our files are."""
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None  # 1e999 would be written as Infinity
+
+
+def reason_of(error: BaseException) -> str:
+    """What broke, for a message: httpx leaves many texts empty."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _authorization(config: Config) -> dict[str, str]:
+    token = config.replicate_api_token.get_secret_value().strip() if config.replicate_api_token else ""
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise ConfigError("REPLICATE_API_TOKEN holds characters that no token has")
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+class _NoCookies(CookieJar):
+    def extract_cookies(self, response: object, request: object) -> None:
+        """Look for none: a policy that refuses them all costs a small call a tenth more."""
+
+
+def _user_agent() -> str:
+    try:
+        return f"replicate-batch/{version('replicate-batch')}"
+    except PackageNotFoundError:
+        return "replicate-batch"

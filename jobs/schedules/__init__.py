@@ -1,0 +1,1 @@
+"""schedules.toml: which batch begins when."""

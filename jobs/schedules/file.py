@@ -1,0 +1,261 @@
+"""schedules.toml: its schedules, and everything that is wrong with the others, line by line."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import tzinfo
+from pathlib import Path
+from typing import Any, Literal
+
+from jobs.budget import MOST_PREDICTIONS
+from jobs.errors import Problem, ScheduleError
+from jobs.names import model_problem, name_problem
+from jobs.prices import micro_dollars
+from jobs.schedules import cron as fire_times
+from jobs.text import printable
+
+MAX_NAME = 47
+"""A batch's name has 64 characters, of which `-2026-11-21T0200b` takes 17."""
+
+_REQUIRED = ("name", "cron", "file")
+_TOP = -1
+_TABLE = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """One `[[schedule]]`; `timezone` None is the machine's own; `max_cost` is in micro-dollars."""
+
+    name: str
+    cron: str
+    file: Path
+    model: str | None = None
+    timezone: str | None = None
+    overlap: Literal["skip", "allow"] = "skip"
+    catch_up: bool = True
+    max_predictions: int | None = None
+    max_cost: int | None = None
+    max_in_flight: int | None = None
+
+    @property
+    def zone(self) -> tzinfo:
+        """The time zone that `cron` is meant in."""
+        return fire_times.zone(self.timezone)
+
+    @property
+    def times(self) -> str:
+        """When it fires, in one text: a schedule with other times is a new one."""
+        return f"{self.cron} {self.zone}"
+
+    @property
+    def problem(self) -> str | None:
+        """Why it could not fire now: it is said before the night, and the file may still come."""
+        try:
+            there = self.file.is_file()
+        except OSError:
+            there = False
+        return None if there else f"there is no file {str(self.file)!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class WrongSchedule:
+    """A `[[schedule]]` that cannot fire, as far as it can be read, and what is wrong with it."""
+
+    name: str
+    cron: str
+    timezone: str
+    file: str
+    problems: tuple[Problem, ...]
+
+
+def load(path: Path) -> tuple[Schedule | WrongSchedule, ...]:
+    """Read the schedules, none when there is no file; prompts files are relative to the file's folder.
+
+    Raises ScheduleError when something is wrong that concerns the whole file.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        document = tomllib.loads(text)
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise ScheduleError(f"{path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise _refusal(path, [Problem(line, "not UTF-8")]) from None
+    except (ValueError, RecursionError) as error:
+        raise _refusal(path, [_syntax(error, text)]) from None
+    faults, tables = list(_faults(document)), document.get("schedule", [])
+    problems = _located(faults, text) if faults else []
+    if any(fault.table == _TOP for fault in faults):
+        raise _refusal(path, [problem for _, problem in problems])
+    wrong = [tuple(problem for table, problem in problems if table == number) for number in range(len(tables))]
+    return tuple(
+        _wrong_schedule(number, table, wrong[number]) if wrong[number] else _schedule(table, path.parent)
+        for number, table in enumerate(tables)
+    )
+
+
+def describe(path: Path, found: Iterable[Schedule | WrongSchedule]) -> str:
+    """All that is wrong with single schedules, as a ScheduleError would say it; empty when nothing is."""
+    problems = [problem for one in found if isinstance(one, WrongSchedule) for problem in one.problems]
+    return str(_refusal(path, problems)) if problems else ""
+
+
+def _wrong_schedule(number: int, table: dict[str, Any], problems: tuple[Problem, ...]) -> WrongSchedule:
+    name, cron, timezone, file = (_text(table.get(key)) for key in ("name", "cron", "timezone", "file"))
+    return WrongSchedule(name or f"schedule {number + 1}", cron, timezone, file, problems)
+
+
+def _text(value: Any) -> str:
+    return printable(value) if isinstance(value, str) else ""
+
+
+def _schedule(table: dict[str, Any], home: Path) -> Schedule:
+    read: dict[str, Any] = {"file": home / table["file"]}
+    if "max_cost" in table:
+        read["max_cost"] = micro_dollars(str(table["max_cost"]))
+    return Schedule(**table | read)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """What is wrong with a key of the n-th schedule; _TOP and _TABLE stand for the file and the whole table."""
+
+    table: int
+    key: str
+    message: str
+
+
+def _faults(document: dict[str, Any]) -> Iterator[_Fault]:
+    for key in document.keys() - {"schedule"}:
+        yield _Fault(_TOP, key, f"unknown key {key!r}: only [[schedule]] may be here")
+    tables = document.get("schedule", [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        yield _Fault(_TOP, "schedule", "a schedule begins with [[schedule]], in two pairs of brackets")
+        return
+    names: set[str] = set()
+    for number, table in enumerate(tables):
+        yield from _table_faults(number, table)
+        if isinstance(name := table.get("name"), str):
+            if name.lower() in names:
+                yield _Fault(number, "name", f"another schedule is named {name!r} already")
+            names.add(name.lower())
+
+
+def _table_faults(number: int, table: dict[str, Any]) -> Iterator[_Fault]:
+    for key in _REQUIRED:
+        if key not in table:
+            yield _Fault(number, _TABLE, f"the schedule has no {key}")
+    for key, value in table.items():
+        if message := _problem(key, value):
+            yield _Fault(number, key, message)
+
+
+def _problem(key: str, value: Any) -> str | None:
+    if key not in _CHECKS:
+        return f"unknown key {key!r}; there are {', '.join(_CHECKS)}"
+    expected, check = _CHECKS[key]
+    if type(value) is not expected and not (expected is float and type(value) is int):
+        return f"{key} must be {_EXPECTED[expected]}"
+    try:
+        check(value)
+    except ValueError as error:
+        return f"{key}: {error}"
+    return None
+
+
+def _check_name(name: str) -> None:
+    if problem := name_problem(name, MAX_NAME):
+        raise ValueError(problem)
+
+
+def _check_model(model: str) -> None:
+    if problem := model_problem(model):
+        raise ValueError(problem)
+
+
+def _check_file(file: str) -> None:
+    if not file or "\0" in file:
+        raise ValueError(f"{file!r} is no path of a file")
+
+
+def _check_count(number: int) -> None:
+    if not 1 <= number <= MOST_PREDICTIONS:
+        raise ValueError(f"{number} is not between 1 and {MOST_PREDICTIONS}")
+
+
+def _check_max_cost(amount: float) -> None:
+    if not micro_dollars(str(amount)):
+        raise ValueError("it must be above 0 dollars")
+
+
+def _check_overlap(overlap: str) -> None:
+    if overlap not in ("skip", "allow"):
+        raise ValueError(f'{overlap!r} is neither "skip" nor "allow"')
+
+
+_CHECKS: dict[str, tuple[type, Callable[[Any], Any]]] = {
+    "name": (str, _check_name),
+    "cron": (str, fire_times.check_cron),
+    "file": (str, _check_file),
+    "model": (str, _check_model),
+    "timezone": (str, fire_times.zone),
+    "overlap": (str, _check_overlap),
+    "catch_up": (bool, lambda _flag: None),
+    "max_predictions": (int, _check_count),
+    "max_cost": (float, _check_max_cost),
+    "max_in_flight": (int, _check_count),
+}
+_EXPECTED = {str: "text in quotes", bool: "true or false", int: "a whole number", float: "a number of dollars"}
+
+
+def _refusal(path: Path, problems: list[Problem]) -> ScheduleError:
+    count = f"{len(problems)} error{'s' if len(problems) > 1 else ''}"
+    return ScheduleError("\n".join([f"{path}: {count}", *(f"  {problem}" for problem in problems)]))
+
+
+def _syntax(error: Exception, text: str) -> Problem:
+    if isinstance(error, RecursionError):
+        return Problem(0, "nested too deep")
+    message, _, place = str(error).partition(" (at ")
+    if line := re.match(r"line (\d+)", place):
+        return Problem(int(line[1]), message)
+    return Problem(text.count("\n") + 1 if place else 0, message)
+
+
+def _located(faults: list[_Fault], text: str) -> list[tuple[int, Problem]]:
+    lines = _lines(text)
+    found = []
+    for fault in faults:
+        line = lines.get((fault.table, fault.key)) or lines.get((fault.table, _TABLE), 0)
+        found.append((fault.table, Problem(line, fault.message)))
+    return sorted(found, key=lambda pair: pair[1].line)
+
+
+def _lines(text: str) -> dict[tuple[int, str], int]:
+    """Find the line that completes each key: the first at which the text up to there has it.
+
+    tomllib tells no lines, but it can say of any beginning of the file what is in it; to spare time
+    each schedule's lines are read from its header on.
+    """
+    lines, found = text.replace("\r\n", "\n").split("\n"), dict[tuple[int, str], int]()
+    start = before = 0
+    for end in range(1, len(lines) + 1):
+        try:
+            document = tomllib.loads("\n".join(lines[start:end]))
+        except (ValueError, RecursionError):
+            continue
+        tables = document.get("schedule", [])
+        tables = [table for table in tables if isinstance(table, dict)] if isinstance(tables, list) else []
+        for key in document:
+            found.setdefault((_TOP, key), end)
+        for number, table in enumerate(tables, before):
+            for key in (_TABLE, *table):
+                found.setdefault((number, key), end)
+        if len(tables) > 1 and lines[end - 1].lstrip().startswith("[["):
+            start, before = end - 1, before + len(tables) - 1
+    return found

@@ -1,0 +1,119 @@
+"""What Redis knows of the schedules: what each has fired and missed, and what is wrong with their file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Self
+
+from pydantic import BaseModel
+from redis.asyncio import Redis
+
+from jobs.redis_client import keys
+
+KEEP_FIRED = 30 * 86_400
+KEPT_MISSES = 5
+SHOWN_SECONDS = 7 * 86_400
+"""So long `status` and doctor tell of a miss: whoever looks once a week must see it."""
+
+TROUBLE_TTL = 30
+"""Seconds that a wrong file is shown unless a worker reports it again."""
+
+
+class Miss(BaseModel):
+    """A fire time (Unix seconds) whose batch was not enqueued, and why."""
+
+    due: int
+    batch: str
+    reason: str
+
+
+class ScheduleState(BaseModel):
+    """One schedule; times are Unix seconds.
+
+    `seen` is when a worker first saw it with these `times`; `firing` is begun, as `batch`, and `error` says why it is
+    not done yet; `due` is done with; `fired` is the last batch that was enqueued.
+    """
+
+    times: str
+    seen: float
+    firing: int | None = None
+    due: int | None = None
+    batch: str | None = None
+    error: str | None = None
+    fired: str | None = None
+    misses: tuple[Miss, ...] = ()
+
+    @property
+    def last_batch(self) -> str | None:
+        """The last batch that was enqueued; a version before this one noted it as `batch` only."""
+        return self.fired or (self.batch if self.firing is None else None)
+
+    def missed(self, due: int, batch: str, reason: str) -> Self:
+        """The same with one more miss; the latest ones are kept."""
+        misses = (*self.misses, Miss(due=due, batch=batch, reason=reason))[-KEPT_MISSES:]
+        return self.model_copy(update={"misses": misses})
+
+    def warnings(self, now: float) -> Iterator[str]:
+        """What went wrong of late, in sentences: the time that is not made up for yet, and the last miss."""
+        if self.firing is not None and self.error and now - self.firing < SHOWN_SECONDS:
+            yield f"{self.batch} is not enqueued yet: {_brief(self.error)}"
+        recent = [miss for miss in self.misses if now - miss.due < SHOWN_SECONDS]
+        if recent:
+            before = f"; {len(recent) - 1} more before it" if len(recent) > 1 else ""
+            yield f"{recent[-1].batch} was missed: {_brief(recent[-1].reason)}{before}"
+
+
+class ScheduleStates:
+    """The states of one realm."""
+
+    def __init__(self, redis: Redis, realm: str) -> None:
+        self._redis, self._realm = redis, realm
+
+    async def read(self, names: Iterable[str]) -> list[ScheduleState | None]:
+        """The states of these schedules; None for one that no worker has seen."""
+        if not (wanted := list(names)):
+            return []
+        rows = await self._redis.hmget(keys.schedules(self._realm), wanted)  # type: ignore[misc]  # typed for both clients
+        return [ScheduleState.model_validate_json(row) if row else None for row in rows]
+
+    async def note(self, name: str, state: ScheduleState) -> None:
+        """Keep a schedule's state."""
+        await self._redis.hset(keys.schedules(self._realm), name, state.model_dump_json())  # type: ignore[misc]  # as above
+
+    async def hold(self, name: str, due: int, batch: str, seconds: int) -> bool:
+        """Take a fire time for so many seconds; False when somebody has it."""
+        return bool(await self._redis.set(keys.schedule(self._realm, name, due), batch, nx=True, ex=seconds))
+
+    async def hold_on(self, name: str, due: int, seconds: int) -> None:
+        """Keep a fire time for so many more seconds."""
+        await self._redis.expire(keys.schedule(self._realm, name, due), seconds)
+
+    async def finish(self, name: str, due: int, state: ScheduleState) -> None:
+        """Keep the state of a schedule that is done with a fire time, which nobody will take again."""
+        done = state.model_copy(update={"firing": None, "due": due})
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.expire(keys.schedule(self._realm, name, due), KEEP_FIRED)
+            pipe.hset(keys.schedules(self._realm), name, done.model_dump_json())
+            await pipe.execute()
+
+    async def report_trouble(self, reason: str) -> None:
+        """Let `status` say what is wrong with the file of schedules; it expires unless it is reported again."""
+        await self._redis.set(keys.schedule_trouble(self._realm), reason, ex=TROUBLE_TTL)
+
+    async def withdraw_trouble(self) -> None:
+        """The file is right again."""
+        await self._redis.delete(keys.schedule_trouble(self._realm))
+
+    async def warnings(self, now: float) -> list[str]:
+        """All that `status` should say of schedules: what is wrong with their file, and what was missed of late."""
+        trouble = await self._redis.get(keys.schedule_trouble(self._realm))
+        rows = await self._redis.hvals(keys.schedules(self._realm))  # type: ignore[misc]  # as above
+        found = [f"Schedules: {_brief(trouble.decode())}"] if trouble else []
+        found += [f"Schedules: {text}" for row in rows for text in ScheduleState.model_validate_json(row).warnings(now)]
+        return [*found, "`python -m jobs schedules` says more of them."] if found else []
+
+
+def _brief(reason: str) -> str:
+    """A reason in one line: of a list of errors, its head and the first."""
+    lines = [line.strip() for line in reason.splitlines()]
+    return "; ".join(lines[:2]) + (" …" if len(lines) > 2 else "")

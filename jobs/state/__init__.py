@@ -1,0 +1,1 @@
+"""What Redis knows of batches, prompts and the account."""

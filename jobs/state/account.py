@@ -1,0 +1,136 @@
+"""What concerns a whole account, whatever the batch: a pause, a passing trouble, the live workers."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from redis.asyncio import Redis
+
+from jobs.redis_client import keys
+from jobs.redis_client.client import load_script
+from jobs.state.model_pause import ModelPause
+
+LOOK_EVERY = 180.0
+"""Seconds between two looks at a pause that a worker made."""
+
+TROUBLE_TTL = 30
+"""Seconds that a reported trouble holds back creates unless it is reported again."""
+
+
+class Account:
+    """One realm's pause, trouble and workers."""
+
+    def __init__(self, redis: Redis, realm: str) -> None:
+        self._redis = redis
+        self._realm = realm
+
+    async def pause(self, reason: str) -> bool:
+        """Let nobody create predictions until `resume`, by hand; the first such reason stays. True when it is new."""
+        return await self._change("pause", reason, "", 0)
+
+    async def pause_for(self, by: str, reason: str) -> bool:
+        """Let nobody create predictions while the API answers `by` (401, 402); True when it was not paused.
+
+        Workers look at it again every LOOK_EVERY seconds and lift it by themselves.
+        """
+        minutes = max(round(LOOK_EVERY / 60), 1)
+        text = f"{reason}; looked at again every {minutes} minutes, and lifted by itself when it is over"
+        return await self._change("pause", text, by, int(LOOK_EVERY * 1000))
+
+    async def is_due(self, by: str) -> bool:
+        """Whether a pause of that kind is to be looked at now; True for one worker only."""
+        return await self._change("look", by, int(LOOK_EVERY * 1000))
+
+    async def lift(self, by: str) -> bool:
+        """Lift a pause that a worker made for that reason, and no other; True when there was one."""
+        return await self._change("lift", by)
+
+    async def paused_by(self) -> str | None:
+        """`401` or `402` when a worker made the pause, else None."""
+        by = await self._redis.hget(keys.own_pause(self._realm), "by")  # type: ignore[misc]  # typed for both clients
+        return by.decode() if by else None
+
+    async def _change(self, *arguments: str | int) -> bool:
+        script = load_script(self._redis, __name__)
+        return bool(await script([keys.pause(self._realm), keys.own_pause(self._realm)], list(arguments)))
+
+    async def resume(self) -> bool:
+        """Lift the pause and forget the trouble; True when it was paused."""
+        paused = await self._redis.delete(keys.pause(self._realm))
+        await self._redis.delete(keys.own_pause(self._realm), keys.trouble(self._realm))
+        return bool(paused)
+
+    async def pause_reason(self) -> str | None:
+        """Why nothing is created until `resume`; None when it is not paused."""
+        reason = await self._redis.get(keys.pause(self._realm))
+        return reason.decode() if reason else None
+
+    async def paused_models(self) -> dict[str, str]:
+        """Each model that its breaker has paused, with a sentence that says why, and what comes next."""
+        found = await self._redis.hgetall(keys.paused_models(self._realm))  # type: ignore[misc]  # typed for both clients
+        pauses = [ModelPause.parse(model, text) for model, text in sorted(found.items())]
+        return {pause.model: pause.reason for pause in pauses}
+
+    async def reopen(self) -> bool:
+        """Let every prompt try the paused models again, with nothing held against them; True when there was one."""
+        await self._redis.delete(keys.breaker(self._realm))
+        return bool(await self._redis.delete(keys.paused_models(self._realm)))
+
+    async def report_trouble(self, reason: str, seconds: int = TROUBLE_TTL) -> None:
+        """Hold back creates while something hinders saving (a full disk, say); expires by itself."""
+        await self._redis.set(keys.trouble(self._realm), reason, ex=seconds)
+
+    async def trouble(self) -> str | None:
+        """What hinders saving at present, as the last worker in trouble told it."""
+        reason = await self._redis.get(keys.trouble(self._realm))
+        return reason.decode() if reason else None
+
+    async def throttling(self) -> list[str]:
+        """Why fewer predictions are created than the limit allows: after a 429 or an outage, and when credit is low."""
+        row = await self._redis.hmget(keys.limit(self._realm, "create"), ["hold", "reduced"])  # type: ignore[misc]  # typed for both clients
+        seconds, micros = await self._redis.time()
+        hold, reduced = (float(value or 0) / 1e6 - seconds - micros / 1e6 for value in row)
+        found = []
+        if hold > 0:
+            found.append(
+                f"the API holds us back (429, or an outage): nothing is created for another {math.ceil(hold)} s"
+            )
+        if reduced > 0:
+            found.append(
+                "the account's credit is low, so that Replicate allows six creates a minute; "
+                "add credit: https://replicate.com/account/billing"
+            )
+        return found
+
+    async def give_notice(self, reason: str, seconds: float = 0.0) -> None:
+        """Let `status` say what is the matter (the API does not answer, say); it holds nothing back.
+
+        `seconds`: how long nobody will know more.
+        """
+        await self._redis.set(keys.notice(self._realm), reason, ex=TROUBLE_TTL + int(seconds))
+
+    async def withdraw_notice(self) -> None:
+        """The matter is over."""
+        await self._redis.delete(keys.notice(self._realm))
+
+    async def notice(self) -> str | None:
+        """What a worker last gave notice of."""
+        reason = await self._redis.get(keys.notice(self._realm))
+        return reason.decode() if reason else None
+
+    async def beat(self, worker_id: str, ttl: float) -> None:
+        """Say that this worker lives for another `ttl` seconds."""
+        now = time.time()
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.zadd(keys.workers(self._realm), {worker_id: now + ttl})
+            pipe.zremrangebyscore(keys.workers(self._realm), 0, now - 3600)
+            await pipe.execute()
+
+    async def leave(self, worker_id: str) -> None:
+        """Say that this worker ends."""
+        await self._redis.zrem(keys.workers(self._realm), worker_id)
+
+    async def workers(self) -> int:
+        """How many workers of the realm are up."""
+        return int(await self._redis.zcount(keys.workers(self._realm), time.time(), "+inf"))

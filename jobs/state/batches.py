@@ -1,0 +1,253 @@
+"""A batch in Redis: opened, counted, settled exactly once, canceled, finished, expired."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+
+from jobs.errors import BatchNotFound
+from jobs.prices import MICRO
+from jobs.redis_client import keys
+from jobs.redis_client.client import load_script
+from jobs.state.bitmap import Bits
+from jobs.wire import Batch, Outcome, Result
+
+Standing = Literal["open", "limited", "canceled", "gone", "replaced"]
+"""`limited` is open, with a limit of what is in flight at once."""
+
+AT_WORK: tuple[Standing, ...] = ("open", "limited", "canceled")
+"""Workers have to do with such a batch."""
+
+PACE_SPANS = 36
+"""How many spans of a batch's pace Redis may still hold."""
+
+KEEP_FINISHED = 30 * 86_400
+"""Seconds that a finished batch's keys live on; its folder stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a result took: predictions that may have been paid, their cost in micro-dollars, None when not known.
+
+    `kind` is its error's, `model` its prompt's: batches count some kinds apart. `last` is its last prediction.
+    `unsaved` files stayed at their URLs, on `host`; `empty`: it succeeded with no output.
+    """
+
+    predictions: int = 0
+    cost: int | None = None
+    kind: str = ""
+    model: str = ""
+    last: str = ""
+    unsaved: int = 0
+    host: str = ""
+    empty: bool = False
+
+    @classmethod
+    def on(cls, result: Result) -> Self:
+        """What its result says that a prompt took."""
+        return cls(
+            predictions=len(result.prediction_ids) + result.unknown_creates,
+            cost=None if result.cost is None else round(result.cost * MICRO),
+            kind=result.error.kind if result.error else "",
+            model=result.model,
+            last=result.prediction_id or "",
+            unsaved=len(result.unsaved),
+            host=re.sub(r"^https?://", "", result.unsaved[0]).partition("/")[0] if result.unsaved else "",
+            empty=result.empty,
+        )
+
+
+class Batches:
+    """All batches of one Redis."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._script = load_script(redis, __name__)
+
+    async def open(self, batch: Batch) -> Batch:
+        """Write the batch unless it is there; an open batch expires no more. Returns what Redis now has."""
+        fields = {name: value for name, value in asdict(batch).items() if value is not None}
+        fields["cancel_requested"] = int(batch.cancel_requested)
+        async with self._redis.pipeline(transaction=True) as pipe:
+            for field, value in fields.items():
+                pipe.hsetnx(keys.batch(batch.name), field, value)
+            pipe.zadd(keys.BATCHES, {batch.name: batch.created_at}, nx=True)
+            await pipe.execute()
+        return await self.get(batch.name)
+
+    async def reopen(self, name: str, generation: int) -> None:
+        """Begin a new generation: the batch is neither finished nor canceled, and expires no more."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(keys.batch(name), mapping={"generation": generation, "cancel_requested": 0})
+            pipe.hdel(keys.batch(name), "finished_at")
+            for key in self._keys(name)[:6]:
+                pipe.persist(key)
+            await pipe.execute()
+
+    async def find(self, name: str) -> Batch | None:
+        """The batch, None when Redis knows none of that name."""
+        fields = await self._redis.hgetall(keys.batch(name))  # type: ignore[misc]  # typed for both clients
+        return batch_of(fields) if fields else None
+
+    async def get(self, name: str) -> Batch:
+        """The batch; BatchNotFound when Redis knows none of that name."""
+        if batch := await self.find(name):
+            return batch
+        known = await self.names()
+        hint = f"known are: {', '.join(known[:10])}" if known else "there are none yet"
+        raise BatchNotFound(f"no batch is named {name!r}; {hint}")
+
+    async def names(self) -> list[str]:
+        """Names of the batches that have not expired, newest first."""
+        names = [name.decode() for name in await self._redis.zrevrange(keys.BATCHES, 0, -1)]
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.exists(keys.batch(name))
+            exists = await pipe.execute()
+        if expired := [name for name, there in zip(names, exists, strict=True) if not there]:
+            await self._redis.zrem(keys.BATCHES, *expired)
+        return [name for name, there in zip(names, exists, strict=True) if there]
+
+    async def settled(self, name: str) -> Bits:
+        """Which prompts have their result."""
+        return Bits(await self._redis.get(keys.settled(name)) or b"")
+
+    async def unsuccessful(self, name: str) -> Bits:
+        """Which prompts have a result other than succeeded."""
+        return Bits(await self._redis.get(keys.unsuccessful(name)) or b"")
+
+    async def settle(
+        self,
+        name: str,
+        index: int,
+        outcome: Outcome,
+        batch_id: str = "",
+        spent: Spent | None = None,
+        term: int | None = None,
+    ) -> bool:
+        """Count a result, exactly once however often it is called; True when this call counted it.
+
+        With `batch_id`, a batch of the same name and another id is left alone; with `term`, a prompt whose result of
+        that term was taken back meanwhile.
+        """
+        args = _settling(batch_id, index, outcome, spent or Spent(), term)
+        return bool(await self._script(keys=self._keys(name), args=args))
+
+    async def settle_all(self, name: str, batch_id: str, results: Iterable[tuple[int, Result]]) -> None:
+        """Count results by their prompts' indexes, as `settle` does, in one round trip."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for index, result in results:
+                args = _settling(batch_id, index, result.status, Spent.on(result), None)
+                await self._script(keys=self._keys(name), args=args, client=pipe)
+            await pipe.execute()
+
+    async def unsettle(self, name: str, index: int, outcome: Outcome, pipe: Pipeline, kind: str = "") -> None:
+        """Queue on `pipe` the taking back of a counted result and its kind, so that the prompt may be tried again."""
+        await self._script(keys=self._keys(name), args=["unsettle", "", index, outcome, kind], client=pipe)
+
+    async def finish(self, name: str) -> bool:
+        """Close the batch if every prompt is settled; its keys then expire after 30 days. True when this call did."""
+        return bool(await self._script(keys=self._keys(name), args=["finish", "", time.time(), KEEP_FINISHED]))
+
+    async def set_budget(
+        self, name: str, max_predictions: int | None, max_cost: int | None, max_in_flight: int | None = None
+    ) -> None:
+        """Limit what the batch may spend in all its life, in predictions and micro-dollars, and have in flight at once.
+
+        None leaves a limit as it is.
+        """
+        limits = {"max_predictions": max_predictions, "max_cost": max_cost, "max_in_flight": max_in_flight}
+        if given := {field: limit for field, limit in limits.items() if limit is not None}:
+            await self._redis.hset(keys.batch(name), mapping=given)  # type: ignore[misc]  # typed for both clients
+
+    async def request_cancel(self, name: str) -> None:
+        """Set the flag that workers follow within a poll pass."""
+        await self._script(keys=self._keys(name), args=["cancel", ""])
+
+    async def standing(self, name: str, batch_id: str) -> Standing:
+        """Whether the batch of that id is to be worked on, to be canceled, gone, or another has its name now."""
+        fields = ["id", "cancel_requested", "max_in_flight"]
+        found, canceled, limit = await self._redis.hmget(keys.batch(name), fields)  # type: ignore[misc]  # typed for both clients
+        if found is None:
+            return "gone"
+        if found.decode() != batch_id:
+            return "replaced"
+        if canceled == b"1":
+            return "canceled"
+        return "open" if limit is None else "limited"
+
+    async def delete(self, name: str) -> None:
+        """Forget the batch in Redis; what is queued of it, the queue removes."""
+        newest = int(time.time() / keys.PACE_SPAN)
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.delete(
+                *self._keys(name),
+                keys.runs(name),
+                keys.waits(name),
+                *(keys.pace(name, newest - back) for back in range(PACE_SPANS)),
+            )
+            pipe.zrem(keys.BATCHES, name)
+            await pipe.execute()
+
+    async def in_flight(self, name: str) -> int:
+        """How many prompts have an open attempt."""
+        return int(await self._redis.hlen(keys.ledger(name)))  # type: ignore[misc]  # typed for both clients
+
+    async def rate_per_minute(self, name: str) -> float:
+        """Results a minute, over the last minute or since the first of them."""
+        now = time.time()
+        newest = int(now / keys.PACE_SPAN)
+        spans = range(newest - 60 // keys.PACE_SPAN, newest + 1)
+        counts = [int(count or 0) for count in await self._redis.mget([keys.pace(name, span) for span in spans])]
+        begun = next((span for span, count in zip(spans, counts, strict=True) if count), newest)
+        return round(sum(counts) * 60 / max(now - begun * keys.PACE_SPAN, keys.PACE_SPAN), 1)
+
+    def _keys(self, name: str) -> list[str]:
+        pace = keys.pace(name, int(time.time() / keys.PACE_SPAN))
+        of_batch = (keys.batch, keys.settled, keys.unsuccessful, keys.ledger, keys.retried, keys.places)
+        return [*(key(name) for key in of_batch), pace]
+
+
+def _settling(batch_id: str, index: int, outcome: Outcome, spent: Spent, term: int | None) -> list[str | int]:
+    cost, known = ("" if value is None else value for value in (spent.cost, term))
+    settling: list[str | int] = [
+        "settle",
+        batch_id,
+        index,
+        outcome,
+        spent.predictions,
+        cost,
+        spent.kind,
+        spent.model,
+        known,
+        spent.last,
+    ]
+    return [*settling, spent.unsaved, spent.host, int(spent.empty)]
+
+
+def batch_of(fields: Mapping[bytes, bytes]) -> Batch:
+    """Read a batch's hash; KeyError or ValueError when it is not as it was written."""
+    text: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items()}
+    counts = ("total", "generation", "succeeded", "failed", "canceled")
+    spent = ("unknown_creates", "predictions", "cost", "outputs_lost", "empty", "unsaved", "aborted", "over_budget")
+    limits = ("max_predictions", "max_cost", "max_in_flight")
+    return Batch(
+        name=text["name"],
+        id=text["id"],
+        realm=text["realm"],
+        created_at=float(text["created_at"]),
+        priority=float(text["priority"]),
+        cancel_requested=text["cancel_requested"] == "1",
+        finished_at=float(text["finished_at"]) if "finished_at" in text else None,
+        aborted_model=text.get("aborted_model"),
+        unsaved_host=text.get("unsaved_host"),
+        **{name: int(text[name]) for name in counts},
+        **{name: int(text.get(name, 0)) for name in spent},
+        **{name: int(text[name]) for name in limits if name in text},
+    )

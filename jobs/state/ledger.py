@@ -1,0 +1,178 @@
+"""The pay-once ledger: what each prompt's open attempt is, and which prediction serves which prompt.
+
+An attempt goes: intend → POST → record; or withdraw, when the POST surely had no effect; or, when nobody knows,
+a search that records the prediction it finds, or intends anew as a replacement. Close ends an attempt before the next.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass
+from typing import Literal
+
+from redis.asyncio import Redis
+
+from jobs.redis_client import keys
+from jobs.redis_client.client import load_script
+
+Ending = Literal["attempt", "refused", "unknown", "output_lost", "aborted"]
+
+CLAIM_TTL = 7200
+"""Seconds that a prediction stays claimed: longer than Replicate can show it with its input."""
+
+
+class Overtaken(Exception):
+    """Somebody else moved this prompt on, settled it, or its batch is gone: look again from the start."""
+
+
+class Served(Overtaken):
+    """A search gave the prompt an equal prompt's prediction: the one that came of its own create may serve that one."""
+
+
+class Claimed(Exception):
+    """The prediction serves another prompt already."""
+
+
+class OverBudget(Exception):
+    """The batch's budget does not allow another prediction: `spent` for good, `short` for now, or the price is missing.
+
+    While attempts are open, some of what they have reserved may come back.
+    """
+
+    def __init__(self, verdict: Literal["spent", "short", "unpriced"]) -> None:
+        self.verdict = verdict
+        super().__init__(f"the batch's budget is {verdict}")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A prompt's attempts so far. `nonce` is "" between attempts; `at` is Redis's time of the last intent.
+
+    `cost` is that of ended attempts, `reserved` the open one's price, in micro-dollars; `aborted` ones count apart.
+    """
+
+    attempt: int = 0
+    nonce: str = ""
+    at: float = 0
+    prediction_id: str | None = None
+    prediction_ids: tuple[str, ...] = ()
+    unknown_creates: int = 0
+    aborted: int = 0
+    cost: int = 0
+    reserved: int = 0
+
+    @property
+    def ambiguous(self) -> bool:
+        """An intent without an id: a prediction may have been created, or not."""
+        return bool(self.nonce) and self.prediction_id is None
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """One prompt's place in the ledger of its batch. Each change raises Overtaken when the nonce is not ours."""
+
+    redis: Redis
+    realm: str
+    batch: str
+    batch_id: str
+    index: int
+
+    async def read(self) -> Entry:
+        """The prompt's entry; an empty one when no attempt was ever intended."""
+        text = await self.redis.hget(keys.ledger(self.batch), str(self.index))  # type: ignore[misc]  # typed for both clients
+        return entry_of(text)
+
+    async def afford(self, price: int | None) -> None:
+        """Raise OverBudget when an intent at that price would be refused now."""
+        await self._change("afford", "", "" if price is None else price)
+
+    async def intend(self, entry: Entry, price: int | None = 0, *, replace: bool = False) -> Entry:
+        """Note that an attempt is about to be created, before the POST, and reserve its price (None: not known).
+
+        `replace`: for one that cannot be found. OverBudget when the batch may not spend that.
+        """
+        mode = "replace" if replace else "attempt"
+        return await self._change("intend", entry.nonce, secrets.token_hex(8), mode, "" if price is None else price)
+
+    async def record(self, entry: Entry, prediction_id: str) -> Entry:
+        """Note the prediction of an intent and claim it; raises Claimed when it serves another prompt, Served."""
+        claimant = f"{self.batch}:{self.index}"
+        claim = keys.claim(self.realm, prediction_id)
+        return await self._change("record", entry.nonce, prediction_id, claimant, CLAIM_TTL, claim=claim)
+
+    async def withdraw(self, entry: Entry) -> Entry:
+        """Take an intent back: its POST surely created nothing, so no attempt is used."""
+        return await self._change("withdraw", entry.nonce)
+
+    async def close(self, entry: Entry, cost: int = 0, how: Ending = "attempt", model: str = "") -> Entry:
+        """End an attempt that is to be followed by another; its cost (micro-dollars) replaces what it reserved.
+
+        `refused`: nothing was created; `unknown`: nobody knows; `aborted`: it is free and counts as no attempt.
+        """
+        return await self._change("close", entry.nonce, cost, how, model)
+
+    async def confirm(self, entry: Entry) -> None:
+        """Raise Overtaken unless the entry is still the prompt's: before a result is made of it."""
+        if await self.read() != entry:
+            raise Overtaken(f"prompt {self.index} of {self.batch}: another worker goes on with it")
+
+    async def unclaimed(self, prediction_ids: list[str]) -> list[str]:
+        """Those predictions that serve no prompt, in the same order."""
+        if not prediction_ids:
+            return []
+        claims = await self.redis.mget([keys.claim(self.realm, id_) for id_ in prediction_ids])
+        return [id_ for id_, claimant in zip(prediction_ids, claims, strict=True) if claimant is None]
+
+    async def disown(self, prediction_id: str) -> bool:
+        """Claim an orphan for nobody, so that it may be canceled; False when it serves a prompt."""
+        return bool(await self.redis.set(keys.claim(self.realm, prediction_id), "nobody", nx=True, ex=CLAIM_TTL))
+
+    async def age(self, entry: Entry) -> float:
+        """Seconds since the entry's intent, by Redis's clock."""
+        seconds, micros = await self.redis.time()
+        return float(seconds + micros / 1e6 - entry.at)
+
+    async def _change(
+        self,
+        op: Literal["afford", "intend", "record", "withdraw", "close"],
+        nonce: str,
+        *args: str | int,
+        claim: str = "",
+    ) -> Entry:
+        script = load_script(self.redis, __name__)
+        names = [keys.ledger(self.batch), keys.settled(self.batch), keys.batch(self.batch), *([claim] if claim else [])]
+        verdict, text = await script(keys=names, args=[op, self.batch_id, self.index, nonce, *args])
+        if verdict == b"claimed":
+            raise Claimed(f"prediction {args[0]} serves another prompt")
+        if verdict in (b"short", b"spent", b"unpriced"):
+            raise OverBudget(verdict.decode())
+        if verdict == b"served":
+            raise Served(f"prompt {self.index} of {self.batch} has another prediction than {args[0]}")
+        if verdict != b"ok":
+            raise Overtaken(f"prompt {self.index} of {self.batch}: {verdict.decode()}")
+        return entry_of(text)
+
+
+async def open_attempts(redis: Redis, batch: str) -> dict[int, str]:
+    """The indexes of a batch's prompts whose attempt is open, each with its nonce."""
+    entries = await redis.hgetall(keys.ledger(batch))  # type: ignore[misc]  # typed for both clients
+    return {int(index): entry.nonce for index, text in entries.items() if (entry := entry_of(text)).nonce}
+
+
+def entry_of(text: bytes | None) -> Entry:
+    """Read a field of the ledger; KeyError or ValueError when it is not as it was written."""
+    if not text:
+        return Entry()
+    fields = json.loads(text)
+    return Entry(
+        attempt=int(fields["attempt"]),
+        nonce=fields["nonce"],
+        at=float(fields.get("at", 0)),
+        prediction_id=fields.get("prediction_id"),
+        prediction_ids=tuple(fields["prediction_ids"].split()),
+        unknown_creates=int(fields["unknown_creates"]),
+        aborted=int(fields["aborted"]),
+        cost=int(fields["cost"]),
+        reserved=int(fields["reserved"]),
+    )

@@ -1,0 +1,39 @@
+"""What Redis knows of prompts that have no result yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from jobs.redis_client import keys
+from jobs.state.bitmap import Bits
+from jobs.state.ledger import Entry, entry_of
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """A prompt without a result: how often one was taken back for another try, and its entry in the ledger."""
+
+    term: int
+    entry: Entry
+
+
+async def unsettled(redis: Redis, batch: str, indexes: Sequence[int]) -> dict[int, Unsettled]:
+    """Those of a batch's prompts without a result, by index; one round trip. What changes later, the ledger refuses."""
+    if not indexes:
+        return {}
+    first = min(indexes) >> 3
+    async with redis.pipeline(transaction=True) as pipe:
+        pipe.getrange(keys.settled(batch), first, max(indexes) >> 3)
+        pipe.hmget(keys.retried(batch), list(map(str, indexes)))
+        pipe.hmget(keys.ledger(batch), list(map(str, indexes)))
+        bits, terms, entries = await pipe.execute()
+    settled = Bits(bits)
+    rows = zip(indexes, terms, entries, strict=True)
+    return {
+        index: Unsettled(int(term or 0), entry_of(entry))
+        for index, term, entry in rows
+        if index - (first << 3) not in settled
+    }

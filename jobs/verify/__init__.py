@@ -1,0 +1,1 @@
+"""Whether a batch's folder, its results and Redis agree."""

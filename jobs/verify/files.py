@@ -1,0 +1,126 @@
+"""A prompt's folder against its record: every file that the record names, whole, and no other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from jobs.wire import Result, SavedFile
+
+RECORD = "prediction.json"
+PIECE = 1 << 20
+_OF_THE_SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+"""What file browsers leave behind."""
+
+
+def file_faults(directory: Path, record: Result, *, read: bool) -> Iterator[str]:
+    """Say what is wrong with the files of a prompt's folder; with `read` their bytes are compared too."""
+    for file in record.files:
+        name = _name(directory, file)
+        if name is None:
+            yield f"its record names a file outside of its folder: {file.path}"
+        elif fault := _file_fault(directory / name, file, read=read):
+            yield f"{name} {fault}"
+    document = _document(directory, record)
+    if document and (fault := _document_fault(directory / document, record.output, read=read)):
+        yield f"{document} {fault}"
+
+
+def strays(directory: Path, record: Result | None) -> Iterator[str]:
+    """Name the files that a prompt's record does not name; any file where there is no record."""
+    try:
+        there = set(os.listdir(directory)) - _OF_THE_SYSTEM  # noqa: PTH208 - names only, of a million folders
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        yield f"its folder cannot be read: {error.strerror or error}"
+        return
+    if record is None:
+        yield from ["its folder has files, but no record"] if there else []
+        return
+    named = {RECORD, _document(directory, record), *(_name(directory, file) for file in record.files)}
+    yield from (f"{name} is a file that its record does not name" for name in sorted(there - named))
+
+
+def _name(directory: Path, file: SavedFile) -> str | None:
+    """A file's name, None when it does not lie right in the prompt's folder."""
+    path = PurePosixPath(file.path)
+    return path.name if path.parts == (directory.name, path.name) else None
+
+
+def _file_fault(path: Path, file: SavedFile, *, read: bool) -> str | None:
+    try:
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode):
+            return "is not a file"
+        if found.st_size != file.bytes:
+            return f"has {found.st_size} bytes instead of {file.bytes}"
+        if read and _sha256(path) != file.sha256:
+            return "has other bytes than were saved: its sha256 is not the record's"
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
+    return None
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while piece := file.read(PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _document(directory: Path, record: Result) -> str | None:
+    """The name of the file that holds what is no file in an output, when there must or may be one."""
+    output = record.output
+    if record.status != "succeeded" or output is None:
+        return None
+    leaves = list(_leaves(output))
+    if record.files and len(leaves) == len(record.files):
+        return None
+    there = [name for name in ("output.txt", "output.json") if (directory / name).exists()]
+    texts = not record.files and bool(leaves) and all(isinstance(leaf, str) for leaf in leaves)
+    if texts and all(leaf.startswith(("https:", "http:", "data:")) for leaf in leaves):
+        return there[0] if there else None  # they are files, unless their host is not listed: only a worker can tell
+    plain = isinstance(output, str) or (isinstance(output, list) and all(isinstance(part, str) for part in output))
+    return "output.txt" if texts and plain and there != ["output.json"] else "output.json"
+
+
+def _document_fault(path: Path, output: Any, *, read: bool) -> str | None:
+    if not read:
+        return None if path.is_file() else "is missing"
+    try:
+        text = path.read_bytes().decode()
+    except FileNotFoundError:
+        return "is missing"
+    except (OSError, ValueError) as error:
+        return f"cannot be read: {error}"
+    # In a record half a surrogate pair is a question mark, which hides what the file may have in its place.
+    unsure = "?" in json.dumps(output, ensure_ascii=False)
+    return None if unsure or _says(path.suffix, text, output) else "does not say what the record says"
+
+
+def _says(suffix: str, text: str, output: Any) -> bool:
+    if suffix == ".txt":
+        return text == (output if isinstance(output, str) else "".join(output))
+    try:
+        return bool(json.loads(text) == output)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict | list):
+            waiting += value.values() if isinstance(value, dict) else value
+        else:
+            yield value

@@ -1,0 +1,172 @@
+"""One look at every row of a batch: its record, its files, its place in Redis and in results.jsonl.
+
+Of each prompt only fingerprints stay in memory, so that a million of them fit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import BinaryIO
+
+from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.name_hashes import Fingerprints
+from jobs.errors import StorageError
+from jobs.names import name_problem
+from jobs.state.batches import Spent
+from jobs.state.snapshot import Snapshot
+from jobs.verify.disagreements import MOVE, RECOUNT, REMAKE, Disagreement
+from jobs.verify.files import file_faults, strays
+from jobs.verify.redis import Waiting, prompt_faults
+from jobs.verify.results import Lines
+from jobs.wire import Prompt, Result
+
+LIMIT = 10_000
+"""Disagreements after which nothing more is looked at."""
+
+
+class Enough(Exception):
+    """There are more disagreements than anybody will read."""
+
+
+class Inspection:
+    """What was seen so far of a folder, and of its batch in Redis if it is known there.
+
+    `read` tells of a prompt's id whether the bytes of its files are to be read, too.
+    """
+
+    def __init__(self, folder: Folder, snapshot: Snapshot | None, read: Callable[[str], bool]) -> None:
+        self.folder, self.snapshot, self._read = folder, snapshot, read
+        self.found: list[Disagreement] = []
+        self.counts = Counter(prompts=0, results=0, files=0, bytes=0, unread=0)
+        self.outcomes = Counter[str]()
+        self.spent = Counter(predictions=0, cost=0)
+        self.ids, self.predictions = Fingerprints(), Fingerprints()
+        self.waiting = Waiting(snapshot) if snapshot else None
+        self.results, self.errors = Lines(folder.results), Lines(folder.errors)
+
+    @property
+    def finished(self) -> bool:
+        """As Redis says, else when every prompt has its record."""
+        if self.snapshot:
+            return self.snapshot.batch.finished_at is not None
+        return self.counts["results"] == self.counts["prompts"]
+
+    def blame(self, disagreement: Disagreement) -> None:
+        """Note a disagreement; raises Enough."""
+        if len(self.found) == LIMIT:
+            raise Enough
+        self.found.append(disagreement)
+
+    def see_all(self, rows: BinaryIO) -> None:
+        """Look at each prompt in turn; `rows` is the open copy."""
+        for prompt in prompts_in(rows):
+            self.counts["prompts"] += 1
+            if isinstance(prompt, Prompt):
+                self._see(prompt)
+            else:
+                self.blame(Disagreement(what=prompt, cure="restore the file from a backup"))
+        self.results.end()
+        self.errors.end()
+
+    def close(self) -> None:
+        """Close what is open."""
+        self.results.close()
+        self.errors.close()
+
+    def record_of(self, prompt: Prompt) -> Result | None:
+        """A prompt's record if it is readable."""
+        with suppress(StorageError):
+            return self.folder.read_record(prompt.id)
+        return None
+
+    def _see(self, prompt: Prompt) -> None:
+        self.ids.add(prompt.id.lower(), prompt.index)
+        record, damage = None, None
+        try:
+            record = self.folder.read_record(prompt.id)
+        except StorageError as error:
+            damage = str(error)
+        failed = self.snapshot and prompt.index in self.snapshot.unsuccessful
+        cure = f"`python -m jobs retry {self.folder.batch}`" if failed else REMAKE
+        for what in self._faults(prompt, record, damage):
+            self.blame(Disagreement(prompt=prompt.id, what=what, cure=cure))
+        for what in strays(self.folder.prompt(prompt.id), record) if not damage else ():
+            self.blame(Disagreement(prompt=prompt.id, what=what, cure=MOVE))
+        for what in prompt_faults(self.snapshot, prompt, record) if self.snapshot else ():
+            self.blame(Disagreement(prompt=prompt.id, what=what, cure=RECOUNT))
+        self._count(prompt, record)
+
+    def _faults(self, prompt: Prompt, record: Result | None, damage: str | None) -> Iterator[str]:
+        said = self._line(prompt, record)
+        if damage:
+            yield damage
+        elif record:
+            yield from _differences(prompt, record)
+            yield from file_faults(self.folder.prompt(prompt.id), record, read=self._read(prompt.id))
+        elif self.snapshot and prompt.index in self.snapshot.settled:
+            yield "Redis has its result, and its record is missing"
+        elif said and not self.snapshot and (said.status == "succeeded" or not prompt.generation):
+            yield "results.jsonl has its result, and its record is missing"
+
+    def _line(self, prompt: Prompt, record: Result | None) -> Result | None:
+        """What results.jsonl says; before a batch is finished it may be of any age."""
+        if self.snapshot and not self.finished:
+            return None
+        if not record or record.status != "succeeded":
+            self.errors.follow(prompt.index, record)
+        return self.results.follow(prompt.index, record)
+
+    def _count(self, prompt: Prompt, record: Result | None) -> None:
+        for prediction in set(predictions_of(prompt, record, self.snapshot)):
+            self.predictions.add(prediction, prompt.index)
+        if record:
+            self.counts["results"] += 1
+            self.counts["files"] += len(record.files)
+            self.counts["bytes"] += sum(file.bytes for file in record.files)
+            self.counts["unread"] += 0 if self._read(prompt.id) else len(record.files)
+        if not self.snapshot or not self.waiting:
+            return
+        if prompt.index in self.snapshot.settled:
+            missing = "unknown" if prompt.index in self.snapshot.unsuccessful else "succeeded"
+            self.outcomes[record.status if record else missing] += 1
+            self._spend(record)
+        elif prompt.index < self.snapshot.batch.total:
+            self.waiting.add(prompt)
+
+    def _spend(self, record: Result | None) -> None:
+        if record:
+            spent = Spent.on(record)
+            self.spent.update(predictions=spent.predictions, cost=spent.cost or 0)
+
+
+def prompts_in(rows: BinaryIO) -> Iterator[Prompt | str]:
+    """Yield each row of a copy, or what is wrong with it."""
+    rows.seek(0)
+    for index, line in enumerate(rows):
+        yield _prompt(index, line) or f"prompts.jsonl, line {index + 1}, is not as it was written"
+
+
+def predictions_of(prompt: Prompt, record: Result | None, snapshot: Snapshot | None) -> Iterator[str]:
+    """The predictions that serve a prompt, by its record and by the ledger."""
+    yield from record.prediction_ids if record else ()
+    if snapshot and (entry := snapshot.ledger.get(prompt.index)):
+        yield from entry.prediction_ids
+
+
+def _prompt(index: int, line: bytes) -> Prompt | None:
+    try:
+        row = json.loads(line.decode("utf-8", "surrogatepass"))
+        prompt = Prompt(index, row["id"], row["model"], row["input"], row.get("generation", 0))
+        whole = line.endswith(b"\n") and not name_problem(prompt.id, 128)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return prompt if whole else None
+
+
+def _differences(prompt: Prompt, record: Result) -> Iterator[str]:
+    for name in ("id", "index", "model", "input"):
+        if getattr(record, name) != getattr(prompt, name):
+            yield f"its record is of another prompt: {name} is not that of the row"
