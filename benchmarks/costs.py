@@ -23,8 +23,8 @@ from jobs.redis_client.client import connect
 from jobs.state.batches import Batches, Spent
 from jobs.state.ledger import Entry, Ledger
 from jobs.wire import Batch, Result
-from worker.checksum import Checksum
-from worker.storage import Storage
+from worker.outputs.checksum import Checksum
+from worker.outputs.staging import Storage
 
 ROUNDS, IN_ONE = 7, 200
 SMALL, LARGE = SIZES = 100 << 10, 2 << 20

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from worker.file_output import FileOutput
+from worker.outputs.file_output import FileOutput
 
 if TYPE_CHECKING:
     from worker.settings import Settings

@@ -15,8 +15,8 @@ from redis.exceptions import RedisError
 from jobs.errors import BatchError, RedisUnreachable
 from jobs.redis_client.outage import FAREWELL, is_passing, reason
 from jobs.redis_client.requirements import lasting_refusal
-from worker.log_lines import show_logs
-from worker.runs import set_aside_unreadable
+from worker.logs import show_logs
+from worker.shard.run_log import set_aside_unreadable
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from jobs.config import Config
 from jobs.terminal import Commands, run_app
 
 if TYPE_CHECKING:
-    from worker.orphan_list import OrphanList
+    from worker.orphans.audit import OrphanList
 
 # Each command imports what only it needs: hence each PLC0415.
 
@@ -72,8 +72,8 @@ def check(*, pid: Pid = None) -> None:
 @app.command()
 def doctor(*, json: AsJson = False) -> None:
     """Check all that a night's work needs; exit code 1 if something is in its way."""
-    from worker.doctor import examine  # noqa: PLC0415
-    from worker.finding import finding_lines  # noqa: PLC0415
+    from worker.doctor.examine import examine  # noqa: PLC0415
+    from worker.doctor.finding import finding_lines  # noqa: PLC0415
 
     findings = asyncio.run(examine())
     if json:
@@ -89,7 +89,7 @@ def orphans(*, since: Since = "2h", cancel: Cancel = False, json: AsJson = False
 
     Ours is one whose input equals a prompt of a batch; exit code 1 if one of these runs on. Others are never canceled.
     """
-    from worker.orphan_list import orphan_lines  # noqa: PLC0415
+    from worker.orphans.audit import orphan_lines  # noqa: PLC0415
 
     found = asyncio.run(_search(_seconds(since), cancel=cancel))
     if json:
@@ -100,7 +100,7 @@ def orphans(*, since: Since = "2h", cancel: Cancel = False, json: AsJson = False
 
 
 async def _search(seconds: float, *, cancel: bool) -> OrphanList:
-    from worker.orphan_list import searching  # noqa: PLC0415
+    from worker.orphans.audit import searching  # noqa: PLC0415
 
     async with searching(Config.load()) as search:
         found = await search.find(seconds)

@@ -17,18 +17,18 @@ from jobs.state.batches import Batches
 from jobs.state.ledger import Ledger, Overtaken
 from jobs.state.pending import Unsettled
 from jobs.wire import SHARD_SIZE, Prompt, Shard
-from worker.folders import Folders
-from worker.gate import Gate
-from worker.job_slots import JobSlots
-from worker.lease import Leases, lease_name
-from worker.orphans import Orphans
-from worker.outputs import Outputs
-from worker.places import Places
-from worker.polling import Poller
-from worker.refused_rows import RefusedRows
-from worker.slots import Slots
-from worker.token_check import TokenCheck
-from worker.waiting import Waiting
+from worker.leases import Leases, lease_name
+from worker.limits.batch_limiter import Places
+from worker.limits.job_slots import JobSlots
+from worker.limits.priority_semaphore import Slots
+from worker.limits.refused_rows import RefusedRows
+from worker.limits.request_gate import Gate
+from worker.limits.token_check import TokenCheck
+from worker.limits.waiting import Waiting
+from worker.orphans.search import Orphans
+from worker.outputs.folder_health import Folders
+from worker.outputs.saver import Outputs
+from worker.polling.poller import Poller
 
 
 @dataclass(frozen=True, slots=True)

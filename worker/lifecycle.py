@@ -27,27 +27,27 @@ from jobs.replicate_api.predictions import Replicate
 from jobs.schedules.scheduler import Schedules
 from jobs.state.account import Account
 from jobs.state.batches import Batches
-from worker.breaker import Breaker
+from worker.backpressure import Holding
 from worker.context import Context, job_slots
-from worker.creation import STOP_PATIENCE
-from worker.file_host import files_client
-from worker.gate import Gate
 from worker.heartbeat import HEARTBEAT, SILENT, Heartbeat
-from worker.holding import Holding
-from worker.job_slots import JobSlots
-from worker.lease import Leases, lease_name
-from worker.model_turns import ModelTurns
-from worker.orphans import Orphans
-from worker.outputs import Outputs
-from worker.places import Places
-from worker.polling import Poller
-from worker.ratelimit import Limiter
-from worker.refused_rows import RefusedRows
-from worker.salvage import Salvage
-from worker.slots import Slots
-from worker.sweeper import Sweeper
-from worker.token_check import TokenCheck, lift
-from worker.waiting import Waiting
+from worker.leases import Leases, lease_name
+from worker.limits.batch_limiter import Places
+from worker.limits.circuit_breaker import Breaker
+from worker.limits.job_slots import JobSlots
+from worker.limits.model_limiter import ModelTurns
+from worker.limits.priority_semaphore import Slots
+from worker.limits.rate_limiter import Limiter
+from worker.limits.refused_rows import RefusedRows
+from worker.limits.request_gate import Gate
+from worker.limits.token_check import TokenCheck, lift
+from worker.limits.waiting import Waiting
+from worker.orphans.search import Orphans
+from worker.outputs.file_host import files_client
+from worker.outputs.saver import Outputs
+from worker.polling.leader import Sweeper
+from worker.polling.poller import Poller
+from worker.prompt.create import STOP_PATIENCE
+from worker.shard.rescue import Salvage
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from jobs.redis_client.requirements import check_server
 from worker.arq_worker import PatientWorker
 from worker.context import job_slots
 from worker.lifecycle import give_lease, shutdown, startup, take_lease
-from worker.shards import predict_shard
+from worker.shard.run import predict_shard
 
 
 def _configuration() -> tuple[Config, str]:

@@ -6,7 +6,7 @@
 -- KEYS[3] BITMAP  prompts whose result is not succeeded
 -- KEYS[4] HASH    the batch's ledger
 -- KEYS[5] HASH    prompts whose result was taken back -> how often: a prompt's term; 0 when it never was
--- KEYS[6] ZSET    prompts that have a place in flight (worker/places.lua)
+-- KEYS[6] ZSET    prompts that have a place in flight (worker/limits/batch_limiter.lua)
 -- KEYS[7] STRING  results of this span of seconds
 -- ARGV    'settle', batch's id ('' = any), index, outcome, predictions, cost ('' = unknown), kind of error, model, term
 --                 that the result is of ('' = any), last prediction, files that were not saved, the host of one, 1 = no

@@ -11,7 +11,7 @@ from jobs.wire import local_time
 
 @dataclass(frozen=True, slots=True)
 class ModelPause:
-    """One pause, as `worker/breaker.lua` keeps it; `pause`, `next` and `since` are ms."""
+    """One pause, as `worker/limits/circuit_breaker.lua` keeps it; `pause`, `next` and `since` are ms."""
 
     model: str
     failures: int

@@ -1,7 +1,7 @@
 -- Let go of what prompts hold of the limits that all batches share, when nobody follows them any more.
 --
--- KEYS[1]    HASH  paused model → JSON (worker/breaker.lua); a probe among the prompts makes room for another
--- KEYS[2..]  ZSET  prompts with a prediction of a limited model in flight (worker/model_turns.lua)
+-- KEYS[1]    HASH  paused model → JSON (worker/limits/circuit_breaker.lua); a probe among the prompts makes room for another
+-- KEYS[2..]  ZSET  prompts with a prediction of a limited model in flight (worker/limits/model_limiter.lua)
 -- ARGV[1]    '<batch>/' for all prompts of a batch, or '' for those that follow
 -- ARGV[2..]  prompts, `<batch>/<prompt id>`
 

@@ -16,7 +16,7 @@ from redis import Redis
 
 from jobs.redis_client import keys
 from tests.chaos.trial import Trial
-from worker.creation import MAX_UNKNOWN
+from worker.prompt.create import MAX_UNKNOWN
 
 RUNNING = {"starting", "processing", "queued"}
 

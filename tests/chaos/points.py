@@ -38,48 +38,48 @@ def both(target: str, most: int = 60, **more: Any) -> tuple[Point, Point]:
 
 
 RENAME = both("os:rename", having="src_dir_fd", label="the commit's rename")
-WRITTEN = Point("worker.disk:write_file", "after", having="output", label="a file's bytes are on disk")
+WRITTEN = Point("worker.outputs.disk:write_file", "after", having="output", label="a file's bytes are on disk")
 SHARD = (
     *both("worker.lifecycle:take_lease", 2),
-    Point("worker.lease:Leases.acquire", "after", 2),
-    *both("worker.shards:run_shard", 1),
+    Point("worker.leases:Leases.acquire", "after", 2),
+    *both("worker.shard.run:run_shard", 1),
     Point("jobs.state.batches:Batches.standing", "after", 2),
-    *both("worker.shards:see_folder", 2),
-    *both("worker.shards:unsettled", 2),
-    Point("worker.shards:predict_while", "before", 2),
+    *both("worker.shard.run:see_folder", 2),
+    *both("worker.shard.run:unsettled", 2),
+    Point("worker.shard.run:predict_while", "before", 2),
 )
 CREATE = (
-    Point("worker.predict:predict"),
-    Point("worker.saving:recorded", "after"),
-    Point("worker.predict:attempt"),
+    Point("worker.prompt.predict:predict"),
+    Point("worker.prompt.save:recorded", "after"),
+    Point("worker.prompt.predict:attempt"),
     Point("jobs.state.ledger:Ledger.read", "after", 3, faults=THROTTLED),
-    Point("worker.admission:admitted", "after"),
-    *both("worker.predict:predicted"),
-    *both("worker.creation:create"),
-    Point("worker.ratelimit:Limiter.take", "after"),
-    *both("worker.creation:_post_and_record"),
+    Point("worker.prompt.admission:admitted", "after"),
+    *both("worker.prompt.predict:predicted"),
+    *both("worker.prompt.create:create"),
+    Point("worker.limits.rate_limiter:Limiter.take", "after"),
+    *both("worker.prompt.create:_post_and_record"),
     *both("jobs.state.ledger:Ledger.intend"),
     *both("jobs.replicate_api.predictions:Replicate.create"),
     Point("jobs.replicate_api.predictions:Replicate.create", "before", 60, faults=LATE),
     *both("jobs.state.ledger:Ledger.record"),
 )
 SAVE = (
-    *both("worker.predict:follow"),
-    *both("worker.polling:Poller.wait"),
-    *both("worker.predict:conclude"),
-    *both("worker.predict:judge"),
-    Point("worker.gate:Gate.heard", "after"),
-    *both("worker.saving:save"),
-    *both("worker.outputs:Outputs.save"),
-    *both("worker.writer:Writer.finish"),
-    *both("worker.storage:Storage.commit"),
+    *both("worker.prompt.predict:follow"),
+    *both("worker.polling.poller:Poller.wait"),
+    *both("worker.prompt.predict:conclude"),
+    *both("worker.prompt.predict:judge"),
+    Point("worker.limits.request_gate:Gate.heard", "after"),
+    *both("worker.prompt.save:save"),
+    *both("worker.outputs.saver:Outputs.save"),
+    *both("worker.outputs.file_writer:Writer.finish"),
+    *both("worker.outputs.staging:Storage.commit"),
     WRITTEN,
     *RENAME,
-    *both("worker.predict:settle"),
+    *both("worker.prompt.predict:settle"),
     *both("jobs.state.batches:Batches.settle"),
 )
 LAST = (
-    *both("worker.finish:finish_batch", 1),
+    *both("worker.shard.finish:finish_batch", 1),
     Point("jobs.batch_folder.results:writing_results", "before", 1),
     *both("jobs.batch_folder.gallery:write_gallery", 1),
     Point("jobs.state.batches:Batches.finish", "before", 1),
@@ -87,24 +87,24 @@ LAST = (
     *both("worker.lifecycle:give_lease", 1),
 )
 AFTER_FAULTS = (
-    *both("worker.creation:search", 20, faults=LOST),
-    *both("worker.orphans:Orphans.sweep", 20, faults=LOST),
+    *both("worker.prompt.create:search", 20, faults=LOST),
+    *both("worker.orphans.search:Orphans.sweep", 20, faults=LOST),
     *both("jobs.state.ledger:Ledger.unclaimed", 20, faults=LOST),
     *both("jobs.state.ledger:Ledger.record", faults=ALL_LOST),
     *both("jobs.state.ledger:Ledger.withdraw", 3, faults=THROTTLED),
     Point("jobs.state.ledger:Ledger.confirm", "after", 20, faults=INTERRUPTED),
-    *both("worker.predict:close", 20, faults=INTERRUPTED),
+    *both("worker.prompt.predict:close", 20, faults=INTERRUPTED),
     *both("jobs.state.ledger:Ledger.close", 20, faults=INTERRUPTED),
-    *both("worker.saving:commit_failure", 20, faults=REFUSED),
+    *both("worker.prompt.save:commit_failure", 20, faults=REFUSED),
 )
 REPLACED = both("jobs.state.ledger:Ledger.intend", 5, having="'replace': True", label="Ledger.intend, replacing")
 CANCELED = (
-    *both("worker.predict:abandon", 40),
-    *both("worker.creation:cancel_prediction", 40),
+    *both("worker.prompt.predict:abandon", 40),
+    *both("worker.prompt.create:cancel_prediction", 40),
     *both("jobs.replicate_api.predictions:Replicate.cancel", 20),
 )
 SALVAGE = (
-    *both("worker.salvage:Salvage._salvage", 1),
-    *both("worker.salvage:Salvage._save", 15),
-    *both("worker.predict:resume", 15),
+    *both("worker.shard.rescue:Salvage._salvage", 1),
+    *both("worker.shard.rescue:Salvage._save", 15),
+    *both("worker.prompt.predict:resume", 15),
 )

@@ -23,7 +23,7 @@ from tests.chaos.servers import RedisServer
 
 LEASE = 15.0
 IMAGE = {"width": 16, "height": 16, "output_format": "png"}
-SHRUNK = {"jobs.replicate_api.predictions:CREATE_TIMEOUT": 4.0, "worker.creation:SURE_AFTER": 2.0}
+SHRUNK = {"jobs.replicate_api.predictions:CREATE_TIMEOUT": 4.0, "worker.prompt.create:SURE_AFTER": 2.0}
 """Constants of the product that would make a case wait for minutes; the matrix calls it a short search."""
 
 

@@ -17,11 +17,13 @@ from jobs.batch_folder.results import write_results
 from jobs.config import Config
 from jobs.replicate_api.predictions import CREATE_TIMEOUT
 from jobs.wire import Batch, Prompt, Shard
-from worker import creation, orphans, polling, retry
 from worker.context import Context, Work
 from worker.lifecycle import opened
-from worker.predict import predict
-from worker.ratelimit import Hold, Limiter
+from worker.limits.rate_limiter import Hold, Limiter
+from worker.orphans import search
+from worker.polling import poller
+from worker.prompt import create, retry_policy
+from worker.prompt.predict import predict
 
 LONGEST = 20.0
 """Seconds after which a prompt counts as hung; it takes a fraction of one."""
@@ -162,12 +164,12 @@ async def hold_shortly(limiter: Limiter, bucket: str, seconds: float | None, why
 
 @pytest.fixture
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(creation, "SURE_AFTER", -CREATE_TIMEOUT)
-    monkeypatch.setattr(orphans, "BETWEEN_SWEEPS", 0.0)
+    monkeypatch.setattr(create, "SURE_AFTER", -CREATE_TIMEOUT)
+    monkeypatch.setattr(search, "BETWEEN_SWEEPS", 0.0)
     monkeypatch.setattr(Limiter, "hold", hold_shortly)
-    monkeypatch.setattr(polling, "GRACE", 0.05 - 1800)
-    monkeypatch.setattr(polling, "RETENTION", 0.1)
-    caps = [(backoff, backoff.cap) for backoff in (retry.SOON, retry.LATER)]
+    monkeypatch.setattr(poller, "GRACE", 0.05 - 1800)
+    monkeypatch.setattr(poller, "RETENTION", 0.1)
+    caps = [(backoff, backoff.cap) for backoff in (retry_policy.SOON, retry_policy.LATER)]
     for backoff, _ in caps:
         object.__setattr__(backoff, "cap", 0.01)
     yield

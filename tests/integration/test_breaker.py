@@ -24,14 +24,14 @@ from jobs.state.account import Account
 from jobs.state.batches import Batches
 from jobs.state.waits import Wait, Waits
 from jobs.wire import Batch, Prompt, Shard
-from worker.breaker import Breaker, ModelPaused, Outcome
 from worker.context import Work
-from worker.gate import Gate
 from worker.lifecycle import opened
-from worker.model_turns import ModelTurns
-from worker.predict import predict
-from worker.ratelimit import Limiter
-from worker.token_check import TokenCheck
+from worker.limits.circuit_breaker import Breaker, ModelPaused, Outcome
+from worker.limits.model_limiter import ModelTurns
+from worker.limits.rate_limiter import Limiter
+from worker.limits.request_gate import Gate
+from worker.limits.token_check import TokenCheck
+from worker.prompt.predict import predict
 
 CAT, DOG = "simulator/cat", "simulator/dog"
 LONG, SHORT = 900.0, 0.05
@@ -148,7 +148,7 @@ async def test_a_model_is_paused_when_the_rule_says_so(
 async def test_26_of_50_failures_pause_a_model_for_all_workers(
     redis: Redis, config: Config, workers: Workers, eventually: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "worker.breaker")
+    caplog.set_level(logging.INFO, "worker.limits.circuit_breaker")
     one, other = await workers(breaker_failures=0.5)
     for number in range(25):
         await (one, other)[number % 2].heard(CAT, "night/x", "failed", "out of luck")
@@ -166,7 +166,7 @@ async def test_26_of_50_failures_pause_a_model_for_all_workers(
 async def test_one_probe_of_all_workers_reopens_a_model(
     redis: Redis, config: Config, workers: Workers, eventually: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "worker.breaker")
+    caplog.set_level(logging.INFO, "worker.limits.circuit_breaker")
     one, other = await workers(breaker_pause=SHORT)
     await spoil(one)
     await eventually(lambda: bars(other))

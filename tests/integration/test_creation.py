@@ -15,11 +15,12 @@ from jobs.replicate_api.predictions import CREATE_TIMEOUT
 from jobs.state import account
 from jobs.state.ledger import Entry, Ledger, Overtaken
 from jobs.wire import Batch, Prompt, Shard
-from worker import creation, token_check
 from worker.backoff import Backoff
 from worker.context import Context, Work
-from worker.creation import Refused, cancel_prediction, create, search
 from worker.lifecycle import opened
+from worker.limits import token_check
+from worker.prompt import create as creation
+from worker.prompt.create import Refused, cancel_prediction, create, search
 
 INPUT = {"prompt": "cat", "width": 16, "height": 16}
 CAT = Prompt(0, "cat", "simulator/image", INPUT)
@@ -443,7 +444,7 @@ async def test_another_page_in_the_apis_place_is_searched_for(worker: Context, s
 async def test_a_prompt_that_alone_is_blocked_is_refused_and_others_go_on(
     worker: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.block_pages.ENOUGH_PASSED", 0)
+    monkeypatch.setattr("worker.limits.block_pages.ENOUGH_PASSED", 0)
     post = worker.replicate.create
 
     async def firewalled(model: str, given: Any) -> Any:

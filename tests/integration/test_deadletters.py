@@ -21,11 +21,11 @@ from jobs.queue.shard_queue import Queue
 from jobs.redis_client import keys
 from jobs.state.batches import Batches
 from jobs.wire import Batch, Shard
-from worker import shards
 from worker.context import Context
 from worker.lifecycle import opened
-from worker.model_turns import ModelBusy, ModelTurns
-from worker.shards import predict_shard, run_job
+from worker.limits.model_limiter import ModelBusy, ModelTurns
+from worker.shard import run as shards
+from worker.shard.run import predict_shard, run_job
 
 JOB = JobId("night", 1, 0)
 

@@ -19,13 +19,15 @@ from jobs.errors import LostFolder
 from jobs.state.ledger import Entry
 from jobs.state.waits import Waits
 from jobs.wire import Batch, Failure, Prompt, Shard
-from worker import fetching, finish, folders, saving, shards
-from worker import predict as story
 from worker.backoff import Backoff
 from worker.context import Context, Work
 from worker.lifecycle import opened
-from worker.predict import predict
-from worker.shards import run_shard
+from worker.outputs import folder_health
+from worker.prompt import fetch, save
+from worker.prompt import predict as story
+from worker.prompt.predict import predict
+from worker.shard import finish, run
+from worker.shard.run import run_shard
 
 INPUT = {"prompt": "cat", "width": 16, "height": 16, "output_format": "png"}
 CAT, DOG = (Prompt(index, name, "simulator/image", INPUT) for index, name in enumerate(("cat", "dog")))
@@ -35,9 +37,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name in ((saving, "DISK"), (folders, "TRIAL"), (story, "SOON")):
+    for module, name in ((save, "DISK"), (folder_health, "TRIAL"), (story, "SOON")):
         monkeypatch.setattr(module, name, Backoff(base=0.05, cap=0.05))
-    monkeypatch.setattr(shards, "UNWRITABLE_PAUSE", 0.1)
+    monkeypatch.setattr(run, "UNWRITABLE_PAUSE", 0.1)
     monkeypatch.setattr(finish, "BETWEEN_TRIES", 0.1)
 
 
@@ -144,7 +146,7 @@ async def test_a_failures_record_goes_into_no_other_batchs_folder(
     here, away = folder(worker).path, folder(worker).path.with_name("away")
     here.rename(away)
     make(folder(worker), "b2")
-    committing = asyncio.create_task(saving.commit_failure(work, Entry(), Failure(kind="internal", message="no")))
+    committing = asyncio.create_task(save.commit_failure(work, Entry(), Failure(kind="internal", message="no")))
     assert "is another batch's folder now" in await eventually(lambda: told(worker))
     assert names(here) == ["batch.json", "prompts.jsonl"]
     here.rename(here.with_name("theirs"))
@@ -197,7 +199,7 @@ async def test_while_the_disk_refuses_one_prompt_tries_for_all(
 ) -> None:
     """Each try is a download: a thousand of them every few seconds would help nobody."""
     obstacle = folder(worker).path / ".saving"
-    original, trying, most = fetching.fetch, 0, list[int]()
+    original, trying, most = fetch.fetch, 0, list[int]()
 
     async def counted(*arguments: Any, **options: Any) -> Any:
         nonlocal trying
@@ -209,7 +211,7 @@ async def test_while_the_disk_refuses_one_prompt_tries_for_all(
         finally:
             trying -= 1
 
-    monkeypatch.setattr(saving, "fetch", counted)
+    monkeypatch.setattr(save, "fetch", counted)
     works = [Work(worker, SHARD, Prompt(n, f"p{n}", CAT.model, {**INPUT, "seed": n})) for n in range(12)]
     obstacle.write_text("in the way")
     simulator.settings(predict_min=3.0, predict_max=3.0)
@@ -230,7 +232,7 @@ async def test_what_killed_runs_left_is_swept_by_who_has_their_lease(worker: Con
     for name in ("cat.00ff", "owl.00ff"):
         folder(worker).saving(*name.split(".")).mkdir(parents=True)
         (folder(worker).path / ".saving" / name / "output.part").write_bytes(bytes(1000))
-    await shards.left_of(worker, SHARD)
+    await run.left_of(worker, SHARD)
     assert [path.name for path in (folder(worker).path / ".saving").iterdir()] == ["owl.00ff"], "not our shard's"
     folder(worker).prompt("owl").mkdir()
     await run_shard(worker, SHARD)
@@ -261,7 +263,7 @@ async def test_a_record_is_never_taken_from_a_foreign_folder(worker: Context) ->
     await predict(Work(worker, SHARD, CAT))
     await worker.redis.flushdb()
     with pytest.raises(LostFolder):
-        saving.recorded(Work(worker, Shard("night", "b2", 0, 0, (CAT,)), CAT))
+        save.recorded(Work(worker, Shard("night", "b2", 0, 0, (CAT,)), CAT))
 
 
 async def test_an_entry_whose_folder_is_away_is_not_created_anew(
@@ -287,7 +289,7 @@ from jobs.errors import StorageError
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.gallery import write_gallery
 from jobs.batch_folder.results import write_results
-from worker.storage import Storage
+from worker.outputs.staging import Storage
 
 STORAGE = Storage()
 

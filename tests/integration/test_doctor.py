@@ -23,15 +23,15 @@ from jobs.schedules.state import ScheduleState, ScheduleStates
 from jobs.state.account import Account
 from jobs.state.batches import Batches
 from jobs.wire import Batch
-from worker import doctor_machine
-from worker.doctor import _tried, examine
-from worker.doctor_api import api_findings
-from worker.doctor_batches import batch_findings, schedule_file_findings, schedule_findings
-from worker.doctor_limits import limit_findings, pause_findings, worker_findings
-from worker.doctor_machine import file_findings, host_findings, room_findings, speed_findings
-from worker.doctor_redis import redis_findings
-from worker.finding import Finding, finding_lines
-from worker.ratelimit import Limiter
+from worker.doctor import machine
+from worker.doctor.api import api_findings
+from worker.doctor.batches import batch_findings, schedule_file_findings, schedule_findings
+from worker.doctor.examine import _tried, examine
+from worker.doctor.finding import Finding, finding_lines
+from worker.doctor.limits import limit_findings, pause_findings, worker_findings
+from worker.doctor.machine import file_findings, host_findings, room_findings, speed_findings
+from worker.doctor.redis_server import redis_findings
+from worker.limits.rate_limiter import Limiter
 
 Settings = dict[str, str]
 
@@ -220,7 +220,7 @@ def test_room(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     assert of(room_findings(config), "outputs").verdict == "ok"
     assert not config.output_dir.exists(), "nothing is made by looking"
     for name, verdict in (("LITTLE_ROOM", "warning"), ("NO_ROOM", "failure")):
-        monkeypatch.setattr(doctor_machine, name, 1e18)
+        monkeypatch.setattr(machine, name, 1e18)
         assert of(room_findings(config), "outputs").verdict == verdict
 
 
@@ -234,7 +234,7 @@ def test_speed_leaves_nothing_behind(config: Config, monkeypatch: pytest.MonkeyP
     config.output_dir.mkdir()
     assert "MB/s" in of(speed_findings(config), "disk speed").message
     assert list(config.output_dir.iterdir()) == []
-    monkeypatch.setattr(doctor_machine, "SLOW_DISK", 1e9)
+    monkeypatch.setattr(machine, "SLOW_DISK", 1e9)
     assert of(speed_findings(config), "disk speed").verdict == "warning"
 
 
@@ -249,7 +249,7 @@ async def test_hosts(config: Config) -> None:
 
 def test_open_files(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     assert of(file_findings(config), "open files").verdict == "ok"
-    monkeypatch.setattr(doctor_machine, "FEW_FILES", 2**40)
+    monkeypatch.setattr(machine, "FEW_FILES", 2**40)
     unlimited = resource.getrlimit(resource.RLIMIT_NOFILE)[1] == resource.RLIM_INFINITY
     assert of(file_findings(config), "open files").verdict == ("ok" if unlimited else "warning")
 

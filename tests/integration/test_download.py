@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from jobs.config import Config
 from jobs.errors import BrokenDownload, FileTooBig, OutputGone, StorageError
 from simulator.checksums import crc32c
-from worker.download import LONGEST_PAUSE, SAME_BYTES, TRIES, Download, Fetched, pause
-from worker.file_host import files_client
-from worker.file_output import FileOutput
-from worker.storage import Storage
+from worker.outputs.download import LONGEST_PAUSE, SAME_BYTES, TRIES, Download, Fetched, pause
+from worker.outputs.file_host import files_client
+from worker.outputs.file_output import FileOutput
+from worker.outputs.staging import Storage
 
 CONTENT = os.urandom(3_000_000)
 MD5 = hashlib.md5(CONTENT, usedforsecurity=False)
@@ -346,7 +346,7 @@ async def test_a_file_over_the_limit_is_refused_at_once(
 async def test_a_stalled_transfer_is_resumed(
     file_host: Any, reply: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("worker.file_host.STALL_SECONDS", 0.3)
+    monkeypatch.setattr("worker.outputs.file_host.STALL_SECONDS", 0.3)
     async with files_client(Config.load()) as client:
         url = file_host.serve("/a.png", reply(CONTENT, headers=ETAG, cut=9, stall=True), reply(CONTENT, headers=ETAG))
         file = FileOutput(url, client, hosts=("127.0.0.1",))

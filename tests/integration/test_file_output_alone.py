@@ -10,7 +10,7 @@ import aiofiles
 import pytest
 
 from jobs.errors import BrokenDownload, OutputGone
-from worker.file_output import FileOutput
+from worker.outputs.file_output import FileOutput
 
 CONTENT = bytes(range(256)) * 2000
 LOCAL = ("127.0.0.1",)

@@ -27,9 +27,9 @@ from jobs.state.batches import Batches
 from jobs.verify.verify import verify
 from jobs.wire import Batch, Shard
 from worker.context import Context
-from worker.doctor_machine import speed_findings
+from worker.doctor.machine import speed_findings
 from worker.lifecycle import opened
-from worker.shards import run_shard
+from worker.shard.run import run_shard
 
 IMAGE = {"model": "simulator/image", "input": {"prompt": "cat", "width": 16, "height": 16}}
 NO_DIRECTORY = [errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP]

@@ -18,8 +18,8 @@ from jobs.batch_folder.folder import Folder
 from jobs.config import Config
 from jobs.wire import Batch, Shard
 from worker.context import Context
-from worker.finish import finish_batch
 from worker.lifecycle import opened
+from worker.shard.finish import finish_batch
 
 LEASE = 1.0
 SHARD = Shard("night", "b1", 0, 0, ())

@@ -16,11 +16,13 @@ from jobs.batch_folder.folder import Folder
 from jobs.config import Config
 from jobs.state.status import read_status
 from jobs.wire import Batch, Prompt, Shard
-from worker import admission, finish, folders, saving, shards
 from worker.backoff import Backoff
 from worker.context import Context
 from worker.lifecycle import opened
-from worker.shards import run_shard
+from worker.outputs import folder_health
+from worker.prompt import admission, save
+from worker.shard import finish, run
+from worker.shard.run import run_shard
 
 INPUT = {"prompt": "cat", "width": 16, "height": 16, "output_format": "png"}
 BAD, GOOD = (
@@ -31,9 +33,9 @@ BAD, GOOD = (
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name in ((saving, "DISK"), (folders, "TRIAL")):
+    for module, name in ((save, "DISK"), (folder_health, "TRIAL")):
         monkeypatch.setattr(module, name, Backoff(base=0.05, cap=0.05))
-    monkeypatch.setattr(shards, "UNWRITABLE_PAUSE", 0.1)
+    monkeypatch.setattr(run, "UNWRITABLE_PAUSE", 0.1)
     monkeypatch.setattr(finish, "BETWEEN_TRIES", 0.1)
     monkeypatch.setattr(admission, "FOLDER_PAUSE", 0.1)
 

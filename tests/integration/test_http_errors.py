@@ -18,7 +18,7 @@ import pytest
 from jobs.config import Config
 from jobs.errors import BrokenDownload, FileRefused, NotSent, OutputError, ReplicateError, Unanswered
 from jobs.replicate_api.client import api_client, call
-from worker.file_host import files_client, open_file
+from worker.outputs.file_host import files_client, open_file
 
 pytestmark = pytest.mark.usefixtures("transport")
 Handler = Callable[[Reader, Writer], Awaitable[None]]
@@ -303,7 +303,7 @@ async def download(url: str, **settings: Any) -> bytes:
 async def test_each_broken_transfer_is_a_broken_download(
     handler: Handler, raw_server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.file_host.STALL_SECONDS", 0.3)
+    monkeypatch.setattr("worker.outputs.file_host.STALL_SECONDS", 0.3)
     with pytest.raises(BrokenDownload):
         await download(f"http://{await raw_server(handler)}/out.png")
 
@@ -318,7 +318,7 @@ async def stops_in_the_body(reader: Reader, writer: Writer) -> None:
 async def test_a_host_that_stops_sending_is_given_up(
     handler: Handler, raw_server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.file_host.STALL_SECONDS", 0.3)
+    monkeypatch.setattr("worker.outputs.file_host.STALL_SECONDS", 0.3)
     with pytest.raises(BrokenDownload, match="ReadTimeout"):
         await download(f"http://{await raw_server(handler)}/out.png")
 

@@ -13,9 +13,9 @@ from redis.asyncio import Redis
 
 from jobs.config import Config
 from jobs.redis_client import keys
-from worker import job_slots
-from worker.job_slots import Hand, JobSlots
-from worker.lease import Leases
+from worker.leases import Leases
+from worker.limits import job_slots
+from worker.limits.job_slots import Hand, JobSlots
 
 A, B = frozenset({"model limit a"}), frozenset({"model limit b"})
 

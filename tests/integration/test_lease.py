@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from jobs.redis_client import keys
-from worker.lease import Lease, Leases
+from worker.leases import Lease, Leases
 
 JOB = "cats:0:0"
 NAME = "cats:0"

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-import worker.model_turns
 from jobs.cli.operations import Desk
 from jobs.config import Config
 from jobs.model_limits import ModelLimits
 from jobs.redis_client import keys
 from jobs.state.batches import Batches
 from jobs.wire import Batch
-from worker.model_turns import ModelBusy, ModelTurns
+from worker.limits import model_limiter
+from worker.limits.model_limiter import ModelBusy, ModelTurns
 
 CLOCK = "clock"
 
@@ -61,7 +61,7 @@ async def test_a_prediction_that_nobody_ends_counts_until_its_deadline_is_over(r
 @pytest.mark.parametrize("rate", [1, 2, 6, 59, 60, 600])
 async def test_no_minute_sees_more_creates_than_the_models_limit(redis: Redis, config: Config, rate: int) -> None:
     mine = turns(redis, config, f"a/b={rate}/min")
-    text = Path(worker.model_turns.__file__).with_suffix(".lua").read_text()
+    text = Path(model_limiter.__file__).with_suffix(".lua").read_text()
     mine._script = redis.register_script(
         text.replace("redis.call('TIME')", f"redis.call('HMGET', '{CLOCK}', 's', 'us')")
     )

@@ -14,12 +14,12 @@ from jobs.replicate_api.client import api_client
 from jobs.replicate_api.predictions import Replicate
 from jobs.state.account import Account
 from jobs.wire import Prompt
-from worker.breaker import Breaker
-from worker.gate import Gate
-from worker.model_turns import ModelTurns
-from worker.orphans import Orphans
-from worker.ratelimit import Limiter
-from worker.token_check import TokenCheck
+from worker.limits.circuit_breaker import Breaker
+from worker.limits.model_limiter import ModelTurns
+from worker.limits.rate_limiter import Limiter
+from worker.limits.request_gate import Gate
+from worker.limits.token_check import TokenCheck
+from worker.orphans.search import Orphans
 
 CAT = Prompt(0, "cat", "simulator/image", {"prompt": "cat"})
 DOG = Prompt(1, "dog", "simulator/image", {"prompt": "dog"})

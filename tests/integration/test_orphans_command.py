@@ -24,7 +24,7 @@ from jobs.state.account import Account
 from jobs.state.ledger import Ledger
 from jobs.wire import Result
 from worker.cli import app
-from worker.orphan_list import Orphan, searching
+from worker.orphans.audit import Orphan, searching
 
 LATER = 120.0
 """Seconds after which a prediction is no longer too young to tell."""

@@ -16,12 +16,12 @@ import pytest
 from jobs.batch_folder.folder import Folder
 from jobs.config import Config
 from jobs.errors import BrokenDownload, FileTooBig, OutputError, OutputGone, StorageError
-from worker.download import TRIES
-from worker.file_host import files_client
-from worker.output_shape import without
-from worker.outputs import Outputs, Saved
-from worker.storage import RECORD
-from worker.writer import WRITE_SIZE
+from worker.outputs.download import TRIES
+from worker.outputs.file_host import files_client
+from worker.outputs.file_writer import WRITE_SIZE
+from worker.outputs.saver import Outputs, Saved
+from worker.outputs.shape import without
+from worker.outputs.staging import RECORD
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 50
 MP4 = b"\x00\x00\x00\x20ftypisom" + bytes(range(256)) * 50

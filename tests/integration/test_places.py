@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 from jobs.redis_client import keys
 from jobs.state.batches import Batches
 from jobs.wire import Batch, Shard
-from worker import places as places_of
-from worker.places import Places
+from worker.limits import batch_limiter as places_of
+from worker.limits.batch_limiter import Places
 
 SHARD = Shard("night", "b1", 0, 0, ())
 KEY = keys.places("night")

@@ -14,14 +14,15 @@ from jobs.errors import NotFound
 from jobs.replicate_api.client import api_client
 from jobs.replicate_api.predictions import Page, Prediction, Replicate
 from jobs.state.account import Account
-from worker import polling, token_check
-from worker.breaker import Breaker
-from worker.gate import Gate
-from worker.model_turns import ModelTurns
-from worker.polling import Poller
-from worker.ratelimit import Limiter
-from worker.sweeper import Sweeper
-from worker.token_check import TokenCheck
+from worker.limits import token_check
+from worker.limits.circuit_breaker import Breaker
+from worker.limits.model_limiter import ModelTurns
+from worker.limits.rate_limiter import Limiter
+from worker.limits.request_gate import Gate
+from worker.limits.token_check import TokenCheck
+from worker.polling import poller as polling
+from worker.polling.leader import Sweeper
+from worker.polling.poller import Poller
 
 IMAGE = "simulator/image"
 

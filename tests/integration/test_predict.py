@@ -26,17 +26,20 @@ from jobs.state.pending import Unsettled
 from jobs.state.status import read_status
 from jobs.state.waits import Waits
 from jobs.wire import Batch, Prompt, Result, Shard, timestamp
-from worker import fetching, polling, saving, shards
-from worker import predict as story
 from worker.backoff import Backoff
 from worker.context import Context, Work
-from worker.finish import finish_batch, finish_left_over
-from worker.lease import Lease
+from worker.leases import Lease
 from worker.lifecycle import opened
-from worker.model_turns import ModelTurns
-from worker.predict import predict
-from worker.shards import predict_shard, run_shard
-from worker.slots import Slots
+from worker.limits.model_limiter import ModelTurns
+from worker.limits.priority_semaphore import Slots
+from worker.polling import poller
+from worker.prompt import fetch
+from worker.prompt import predict as story
+from worker.prompt import save as saving
+from worker.prompt.predict import predict
+from worker.shard import run
+from worker.shard.finish import finish_batch, finish_left_over
+from worker.shard.run import predict_shard, run_shard
 
 INPUT = {"prompt": "cat", "width": 16, "height": 16, "output_format": "png"}
 CAT = Prompt(0, "cat", "simulator/image", INPUT)
@@ -174,7 +177,7 @@ async def test_an_intent_of_a_dead_worker_is_searched_for(worker: Context, simul
 
 
 async def test_a_prediction_that_is_lost_is_attempted_anew(worker: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(polling, "NEW", 0.0)
+    monkeypatch.setattr(poller, "NEW", 0.0)
     await work(worker).ledger.record(await work(worker).ledger.intend(Entry()), "nosuchprediction")
     await predict(work(worker))
     result = record(worker)
@@ -325,7 +328,7 @@ async def test_an_output_past_its_hour_is_lost(
         await asyncio.sleep(0)
 
     monkeypatch.setattr(worker.outputs, "_sleep", at_once)
-    monkeypatch.setattr(fetching, "RETENTION", -3600.0)
+    monkeypatch.setattr(fetch, "RETENTION", -3600.0)
     simulator.control(**fault)
     await predict(work(worker))
     error = record(worker).error
@@ -454,7 +457,7 @@ async def test_a_deep_output_can_be_read_back(worker: Context) -> None:
 async def test_nothing_is_created_for_a_folder_that_cannot_be_written(
     worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
 ) -> None:
-    monkeypatch.setattr(shards, "UNWRITABLE_PAUSE", 0.1)
+    monkeypatch.setattr(run, "UNWRITABLE_PAUSE", 0.1)
     may_write = [False]
     monkeypatch.setattr("os.access", lambda *_: may_write[0])
     running = asyncio.create_task(run_shard(worker, Shard("night", "b1", 0, 0, (CAT, DOG))))
@@ -484,7 +487,7 @@ async def test_an_overdue_prediction_is_canceled_before_the_next(
     worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     simulator.control(unknown_status={"next": 1, "text": "pondering", "seconds": 10_000})
-    monkeypatch.setattr(polling, "GRACE", -float(worker.config.deadline))
+    monkeypatch.setattr(poller, "GRACE", -float(worker.config.deadline))
     made = await worker.replicate.create(CAT.model, {**CAT.input, "predict_time": 600})
     entry = await work(worker).ledger.record(await work(worker).ledger.intend(Entry()), made.id)
     ended = await story.follow(work(worker), entry)
@@ -594,7 +597,7 @@ class TestShard:
     async def test_results_that_cannot_be_written_are_trouble(
         self, worker: Context, eventually: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from worker import finish  # noqa: PLC0415
+        from worker.shard import finish  # noqa: PLC0415
 
         monkeypatch.setattr(finish, "BETWEEN_TRIES", 0.1)
         folder = Folder(worker.config.output_dir, "night")

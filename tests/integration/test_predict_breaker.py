@@ -13,12 +13,12 @@ import pytest
 from jobs.batch_folder.folder import Folder
 from jobs.config import Config
 from jobs.wire import Batch, Prompt, Shard
-from worker import creation
 from worker.context import Context, Work
 from worker.lifecycle import opened
-from worker.predict import predict
-from worker.refused_rows import MANY_UNKNOWN
-from worker.slots import Slots
+from worker.limits.priority_semaphore import Slots
+from worker.limits.refused_rows import MANY_UNKNOWN
+from worker.prompt import create
+from worker.prompt.predict import predict
 
 IMAGE = {"prompt": "cat", "width": 16, "height": 16}
 
@@ -104,7 +104,7 @@ async def test_a_model_that_does_not_exist_ends_all_its_rows_at_once(
 async def test_a_model_that_worked_is_asked_for_each_row(
     worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(creation, "ONCE_MORE_AFTER", 0.02)
+    monkeypatch.setattr(create, "ONCE_MORE_AFTER", 0.02)
     model = "deployments/nobody/nothing"
     await worker.gate.heard(model, "night/before", "failed")
     works = [work(worker, index, model) for index in range(8)]

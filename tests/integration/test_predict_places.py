@@ -18,8 +18,8 @@ from jobs.redis_client import keys
 from jobs.wire import Batch, Prompt, Shard
 from worker.context import Context, Work
 from worker.lifecycle import opened
-from worker.predict import predict
-from worker.shards import run_shard
+from worker.prompt.predict import predict
+from worker.shard.run import run_shard
 
 KEY = keys.places("night")
 

@@ -18,12 +18,12 @@ from jobs.redis_client import keys
 from jobs.replicate_api.predictions import CREATE_TIMEOUT
 from jobs.state.status import read_status
 from jobs.wire import Batch, Prompt, Result, Shard, Status
-from worker import admission, creation, retry
-from worker import predict as story
 from worker.backoff import Backoff
 from worker.context import Context, Work
 from worker.lifecycle import opened
-from worker.predict import predict
+from worker.prompt import admission, create, retry_policy
+from worker.prompt import predict as story
+from worker.prompt.predict import predict
 
 INPUT = {"prompt": "cat", "width": 16, "height": 16, "output_format": "png"}
 PROMPTS = [Prompt(index, f"cat-{index}", "simulator/image", INPUT | {"seed": index}) for index in range(3)]
@@ -32,7 +32,7 @@ PROMPTS = [Prompt(index, f"cat-{index}", "simulator/image", INPUT | {"seed": ind
 @pytest.fixture
 async def worker(config: Config, simulator: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Context]:
     simulator.settings(limiter="off", predict_min=0.05, predict_max=0.1, loose=0.0)
-    monkeypatch.setattr(story, "decide", partial(retry.decide, random=lambda: 0.0))
+    monkeypatch.setattr(story, "decide", partial(retry_policy.decide, random=lambda: 0.0))
     monkeypatch.setattr(admission, "SOON", Backoff(0.05, 0.1))
     settings: dict[str, Any] = {
         "creates_per_minute": 60_000.0,
@@ -51,8 +51,8 @@ async def worker(config: Config, simulator: Any, monkeypatch: pytest.MonkeyPatch
 @pytest.fixture
 def unanswered(simulator: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """No create is answered, and the list shows none; a search gives up soon."""
-    monkeypatch.setattr(creation, "SURE_AFTER", 0.2 - CREATE_TIMEOUT)
-    monkeypatch.setattr(creation, "SOON", Backoff(0.05, 0.1))
+    monkeypatch.setattr(create, "SURE_AFTER", 0.2 - CREATE_TIMEOUT)
+    monkeypatch.setattr(create, "SOON", Backoff(0.05, 0.1))
     simulator.control(lost_answer=1.0, list_lag={"rate": 1.0, "seconds": 600})
 
 
@@ -196,7 +196,7 @@ async def test_creates_that_nobody_can_find_are_counted_to_the_last(worker: Cont
     assert result.error
     made = simulator.ledger()["created"]
     assert (result.error.kind, result.attempts, result.prediction_ids) == ("create_unknown", 1, ())
-    assert result.unknown_creates == made == creation.MAX_UNKNOWN + 1
+    assert result.unknown_creates == made == create.MAX_UNKNOWN + 1
     now = await status(worker)
     assert (now.unknown_creates, now.predictions) == (made, made)
     assert now.cost == result.cost == pytest.approx(0.003 * made)

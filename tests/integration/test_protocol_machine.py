@@ -29,8 +29,8 @@ from jobs.state.bitmap import Bits
 from jobs.state.ledger import Claimed, Entry, Ledger, OverBudget, Overtaken, Served, entry_of
 from jobs.state.pending import unsettled
 from jobs.wire import Batch, Outcome
-from worker.creation import MAX_UNKNOWN, SURE_AFTER
-from worker.lease import Lease, Leases
+from worker.leases import Lease, Leases
+from worker.prompt.create import MAX_UNKNOWN, SURE_AFTER
 
 NAME, REALM, ID = "night", "api", "b1"
 DIGESTS = (0, 0, 0, 1)

@@ -6,8 +6,8 @@ import pytest
 from redis.asyncio import Redis
 
 from jobs.redis_client import keys
-from worker.pump import Reservation
-from worker.ratelimit import Limiter, _Bucket
+from worker.limits.dispenser import Reservation
+from worker.limits.rate_limiter import Limiter, _Bucket
 
 REALM = "api.test"
 SECOND, MINUTE = 1_000_000, 60_000_000

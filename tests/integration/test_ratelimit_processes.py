@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from jobs.redis_client import keys
-from worker.ratelimit import Limiter
+from worker.limits.rate_limiter import Limiter
 
 REALM = "api.test"
 LIMIT, BURST, PACE = 1200, 6, 1200 / 60 * 0.985
@@ -20,7 +20,7 @@ LATE = 0.5  # by design, a start time may be used so late
 CHILD = """
 import asyncio, sys, time
 from jobs.redis_client.client import connect
-from worker.ratelimit import Limiter
+from worker.limits.rate_limiter import Limiter
 
 async def taker(limiter):
     while True:

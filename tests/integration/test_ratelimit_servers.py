@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-import worker.ratelimit
 from simulator.limits import FixedWindow, SlidingWindow, TokenBucket
-from worker.ratelimit import Limiter, _Bucket
+from worker.limits import rate_limiter
+from worker.limits.rate_limiter import Limiter, _Bucket
 
 REALM, CLOCK = "api.test", "clock"
 MINUTE = 60.0
@@ -62,7 +62,7 @@ class World:
 
     def _worker(self) -> None:
         bucket = Limiter(self.redis, REALM, {"create": self.limit})._buckets["create"]
-        text = Path(worker.ratelimit.__file__).with_suffix(".lua").read_text()
+        text = Path(rate_limiter.__file__).with_suffix(".lua").read_text()
         assert text.count("redis.call('TIME')") == 1
         bucket._script = self.redis.register_script(
             text.replace("redis.call('TIME')", f"redis.call('HMGET', '{CLOCK}', 's', 'us')")

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from jobs.redis_client import embedded, keys
 from jobs.redis_client.client import connect
-from worker.ratelimit import Limiter
+from worker.limits.rate_limiter import Limiter
 
 REALM = "api.test"
 SECOND = 1_000_000

@@ -18,17 +18,18 @@ from jobs.redis_client import keys
 from jobs.replicate_api.predictions import RETENTION, Prediction
 from jobs.state.status import read_status
 from jobs.wire import Batch, Prompt, Result, Shard, timestamp
-from worker import fetching, holding
-from worker import predict as story
-from worker.backlog import Backlog, Unsaved
+from worker import backpressure
 from worker.backoff import Backoff
 from worker.context import Context, Work
-from worker.fetching import fetch, kept_until
-from worker.file_host import files_client
 from worker.lifecycle import opened
-from worker.outputs import Outputs
-from worker.predict import predict
-from worker.writer import Writer
+from worker.outputs.backlog import Backlog, Unsaved
+from worker.outputs.file_host import files_client
+from worker.outputs.file_writer import Writer
+from worker.outputs.saver import Outputs
+from worker.prompt import fetch as fetching
+from worker.prompt import predict as story
+from worker.prompt.fetch import fetch, kept_until
+from worker.prompt.predict import predict
 
 CAT = Prompt(0, "cat", "simulator/image", {"prompt": "cat", "width": 16, "height": 16, "output_format": "png"})
 
@@ -209,7 +210,7 @@ async def test_the_hour_is_counted_by_the_apis_clock(work: Work) -> None:
 
 async def test_a_host_that_trickles_is_given_up(work: Work, raw_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A byte now and then is no stall: it would keep its slot from all others, for days."""
-    monkeypatch.setattr("worker.file_host.SLOW_SECONDS", 0.05)
+    monkeypatch.setattr("worker.outputs.file_host.SLOW_SECONDS", 0.05)
     monkeypatch.setattr(work.worker.outputs, "_sleep", lambda _: asyncio.sleep(0))
     transfers = []
 
@@ -231,7 +232,7 @@ async def test_a_host_that_trickles_is_given_up(work: Work, raw_server: Any, mon
 async def test_a_host_that_never_ends_its_head_is_given_up(
     work: Work, raw_server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.file_host.SLOW_SECONDS", 0.1)
+    monkeypatch.setattr("worker.outputs.file_host.SLOW_SECONDS", 0.1)
 
     async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -246,7 +247,7 @@ async def test_a_host_that_never_ends_its_head_is_given_up(
 
 
 async def test_a_slow_disk_is_not_a_slow_host(work: Work, file_host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.file_host.SLOW_SECONDS", 0.4)
+    monkeypatch.setattr("worker.outputs.file_host.SLOW_SECONDS", 0.4)
     original, written = Writer.write, list[int]()
 
     async def slow(writer: Writer, chunk: bytes) -> None:
@@ -256,7 +257,7 @@ async def test_a_slow_disk_is_not_a_slow_host(work: Work, file_host: Any, monkey
         await original(writer, chunk)
 
     monkeypatch.setattr(Writer, "write", slow)
-    monkeypatch.setattr("worker.file_host.SLOW_BYTES", 10**9)
+    monkeypatch.setattr("worker.outputs.file_host.SLOW_BYTES", 10**9)
     await fetched(work, ended([file_host.serve("/a.bin", bytes(500_000))], ago=2 * RETENTION))
     assert len(written) > 1
 
@@ -299,7 +300,7 @@ async def test_the_oldest_output_is_saved_first(work: Work, file_host: Any) -> N
 async def test_creates_wait_while_a_backlog_would_miss_the_hour(
     worker: Context, work: Work, simulator: Any, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
 ) -> None:
-    monkeypatch.setattr(holding, "HOLD", 1)
+    monkeypatch.setattr(backpressure, "HOLD", 1)
     monkeypatch.setattr(Backlog, "speed", 3.0)
     with ExitStack() as waiting:
         for _ in range(12_000):

@@ -15,10 +15,10 @@ from jobs.queue.shard_queue import Queue
 from jobs.redis_client import keys
 from jobs.state.ledger import Entry
 from jobs.wire import Batch, Prompt, Shard
-from worker import salvage
 from worker.context import Context, Work, job_slots
 from worker.lifecycle import opened
-from worker.salvage import Salvage
+from worker.shard import rescue
+from worker.shard.rescue import Salvage
 
 INPUT = {"prompt": "fox", "width": 16, "height": 16}
 PROMPTS = tuple(Prompt(index, f"p{index}", "simulator/image", INPUT | {"seed": index}) for index in range(4))
@@ -29,7 +29,7 @@ LEASE = 0.3
 @pytest.fixture
 async def worker(config: Config, simulator: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Context]:
     """A worker with two job slots beside a dead one's shard, which is in the queue."""
-    monkeypatch.setattr(salvage, "FIRST_REFUSAL", 0.1)
+    monkeypatch.setattr(rescue, "FIRST_REFUSAL", 0.1)
     simulator.settings(limiter="off", predict_min=0.0, predict_max=0.1, queue_max=0.0)
     settings = {"creates_per_minute": 60_000.0, "poll_interval": 0.1, "max_in_flight": 2, "lease": LEASE}
     async with opened(config.model_copy(update=settings)) as context:

@@ -19,14 +19,15 @@ from jobs.redis_client import keys
 from jobs.replicate_api.client import api_client
 from jobs.replicate_api.predictions import Page, Prediction, Replicate
 from jobs.state.account import Account
-from worker import polling, sweeper
-from worker.breaker import Breaker
-from worker.gate import Gate
-from worker.model_turns import ModelTurns
-from worker.polling import Poller
-from worker.ratelimit import Limiter
-from worker.sweeper import Sweeper
-from worker.token_check import TokenCheck
+from worker.limits.circuit_breaker import Breaker
+from worker.limits.model_limiter import ModelTurns
+from worker.limits.rate_limiter import Limiter
+from worker.limits.request_gate import Gate
+from worker.limits.token_check import TokenCheck
+from worker.polling import leader
+from worker.polling import poller as polling
+from worker.polling.leader import Sweeper
+from worker.polling.poller import Poller
 
 IMAGE = "simulator/image"
 Start = Callable[..., Awaitable["Party"]]
@@ -139,7 +140,7 @@ async def test_who_has_nothing_to_wait_for_asks_for_the_others_until_they_are_se
 async def test_another_takes_over_from_one_that_dies(
     start: Start, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweeper, "ROLE_SECONDS", 1.0)
+    monkeypatch.setattr(leader, "ROLE_SECONDS", 1.0)
     one, two, three = await start("one"), await start("two"), await start("three")
     lost = asyncio.create_task(one.wait(await one.create(5, predict_time=60)))
     await sweeps(one, eventually)
@@ -156,7 +157,7 @@ async def test_another_takes_over_from_one_that_dies(
 async def test_one_that_ends_in_order_is_followed_at_once(
     start: Start, eventually: Any, redis: Redis, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweeper, "ROLE_SECONDS", 3600.0)
+    monkeypatch.setattr(leader, "ROLE_SECONDS", 3600.0)
     one, two = await start("one"), await start("two")
     lost = asyncio.create_task(one.wait(await one.create(5, predict_time=60)))
     await sweeps(one, eventually)
@@ -170,7 +171,7 @@ async def test_one_that_ends_in_order_is_followed_at_once(
 async def test_what_is_lost_in_the_mail_is_told_again(
     start: Start, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweeper, "TELL_AGAIN", 0.5)
+    monkeypatch.setattr(leader, "TELL_AGAIN", 0.5)
     one, two = await start("one"), await start("two")
     held = asyncio.create_task(one.wait(await one.create(5, predict_time=5)))
     await sweeps(one, eventually)
@@ -251,7 +252,7 @@ async def test_what_is_overdue_for_the_sweeper_may_not_be_for_its_own_worker(sta
 async def test_what_is_too_big_for_the_mail_is_asked_for(
     start: Start, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweeper, "MOST_MAIL", 10)
+    monkeypatch.setattr(leader, "MOST_MAIL", 10)
     one, two = await start("one"), await start("two")
     held = asyncio.create_task(one.wait(await one.create(5, predict_time=3)))
     await sweeps(one, eventually)
@@ -264,7 +265,7 @@ async def test_what_is_too_big_for_the_mail_is_asked_for(
 async def test_what_nobody_waits_for_any_more_is_forgotten(
     start: Start, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweeper, "FORGOTTEN", 0.5)
+    monkeypatch.setattr(leader, "FORGOTTEN", 0.5)
     one, two = await start("one"), await start("two")
     held = asyncio.create_task(one.wait(await one.create(5, predict_time=3)))
     await sweeps(one, eventually)

@@ -22,12 +22,12 @@ from jobs.state.ledger import Entry
 from jobs.state.status import read_status
 from jobs.state.waits import Wait, Waits
 from jobs.wire import Batch, Prompt, Shard
-from worker import waiting
 from worker.context import Context, Work
 from worker.lifecycle import opened
-from worker.predict import predict
-from worker.ratelimit import Hold
-from worker.shards import see_folder
+from worker.limits import waiting
+from worker.limits.rate_limiter import Hold
+from worker.prompt.predict import predict
+from worker.shard.run import see_folder
 
 IMAGE = {"prompt": "cat", "width": 16, "height": 16}
 
@@ -112,7 +112,7 @@ async def test_a_model_that_is_paused_is_no_reason_for_batches_without_it(worker
 async def test_the_limit_of_a_model(
     worker: Context, waits: Callable[..., Any], caplog: pytest.LogCaptureFixture, model: str
 ) -> None:
-    caplog.set_level(logging.INFO, "worker.waiting")
+    caplog.set_level(logging.INFO, "worker.limits.waiting")
     await waits(f"for the limit of {model}", *(work(worker, index, model) for index in range(5)))
     assert len([record for record in caplog.records if "for the limit of" in record.message]) == 1
 
@@ -120,7 +120,7 @@ async def test_the_limit_of_a_model(
 async def test_the_log_tells_of_a_wait_once_and_of_its_end(
     redis: Redis, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caplog.set_level(logging.INFO, "worker.waiting")
+    caplog.set_level(logging.INFO, "worker.limits.waiting")
     mine = waiting.Waiting(redis, "me")
     for _ in range(20):  # it comes and goes
         with mine.on("night/1", "model limit", "a/b"), mine.on("night/2", "model limit", "a/b"):
@@ -179,14 +179,14 @@ async def test_a_file_that_is_not_there_yet_is_its_batchs_own_trouble(
 async def test_a_prompt_that_is_tried_again_in_a_while(
     worker: Context, simulator: Any, waits: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.predict.decide", lambda verdict, *_, **__: _later(verdict))
+    monkeypatch.setattr("worker.prompt.predict.decide", lambda verdict, *_, **__: _later(verdict))
     simulator.settings(predict_min=0.0, predict_max=0.0)
     simulator.control(failed={"rate": 1.0, "text": "in demand (E003)"})
     await waits("to be tried again after: in demand (E003)", work(worker, 0))
 
 
 def _later(verdict: Any) -> Any:
-    from worker.retry import Retry  # noqa: PLC0415
+    from worker.prompt.retry_policy import Retry  # noqa: PLC0415
 
     return Retry(600.0, verdict.failure)
 

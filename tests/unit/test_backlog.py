@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.replicate_api.predictions import RETENTION
-from worker.backlog import ALL, ENOUGH, MARGIN, STALE, STANDSTILL, Backlog, would_miss
-from worker.slots import Slots
+from worker.limits.priority_semaphore import Slots
+from worker.outputs.backlog import ALL, ENOUGH, MARGIN, STALE, STANDSTILL, Backlog, would_miss
 
 NOW = 1_000_000.0
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker import data_uri
+from worker.outputs import data_uri
 
 
 @pytest.mark.parametrize(

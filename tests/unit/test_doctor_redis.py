@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import pytest
 
-from worker import doctor_api
-from worker.doctor_redis import _clock, _eviction, _memory, _persistence, _version
-from worker.finding import Finding
+from worker.doctor import api
+from worker.doctor.finding import Finding
+from worker.doctor.redis_server import _clock, _eviction, _memory, _persistence, _version
 
 AOF = {"aof_enabled": 1, "aof_last_write_status": "ok"}
 
@@ -35,10 +35,10 @@ AOF = {"aof_enabled": 1, "aof_last_write_status": "ok"}
         (_clock(0.3), "ok"),
         (_clock(-5), "warning"),
         (_clock(100), "failure"),
-        ([doctor_api._clock(0.4)], "ok"),
-        ([doctor_api._clock(0.0)], "warning"),
-        ([doctor_api._clock(-30)], "warning"),
-        ([doctor_api._clock(500)], "failure"),
+        ([api._clock(0.4)], "ok"),
+        ([api._clock(0.0)], "warning"),
+        ([api._clock(-30)], "warning"),
+        ([api._clock(500)], "failure"),
     ],
 )
 def test_verdicts(findings: Iterable[Finding], verdict: str) -> None:

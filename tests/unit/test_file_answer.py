@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from worker import file_answer
-from worker.checksum import Checksum
-from worker.file_answer import FileAnswer
+from worker.outputs import file_response
+from worker.outputs.checksum import Checksum
+from worker.outputs.file_response import FileAnswer
 
 MD5 = "5d41402abc4b2a76b9719d911017c592"
 GOOGLE = "crc32c=yZRlqg==, md5=XUFAKrxLKna5cZ2REBfFkg=="
@@ -77,6 +77,6 @@ def test_headers_tell_about_the_file(given: FileAnswer, facts: dict[str, Any]) -
 
 def test_without_a_compiled_crc32c_the_md5_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would take 300 ms a MiB."""
-    monkeypatch.setattr(file_answer, "CRC32C_IS_CHEAP", False)
+    monkeypatch.setattr(file_response, "CRC32C_IS_CHEAP", False)
     assert answer(x_goog_hash=GOOGLE).checksum == DECLARED
     assert answer(x_goog_hash="crc32c=yZRlqg==").checksum is None

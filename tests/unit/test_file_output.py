@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.errors import BrokenDownload, FileRefused
-from worker.file_output import DATA_CHUNK, FileOutput
+from worker.outputs.file_output import DATA_CHUNK, FileOutput
 
 ROOT = Path(__file__).parents[2]
 PNG = "data:image/png;base64,iVBORw0K"
@@ -102,7 +102,8 @@ def test_any_url_has_a_safe_name(text: str) -> None:
 
 def test_the_module_is_imported_without_effect() -> None:
     program = (
-        "import sys; from worker.file_output import FileOutput; print({'arq', 'redis', 'aiofiles'} & set(sys.modules))"
+        "import sys; from worker.outputs.file_output import FileOutput; "
+        "print({'arq', 'redis', 'aiofiles'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout == "set()\n"

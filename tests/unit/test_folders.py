@@ -13,10 +13,10 @@ import pytest
 from jobs.batch_folder import folder as folder_module
 from jobs.batch_folder.folder import Folder
 from jobs.errors import LostFolder, StorageError
-from worker import folders as module
 from worker.backoff import Backoff
-from worker.folders import SWEPT, Folders, hindrance, is_of_one_folder, sweep
-from worker.storage import Storage
+from worker.outputs import folder_health as module
+from worker.outputs.folder_health import SWEPT, Folders, hindrance, is_of_one_folder, sweep
+from worker.outputs.staging import Storage
 
 
 @pytest.fixture(autouse=True)

@@ -43,13 +43,13 @@ REDIS_COMMANDS_IN = {
     "jobs/state/pending.py",
     "jobs/state/waits.py",
     "jobs/state/claims.py",
-    "worker/breaker.py",
-    "worker/doctor_limits.py",
-    "worker/doctor_redis.py",
+    "worker/limits/circuit_breaker.py",
+    "worker/doctor/limits.py",
+    "worker/doctor/redis_server.py",
     "jobs/redis_client/client.py",
-    "worker/lease.py",
-    "worker/ratelimit.py",
-    "worker/sweeper.py",
+    "worker/leases.py",
+    "worker/limits/rate_limiter.py",
+    "worker/polling/leader.py",
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -181,7 +181,7 @@ PEERS = {path.relative_to(ROOT).as_posix() for path in (ROOT / "benchmarks" / "c
 
 
 def test_only_the_disk_knows_aiofiles() -> None:
-    assert complaints(imports_aiofiles, {"worker/disk.py"} | PEERS) == []
+    assert complaints(imports_aiofiles, {"worker/outputs/disk.py"} | PEERS) == []
 
 
 def test_only_http_and_its_transports_know_the_errors_of_httpx() -> None:

@@ -30,7 +30,7 @@ from jobs.errors import (
 from jobs.replicate_api.client import API_CONNECTIONS, api_client, call
 from jobs.replicate_api.refusals import refusal
 from jobs.replicate_api.stated_wait import LONGEST_WAIT
-from worker.file_host import files_client, open_file
+from worker.outputs.file_host import files_client, open_file
 
 TOKEN = "r8_secret"
 API = "https://api.replicate.com"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.media_types import contradiction, extension
+from worker.outputs.media_types import contradiction, extension
 
 
 @pytest.mark.parametrize(

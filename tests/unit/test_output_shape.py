@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.output_shape import document, files_in, is_empty, other_texts, replaced, without
+from worker.outputs.shape import document, files_in, is_empty, other_texts, replaced, without
 
 URL = "https://replicate.delivery/x"
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.errors import FileRefused
-from worker.output_url import check_output_url, is_output, looks_like_file
+from worker.outputs.allowed_urls import check_output_url, is_output, looks_like_file
 
 REPLICATE = ("replicate.delivery", "*.replicate.delivery")
 

@@ -17,7 +17,7 @@ from jobs.prompts_file.reader import Defaults, Ids, Row, read_prompts
 from jobs.replicate_api.refusals import refusal
 from jobs.replicate_api.stated_wait import LONGEST_WAIT
 from jobs.schedules.cron import check_cron, last_fire, next_fire
-from worker.data_uri import parse
+from worker.outputs.data_uri import parse
 
 WAITS = st.integers(0, 10_000) | st.floats(0, 1e9).map(lambda seconds: round(seconds, 3))
 JUNK = st.none() | st.booleans() | st.text(max_size=12) | st.floats() | st.lists(st.integers(), max_size=2)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from worker.pump import LATE, Pump, Reservation, Slot
+from worker.limits.dispenser import LATE, Pump, Reservation, Slot
 
 SECOND = 1_000_000
 
@@ -242,7 +242,7 @@ async def test_a_closed_gate_is_not_asked_again_by_each_newcomer() -> None:
 
 
 async def test_the_log_tells_each_change_once(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "worker.pump")
+    caplog.set_level(logging.INFO, "worker.limits.dispenser")
     source = Scripted([answer(wait=1, why="held"), answer(wait=1, why="held"), answer(0)])
     async with running(source) as pump:
         await asyncio.wait_for(pump.take(), 10)
@@ -261,7 +261,7 @@ async def test_an_error_is_logged_and_does_not_end_the_pump(
 
     async def no_sleep(_: float) -> None: ...
 
-    monkeypatch.setattr("worker.pump.asyncio.sleep", no_sleep)
+    monkeypatch.setattr("worker.limits.dispenser.asyncio.sleep", no_sleep)
     source = Scripted([answer(0)], before=fail_once)
     async with running(source) as pump:
         await asyncio.wait_for(pump.take(), 10)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jobs.errors import Unanswered
 from jobs.replicate_api.predictions import Prediction, _create_request, _own_path, _prediction, _rows
 from jobs.wire import Prompt
-from worker.orphans import serves
+from worker.orphans.search import serves
 
 HASH = "a" * 64
 JSON: Any = st.recursive(

@@ -17,7 +17,19 @@ from jobs.errors import (
 )
 from jobs.wire import ErrorKind
 from worker.backoff import Backoff
-from worker.retry import LATER, ONCE_MORE, SOON, GiveUp, Retry, Verdict, classify, classify_error, code_of, decide, sign
+from worker.prompt.retry_policy import (
+    LATER,
+    ONCE_MORE,
+    SOON,
+    GiveUp,
+    Retry,
+    Verdict,
+    classify,
+    classify_error,
+    code_of,
+    decide,
+    sign,
+)
 
 PA = "Prediction interrupted; please retry (code: PA)"
 POLICY = "The input or output was flagged as sensitive. Please try again with different inputs. (E005) (8zQ1)"

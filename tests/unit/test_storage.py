@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from jobs.errors import StorageError
 from simulator.checksums import crc32c
-from worker import disk
-from worker import writer as stream
-from worker.checksum import Algorithm, Checksum
-from worker.media_types import HEAD_SIZE
-from worker.storage import Storage
-from worker.writer import SMALL, WRITE_SIZE
+from worker.outputs import disk
+from worker.outputs import file_writer as stream
+from worker.outputs.checksum import Algorithm, Checksum
+from worker.outputs.file_writer import SMALL, WRITE_SIZE
+from worker.outputs.media_types import HEAD_SIZE
+from worker.outputs.staging import Storage
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ async def test_a_held_file_with_another_checksum_is_none(storage: Storage, batch
 async def test_only_so_much_is_held_and_none_after_the_end(
     storage: Storage, batch: Path, end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.writer.MOST", 10)
+    monkeypatch.setattr("worker.outputs.file_writer.MOST", 10)
     saving, target = batch / ".saving" / "a.1", batch / "a"
     await storage.write_bytes(saving / "output_0.txt", b"12345678", hold=True)
     await storage.write_bytes(saving / "output_1.txt", b"123", hold=True)

@@ -1,0 +1,44 @@
+"""Creates wait for what is paid for already: while outputs pile up, or the disk takes none."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+
+from worker.context import Context
+from worker.outputs.folder_health import HOLD
+
+logger = logging.getLogger(__name__)
+
+
+class Holding:
+    """Looks at the backlog and at the folders of a worker, and holds creates for all workers of the account."""
+
+    def __init__(self, worker: Context) -> None:
+        self._worker = worker
+        self._held = False
+        self._told = set[Path]()
+
+    async def look(self) -> None:
+        """Look once; says in the log when a hold begins and when it ends."""
+        worker, backlog = self._worker, self._worker.outputs.backlog
+        backlog.look(asyncio.get_running_loop().time())
+        reason = backlog.why_hold(worker.poller.in_flight, time.time())
+        if bool(reason) != self._held:
+            self._held = bool(reason)
+            logger.warning("! %s", reason) if reason else logger.info("the outputs that wait are saved in time again")
+        if reason := worker.folders.disk_trouble() or reason:
+            await worker.account.report_trouble(reason, HOLD)
+        await worker.folders.look()
+        self._tell_of_folders()
+
+    def _tell_of_folders(self) -> None:
+        """Let `status` say of a batch that its folder takes nothing: only its own prompts wait."""
+        waits, troubles = self._worker.waits, self._worker.folders.own_troubles()
+        for path in self._told - troubles.keys():
+            waits.note(path.name, "")
+        for path, trouble in troubles.items():
+            waits.note(path.name, trouble)
+        self._told = set(troubles)

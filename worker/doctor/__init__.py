@@ -1,0 +1,1 @@
+"""`python -m worker doctor`: is everything fit for a night's work?"""

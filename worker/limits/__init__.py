@@ -1,0 +1,1 @@
+"""Everything that makes a request or a prompt wait."""

@@ -1,0 +1,137 @@
+"""Replicate's rate limits, shared by all workers of an account through Redis: all of them used, and never exceeded.
+
+Pace 98.5 % of the limit with a burst of 0.5 % of it keeps within bucket, fixed and sliding windows alike. Below 60 a
+minute one request is in flight at a time, and the next one starts an interval after its answer. When others use the
+limit too, answers slow us down by what they leave, and each 429 takes a fifth of the pace, which time gives back. The
+numbers are in the script.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from typing import Any, Literal, Self, get_args
+
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+from redis.exceptions import RedisError
+
+from jobs.redis_client import keys
+from jobs.redis_client.client import load_script
+from jobs.redis_client.outage import FAREWELL, is_passing
+from worker.limits.dispenser import Pump, Reservation, Slot
+
+Hold = Literal["throttled", "reduced", "outage"]
+_HOLDS = get_args(Hold)
+"""In the order of the script's numbers."""
+
+LONGEST_HOLD = 3600.0
+"""Seconds; a longer wait is more likely a misread header, and asking once an hour does no harm."""
+
+
+class Limiter:
+    """The rate limits of one realm: requests a minute, by bucket (`create`, `read`).
+
+    Use it as a context manager; all that wait in `take` must be cancelled before it ends.
+    """
+
+    def __init__(self, redis: Redis, realm: str, limits: Mapping[str, float]) -> None:
+        script = load_script(redis, __name__)
+        self._buckets = {name: _Bucket(script, realm, name, limit) for name, limit in limits.items()}
+        self._pumps = {name: Pump(name, bucket) for name, bucket in self._buckets.items()}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [asyncio.create_task(pump.run(), name=f"pump {name}") for name, pump in self._pumps.items()]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def take(self, bucket: str, order: float = 0.0) -> Slot:
+        """Return when a request may start now, the lowest order first. Waits out pauses, holds and a lost Redis."""
+        return await self._pumps[bucket].take(order)
+
+    def take_back(self, bucket: str, slot: Slot) -> None:
+        """Have what `take` gave for a request that is not made: it is for the next one."""
+        self._pumps[bucket].take_back(slot)
+
+    async def answered(self, bucket: str) -> None:
+        """Say that a request that `take` let start is over, however it ended; costs nothing at 60 a minute or more."""
+        if self._pumps[bucket].leased:
+            self._pumps[bucket].leased = False
+            await self._buckets[bucket].answered()
+            self._pumps[bucket].look()
+
+    async def hold(self, bucket: str, seconds: float | None, why: Hold = "throttled") -> float:
+        """Let nobody start for so long (None: longer each time) after a 429, and then without bursts for ten minutes.
+
+        `reduced` (low credit): six a minute for five minutes; then the full limit is tried, until the next such 429.
+        `outage`: no 429, so the limit is as it was. Returns how many seconds the hold lasts.
+        """
+        length = None if seconds is None else min(max(seconds, 0.0), LONGEST_HOLD)
+        lasts = await self._buckets[bucket].hold(length, why)
+        self._pumps[bucket].look()
+        return lasts
+
+    async def left(self, bucket: str, remaining: int | None) -> None:
+        """Heed what an answer leaves of the limit (`ratelimit-remaining`): when it is less than we would, slow down."""
+        if remaining is not None:
+            await self._buckets[bucket].left(remaining)
+
+    def reason(self, bucket: str) -> str | None:
+        """Why those who wait here get nothing, or little, at present; None when all is well or nobody waits."""
+        return self._pumps[bucket].reason
+
+
+class _Bucket:
+    """One limit in Redis, as this process sees it."""
+
+    def __init__(self, script: AsyncScript, realm: str, name: str, limit: float) -> None:
+        self._script = script
+        self._limit = limit
+        self._most_left = 0
+        self._who = secrets.token_hex(8)
+        self._keys = [keys.limit(realm, name)]
+        if name == "create":
+            self._keys += [keys.pause(realm), keys.trouble(realm), keys.own_pause(realm)]
+
+    async def reserve(self, count: int) -> Reservation:
+        now, epoch, wait, horizon, leased, why, text, *times = await self._call("reserve", count)
+        return Reservation(
+            now, epoch, wait, horizon, bool(leased), why.decode(), text.decode(errors="replace"), tuple(times)
+        )
+
+    async def give_back(self) -> None:
+        await self._call("answered", 0)
+
+    async def answered(self) -> None:
+        await self._call("answered", 1)
+
+    async def hold(self, seconds: float | None, why: Hold) -> float:
+        lasts = await self._call("hold", -1 if seconds is None else int(seconds * 1e6), _HOLDS.index(why))
+        return (lasts or 0) / 1e6
+
+    async def left(self, remaining: int) -> None:
+        """Alone we leave 1 % at the least, or, of a small bucket, half; with less left, each request costs more."""
+        self._most_left = max(self._most_left, remaining)
+        usual = min(int(self._limit // 100), self._most_left // 2)
+        if remaining + 1 < usual:
+            await self._call("scarce", usual / (remaining + 1) - 1)
+
+    async def _call(self, operation: str, *arguments: float) -> Any:
+        """Ask until Redis answers, however impatient its client is; who tells of its absence is the client."""
+        delay = 0.05
+        while True:
+            try:
+                return await self._script(self._keys, [operation, self._who, self._limit, *arguments])
+            except (RedisError, OSError) as error:
+                if not is_passing(error):
+                    raise
+                if FAREWELL.in_vain and operation != "reserve":
+                    return None  # what is not given back runs out
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 1.0)

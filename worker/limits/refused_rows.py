@@ -1,0 +1,106 @@
+"""Rows that the API refuses: their own fault, so no other batch hears of it, and nothing was paid.
+
+After many refusals in a row, a batch's rows of that model are created one at a time: each ends with its own reason, and
+the rate is left to others. When the model itself is refused and never worked, all its rows of the batch end at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+from jobs.config import Config
+from jobs.errors import BatchError, InvalidRequest, NotFound, ReplicateError
+from jobs.wire import Shard
+from worker.limits.circuit_breaker import Breaker
+from worker.limits.priority_semaphore import Slots
+
+MANY_UNKNOWN = 4
+"""Refusals of a model itself in a row after which it is taken for one that does not exist."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Rows:
+    """The rows of one batch and model; `unknown` counts refusals of the model itself, `first` is creating now."""
+
+    in_a_row: int = 0
+    unknown: int = 0
+    created: bool = False
+    missing: ReplicateError | None = None
+    lane: Slots = field(default_factory=lambda: Slots(1))
+    first: str = ""
+
+
+class RefusedRows:
+    """What creates of each batch and model came to in this worker; a `retry` begins anew."""
+
+    def __init__(self, config: Config, breaker: Breaker) -> None:
+        self._many = config.breaker_refusals
+        self._breaker = breaker
+        self._rows: dict[tuple[str, int, str], _Rows] = {}
+
+    def missing(self, shard: Shard, model: str) -> ReplicateError | None:
+        """The refusal of a model that does not exist; None for all others."""
+        rows = self._rows.get(_key(shard, model))
+        return rows.missing if rows else None
+
+    def is_slow(self, shard: Shard, model: str) -> bool:
+        """Whether so many were refused in a row that the next ones go one at a time."""
+        rows = self._rows.get(_key(shard, model))
+        return rows is not None and rows.in_a_row >= self._many
+
+    async def wait(self, shard: Shard, model: str, prompt: str, order: float) -> None:
+        """Return when the prompt may be created: at once, or, after many refusals, as the only one; `leave` follows."""
+        if not self.is_slow(shard, model):
+            return
+        rows = self._rows[_key(shard, model)]
+        await rows.lane.take(order)
+        rows.first = prompt
+        if not self.is_slow(shard, model):
+            self.leave(shard, model, prompt)
+
+    def leave(self, shard: Shard, model: str, prompt: str) -> None:
+        """The prompt's create was answered, or is not made: the next one may be."""
+        rows = self._rows.get(_key(shard, model))
+        if rows and rows.first == prompt:
+            rows.first = ""
+            rows.lane.give()
+
+    def note_created(self, shard: Shard, model: str) -> None:
+        """A create was accepted: the row is good, and the model exists."""
+        rows = self._rows.setdefault(_key(shard, model), _Rows())
+        rows.in_a_row, rows.unknown, rows.created, rows.missing = 0, 0, True, None
+
+    async def has_worked(self, shard: Shard, model: str) -> bool:
+        """Whether a create of the model was accepted, in this batch or for this account lately."""
+        rows = self._rows.get(_key(shard, model))
+        return (rows is not None and rows.created) or await self._breaker.has_worked(model)
+
+    async def note_refused(self, shard: Shard, model: str, error: BatchError) -> None:
+        """A create was refused for good."""
+        rows = self._rows.setdefault(_key(shard, model), _Rows())
+        if rows.missing or not isinstance(error, NotFound | InvalidRequest):
+            return
+        rows.in_a_row += 1
+        rows.unknown = rows.unknown + 1 if _is_of_model(error) else 0
+        if rows.in_a_row == self._many:
+            logger.warning(
+                "! %s: %d creates of %s in a row were refused; its rows go one at a time: %s",
+                shard.batch, rows.in_a_row, model, error,
+            )  # fmt: skip
+        if rows.unknown >= MANY_UNKNOWN and not await self.has_worked(shard, model):
+            rows.missing = error
+            logger.error("! %s: all its prompts of %s end: %s", shard.batch, model, error)
+
+
+def _key(shard: Shard, model: str) -> tuple[str, int, str]:
+    return shard.batch_id, shard.generation, model
+
+
+def _is_of_model(error: ReplicateError) -> bool:
+    """Whether the model was refused, whatever the input."""
+    if isinstance(error, InvalidRequest):
+        return "version or not permitted" in str(error).lower()
+    return isinstance(error, NotFound)

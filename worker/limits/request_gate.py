@@ -1,0 +1,139 @@
+"""The one gate that every request to the API passes: it waits for its turn and heeds what the answer says."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from jobs.errors import AccountRefused, Blocked, NotSent, RateLimited, ReplicateError, Unanswered
+from jobs.state.account import Account
+from worker.limits.block_pages import BlockPages
+from worker.limits.circuit_breaker import Breaker, Outcome
+from worker.limits.model_limiter import ModelTurns
+from worker.limits.rate_limiter import Hold, Limiter
+from worker.limits.token_check import TokenCheck, lift, pause
+
+logger = logging.getLogger(__name__)
+NOTICE_EVERY = 5.0
+
+LONGEST_BLIND = 300.0
+"""Seconds for which reads are held at most, whatever an answer asks for: what ends is kept for an hour only."""
+
+
+class Gate:
+    """Limits, holds, pauses of account and models: shared by all workers through Redis; a log line for each change."""
+
+    def __init__(
+        self, limiter: Limiter, account: Account, breaker: Breaker, turns: ModelTurns, token: TokenCheck
+    ) -> None:
+        self._limiter = limiter
+        self._account = account
+        self._breaker = breaker
+        self._turns = turns
+        self._token = token
+        self._away = set[str]()  # buckets
+        self._pages = BlockPages()
+        self._noticed_at = 0.0
+        self._held_until = 0.0
+
+    @asynccontextmanager
+    async def passing(self, bucket: str, model: str = "", prompt: str = "", order: float = 0.0) -> AsyncIterator[None]:
+        """Make one request in the block: a 429 holds back everybody; a 402 or a confirmed 401 pauses the account.
+
+        For a create say model, prompt and its place in order: ModelPaused when it may not be made any more.
+        """
+        self._breaker.check(model, prompt)  # those that queue already must not use up what others could
+        slot = await self._limiter.take(bucket, order)
+        try:
+            self._breaker.check(model, prompt)
+            await self._turns.begin(model, prompt)
+        except BaseException:
+            self._limiter.take_back(bucket, slot)
+            raise
+        try:
+            yield
+        except RateLimited as error:
+            await self._hold(bucket, error, "reduced" if error.reduced else "throttled")
+            raise
+        except AccountRefused as error:
+            await (self._token.check(bucket, error) if error.status == 401 else pause(self._account, error))
+            raise
+        except (NotSent, Unanswered) as error:
+            await self._miss(bucket, error)
+            raise
+        else:
+            self._pages.note_passed(prompt)
+            await self._hit(bucket)
+            if bucket == "create" and slot.leased:
+                await lift(self._account, "402")
+        finally:
+            await self._limiter.answered(bucket)
+
+    async def left(self, bucket: str, remaining: int | None) -> None:
+        """Heed how many requests an answer says that the limit leaves."""
+        await self._limiter.left(bucket, remaining)
+
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Keep the models' breakers up to date until the block ends."""
+        return self._breaker.running()
+
+    async def admit(self, model: str, prompt: str) -> None:
+        """Return when a create for the model may be tried; while it is paused, for one prompt (its full name) only."""
+        await self._breaker.admit(model, prompt)
+
+    async def line_up(self, model: str, prompt: str, order: float = 0.0) -> None:
+        """Return when the prompt is the first of those that wait for the model's own limit: `leave` must follow."""
+        await self._turns.admit(model, prompt, order)
+
+    def leave(self, model: str, prompt: str) -> None:
+        """The prompt tries no more."""
+        self._turns.leave(model, prompt)
+
+    def forgo(self, model: str, prompt: str) -> None:
+        """The prompt is stopped before its end: it probes its model no more."""
+        self._breaker.forgo(model, prompt)
+
+    async def postpone(self, model: str, prompt: str) -> None:
+        """Nothing was created for the prompt: it has to be admitted again."""
+        await self._turns.ended(model, prompt)
+
+    async def heard(self, model: str, prompt: str, outcome: Outcome, message: str = "") -> None:
+        """Tell the model's breaker how an attempt ended, and its limit that one did."""
+        await self._turns.ended(model, prompt)
+        await self._breaker.heard(model, prompt, outcome, message)
+
+    def is_blocked_alone(self, prompt: str) -> bool:
+        """Note that the prompt's create met a block page; True when others pass again and again: it is the cause."""
+        return self._pages.note_blocked(prompt)
+
+    async def _hold(self, bucket: str, error: ReplicateError, why: Hold) -> float:
+        seconds = error.retry_after
+        if seconds is not None and bucket == "read":  # what ended meanwhile has to be fetched within its hour
+            seconds = min(seconds, LONGEST_BLIND)
+        lasts = await self._limiter.hold(bucket, seconds, why)
+        now = asyncio.get_running_loop().time()
+        if now > self._held_until:
+            logger.warning("! %s: held back for %.1f s, for all workers: %s", bucket, lasts, error)
+        self._held_until = max(self._held_until, now + lasts)
+        return lasts
+
+    async def _miss(self, bucket: str, error: ReplicateError) -> None:
+        now = asyncio.get_running_loop().time()
+        if not self._away:
+            logger.warning("! the API does not answer, trying on: %s", error)
+        self._away.add(bucket)
+        held = 0.0
+        if isinstance(error, Blocked) or error.retry_after:
+            held = await self._hold(bucket, error, "outage")
+        if held or now > self._noticed_at + NOTICE_EVERY:
+            self._noticed_at = now
+            await self._account.give_notice(f"the API does not answer: {error}", held)
+
+    async def _hit(self, bucket: str) -> None:
+        if bucket in self._away:
+            self._away.remove(bucket)
+            if not self._away:
+                logger.info("the API answers again")
+                await self._account.withdraw_notice()

@@ -1,0 +1,98 @@
+"""What the prompts of this worker wait for: told to `status`, and to the log when it begins and when it is over."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redis.asyncio import Redis
+
+from jobs.state.waits import FRESH, Kind, Wait, Waits
+from worker.limits.circuit_breaker import batch_in
+
+BEFORE_CREATE: tuple[Kind, ...] = ("budget", "price", "breaker", "refused", "batch limit", "model limit", "folder")
+"""Who waits for these holds nothing, and has nothing under way."""
+
+LOGGED: tuple[Kind, ...] = ("budget", "price", "batch limit", "model limit")
+"""Others are in the log already."""
+
+OVER = 10.0
+"""Seconds without a wait after which it is over: places are taken and given all the time."""
+
+MOST_TOLD = 5
+LONGEST_DETAIL = 300
+
+logger = logging.getLogger(__name__)
+
+
+class Waiting:
+    """All waits of one worker; `look` is called every second."""
+
+    def __init__(self, redis: Redis, owner: str) -> None:
+        self._waits = Waits(redis)
+        self._owner = owner
+        self._of_prompts: dict[str, tuple[Kind, str]] = {}
+        self._of_batches: dict[str, str] = {}
+        self._told: dict[str, tuple[list[Wait], float]] = {}
+        self._logged: dict[tuple[str, Kind, str], float] = {}
+
+    @contextmanager
+    def on(self, prompt: str, kind: Kind, detail: str = "") -> Iterator[None]:
+        """The prompt (its full name) waits in the block."""
+        self._of_prompts[prompt] = (kind, " ".join(detail.split())[:LONGEST_DETAIL])
+        try:
+            yield
+        finally:
+            self._of_prompts.pop(prompt, None)
+
+    def before_create(self, prompt: str) -> str:
+        """What the prompt waits for without having anything under way, in short; "" when it does not."""
+        kind, detail = self._of_prompts.get(prompt, ("", ""))
+        if kind not in BEFORE_CREATE:
+            return ""
+        return f"{kind} {detail or batch_in(prompt)}"
+
+    def note(self, batch: str, reason: str) -> None:
+        """Say what this worker misses of a whole batch; "" when nothing any more."""
+        self._of_batches[batch] = reason
+        if not reason:
+            del self._of_batches[batch]
+
+    async def look(self) -> None:
+        """Tell what has changed, or would be forgotten."""
+        now, waits = asyncio.get_running_loop().time(), self._by_batch()
+        self._log(waits, now)
+        for batch in sorted({*waits, *self._told}):
+            told, at = self._told.get(batch, ([], 0.0))
+            if waits.get(batch, []) != told or (told and now > at + FRESH / 3):
+                await self._waits.tell(batch, self._owner, waits.get(batch, []))
+                self._told[batch] = waits.get(batch, []), now
+        self._told = {batch: told for batch, told in self._told.items() if told[0]}
+
+    def _by_batch(self) -> dict[str, list[Wait]]:
+        counts: dict[str, Counter[tuple[Kind, str]]] = defaultdict(Counter)
+        for prompt, wait in self._of_prompts.items():
+            counts[batch_in(prompt)][wait] += 1
+        found = {
+            batch: [Wait(kind, detail, prompts) for (kind, detail), prompts in of_batch.most_common(MOST_TOLD)]
+            for batch, of_batch in counts.items()
+        }
+        for batch, reason in self._of_batches.items():
+            others = [wait for wait in found.get(batch, []) if wait.kind != "folder"]
+            found[batch] = [*others, Wait("folder", reason)]
+        return found
+
+    def _log(self, waits: dict[str, list[Wait]], now: float) -> None:
+        for batch, of_batch in waits.items():
+            for wait in of_batch:
+                if wait.kind in LOGGED:
+                    if (batch, wait.kind, wait.detail) not in self._logged:
+                        logger.info("%s: %s", batch, wait.sentence({}))
+                    self._logged[batch, wait.kind, wait.detail] = now
+        for key, seen in list(self._logged.items()):
+            if now > seen + OVER:
+                del self._logged[key]
+                logger.info("%s: nothing waits for the %s any more", key[0], " of ".join(filter(None, key[1:])))

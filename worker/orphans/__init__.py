@@ -1,0 +1,1 @@
+"""Predictions that nothing of ours points to."""

@@ -1,0 +1,124 @@
+"""A prediction's output on disk: every file of it at once, whatever its shape."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from jobs.config import Config
+from jobs.errors import StorageError
+from jobs.wire import SavedFile
+from worker.limits.priority_semaphore import Slots
+from worker.outputs.allowed_urls import is_output, looks_like_file
+from worker.outputs.backlog import Backlog
+from worker.outputs.download import Download, pause
+from worker.outputs.file_output import FileOutput
+from worker.outputs.shape import OutputFile, document, files_in, other_texts, replaced, without
+from worker.outputs.staging import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """An output with every file replaced by its path, and the files; paths are relative to the batch's folder.
+
+    `unsaved` are URLs that look like files, and were not fetched.
+    """
+
+    output: Any
+    files: tuple[SavedFile, ...]
+    unsaved: tuple[str, ...]
+    _paths_of_data: Mapping[str, str]
+
+    def without_data(self, value: Any) -> Any:
+        """Return any JSON value, such as the prediction as received, with the saved `data:` URIs replaced by paths."""
+        return without(value, self._paths_of_data) if self._paths_of_data else value
+
+
+class Outputs:
+    """Saves outputs, MAX_DOWNLOADS files at a time; `storage` is where they are committed, `backlog` what waits.
+
+    `sleep` and `dice` (0 … 1) are for tests.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        client: httpx.AsyncClient,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        dice: Callable[[], float] = random.random,
+    ) -> None:
+        self.storage = Storage(fsync=config.fsync)
+        self._config = config
+        self._client = client
+        self._slots = Slots(config.max_downloads)
+        self.backlog = Backlog(self._slots)
+        self._sleep, self._dice = sleep, dice
+
+    async def save(
+        self, prompt_id: str, directory: Path, output: Any, owner: str | None = None, kept_until: float = math.inf
+    ) -> Saved:
+        """Write an output into `directory`, which is made when needed and becomes the prompt's folder by a commit.
+
+        What is small is written by the commit itself. `owner` is the random id of the batch whose folder it must be; of
+        those that wait, the one with the lowest `kept_until` (Unix seconds) is next. Raises OutputError when a file
+        cannot be had (a broken transfer was repeated by then), StorageError.
+        """
+        found = files_in(output, lambda value: is_output(value, self._config.output_hosts))
+        wanted = found if self._config.use_file_output else []
+        files = await _all([self._fetch(prompt_id, directory, file, owner, kept_until) for file in wanted])
+        paths = {file.place: saved.path for file, saved in zip(found, files, strict=False)}
+        value = replaced(output, paths)
+        if rest := document(output, len(found), value):
+            await self.storage.write_bytes(directory / rest.name, rest.content, owner, hold=True)
+        data = {
+            file.url: paths[file.place] for file in found if file.place in paths and file.url[:5].lower() == "data:"
+        }
+        left = other_texts(output, wanted) if self._config.use_file_output else []
+        return Saved(value, tuple(files), tuple(filter(looks_like_file, left)), data)
+
+    async def _fetch(
+        self, prompt_id: str, directory: Path, found: OutputFile, owner: str | None, kept_until: float
+    ) -> SavedFile:
+        file = FileOutput(found.url, self._client, hosts=self._config.output_hosts)
+        turn = self._slots.turn(kept_until)
+        async with self.storage.writer(directory, found.stem, owner, hold=True) as writer:
+            fetched = await Download(file, writer, self._config.max_file_bytes, turn, kept_until).run(self._wait)
+        return SavedFile(
+            path=f"{prompt_id}/{fetched.written.name}",
+            url=file.address,
+            bytes=fetched.written.bytes,
+            sha256=fetched.written.sha256,
+            content_type=file.content_type,
+            checked=fetched.checked,
+            warning=fetched.warning,
+        )
+
+    async def _wait(self, failures: int) -> None:
+        await self._sleep(pause(failures, self._dice()))
+
+
+async def _all(fetches: Sequence[Coroutine[Any, Any, SavedFile]]) -> list[SavedFile]:
+    """Fetch all files at once; when one fails, the others are cancelled."""
+    if len(fetches) == 1:
+        return [await fetches[0]]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(fetch) for fetch in fetches]
+    except ExceptionGroup as errors:
+        failed = _worst(errors.exceptions)
+    else:
+        return [task.result() for task in tasks]
+    raise failed
+
+
+def _worst(errors: Sequence[Exception]) -> Exception:
+    """Of several failures at once the disk's: it concerns every file."""
+    return next((error for error in errors if isinstance(error, StorageError)), errors[0])

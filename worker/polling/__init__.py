@@ -1,0 +1,1 @@
+"""How the worker learns that predictions have ended."""

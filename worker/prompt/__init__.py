@@ -1,0 +1,1 @@
+"""The way of one prompt, from its place in the ledger to its result on disk."""

@@ -1,0 +1,248 @@
+"""The path of one prompt: from its place in the ledger to a settled result on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from redis.exceptions import RedisError
+
+from jobs.errors import NotFound, OutputError, StorageError
+from jobs.replicate_api.predictions import Prediction
+from jobs.state.batches import Spent
+from jobs.state.ledger import Ending, Entry, OverBudget, Overtaken
+from jobs.state.pending import Unsettled, unsettled
+from jobs.wire import Failure, Result
+from worker.context import Work
+from worker.prompt.admission import accepted, admitted, attached, left, released
+from worker.prompt.cost import cost
+from worker.prompt.create import Postponed, Refused, cancel_prediction, create, refuse_missing_model, search
+from worker.prompt.retry_policy import SOON, GiveUp, Verdict, classify, classify_error, decide, sign
+from worker.prompt.save import commit_failure, recorded, save
+
+logger = logging.getLogger(__name__)
+
+UNEXPECTED = 2
+"""How often a prompt that failed in an unforeseen way is taken up again."""
+
+JUST_NOW = 60.0
+"""Seconds: a prediction that says it was created before that is as old as its intent; asking costs a round trip."""
+
+BUDGET_SPENT = Verdict(
+    Failure(
+        kind="over_budget",
+        message="the batch's budget is spent; `python -m jobs retry` with a higher limit goes on",
+    )
+)
+
+
+async def predict(work: Work, *, canceled: bool = False) -> None:
+    """Bring one prompt to its settled result; raises nothing but CancelledError and what Redis does."""
+    started, tries, trouble = time.monotonic(), 0, ""
+    surprises: list[Exception] = []
+    found = work.known or await see(work)
+    while found is not None:
+        try:
+            record = None if found is work.known else await asyncio.to_thread(recorded, work)
+            result = record or await tried(work, found.entry, surprises, canceled=canceled)
+        except Overtaken as error:
+            trouble = str(error)
+            logger.debug("%s: %s; looking again", work.name, error)
+        except StorageError as error:
+            logger.info("? %s: %s; looking again", work.name, error)
+            trouble = str(error)
+        except RedisError:
+            raise
+        except Exception as error:  # whatever it is, it concerns this prompt and no other
+            logger.exception("! %s: failed unexpectedly", work.name)
+            surprises.append(error)
+            trouble = "an unexpected error, which is in the log"
+        else:
+            if await settle(work, result, found.term, started):
+                return
+        tries += 1
+        with work.worker.waits.on(work.name, "retry", trouble):
+            await asyncio.sleep(SOON.delay(tries))
+        found = await see(work)
+
+
+async def see(work: Work) -> Unsettled | None:
+    """What Redis knows of the prompt; None when it has its result."""
+    index = work.prompt.index
+    return (await unsettled(work.worker.redis, work.shard.batch, [index])).get(index)
+
+
+async def tried(work: Work, entry: Entry, surprises: list[Exception], *, canceled: bool) -> Result:
+    """What becomes of a prompt that has no record: what is tried of it, or, after so many surprises, nothing more."""
+    if len(surprises) > UNEXPECTED:
+        return await give_up(work, surprises[-1])
+    return await (abandon(work) if canceled else attempt(work, entry))
+
+
+async def attempt(work: Work, entry: Entry) -> Result:
+    """Make attempts until one succeeds and is saved, or the retry policy gives up."""
+    if entry.ambiguous:
+        entry = await search(work, entry)
+    while True:
+        entry, ended = await predicted(work, entry)
+        outcome = await end_attempt(work, entry, ended)
+        if isinstance(outcome, Result):
+            return outcome
+        entry = outcome
+
+
+async def resume(work: Work) -> None:
+    """Bring a prompt's open attempt to its end, and create nothing: another attempt is left to its shard's run."""
+    found = await see(work)
+    if found is None:
+        return
+    outcome: Result | Entry | None = await asyncio.to_thread(recorded, work)
+    if outcome is None:
+        entry = await search(work, found.entry) if found.entry.ambiguous else found.entry
+        if entry.prediction_id:
+            outcome = await end_attempt(work, *await predicted(work, entry))
+    if isinstance(outcome, Result):
+        await settle(work, outcome, found.term)
+
+
+async def end_attempt(work: Work, entry: Entry, ended: Prediction | Verdict) -> Result | Entry:
+    """Make a result of an attempt's end, or close it and wait as the retry policy says: another may follow."""
+    outcome = await conclude(work, entry, ended)
+    if isinstance(outcome, Result):
+        return outcome
+    await work.ledger.confirm(entry)
+    prediction = ended if isinstance(ended, Prediction) else None
+    decision = decide(outcome, entry.attempt, work.worker.config.max_attempts, aborted=entry.aborted)
+    if isinstance(decision, GiveUp):
+        return await commit_failure(work, entry, decision.failure, prediction)
+    logger.info("↻ %s: %s; again in %.1f s", work.name, decision.failure.message, decision.delay)
+    entry = await close(work, entry, decision.failure, prediction)
+    with work.worker.waits.on(work.name, "retry", decision.failure.message):
+        await asyncio.sleep(decision.delay)
+    return entry
+
+
+async def predicted(work: Work, entry: Entry) -> tuple[Entry, Prediction | Verdict]:
+    """The end of an attempt: of the prediction that runs already, or of a new one in an in-flight slot."""
+    try:
+        while entry.prediction_id is None:
+            try:
+                refuse_missing_model(work, entry)
+                entry = await admitted(work, entry)
+                async with work.worker.slots.turn(work.order):
+                    entry, prediction = await create(work, entry)
+                    accepted(work)
+                    return entry, await follow(work, entry, prediction)
+            except Postponed as postponed:
+                entry = postponed.entry
+                await work.worker.gate.postpone(work.prompt.model, work.name)
+                await released(work)
+            finally:
+                left(work)
+        await attached(work)
+        return entry, await follow(work, entry)
+    except OverBudget:
+        return entry, BUDGET_SPENT
+    except Refused as refused:
+        await work.worker.refused_rows.note_refused(work.shard, work.prompt.model, refused.error)
+        return refused.entry, classify_error(refused.error)
+    except NotFound as error:
+        return entry, classify_error(error)
+
+
+async def conclude(work: Work, entry: Entry, ended: Prediction | Verdict) -> Result | Verdict:
+    """Save what can be saved; else say why there is nothing. The model's breaker hears of it, and its place is free."""
+    verdict = ended if isinstance(ended, Verdict) else judge(ended)
+    message = verdict.failure.message if verdict else ""
+    await work.worker.gate.heard(work.prompt.model, work.name, sign(verdict), message)
+    await released(work)
+    if isinstance(ended, Verdict):
+        return ended
+    if verdict:
+        return verdict
+    try:
+        return await save(work, entry, ended)
+    except OutputError as error:
+        return classify_error(error)
+
+
+async def close(work: Work, entry: Entry, failure: Failure, prediction: Prediction | None) -> Entry:
+    """End an attempt that is followed by another, and count what it came to."""
+    how: Ending = failure.kind if failure.kind in ("aborted", "output_lost") else "attempt"
+    return await work.ledger.close(entry, cost(work, entry, prediction), how, work.prompt.model)
+
+
+async def give_up(work: Work, error: Exception) -> Result:
+    """End a prompt that fails in a way that nobody foresaw, and what runs of it at Replicate."""
+    entry = await work.ledger.read()
+    if entry.ambiguous:
+        entry = await search(work, entry)
+    if entry.prediction_id:
+        await cancel_prediction(work, entry.prediction_id)
+    await work.worker.gate.heard(work.prompt.model, work.name, "void")
+    return await commit_failure(work, entry, Failure(kind="internal", message=f"{type(error).__name__}: {error}"))
+
+
+async def follow(work: Work, entry: Entry, prediction: Prediction | None = None) -> Prediction:
+    """Wait for the end of an entry's prediction; one that is overdue is canceled."""
+    if prediction is None or not prediction.terminal:
+        prediction = await work.worker.poller.wait(str(entry.prediction_id), await begun(work, entry, prediction))
+    if not prediction.terminal:
+        await cancel_prediction(work, prediction.id)
+    return prediction
+
+
+async def begun(work: Work, entry: Entry, prediction: Prediction | None) -> float:
+    """When the prediction of an entry was created, or intended: Unix seconds by our clock.
+
+    Nothing begins before its intent, whatever a foreign clock says, and nothing in the future.
+    """
+    now, created_at = time.time(), prediction.time("created_at") if prediction else None
+    if created_at is not None and now - JUST_NOW < (since := created_at - work.worker.replicate.clock_offset):
+        return min(since, now)
+    return now - max(await work.ledger.age(entry), 0.0)
+
+
+def judge(prediction: Prediction) -> Verdict | None:
+    """Why a prediction gave nothing to save; None when it did."""
+    if not prediction.terminal:
+        message = f"still {prediction.status!r} a minute after its deadline"
+        return Verdict(Failure(kind="interrupted", message=message), SOON)
+    if prediction.status == "succeeded" and not prediction.data_removed:
+        return None
+    return classify(prediction.status, prediction.error, data_removed=prediction.data_removed)
+
+
+async def abandon(work: Work) -> Result:
+    """End what a canceled batch left of a prompt: an open create first ends, and is then canceled at Replicate."""
+    entry, prediction = await work.ledger.read(), None
+    if entry.ambiguous:
+        entry = await search(work, entry)
+    if entry.prediction_id:
+        await cancel_prediction(work, entry.prediction_id)
+        try:
+            prediction = await follow(work, entry)
+            if judge(prediction) is None:
+                return await save(work, entry, prediction, keep_trying=False)
+        except (NotFound, OutputError) as error:
+            logger.info("%s: nothing to save: %s", work.name, error)
+    await work.worker.gate.heard(work.prompt.model, work.name, "void")
+    await work.ledger.confirm(entry)
+    failure = Failure(kind="canceled", message="the batch was canceled")
+    return await commit_failure(work, entry, failure, prediction, outcome="canceled")
+
+
+async def settle(work: Work, result: Result, term: int, started: float | None = None) -> bool:
+    """Count the result of a prompt's term, once however often it is found, and say so in one line; True if it did."""
+    shard, index = work.shard, work.prompt.index
+    if not await work.worker.batches.settle(shard.batch, index, result.status, shard.batch_id, Spent.on(result), term):
+        return False
+    seconds = time.monotonic() - started if started else 0.0
+    if result.error:
+        what = result.status if result.error.kind == result.status else f"{result.status}: {result.error.kind}"
+        logger.info("%6.2fs ! %s %s: %s", seconds, work.name, what, result.error.message)
+    else:
+        files = {0: "text", 1: "1 file"}.get(len(result.files), f"{len(result.files)} files")
+        logger.info("%6.2fs ← %s ● %s", seconds, work.name, files)
+    return True

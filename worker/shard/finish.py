@@ -1,0 +1,123 @@
+"""The last prompt of a batch is settled: write its results and its gallery, then close it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+from arq.worker import RetryJob
+
+from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.gallery import PAGE_SIZE, write_gallery
+from jobs.batch_folder.lock import locked
+from jobs.batch_folder.results import Row, writing_results
+from jobs.errors import StorageError
+from jobs.verify.leftovers import parts
+from jobs.wire import Batch, Shard
+from worker.context import Context
+from worker.outputs.folder_health import is_of_one_folder, sweep
+
+logger = logging.getLogger(__name__)
+BETWEEN_TRIES = 5.0
+WRITTEN = (".results.jsonl.", ".errors.jsonl.", ".index")
+"""How files begin that are being written here; other parts are a producer's."""
+
+
+async def finish_batch(worker: Context, shard: Shard, score: float = 0.0) -> None:
+    """Finish the batch if all its prompts are settled and nobody has; safe to do twice.
+
+    What cannot be written is tried again; RetryJob when other shards need the slot meanwhile.
+    """
+    path = Folder(worker.config.output_dir, shard.batch).path
+    with worker.folders.saving(path), worker.job_slots.in_hand(shard.job_id, score) as hand:
+        while (batch := await worker.batches.find(shard.batch)) and batch.id == shard.batch_id and _complete(batch):
+            if hand.leaves:
+                worker.job_slots.put_back(shard.job_id)
+                raise RetryJob
+            try:
+                await _try_to_finish(worker, batch)
+            except (StorageError, OSError) as error:
+                logger.warning("! %s: its results cannot be written, trying on: %s", batch.name, error)
+                worker.folders.failed(path, str(error), alone=is_of_one_folder(error))
+                hand.note(frozenset({f"folder {shard.batch}"}))
+                await asyncio.sleep(BETWEEN_TRIES)
+
+
+async def finish_left_over(worker: Context, before: set[str]) -> set[str]:
+    """Finish batches whose last job was lost: those with an id in `before`, which the last look returned."""
+    names = await worker.batches.names()
+    known = [batch for name in names if (batch := await worker.batches.find(name))]
+    complete = [batch for batch in known if batch.realm == worker.config.realm and _complete(batch)]
+    for batch in complete:
+        if batch.id in before:
+            with suppress(StorageError, OSError):  # not this worker's to tell: it may not see the folder
+                await _try_to_finish(worker, batch)
+    return {batch.id for batch in complete}
+
+
+def _complete(batch: Batch) -> bool:
+    return not batch.finished_at and 0 < batch.total <= batch.settled
+
+
+async def _try_to_finish(worker: Context, batch: Batch) -> None:
+    """Write and close, unless another shard's worker did while this one waited for the lock."""
+    folder = Folder(worker.config.output_dir, batch.name)
+    await asyncio.to_thread(folder.check, batch.id)
+    async with locked(folder, make=False):
+        now = await worker.batches.find(batch.name)
+        if now and now.id == batch.id and not now.finished_at:
+            await _write_in_thread(folder, batch.id, fsync=worker.config.fsync)
+            if await worker.batches.finish(batch.name):
+                _tell(batch, folder)
+
+
+def _tell(batch: Batch, folder: Folder) -> None:
+    logger.info(
+        "● %s is finished: %d succeeded, %d failed, %d canceled; %s",
+        batch.name,
+        batch.succeeded,
+        batch.failed,
+        batch.canceled,
+        folder.gallery.absolute(),
+    )
+
+
+async def _write_in_thread(folder: Folder, batch_id: str, *, fsync: bool) -> None:
+    """Write for as long as it takes, minutes for a million prompts; a cancel stops it before the lock is let go."""
+    stop = threading.Event()
+    writing = asyncio.ensure_future(asyncio.to_thread(_write, folder, batch_id, stop, fsync=fsync))
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        stop.set()
+        while not writing.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([writing])
+        raise
+
+
+def _write(folder: Folder, batch_id: str, stop: threading.Event, *, fsync: bool) -> None:
+    with suppress(_Stopped):
+        with writing_results(folder, fsync=fsync) as rows:
+            write_gallery(folder, _watched(rows, folder, batch_id, stop), fsync=fsync)
+        sweep(folder, lambda prompt_id: folder.prompt(prompt_id).exists())
+        for part in parts(folder):
+            if part.startswith(WRITTEN):
+                (folder.path / part).unlink(missing_ok=True)  # of a worker that was killed while it wrote
+
+
+class _Stopped(Exception):
+    """Nobody waits for the lists any more."""
+
+
+def _watched(rows: Iterable[Row], folder: Folder, batch_id: str, stop: threading.Event) -> Iterator[Row]:
+    """Pass the rows on, page by page looking whether the folder is still the batch's; _Stopped."""
+    for number, row in enumerate(rows):
+        if stop.is_set():
+            raise _Stopped
+        if number % PAGE_SIZE == 0:
+            folder.check(batch_id)
+        yield row

@@ -1,0 +1,156 @@
+"""Salvage: what a dead worker left running at Replicate is saved in time, also when every job slot is taken.
+
+arq starts a shard only when a slot is free, and Replicate keeps outputs for an hour. So a worker whose slots are all
+taken looks for open attempts that nobody follows, takes the leases of their shards, follows and saves them, and creates
+nothing; the rest of such a shard waits for its slot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from redis.exceptions import RedisError
+
+from jobs.errors import BatchError
+from jobs.queue.payload import JobId, PayloadError, unpack
+from jobs.queue.shard_queue import Queue
+from jobs.state.batches import AT_WORK, Standing
+from jobs.state.ledger import Overtaken, open_attempts
+from jobs.wire import SHARD_SIZE, Batch, Shard
+from worker.context import Context, Work
+from worker.leases import Lease, lease_name
+from worker.prompt.predict import predict, resume
+from worker.shard.finish import finish_batch, finish_left_over
+from worker.shard.run_log import on_record
+
+logger = logging.getLogger(__name__)
+
+FIRST_REFUSAL = 1.0
+"""Seconds in which a worker with a free slot takes up a shard that nobody holds; so do its looks for a free slot."""
+
+
+class Salvage:
+    """The salvages of one worker."""
+
+    def __init__(self, worker: Context) -> None:
+        self._worker = worker
+        self._queue = Queue(worker.redis, worker.config.realm)
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._done: set[str] = set()
+        self._complete: set[str] = set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Look every LEASE seconds, until the block ends. Finishing may take minutes: the two looks go apart."""
+        looking = [asyncio.create_task(self._for_ever(look)) for look in (self._look_if_full, self._finish)]
+        try:
+            yield
+        finally:
+            tasks = [*looking, *self._under_way]
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    async def _look_if_full(self) -> None:
+        if self._worker.full:
+            await self.look()
+
+    async def _finish(self) -> None:
+        self._complete = await finish_left_over(self._worker, self._complete)
+
+    async def _for_ever(self, look: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(self._worker.config.lease)
+            try:
+                await look()
+            except RedisError as error:
+                logger.debug("nothing salvaged: %s", error)
+            except Exception:  # whatever it is, later looks may do better
+                logger.exception("! unexpected; salvage tries on")
+
+    async def look(self) -> None:
+        """Begin to salvage every shard with open attempts that nobody holds, and that no worker has a slot for."""
+        batches = self._worker.batches
+        for name in await batches.names():
+            batch = await batches.find(name)
+            if batch and batch.realm == self._worker.config.realm and not batch.finished_at:
+                await self._look_at(batch)
+
+    async def _look_at(self, batch: Batch) -> None:
+        attempts = await open_attempts(self._worker.redis, batch.name)
+        indexes = [index for index, nonce in attempts.items() if nonce not in self._done]
+        leases = self._worker.leases
+        names = sorted({f"{batch.name}:{index // SHARD_SIZE}" for index in indexes})
+        if not (names := await leases.unheld(names)):
+            return
+        await asyncio.sleep(FIRST_REFUSAL)
+        names = await leases.unheld(names)
+        for job_id in await self._queue.jobs(batch.name) if names else ():
+            if lease_name(job_id) in names and (lease := await leases.take(lease_name(job_id), job_id)):
+                task = asyncio.create_task(self._salvage(lease, set(indexes)))
+                self._under_way.add(task)
+                task.add_done_callback(self._under_way.discard)
+
+    async def _salvage(self, lease: Lease, indexes: set[int]) -> None:
+        try:
+            await self._worker.leases.run(lease, self._run(JobId.parse(lease.job), indexes))
+        except RedisError as error:
+            logger.debug("%s: not salvaged, %s", lease.job, error)
+        except Exception:  # its own run may do better
+            logger.exception("! %s: could not be salvaged", lease.job)
+        finally:
+            await self._worker.leases.release(lease, reopen=True)
+
+    async def _run(self, job: JobId, indexes: set[int]) -> None:
+        worker = self._worker
+        async with on_record(worker, job, whole=False) as set_aside:
+            shard = None if set_aside else await self._shard(job)
+            standing = await worker.batches.standing(shard.batch, shard.batch_id) if shard else "gone"
+            if shard is None or standing not in AT_WORK:
+                return
+            mine = [prompt for prompt in shard.prompts if prompt.index in indexes]
+            works = [Work(worker, shard, prompt, limited=standing == "limited") for prompt in mine]
+            if works:
+                logger.info("+ %s: nobody has a slot for it; its %d open predictions are followed", job, len(works))
+                with worker.folders.using(works[0].folder, shard.batch_id):
+                    await self._see_to(works, standing)
+                await finish_batch(worker, shard)
+
+    async def _shard(self, job: JobId) -> Shard | None:
+        """The shard, None when its own run has to say what is wrong with it."""
+        payload = await self._queue.payload(str(job))
+        try:
+            return await asyncio.to_thread(unpack, payload, str(job)) if payload else None
+        except PayloadError:
+            return None
+
+    async def _see_to(self, works: list[Work], standing: Standing) -> None:
+        async with asyncio.TaskGroup() as group:
+            prompts = [group.create_task(self._save(work, standing)) for work in works]
+            watch = group.create_task(self._hand_over(prompts))
+            await asyncio.wait(prompts)
+            watch.cancel()
+
+    async def _save(self, work: Work, standing: Standing) -> None:
+        nonce = (await work.ledger.read()).nonce
+        if standing == "canceled":
+            return await predict(work, canceled=True)
+        try:
+            await resume(work)
+        except (Overtaken, BatchError) as error:
+            logger.info("? %s: %s; left to its shard's run", work.name, error)
+        else:
+            self._done.add(nonce)
+        return None
+
+    async def _hand_over(self, prompts: list[asyncio.Task[None]]) -> None:
+        """Leave the shard to its own run when a slot stays free: arq has nothing else to start."""
+        free = 0
+        while free < 2:
+            await asyncio.sleep(FIRST_REFUSAL)
+            free = 0 if self._worker.full else free + 1
+        for prompt in prompts:
+            prompt.cancel()
