@@ -8,7 +8,7 @@ import pytest
 from jobs.errors import ConfigError
 from jobs.network import Network
 
-CERTIFICATE = Path(__file__).parent.parent / "integration" / "localhost.pem"
+CERTIFICATE = Path(__file__).parents[2] / "integration" / "localhost.pem"
 
 
 @pytest.fixture(autouse=True)

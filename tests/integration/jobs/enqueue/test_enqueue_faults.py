@@ -30,7 +30,7 @@ from jobs.state.batches import Batches
 from jobs.wire import Shard
 
 REALM = "api.replicate.com"
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from jobs.redis_client import client as connection
 from jobs.redis_client.client import arq_redis, arq_settings, connect, load_script, opened, redis_url
 from jobs.redis_client.embedded import binary, join, stop
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 LOST, FULL = "! Redis does not answer", "! Redis takes no changes"
 PASSWORD = "p/ss:w@rd#1?"
 WORKER = """
@@ -409,7 +409,7 @@ def test_arqs_settings_take_what_they_know() -> None:
 
 async def test_an_authority_of_ones_own_is_named_in_the_url(redis_url: str, clients: Callable[..., Redis]) -> None:
     """The embedded server speaks no TLS: a proxy does so for it."""
-    pem = Path(__file__).with_name("localhost.pem")
+    pem = Path(__file__).parents[2] / "localhost.pem"
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
 

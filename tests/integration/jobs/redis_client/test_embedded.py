@@ -22,7 +22,7 @@ from jobs.errors import RedisUnreachable
 from jobs.redis_client import embedded
 from jobs.redis_client.embedded import join, stop
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 JOINER = """
 import sys
 from pathlib import Path

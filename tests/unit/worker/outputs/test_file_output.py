@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jobs.errors import BrokenDownload, FileRefused
 from worker.outputs.file_output import DATA_CHUNK, FileOutput
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 PNG = "data:image/png;base64,iVBORw0K"
 
 

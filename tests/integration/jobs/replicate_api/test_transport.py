@@ -20,7 +20,7 @@ from jobs.errors import BrokenDownload, NotSent, ReplicateError, Unanswered
 from jobs.replicate_api.client import api_client, call
 from worker.outputs.file_host import files_client, open_file
 
-CERTIFICATE = Path(__file__).with_name("localhost.pem")  # for 127.0.0.1 and localhost, good for a hundred years
+CERTIFICATE = Path(__file__).parents[2] / "localhost.pem"  # for 127.0.0.1 and localhost, good for a hundred years
 OK = b"HTTP/1.1 200 OK\r\n"
 HOSTS = ("127.0.0.1",)
 

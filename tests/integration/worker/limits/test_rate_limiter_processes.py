@@ -62,7 +62,7 @@ class Crowd:
 
 @pytest.fixture
 async def crowd(redis: Redis, redis_url: str, nursery: Any, eventually: Callable[..., Any]) -> Any:
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])}
     crowd = Crowd(redis, [])
     await crowd.stop()
     crowd.children = [nursery.start("-c", CHILD, redis_url, REALM, str(LIMIT), env=env) for _ in range(4)]

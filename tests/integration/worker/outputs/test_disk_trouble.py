@@ -32,7 +32,7 @@ from worker.shard.run import run_shard
 INPUT = {"prompt": "cat", "width": 16, "height": 16, "output_format": "png"}
 CAT, DOG = (Prompt(index, name, "simulator/image", INPUT) for index, name in enumerate(("cat", "dog")))
 SHARD = Shard("night", "b1", 0, 0, (CAT, DOG))
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture(autouse=True)
