@@ -14,7 +14,7 @@ from demo.plan import PROMPTS, SPECIAL, outcome_of, plan_of, surprises
 from demo.surroundings import PORT, batch_name, default, environment, finished, forget, free
 from jobs.batch_folder.folder import Folder
 from jobs.cli.columns import Column, Columns
-from jobs.cli.report import Paper, counted
+from jobs.cli.report import Printer, counted
 from jobs.wire import Result
 from simulator.process import RunningSimulator, running
 
@@ -30,7 +30,7 @@ def main() -> int:
     )
     flags.add_argument("more", nargs="*", metavar="-- FLAG", help="flags of the simulator: -- --fault=lost_answer=0.1")
     given = flags.parse_args()
-    paper = Paper()
+    paper = Printer()
     try:
         with running(f"--port={free(given.port)}", *given.more, seed=7) as simulator:
             return play(simulator, paper)
@@ -38,7 +38,7 @@ def main() -> int:
         return STOPPED
 
 
-def play(simulator: RunningSimulator, paper: Paper) -> int:
+def play(simulator: RunningSimulator, paper: Printer) -> int:
     """Run the batch, compare it with the plan, say so; returns the exit code."""
     env = environment(simulator)
     folder = Folder(default("output_dir"), batch_name(simulator))
@@ -72,7 +72,7 @@ def run(command: list[str], env: Mapping[str, str]) -> int:
                 signal.signal(number, handler)
 
 
-def conclude(results: list[Result], folder: Folder, created: int, *, again: bool, paper: Paper) -> int:
+def conclude(results: list[Result], folder: Folder, created: int, *, again: bool, paper: Printer) -> int:
     """Print what was planned beside what happened; returns the exit code."""
     expected = 0 if again else sum(result.attempts for result in results)
     paper.print()

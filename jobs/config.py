@@ -132,7 +132,7 @@ class Config(BaseSettings):
         return value
 
     @property
-    def realm(self) -> str:
+    def api_host(self) -> str:
         """The API host: its queue, limits and claims are apart from those of any other host."""
         return urlsplit(self.replicate_base_url).netloc.rpartition("@")[2]
 

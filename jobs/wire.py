@@ -98,7 +98,7 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch as Redis knows it; times are Unix seconds, money is in micro-dollars, `realm` is its producer's.
+    """A batch as Redis knows it; times are Unix seconds, money is in micro-dollars, `api_host` is its producer's.
 
     `empty` prompts succeeded without any output, `unsaved` files stayed at their URLs, the last one on `unsaved_host`.
     `predictions` and `cost` are what it has spent, what is reserved for open attempts included.
@@ -106,7 +106,7 @@ class Batch:
 
     name: str
     id: str
-    realm: str
+    api_host: str
     created_at: float
     total: int
     generation: int

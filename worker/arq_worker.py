@@ -13,7 +13,7 @@ from arq.worker import Worker
 from redis.exceptions import RedisError
 
 from jobs.errors import BatchError, RedisUnreachable
-from jobs.redis_client.outage import FAREWELL, is_passing, reason
+from jobs.redis_client.outage import SHUTDOWN_DEADLINE, is_passing, reason
 from jobs.redis_client.requirements import lasting_refusal
 from worker.logs import show_logs
 from worker.shard.run_log import set_aside_unreadable
@@ -50,7 +50,7 @@ class PatientWorker(Worker):
 
     def handle_sig(self, signum: signal.Signals) -> None:
         """End what runs; from now on nobody waits for Redis."""
-        FAREWELL.begin()
+        SHUTDOWN_DEADLINE.begin()
         creates = len(self.ctx["worker"].creates) if "worker" in self.ctx else 0
         logger.info(
             "stopping on %s: waiting for %d creates that are under way; what runs at Replicate is found again",
@@ -117,7 +117,7 @@ class PatientWorker(Worker):
 
     async def close(self) -> None:
         """Wait for the jobs, however they end, and close what was opened, whether Redis answers or not."""
-        FAREWELL.begin()
+        SHUTDOWN_DEADLINE.begin()
         while ending := {task for task in (*self.tasks.values(), *self.finishing) if not task.done()}:
             await asyncio.wait(ending)
         for job, task in self.tasks.items():

@@ -13,7 +13,7 @@ from worker.outputs.folder_health import HOLD
 logger = logging.getLogger(__name__)
 
 
-class Holding:
+class BackPressure:
     """Looks at the backlog and at the folders of a worker, and holds creates for all workers of the account."""
 
     def __init__(self, worker: Context) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.cli.report import Paper, as_json
+from jobs.cli.report import Printer, as_json
 from jobs.config import Config
 from jobs.terminal import Commands, run_app
 
@@ -65,7 +65,7 @@ def check(*, pid: Pid = None) -> None:
     from worker.heartbeat import signs  # noqa: PLC0415
 
     found = [sign for sign in signs() if pid in (None, sign.pid)]
-    Paper().lines(map(str, found) if found else ["no such worker is up here"])
+    Printer().lines(map(str, found) if found else ["no such worker is up here"])
     raise typer.Exit(0 if found and all(sign.alive for sign in found) else 1)
 
 
@@ -79,7 +79,7 @@ def doctor(*, json: AsJson = False) -> None:
     if json:
         typer.echo(as_json(findings))
     else:
-        Paper().lines(finding_lines(findings))
+        Printer().lines(finding_lines(findings))
     raise typer.Exit(1 if any(finding.verdict == "failure" for finding in findings) else 0)
 
 
@@ -95,7 +95,7 @@ def orphans(*, since: Since = "2h", cancel: Cancel = False, json: AsJson = False
     if json:
         typer.echo(as_json(found))
     else:
-        Paper().lines(orphan_lines(found))
+        Printer().lines(orphan_lines(found))
     raise typer.Exit(1 if found.left_running else 0)
 
 

@@ -15,19 +15,19 @@ from jobs.replicate_api.predictions import Replicate
 from jobs.state.account import Account
 from jobs.state.batches import Batches
 from jobs.state.ledger import Ledger, Overtaken
-from jobs.state.pending import Unsettled
+from jobs.state.pending import PendingPrompt
 from jobs.wire import SHARD_SIZE, Prompt, Shard
 from worker.leases import Leases, lease_name
-from worker.limits.batch_limiter import Places
+from worker.limits.batch_limiter import BatchConcurrencyLimit
 from worker.limits.job_slots import JobSlots
-from worker.limits.priority_semaphore import Slots
+from worker.limits.priority_semaphore import PrioritySemaphore
 from worker.limits.refused_rows import RefusedRows
-from worker.limits.request_gate import Gate
+from worker.limits.request_gate import RequestGate
 from worker.limits.token_check import TokenCheck
 from worker.limits.waiting import Waiting
 from worker.orphans.search import Orphans
 from worker.outputs.folder_health import Folders
-from worker.outputs.saver import Outputs
+from worker.outputs.saver import OutputSaver
 from worker.polling.poller import Poller
 
 
@@ -40,18 +40,18 @@ class Context:
     account: Account
     batches: Batches
     leases: Leases
-    gate: Gate
+    gate: RequestGate
     token: TokenCheck
     replicate: Replicate
     poller: Poller
     orphans: Orphans
-    outputs: Outputs
-    places: Places
+    outputs: OutputSaver
+    places: BatchConcurrencyLimit
     refused_rows: RefusedRows
-    slots: Slots
+    slots: PrioritySemaphore
     """In flight: from the create of a prediction to its end."""
 
-    posts: Slots
+    posts: PrioritySemaphore
     """Creates under way: no more than there are connections, so that an intent never waits for one."""
 
     waits: Waiting
@@ -87,7 +87,7 @@ class Work:
     shard: Shard
     prompt: Prompt
 
-    known: Unsettled | None = None
+    known: PendingPrompt | None = None
     """What its shard's look found of it, when it found neither a record nor anything in a record's place."""
 
     score: float = 0.0
@@ -110,7 +110,7 @@ class Work:
     def ledger(self) -> Ledger:
         """The prompt's place in the ledger."""
         shard = self.shard
-        return Ledger(self.worker.redis, self.worker.config.realm, shard.batch, shard.batch_id, self.prompt.index)
+        return Ledger(self.worker.redis, self.worker.config.api_host, shard.batch, shard.batch_id, self.prompt.index)
 
     def demand_lease(self) -> None:
         """Raise Overtaken when this worker stalled for so long that another one may have the shard by now."""

@@ -48,9 +48,9 @@ class Lease:
 class Leases:
     """All leases of one process, renewed together every third of their time."""
 
-    def __init__(self, redis: Redis, realm: str, owner: str, seconds: float) -> None:
+    def __init__(self, redis: Redis, api_host: str, owner: str, seconds: float) -> None:
         self._redis = redis
-        self._realm = realm
+        self._realm = api_host
         self.owner = owner
         self._seconds = seconds
         self._held: dict[str, Lease] = {}
@@ -115,7 +115,7 @@ class Leases:
             except RedisError as error:
                 logger.debug("job %s: %s", job, error)
             except asyncio.CancelledError:
-                self.heed_stop()
+                self.absorb_cancel()
                 other.cancel()  # arq knows only the later run, and cancels no other
         if run:
             self._runs[job] = run
@@ -218,7 +218,7 @@ class Leases:
             del self._held[lease.name]
         lease.ended.set()
 
-    def heed_stop(self) -> None:
+    def absorb_cancel(self) -> None:
         """Take a cancel of this task as the sign that the process stops, and go on."""
         self.stopping.set()
         if task := asyncio.current_task():

@@ -27,27 +27,27 @@ from jobs.replicate_api.predictions import Replicate
 from jobs.schedules.scheduler import Schedules
 from jobs.state.account import Account
 from jobs.state.batches import Batches
-from worker.backpressure import Holding
+from worker.backpressure import BackPressure
 from worker.context import Context, job_slots
 from worker.heartbeat import HEARTBEAT, SILENT, Heartbeat
 from worker.leases import Leases, lease_name
-from worker.limits.batch_limiter import Places
-from worker.limits.circuit_breaker import Breaker
+from worker.limits.batch_limiter import BatchConcurrencyLimit
+from worker.limits.circuit_breaker import CircuitBreaker
 from worker.limits.job_slots import JobSlots
-from worker.limits.model_limiter import ModelTurns
-from worker.limits.priority_semaphore import Slots
-from worker.limits.rate_limiter import Limiter
+from worker.limits.model_limiter import ModelLimiter
+from worker.limits.priority_semaphore import PrioritySemaphore
+from worker.limits.rate_limiter import RateLimiter
 from worker.limits.refused_rows import RefusedRows
-from worker.limits.request_gate import Gate
+from worker.limits.request_gate import RequestGate
 from worker.limits.token_check import TokenCheck, lift
 from worker.limits.waiting import Waiting
 from worker.orphans.search import Orphans
 from worker.outputs.file_host import files_client
-from worker.outputs.saver import Outputs
-from worker.polling.leader import Sweeper
+from worker.outputs.saver import OutputSaver
+from worker.polling.leader import PollingLeader
 from worker.polling.poller import Poller
 from worker.prompt.create import STOP_PATIENCE
-from worker.shard.rescue import Salvage
+from worker.shard.rescue import Rescue
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ async def startup(ctx: dict[str, Any]) -> None:
             logger.info("works on batch %s only, and fires no schedules", only)
         else:
             await stack.enter_async_context(ticking(Schedules(ctx["worker"].redis, config)))
-        await introduce(ctx["worker"])
+        await log_startup(ctx["worker"])
     except BatchError as error:
         print(error, file=sys.stderr)  # noqa: T201  # for whoever started it, whatever the log settings
         raise SystemExit(error.exit_code) from None
@@ -90,7 +90,7 @@ async def take_lease(ctx: dict[str, Any]) -> None:
     try:
         ctx["lease"] = await leases.acquire(lease_name(ctx["job_id"]), ctx["job_id"])
     except asyncio.CancelledError:
-        leases.heed_stop()
+        leases.absorb_cancel()
 
 
 async def give_lease(ctx: dict[str, Any]) -> None:
@@ -99,7 +99,7 @@ async def give_lease(ctx: dict[str, Any]) -> None:
         try:
             await ctx["worker"].leases.release(lease)
         except asyncio.CancelledError:
-            ctx["worker"].leases.heed_stop()
+            ctx["worker"].leases.absorb_cancel()
 
 
 @asynccontextmanager
@@ -115,10 +115,10 @@ async def opened(config: Config) -> AsyncIterator[Context]:
             worker.poller.running(),
             worker.orphans.running(),
             worker.leases.renewing(),
-            Salvage(worker).running(),
+            Rescue(worker).running(),
             beating(worker.account, owner),
             showing_life(Heartbeat()),
-            _every(1.0, Holding(worker).look),
+            _every(1.0, BackPressure(worker).look),
             _every(LOOK, worker.token.look),
             _every(1.0, worker.waits.look),
             _every(1.0, worker.job_slots.look),
@@ -131,12 +131,12 @@ async def opened(config: Config) -> AsyncIterator[Context]:
 async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitStack) -> Context:
     """Put a worker together; what must be closed is entered on `stack`."""
     limits = {"create": config.creates_per_minute, "read": config.reads_per_minute}
-    limiter = await stack.enter_async_context(Limiter(redis, config.realm, limits))
+    limiter = await stack.enter_async_context(RateLimiter(redis, config.api_host, limits))
     replicate = Replicate(await stack.enter_async_context(api_client(config)), config)
-    account, breaker = Account(redis, config.realm), Breaker(redis, config)
+    account, breaker = Account(redis, config.api_host), CircuitBreaker(redis, config)
     token = TokenCheck(limiter, account, replicate.account)
-    gate = Gate(limiter, account, breaker, ModelTurns(redis, config), token)
-    leases = Leases(redis, config.realm, owner, config.lease)
+    gate = RequestGate(limiter, account, breaker, ModelLimiter(redis, config), token)
+    leases = Leases(redis, config.api_host, owner, config.lease)
     creates: set[asyncio.Task[Any]] = set()
     stack.push_async_callback(finish_creates, creates)
     return Context(
@@ -148,13 +148,13 @@ async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitSta
         gate=gate,
         token=token,
         replicate=replicate,
-        poller=Poller(replicate, gate, config, Sweeper(redis, config.realm, owner)),
+        poller=Poller(replicate, gate, config, PollingLeader(redis, config.api_host, owner)),
         orphans=Orphans(replicate, gate),
-        outputs=Outputs(config, await stack.enter_async_context(files_client(config))),
-        places=Places(redis, config.deadline),
+        outputs=OutputSaver(config, await stack.enter_async_context(files_client(config))),
+        places=BatchConcurrencyLimit(redis, config.deadline),
         refused_rows=RefusedRows(config, breaker),
-        slots=Slots(config.max_in_flight),
-        posts=Slots(config.max_in_flight if config.prefer_wait else CREATES_AT_ONCE),
+        slots=PrioritySemaphore(config.max_in_flight),
+        posts=PrioritySemaphore(config.max_in_flight if config.prefer_wait else CREATES_AT_ONCE),
         waits=Waiting(redis, owner),
         job_slots=JobSlots(redis, config, leases, job_slots(config)),
         creates=creates,
@@ -167,7 +167,7 @@ async def finish_creates(creates: set[asyncio.Task[Any]]) -> None:
         await asyncio.wait(creates, timeout=STOP_PATIENCE)
 
 
-async def introduce(worker: Context) -> None:
+async def log_startup(worker: Context) -> None:
     """Say in the first lines who works, for whom, how fast, and what waits. A refused token raises AccountRefused."""
     config = worker.config
     try:
@@ -187,7 +187,7 @@ async def introduce(worker: Context) -> None:
         config.max_in_flight,
         config.max_downloads,
     )
-    waiting = await Queue(worker.redis, config.realm).size()
+    waiting = await Queue(worker.redis, config.api_host).size()
     logger.info("shards waiting: %d; outputs go to %s", waiting, config.output_dir.absolute())
     if reason := await worker.account.pause_reason():
         logger.warning("! everything is paused: %s. `python -m jobs resume` lifts it", reason)

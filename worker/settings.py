@@ -51,7 +51,7 @@ class Settings:
     """arq reads these from the class's own `__dict__`: nothing here may be inherited."""
 
     functions: ClassVar[list[Any]] = [predict_shard]
-    queue_name = keys.queue(_config.realm)
+    queue_name = keys.queue(_config.api_host)
     redis_settings = arq_settings(_url)
     redis_pool = arq_redis(_url)
     job_serializer = serialize

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from jobs.errors import DamagedRecord, ForeignFolder, LostFolder, StorageError
 from jobs.wire import Prompt, Result
 
-IDENTITY = "batch.json"
+MANIFEST = "batch.json"
 
 RETRIED = ".retried"
 """Where in a batch's folder the records of earlier tries lie: `<id>.<generation>`."""
@@ -29,7 +29,7 @@ _SETTLED = 2.0
 
 _MOST = 1000
 _known_ids: dict[tuple[int, ...], str] = {}
-"""What identity files hold, by what changes with them: one is looked at several times for each prompt."""
+"""What manifests hold, by what changes with them: one is looked at several times for each prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,9 @@ class Folder:
         return self.output_dir / self.batch
 
     @property
-    def identity(self) -> Path:
+    def manifest(self) -> Path:
         """batch.json: `{batch, id, created_at}`; its random id ties the folder to Redis."""
-        return self.path / IDENTITY
+        return self.path / MANIFEST
 
     @property
     def prompts(self) -> Path:
@@ -80,11 +80,11 @@ class Folder:
     def batch_id(self) -> str | None:
         """The random id in batch.json, None when there is no such file; ForeignFolder when it is not readable."""
         try:
-            return str(json.loads(self.identity.read_bytes())["id"])
+            return str(json.loads(self.manifest.read_bytes())["id"])
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ForeignFolder(f"{self.identity} cannot be read as a batch's: {error}", self.identity) from error
+            raise ForeignFolder(f"{self.manifest} cannot be read as a batch's: {error}", self.manifest) from error
 
     @contextmanager
     def opened(self, batch_id: str | None) -> Iterator[int]:
@@ -114,7 +114,7 @@ class Folder:
         except OSError as error:
             raise self._lost(error) from error
         except (ValueError, KeyError, TypeError) as error:
-            raise LostFolder(f"{self.identity} cannot be read as a batch's: {error}", self.identity) from error
+            raise LostFolder(f"{self.manifest} cannot be read as a batch's: {error}", self.manifest) from error
         if found != batch_id:
             raise LostFolder(
                 f"{self.path.absolute()} is another batch's folder now: put the one of {self.batch!r} back, or end the "
@@ -167,14 +167,14 @@ class Folder:
 
 
 def _read_id(folder: int) -> str:
-    """The random id in the identity file of an open folder; the file is read only when it is not as it was."""
-    if known := _known_ids.get(_mark(os.stat(IDENTITY, dir_fd=folder))):
+    """The random id in the manifest of an open folder; the file is read only when it is not as it was."""
+    if known := _known_ids.get(_mark(os.stat(MANIFEST, dir_fd=folder))):
         return known
 
     def opener(name: str, flags: int) -> int:
         return os.open(name, flags, dir_fd=folder)
 
-    with open(IDENTITY, "rb", opener=opener) as file:
+    with open(MANIFEST, "rb", opener=opener) as file:
         seen, found = os.fstat(file.fileno()), str(json.load(file)["id"])
     if len(_known_ids) >= _MOST:
         _known_ids.clear()

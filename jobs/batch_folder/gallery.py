@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.batch_folder.atomic_files import replacing
 from jobs.batch_folder.folder import Folder
-from jobs.batch_folder.gallery_items import Frame, frame
-from jobs.batch_folder.manifest import read_identity
+from jobs.batch_folder.gallery_items import GalleryItem, frame
+from jobs.batch_folder.manifest import read_manifest
 from jobs.batch_folder.results import Row, Totals, records
 from jobs.prices import money
 from jobs.wire import Result, timestamp
@@ -66,10 +66,10 @@ def write_gallery(folder: Folder, rows: Iterable[Row] | None = None, *, fsync: b
     Pages are written one by one and the first one last, because only it tells of all the others.
     Raises StorageError when a record cannot be read or a page cannot be written, ForeignFolder when it is no batch's.
     """
-    identity = read_identity(folder)
+    manifest = read_manifest(folder)
     about = {
         "batch": folder.batch,
-        "created_at": timestamp(identity.created_at) if identity else None,
+        "created_at": timestamp(manifest.created_at) if manifest else None,
         "pages": max(1, -(-folder.count_prompts() // PAGE_SIZE)),
     }
     summary = Summary()
@@ -97,13 +97,13 @@ def page_numbers(page: int, pages: int) -> list[int | None]:
     return numbers
 
 
-def _pages(folder: Folder, summary: Summary, rows: Iterable[Row]) -> Iterator[list[Frame]]:
+def _pages(folder: Folder, summary: Summary, rows: Iterable[Row]) -> Iterator[list[GalleryItem]]:
     frames = _frames(folder, summary, rows)
     while page := list(islice(frames, PAGE_SIZE)):
         yield page
 
 
-def _frames(folder: Folder, summary: Summary, rows: Iterable[Row]) -> Iterator[Frame]:
+def _frames(folder: Folder, summary: Summary, rows: Iterable[Row]) -> Iterator[GalleryItem]:
     for prompt, result in rows:
         summary.add(prompt.index, result)
         yield frame(folder, prompt, result)

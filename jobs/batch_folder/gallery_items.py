@@ -35,7 +35,7 @@ _ACTIVE = (".html", ".htm", ".xhtml", ".xht", ".svg", ".xml", ".mhtml", ".shtml"
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
+class Preview:
     """One output of a prompt; `href` is percent-encoded and relative, None when it must not be opened."""
 
     kind: Kind
@@ -48,7 +48,7 @@ class Shot:
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class GalleryItem:
     """One prompt with what became of it; `status` is `waiting` while it has no record."""
 
     index: int
@@ -58,7 +58,7 @@ class Frame:
     prompt: str
     seed: str | None
     input: str
-    shots: tuple[Shot, ...] = ()
+    shots: tuple[Preview, ...] = ()
     output: str | None = None
     seconds: float | None = None
     failure: Failure | None = None
@@ -80,9 +80,9 @@ class Frame:
         return f"up-{1 if len(self.shots) == 1 else 2 if len(self.shots) <= 4 else 3}"
 
 
-def frame(folder: Folder, prompt: Prompt, result: Result | None) -> Frame:
+def frame(folder: Folder, prompt: Prompt, result: Result | None) -> GalleryItem:
     """Lay out one prompt; reads the beginning of its text files."""
-    waiting = Frame(
+    waiting = GalleryItem(
         prompt.index,
         prompt.id,
         prompt.model,
@@ -91,7 +91,7 @@ def frame(folder: Folder, prompt: Prompt, result: Result | None) -> Frame:
         None if (seed := prompt.input.get("seed")) is None else str(seed),
         pretty(prompt.input),
     )
-    return _developed(folder, waiting, result) if result else waiting
+    return _with_result(folder, waiting, result) if result else waiting
 
 
 def pretty(value: Any) -> str:
@@ -99,10 +99,10 @@ def pretty(value: Any) -> str:
     return _clip(json.dumps(value, indent=2, ensure_ascii=False), INPUT_SHOWN)
 
 
-def _developed(folder: Folder, waiting: Frame, result: Result) -> Frame:
+def _with_result(folder: Folder, waiting: GalleryItem, result: Result) -> GalleryItem:
     shots = tuple(sorted((_shot(folder, result.id, file) for file in result.files), key=_rank))
     seconds = result.metrics.get("predict_time")
-    return Frame(
+    return GalleryItem(
         waiting.index,
         waiting.id,
         waiting.model,
@@ -130,17 +130,17 @@ def _warnings(result: Result) -> Iterator[str]:
         yield f"not fetched, and deleted there after an hour: {_clip(url, _PROMPT_SHOWN)}"
 
 
-def _shot(folder: Folder, prompt_id: str, file: SavedFile) -> Shot:
+def _shot(folder: Folder, prompt_id: str, file: SavedFile) -> Preview:
     path = PurePosixPath(file.path)
     if path.parts[:1] != (prompt_id,) or ".." in path.parts:
-        return Shot("other", file.path, bytes=file.bytes)
+        return Preview("other", file.path, bytes=file.bytes)
     kind, source = _KIND_OF.get(path.suffix.lower(), "other"), quote(file.path)
     href = None if path.suffix.lower() in _ACTIVE else source
     text, cut = _beginning(folder.path / path) if kind in ("text", "json") else ("", False)
-    return Shot(kind, path.name, source, href, file.bytes, _indented(text) if kind == "json" else text, cut)
+    return Preview(kind, path.name, source, href, file.bytes, _indented(text) if kind == "json" else text, cut)
 
 
-def _rank(shot: Shot) -> int:
+def _rank(shot: Preview) -> int:
     """What can be seen comes first; files of one kind keep their order."""
     return list(_KINDS).index(shot.kind) if shot.kind in _KINDS else len(_KINDS)
 
@@ -161,7 +161,7 @@ def _indented(text: str) -> str:
         return text
 
 
-def _inline(folder: Folder, result: Result) -> tuple[Shot, ...]:
+def _inline(folder: Folder, result: Result) -> tuple[Preview, ...]:
     """A text or JSON output that is no entry of `files`; its file is linked when there is one."""
     output = result.output
     if output is None:
@@ -172,7 +172,7 @@ def _inline(folder: Folder, result: Result) -> tuple[Shot, ...]:
     text = output if isinstance(output, str) else json.dumps(output, indent=2, ensure_ascii=False)
     path = f"{result.id}/output.{'txt' if kind == 'text' else 'json'}"
     href = quote(path) if (folder.path / path).is_file() else None
-    return (Shot(kind, "output", None, href, None, text[:TEXT_SHOWN], len(text) > TEXT_SHOWN),)
+    return (Preview(kind, "output", None, href, None, text[:TEXT_SHOWN], len(text) > TEXT_SHOWN),)
 
 
 def _prompt_text(values: dict[str, Any]) -> str:

@@ -9,9 +9,12 @@ from jobs.batch_folder.atomic_files import replacing
 from jobs.batch_folder.folder import Folder
 from jobs.errors import ForeignFolder
 
+API_HOST = "realm"
+"""What the file calls it since the first version."""
+
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class Manifest:
     """What batch.json says: `id` is random and ties the folder to Redis; `created_at` is in Unix seconds.
 
     The limits stand here too, `max_cost` in micro-dollars: they hold again after Redis lost the batch. `source` is the
@@ -20,7 +23,7 @@ class Identity:
 
     batch: str
     id: str
-    realm: str
+    api_host: str
     created_at: float
     max_predictions: int | None = None
     max_cost: int | None = None
@@ -28,21 +31,22 @@ class Identity:
     source: str | None = None
 
 
-def read_identity(folder: Folder) -> Identity | None:
+def read_manifest(folder: Folder) -> Manifest | None:
     """Return whose folder it is, None for one that is not there or empty; ForeignFolder if not this batch's."""
     try:
-        identity = Identity(**json.loads(folder.identity.read_bytes()))
+        written = json.loads(folder.manifest.read_bytes())
+        manifest = Manifest(api_host=written.pop(API_HOST), **written)
     except FileNotFoundError:
         _refuse_other_content(folder)
         return None
-    except (OSError, ValueError, TypeError) as error:
-        raise ForeignFolder(f"{folder.identity} cannot be read as a batch's: {error}", folder.identity) from None
-    if identity.batch != folder.batch:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ForeignFolder(f"{folder.manifest} cannot be read as a batch's: {error}", folder.manifest) from None
+    if manifest.batch != folder.batch:
         raise ForeignFolder(
-            f"{folder.path} is the folder of batch {identity.batch!r}, not of {folder.batch!r}; choose another --name",
+            f"{folder.path} is the folder of batch {manifest.batch!r}, not of {folder.batch!r}; choose another --name",
             folder.path,
         )
-    return identity
+    return manifest
 
 
 def _refuse_other_content(folder: Folder) -> None:
@@ -53,7 +57,8 @@ def _refuse_other_content(folder: Folder) -> None:
         )
 
 
-def write_identity(folder: Folder, identity: Identity, *, fsync: bool) -> None:
+def write_manifest(folder: Folder, manifest: Manifest, *, fsync: bool) -> None:
     """Make the folder the batch's."""
-    with replacing(folder.identity, fsync=fsync) as file:
-        file.write(json.dumps(asdict(identity), indent=2).encode() + b"\n")
+    with replacing(folder.manifest, fsync=fsync) as file:
+        fields = {API_HOST if name == "api_host" else name: value for name, value in asdict(manifest).items()}
+        file.write(json.dumps(fields, indent=2).encode() + b"\n")

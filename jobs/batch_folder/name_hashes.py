@@ -7,7 +7,7 @@ from bisect import bisect_left
 from itertools import pairwise
 
 
-class Fingerprints:
+class NameHashes:
     """Hashes of names, each with the index of whom it belongs to; the names themselves must be looked up again."""
 
     def __init__(self) -> None:

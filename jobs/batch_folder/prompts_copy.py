@@ -20,7 +20,7 @@ _FIRST_ROWS = re.compile(rb'(?:\{"id":"[A-Za-z0-9._-]+",[^\n]*\}\n)+')
 
 
 @dataclass(slots=True)
-class KeptRow:
+class CopiedRow:
     """A row of the own copy; `text` is its JSON object without the generation, as in `prompts.Row`."""
 
     index: int
@@ -29,7 +29,7 @@ class KeptRow:
     text: bytes
 
 
-def read_rows(folder: Folder) -> Iterator[KeptRow]:
+def read_rows(folder: Folder) -> Iterator[CopiedRow]:
     """Yield the rows of the copy, in order; none when there is no copy. StorageError when a line is not ours."""
     return (kept_row(folder, index, line) for index, line in enumerate(read_lines(folder)))
 
@@ -41,7 +41,7 @@ def read_lines(folder: Folder) -> Iterator[bytes]:
             yield from lines
 
 
-def kept_row(folder: Folder, index: int, line: bytes) -> KeptRow:
+def kept_row(folder: Folder, index: int, line: bytes) -> CopiedRow:
     """Take a line of the copy apart; StorageError when it is not ours."""
     if not (match := _ROW.fullmatch(line)):
         raise StorageError(
@@ -51,7 +51,7 @@ def kept_row(folder: Folder, index: int, line: bytes) -> KeptRow:
         )
     generation, prompt_id = match.groups()
     text = line[:-1] if generation is None else b"{" + line[match.end(1) + 1 : -1]
-    return KeptRow(index, int(generation or 0), prompt_id.decode(), text)
+    return CopiedRow(index, int(generation or 0), prompt_id.decode(), text)
 
 
 def are_of_first_generation(lines: list[bytes]) -> bool:

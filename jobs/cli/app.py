@@ -14,8 +14,8 @@ import typer
 
 from jobs.budget import Budget
 from jobs.cli import options, report, tables
-from jobs.cli.operations import Desk, known_folder
-from jobs.cli.report import Paper
+from jobs.cli.operations import Operations, known_folder
+from jobs.cli.report import Printer
 from jobs.cli.verify import verify
 from jobs.config import Config
 from jobs.errors import NothingEnqueued
@@ -44,11 +44,11 @@ def main() -> None:
     run_app(app)
 
 
-def _ask(question: Callable[[Desk], Awaitable[Answer]], *, begin: bool = False) -> Answer:
+def _ask(question: Callable[[Operations], Awaitable[Answer]], *, begin: bool = False) -> Answer:
     """Answer from Redis; only what `begin`s something starts an embedded server where none has ever run."""
 
     async def answered() -> Answer:
-        async with Desk.opened(begin=begin) as desk:
+        async with Operations.opened(begin=begin) as desk:
             return await question(desk)
 
     return asyncio.run(answered())
@@ -58,14 +58,14 @@ def _show_receipt(receipt: Receipt, *, as_json: bool) -> None:
     if as_json:
         typer.echo(report.as_json(receipt))
     else:
-        Paper().lines(report.receipt_lines(receipt))
+        Printer().lines(report.receipt_lines(receipt))
 
 
 def _show_checked(source: str, checked: Checked, *, as_json: bool) -> None:
     if as_json:
         typer.echo(report.as_json(checked))
     else:
-        Paper().lines(report.check_lines(source, checked))
+        Printer().lines(report.check_lines(source, checked))
 
 
 def _end(status: Status) -> None:
@@ -117,7 +117,7 @@ def enqueue(  # noqa: PLR0913 - a command's options are its parameters
     if check:
         _show_checked(source, check_prompts(order, Config.load()), as_json=as_json)
     else:
-        with told(Paper(stderr=True)) as tell:
+        with told(Printer(stderr=True)) as tell:
             receipt = _ask(lambda desk: desk.enqueue(order, None if source == "-" else tell), begin=True)
         _show_receipt(receipt, as_json=as_json)
 
@@ -149,7 +149,7 @@ def run(  # noqa: PLR0913 - a command's options are its parameters
         source, given, budget,
         name=name, model=model, limit=limit, priority=priority, append=append, replace=replace,
     )  # fmt: skip
-    paper = Paper(stderr=as_json)
+    paper = Printer(stderr=as_json)
     status = _ask(lambda desk: burst.run(desk, order, paper, everything=everything), begin=True)
     if as_json:
         typer.echo(report.as_json(status))
@@ -160,7 +160,7 @@ def run(  # noqa: PLR0913 - a command's options are its parameters
 def status(batch: options.AnyBatch = None, *, as_json: options.AsJson = False) -> None:
     """Say how a batch stands, or all batches, newest first."""
 
-    async def question(desk: Desk) -> tuple[list[Status], list[str]]:
+    async def question(desk: Operations) -> tuple[list[Status], list[str]]:
         if batch:
             return [await desk.status(batch)], []
         found, warnings = await desk.statuses(), await desk.schedule_warnings()
@@ -176,7 +176,7 @@ def status(batch: options.AnyBatch = None, *, as_json: options.AsJson = False) -
         typer.echo(report.as_json(found[0] if batch else found))
     else:
         table = tables.batch_table(found[0], time.time()) if batch else tables.batches_table(found, time.time())
-        Paper().show(table, [*report.notes(found), *warnings])
+        Printer().show(table, [*report.notes(found), *warnings])
 
 
 @app.command()
@@ -184,7 +184,7 @@ def watch(batch: options.AnyBatch = None, *, as_json: options.AsJson = False) ->
     """Follow a batch, or the newest, until all is done."""
     from jobs.cli import progress  # noqa: PLC0415
 
-    screen = progress.json_screen() if as_json else progress.screen_for(Paper())
+    screen = progress.json_screen() if as_json else progress.screen_for(Printer())
     _end(_ask(lambda desk: progress.watch(desk, batch, screen)))
 
 
@@ -205,9 +205,9 @@ def results(
         with (folder.errors if failed else folder.results).open("rb") as lines:
             shutil.copyfileobj(lines, sys.stdout.buffer)
     elif failed:
-        Paper().show(tables.failures_table(read_results(folder, failed=True)))
+        Printer().show(tables.failures_table(read_results(folder, failed=True)))
     else:
-        Paper().show(tables.totals_table(totals), tables.places(folder, totals))
+        Printer().show(tables.totals_table(totals), tables.places(folder, totals))
     raise typer.Exit(1 if not totals.missing and totals.failed + totals.canceled else 0)
 
 
@@ -249,7 +249,7 @@ def resume() -> None:
 @app.command()
 def cancel(batch: options.BatchName) -> None:
     """Give up what is not done; what runs is canceled at Replicate."""
-    Paper().lines(report.cancel_lines(_ask(lambda desk: desk.cancel(batch))))
+    Printer().lines(report.cancel_lines(_ask(lambda desk: desk.cancel(batch))))
 
 
 @app.command()
@@ -277,7 +277,7 @@ def schedules(*, as_json: options.AsJson = False) -> None:
     if as_json:
         typer.echo(report.as_json(every))
     else:
-        Paper().show(tables.schedules_table(every), report.schedule_notes(every))
+        Printer().show(tables.schedules_table(every), report.schedule_notes(every))
     raise typer.Exit(2 if any(one.next is None for one in every) else 0)
 
 

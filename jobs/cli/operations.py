@@ -36,7 +36,7 @@ def known_folder(name: str, config: Config) -> Folder:
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class Operations:
     """What a command works with; every method may raise a BatchError."""
 
     config: Config
@@ -66,7 +66,7 @@ class Desk:
         """What is known of a batch now; BatchNotFound."""
         batch = await Batches(self.redis).get(name)
         status = await read_status(self.redis, batch)
-        return status.model_copy(update={"elsewhere": batch.realm != self.config.realm})
+        return status.model_copy(update={"elsewhere": batch.api_host != self.config.api_host})
 
     async def statuses(self, names: Sequence[str] | None = None) -> list[Status]:
         """The batches of these names, by default all, newest first; BatchNotFound."""
@@ -89,13 +89,13 @@ class Desk:
 
     async def pause(self, reason: str) -> str:
         """Create nothing more at our API host until `resume`; says the reason that holds, which may be an older one."""
-        account = Account(self.redis, self.config.realm)
+        account = Account(self.redis, self.config.api_host)
         new = await account.pause(reason)
         return f"Paused{'' if new else ' already'}: {await account.pause_reason() or reason}"
 
     async def resume(self) -> bool:
         """Lift the pause, of the account and of models; False when there was none."""
-        account = Account(self.redis, self.config.realm)
+        account = Account(self.redis, self.config.api_host)
         reopened = await account.reopen()
         return await account.resume() or reopened
 
@@ -122,23 +122,23 @@ class Desk:
         batch = await Batches(self.redis).get(name)
         if batch.finished_at is None and not force:
             raise InputError(f"batch {name!r} is not finished; cancel it first, or delete it with --force")
-        await Queue(self.redis, batch.realm).remove(name)
+        await Queue(self.redis, batch.api_host).remove(name)
         attempts = await open_attempts(self.redis, name)
         await Batches(self.redis).delete(name)
-        await release_batch(self.redis, batch.realm, name)
+        await release_batch(self.redis, batch.api_host, name)
         return len(attempts)
 
     async def queued(self) -> int:
         """How many shards are waiting or running, of all batches."""
         from jobs.queue.shard_queue import Queue  # noqa: PLC0415 - as above
 
-        return await Queue(self.redis, self.config.realm).size()
+        return await Queue(self.redis, self.config.api_host).size()
 
     async def schedule_warnings(self) -> list[str]:
         """What went wrong of late with schedules, in sentences."""
         from jobs.schedules.state import ScheduleStates  # noqa: PLC0415 - as above
 
-        return await ScheduleStates(self.redis, self.config.realm).warnings(time.time())
+        return await ScheduleStates(self.redis, self.config.api_host).warnings(time.time())
 
     async def schedules(self) -> list[ScheduleStatus]:
         """All schedules with their next and last time; ScheduleError."""

@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from jobs.cli.operations import Desk
+from jobs.cli.operations import Operations
 from jobs.cli.report import done, ended, facts, gist, notes, over, status_line
 from jobs.hints import as_typed
 from jobs.text import printable
@@ -55,7 +55,7 @@ async def follow(look: Callable[[], Awaitable[Status]], screen: Screen, *, every
             await asyncio.sleep(every)
 
 
-async def watch(desk: Desk, name: str | None, screen: Screen) -> Status:
+async def watch(desk: Operations, name: str | None, screen: Screen) -> Status:
     """Follow a batch, None: the newest; BatchNotFound when there is none, also once it is deleted."""
     found = await desk.newest(name)
     return await follow(lambda: desk.status(found), screen)

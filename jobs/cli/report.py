@@ -36,7 +36,7 @@ PIPE_SIZE = ConsoleDimensions(1_000_000, 25)
 """Columns and lines where nobody looks: a line is never broken there."""
 
 
-class Paper(Console):
+class Printer(Console):
     """Standard output (or error) for people: no terminal cuts nothing; a closed pipe is left to the caller."""
 
     def __init__(self, *, stderr: bool = False) -> None:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.results import read_results, totals
-from jobs.cli.operations import Desk
+from jobs.cli.operations import Operations
 from jobs.cli.progress import follow, is_live, screen_for, told
-from jobs.cli.report import START_WORKER, Paper, counted, ended, file_lines, over
+from jobs.cli.report import START_WORKER, Printer, counted, ended, file_lines, over
 from jobs.cli.tables import failures_table, places, totals_table
 from jobs.errors import BatchError, ConfigError, InputError, RedisUnreachable
 from jobs.network import Network
@@ -41,7 +41,7 @@ TAIL = 4096
 STANDARD_ERROR = 2
 
 
-async def run(desk: Desk, order: Order, paper: Paper, *, everything: bool = False) -> Status:
+async def run(desk: Operations, order: Order, paper: Printer, *, everything: bool = False) -> Status:
     """Enqueue the order and follow it to its end with a burst worker; BatchError when the worker fails.
 
     The worker takes nothing of other batches, unless it is to work on `everything` that is queued.
@@ -64,18 +64,18 @@ async def run(desk: Desk, order: Order, paper: Paper, *, everything: bool = Fals
             gone = worker.returncode is not None
             status = await desk.status(receipt.batch)
             if gone and not ended(status):
-                raise obituary(worker, log, receipt.batch)
+                raise worker_exit_error(worker, log, receipt.batch)
             return status.model_copy(update={"workers": max(status.workers, 1)})  # ours, before its first sign of life
 
         status = await follow(look, screen_for(paper))
         _sum_up(folder, status, paper)
-        await dismiss(worker, paper, alone=everything and status.workers < 2)
+        await wait_for_exit(worker, paper, alone=everything and status.workers < 2)
     if not everything and status.workers < 2 and (left := await desk.queued()):
         paper.lines([f"{counted(left, 'shard')} of other batches wait for a worker: {START_WORKER}"])
     return status
 
 
-def _sum_up(folder: Folder, status: Status, paper: Paper) -> None:
+def _sum_up(folder: Folder, status: Status, paper: Printer) -> None:
     if not over(status):
         paper.lines([f"{status.batch} cannot go on: {status.reason}"])
         return
@@ -90,7 +90,7 @@ def _sum_up(folder: Folder, status: Status, paper: Paper) -> None:
 
 
 @asynccontextmanager
-async def burst_worker(paper: Paper, log: Path | None, *options: str) -> AsyncIterator[Process]:
+async def burst_worker(paper: Printer, log: Path | None, *options: str) -> AsyncIterator[Process]:
     """A worker that ends with the queue, or gracefully with this block; it logs to `log`, None: standard error.
 
     It is out of the reach of the terminal's Ctrl-C, so that it is stopped once, by us: also when the terminal
@@ -134,7 +134,7 @@ async def _stop(worker: Process) -> None:
         await worker.wait()
 
 
-async def dismiss(worker: Process, paper: Paper, *, alone: bool) -> None:
+async def wait_for_exit(worker: Process, paper: Printer, *, alone: bool) -> None:
     """Wait for the worker's end; the rest of the queue is left to other workers, unless this one is `alone`."""
     try:
         async with asyncio.timeout(PATIENCE):
@@ -145,7 +145,7 @@ async def dismiss(worker: Process, paper: Paper, *, alone: bool) -> None:
             await worker.wait()
 
 
-def obituary(worker: Process, log: Path | None, batch: str) -> BatchError:
+def worker_exit_error(worker: Process, log: Path | None, batch: str) -> BatchError:
     """Why the batch cannot go on: the end of the log, and the worker's exit code where it has a meaning."""
     lines = [f"the worker ended before the batch was finished (exit code {worker.returncode})"]
     if log:

@@ -27,5 +27,5 @@ def verify(
     if as_json:
         typer.echo(report.as_json(found))
     else:
-        report.Paper().lines(verification_lines(found))
+        report.Printer().lines(verification_lines(found))
     raise typer.Exit(0 if found.agrees else 1)

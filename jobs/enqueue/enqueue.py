@@ -17,12 +17,12 @@ from redis.asyncio import Redis
 from jobs.batch_folder.atomic_files import move, replacing, storing
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.lock import locked
-from jobs.batch_folder.manifest import Identity
-from jobs.batch_folder.prompts_copy import KeptRow, kept_line
+from jobs.batch_folder.manifest import Manifest
+from jobs.batch_folder.prompts_copy import CopiedRow, kept_line
 from jobs.config import Config
 from jobs.enqueue.estimate import Estimate, estimate
 from jobs.enqueue.merge import Merge, check_changed, compare, refuse_other_file
-from jobs.enqueue.ownership import check_identity, identify, limits, new_identity, note_limits
+from jobs.enqueue.ownership import check_ownership, limits, new_manifest, note_limits, read_ownership
 from jobs.enqueue.recovery import settle_recorded, spent_on_earlier_tries
 from jobs.enqueue.retry import Retried, queue_again, retry, set_aside, why_spent
 from jobs.enqueue.sharding import Receipt, enqueue_unsettled
@@ -68,7 +68,7 @@ async def enqueue(order: Order, config: Config, redis: Redis, tell: Tell = silen
     """Check the whole file, then enqueue what the batch does not have; PromptsError, InputError, StorageError."""
     order.check()
     folder = Folder(config.output_dir, order.batch)
-    await identify(folder, config, redis)
+    await read_ownership(folder, config, redis)
     with spooling(order, folder) as spool:
         await _fill(spool, config, tell)
         tell(f"enqueuing {len(spool):,} prompts")
@@ -84,9 +84,9 @@ async def _fill(spool: Spool, config: Config, tell: Tell) -> None:
 
 
 async def _enqueue(spool: Spool, folder: Folder, config: Config, redis: Redis) -> Receipt:
-    identity, batch = await identify(folder, config, redis)
-    merge = await _merge(spool, folder, identity, batch, redis)
-    budget = spool.order.budget.over(limits(identity, batch))
+    manifest, batch = await read_ownership(folder, config, redis)
+    merge = await _merge(spool, folder, manifest, batch, redis)
+    budget = spool.order.budget.over(limits(manifest, batch))
     cheapest = 0
     if budget.max_cost is not None:
         spool.demand_prices(budget)
@@ -95,27 +95,27 @@ async def _enqueue(spool: Spool, folder: Folder, config: Config, redis: Redis) -
         cheapest = known.cheapest
     if batch and merge.changed and batch.settled >= batch.total and (spent := why_spent(batch, budget, cheapest)):
         raise InputError(spent)
-    identity = identity or new_identity(folder, config, spool.order.path)
-    identity = note_limits(folder, identity, budget, fsync=config.fsync)
+    manifest = manifest or new_manifest(folder, config, spool.order.path)
+    manifest = note_limits(folder, manifest, budget, fsync=config.fsync)
     again = await asyncio.to_thread(_write_copy, spool, folder, merge, batch, config)
     before = await asyncio.to_thread(spent_on_earlier_tries, folder) if batch is None else Spent()
-    batch = await _open(identity, merge, spool.order, before, folder, redis)
+    batch = await _open(manifest, merge, spool.order, before, folder, redis)
     await settle_recorded(Batches(redis), batch, folder)
     added = await queue_again(redis, batch, folder, again)
     receipt = await enqueue_unsettled(redis, batch, folder, partial(Bits.count, indexes=merge.known), config)
-    more: dict[str, Any] = {"warnings": spool.names.warnings(), "begun_from": identity.source}
+    more: dict[str, Any] = {"warnings": spool.names.warnings(), "begun_from": manifest.source}
     more |= {"enqueued": receipt.enqueued + added.prompts, "shards": receipt.shards + added.shards}
     return receipt.model_copy(update=more)
 
 
-async def _merge(spool: Spool, folder: Folder, identity: Identity | None, batch: Batch | None, redis: Redis) -> Merge:
+async def _merge(spool: Spool, folder: Folder, manifest: Manifest | None, batch: Batch | None, redis: Redis) -> Merge:
     """What the file adds to the batch and changes in it; InputError, PromptsError when it may not."""
     replaces = spool.order.replace
     if batch and batch.cancel_requested and not replaces:
         raise InputError(f"batch {batch.name!r} was canceled; `python -m jobs retry {batch.name}` takes it up again")
     failed = await Batches(redis).unsuccessful(batch.name) if batch and replaces else Bits(b"")
     merge = await asyncio.to_thread(compare, spool, folder, batch, failed)
-    refuse_other_file(spool.order, identity, merge)
+    refuse_other_file(spool.order, manifest, merge)
     await check_changed(spool, folder, batch, merge, redis)
     return merge
 
@@ -125,7 +125,7 @@ def _write_copy(spool: Spool, folder: Folder, merge: Merge, batch: Batch | None,
     again: Retried = {}
     if merge.changed:
 
-        def corrected(row: KeptRow) -> bytes:
+        def corrected(row: CopiedRow) -> bytes:
             return spool.text(merge.changed[row.index][0])
 
         again, generation = set_aside(folder, batch, merge.changed, (), corrected, fsync=config.fsync)
@@ -149,24 +149,24 @@ def _append(spool: Spool, folder: Folder, merge: Merge, config: Config) -> None:
                 file.write(kept_line(text, merge.generation))
 
 
-async def _open(identity: Identity, merge: Merge, order: Order, before: Spent, folder: Folder, redis: Redis) -> Batch:
+async def _open(manifest: Manifest, merge: Merge, order: Order, before: Spent, folder: Folder, redis: Redis) -> Batch:
     batches = Batches(redis)
     new = Batch(
-        name=identity.batch,
-        id=identity.id,
-        realm=identity.realm,
-        created_at=identity.created_at,
+        name=manifest.batch,
+        id=manifest.id,
+        api_host=manifest.api_host,
+        created_at=manifest.created_at,
         total=0,
         generation=merge.generation,
         priority=order.priority,
         predictions=before.predictions,
         cost=before.cost or 0,
-        max_predictions=identity.max_predictions,
-        max_cost=identity.max_cost,
-        max_in_flight=identity.max_in_flight,
+        max_predictions=manifest.max_predictions,
+        max_cost=manifest.max_cost,
+        max_in_flight=manifest.max_in_flight,
     )
     batch = await batches.open(new)
-    check_identity(folder, identity, batch)
+    check_ownership(folder, manifest, batch)
     limits = order.budget
     await batches.set_budget(batch.name, limits.max_predictions, limits.max_cost, limits.max_in_flight)
     if merge.generation > batch.generation:

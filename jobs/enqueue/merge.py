@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from redis.asyncio import Redis
 
 from jobs.batch_folder.folder import Folder
-from jobs.batch_folder.manifest import Identity
+from jobs.batch_folder.manifest import Manifest
 from jobs.batch_folder.prompts_copy import kept_row, read_lines
 from jobs.enqueue.spool import SHOWN, Order, Spool, raise_problems
 from jobs.errors import InputError, Problem, StorageError
@@ -62,14 +62,14 @@ def compare(spool: Spool, folder: Folder, batch: Batch | None, failed: Bits) -> 
     return merge
 
 
-def refuse_other_file(order: Order, identity: Identity | None, merge: Merge) -> None:
+def refuse_other_file(order: Order, manifest: Manifest | None, merge: Merge) -> None:
     """InputError when a file would add to a batch that was begun from another one."""
-    if order.append or order.path is None or identity is None or identity.source is None:
+    if order.append or order.path is None or manifest is None or manifest.source is None:
         return
-    same = order.path == identity.source or os.path.realpath(order.path) == os.path.realpath(identity.source)
+    same = order.path == manifest.source or os.path.realpath(order.path) == os.path.realpath(manifest.source)
     if not same and (merge.new or merge.changed):
         raise InputError(
-            f"batch {identity.batch!r} was begun from {identity.source}, not from {order.path}, which has other rows: "
+            f"batch {manifest.batch!r} was begun from {manifest.source}, not from {order.path}, which has other rows: "
             "give another --name, or --append to add them to that batch; nothing was enqueued"
         )
 
@@ -80,7 +80,9 @@ async def check_changed(spool: Spool, folder: Folder, batch: Batch | None, merge
         return
     busy, settled, failed = set[int](), Bits(b""), Bits(b"")
     if batch:
-        busy = await Queue(redis, batch.realm).busy_shards(batch.name, (index // SHARD_SIZE for index in merge.changed))
+        busy = await Queue(redis, batch.api_host).busy_shards(
+            batch.name, (index // SHARD_SIZE for index in merge.changed)
+        )
         settled, failed = await Batches(redis).settled(batch.name), await Batches(redis).unsuccessful(batch.name)
     problems: list[Problem] = []
     count = 0

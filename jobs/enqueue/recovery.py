@@ -13,7 +13,7 @@ from itertools import islice
 
 from jobs.batch_folder.atomic_files import storing
 from jobs.batch_folder.folder import RETRIED, Folder
-from jobs.batch_folder.name_hashes import Fingerprints
+from jobs.batch_folder.name_hashes import NameHashes
 from jobs.batch_folder.prompts_copy import kept_row, read_lines
 from jobs.errors import DamagedRecord
 from jobs.names import OWN_NAMES
@@ -49,7 +49,7 @@ async def settle_recorded(batches: Batches, batch: Batch, folder: Folder) -> Non
 
 def _records(folder: Folder, settled: Callable[[int], bool]) -> Iterator[tuple[int, Result]]:
     """Yield the index and the record of each prompt that has one and is not settled; a damaged one is a worker's."""
-    there = Fingerprints()
+    there = NameHashes()
     for place, name in enumerate(_names(folder)):
         if not name.startswith(".") and not OWN_NAMES.fullmatch(name):
             there.add(name, place)

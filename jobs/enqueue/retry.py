@@ -14,11 +14,11 @@ from redis.asyncio.client import Pipeline
 from jobs.batch_folder.atomic_files import replacing, storing
 from jobs.batch_folder.folder import RETRIED, Folder
 from jobs.batch_folder.lock import locked
-from jobs.batch_folder.prompts_copy import KeptRow, kept_line, read_rows
+from jobs.batch_folder.prompts_copy import CopiedRow, kept_line, read_rows
 from jobs.budget import UNCHANGED, Budget
 from jobs.config import Config
 from jobs.enqueue.estimate import estimate
-from jobs.enqueue.ownership import identify, limits, note_limits
+from jobs.enqueue.ownership import limits, note_limits, read_ownership
 from jobs.enqueue.sharding import Receipt, enqueue_unsettled, job_of, shards_of
 from jobs.errors import InputError, StorageError
 from jobs.prices import dollars_text
@@ -44,7 +44,7 @@ async def retry(name: str, config: Config, redis: Redis, budget: Budget = UNCHAN
     batches = Batches(redis)
     await batches.get(name)
     folder = Folder(config.output_dir, name)
-    await identify(folder, config, redis)
+    await read_ownership(folder, config, redis)
     async with locked(folder):
         batch = await batches.get(name)
         failed, dead = await batches.unsuccessful(name), await DeadLetters(redis).of(name)
@@ -65,7 +65,7 @@ async def retry(name: str, config: Config, redis: Redis, budget: Budget = UNCHAN
 async def revive(name: str, config: Config, redis: Redis) -> None:
     """Put back into the queue what is set aside, and nothing else; BatchNotFound, StorageError."""
     folder, batches, letters = Folder(config.output_dir, name), Batches(redis), DeadLetters(redis)
-    await identify(folder, config, redis)
+    await read_ownership(folder, config, redis)
     async with locked(folder):
         batch, dead = await batches.get(name), await letters.of(name)
         await asyncio.to_thread(set_aside, folder, batch, Bits(b""), dead, fsync=config.fsync)
@@ -94,8 +94,8 @@ async def _limit(
     batch: Batch, budget: Budget, failed: Bits, folder: Folder, config: Config, redis: Redis
 ) -> str | None:
     """Note the budget that holds from now on; unless that is spent: then says so."""
-    identity, _ = await identify(folder, config, redis)
-    whole = budget.over(limits(identity, batch))
+    manifest, _ = await read_ownership(folder, config, redis)
+    whole = budget.over(limits(manifest, batch))
     cheapest = 0
     if whole.max_cost is not None:
         (await asyncio.to_thread(estimate, folder, config.prices)).demand_prices(whole, str(folder.prompts))
@@ -103,13 +103,13 @@ async def _limit(
     batches = Batches(redis)
     if failed and not await batches.in_flight(batch.name) and (spent := why_spent(batch, whole, cheapest)):
         return spent  # nothing is in flight whose reservation could come free
-    if identity:
-        note_limits(folder, identity, whole, fsync=config.fsync)
+    if manifest:
+        note_limits(folder, manifest, whole, fsync=config.fsync)
     await batches.set_budget(batch.name, budget.max_predictions, budget.max_cost, budget.max_in_flight)
     return None
 
 
-def text_as_it_was(row: KeptRow) -> bytes:
+def text_as_it_was(row: CopiedRow) -> bytes:
     """What a row says when it is tried again."""
     return row.text
 
@@ -119,7 +119,7 @@ def set_aside(
     batch: Batch | None,
     failed: Bits | Mapping[int, object],
     dead: Collection[str],
-    text_of: Callable[[KeptRow], bytes] = text_as_it_was,
+    text_of: Callable[[CopiedRow], bytes] = text_as_it_was,
     *,
     fsync: bool,
 ) -> tuple[Retried, int]:
@@ -150,7 +150,7 @@ def _without_gaps(found: dict[int, Ended | None], failed: int) -> Retried:
     return {index: ended or next(guesses) for index, ended in found.items()}
 
 
-def _move_record(folder: Folder, row: KeptRow) -> Ended | None:
+def _move_record(folder: Folder, row: CopiedRow) -> Ended | None:
     """Move a prompt's folder below .retried, unless an earlier retry that was cut short did; tell how it had ended."""
     ended = _ended(folder, row)
     aside = folder.path / RETRIED
@@ -165,7 +165,7 @@ def _move_record(folder: Folder, row: KeptRow) -> Ended | None:
     return ended
 
 
-def _ended(folder: Folder, row: KeptRow) -> Ended | None:
+def _ended(folder: Folder, row: CopiedRow) -> Ended | None:
     moved = (f"{RETRIED}/{row.id}.{generation}" for generation in range(row.generation, -1, -1))
     for place in (row.id, *moved):
         with suppress(StorageError):
@@ -176,7 +176,7 @@ def _ended(folder: Folder, row: KeptRow) -> Ended | None:
 
 async def queue_again(redis: Redis, batch: Batch, folder: Folder, retried: Retried) -> Added:
     """Put each shard with a retried prompt into the queue, taking the old results back in the same MULTI."""
-    queue, added = Queue(redis, batch.realm), Added()
+    queue, added = Queue(redis, batch.api_host), Added()
     for packed, indexes in shards_of(batch, folder, lambda indexes: [index for index in indexes if index in retried]):
         taking_back = partial(_take_back, Batches(redis), batch.name, {index: retried[index] for index in indexes})
         shards, prompts = await queue.add(batch, [packed], taking_back)

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from redis.asyncio import Redis
 
 from jobs.batch_folder.folder import Folder
-from jobs.batch_folder.prompts_copy import KeptRow, are_of_first_generation, kept_row, read_lines
+from jobs.batch_folder.prompts_copy import CopiedRow, are_of_first_generation, kept_row, read_lines
 from jobs.config import Config
 from jobs.enqueue.estimate import estimate
 from jobs.queue.dead_letters import DeadLetters
@@ -45,7 +45,7 @@ class Receipt(BaseModel):
     begun_from: str | None = None
 
 
-def job_of(batch: str, row: KeptRow) -> JobId:
+def job_of(batch: str, row: CopiedRow) -> JobId:
     """The job that brings a row of the copy to its result."""
     return JobId(batch, row.index // SHARD_SIZE, row.generation)
 
@@ -93,7 +93,7 @@ async def enqueue_unsettled(
         return left if last is None or last not in indexes or last not in settled else [*left, last]
 
     left = shards_of(batch, folder, wanted)
-    added = await Queue(redis, batch.realm).add(batch, (shard for shard, _ in left if shard.job_id not in dead))
+    added = await Queue(redis, batch.api_host).add(batch, (shard for shard, _ in left if shard.job_id not in dead))
     costs = await asyncio.to_thread(_costs, folder, settled, config) if config.prices else None
     return Receipt(
         batch=batch.name,
@@ -101,7 +101,7 @@ async def enqueue_unsettled(
         enqueued=added.prompts if last is None else 0,
         already_done=done(settled),
         shards=added.shards if last is None else 0,
-        workers=await Account(redis, batch.realm).workers(),
+        workers=await Account(redis, batch.api_host).workers(),
         dead_letters=list(dead),
         cost_at_least=costs and costs[0],
         cost_at_most=costs and costs[1],

@@ -12,7 +12,7 @@ from typing import Any
 
 from jobs.batch_folder.atomic_files import BLOCK, flush, storing, temporary
 from jobs.batch_folder.folder import Folder
-from jobs.batch_folder.prompts_copy import KeptRow
+from jobs.batch_folder.prompts_copy import CopiedRow
 from jobs.budget import UNCHANGED, Budget
 from jobs.config import Config
 from jobs.enqueue.estimate import Estimate
@@ -162,12 +162,12 @@ class Spool:
         """Whether a line of the batch's copy says, at the same place, what the file says."""
         return place < len(self._fingerprints) and self._fingerprints[place] == hash(line[:-1])
 
-    def find(self, row: KeptRow) -> int | None:
+    def find(self, row: CopiedRow) -> int | None:
         """The place in the file of a row of the batch, None when it is not among those that were taken."""
         place = self.ids.find(row.id)
         return None if place is None or place >= len(self) else place
 
-    def equals(self, place: int, row: KeptRow) -> bool:
+    def equals(self, place: int, row: CopiedRow) -> bool:
         """Whether a row of the file says the same as one of the batch: id, model and input."""
         return self._fingerprints[place] == hash(row.text)
 

@@ -31,11 +31,11 @@ class Added(NamedTuple):
 
 
 class Queue:
-    """The queue of one realm."""
+    """The queue of one API host."""
 
-    def __init__(self, redis: Redis, realm: str) -> None:
+    def __init__(self, redis: Redis, api_host: str) -> None:
         self._redis = redis
-        self._key = keys.queue(realm)
+        self._key = keys.queue(api_host)
         self._script = load_script(redis, __name__)
 
     async def add(

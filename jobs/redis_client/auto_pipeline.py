@@ -31,7 +31,7 @@ class _Call:
     answer: asyncio.Future[Any] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
-class RoundTrips:
+class AutoPipeline:
     """The round trips of one client: `alone` makes a single call, `pipeline` a pipeline without a transaction."""
 
     def __init__(self, alone: Callable[..., Awaitable[Any]], pipeline: Callable[[], Pipeline]) -> None:

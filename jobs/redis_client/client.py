@@ -21,7 +21,7 @@ from jobs.errors import ConfigError, NothingEnqueued, RedisUnreachable
 from jobs.redis_client import embedded
 from jobs.redis_client.outage import LOSSES, is_passing, reason
 from jobs.redis_client.requirements import CLUSTER, RIGHTS_CURE, is_cluster_error, is_refused_right
-from jobs.redis_client.resilience import Patience, PatientArqRedis, PatientPool, PatientRedis
+from jobs.redis_client.resilience import PatientArqRedis, PatientPool, PatientRedis, RetryWindow
 
 PATIENT_SECONDS, IMPATIENT_SECONDS = 12 * 3600.0, 1.0
 """A worker without a supervisor waits for a night: what it would end for, it would not find when started again."""
@@ -72,7 +72,7 @@ def arq_settings(url: str) -> RedisSettings:
         ssl=options.get("connection_class") is SSLConnection,
         conn_timeout=CONNECT_SECONDS,
         conn_retries=0,
-        retry=Patience(IMPATIENT_SECONDS),
+        retry=RetryWindow(IMPATIENT_SECONDS),
         retry_on_error=list(LOSSES),
     )
 
@@ -137,7 +137,7 @@ def _script(module: str) -> str:
 
 def _pool(url: str, *, patient: bool) -> PatientPool:
     options = {"socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": ANSWER_SECONDS} | _options(url)
-    retry = Patience(PATIENT_SECONDS if patient else IMPATIENT_SECONDS, tells=patient)
+    retry = RetryWindow(PATIENT_SECONDS if patient else IMPATIENT_SECONDS, tells=patient)
     pool = PatientPool(max_connections=32, timeout=None, retry=retry, **options)
     try:
         pool.make_connection()  # type: ignore[no-untyped-call]  # not connected yet; finds options that do not exist

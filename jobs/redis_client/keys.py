@@ -1,4 +1,4 @@
-"""Every Redis key, with its type. A realm is one API host: what belongs to an account carries it.
+"""Every Redis key, with its type. What belongs to an account carries its API host.
 
 Keys that arq reads and writes itself begin with `arq:`; all others are ours.
 """
@@ -22,9 +22,9 @@ ARQ_RETRY = "arq:retry:"
 """STRING prefix (arq): how often a job was started."""
 
 
-def queue(realm: str) -> str:
+def queue(api_host: str) -> str:
     """ZSET (arq): job id → virtual time."""
-    return f"{PREFIX}queue:{VERSION}:{realm}"
+    return f"{PREFIX}queue:{VERSION}:{api_host}"
 
 
 def batch(name: str) -> str:
@@ -76,9 +76,9 @@ def pace(name: str, span: int) -> str:
     return f"{PREFIX}pace:{name}:{span}"
 
 
-def claim(realm: str, prediction_id: str) -> str:
+def claim(api_host: str, prediction_id: str) -> str:
     """STRING: `<batch>:<index>` of the prompt that a prediction serves; two hours."""
-    return f"{PREFIX}claim:{realm}:{prediction_id}"
+    return f"{PREFIX}claim:{api_host}:{prediction_id}"
 
 
 def lease(name: str) -> str:
@@ -86,91 +86,91 @@ def lease(name: str) -> str:
     return f"{PREFIX}lease:{name}"
 
 
-def asked(realm: str) -> str:
-    """LIST: what workers wait for, for the one that sweeps (`lease` of `sweeper:<realm>`); a minute."""
-    return f"{PREFIX}asked:{realm}"
+def asked(api_host: str) -> str:
+    """LIST: what workers wait for, for the one that sweeps (`lease` of `sweeper:<api host>`); a minute."""
+    return f"{PREFIX}asked:{api_host}"
 
 
-def answered(realm: str, worker_id: str) -> str:
+def answered(api_host: str, worker_id: str) -> str:
     """LIST: JSON of predictions that ended, for a worker that waits for them; a minute."""
-    return f"{PREFIX}answered:{realm}:{worker_id}"
+    return f"{PREFIX}answered:{api_host}:{worker_id}"
 
 
-def limit(realm: str, bucket: str) -> str:
+def limit(api_host: str, bucket: str) -> str:
     """HASH: state of one rate limit (`create`, `read`)."""
-    return f"{PREFIX}limit:{realm}:{bucket}"
+    return f"{PREFIX}limit:{api_host}:{bucket}"
 
 
-def model_in_flight(realm: str, model: str) -> str:
+def model_in_flight(api_host: str, model: str) -> str:
     """ZSET: `<batch>/<prompt id>` with a prediction of a model that has a limit → until when it counts, ms."""
-    return f"{PREFIX}model-in-flight:{realm}:{model}"
+    return f"{PREFIX}model-in-flight:{api_host}:{model}"
 
 
-def limited_models(realm: str) -> str:
+def limited_models(api_host: str) -> str:
     """SET: models that have a limit of their own, and had a prediction in flight."""
-    return f"{PREFIX}limited-models:{realm}"
+    return f"{PREFIX}limited-models:{api_host}"
 
 
-def model_rate(realm: str, model: str) -> str:
+def model_rate(api_host: str, model: str) -> str:
     """STRING: when the next create of a model that has a limit is due, µs."""
-    return f"{PREFIX}model-rate:{realm}:{model}"
+    return f"{PREFIX}model-rate:{api_host}:{model}"
 
 
-def pause(realm: str) -> str:
+def pause(api_host: str) -> str:
     """STRING: why nothing may be created; until `resume`."""
-    return f"{PREFIX}pause:{realm}"
+    return f"{PREFIX}pause:{api_host}"
 
 
-def own_pause(realm: str) -> str:
+def own_pause(api_host: str) -> str:
     """HASH: of a pause that a worker made: by (401, 402), and when it is looked at again, ms."""
-    return f"{PREFIX}own-pause:{realm}"
+    return f"{PREFIX}own-pause:{api_host}"
 
 
-def breaker(realm: str) -> str:
+def breaker(api_host: str) -> str:
     """HASH: model → refusals in a row and the ends of its last predictions; a week."""
-    return f"{PREFIX}breaker:{realm}"
+    return f"{PREFIX}breaker:{api_host}"
 
 
-def paused_models(realm: str) -> str:
+def paused_models(api_host: str) -> str:
     """HASH: model that its breaker paused → JSON of a `ModelPause`; expires when nobody tries one for a day."""
-    return f"{PREFIX}paused-models:{realm}"
+    return f"{PREFIX}paused-models:{api_host}"
 
 
-def breaker_report(realm: str, who: str) -> str:
+def breaker_report(api_host: str, who: str) -> str:
     """STRING: JSON: number of the last report of a worker to the breakers, and what it changed; a day."""
-    return f"{PREFIX}breaker-report:{realm}:{who}"
+    return f"{PREFIX}breaker-report:{api_host}:{who}"
 
 
-def trouble(realm: str) -> str:
+def trouble(api_host: str) -> str:
     """STRING: why creates wait for the moment (a full disk, say); expires by itself."""
-    return f"{PREFIX}trouble:{realm}"
+    return f"{PREFIX}trouble:{api_host}"
 
 
-def notice(realm: str) -> str:
+def notice(api_host: str) -> str:
     """STRING: what people should know of at present, holding nothing back; expires by itself."""
-    return f"{PREFIX}notice:{realm}"
+    return f"{PREFIX}notice:{api_host}"
 
 
-def worker(realm: str, worker_id: str) -> str:
+def worker(api_host: str, worker_id: str) -> str:
     """STRING: JSON heartbeat of a live worker; expires by itself."""
-    return f"{PREFIX}worker:{realm}:{worker_id}"
+    return f"{PREFIX}worker:{api_host}:{worker_id}"
 
 
-def workers(realm: str) -> str:
+def workers(api_host: str) -> str:
     """ZSET: worker id → until when its last heartbeat holds, Unix seconds."""
-    return f"{PREFIX}workers:{realm}"
+    return f"{PREFIX}workers:{api_host}"
 
 
-def schedule(realm: str, name: str, due: int) -> str:
+def schedule(api_host: str, name: str, due: int) -> str:
     """STRING: the batch of a schedule for that time (Unix seconds), held short by who fires, long when it is done."""
-    return f"{PREFIX}schedule:{realm}:{name}:{due}"
+    return f"{PREFIX}schedule:{api_host}:{name}:{due}"
 
 
-def schedules(realm: str) -> str:
+def schedules(api_host: str) -> str:
     """HASH: schedule name → JSON of a `ScheduleState`: its times, what it fired last, what it missed."""
-    return f"{PREFIX}schedules:{realm}"
+    return f"{PREFIX}schedules:{api_host}"
 
 
-def schedule_trouble(realm: str) -> str:
+def schedule_trouble(api_host: str) -> str:
     """STRING: what is wrong with the file of schedules, as a worker reads it; expires by itself."""
-    return f"{PREFIX}schedule-trouble:{realm}"
+    return f"{PREFIX}schedule-trouble:{api_host}"

@@ -64,7 +64,7 @@ def _only_passing(error: object) -> bool:
     return isinstance(error, exceptions.RedisError) and is_passing(error)
 
 
-class Absence:
+class OutageTracker:
     """Since when Redis has not done what it was asked, and how many calls wait for it."""
 
     def __init__(self) -> None:
@@ -106,7 +106,7 @@ class Absence:
         return not self.lately(CALM_SECONDS)
 
 
-class Farewell:
+class ShutdownDeadline:
     """The end of a process, which needs no Redis: calls get a few seconds, and after one in vain none is tried."""
 
     def __init__(self) -> None:
@@ -146,5 +146,5 @@ class Farewell:
         return max(self._deadline, asyncio.get_running_loop().time() + LAST_SECONDS)
 
 
-ABSENCE = Absence()
-FAREWELL = Farewell()
+ABSENCE = OutageTracker()
+SHUTDOWN_DEADLINE = ShutdownDeadline()

@@ -17,8 +17,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.commands.core import AsyncScript
 
-from jobs.redis_client.auto_pipeline import RoundTrips
-from jobs.redis_client.outage import ABSENCE, FAREWELL, LOSSES, is_passing
+from jobs.redis_client.auto_pipeline import AutoPipeline
+from jobs.redis_client.outage import ABSENCE, LOSSES, SHUTDOWN_DEADLINE, is_passing
 
 REFUSED_PAUSE = 0.5
 """Seconds until a transaction that Redis refused under a WATCH fails."""
@@ -28,7 +28,7 @@ Do = Callable[[], Awaitable[T]]
 Fail = Callable[[Any], Awaitable[Any]]
 
 
-class Patience(Retry):
+class RetryWindow(Retry):
     """Repeats what passes by itself (a lost connection, a full memory, a failover) until `seconds` after the first try.
 
     By time, not by count: redis-py nests a connect's repeats in a command's, which multiplies counts. One that
@@ -47,7 +47,7 @@ class Patience(Retry):
         """Do the same; that a `greeting` succeeds does not mean that Redis does what it is asked."""
         began, failures = time.monotonic(), 0
         try:
-            async with FAREWELL.bounding():
+            async with SHUTDOWN_DEADLINE.bounding():
                 while True:
                     try:
                         answer = await do()
@@ -69,7 +69,7 @@ class Patience(Retry):
         pause = self._backoff.compute(failures)
         if time.monotonic() - began + pause > self.seconds:
             raise error
-        if self.tells and not FAREWELL.begun:
+        if self.tells and not SHUTDOWN_DEADLINE.begun:
             ABSENCE.missed(error, began)
         await fail(error)  # it also leaves a server that became a replica, for whoever has its address now
         await asyncio.sleep(pause)
@@ -118,7 +118,7 @@ class PatientPool(BlockingConnectionPool):
     async def get_connection(self, *command: Any, **options: Any) -> AbstractConnection:
         """Wait for a free connection; who is cancelled as one became free passes the word on, as asyncio does not."""
         try:
-            async with FAREWELL.bounding():
+            async with SHUTDOWN_DEADLINE.bounding():
                 connection: AbstractConnection = await super().get_connection(*command, **options)
                 return connection
         except asyncio.CancelledError:
@@ -129,7 +129,7 @@ class PatientPool(BlockingConnectionPool):
     async def ensure_connection(self, connection: AbstractConnection) -> None:
         """Connect, greet and check a connection, as patiently as its commands are sent."""
         ensure, patience = super().ensure_connection, connection.retry
-        assert isinstance(patience, Patience)  # noqa: S101 - for mypy
+        assert isinstance(patience, RetryWindow)  # noqa: S101 - for mypy
         await patience.wait_out(lambda: ensure(connection), lambda _: connection.disconnect(), greeting=True)
 
 
@@ -187,7 +187,7 @@ class PatientRedis(Redis):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._round_trips = RoundTrips(self.execute_command, lambda: self.pipeline(transaction=False))
+        self._round_trips = AutoPipeline(self.execute_command, lambda: self.pipeline(transaction=False))
 
     def evalsha(self, sha: str, numkeys: int, *keys_and_args: Any) -> Awaitable[Any]:
         """Call a script, together with those that are called at the same time."""

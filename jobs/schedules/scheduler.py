@@ -67,7 +67,7 @@ class Schedules:
     def __init__(self, redis: Redis, config: Config) -> None:
         self._redis, self._config = redis, config
         self._batches = Batches(redis)
-        self._states = ScheduleStates(redis, config.realm)
+        self._states = ScheduleStates(redis, config.api_host)
         self._schedules: tuple[Schedule, ...] = ()
         self._read: tuple[int, int] | None = (0, 0)  # no file has this stamp
         self._wrong = self._unreadable = ""

@@ -64,10 +64,10 @@ class ScheduleState(BaseModel):
 
 
 class ScheduleStates:
-    """The states of one realm."""
+    """The states of one API host."""
 
-    def __init__(self, redis: Redis, realm: str) -> None:
-        self._redis, self._realm = redis, realm
+    def __init__(self, redis: Redis, api_host: str) -> None:
+        self._redis, self._realm = redis, api_host
 
     async def read(self, names: Iterable[str]) -> list[ScheduleState | None]:
         """The states of these schedules; None for one that no worker has seen."""

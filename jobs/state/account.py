@@ -19,11 +19,11 @@ TROUBLE_TTL = 30
 
 
 class Account:
-    """One realm's pause, trouble and workers."""
+    """One API host's pause, trouble and workers."""
 
-    def __init__(self, redis: Redis, realm: str) -> None:
+    def __init__(self, redis: Redis, api_host: str) -> None:
         self._redis = redis
-        self._realm = realm
+        self._realm = api_host
 
     async def pause(self, reason: str) -> bool:
         """Let nobody create predictions until `resume`, by hand; the first such reason stays. True when it is new."""
@@ -132,5 +132,5 @@ class Account:
         await self._redis.zrem(keys.workers(self._realm), worker_id)
 
     async def workers(self) -> int:
-        """How many workers of the realm are up."""
+        """How many workers of the API host are up."""
         return int(await self._redis.zcount(keys.workers(self._realm), time.time(), "+inf"))

@@ -73,6 +73,7 @@ class Batches:
     async def open(self, batch: Batch) -> Batch:
         """Write the batch unless it is there; an open batch expires no more. Returns what Redis now has."""
         fields = {name: value for name, value in asdict(batch).items() if value is not None}
+        fields["realm"] = fields.pop("api_host")  # its name in Redis since the first version
         fields["cancel_requested"] = int(batch.cancel_requested)
         async with self._redis.pipeline(transaction=True) as pipe:
             for field, value in fields.items():
@@ -240,7 +241,7 @@ def batch_of(fields: Mapping[bytes, bytes]) -> Batch:
     return Batch(
         name=text["name"],
         id=text["id"],
-        realm=text["realm"],
+        api_host=text["realm"],
         created_at=float(text["created_at"]),
         priority=float(text["priority"]),
         cancel_requested=text["cancel_requested"] == "1",

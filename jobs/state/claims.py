@@ -14,10 +14,10 @@ NOBODY = "nobody"
 
 
 class Claims:
-    """The claims of one realm."""
+    """The claims of one API host."""
 
-    def __init__(self, redis: Redis, realm: str) -> None:
-        self._redis, self._realm = redis, realm
+    def __init__(self, redis: Redis, api_host: str) -> None:
+        self._redis, self._realm = redis, api_host
 
     async def of(self, prediction_ids: Sequence[str]) -> list[str | None]:
         """Who has claimed each prediction: `<batch>:<index>`, NOBODY, or None, also when the batch is gone."""

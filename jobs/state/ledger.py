@@ -73,7 +73,7 @@ class Ledger:
     """One prompt's place in the ledger of its batch. Each change raises Overtaken when the nonce is not ours."""
 
     redis: Redis
-    realm: str
+    api_host: str
     batch: str
     batch_id: str
     index: int
@@ -98,7 +98,7 @@ class Ledger:
     async def record(self, entry: Entry, prediction_id: str) -> Entry:
         """Note the prediction of an intent and claim it; raises Claimed when it serves another prompt, Served."""
         claimant = f"{self.batch}:{self.index}"
-        claim = keys.claim(self.realm, prediction_id)
+        claim = keys.claim(self.api_host, prediction_id)
         return await self._change("record", entry.nonce, prediction_id, claimant, CLAIM_TTL, claim=claim)
 
     async def withdraw(self, entry: Entry) -> Entry:
@@ -121,12 +121,12 @@ class Ledger:
         """Those predictions that serve no prompt, in the same order."""
         if not prediction_ids:
             return []
-        claims = await self.redis.mget([keys.claim(self.realm, id_) for id_ in prediction_ids])
+        claims = await self.redis.mget([keys.claim(self.api_host, id_) for id_ in prediction_ids])
         return [id_ for id_, claimant in zip(prediction_ids, claims, strict=True) if claimant is None]
 
     async def disown(self, prediction_id: str) -> bool:
         """Claim an orphan for nobody, so that it may be canceled; False when it serves a prompt."""
-        return bool(await self.redis.set(keys.claim(self.realm, prediction_id), "nobody", nx=True, ex=CLAIM_TTL))
+        return bool(await self.redis.set(keys.claim(self.api_host, prediction_id), "nobody", nx=True, ex=CLAIM_TTL))
 
     async def age(self, entry: Entry) -> float:
         """Seconds since the entry's intent, by Redis's clock."""

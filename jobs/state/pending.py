@@ -13,14 +13,14 @@ from jobs.state.ledger import Entry, entry_of
 
 
 @dataclass(frozen=True, slots=True)
-class Unsettled:
+class PendingPrompt:
     """A prompt without a result: how often one was taken back for another try, and its entry in the ledger."""
 
     term: int
     entry: Entry
 
 
-async def unsettled(redis: Redis, batch: str, indexes: Sequence[int]) -> dict[int, Unsettled]:
+async def unsettled(redis: Redis, batch: str, indexes: Sequence[int]) -> dict[int, PendingPrompt]:
     """Those of a batch's prompts without a result, by index; one round trip. What changes later, the ledger refuses."""
     if not indexes:
         return {}
@@ -33,7 +33,7 @@ async def unsettled(redis: Redis, batch: str, indexes: Sequence[int]) -> dict[in
     settled = Bits(bits)
     rows = zip(indexes, terms, entries, strict=True)
     return {
-        index: Unsettled(int(term or 0), entry_of(entry))
+        index: PendingPrompt(int(term or 0), entry_of(entry))
         for index, term, entry in rows
         if index - (first << 3) not in settled
     }

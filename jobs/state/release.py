@@ -10,17 +10,17 @@ from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
 
 
-async def release_batch(redis: Redis, realm: str, batch: str) -> None:
+async def release_batch(redis: Redis, api_host: str, batch: str) -> None:
     """Release all that a batch holds which was deleted: from then on its prompts take nothing more."""
-    await _release(redis, realm, f"{batch}/")
+    await _release(redis, api_host, f"{batch}/")
 
 
-async def release_prompts(redis: Redis, realm: str, prompts: Iterable[str]) -> None:
+async def release_prompts(redis: Redis, api_host: str, prompts: Iterable[str]) -> None:
     """Release what prompts hold (`<batch>/<prompt id>`) whose shard is set aside."""
-    await _release(redis, realm, "", *prompts)
+    await _release(redis, api_host, "", *prompts)
 
 
-async def _release(redis: Redis, realm: str, *meant: str) -> None:
-    models = await redis.smembers(keys.limited_models(realm))  # type: ignore[misc]  # typed for both clients
-    in_flight = [keys.model_in_flight(realm, model.decode()) for model in sorted(models)]
-    await load_script(redis, __name__)(keys=[keys.paused_models(realm), *in_flight], args=list(meant))
+async def _release(redis: Redis, api_host: str, *meant: str) -> None:
+    models = await redis.smembers(keys.limited_models(api_host))  # type: ignore[misc]  # typed for both clients
+    in_flight = [keys.model_in_flight(api_host, model.decode()) for model in sorted(models)]
+    await load_script(redis, __name__)(keys=[keys.paused_models(api_host), *in_flight], args=list(meant))

@@ -41,13 +41,13 @@ class Snapshot:
 
 async def take_snapshot(redis: Redis, name: str) -> Snapshot | None:
     """Read all of a batch; None when Redis knows none of that name. KeyError, ValueError when it is not readable."""
-    realm = await redis.hget(keys.batch(name), "realm")  # type: ignore[misc]  # typed for both clients
+    api_host = await redis.hget(keys.batch(name), "realm")  # type: ignore[misc]  # typed for both clients
     async with redis.pipeline(transaction=True) as pipe:
         pipe.hgetall(keys.batch(name))
         pipe.get(keys.settled(name))
         pipe.get(keys.unsuccessful(name))
         pipe.hgetall(keys.ledger(name))
-        pipe.zrange(keys.queue((realm or b"").decode()), 0, -1)
+        pipe.zrange(keys.queue((api_host or b"").decode()), 0, -1)
         fields, settled, unsuccessful, ledger, queue = await pipe.execute()
     if not fields:
         return None

@@ -18,13 +18,13 @@ from jobs.wire import NO_WORKER, Batch, State, Status, timestamp
 
 async def read_status(redis: Redis, batch: Batch) -> Status:
     """Gather what `status` shows of a batch; `eta` in seconds, None when nothing was settled of late, or will be."""
-    batches, account = Batches(redis), Account(redis, batch.realm)
+    batches, account = Batches(redis), Account(redis, batch.api_host)
     in_flight = await batches.in_flight(batch.name)
     rate = await batches.rate_per_minute(batch.name)
     pause = await account.pause_reason()
     left = batch.total - batch.settled
     dead = await DeadLetters(redis).of(batch.name) if left else {}
-    stuck = bool(dead) and not await Queue(redis, batch.realm).jobs(batch.name)
+    stuck = bool(dead) and not await Queue(redis, batch.api_host).jobs(batch.name)
     workers, reasons = await account.workers(), await _reasons(redis, batch, pause, dead)
     goes_on = workers and not pause and (in_flight or not reasons) and not await account.trouble()
     return Status(
@@ -43,7 +43,7 @@ async def read_status(redis: Redis, batch: Batch) -> Status:
         rate_per_minute=rate,
         eta=round(left / rate * 60, 1) if rate and goes_on and not batch.finished_at else None,
         workers=workers,
-        api_host=batch.realm,
+        api_host=batch.api_host,
     )
 
 
@@ -81,7 +81,7 @@ async def _reasons(redis: Redis, batch: Batch, pause: str | None, dead: Mapping[
         return []
     if batch.cancel_requested or pause:
         return ["is being canceled" if batch.cancel_requested else str(pause)]
-    account = Account(redis, batch.realm)
+    account = Account(redis, batch.api_host)
     paused_models = await account.paused_models()
     found = [await account.trouble() or await account.notice(), *await account.throttling()]
     found += [wait.sentence(paused_models) for wait in await Waits(redis).of(batch.name)]

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import BinaryIO
 
 from jobs.batch_folder.folder import Folder
-from jobs.batch_folder.name_hashes import Fingerprints
+from jobs.batch_folder.name_hashes import NameHashes
 from jobs.errors import StorageError
 from jobs.names import name_problem
 from jobs.state.batches import Spent
@@ -43,7 +43,7 @@ class Inspection:
         self.counts = Counter(prompts=0, results=0, files=0, bytes=0, unread=0)
         self.outcomes = Counter[str]()
         self.spent = Counter(predictions=0, cost=0)
-        self.ids, self.predictions = Fingerprints(), Fingerprints()
+        self.ids, self.predictions = NameHashes(), NameHashes()
         self.waiting = Waiting(snapshot) if snapshot else None
         self.results, self.errors = Lines(folder.results), Lines(folder.errors)
 

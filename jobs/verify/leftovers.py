@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.gallery import PAGE_SIZE, page_name
-from jobs.batch_folder.name_hashes import Fingerprints
+from jobs.batch_folder.name_hashes import NameHashes
 
 PART = ".part"
 
@@ -18,7 +18,7 @@ def parts(folder: Folder) -> list[str]:
         return sorted(entry.name for entry in entries if entry.name.startswith(".") and entry.name.endswith(PART))
 
 
-def strangers(folder: Folder, ids: Fingerprints) -> Iterator[str]:
+def strangers(folder: Folder, ids: NameHashes) -> Iterator[str]:
     """Folders that no row of the batch names."""
     with os.scandir(folder.path) as entries:
         for entry in entries:

@@ -49,7 +49,7 @@ def verify(name: str, config: Config, *, read: bool = True) -> Verification:
 def _look(folder: Folder, config: Config, read: Callable[[str], bool]) -> Verification:
     with _between_producers(folder):
         snapshot, trouble = _asked(folder, config)
-        if snapshot is None and not trouble and not folder.identity.exists():
+        if snapshot is None and not trouble and not folder.manifest.exists():
             raise BatchNotFound(f"neither Redis nor {folder.path} has a batch {folder.batch!r}")
         rows = folder.prompts.open("rb") if folder.prompts.exists() else None
     with rows or io.BytesIO() as lines, closing(Inspection(folder, snapshot, read)) as seen:
@@ -84,17 +84,17 @@ def _asked(folder: Folder, config: Config) -> tuple[Snapshot | None, Disagreemen
     except (KeyError, ValueError) as error:
         return None, Disagreement(what=f"what Redis has of the batch is not readable ({error!r})", cure=RECOUNT)
     try:
-        identity = folder.batch_id()
+        manifest = folder.batch_id()
     except ForeignFolder as error:
         return found, Disagreement(what=str(error), cure="restore it")
-    if not found or identity == found.batch.id:
+    if not found or manifest == found.batch.id:
         return found, None
     cure = "set BATCH_OUTPUT_DIR as it was when the batch was enqueued, or restore batch.json"
-    if identity is None:
+    if manifest is None:
         return found, Disagreement(
-            what=f"Redis knows the batch, and {folder.identity.absolute()} is missing", cure=cure
+            what=f"Redis knows the batch, and {folder.manifest.absolute()} is missing", cure=cure
         )
-    what = f"Redis knows another batch of this name than {folder.identity.absolute()}"
+    what = f"Redis knows another batch of this name than {folder.manifest.absolute()}"
     return None, Disagreement(what=what, cure=cure)
 
 

@@ -167,7 +167,7 @@ class Judgement:
         client: Redis = self.trial.server.client
         if left := client.hgetall(keys.ledger(self.trial.batch)):
             yield f"left in the ledger: {left}"
-        if queued := client.zrange(keys.queue(self.trial.config.realm), 0, -1):
+        if queued := client.zrange(keys.queue(self.trial.config.api_host), 0, -1):
             yield f"left in the queue: {queued}"
         patterns = (keys.ARQ_JOB, keys.ARQ_RETRY, keys.ARQ_IN_PROGRESS, keys.lease(f"{self.trial.batch}:"))
         # Who is stopped while it asks for a lease leaves it to run out.

@@ -56,7 +56,7 @@ CREATE = (
     Point("worker.prompt.admission:admitted", "after"),
     *both("worker.prompt.predict:predicted"),
     *both("worker.prompt.create:create"),
-    Point("worker.limits.rate_limiter:Limiter.take", "after"),
+    Point("worker.limits.rate_limiter:RateLimiter.take", "after"),
     *both("worker.prompt.create:_post_and_record"),
     *both("jobs.state.ledger:Ledger.intend"),
     *both("jobs.replicate_api.predictions:Replicate.create"),
@@ -68,10 +68,10 @@ SAVE = (
     *both("worker.polling.poller:Poller.wait"),
     *both("worker.prompt.predict:conclude"),
     *both("worker.prompt.predict:judge"),
-    Point("worker.limits.request_gate:Gate.heard", "after"),
+    Point("worker.limits.request_gate:RequestGate.heard", "after"),
     *both("worker.prompt.save:save"),
-    *both("worker.outputs.saver:Outputs.save"),
-    *both("worker.outputs.file_writer:Writer.finish"),
+    *both("worker.outputs.saver:OutputSaver.save"),
+    *both("worker.outputs.file_writer:FileWriter.finish"),
     *both("worker.outputs.staging:Storage.commit"),
     WRITTEN,
     *RENAME,
@@ -104,7 +104,7 @@ CANCELED = (
     *both("jobs.replicate_api.predictions:Replicate.cancel", 20),
 )
 SALVAGE = (
-    *both("worker.shard.rescue:Salvage._salvage", 1),
-    *both("worker.shard.rescue:Salvage._save", 15),
+    *both("worker.shard.rescue:Rescue._salvage", 1),
+    *both("worker.shard.rescue:Rescue._save", 15),
     *both("worker.prompt.predict:resume", 15),
 )

@@ -184,7 +184,7 @@ class Trial:
         """Whether every shard that is still queued is leased by a process that lives."""
         pids = {str(child.process.pid) for child in self.living()}
         client = self.server.client
-        jobs: Any = client.zrange(keys.queue(self.config.realm), 0, -1)
+        jobs: Any = client.zrange(keys.queue(self.config.api_host), 0, -1)
         names = [keys.lease(job.decode().rpartition(":")[0]) for job in jobs]
         owners: Any = client.mget(names) if names else []
         return all(owner and owner.decode().split(":")[1] in pids for owner in owners)
@@ -217,11 +217,11 @@ class Trial:
     def _ended(self) -> bool:
         """Whether the batch is finished and its last job has left the queue."""
         finished = self.server.client.hget(keys.batch(self.batch), "finished_at")
-        return bool(finished) and not self.server.client.zcard(keys.queue(self.config.realm))
+        return bool(finished) and not self.server.client.zcard(keys.queue(self.config.api_host))
 
     def _operate(self, now: float) -> None:
         """Resume where the account was refused; when nothing moves for a while, bring back what `status` calls dead."""
-        if self.refusals and self.server.client.exists(keys.pause(self.config.realm)):
+        if self.refusals and self.server.client.exists(keys.pause(self.config.api_host)):
             self._cure("resume")
         settled = self.settled()
         if settled != self._settled:

@@ -13,7 +13,7 @@ import pytest
 from redis import Redis
 
 from jobs.budget import UNCHANGED
-from jobs.cli.operations import Desk
+from jobs.cli.operations import Operations
 from jobs.config import Config
 from jobs.enqueue.enqueue import Order
 from jobs.redis_client.client import opened
@@ -36,13 +36,13 @@ class Night:
     def folder(self) -> Path:
         return self.config.output_dir / self.name
 
-    def ask(self, question: Callable[[Desk], Awaitable[T]], **settings: Any) -> T:
+    def ask(self, question: Callable[[Operations], Awaitable[T]], **settings: Any) -> T:
         """What a command answers, without a process for it."""
 
         async def answer() -> T:
             config = self.config.model_copy(update=settings)
             async with opened(config) as redis:
-                return await question(Desk(config, redis))
+                return await question(Operations(config, redis))
 
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(asyncio.run, answer()).result()

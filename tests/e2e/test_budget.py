@@ -21,7 +21,7 @@ FAST = {"creates_per_minute": 60_000.0, "reads_per_minute": 60_000.0, "poll_inte
 
 
 @dataclasses.dataclass(frozen=True)
-class Desk:
+class Operations:
     """Its commands run in this process; the workers do not."""
 
     night: Any
@@ -58,13 +58,13 @@ class Desk:
 
 
 @pytest.fixture
-def desk(night: Any, redis: Redis, worker_process: Callable[..., Any]) -> Desk:
+def desk(night: Any, redis: Redis, worker_process: Callable[..., Any]) -> Operations:
     """Where each picture costs 0.003 dollars."""
     priced = night.config.model_copy(update={"prices": Prices.parse("simulator/image=0.003")})
-    return Desk(dataclasses.replace(night, config=priced), redis, worker_process)
+    return Operations(dataclasses.replace(night, config=priced), redis, worker_process)
 
 
-async def test_two_workers_never_spend_more_and_a_higher_budget_goes_on(desk: Desk) -> None:
+async def test_two_workers_never_spend_more_and_a_higher_budget_goes_on(desk: Operations) -> None:
     receipt = await desk.enqueue(150, Budget(max_cost=100_000))
     assert (receipt.cost_at_least, receipt.cost_at_most) == (0.45, 1.35)
     desk.work(workers=2)
@@ -83,7 +83,7 @@ async def test_two_workers_never_spend_more_and_a_higher_budget_goes_on(desk: De
     desk.night.paid_once()
 
 
-async def test_a_wiped_redis_costs_nothing_and_the_budget_goes_on(desk: Desk) -> None:
+async def test_a_wiped_redis_costs_nothing_and_the_budget_goes_on(desk: Operations) -> None:
     done = dataclasses.replace(desk, night=dataclasses.replace(desk.night, name="done"))
     await done.enqueue(5)
     await desk.enqueue(10, Budget(6, 1_000_000))

@@ -72,7 +72,7 @@ def put_bomb(config: Config, place: Path) -> None:
     assert config.redis_url
     with Redis.from_url(config.redis_url.get_secret_value()) as redis:
         redis.set(f"{keys.ARQ_JOB}other:0:0", pickle.dumps(Bomb(place)))
-        redis.zadd(keys.queue(config.realm), {"other:0:0": 1})
+        redis.zadd(keys.queue(config.api_host), {"other:0:0": 1})
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ async def test_the_worker_that_sweeps_for_both_is_killed(
     workers = {str(child.process.pid): child for child in (worker_process(**FAST), worker_process(**FAST))}
 
     async def sweeper() -> str:
-        holder = await redis.get(keys.lease(f"sweeper:{night.config.realm}")) or b""
+        holder = await redis.get(keys.lease(f"sweeper:{night.config.api_host}")) or b""
         return holder.decode()
 
     await eventually(lambda: night.ledger()["created"] >= 290)

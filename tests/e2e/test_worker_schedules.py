@@ -64,11 +64,11 @@ async def test_a_worker_killed_while_it_fires_loses_no_prompt(
     config: Config,
     eventually: Eventually,
 ) -> None:
-    await Account(redis, config.realm).pause("only the queue is looked at")
+    await Account(redis, config.api_host).pause("only the queue is looked at")
     await scheduled(20_000)
 
     async def state() -> dict[str, Any]:
-        row = await redis.hget(keys.schedules(config.realm), "nightly")  # type: ignore[misc]  # typed for both clients
+        row = await redis.hget(keys.schedules(config.api_host), "nightly")  # type: ignore[misc]  # typed for both clients
         found: dict[str, Any] = json.loads(row or b"{}")
         return found
 
@@ -81,9 +81,9 @@ async def test_a_worker_killed_while_it_fires_loses_no_prompt(
     first = worker_process()
     due = await eventually(firing)
     first.kill()
-    await redis.delete(keys.schedule(config.realm, "nightly", due))
+    await redis.delete(keys.schedule(config.api_host, "nightly", due))
     worker_process()
     assert await eventually(done) == due
     (name,) = await Batches(redis).names()
     assert (await Batches(redis).get(name)).total == 20_000
-    assert await redis.zcard(keys.queue(config.realm)) == 200
+    assert await redis.zcard(keys.queue(config.api_host)) == 200

@@ -103,7 +103,7 @@ async def test_a_retry_that_waits_for_its_shard_survives_a_stop(
     first.terminate()
     assert first.wait(20) == 0
     assert "Traceback" not in first.log()
-    assert await redis.zcard(keys.queue(night.config.realm)) == 2
+    assert await redis.zcard(keys.queue(night.config.api_host)) == 2
     assert worker_process("--burst", **FAST).wait() == 0
     assert [result["status"] for result in night.check()] == ["succeeded", "succeeded"]
     assert night.ledger()["created"] == 3

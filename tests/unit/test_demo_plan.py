@@ -28,7 +28,7 @@ def result(**changes: Any) -> Result:
 def folder(tmp_path: Path) -> Folder:
     folder = Folder(tmp_path, "demo")
     folder.path.mkdir()
-    folder.identity.write_text('{"id": "x"}')
+    folder.manifest.write_text('{"id": "x"}')
     folder.prompts.write_text('{"id": "fox", "model": "m", "input": {}}\n')
     return folder
 
@@ -101,7 +101,7 @@ def test_a_batch_is_finished_with_its_last_result(folder: Folder) -> None:
     assert not finished(folder)
     folder.results.write_text("{}\n")
     assert finished(folder)
-    folder.identity.unlink()
+    folder.manifest.unlink()
     assert not finished(folder)
 
 

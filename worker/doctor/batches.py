@@ -19,7 +19,7 @@ async def batch_findings(redis: Redis, config: Config) -> list[Finding]:
     """Count the batches that are not finished, and name the shards that were set aside; RedisError."""
     batches = Batches(redis)
     every = [await batches.find(name) for name in await batches.names()]
-    ours = [batch for batch in every if batch and batch.realm == config.realm and batch.finished_at is None]
+    ours = [batch for batch in every if batch and batch.api_host == config.api_host and batch.finished_at is None]
     left = sum(batch.total - batch.settled for batch in ours)
     dead = [
         warning("batches", f"{batch.name}: {sentence(batch.name, found, batch.total)}")

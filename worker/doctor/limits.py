@@ -23,7 +23,7 @@ async def limit_findings(redis: Redis, config: Config) -> list[Finding]:
 
 async def pause_findings(redis: Redis, config: Config) -> list[Finding]:
     """Say why nothing is created at present, if so; RedisError."""
-    account = Account(redis, config.realm)
+    account = Account(redis, config.api_host)
     found = []
     if reason := await account.pause_reason():
         cure = "mend it; it goes on by itself" if await account.paused_by() else RESUME
@@ -38,14 +38,14 @@ async def pause_findings(redis: Redis, config: Config) -> list[Finding]:
 
 async def worker_findings(redis: Redis, config: Config) -> list[Finding]:
     """Say how many workers are up; RedisError."""
-    count = await Account(redis, config.realm).workers()
+    count = await Account(redis, config.api_host).workers()
     if count:
         return [ok("workers", f"{count} up")]
     return [warning("workers", "none is up", "python -m arq worker.Settings")]
 
 
 async def _held(redis: Redis, config: Config, bucket: str) -> AsyncIterator[Finding]:
-    row = await redis.hmget(keys.limit(config.realm, bucket), ["hold", "reduced"])  # type: ignore[misc]  # typed for both clients
+    row = await redis.hmget(keys.limit(config.api_host, bucket), ["hold", "reduced"])  # type: ignore[misc]  # typed for both clients
     seconds, micros = await redis.time()
     now = seconds + micros / 1e6
     hold, reduced = (float(value or 0) / 1e6 - now for value in row)

@@ -15,7 +15,7 @@ from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
 from jobs.wire import Shard
 from worker.limits.circuit_breaker import SLACK
-from worker.limits.priority_semaphore import Slots
+from worker.limits.priority_semaphore import PrioritySemaphore
 
 LOOK = 0.25
 """Seconds until the first asks again: a prediction may end at any moment, elsewhere."""
@@ -25,11 +25,11 @@ class _Lane:
     """The prompts of this worker that wait for a place in one batch."""
 
     def __init__(self) -> None:
-        self.slots = Slots(1)
+        self.slots = PrioritySemaphore(1)
         self.freed = asyncio.Event()
 
 
-class Places:
+class BatchConcurrencyLimit:
     """Who may have a prediction in flight, of batches with a limit; nobody calls it for other batches.
 
     `deadline` is the longest that a prediction runs, in seconds.

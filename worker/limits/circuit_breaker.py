@@ -53,14 +53,14 @@ class _Heard(NamedTuple):
     message: bytes
 
 
-class Breaker:
+class CircuitBreaker:
     """All models' breakers as this process sees them, at most a second late; `running` keeps the view fresh."""
 
     def __init__(self, redis: Redis, config: Config) -> None:
         self._redis = redis
         self._script = load_script(redis, __name__)
-        realm, who = config.realm, secrets.token_hex(8)
-        self._keys = [keys.breaker(realm), keys.paused_models(realm), keys.breaker_report(realm, who)]
+        api_host, who = config.api_host, secrets.token_hex(8)
+        self._keys = [keys.breaker(api_host), keys.paused_models(api_host), keys.breaker_report(api_host, who)]
         pause, life = int(config.breaker_pause * 1000), int((config.deadline + SLACK) * 1000)
         self._rule = [config.breaker_failures * WINDOW, pause, life]
         self._heard: deque[_Heard] = deque()

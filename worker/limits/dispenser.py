@@ -55,7 +55,7 @@ class Slot(NamedTuple):
     leased: bool
 
 
-class Pump:
+class TokenDispenser:
     """Hands out the start times of one limit, the lowest order first, then first come; `run` is its task."""
 
     def __init__(self, name: str, source: Source) -> None:

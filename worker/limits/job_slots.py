@@ -105,7 +105,7 @@ class JobSlots:
             return None
         if not burst and await asyncio.to_thread(self.config.output_dir.is_dir):
             return None  # other batches may come
-        queued = await Queue(self.redis, self.config.realm).first(None)
+        queued = await Queue(self.redis, self.config.api_host).first(None)
         if not all(_batch(job) in self._alone for job in queued if only in (None, _batch(job))):
             return None
         return ConfigError(
@@ -136,7 +136,7 @@ class JobSlots:
         return leave[::-1]
 
     async def _unstarted(self, most: int) -> int:
-        jobs = await Queue(self.redis, self.config.realm).first(LOOKED_AT)
+        jobs = await Queue(self.redis, self.config.api_host).first(LOOKED_AT)
         others = [job for job in jobs if job not in self._away and _batch(job) not in self._alone]
         others = [job for job in others if not self.leases.has_in_hand(job)]
         return len((await self.leases.unheld([lease_name(job) for job in others]))[:most])

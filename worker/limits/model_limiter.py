@@ -15,7 +15,7 @@ from jobs.model_limits import ModelLimit
 from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
 from worker.limits.circuit_breaker import SLACK, ModelPaused, batch_in
-from worker.limits.priority_semaphore import Slots
+from worker.limits.priority_semaphore import PrioritySemaphore
 
 
 class ModelBusy(ModelPaused):
@@ -27,12 +27,12 @@ class _Lane:
     """The prompts of this worker that wait for one model: `first` tries, not before `open_at` (loop time)."""
 
     limit: ModelLimit
-    slots: Slots = field(default_factory=lambda: Slots(1))
+    slots: PrioritySemaphore = field(default_factory=lambda: PrioritySemaphore(1))
     first: str = ""
     open_at: float = 0.0
 
 
-class ModelTurns:
+class ModelLimiter:
     """Whose turn it is for each model with limits of its own; costs nothing for other models."""
 
     def __init__(self, redis: Redis, config: Config) -> None:
@@ -85,6 +85,6 @@ class ModelTurns:
         return self._lanes.setdefault(limit.model, _Lane(limit)) if limit else None
 
     def _keys(self, lane: _Lane, prompt: str) -> list[str]:
-        realm, model = self._config.realm, lane.limit.model
-        of_model = [keys.model_in_flight(realm, model), keys.model_rate(realm, model)]
-        return [*of_model, keys.limited_models(realm), keys.batch(batch_in(prompt))]
+        api_host, model = self._config.api_host, lane.limit.model
+        of_model = [keys.model_in_flight(api_host, model), keys.model_rate(api_host, model)]
+        return [*of_model, keys.limited_models(api_host), keys.batch(batch_in(prompt))]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import count
 
 
-class Slots:
+class PrioritySemaphore:
     """So many may go on at once; of those that wait, the one with the lowest order is next."""
 
     def __init__(self, size: int) -> None:
@@ -54,7 +54,7 @@ class Slots:
 class Turn:
     """A context manager: a slot is held in its block."""
 
-    slots: Slots
+    slots: PrioritySemaphore
     order: float
 
     async def __aenter__(self) -> None:

@@ -19,8 +19,8 @@ from redis.exceptions import RedisError
 
 from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
-from jobs.redis_client.outage import FAREWELL, is_passing
-from worker.limits.dispenser import Pump, Reservation, Slot
+from jobs.redis_client.outage import SHUTDOWN_DEADLINE, is_passing
+from worker.limits.dispenser import Reservation, Slot, TokenDispenser
 
 Hold = Literal["throttled", "reduced", "outage"]
 _HOLDS = get_args(Hold)
@@ -30,16 +30,16 @@ LONGEST_HOLD = 3600.0
 """Seconds; a longer wait is more likely a misread header, and asking once an hour does no harm."""
 
 
-class Limiter:
-    """The rate limits of one realm: requests a minute, by bucket (`create`, `read`).
+class RateLimiter:
+    """The rate limits of one API host: requests a minute, by bucket (`create`, `read`).
 
     Use it as a context manager; all that wait in `take` must be cancelled before it ends.
     """
 
-    def __init__(self, redis: Redis, realm: str, limits: Mapping[str, float]) -> None:
+    def __init__(self, redis: Redis, api_host: str, limits: Mapping[str, float]) -> None:
         script = load_script(redis, __name__)
-        self._buckets = {name: _Bucket(script, realm, name, limit) for name, limit in limits.items()}
-        self._pumps = {name: Pump(name, bucket) for name, bucket in self._buckets.items()}
+        self._buckets = {name: _Bucket(script, api_host, name, limit) for name, limit in limits.items()}
+        self._pumps = {name: TokenDispenser(name, bucket) for name, bucket in self._buckets.items()}
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -90,14 +90,14 @@ class Limiter:
 class _Bucket:
     """One limit in Redis, as this process sees it."""
 
-    def __init__(self, script: AsyncScript, realm: str, name: str, limit: float) -> None:
+    def __init__(self, script: AsyncScript, api_host: str, name: str, limit: float) -> None:
         self._script = script
         self._limit = limit
         self._most_left = 0
         self._who = secrets.token_hex(8)
-        self._keys = [keys.limit(realm, name)]
+        self._keys = [keys.limit(api_host, name)]
         if name == "create":
-            self._keys += [keys.pause(realm), keys.trouble(realm), keys.own_pause(realm)]
+            self._keys += [keys.pause(api_host), keys.trouble(api_host), keys.own_pause(api_host)]
 
     async def reserve(self, count: int) -> Reservation:
         now, epoch, wait, horizon, leased, why, text, *times = await self._call("reserve", count)
@@ -131,7 +131,7 @@ class _Bucket:
             except (RedisError, OSError) as error:
                 if not is_passing(error):
                     raise
-                if FAREWELL.in_vain and operation != "reserve":
+                if SHUTDOWN_DEADLINE.in_vain and operation != "reserve":
                     return None  # what is not given back runs out
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 1.0)

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from jobs.config import Config
 from jobs.errors import BatchError, InvalidRequest, NotFound, ReplicateError
 from jobs.wire import Shard
-from worker.limits.circuit_breaker import Breaker
-from worker.limits.priority_semaphore import Slots
+from worker.limits.circuit_breaker import CircuitBreaker
+from worker.limits.priority_semaphore import PrioritySemaphore
 
 MANY_UNKNOWN = 4
 """Refusals of a model itself in a row after which it is taken for one that does not exist."""
@@ -29,14 +29,14 @@ class _Rows:
     unknown: int = 0
     created: bool = False
     missing: ReplicateError | None = None
-    lane: Slots = field(default_factory=lambda: Slots(1))
+    lane: PrioritySemaphore = field(default_factory=lambda: PrioritySemaphore(1))
     first: str = ""
 
 
 class RefusedRows:
     """What creates of each batch and model came to in this worker; a `retry` begins anew."""
 
-    def __init__(self, config: Config, breaker: Breaker) -> None:
+    def __init__(self, config: Config, breaker: CircuitBreaker) -> None:
         self._many = config.breaker_refusals
         self._breaker = breaker
         self._rows: dict[tuple[str, int, str], _Rows] = {}

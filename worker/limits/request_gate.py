@@ -10,9 +10,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from jobs.errors import AccountRefused, Blocked, NotSent, RateLimited, ReplicateError, Unanswered
 from jobs.state.account import Account
 from worker.limits.block_pages import BlockPages
-from worker.limits.circuit_breaker import Breaker, Outcome
-from worker.limits.model_limiter import ModelTurns
-from worker.limits.rate_limiter import Hold, Limiter
+from worker.limits.circuit_breaker import CircuitBreaker, Outcome
+from worker.limits.model_limiter import ModelLimiter
+from worker.limits.rate_limiter import Hold, RateLimiter
 from worker.limits.token_check import TokenCheck, lift, pause
 
 logger = logging.getLogger(__name__)
@@ -22,11 +22,11 @@ LONGEST_BLIND = 300.0
 """Seconds for which reads are held at most, whatever an answer asks for: what ends is kept for an hour only."""
 
 
-class Gate:
+class RequestGate:
     """Limits, holds, pauses of account and models: shared by all workers through Redis; a log line for each change."""
 
     def __init__(
-        self, limiter: Limiter, account: Account, breaker: Breaker, turns: ModelTurns, token: TokenCheck
+        self, limiter: RateLimiter, account: Account, breaker: CircuitBreaker, turns: ModelLimiter, token: TokenCheck
     ) -> None:
         self._limiter = limiter
         self._account = account

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from jobs.errors import AccountRefused, ReplicateError
 from jobs.state.account import Account
-from worker.limits.rate_limiter import Limiter
+from worker.limits.rate_limiter import RateLimiter
 
 AGAIN_AFTER = 2.0
 """Seconds between the two questions."""
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 class TokenCheck:
     """Asks `GET /account`, seldom enough to take no place of the read limit, which leaves a hundredth unused."""
 
-    def __init__(self, limiter: Limiter, account: Account, ask: Callable[[], Awaitable[object]]) -> None:
+    def __init__(self, limiter: RateLimiter, account: Account, ask: Callable[[], Awaitable[object]]) -> None:
         self._limiter = limiter
         self._account = account
         self._ask = ask

@@ -25,10 +25,10 @@ from jobs.state.batches import Batches
 from jobs.state.claims import NOBODY, Claims
 from jobs.state.snapshot import Snapshot, take_snapshot
 from jobs.wire import as_local, timestamp
-from worker.limits.circuit_breaker import Breaker
-from worker.limits.model_limiter import ModelTurns
-from worker.limits.rate_limiter import Limiter
-from worker.limits.request_gate import Gate
+from worker.limits.circuit_breaker import CircuitBreaker
+from worker.limits.model_limiter import ModelLimiter
+from worker.limits.rate_limiter import RateLimiter
+from worker.limits.request_gate import RequestGate
 from worker.limits.token_check import TokenCheck
 from worker.orphans.matching import Match, matches, recorded_predictions
 from worker.polling.listing import list_pages
@@ -80,7 +80,7 @@ class OrphanSearch:
     config: Config
     redis: Redis
     replicate: Replicate
-    gate: Gate
+    gate: RequestGate
 
     async def find(self, seconds: float) -> OrphanList:
         """List the orphans of the last `seconds`; ReplicateError, RedisError, StorageError."""
@@ -148,7 +148,7 @@ class OrphanSearch:
 
     @property
     def _claims(self) -> Claims:
-        return Claims(self.redis, self.config.realm)
+        return Claims(self.redis, self.config.api_host)
 
     async def _listed(self, since: float) -> tuple[int, dict[str, Prediction]]:
         """How many predictions there are, and those that no prompt has claimed; a break begins anew."""
@@ -193,15 +193,19 @@ async def searching(config: Config) -> AsyncIterator[OrphanSearch]:
     A token that is refused here pauses nobody: the workers may have a better one.
     """
     limits = {"create": config.creates_per_minute, "read": config.reads_per_minute}
-    async with opened(config) as redis, Limiter(redis, config.realm, limits) as limiter, api_client(config) as client:
+    async with (
+        opened(config) as redis,
+        RateLimiter(redis, config.api_host, limits) as limiter,
+        api_client(config) as client,
+    ):
         replicate = Replicate(client, config)
         try:
             await replicate.account()
         except AccountRefused as error:
             raise ConfigError(f"{error}. Put a valid token in REPLICATE_API_TOKEN or .env") from error
-        account = Account(redis, config.realm)
+        account = Account(redis, config.api_host)
         token = TokenCheck(limiter, account, replicate.account)
-        gate = Gate(limiter, account, Breaker(redis, config), ModelTurns(redis, config), token)
+        gate = RequestGate(limiter, account, CircuitBreaker(redis, config), ModelLimiter(redis, config), token)
         yield OrphanSearch(config, redis, replicate, gate)
 
 

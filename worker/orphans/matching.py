@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jobs.batch_folder.folder import RETRIED, Folder
-from jobs.batch_folder.manifest import read_identity
+from jobs.batch_folder.manifest import read_manifest
 from jobs.config import Config
 from jobs.errors import StorageError
 from jobs.replicate_api.predictions import Prediction
@@ -60,7 +60,11 @@ def _folders(config: Config) -> Iterator[Folder]:
         for path in sorted(config.output_dir.iterdir()):
             folder = Folder(config.output_dir, path.name)
             with suppress(StorageError):
-                if folder.identity.is_file() and (identity := read_identity(folder)) and identity.realm == config.realm:
+                if (
+                    folder.manifest.is_file()
+                    and (manifest := read_manifest(folder))
+                    and manifest.api_host == config.api_host
+                ):
                     yield folder
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from jobs.errors import ReplicateError, Unanswered
 from jobs.replicate_api.predictions import Prediction, Replicate
 from jobs.wire import Prompt
-from worker.limits.request_gate import Gate
+from worker.limits.request_gate import RequestGate
 from worker.polling.listing import list_pages
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class _Search:
 class Orphans:
     """Sweeps for all who search at the same time are one sweep."""
 
-    def __init__(self, replicate: Replicate, gate: Gate) -> None:
+    def __init__(self, replicate: Replicate, gate: RequestGate) -> None:
         self._replicate = replicate
         self._gate = gate
         self._searches: list[_Search] = []

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from jobs.replicate_api.predictions import RETENTION
-from worker.limits.priority_semaphore import Slots
+from worker.limits.priority_semaphore import PrioritySemaphore
 
 MARGIN = 300.0
 """An output should be here so many seconds before its hour is over."""
@@ -64,7 +64,7 @@ class Backlog:
     Speed is measured only while more waits than can be saved at once: at other times it is the models' speed.
     """
 
-    def __init__(self, slots: Slots) -> None:
+    def __init__(self, slots: PrioritySemaphore) -> None:
         self._slots = slots
         self._unsaved: set[Unsaved] = set()
         self._saved = 0

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from jobs.errors import BrokenDownload, FileTooBig
 from worker.outputs.checksum import Checksum
 from worker.outputs.file_output import FileOutput
-from worker.outputs.file_response import FileAnswer
-from worker.outputs.file_writer import Writer, Written
+from worker.outputs.file_response import FileResponse
+from worker.outputs.file_writer import FileWriter, Written
 from worker.outputs.media_types import contradiction, extension
 
 logger = logging.getLogger(__name__)
@@ -50,11 +50,11 @@ class Download:
     """
 
     file: FileOutput
-    writer: Writer
+    writer: FileWriter
     max_bytes: int
     slot: AbstractAsyncContextManager[None]
     kept_until: float = math.inf
-    _whole: FileAnswer | None = field(default=None, init=False)
+    _whole: FileResponse | None = field(default=None, init=False)
     _rejected: Counter[str] = field(default_factory=Counter, init=False)
     _warned: str | None = field(default=None, init=False)
 
@@ -91,7 +91,7 @@ class Download:
             return {}
         return {"Range": f"bytes={self.writer.bytes}-", "If-Range": self._whole.validator}
 
-    async def _begin(self, answer: FileAnswer) -> FileAnswer:
+    async def _begin(self, answer: FileResponse) -> FileResponse:
         """Go on where the last transfer broke, or start anew; return the answer that described the whole file."""
         self._check_size(answer.length or 0)
         if self._whole and self._continues(self._whole, answer):
@@ -104,7 +104,7 @@ class Download:
         self._whole = answer
         return answer
 
-    def _continues(self, whole: FileAnswer, answer: FileAnswer) -> bool:
+    def _continues(self, whole: FileResponse, answer: FileResponse) -> bool:
         same = answer.validator in (None, whole.validator) and not answer.repacked
         return answer.status == 206 and same and bool(self.writer.bytes) and answer.start == self.writer.bytes
 
@@ -112,7 +112,7 @@ class Download:
         if size > self.max_bytes:
             raise FileTooBig(f"{self.file.url[:200]} has more than {self.max_bytes:,} bytes", self.file.url)
 
-    async def _finish(self, whole: FileAnswer) -> Fetched:
+    async def _finish(self, whole: FileResponse) -> Fetched:
         """Check length, checksum and nature; what is wrong starts anew, what stays strange is kept with a warning."""
         suffix = extension(self.file.name, whole.content_type, self.writer.head)
         self._whole = None

@@ -14,7 +14,7 @@ from jobs.replicate_api.client import BROKEN, CONNECT_SECONDS, make_client, reas
 from jobs.replicate_api.transport import send
 from worker.outputs.allowed_urls import check_output_url
 from worker.outputs.content_coding import is_packed, unpack
-from worker.outputs.file_response import FileAnswer
+from worker.outputs.file_response import FileResponse
 
 STALL_SECONDS = 30.0
 """A download that brings no byte for so long is broken."""
@@ -39,7 +39,7 @@ def file_client(connections: int = 1) -> httpx.AsyncClient:
 @asynccontextmanager
 async def open_file(
     client: httpx.AsyncClient, url: str, *, hosts: Sequence[str], headers: Mapping[str, str] | None = None
-) -> AsyncIterator[FileAnswer]:
+) -> AsyncIterator[FileResponse]:
     """Open one output file; every redirect, 5 at most, is checked against `hosts` before it is followed.
 
     Yields a FileAnswer of status 200, 206 or 416; raises FileRefused, OutputGone or BrokenDownload.
@@ -54,12 +54,12 @@ async def open_file(
         await response.aclose()
 
 
-async def _file_answer(response: httpx.Response, chunks: AsyncGenerator[bytes, None], url: str) -> FileAnswer:
+async def _file_answer(response: httpx.Response, chunks: AsyncGenerator[bytes, None], url: str) -> FileResponse:
     coding = response.headers.get("content-encoding")
     if response.status_code != 200 or not is_packed(coding):
-        return FileAnswer(response.status_code, response.headers, chunks, packed=is_packed(coding))
+        return FileResponse(response.status_code, response.headers, chunks, packed=is_packed(coding))
     unpacked, packed = await unpack(chunks, coding, url, response.url.path)
-    return FileAnswer(response.status_code, response.headers, unpacked, packed=packed)
+    return FileResponse(response.status_code, response.headers, unpacked, packed=packed)
 
 
 async def _follow(

@@ -16,7 +16,7 @@ from jobs.errors import BrokenDownload
 from worker.outputs import data_uri
 from worker.outputs.data_uri import DataUri
 from worker.outputs.file_host import file_client, open_file
-from worker.outputs.file_response import FileAnswer
+from worker.outputs.file_response import FileResponse
 
 REPLICATE_HOSTS = ("replicate.delivery", "*.replicate.delivery")
 DATA_CHUNK = 1 << 16
@@ -54,7 +54,7 @@ class FileOutput:
         return re.sub(r"[^A-Za-z0-9._-]+", "-", PurePosixPath(path).name).lstrip(".-")[-128:] or "output"
 
     @asynccontextmanager
-    async def open(self, headers: Mapping[str, str] | None = None) -> AsyncIterator[FileAnswer]:
+    async def open(self, headers: Mapping[str, str] | None = None) -> AsyncIterator[FileResponse]:
         """Ask for the file, or with a `Range` header for a part of it."""
         async with AsyncExitStack() as stack:
             if self._data:
@@ -111,9 +111,9 @@ async def _close(chunks: AsyncGenerator[bytes, None]) -> None:
     await chunks.aclose()
 
 
-def _data_answer(data: DataUri) -> FileAnswer:
+def _data_answer(data: DataUri) -> FileResponse:
     headers = {"content-type": data.content_type, "content-length": str(len(data.content))}
-    return FileAnswer(200, headers, _pieces(data.content))
+    return FileResponse(200, headers, _pieces(data.content))
 
 
 async def _pieces(content: bytes) -> AsyncGenerator[bytes, None]:

@@ -15,7 +15,7 @@ _DECLARED = {"crc32c": re.compile(r"crc32c=([A-Za-z0-9+/]{6}==)"), "md5": re.com
 
 
 @dataclass(frozen=True, slots=True)
-class FileAnswer:
+class FileResponse:
     """An open answer with status 200, 206 or 416; `headers` by lower-case name, `chunks` only while it is open.
 
     `packed`: the host compressed the transfer although it was not asked to; lengths are not the file's.

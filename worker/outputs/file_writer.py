@@ -36,7 +36,7 @@ class Written:
         return self.directory / self.name
 
 
-class Writer:
+class FileWriter:
     """One file on its way to disk; it is opened when 1 MiB has come, so that one below takes one thread hop.
 
     With `held` a small one takes none: it waits there for the commit. `bytes` counts what came since the last start,
@@ -44,7 +44,7 @@ class Writer:
     """
 
     def __init__(
-        self, directory: Path, stem: str, make: Callable[[], None], *, fsync: bool, held: Held | None = None
+        self, directory: Path, stem: str, make: Callable[[], None], *, fsync: bool, held: SmallFiles | None = None
     ) -> None:
         self._directory = directory
         self._stem = stem
@@ -157,7 +157,7 @@ MOST = 1 << 25
 """Bytes of all that is held; what does not fit goes to disk at once, in its download's slot."""
 
 
-class Held:
+class SmallFiles:
     """The held files of one worker, by folder and name; for the event loop only."""
 
     def __init__(self) -> None:

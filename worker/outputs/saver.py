@@ -15,7 +15,7 @@ import httpx
 from jobs.config import Config
 from jobs.errors import StorageError
 from jobs.wire import SavedFile
-from worker.limits.priority_semaphore import Slots
+from worker.limits.priority_semaphore import PrioritySemaphore
 from worker.outputs.allowed_urls import is_output, looks_like_file
 from worker.outputs.backlog import Backlog
 from worker.outputs.download import Download, pause
@@ -41,7 +41,7 @@ class Saved:
         return without(value, self._paths_of_data) if self._paths_of_data else value
 
 
-class Outputs:
+class OutputSaver:
     """Saves outputs, MAX_DOWNLOADS files at a time; `storage` is where they are committed, `backlog` what waits.
 
     `sleep` and `dice` (0 … 1) are for tests.
@@ -58,7 +58,7 @@ class Outputs:
         self.storage = Storage(fsync=config.fsync)
         self._config = config
         self._client = client
-        self._slots = Slots(config.max_downloads)
+        self._slots = PrioritySemaphore(config.max_downloads)
         self.backlog = Backlog(self._slots)
         self._sleep, self._dice = sleep, dice
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from jobs.batch_folder.atomic_files import fsync_directory
 from jobs.batch_folder.folder import Folder
 from worker.outputs.disk import off_loop, write_file
-from worker.outputs.file_writer import Held, Writer
+from worker.outputs.file_writer import FileWriter, SmallFiles
 
 RECORD = "prediction.json"
 
@@ -28,15 +28,15 @@ class Storage:
         self._fsync = fsync
         self._made: set[Path] = set()
         self._making = threading.Lock()
-        self._held = Held()
+        self._held = SmallFiles()
 
-    def writer(self, directory: Path, stem: str, owner: str | None = None, *, hold: bool = False) -> Writer:
+    def writer(self, directory: Path, stem: str, owner: str | None = None, *, hold: bool = False) -> FileWriter:
         """Write one file of a folder below `.saving`, which is made when it is not there.
 
         With `hold` a small file stays in memory until the folder is committed or discarded.
         """
         make = partial(self._make, directory, owner)
-        return Writer(directory, stem, make, fsync=self._fsync, held=self._held if hold else None)
+        return FileWriter(directory, stem, make, fsync=self._fsync, held=self._held if hold else None)
 
     async def write_bytes(self, path: Path, content: bytes, owner: str | None = None, *, hold: bool = False) -> None:
         """Write a whole file into a folder below `.saving`, as a `writer` does."""

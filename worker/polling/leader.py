@@ -34,12 +34,12 @@ MOST_MAIL = 256_000
 """Characters of a prediction that is passed on; who waits for a bigger one asks for it."""
 
 
-class Sweeper:
+class PollingLeader:
     """The role, as one worker (`who`) sees it."""
 
-    def __init__(self, redis: Redis, realm: str, who: str) -> None:
+    def __init__(self, redis: Redis, api_host: str, who: str) -> None:
         self._redis = redis
-        self._realm = realm
+        self._realm = api_host
         self._who = who
         self._holder: str | None = None
         self.others: dict[str, Waiter] = {}

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 
 from jobs.replicate_api.predictions import Page, Prediction, Replicate
-from worker.limits.request_gate import Gate
+from worker.limits.request_gate import RequestGate
 from worker.polling.listing import list_pages
 from worker.polling.waiter import Waiter
 
@@ -31,7 +31,7 @@ MOST_PAUSE = 4
 """The longest pause between two sweeps, in poll intervals."""
 
 
-class Sweep:
+class ListPass:
     """One pass over the list, from its newest page back, for those who waited when it began."""
 
     def __init__(self, waiters: Mapping[str, Waiter], pause: float) -> None:
@@ -44,7 +44,7 @@ class Sweep:
         self.pages = self.ended = 0
         self.oldest = time.time() - min(waiter.since for waiter in waiters.values())
 
-    async def read(self, replicate: Replicate, gate: Gate) -> None:
+    async def read(self, replicate: Replicate, gate: RequestGate) -> None:
         """Wake those who waited for what has ended; leave it to GETs when the rest is cheaper to ask one by one."""
         async for page in list_pages(replicate, gate, time.time() - self.oldest - MARGIN):
             self.pages += 1
@@ -81,7 +81,7 @@ class Sweep:
         )
 
 
-def pause(sweep: Sweep, last: float, poll_interval: float, reads_per_minute: float) -> float:
+def pause(sweep: ListPass, last: float, poll_interval: float, reads_per_minute: float) -> float:
     """Seconds until the next sweep, when the one before was `last` seconds ago.
 
     With `ended` in `last` seconds and so many `pages` a sweep, requests and waiting together cost least, when one

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from jobs.replicate_api.predictions import Page, Replicate
-from worker.limits.request_gate import Gate
+from worker.limits.request_gate import RequestGate
 
 
-async def list_pages(replicate: Replicate, gate: Gate, since: float, until: float | None = None) -> AsyncIterator[Page]:
+async def list_pages(
+    replicate: Replicate, gate: RequestGate, since: float, until: float | None = None
+) -> AsyncIterator[Page]:
     """Pages of predictions created in a span of Unix seconds by our clock, newest first."""
     offset, cursor = replicate.clock_offset, None
     read: set[str | None] = set()

@@ -18,9 +18,9 @@ from redis.exceptions import RedisError
 from jobs.config import Config
 from jobs.errors import NotFound, ReplicateError, Unanswered
 from jobs.replicate_api.predictions import RETENTION, Prediction, Replicate
-from worker.limits.request_gate import Gate
-from worker.polling.leader import Sweeper
-from worker.polling.list_pass import SWEEP_FROM, Sweep, pause
+from worker.limits.request_gate import RequestGate
+from worker.polling.leader import PollingLeader
+from worker.polling.list_pass import SWEEP_FROM, ListPass, pause
 from worker.polling.waiter import Waiter
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ GRACE = 60.0
 class Poller:
     """`await poller.wait(…)`: three tasks ask for all that wait: by the list, by ids, and other workers."""
 
-    def __init__(self, replicate: Replicate, gate: Gate, config: Config, sweeper: Sweeper) -> None:
+    def __init__(self, replicate: Replicate, gate: RequestGate, config: Config, sweeper: PollingLeader) -> None:
         self._replicate = replicate
         self._gate = gate
         self._config = config
@@ -130,7 +130,7 @@ class Poller:
         interval = self._config.poll_interval
         if self._sweeper.elsewhere or not self._sweeping:
             return interval / TICKS
-        sweep, began = Sweep(self._all, self._pause), asyncio.get_running_loop().time()
+        sweep, began = ListPass(self._all, self._pause), asyncio.get_running_loop().time()
         try:
             await sweep.read(self._replicate, self._gate)
         except Exception:

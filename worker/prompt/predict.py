@@ -12,7 +12,7 @@ from jobs.errors import NotFound, OutputError, StorageError
 from jobs.replicate_api.predictions import Prediction
 from jobs.state.batches import Spent
 from jobs.state.ledger import Ending, Entry, OverBudget, Overtaken
-from jobs.state.pending import Unsettled, unsettled
+from jobs.state.pending import PendingPrompt, unsettled
 from jobs.wire import Failure, Result
 from worker.context import Work
 from worker.prompt.admission import accepted, admitted, attached, left, released
@@ -67,7 +67,7 @@ async def predict(work: Work, *, canceled: bool = False) -> None:
         found = await see(work)
 
 
-async def see(work: Work) -> Unsettled | None:
+async def see(work: Work) -> PendingPrompt | None:
     """What Redis knows of the prompt; None when it has its result."""
     index = work.prompt.index
     return (await unsettled(work.worker.redis, work.shard.batch, [index])).get(index)

@@ -50,7 +50,7 @@ async def finish_left_over(worker: Context, before: set[str]) -> set[str]:
     """Finish batches whose last job was lost: those with an id in `before`, which the last look returned."""
     names = await worker.batches.names()
     known = [batch for name in names if (batch := await worker.batches.find(name))]
-    complete = [batch for batch in known if batch.realm == worker.config.realm and _complete(batch)]
+    complete = [batch for batch in known if batch.api_host == worker.config.api_host and _complete(batch)]
     for batch in complete:
         if batch.id in before:
             with suppress(StorageError, OSError):  # not this worker's to tell: it may not see the folder

@@ -32,12 +32,12 @@ FIRST_REFUSAL = 1.0
 """Seconds in which a worker with a free slot takes up a shard that nobody holds; so do its looks for a free slot."""
 
 
-class Salvage:
+class Rescue:
     """The salvages of one worker."""
 
     def __init__(self, worker: Context) -> None:
         self._worker = worker
-        self._queue = Queue(worker.redis, worker.config.realm)
+        self._queue = Queue(worker.redis, worker.config.api_host)
         self._under_way: set[asyncio.Task[None]] = set()
         self._done: set[str] = set()
         self._complete: set[str] = set()
@@ -76,7 +76,7 @@ class Salvage:
         batches = self._worker.batches
         for name in await batches.names():
             batch = await batches.find(name)
-            if batch and batch.realm == self._worker.config.realm and not batch.finished_at:
+            if batch and batch.api_host == self._worker.config.api_host and not batch.finished_at:
                 await self._look_at(batch)
 
     async def _look_at(self, batch: Batch) -> None:

@@ -83,7 +83,7 @@ async def let_go(worker: Context, parcel: Parcel, job_id: str) -> None:
         logger.debug("%s: nothing to release: %s", job_id, error)
         return
     works = [Work(worker, shard, prompt) for prompt in shard.prompts]
-    await release_prompts(worker.redis, worker.config.realm, [work.name for work in works])
+    await release_prompts(worker.redis, worker.config.api_host, [work.name for work in works])
     await asyncio.gather(*(worker.places.give(shard, prompt.index) for prompt in shard.prompts))
 
 
@@ -130,7 +130,7 @@ async def see_folder(worker: Context, shard: Shard, folder: Folder) -> bool:
         return True
     reason = (
         f"worker {worker.leases.owner.rpartition(':')[0]} does not see the batch's folder: it looked for "
-        f"{folder.identity.absolute()} and {'there is none' if found is None else 'it belongs to another batch'}. "
+        f"{folder.manifest.absolute()} and {'there is none' if found is None else 'it belongs to another batch'}. "
         "All producers and workers of one Redis must see the same BATCH_OUTPUT_DIR. If the folder is gone for good: "
         f"python -m jobs delete {shard.batch} --force"
     )

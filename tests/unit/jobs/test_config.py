@@ -10,7 +10,7 @@ from jobs.errors import ConfigError
 
 def test_the_defaults_are_replicates_limits() -> None:
     config = Config.load()
-    assert (config.creates_per_minute, config.reads_per_minute, config.realm) == (600, 3000, "api.replicate.com")
+    assert (config.creates_per_minute, config.reads_per_minute, config.api_host) == (600, 3000, "api.replicate.com")
     assert config.replicate_api_token is None
 
 
@@ -36,16 +36,16 @@ def test_hosts_are_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "base", "realm"),
+    ("url", "base", "api_host"),
     [
         ("http://127.0.0.1:5555", "http://127.0.0.1:5555", "127.0.0.1:5555"),
         ("http://127.0.0.1:5555/v1/", "http://127.0.0.1:5555", "127.0.0.1:5555"),
     ],
 )
-def test_the_realm_is_the_api_host(monkeypatch: pytest.MonkeyPatch, url: str, base: str, realm: str) -> None:
+def test_the_realm_is_the_api_host(monkeypatch: pytest.MonkeyPatch, url: str, base: str, api_host: str) -> None:
     monkeypatch.setenv("REPLICATE_BASE_URL", url)
     config = Config.load()
-    assert (config.replicate_base_url, config.realm) == (base, realm)
+    assert (config.replicate_base_url, config.api_host) == (base, api_host)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 from redis.asyncio import Redis
 
 from jobs.batch_folder.folder import Folder
-from jobs.batch_folder.manifest import Identity, write_identity
+from jobs.batch_folder.manifest import Manifest, write_manifest
 from jobs.config import Config
 from jobs.state.account import Account
 from jobs.state.batches import Batches
@@ -65,12 +65,12 @@ def settled(redis: Redis, config: Config) -> Callable[..., Any]:
     async def make(name: str, *outcomes: Outcome, total: int | None = None, at: float | None = None) -> Folder:
         total = len(outcomes) if total is None else total
         batches, folder = Batches(redis), Folder(config.output_dir, name)
-        identity = Identity(name, f"id-of-{name}", config.realm, at or time.time())
+        manifest = Manifest(name, f"id-of-{name}", config.api_host, at or time.time())
         await batches.open(
-            Batch(name, identity.id, identity.realm, identity.created_at, total, generation=0, priority=1.0)
+            Batch(name, manifest.id, manifest.api_host, manifest.created_at, total, generation=0, priority=1.0)
         )
         folder.path.mkdir(parents=True)
-        write_identity(folder, identity, fsync=False)
+        write_manifest(folder, manifest, fsync=False)
         rows = [{"id": f"p{index}", "model": "a/b", "input": {"prompt": "x"}} for index in range(total)]
         folder.prompts.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
         for index, outcome in enumerate(outcomes):
@@ -121,7 +121,7 @@ async def test_status_of_one_batch(cli: Cli, settled: Callable[..., Any], redis:
     assert list(facts) == STATUS_KEYS
     assert (facts["state"], facts["total"], facts["succeeded"], facts["failed"]) == ("running", 4, 1, 1)
     assert (facts["waiting"], facts["workers"], facts["finished_at"]) == (2, 0, None)
-    await Account(redis, config.realm).beat("w", 60)
+    await Account(redis, config.api_host).beat("w", 60)
     answer = cli("status", "one")
     rows = facts_of(answer.out)
     assert (rows["state"], rows["failed"], rows["workers"]) == ("running", "1", "1")
@@ -342,7 +342,7 @@ async def test_cancel_says_who_will_do_it(cli: Cli, settled: Callable[..., Any],
     assert "will be canceled by the next worker" in answer.out
     assert START in answer.out
     assert (await Batches(redis).get("half")).cancel_requested
-    await Account(redis, config.realm).beat("w", 60)
+    await Account(redis, config.api_host).beat("w", 60)
     assert "is being canceled" in cli("cancel", "half").out
     assert json.loads(cli("status", "half", "--json").out)["reason"] == "is being canceled"
 

@@ -57,7 +57,7 @@ def test_enqueue_for_people(cli: Cli, source: str) -> None:
 
 
 async def test_enqueue_for_scripts(cli: Cli, source: str, config: Config, redis: Redis) -> None:
-    await Account(redis, config.realm).beat("w", 60)
+    await Account(redis, config.api_host).beat("w", 60)
     answer = cli("enqueue", source, "--json", "--limit", "2", "--name", "pilot", "--priority", "2.5", model="a/b")
     assert answer.code == 0, answer.err
     facts = json.loads(answer.out)

@@ -42,9 +42,9 @@ def write(path: Path, rows: int | list[Any]) -> str:
     return str(path)
 
 
-async def queued(redis: Redis, realm: str = "api.replicate.com") -> dict[str, Shard]:
+async def queued(redis: Redis, api_host: str = "api.replicate.com") -> dict[str, Shard]:
     """What waits, by job id, in the queue's order."""
-    jobs = [job.decode() for job in await redis.zrange(keys.queue(realm), 0, -1)]
+    jobs = [job.decode() for job in await redis.zrange(keys.queue(api_host), 0, -1)]
     return {job: unpack(await redis.get(keys.ARQ_JOB + job), job) for job in jobs}
 
 
@@ -67,7 +67,7 @@ async def test_a_file_becomes_a_batch(enqueued: Enqueue, redis: Redis, folder: F
     assert list(shards) == ["night:0:0", "night:1:0", "night:2:0"]
     assert [prompt.index for shard in shards.values() for prompt in shard.prompts] == list(range(250))
     batch = await Batches(redis).get("night")
-    assert (batch.total, batch.generation, batch.realm, batch.finished_at) == (250, 0, "api.replicate.com", None)
+    assert (batch.total, batch.generation, batch.api_host, batch.finished_at) == (250, 0, "api.replicate.com", None)
     assert {shard.batch_id for shard in shards.values()} == {batch.id} == {folder.batch_id()}
 
 
@@ -81,8 +81,8 @@ async def test_the_folder_has_the_copy_and_the_identity_and_nothing_is_left_over
     ]
     shard = (await queued(redis))["night:0:0"]
     assert shard.prompts == tuple(folder.read_prompts())
-    identity = json.loads(folder.identity.read_text())
-    assert (identity["batch"], identity["realm"]) == ("night", "api.replicate.com")
+    manifest = json.loads(folder.manifest.read_text())
+    assert (manifest["batch"], manifest["realm"]) == ("night", "api.replicate.com")
     assert all_files(config.output_dir) == {"night", "night/.lock", "night/batch.json", "night/prompts.jsonl"}
 
 

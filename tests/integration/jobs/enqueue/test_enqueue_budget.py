@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from jobs.batch_folder.folder import Folder
-from jobs.batch_folder.manifest import read_identity
+from jobs.batch_folder.manifest import read_manifest
 from jobs.budget import UNCHANGED, Budget
 from jobs.config import Config
 from jobs.enqueue.enqueue import Order, Receipt, check, enqueue, retry
@@ -76,9 +76,9 @@ async def test_a_budget_is_known_before_a_shard_is_queued(
 async def test_without_a_budget_there_is_no_limit(enqueued: Enqueue, redis: Redis, folder: Folder) -> None:
     await enqueued(3)
     assert await limits(redis) == (None, None)
-    identity = read_identity(folder)
-    assert identity
-    assert (identity.max_predictions, identity.max_cost) == (None, None)
+    manifest = read_manifest(folder)
+    assert manifest
+    assert (manifest.max_predictions, manifest.max_cost) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -175,9 +175,9 @@ async def test_retry_raises_the_budget_before_it_queues(
     batch = await batches.get("night")
     assert (batch.max_predictions, batch.max_cost) == (2, 6000)
     assert (batch.over_budget, batch.failed, batch.predictions, batch.cost) == (0, 0, 1, 3000)
-    identity = read_identity(folder)
-    assert identity
-    assert (identity.max_predictions, identity.max_cost) == (2, 6000)
+    manifest = read_manifest(folder)
+    assert manifest
+    assert (manifest.max_predictions, manifest.max_cost) == (2, 6000)
 
 
 async def test_what_is_left_is_estimated(enqueued: Enqueue, redis: Redis) -> None:

@@ -270,7 +270,7 @@ async def test_an_identity_that_cannot_be_read_is_foreign(
     config: Config, redis: Redis, folder: Folder, source: str, text: str
 ) -> None:
     folder.path.mkdir(parents=True)
-    folder.identity.write_text(text, encoding="latin-1")
+    folder.manifest.write_text(text, encoding="latin-1")
     with pytest.raises(ForeignFolder, match="cannot be read as a batch's"):
         await enqueue(Order(source), config, redis)
 
@@ -300,7 +300,7 @@ async def test_a_batch_that_was_made_anew_elsewhere_is_noticed(
     config: Config, redis: Redis, folder: Folder, source: str
 ) -> None:
     await enqueue(Order(source), config, redis)
-    folder.identity.write_text(folder.identity.read_text().replace('"id": "', '"id": "x'))
+    folder.manifest.write_text(folder.manifest.read_text().replace('"id": "', '"id": "x'))
     with pytest.raises(ForeignFolder, match=r"is of another batch of that name.*python -m jobs delete night"):
         await enqueue(Order(source), config, redis)
 

@@ -13,7 +13,7 @@ import pytest
 from redis.asyncio import Redis
 
 from jobs.batch_folder.folder import Folder
-from jobs.batch_folder.manifest import read_identity
+from jobs.batch_folder.manifest import read_manifest
 from jobs.config import Config
 from jobs.enqueue.enqueue import Order, enqueue
 from jobs.errors import InputError
@@ -33,12 +33,12 @@ async def test_another_file_of_the_same_name_is_no_part_of_the_batch(
     first, second = write(tmp_path / "a", "ab"), write(tmp_path / "b", "cd")
     receipt = await enqueue(Order(first), config, redis)
     assert receipt.begun_from == first
-    before = folder.prompts.read_bytes(), folder.identity.read_bytes()
+    before = folder.prompts.read_bytes(), folder.manifest.read_bytes()
     for _ in range(2):
         with pytest.raises(InputError, match=r"begun from .*/a/night\.jsonl, not from .*give another --name") as told:
             await enqueue(Order(second), config, redis)
         assert "--append" in str(told.value)
-    assert (folder.prompts.read_bytes(), folder.identity.read_bytes()) == before
+    assert (folder.prompts.read_bytes(), folder.manifest.read_bytes()) == before
     assert (await Batches(redis).get("night")).total == 2
     assert (await enqueue(Order(second, name="other"), config, redis)).enqueued == 2
     receipt = await enqueue(Order(second, append=True), config, redis)
@@ -99,13 +99,13 @@ async def test_a_batch_of_the_version_before_knows_no_file(
     tmp_path: Path, config: Config, redis: Redis, folder: Folder
 ) -> None:
     await enqueue(Order(write(tmp_path / "a", "ab")), config, redis)
-    facts = json.loads(folder.identity.read_bytes())
+    facts = json.loads(folder.manifest.read_bytes())
     assert facts.pop("source") == str((tmp_path / "a" / "night.jsonl").resolve())
-    folder.identity.write_text(json.dumps(facts))
+    folder.manifest.write_text(json.dumps(facts))
     assert (await enqueue(Order(write(tmp_path / "b", "cd")), config, redis)).total == 4
-    identity = read_identity(folder)
-    assert identity
-    assert identity.source is None
+    manifest = read_manifest(folder)
+    assert manifest
+    assert manifest.source is None
 
 
 async def test_a_batch_that_redis_lost_keeps_its_file(tmp_path: Path, config: Config, redis: Redis) -> None:

@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from jobs.budget import UNCHANGED
-from jobs.cli.operations import Desk
+from jobs.cli.operations import Operations
 from jobs.cli.progress import follow, json_screen
 from jobs.cli.report import notes, receipt_lines
 from jobs.config import Config
@@ -23,7 +23,7 @@ from jobs.state.batches import Batches
 from jobs.wire import Batch, Shard
 from worker.context import Context
 from worker.lifecycle import opened
-from worker.limits.model_limiter import ModelBusy, ModelTurns
+from worker.limits.model_limiter import ModelBusy, ModelLimiter
 from worker.shard import run as shards
 from worker.shard.run import predict_shard, run_job
 
@@ -126,28 +126,28 @@ class TestNight:
         simulator.settings(limiter="off", predict_min=0.0, predict_max=0.0, queue_max=0.0)
         settings = {"creates_per_minute": 60_000.0, "reads_per_minute": 60_000.0, "poll_interval": 0.1}
         async with opened(config.model_copy(update=settings)) as worker:
-            await self.enqueue(Desk(config, redis))
+            await self.enqueue(Operations(config, redis))
             yield worker
 
     @pytest.fixture
-    def desk(self, config: Config, redis: Redis) -> Desk:
-        return Desk(config, redis)
+    def desk(self, config: Config, redis: Redis) -> Operations:
+        return Operations(config, redis)
 
-    async def enqueue(self, desk: Desk) -> Receipt:
+    async def enqueue(self, desk: Operations) -> Receipt:
         file = desk.config.output_dir.parent / "night.jsonl"
         file.write_text('{"model": "simulator/text", "prompt": "fox"}\n' * 102)
         return await desk.enqueue(Order(str(file)))
 
     async def run(self, worker: Context, job_id: str, payload: bytes | None = None) -> None:
         """What arq does with a job that is at the queue's head."""
-        payload = payload or await Queue(worker.redis, worker.config.realm).payload(job_id)
+        payload = payload or await Queue(worker.redis, worker.config.api_host).payload(job_id)
         assert payload
         await predict_shard({"worker": worker, "job_id": job_id, "job_try": 1, "lease": None}, Parcel(payload))
-        await worker.redis.zrem(keys.queue(worker.config.realm), job_id)
+        await worker.redis.zrem(keys.queue(worker.config.api_host), job_id)
         await worker.leases.release(next(iter(worker.leases._held.values())))
 
     async def test_a_tampered_payload_sets_its_shard_aside_until_retry(
-        self, worker: Context, desk: Desk, caplog: pytest.LogCaptureFixture
+        self, worker: Context, desk: Operations, caplog: pytest.LogCaptureFixture
     ) -> None:
         await self.run(worker, "night:1:0", pickle.dumps("tampered"))
         assert "night:1:0 is set aside: its payload in Redis is damaged" in caplog.text
@@ -167,7 +167,9 @@ class TestNight:
         status = await desk.status("night")
         assert (status.state, status.dead_letters, status.succeeded) == ("finished", [], 102)
 
-    async def test_a_shard_of_dead_runs_is_not_run_again(self, worker: Context, desk: Desk, simulator: Any) -> None:
+    async def test_a_shard_of_dead_runs_is_not_run_again(
+        self, worker: Context, desk: Operations, simulator: Any
+    ) -> None:
         assert await dies(DeadLetters(worker.redis), MOST_DEATHS) == REASON
         await self.run(worker, "night:1:0")
         assert simulator.ledger()["created"] == 0
@@ -175,7 +177,7 @@ class TestNight:
 
     async def test_a_shard_that_is_set_aside_lets_go_of_what_it_held(self, worker: Context, redis: Redis) -> None:
         limits = ModelLimits.parse("simulator/text=max 2")
-        turns = ModelTurns(redis, worker.config.model_copy(update={"model_limits": limits}))
+        turns = ModelLimiter(redis, worker.config.model_copy(update={"model_limits": limits}))
         await worker.batches.set_budget("night", None, None, 2)
         shard = Shard("night", (await worker.batches.get("night")).id, 1, 0, ())
         for name, index in (("night/000101", 100), ("night/000102", 101)):
@@ -194,7 +196,7 @@ class TestNight:
         async def broken(*_: object) -> None:
             raise ZeroDivisionError
 
-        payload = await Queue(worker.redis, worker.config.realm).payload("night:1:0")
+        payload = await Queue(worker.redis, worker.config.api_host).payload("night:1:0")
         assert payload
         monkeypatch.setattr(shards, "run_shard", broken)
         for _ in range(MOST_DEATHS):
@@ -207,7 +209,7 @@ class TestNight:
         self, worker: Context, simulator: Any, eventually: Callable[..., Any]
     ) -> None:
         simulator.settings(predict_min=60.0, predict_max=60.0)
-        payload = await Queue(worker.redis, worker.config.realm).payload("night:1:0")
+        payload = await Queue(worker.redis, worker.config.api_host).payload("night:1:0")
         assert payload
         running = asyncio.create_task(run_job(worker, "night:1:0", Parcel(payload)))
         await eventually(lambda: simulator.ledger()["created"] == 2)
@@ -217,25 +219,27 @@ class TestNight:
         assert not await worker.redis.exists(keys.runs("night"))
 
     async def test_a_cancel_brings_back_what_is_set_aside_so_that_it_is_canceled(
-        self, worker: Context, desk: Desk
+        self, worker: Context, desk: Operations
     ) -> None:
         await self.run(worker, "night:1:0", b"tampered")
         assert (await desk.cancel("night")).dead_letters == []
-        assert await Queue(worker.redis, worker.config.realm).jobs("night") == ["night:0:0", "night:1:1"]
+        assert await Queue(worker.redis, worker.config.api_host).jobs("night") == ["night:0:0", "night:1:1"]
         await self.run(worker, "night:0:0")
         await self.run(worker, "night:1:1")
         status = await desk.status("night")
         assert (status.state, status.canceled) == ("canceled", 102)
 
-    async def test_deleting_a_batch_forgets_its_dead_letters(self, worker: Context, desk: Desk) -> None:
+    async def test_deleting_a_batch_forgets_its_dead_letters(self, worker: Context, desk: Operations) -> None:
         await self.run(worker, "night:1:0", b"tampered")
         await desk.delete("night", force=True)
         assert not await worker.redis.exists(keys.runs("night"))
 
-    async def test_following_a_batch_ends_when_all_that_is_left_is_set_aside(self, worker: Context, desk: Desk) -> None:
+    async def test_following_a_batch_ends_when_all_that_is_left_is_set_aside(
+        self, worker: Context, desk: Operations
+    ) -> None:
         await self.run(worker, "night:1:0", b"tampered")
         assert not (await desk.status("night")).stuck
-        await worker.redis.zrem(keys.queue(worker.config.realm), "night:0:0")
+        await worker.redis.zrem(keys.queue(worker.config.api_host), "night:0:0")
         assert (await follow(lambda: desk.status("night"), json_screen())).stuck
 
     async def test_a_job_id_that_is_none_of_ours_is_dropped(

@@ -9,7 +9,7 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import ResponseError
 
 from jobs.redis_client import auto_pipeline
-from jobs.redis_client.auto_pipeline import MOST, RoundTrips
+from jobs.redis_client.auto_pipeline import MOST, AutoPipeline
 
 APPEND = "redis.call('RPUSH', KEYS[1], ARGV[1]); if ARGV[1] == 'bad' then error('no') end; return ARGV[1]"
 
@@ -43,7 +43,7 @@ async def test_what_is_called_meanwhile_goes_together(redis: Redis, append: Asyn
         return await redis.execute_command(*arguments)  # type: ignore[no-untyped-call]  # redis-py
 
     await append(["list"], ["load"])
-    trips = RoundTrips(alone, lambda: redis.pipeline(transaction=False))
+    trips = AutoPipeline(alone, lambda: redis.pipeline(transaction=False))
     await asyncio.gather(*(trips.evalsha(append.sha, 1, "list", str(number)) for number in range(20)))
     assert sent == []
     await trips.evalsha(append.sha, 1, "list", "single")
@@ -147,7 +147,7 @@ async def test_a_connection_that_goes_silent_holds_nobody_up_for_long(
             await asyncio.Event().wait()
 
     await append(["list"], ["load"])
-    trips = RoundTrips(redis.execute_command, Silent)  # type: ignore[arg-type]  # nobody answers
+    trips = AutoPipeline(redis.execute_command, Silent)  # type: ignore[arg-type]  # nobody answers
     asked = [asyncio.create_task(trips.evalsha(append.sha, 1, "list", text)) for text in "abc"]
     await silent.wait()
     later = asyncio.create_task(trips.evalsha(append.sha, 1, "list", "d"))

@@ -7,7 +7,7 @@ import struct
 import sys
 import traceback
 from asyncio import StreamReader as Reader
-from asyncio import StreamWriter as Writer
+from asyncio import StreamWriter as FileWriter
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from typing import Any
@@ -21,7 +21,7 @@ from jobs.replicate_api.client import api_client, call
 from worker.outputs.file_host import files_client, open_file
 
 pytestmark = pytest.mark.usefixtures("transport")
-Handler = Callable[[Reader, Writer], Awaitable[None]]
+Handler = Callable[[Reader, FileWriter], Awaitable[None]]
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
 
@@ -31,68 +31,68 @@ async def read_request(reader: Reader) -> bytes:
     return head + await reader.readexactly(length)
 
 
-def reset(writer: Writer) -> None:
+def reset(writer: FileWriter) -> None:
     connection = writer.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 
 
-async def resets_at_once(_: Reader, writer: Writer) -> None:
+async def resets_at_once(_: Reader, writer: FileWriter) -> None:
     reset(writer)
 
 
-async def resets_after_the_request(reader: Reader, writer: Writer) -> None:
+async def resets_after_the_request(reader: Reader, writer: FileWriter) -> None:
     await read_request(reader)
     reset(writer)
 
 
-async def closes_after_the_request(reader: Reader, _: Writer) -> None:
+async def closes_after_the_request(reader: Reader, _: FileWriter) -> None:
     await read_request(reader)
 
 
-async def closes_in_the_body(reader: Reader, writer: Writer) -> None:
+async def closes_in_the_body(reader: Reader, writer: FileWriter) -> None:
     await read_request(reader)
     writer.write(HEAD + b'Content-Length: 100\r\n\r\n{"id": "x"')
     await writer.drain()
 
 
-async def closes_in_a_chunk(reader: Reader, writer: Writer) -> None:
+async def closes_in_a_chunk(reader: Reader, writer: FileWriter) -> None:
     await read_request(reader)
     writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{}")
     await writer.drain()
 
 
-async def resets_in_the_body(reader: Reader, writer: Writer) -> None:
+async def resets_in_the_body(reader: Reader, writer: FileWriter) -> None:
     await read_request(reader)
     writer.write(HEAD + b"Content-Length: 100\r\n\r\n{")
     await writer.drain()
     reset(writer)
 
 
-async def says_nonsense(reader: Reader, writer: Writer) -> None:
+async def says_nonsense(reader: Reader, writer: FileWriter) -> None:
     await read_request(reader)
     writer.write(b"\x16\x03\x01 what?\r\n\r\n")
     await writer.drain()
 
 
-async def has_a_huge_header(reader: Reader, writer: Writer) -> None:
+async def has_a_huge_header(reader: Reader, writer: FileWriter) -> None:
     await read_request(reader)
     writer.write(HEAD + b"X: " + b"x" * 200_000 + b"\r\n\r\n{}")
     await writer.drain()
 
 
-async def sends_broken_gzip(reader: Reader, writer: Writer) -> None:
+async def sends_broken_gzip(reader: Reader, writer: FileWriter) -> None:
     await read_request(reader)
     writer.write(HEAD + b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x8b{}")
     await writer.drain()
 
 
-async def never_answers(reader: Reader, _: Writer) -> None:
+async def never_answers(reader: Reader, _: FileWriter) -> None:
     await read_request(reader)
     await asyncio.Event().wait()
 
 
-async def trickles(reader: Reader, writer: Writer) -> None:
+async def trickles(reader: Reader, writer: FileWriter) -> None:
     await read_request(reader)
     writer.write(HEAD + b"Content-Length: 100000\r\n\r\n")
     while True:
@@ -101,36 +101,36 @@ async def trickles(reader: Reader, writer: Writer) -> None:
         await asyncio.sleep(0.02)
 
 
-async def closes_in_the_head(reader: Reader, writer: Writer) -> None:
+async def closes_in_the_head(reader: Reader, writer: FileWriter) -> None:
     await read_request(reader)
     writer.write(HEAD)
     await writer.drain()
 
 
-async def resets_in_the_head(reader: Reader, writer: Writer) -> None:
+async def resets_in_the_head(reader: Reader, writer: FileWriter) -> None:
     await closes_in_the_head(reader, writer)
     reset(writer)
 
 
-async def says_http_wrongly(reader: Reader, writer: Writer) -> None:
+async def says_http_wrongly(reader: Reader, writer: FileWriter) -> None:
     await read_request(reader)
     writer.write(b"HTTP/1.1 fine\r\nContent-Length: 2\r\n\r\n{}")
     await writer.drain()
 
 
-async def gives_no_length_that_is_one(reader: Reader, writer: Writer) -> None:
+async def gives_no_length_that_is_one(reader: Reader, writer: FileWriter) -> None:
     await read_request(reader)
     writer.write(HEAD + b"Content-Length: 2x\r\n\r\n{}")
     await writer.drain()
 
 
-async def gives_no_chunk_that_is_one(reader: Reader, writer: Writer) -> None:
+async def gives_no_chunk_that_is_one(reader: Reader, writer: FileWriter) -> None:
     await read_request(reader)
     writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n{}\r\n0\r\n\r\n")
     await writer.drain()
 
 
-async def resets_in_a_body_without_length(reader: Reader, writer: Writer) -> None:
+async def resets_in_a_body_without_length(reader: Reader, writer: FileWriter) -> None:
     await read_request(reader)
     writer.write(HEAD + b'\r\n{"id": "x"}')
     await writer.drain()
@@ -138,7 +138,7 @@ async def resets_in_a_body_without_length(reader: Reader, writer: Writer) -> Non
     reset(writer)
 
 
-async def trickles_its_head(reader: Reader, writer: Writer) -> None:
+async def trickles_its_head(reader: Reader, writer: FileWriter) -> None:
     await read_request(reader)
     writer.write(HEAD)
     while True:
@@ -147,7 +147,7 @@ async def trickles_its_head(reader: Reader, writer: Writer) -> None:
         await asyncio.sleep(0.02)
 
 
-async def never_ceases_to_go_on(reader: Reader, writer: Writer) -> None:
+async def never_ceases_to_go_on(reader: Reader, writer: FileWriter) -> None:
     await read_request(reader)
     while True:
         writer.write(b"HTTP/1.1 102 Processing\r\n\r\n")
@@ -155,7 +155,7 @@ async def never_ceases_to_go_on(reader: Reader, writer: Writer) -> None:
         await asyncio.sleep(0.02)
 
 
-async def never_reads(_: Reader, writer: Writer) -> None:
+async def never_reads(_: Reader, writer: FileWriter) -> None:
     writer.transport.pause_reading()  # type: ignore[attr-defined]
     await asyncio.Event().wait()
 
@@ -210,7 +210,7 @@ async def test_an_upload_that_is_stuck_may_have_had_its_effect(raw_server: Any) 
 
 
 async def test_an_upload_that_is_cut_may_have_had_its_effect(raw_server: Any) -> None:
-    async def cuts(reader: Reader, writer: Writer) -> None:
+    async def cuts(reader: Reader, writer: FileWriter) -> None:
         await reader.readexactly(100_000)
         reset(writer)
 
@@ -233,7 +233,7 @@ async def test_an_unknown_host_sent_nothing() -> None:
 
 
 async def test_tls_that_fails_sent_nothing(raw_server: Any) -> None:
-    async def garbage(reader: Reader, writer: Writer) -> None:
+    async def garbage(reader: Reader, writer: FileWriter) -> None:
         await reader.read(1)
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         await writer.drain()
@@ -280,7 +280,7 @@ async def outcome(client: httpx.AsyncClient) -> ReplicateError:
 async def test_a_request_is_sent_once_with_the_token_and_nothing_follows_a_redirect(raw_server: Any) -> None:
     requests: list[bytes] = []
 
-    async def redirect(reader: Reader, writer: Writer) -> None:
+    async def redirect(reader: Reader, writer: FileWriter) -> None:
         requests.append(await read_request(reader))
         writer.write(b"HTTP/1.1 307 X\r\nLocation: /elsewhere\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n")
         await writer.drain()
@@ -308,7 +308,7 @@ async def test_each_broken_transfer_is_a_broken_download(
         await download(f"http://{await raw_server(handler)}/out.png")
 
 
-async def stops_in_the_body(reader: Reader, writer: Writer) -> None:
+async def stops_in_the_body(reader: Reader, writer: FileWriter) -> None:
     await read_request(reader)
     writer.write(HEAD + b"Content-Length: 100\r\n\r\n{")
     await asyncio.Event().wait()

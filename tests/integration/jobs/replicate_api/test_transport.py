@@ -7,7 +7,7 @@ import gc
 import socket
 import ssl
 from asyncio import StreamReader as Reader
-from asyncio import StreamWriter as Writer
+from asyncio import StreamWriter as FileWriter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ async def test_what_comes_unasked_is_no_answer(raw_server: Any, eventually: Any)
     """A create would take another prediction for its own."""
     said = 0
 
-    async def says_more_than_it_is_asked(reader: Reader, writer: Writer) -> None:
+    async def says_more_than_it_is_asked(reader: Reader, writer: FileWriter) -> None:
         nonlocal said
         await read_head(reader)
         writer.write(answer(b'{"number": 1}'))
@@ -73,7 +73,7 @@ async def test_what_comes_unasked_is_no_answer(raw_server: Any, eventually: Any)
 async def test_of_two_answers_at_once_the_second_is_nobodys(raw_server: Any) -> None:
     """Httpx's own transport takes it for the answer to the next call."""
 
-    async def says_it_twice(reader: Reader, writer: Writer) -> None:
+    async def says_it_twice(reader: Reader, writer: FileWriter) -> None:
         await read_head(reader)
         writer.write(answer(b'{"number": 1}') + answer(b'{"number": 2}'))
         await writer.drain()
@@ -88,7 +88,7 @@ async def test_a_late_answer_is_nobody_elses(raw_server: Any) -> None:
     requests = 0
     given_up = asyncio.Event()
 
-    async def is_late_once(reader: Reader, writer: Writer) -> None:
+    async def is_late_once(reader: Reader, writer: FileWriter) -> None:
         nonlocal requests
         while await read_head(reader):
             requests += 1
@@ -109,7 +109,7 @@ async def test_a_late_answer_is_nobody_elses(raw_server: Any) -> None:
 async def test_a_request_whose_connection_breaks_is_not_sent_again(raw_server: Any) -> None:
     requests: list[bytes] = []
 
-    async def hangs_up_on_the_second(reader: Reader, writer: Writer) -> None:
+    async def hangs_up_on_the_second(reader: Reader, writer: FileWriter) -> None:
         requests.append(await read_head(reader))
         writer.write(answer(b'{"number": 1}'))
         await writer.drain()
@@ -126,7 +126,7 @@ async def test_a_request_whose_connection_breaks_is_not_sent_again(raw_server: A
 async def test_a_connection_that_was_closed_meanwhile_is_not_used(raw_server: Any, eventually: Any) -> None:
     connections = closed = 0
 
-    async def hangs_up(reader: Reader, writer: Writer) -> None:
+    async def hangs_up(reader: Reader, writer: FileWriter) -> None:
         nonlocal connections, closed
         connections += 1
         await read_head(reader)
@@ -147,7 +147,7 @@ async def test_a_connection_that_was_closed_meanwhile_is_not_used(raw_server: An
 async def test_one_connection_serves_many_calls(raw_server: Any) -> None:
     connections = 0
 
-    async def serve(reader: Reader, writer: Writer) -> None:
+    async def serve(reader: Reader, writer: FileWriter) -> None:
         nonlocal connections
         connections += 1
         while await read_head(reader):
@@ -166,7 +166,7 @@ async def test_no_more_connections_than_agreed_and_none_is_lost_by_a_cancelled_c
 ) -> None:
     now = most = hanging = 0
 
-    async def count(reader: Reader, writer: Writer) -> None:
+    async def count(reader: Reader, writer: FileWriter) -> None:
         nonlocal now, most, hanging
         while head := await read_head(reader):
             if b"/hang" in head:
@@ -200,7 +200,7 @@ async def test_no_more_connections_than_agreed_and_none_is_lost_by_a_cancelled_c
 async def test_a_request_is_sent_as_it_is(raw_server: Any) -> None:
     requests: list[list[bytes]] = []
 
-    async def record(reader: Reader, writer: Writer) -> None:
+    async def record(reader: Reader, writer: FileWriter) -> None:
         while head := await read_head(reader):
             requests.append(head.split(b"\r\n"))
             await reader.readexactly(12 if head.startswith(b"POST /v1/predictions ") else 0)
@@ -249,7 +249,7 @@ VALID = [
 @both
 @pytest.mark.parametrize("rest", VALID)
 async def test_every_form_of_answer_is_understood(rest: bytes, raw_server: Any) -> None:
-    async def serve(reader: Reader, writer: Writer) -> None:
+    async def serve(reader: Reader, writer: FileWriter) -> None:
         await read_head(reader)
         writer.write(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 201\r\nDate: today\r\n" + rest)
         await writer.drain()
@@ -261,7 +261,7 @@ async def test_every_form_of_answer_is_understood(rest: bytes, raw_server: Any) 
 
 @both
 async def test_a_large_body_arrives_whole(raw_server: Any) -> None:
-    async def measure(reader: Reader, writer: Writer) -> None:
+    async def measure(reader: Reader, writer: FileWriter) -> None:
         while head := await read_head(reader):
             length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
             assert b"chunked" not in head.lower()
@@ -281,7 +281,7 @@ async def test_what_came_before_a_break_is_kept(rest: bytes, raw_server: Any) ->
     """Or a host that breaks off at the same place again and again would never be done with."""
     came = asyncio.Event()
 
-    async def breaks_off(reader: Reader, writer: Writer) -> None:
+    async def breaks_off(reader: Reader, writer: FileWriter) -> None:
         await read_head(reader)
         writer.write(OK + rest + b"\r\n" + bytes(300_000))
         await writer.drain()
@@ -303,7 +303,7 @@ async def test_what_came_before_a_break_is_kept(rest: bytes, raw_server: Any) ->
 async def test_a_slow_disk_holds_the_host_back(raw_server: Any) -> None:
     sent = 0
 
-    async def pour(reader: Reader, writer: Writer) -> None:
+    async def pour(reader: Reader, writer: FileWriter) -> None:
         nonlocal sent
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
         await read_head(reader)
@@ -329,7 +329,7 @@ def tls() -> ssl.SSLContext:
 
 @pytest.fixture
 async def tls_address(raw_server: Any, tls: ssl.SSLContext) -> str:
-    async def serve(reader: Reader, writer: Writer) -> None:
+    async def serve(reader: Reader, writer: FileWriter) -> None:
         await read_head(reader)
         writer.write(answer(b'{"number": 1}'))
         await writer.drain()
@@ -383,7 +383,7 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Any:
 async def test_a_proxy_is_asked_and_told_who_asks(raw_server: Any, proxy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     heads: list[bytes] = []
 
-    async def forward(reader: Reader, writer: Writer) -> None:
+    async def forward(reader: Reader, writer: FileWriter) -> None:
         heads.append(await read_head(reader))
         writer.write(answer(b'{"number": 7}'))
         await writer.drain()
@@ -401,7 +401,7 @@ async def test_a_tunnel_leads_to_the_api(
 ) -> None:
     heads: list[bytes] = []
 
-    async def tunnel(reader: Reader, writer: Writer) -> None:
+    async def tunnel(reader: Reader, writer: FileWriter) -> None:
         heads.append(await read_head(reader))
         writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
         await writer.drain()
@@ -427,7 +427,7 @@ async def test_a_dead_proxy_sent_nothing(proxy: Any) -> None:
 
 
 async def test_a_proxy_that_refuses_to_connect_sent_nothing(raw_server: Any, proxy: Any) -> None:
-    async def refuse(reader: Reader, writer: Writer) -> None:
+    async def refuse(reader: Reader, writer: FileWriter) -> None:
         await read_head(reader)
         writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
         await writer.drain()
@@ -438,7 +438,7 @@ async def test_a_proxy_that_refuses_to_connect_sent_nothing(raw_server: Any, pro
 
 @both
 async def test_an_unreadable_redirect_is_the_hosts_fault_and_worth_another_try(raw_server: Any) -> None:
-    async def redirects_to_nowhere(reader: Reader, writer: Writer) -> None:
+    async def redirects_to_nowhere(reader: Reader, writer: FileWriter) -> None:
         await read_head(reader)
         writer.write(b"HTTP/1.1 302 X\r\nLocation: http://127.0.0.1:x/\r\nContent-Length: 0\r\n\r\n")
         await writer.drain()
@@ -455,7 +455,7 @@ class SocksProxy:
     def __init__(self) -> None:
         self.asked: list[tuple[bytes, bytes]] = []
 
-    async def serve(self, reader: Reader, writer: Writer) -> None:
+    async def serve(self, reader: Reader, writer: FileWriter) -> None:
         methods = await reader.readexactly((await reader.readexactly(2))[1])
         assert methods == b"\x02"
         writer.write(b"\x05\x02")
@@ -483,7 +483,7 @@ async def test_a_socks_proxy_leads_to_the_api(raw_server: Any, monkeypatch: pyte
 async def test_what_is_no_socks_proxy_sent_nothing(
     raw_server: Any, monkeypatch: pytest.MonkeyPatch, reply: bytes
 ) -> None:
-    async def replies(reader: Reader, writer: Writer) -> None:
+    async def replies(reader: Reader, writer: FileWriter) -> None:
         await reader.read(100)
         writer.write(reply)
 
@@ -496,7 +496,7 @@ async def test_what_is_no_socks_proxy_sent_nothing(
 async def test_what_needs_no_proxy_goes_past_it(
     raw_server: Any, monkeypatch: pytest.MonkeyPatch, no_proxy: str
 ) -> None:
-    async def serve(reader: Reader, writer: Writer) -> None:
+    async def serve(reader: Reader, writer: FileWriter) -> None:
         await read_head(reader)
         writer.write(answer(b'{"number": 3}'))
 

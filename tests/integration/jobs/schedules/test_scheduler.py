@@ -80,7 +80,7 @@ async def overview(worker: Callable[[], Schedules], now: float = NOON) -> Schedu
 
 async def warnings(redis: Redis, config: Config, now: float) -> list[str]:
     """What `status` says of schedules."""
-    return await ScheduleStates(redis, config.realm).warnings(now)
+    return await ScheduleStates(redis, config.api_host).warnings(now)
 
 
 async def finish(redis: Redis, batch: str) -> None:
@@ -116,7 +116,7 @@ async def fire_and_die(
 
 async def expire(redis: Redis, config: Config, due: float) -> None:
     """Let the time pass after which a fire time of a dead worker is free again."""
-    key = keys.schedule(config.realm, "nightly", int(due))
+    key = keys.schedule(config.api_host, "nightly", int(due))
     assert 0 < await redis.ttl(key) <= scheduler.FIRING
     await redis.delete(key)
 
@@ -443,7 +443,7 @@ async def test_the_state_of_the_version_before_is_read(
 ) -> None:
     old = {"times": "0 2 * * * Europe/Berlin", "seen": NOON, "firing": None, "due": int(TWO), "error": None}
     row = json.dumps(old | {"batch": "nightly-2026-11-21T0200"})
-    await redis.hset(keys.schedules(config.realm), "nightly", row)  # type: ignore[misc]  # typed for both clients
+    await redis.hset(keys.schedules(config.api_host), "nightly", row)  # type: ignore[misc]  # typed for both clients
     assert (await overview(worker)).last_batch == "nightly-2026-11-21T0200"
     assert await worker().fire_due(TWO + 60) == []
     assert names(await worker().fire_due(TWO + DAY)) == ["nightly-2026-11-22T0200"]
@@ -483,7 +483,7 @@ async def test_a_worker_that_dies_while_it_fires_loses_nothing(
     await expire(redis, config, TWO)
     (receipt,) = await next_one.fire_due(TWO + late)
     assert (receipt.batch, receipt.total) == ("nightly-2026-11-21T0200", 2)
-    assert await redis.zcard(keys.queue(config.realm)) == 1
+    assert await redis.zcard(keys.queue(config.api_host)) == 1
     await finish(redis, receipt.batch)
     later = names(await next_one.fire_due(TWO + late + 1))
     assert later == (["nightly-2026-11-22T0200"] if late > DAY else [])
@@ -498,7 +498,7 @@ async def test_what_was_begun_is_completed_as_it_was_begun(
 ) -> None:
     await worker().fire_due(NOON)
     await fire_and_die(worker, monkeypatch, TWO, after=True)
-    await redis.delete(keys.queue(config.realm))
+    await redis.delete(keys.queue(config.api_host))
     await expire(redis, config, TWO)
     write(
         NIGHTLY.replace("0 2", "30 4").replace("Berlin", "London") + "catch_up = false\n",
@@ -519,7 +519,7 @@ async def test_a_long_enqueue_keeps_its_fire_time(
     eventually: Callable[..., Awaitable[Any]],
 ) -> None:
     await worker().fire_due(NOON)
-    key = keys.schedule(config.realm, "nightly", int(TWO))
+    key = keys.schedule(config.api_host, "nightly", int(TWO))
     monkeypatch.setattr(scheduler, "FIRING", 3)
 
     async def slow(*arguments: Any) -> Receipt:

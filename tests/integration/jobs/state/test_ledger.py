@@ -19,7 +19,7 @@ async def ledger(redis: Redis) -> Ledger:
 
 
 def other(ledger: Ledger, index: int) -> Ledger:
-    return Ledger(ledger.redis, ledger.realm, ledger.batch, ledger.batch_id, index)
+    return Ledger(ledger.redis, ledger.api_host, ledger.batch, ledger.batch_id, index)
 
 
 async def test_an_untouched_prompt_has_an_empty_entry(ledger: Ledger) -> None:

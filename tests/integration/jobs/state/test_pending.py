@@ -7,11 +7,11 @@ from redis.asyncio import Redis
 from jobs.redis_client import keys
 from jobs.state.batches import Batches
 from jobs.state.ledger import Entry, Ledger
-from jobs.state.pending import Unsettled, unsettled
+from jobs.state.pending import PendingPrompt, unsettled
 from jobs.wire import Batch
 
 BATCH = Batch("cats", "id-1", "api", 1000.0, 5000, 0, 1.0)
-FRESH = Unsettled(0, Entry())
+FRESH = PendingPrompt(0, Entry())
 
 
 @given(
@@ -35,4 +35,4 @@ async def test_each_comes_with_its_entry_and_its_term(redis: Redis) -> None:
         await batches.unsettle("cats", 4000, "failed", pipe)
         await pipe.execute()
     found = await unsettled(redis, "cats", [4321, 4000, 17])
-    assert found == {4321: Unsettled(0, entry), 4000: Unsettled(1, Entry()), 17: FRESH}
+    assert found == {4321: PendingPrompt(0, entry), 4000: PendingPrompt(1, Entry()), 17: FRESH}

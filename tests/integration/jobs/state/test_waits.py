@@ -46,8 +46,10 @@ async def worker(config: Config, simulator: Any) -> AsyncIterator[Context]:
     async with opened(config.model_copy(update=settings)) as context:
         folder = Folder(config.output_dir, "night")
         folder.path.mkdir(parents=True)
-        folder.identity.write_text(json.dumps({"batch": "night", "id": "b1", "realm": config.realm, "created_at": 1.0}))
-        await context.batches.open(Batch("night", "b1", config.realm, 1.0, 100, 0, 1.0))
+        folder.manifest.write_text(
+            json.dumps({"batch": "night", "id": "b1", "realm": config.api_host, "created_at": 1.0})
+        )
+        await context.batches.open(Batch("night", "b1", config.api_host, 1.0, 100, 0, 1.0))
         yield context
 
 
@@ -166,7 +168,7 @@ async def test_a_create_whose_answer_was_lost(worker: Context, waits: Callable[.
 async def test_a_file_that_is_not_there_yet_is_its_batchs_own_trouble(
     worker: Context, simulator: Any, waits: Callable[..., Any], eventually: Callable[..., Any]
 ) -> None:
-    other = Batch("other", "b2", worker.config.realm, 1.0, 100, 0, 1.0)
+    other = Batch("other", "b2", worker.config.api_host, 1.0, 100, 0, 1.0)
     await worker.batches.open(other)
     await worker.account.beat("w", 60)
     simulator.settings(predict_min=0.0, predict_max=0.0)
@@ -205,20 +207,20 @@ async def test_a_folder_that_is_not_seen(
     worker: Context, waits: Callable[..., Any], eventually: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     shard, folder = work(worker, 0).shard, Folder(worker.config.output_dir, "night")
-    text = folder.identity.read_text()
-    folder.identity.unlink()
+    text = folder.manifest.read_text()
+    folder.manifest.unlink()
     assert not await see_folder(worker, shard, folder)
     assert not await see_folder(worker, shard, folder)
-    await waits(f"does not see the batch's folder: it looked for {folder.identity}")
+    await waits(f"does not see the batch's folder: it looked for {folder.manifest}")
     assert len([record for record in caplog.records if "is left alone" in record.message]) == 1
-    folder.identity.write_text(text)
+    folder.manifest.write_text(text)
     assert await see_folder(worker, shard, folder)
     await gone(worker, eventually)
 
 
 async def test_no_worker(redis: Redis, config: Config) -> None:
     batches = Batches(redis)
-    await batches.open(Batch("night", "b1", config.realm, 1.0, 100, 0, 1.0))
+    await batches.open(Batch("night", "b1", config.api_host, 1.0, 100, 0, 1.0))
     status = await read_status(redis, await batches.get("night"))
     assert (status.reason, status.reasons) == ("no worker is up", ["no worker is up"])
     assert [note for note in notes([status]) if "No worker is up" in note] == list(notes([status])), "said once"

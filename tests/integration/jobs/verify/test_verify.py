@@ -127,9 +127,9 @@ FOLDER: dict[str, tuple[Break, str]] = {
     "an id that leads elsewhere": (lambda n: edit(n, "prompts.jsonl", '"one"', '"../one"'), "line 1, is not as it was"),
     "an id twice": (lambda n: edit(n, "prompts.jsonl", '"two"', '"one"'), "has the id one in lines 1 and 2"),
     "no folder": (lambda n: shutil.rmtree(n.folder.path), "batch.json is missing. Cure: set BATCH_OUTPUT_DIR"),
-    "no batch.json": (lambda n: n.folder.identity.unlink(), "Redis knows the batch, and .*batch.json is missing"),
-    "another batch.json": (lambda n: n.folder.identity.write_text('{"id": "x"}'), "Redis knows another batch"),
-    "a broken batch.json": (lambda n: n.folder.identity.write_text("{"), "batch.json cannot be read"),
+    "no batch.json": (lambda n: n.folder.manifest.unlink(), "Redis knows the batch, and .*batch.json is missing"),
+    "another batch.json": (lambda n: n.folder.manifest.write_text('{"id": "x"}'), "Redis knows another batch"),
+    "a broken batch.json": (lambda n: n.folder.manifest.write_text("{"), "batch.json cannot be read"),
 }
 REDIS: dict[str, tuple[Break, str]] = {
     "a bit less": (
@@ -234,6 +234,6 @@ def test_no_flipped_bit_stays_unseen(finished: Any, name: str, place: float, bit
 
 def test_a_payload_of_a_finished_batch_is_no_disagreement(finished: Any) -> None:
     """Its job returns after the batch was finished."""
-    finished.redis.zadd(f"replicate-batch:queue:1:{finished.config.realm}", {"night:0:0": 1})
+    finished.redis.zadd(f"replicate-batch:queue:1:{finished.config.api_host}", {"night:0:0": 1})
     finished.redis.set("arq:job:night:0:0", serialize({"a": []}))
     assert finished.verify().agrees

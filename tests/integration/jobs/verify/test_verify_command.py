@@ -73,13 +73,13 @@ def test_a_job_that_was_lost_is_named(unfinished: Any) -> None:
     (lost,) = unfinished.verify().disagreements
     assert (lost.prompt, lost.cure) == ("one", "`python -m jobs retry night`")
     assert lost.what == "10 prompts have no result, and job night:0:0 is in the queue without its payload"
-    unfinished.redis.zrem(f"replicate-batch:queue:1:{unfinished.config.realm}", "night:0:0")
+    unfinished.redis.zrem(f"replicate-batch:queue:1:{unfinished.config.api_host}", "night:0:0")
     (lost,) = unfinished.verify().disagreements
     assert lost.what == "10 prompts have no result, and job night:0:0 is not in the queue"
 
 
 async def test_a_shard_that_was_set_aside_is_told_and_no_disagreement(unfinished: Any, redis: Redis) -> None:
-    await Queue(redis, unfinished.config.realm).remove("night")
+    await Queue(redis, unfinished.config.api_host).remove("night")
     await DeadLetters(redis).bury(JobId.parse("night:0:0"), "three runs died")
     found = await asyncio.to_thread(unfinished.verify)
     assert found.disagreements == ()
@@ -87,7 +87,7 @@ async def test_a_shard_that_was_set_aside_is_told_and_no_disagreement(unfinished
 
 
 def test_the_cure_of_a_lost_job_is_one(unfinished: Any, cli: Cli) -> None:
-    unfinished.redis.zrem(f"replicate-batch:queue:1:{unfinished.config.realm}", "night:0:0")
+    unfinished.redis.zrem(f"replicate-batch:queue:1:{unfinished.config.api_host}", "night:0:0")
     assert cli("retry", "night").code == 0
     assert unfinished.verify().agrees
 

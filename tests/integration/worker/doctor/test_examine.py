@@ -31,7 +31,7 @@ from worker.doctor.finding import Finding, finding_lines
 from worker.doctor.limits import limit_findings, pause_findings, worker_findings
 from worker.doctor.machine import file_findings, host_findings, room_findings, speed_findings
 from worker.doctor.redis_server import redis_findings
-from worker.limits.rate_limiter import Limiter
+from worker.limits.rate_limiter import RateLimiter
 
 Settings = dict[str, str]
 
@@ -100,7 +100,7 @@ async def test_a_token_that_is_refused(config: Config, redis: Redis, simulator: 
     (found,) = await api_findings(config)
     assert (found.check, found.verdict) == ("token", "failure")
     assert "REPLICATE_API_TOKEN" in (found.cure or "")
-    assert await Account(redis, config.realm).pause_reason() is None, "the workers may have a better one"
+    assert await Account(redis, config.api_host).pause_reason() is None, "the workers may have a better one"
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ async def test_an_api_that_holds_us_back(config: Config, simulator: Any) -> None
 async def test_limits_in_force(config: Config, redis: Redis) -> None:
     (found,) = await limit_findings(redis, config)
     assert (found.verdict, found.message) == ("ok", "600 creates and 3000 reads a minute for all workers")
-    async with Limiter(redis, config.realm, {"create": 600.0, "read": 3000.0}) as limiter:
+    async with RateLimiter(redis, config.api_host, {"create": 600.0, "read": 3000.0}) as limiter:
         await limiter.hold("create", 30, "reduced")
         await limiter.hold("read", 20)
     messages = [finding.message for finding in await limit_findings(redis, config) if finding.verdict == "warning"]
@@ -147,7 +147,7 @@ async def test_limits_in_force(config: Config, redis: Redis) -> None:
 
 
 async def test_pauses(config: Config, redis: Redis) -> None:
-    account = Account(redis, config.realm)
+    account = Account(redis, config.api_host)
     assert [finding.verdict for finding in await pause_findings(redis, config)] == ["ok"]
     await account.pause("no credit")
     await account.report_trouble("the disk is full")
@@ -167,15 +167,15 @@ async def test_pauses(config: Config, redis: Redis) -> None:
 async def test_workers(config: Config, redis: Redis) -> None:
     (found,) = await worker_findings(redis, config)
     assert (found.verdict, found.cure) == ("warning", "python -m arq worker.Settings")
-    await Account(redis, config.realm).beat("one", 60)
+    await Account(redis, config.api_host).beat("one", 60)
     (found,) = await worker_findings(redis, config)
     assert (found.verdict, found.message) == ("ok", "1 up")
 
 
 async def test_batches(config: Config, redis: Redis) -> None:
     assert of(await batch_findings(redis, config), "batches").message == "all are finished"
-    for name, realm in (("ours", config.realm), ("other", "elsewhere")):
-        await Batches(redis).open(Batch(name, "id", realm, time.time(), 1200, generation=0, priority=1.0))
+    for name, api_host in (("ours", config.api_host), ("other", "elsewhere")):
+        await Batches(redis).open(Batch(name, "id", api_host, time.time(), 1200, generation=0, priority=1.0))
     assert of(await batch_findings(redis, config), "batches").message == "1 not finished, 1,200 prompts to do"
     await DeadLetters(redis).bury(JobId("ours", 1, 0), "three runs died")
     _, dead = await batch_findings(redis, config)
@@ -208,7 +208,7 @@ async def test_what_a_schedule_missed_is_told(config: Config, redis: Redis, tmp_
     config.schedules.write_text("[[schedule]]\nname = 'nightly'\ncron = '0 2 * * *'\nfile = 'prompts.jsonl'\n")
     (tmp_path / "prompts.jsonl").touch()
     state = ScheduleState(times="0 2 * * * local", seen=0).missed(86_400, "nightly-1970-01-02T0000", "it was gone")
-    await ScheduleStates(redis, config.realm).note("nightly", state)
+    await ScheduleStates(redis, config.api_host).note("nightly", state)
     missed = of(await schedule_findings(redis, config), "schedules")
     assert (missed.verdict, "was missed: it was gone" in missed.message) == ("warning", True)
 

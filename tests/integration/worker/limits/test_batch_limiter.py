@@ -13,7 +13,7 @@ from jobs.redis_client import keys
 from jobs.state.batches import Batches
 from jobs.wire import Batch, Shard
 from worker.limits import batch_limiter as places_of
-from worker.limits.batch_limiter import Places
+from worker.limits.batch_limiter import BatchConcurrencyLimit
 
 SHARD = Shard("night", "b1", 0, 0, ())
 KEY = keys.places("night")
@@ -28,14 +28,14 @@ async def batches(redis: Redis) -> Batches:
 
 
 @pytest.fixture
-def two(redis: Redis, batches: Batches) -> tuple[Places, Places]:
+def two(redis: Redis, batches: Batches) -> tuple[BatchConcurrencyLimit, BatchConcurrencyLimit]:
     """Two workers."""
     assert batches
-    return Places(redis, 600.0), Places(redis, 600.0)
+    return BatchConcurrencyLimit(redis, 600.0), BatchConcurrencyLimit(redis, 600.0)
 
 
 async def test_there_are_no_more_than_the_limit_however_many_workers_there_are(
-    two: tuple[Places, Places], batches: Batches
+    two: tuple[BatchConcurrencyLimit, BatchConcurrencyLimit], batches: Batches
 ) -> None:
     one, other = two
     assert await one.take(SHARD, 1)
@@ -50,7 +50,7 @@ async def test_there_are_no_more_than_the_limit_however_many_workers_there_are(
 
 
 async def test_a_result_gives_back_the_place_of_a_worker_that_died(
-    two: tuple[Places, Places], batches: Batches, redis: Redis
+    two: tuple[BatchConcurrencyLimit, BatchConcurrencyLimit], batches: Batches, redis: Redis
 ) -> None:
     for index in (1, 2):
         await two[0].take(SHARD, index)
@@ -63,7 +63,7 @@ async def test_a_result_gives_back_the_place_of_a_worker_that_died(
 
 
 async def test_a_place_that_nobody_gives_counts_until_its_prediction_is_over(
-    two: tuple[Places, Places], redis: Redis
+    two: tuple[BatchConcurrencyLimit, BatchConcurrencyLimit], redis: Redis
 ) -> None:
     for index in (1, 2):
         await two[0].take(SHARD, index)
@@ -75,7 +75,9 @@ async def test_a_place_that_nobody_gives_counts_until_its_prediction_is_over(
     assert not await two[0].take(SHARD, 1)
 
 
-async def test_another_batch_of_that_name_is_left_alone(two: tuple[Places, Places], redis: Redis) -> None:
+async def test_another_batch_of_that_name_is_left_alone(
+    two: tuple[BatchConcurrencyLimit, BatchConcurrencyLimit], redis: Redis
+) -> None:
     await two[0].take(SHARD, 1)
     stale = Shard("night", "b0", 0, 0, ())
     assert await two[1].take(stale, 5)
@@ -88,7 +90,7 @@ async def test_another_batch_of_that_name_is_left_alone(two: tuple[Places, Place
 async def test_many_prompts_of_many_workers_share_the_places(redis: Redis) -> None:
     running, most, begun = 0, 0, list[tuple[int, int]]()
 
-    async def run(worker: int, places: Places, index: int) -> None:
+    async def run(worker: int, places: BatchConcurrencyLimit, index: int) -> None:
         nonlocal running, most
         await places.wait(SHARD, index, index)
         running += 1
@@ -98,7 +100,7 @@ async def test_many_prompts_of_many_workers_share_the_places(redis: Redis) -> No
         running -= 1
         await places.give(SHARD, index)
 
-    workers = [Places(redis, 600.0) for _ in range(3)]
+    workers = [BatchConcurrencyLimit(redis, 600.0) for _ in range(3)]
     async with asyncio.TaskGroup() as group:
         for index in reversed(range(90)):
             group.create_task(run(index % 3, workers[index % 3], index))
@@ -110,7 +112,9 @@ async def test_many_prompts_of_many_workers_share_the_places(redis: Redis) -> No
 
 
 async def test_the_first_goes_on_as_soon_as_a_prediction_of_its_worker_ends(
-    two: tuple[Places, Places], monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
+    two: tuple[BatchConcurrencyLimit, BatchConcurrencyLimit],
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Callable[..., Any],
 ) -> None:
     for index in (1, 2):
         await two[0].take(SHARD, index)
@@ -123,7 +127,7 @@ async def test_the_first_goes_on_as_soon_as_a_prediction_of_its_worker_ends(
 
 
 async def test_one_that_is_cancelled_leaves_its_turn_to_the_next_and_holds_nothing(
-    two: tuple[Places, Places], redis: Redis
+    two: tuple[BatchConcurrencyLimit, BatchConcurrencyLimit], redis: Redis
 ) -> None:
     for index in (1, 2):
         await two[0].take(SHARD, index)

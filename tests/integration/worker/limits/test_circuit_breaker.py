@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from jobs.batch_folder.folder import Folder
-from jobs.cli.operations import Desk
+from jobs.cli.operations import Operations
 from jobs.config import Config
 from jobs.errors import ConfigError
 from jobs.redis_client import keys
@@ -26,10 +26,10 @@ from jobs.state.waits import Wait, Waits
 from jobs.wire import Batch, Prompt, Shard
 from worker.context import Work
 from worker.lifecycle import opened
-from worker.limits.circuit_breaker import Breaker, ModelPaused, Outcome
-from worker.limits.model_limiter import ModelTurns
-from worker.limits.rate_limiter import Limiter
-from worker.limits.request_gate import Gate
+from worker.limits.circuit_breaker import CircuitBreaker, ModelPaused, Outcome
+from worker.limits.model_limiter import ModelLimiter
+from worker.limits.rate_limiter import RateLimiter
+from worker.limits.request_gate import RequestGate
 from worker.limits.token_check import TokenCheck
 from worker.prompt.predict import predict
 
@@ -48,24 +48,24 @@ async def workers(config: Config, redis_url: str) -> AsyncIterator[Workers]:
     """`await workers(2, breaker_pause=1)`: breakers of as many workers, each with a client of its own, running."""
     async with AsyncExitStack() as stack:
 
-        async def start(count: int = 2, **changes: Any) -> list[Breaker]:
+        async def start(count: int = 2, **changes: Any) -> list[CircuitBreaker]:
             found = []
             for _ in range(count):
                 client = connect(redis_url)
                 stack.push_async_callback(client.aclose)
-                found.append(Breaker(client, config.model_copy(update=changes)))
+                found.append(CircuitBreaker(client, config.model_copy(update=changes)))
                 await stack.enter_async_context(found[-1].running())
             return found
 
         yield start
 
 
-async def spoil(breaker: Breaker, times: int = 3, model: str = CAT) -> None:
+async def spoil(breaker: CircuitBreaker, times: int = 3, model: str = CAT) -> None:
     for number in range(times):
         await breaker.heard(model, f"night/{number}", "failed", "no  such\nfield")
 
 
-def admissions(breaker: Breaker, *prompts: str, model: str = CAT) -> dict[str, asyncio.Task[None]]:
+def admissions(breaker: CircuitBreaker, *prompts: str, model: str = CAT) -> dict[str, asyncio.Task[None]]:
     return {prompt: asyncio.create_task(breaker.admit(model, prompt)) for prompt in prompts}
 
 
@@ -79,7 +79,7 @@ def admitted(tasks: dict[str, asyncio.Task[None]]) -> list[str]:
     return [prompt for prompt, task in tasks.items() if task.done()]
 
 
-def bars(breaker: Breaker, prompt: str = "night/x", model: str = CAT) -> bool:
+def bars(breaker: CircuitBreaker, prompt: str = "night/x", model: str = CAT) -> bool:
     try:
         breaker.check(model, prompt)
     except ModelPaused:
@@ -88,11 +88,11 @@ def bars(breaker: Breaker, prompt: str = "night/x", model: str = CAT) -> bool:
 
 
 async def paused(redis: Redis, config: Config) -> dict[str, str]:
-    return await Account(redis, config.realm).paused_models()
+    return await Account(redis, config.api_host).paused_models()
 
 
 async def state(redis: Redis, config: Config, model: str = CAT) -> dict[str, Any]:
-    found = await redis.hget(keys.paused_models(config.realm), model)  # type: ignore[misc]  # typed for both clients
+    found = await redis.hget(keys.paused_models(config.api_host), model)  # type: ignore[misc]  # typed for both clients
     return dict(json.loads(found)) if found else {}
 
 
@@ -129,7 +129,7 @@ async def test_a_model_is_paused_when_the_rule_says_so(
 ) -> None:
     await redis.flushdb()
     changed = config.model_copy(update={"breaker_failures": share})
-    breakers, rule = [Breaker(redis, changed), Breaker(redis, changed)], Rule(share)
+    breakers, rule = [CircuitBreaker(redis, changed), CircuitBreaker(redis, changed)], Rule(share)
     queues: list[list[str]] = [[], []]
     for number, outcome, times in outcomes:
         for _ in range(times):
@@ -212,7 +212,7 @@ async def test_each_probe_that_fails_doubles_the_pause(
 async def test_a_pause_is_never_longer_than_fifteen_minutes(redis: Redis, config: Config, workers: Workers) -> None:
     (breaker,) = await workers(1)
     await spoil(breaker)
-    await redis.hset(keys.paused_models(config.realm), CAT, json.dumps({**await state(redis, config), "next": 0}))  # type: ignore[misc]
+    await redis.hset(keys.paused_models(config.api_host), CAT, json.dumps({**await state(redis, config), "next": 0}))  # type: ignore[misc]
     await breaker.admit(CAT, "night/a")
     await breaker.heard(CAT, "night/a", "failed")
     assert (await state(redis, config))["pause"] == 900_000
@@ -248,7 +248,7 @@ async def test_a_probe_that_is_silent_for_too_long_is_replaced(redis: Redis, con
     await breaker.admit(CAT, "night/a")
     found = await state(redis, config)
     found["since"] -= (config.deadline + 301) * 1000
-    await redis.hset(keys.paused_models(config.realm), CAT, json.dumps(found))  # type: ignore[misc]  # as above
+    await redis.hset(keys.paused_models(config.api_host), CAT, json.dumps(found))  # type: ignore[misc]  # as above
     await breaker.admit(CAT, "night/b")
     await breaker.heard(CAT, "night/a", "succeeded")
     assert await paused(redis, config), "it is no longer the probe"
@@ -257,12 +257,12 @@ async def test_a_probe_that_is_silent_for_too_long_is_replaced(redis: Redis, con
 async def test_the_probe_of_a_deleted_batch_makes_room_for_another(
     redis: Redis, config: Config, workers: Workers
 ) -> None:
-    await Batches(redis).open(Batch("night", "b1", config.realm, 1.0, 2, 0, 1.0))
+    await Batches(redis).open(Batch("night", "b1", config.api_host, 1.0, 2, 0, 1.0))
     (breaker,) = await workers(1, breaker_pause=SHORT)
     await spoil(breaker)
     await breaker.admit(CAT, "night/a")
     before = await state(redis, config)
-    await Desk(config, redis).delete("night", force=True)
+    await Operations(config, redis).delete("night", force=True)
     assert await state(redis, config) == {**before, "probe": ""}
     await breaker.admit(CAT, "day/a")
 
@@ -323,7 +323,7 @@ async def test_an_open_model_costs_one_call_a_second(
     assert await calls(redis) <= before + 1
 
     async def told() -> bool:
-        return bool(await redis.hget(keys.breaker(config.realm), CAT) == b"0 " + b"s" * 50)  # type: ignore[misc]
+        return bool(await redis.hget(keys.breaker(config.api_host), CAT) == b"0 " + b"s" * 50)  # type: ignore[misc]
 
     await eventually(told)
 
@@ -342,23 +342,23 @@ async def test_a_report_whose_answer_was_lost_counts_once(redis: Redis, config: 
     with pytest.raises(ConnectionResetError):
         await breaker.heard(DOG, "night/x", "failed")
     await breaker.heard(DOG, "night/x", "failed")
-    assert await redis.hget(keys.breaker(config.realm), DOG) == b"0 ff"  # type: ignore[misc]  # as above
+    assert await redis.hget(keys.breaker(config.api_host), DOG) == b"0 ff"  # type: ignore[misc]  # as above
 
 
 async def test_what_was_heard_last_is_told_at_the_end(redis: Redis, config: Config) -> None:
-    breaker = Breaker(redis, config)
+    breaker = CircuitBreaker(redis, config)
     async with breaker.running():
         await breaker.heard(CAT, "night/x", "succeeded")
-    assert await redis.hget(keys.breaker(config.realm), CAT) == b"0 s"  # type: ignore[misc]  # as above
+    assert await redis.hget(keys.breaker(config.api_host), CAT) == b"0 s"  # type: ignore[misc]  # as above
 
 
 @asynccontextmanager
-async def gate_of(redis: Redis, config: Config) -> AsyncIterator[tuple[Gate, Breaker]]:
-    breaker = Breaker(redis, config)
-    async with Limiter(redis, config.realm, {"create": 6.0, "read": 600.0}) as limiter:
-        account = Account(redis, config.realm)
+async def gate_of(redis: Redis, config: Config) -> AsyncIterator[tuple[RequestGate, CircuitBreaker]]:
+    breaker = CircuitBreaker(redis, config)
+    async with RateLimiter(redis, config.api_host, {"create": 6.0, "read": 600.0}) as limiter:
+        account = Account(redis, config.api_host)
         token = TokenCheck(limiter, account, lambda: asyncio.sleep(0))
-        gate = Gate(limiter, account, breaker, ModelTurns(redis, config), token)
+        gate = RequestGate(limiter, account, breaker, ModelLimiter(redis, config), token)
         async with gate.running():
             yield gate, breaker
 
@@ -366,12 +366,12 @@ async def gate_of(redis: Redis, config: Config) -> AsyncIterator[tuple[Gate, Bre
 async def test_who_waits_at_the_gate_goes_back_and_leaves_its_turn(redis: Redis, config: Config) -> None:
     made: list[str] = []
 
-    async def create(gate: Gate, model: str) -> None:
+    async def create(gate: RequestGate, model: str) -> None:
         async with gate.passing("create", model, "night/x"):
             made.append(model)
 
     async with gate_of(redis, config) as (gate, breaker):
-        account = Account(redis, config.realm)
+        account = Account(redis, config.api_host)
         await account.pause("not yet")
         tasks = [asyncio.create_task(create(gate, model)) for model in (CAT, CAT, DOG)]
         await spoil(breaker)
@@ -380,10 +380,10 @@ async def test_who_waits_at_the_gate_goes_back_and_leaves_its_turn(redis: Redis,
             ends = await asyncio.gather(*tasks, return_exceptions=True)
         assert [type(error) for error in ends] == [ModelPaused, ModelPaused, type(None)]
         assert made == [DOG]
-        tat = await redis.hget(keys.limit(config.realm, "create"), "tat")  # type: ignore[misc]  # as above
+        tat = await redis.hget(keys.limit(config.api_host, "create"), "tat")  # type: ignore[misc]  # as above
         with pytest.raises(ModelPaused):
             await create(gate, CAT)
-        assert await redis.hget(keys.limit(config.realm, "create"), "tat") == tat  # type: ignore[misc]  # as above
+        assert await redis.hget(keys.limit(config.api_host, "create"), "tat") == tat  # type: ignore[misc]  # as above
         async with gate.passing("read"):
             pass
 
@@ -391,7 +391,7 @@ async def test_who_waits_at_the_gate_goes_back_and_leaves_its_turn(redis: Redis,
 async def test_status_says_why_and_resume_reopens(
     redis: Redis, config: Config, workers: Workers, cli: Callable[..., Any]
 ) -> None:
-    await Batches(redis).open(Batch("night", "b1", config.realm, 1.0, 2, 0, 1.0))
+    await Batches(redis).open(Batch("night", "b1", config.api_host, 1.0, 2, 0, 1.0))
     one, other = await workers()
     await spoil(one)
     await spoil(one, model=DOG)
@@ -430,8 +430,10 @@ async def test_prompts_of_a_failing_model_are_kept_until_it_works(config: Config
     async with opened(config.model_copy(update=changes)) as worker:
         folder = Folder(worker.config.output_dir, "night")
         folder.path.mkdir(parents=True)
-        folder.identity.write_text(json.dumps({"batch": "night", "id": "b1", "realm": config.realm, "created_at": 1.0}))
-        await worker.batches.open(Batch("night", "b1", worker.config.realm, 1.0, 6, 0, 1.0))
+        folder.manifest.write_text(
+            json.dumps({"batch": "night", "id": "b1", "realm": config.api_host, "created_at": 1.0})
+        )
+        await worker.batches.open(Batch("night", "b1", worker.config.api_host, 1.0, 6, 0, 1.0))
         await asyncio.gather(*(predict(Work(worker, shard, prompt)) for prompt in prompts))
         batch = await worker.batches.get("night")
     assert (batch.failed, batch.succeeded) == (3, 3), "two that tripped it, one probe in vain; then all others"

@@ -29,7 +29,7 @@ def config(redis_url: str, tmp_path: Path) -> Config:
 @pytest.fixture
 def slots(redis: Redis, config: Config, monkeypatch: pytest.MonkeyPatch) -> JobSlots:
     monkeypatch.setattr(job_slots, "STEP_ASIDE", 0.0)
-    return JobSlots(redis, config, Leases(redis, config.realm, "me", 15.0), 8)
+    return JobSlots(redis, config, Leases(redis, config.api_host, "me", 15.0), 8)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def stack() -> Iterator[ExitStack]:
 
 
 async def queue(redis: Redis, config: Config, *jobs: str) -> None:
-    await redis.zadd(keys.queue(config.realm), {job: 100.0 + place for place, job in enumerate(jobs)})
+    await redis.zadd(keys.queue(config.api_host), {job: 100.0 + place for place, job in enumerate(jobs)})
 
 
 def take(slots: JobSlots, stack: ExitStack, job: str, score: float, waits: frozenset[str]) -> Hand:
@@ -78,9 +78,9 @@ async def test_one_that_made_room_comes_after_all_others_and_keeps_its_virtual_t
 ) -> None:
     await queue(redis, config, "a:0:0", "a:1:0", "b:0:0")
     slots.put_back("a:0:0")
-    jobs = await redis.zrange(keys.queue(config.realm), 0, -1)
+    jobs = await redis.zrange(keys.queue(config.api_host), 0, -1)
     assert slots.pick(jobs) == [b"a:1:0", b"b:0:0", b"a:0:0"]
-    assert await redis.zscore(keys.queue(config.realm), "a:0:0") == 100.0
+    assert await redis.zscore(keys.queue(config.api_host), "a:0:0") == 100.0
     assert await slots._unstarted(10) == 2, "it has been looked at"
     monkeypatch.setattr(job_slots, "AWAY", 0.0)
     slots.put_back("a:0:0")

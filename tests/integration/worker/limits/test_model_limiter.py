@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from jobs.cli.operations import Desk
+from jobs.cli.operations import Operations
 from jobs.config import Config
 from jobs.model_limits import ModelLimits
 from jobs.redis_client import keys
 from jobs.state.batches import Batches
 from jobs.wire import Batch
 from worker.limits import model_limiter
-from worker.limits.model_limiter import ModelBusy, ModelTurns
+from worker.limits.model_limiter import ModelBusy, ModelLimiter
 
 CLOCK = "clock"
 
@@ -23,13 +23,13 @@ CLOCK = "clock"
 @pytest.fixture(autouse=True)
 async def batches(redis: Redis, config: Config) -> Batches:
     batches = Batches(redis)
-    await batches.open(Batch("night", "b1", config.realm, 1.0, 100, 0, 1.0))
+    await batches.open(Batch("night", "b1", config.api_host, 1.0, 100, 0, 1.0))
     return batches
 
 
-def turns(redis: Redis, config: Config, limits: str) -> ModelTurns:
+def turns(redis: Redis, config: Config, limits: str) -> ModelLimiter:
     """Each call stands for another worker."""
-    return ModelTurns(redis, config.model_copy(update={"model_limits": ModelLimits.parse(limits)}))
+    return ModelLimiter(redis, config.model_copy(update={"model_limits": ModelLimits.parse(limits)}))
 
 
 async def test_no_more_are_in_flight_at_once_however_many_workers_there_are(redis: Redis, config: Config) -> None:
@@ -49,7 +49,7 @@ async def test_no_more_are_in_flight_at_once_however_many_workers_there_are(redi
 async def test_a_prediction_that_nobody_ends_counts_until_its_deadline_is_over(redis: Redis, config: Config) -> None:
     mine = turns(redis, config, "a/b=max 1")
     await mine.begin("a/b", "night/1")
-    key = keys.model_in_flight(config.realm, "a/b")
+    key = keys.model_in_flight(config.api_host, "a/b")
     assert config.deadline < await redis.ttl(key) <= config.deadline + 300
     await redis.zincrby(key, -(config.deadline + 299) * 1000, "night/1")
     with pytest.raises(ModelBusy):
@@ -124,15 +124,15 @@ async def test_one_that_is_cancelled_leaves_its_turn_to_the_next(redis: Redis, c
 async def test_a_batch_that_is_deleted_gives_back_its_turns_and_takes_none(
     redis: Redis, config: Config, batches: Batches
 ) -> None:
-    await batches.open(Batch("day", "b2", config.realm, 1.0, 100, 0, 1.0))
+    await batches.open(Batch("day", "b2", config.api_host, 1.0, 100, 0, 1.0))
     mine = turns(redis, config, "a/b=max 3")
     for name in ("night/1", "night/2", "day/1"):
         await mine.begin("a/b", name)
     with pytest.raises(ModelBusy):
         await mine.begin("a/b", "day/2")
-    assert await Desk(config, redis).delete("night", force=True) == 0
+    assert await Operations(config, redis).delete("night", force=True) == 0
     await mine.begin("a/b", "night/3")  # its worker has not noticed yet
-    key = keys.model_in_flight(config.realm, "a/b")
+    key = keys.model_in_flight(config.api_host, "a/b")
     assert await redis.zrange(key, 0, -1) == [b"day/1"]
     for name in ("day/2", "day/3"):
         await mine.begin("a/b", name)

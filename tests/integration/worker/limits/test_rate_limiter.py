@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from jobs.redis_client import keys
 from worker.limits.dispenser import Reservation
-from worker.limits.rate_limiter import Limiter, _Bucket
+from worker.limits.rate_limiter import RateLimiter, _Bucket
 
 REALM = "api.test"
 SECOND, MINUTE = 1_000_000, 60_000_000
@@ -15,7 +15,7 @@ SECOND, MINUTE = 1_000_000, 60_000_000
 
 def bucket(redis: Redis, limit: float, name: str = "create") -> _Bucket:
     """Each call stands for another process."""
-    return Limiter(redis, REALM, {name: limit})._buckets[name]
+    return RateLimiter(redis, REALM, {name: limit})._buckets[name]
 
 
 async def turn_clock(
@@ -92,7 +92,7 @@ async def test_an_idle_limit_leaves_nothing_behind(redis: Redis) -> None:
 
 async def test_buckets_and_realms_are_apart(redis: Redis) -> None:
     await bucket(redis, 600).hold(60, "reduced")
-    elsewhere = Limiter(redis, "other.test", {"create": 600})._buckets["create"]
+    elsewhere = RateLimiter(redis, "other.test", {"create": 600})._buckets["create"]
     for limit in (bucket(redis, 600, "read"), elsewhere):
         assert (await limit.reserve(1)).why == ""
 
@@ -152,7 +152,7 @@ async def test_a_429_takes_a_fifth_of_the_pace_and_ten_minutes_give_back_all(red
 
 
 async def test_answers_that_leave_less_than_we_would_slow_down_and_others_cost_nothing(redis: Redis) -> None:
-    limiter = Limiter(redis, REALM, {"create": 600})
+    limiter = RateLimiter(redis, REALM, {"create": 600})
     mine = limiter._buckets["create"]
     for left in (None, 599, 300, 6, 5):
         await limiter.left("create", left)
@@ -166,14 +166,14 @@ async def test_answers_that_leave_less_than_we_would_slow_down_and_others_cost_n
 
 
 async def test_a_bucket_that_holds_few_is_not_taken_for_one_that_is_used_up(redis: Redis) -> None:
-    limiter = Limiter(redis, REALM, {"create": 600})
+    limiter = RateLimiter(redis, REALM, {"create": 600})
     for _ in range(10):
         await limiter.left("create", 2)
     assert await redis.exists(keys.limit(REALM, "create")) == 0
 
 
 async def test_holds_are_bounded(redis: Redis) -> None:
-    limiter = Limiter(redis, REALM, {"create": 600})
+    limiter = RateLimiter(redis, REALM, {"create": 600})
     await limiter.hold("create", 1e12)
     assert (await bucket(redis, 600).reserve(1)).text == "3600"
     await turn_clock(redis, 3601)

@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from jobs.redis_client import keys
-from worker.limits.rate_limiter import Limiter
+from worker.limits.rate_limiter import RateLimiter
 
 REALM = "api.test"
 LIMIT, BURST, PACE = 1200, 6, 1200 / 60 * 0.985
@@ -20,7 +20,7 @@ LATE = 0.5  # by design, a start time may be used so late
 CHILD = """
 import asyncio, sys, time
 from jobs.redis_client.client import connect
-from worker.limits.rate_limiter import Limiter
+from worker.limits.rate_limiter import RateLimiter
 
 async def taker(limiter):
     while True:
@@ -28,9 +28,9 @@ async def taker(limiter):
         print(f"at {time.monotonic()}", flush=True)
         await limiter.answered("create")
 
-async def main(url, realm, limit):
+async def main(url, api_host, limit):
     redis = connect(url, patient=True)
-    async with Limiter(redis, realm, {"create": float(limit)}) as limiter:
+    async with RateLimiter(redis, api_host, {"create": float(limit)}) as limiter:
         takers = [asyncio.create_task(taker(limiter)) for _ in range(50)]
         await asyncio.sleep(0)
         print("ready", flush=True)
@@ -112,7 +112,7 @@ async def test_a_killed_process_leaves_the_limit_to_the_others(crowd: Crowd, eve
 async def test_a_429_of_one_process_holds_back_all(crowd: Crowd, redis: Redis, eventually: Callable[..., Any]) -> None:
     await crowd.start()
     await eventually(lambda: len(crowd.all()) >= 20)
-    await Limiter(redis, REALM, {"create": LIMIT}).hold("create", 1.5)
+    await RateLimiter(redis, REALM, {"create": LIMIT}).hold("create", 1.5)
     held_at = time.monotonic()
     before = len(crowd.all())
     await eventually(lambda: len(crowd.all()) >= before + 20)

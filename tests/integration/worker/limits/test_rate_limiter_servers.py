@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 
 from simulator.limits import FixedWindow, SlidingWindow, TokenBucket
 from worker.limits import rate_limiter
-from worker.limits.rate_limiter import Limiter, _Bucket
+from worker.limits.rate_limiter import RateLimiter, _Bucket
 
 REALM, CLOCK = "api.test", "clock"
 MINUTE = 60.0
@@ -61,7 +61,7 @@ class World:
             self._worker()
 
     def _worker(self) -> None:
-        bucket = Limiter(self.redis, REALM, {"create": self.limit})._buckets["create"]
+        bucket = RateLimiter(self.redis, REALM, {"create": self.limit})._buckets["create"]
         text = Path(rate_limiter.__file__).with_suffix(".lua").read_text()
         assert text.count("redis.call('TIME')") == 1
         bucket._script = self.redis.register_script(

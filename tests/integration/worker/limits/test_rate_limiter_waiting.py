@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from jobs.redis_client import embedded, keys
 from jobs.redis_client.client import connect
-from worker.limits.rate_limiter import Limiter
+from worker.limits.rate_limiter import RateLimiter
 
 REALM = "api.test"
 SECOND = 1_000_000
@@ -27,11 +27,11 @@ class Waiters:
         self.tasks: list[asyncio.Task[None]] = []
         self.order: list[int] = []
 
-    def add(self, limiter: Limiter, count: int, bucket: str = "create") -> None:
+    def add(self, limiter: RateLimiter, count: int, bucket: str = "create") -> None:
         first = len(self.tasks)
         self.tasks += [asyncio.create_task(self.take(limiter, bucket, n)) for n in range(first, first + count)]
 
-    async def take(self, limiter: Limiter, bucket: str, number: int) -> None:
+    async def take(self, limiter: RateLimiter, bucket: str, number: int) -> None:
         await limiter.take(bucket)
         self.order.append(number)
 
@@ -71,7 +71,7 @@ async def looked(redis: Redis, eventually: Callable[..., Any], times: int = 3) -
 
 
 async def test_first_come_first_served(redis: Redis, waiters: Waiters) -> None:
-    async with Limiter(redis, REALM, {"create": 3000}) as limiter:
+    async with RateLimiter(redis, REALM, {"create": 3000}) as limiter:
         waiters.add(limiter, 80)
         await asyncio.gather(*waiters.tasks)
     assert waiters.order == list(range(80))
@@ -79,7 +79,7 @@ async def test_first_come_first_served(redis: Redis, waiters: Waiters) -> None:
 
 async def test_canceled_waiters_cost_nothing(redis: Redis, waiters: Waiters, eventually: Callable[..., Any]) -> None:
     seconds, micros = await redis.time()
-    async with Limiter(redis, REALM, {"create": 600}) as limiter:
+    async with RateLimiter(redis, REALM, {"create": 600}) as limiter:
         waiters.add(limiter, 60)
         await eventually(lambda: len(waiters.order) >= 6)
         for task in waiters.tasks[6:50]:
@@ -98,7 +98,7 @@ async def test_nothing_starts_while_paused_and_all_goes_on_after(
     redis: Redis, waiters: Waiters, eventually: Callable[..., Any]
 ) -> None:
     await redis.set(keys.pause(REALM), "402: no credit")
-    async with Limiter(redis, REALM, {"create": 3000, "read": 3000}) as limiter:
+    async with RateLimiter(redis, REALM, {"create": 3000, "read": 3000}) as limiter:
         assert limiter.reason("create") is None
         waiters.add(limiter, 10)
         await limiter.take("read")
@@ -113,7 +113,7 @@ async def test_nothing_starts_while_paused_and_all_goes_on_after(
 async def test_what_was_reserved_before_a_pause_is_not_given_during_it(
     redis: Redis, waiters: Waiters, eventually: Callable[..., Any]
 ) -> None:
-    async with Limiter(redis, REALM, {"create": 600}) as limiter:
+    async with RateLimiter(redis, REALM, {"create": 600}) as limiter:
         waiters.add(limiter, 30)
         await eventually(lambda: len(waiters.order) >= 7)
         await redis.set(keys.pause(REALM), "stop")
@@ -125,7 +125,7 @@ async def test_what_was_reserved_before_a_pause_is_not_given_during_it(
 
 async def test_a_429_stops_every_process(redis_url: str, waiters: Waiters, eventually: Callable[..., Any]) -> None:
     one, other = connect(redis_url), connect(redis_url)
-    async with Limiter(one, REALM, {"create": 600}) as mine, Limiter(other, REALM, {"create": 600}) as theirs:
+    async with RateLimiter(one, REALM, {"create": 600}) as mine, RateLimiter(other, REALM, {"create": 600}) as theirs:
         waiters.add(theirs, 40)
         await eventually(lambda: waiters.order)
         await mine.hold("create", 60)
@@ -143,7 +143,7 @@ async def test_a_429_stops_every_process(redis_url: str, waiters: Waiters, event
 async def test_one_at_a_time_below_sixty_a_minute(
     redis: Redis, waiters: Waiters, eventually: Callable[..., Any]
 ) -> None:
-    async with Limiter(redis, REALM, {"create": 30}) as limiter:
+    async with RateLimiter(redis, REALM, {"create": 30}) as limiter:
         waiters.add(limiter, 3)
         for number in range(1, 4):
             await eventually(lambda number=number: len(waiters.order) == number)
@@ -155,7 +155,7 @@ async def test_one_at_a_time_below_sixty_a_minute(
 
 
 async def test_answers_cost_nothing_at_sixty_a_minute_or_more(redis: Redis) -> None:
-    async with Limiter(redis, REALM, {"create": 600}) as limiter:
+    async with RateLimiter(redis, REALM, {"create": 600}) as limiter:
         await limiter.take("create")
         before = await calls(redis)
         await limiter.answered("create")
@@ -163,7 +163,7 @@ async def test_answers_cost_nothing_at_sixty_a_minute_or_more(redis: Redis) -> N
 
 
 async def test_low_credit_shows_as_the_reason(redis: Redis, waiters: Waiters, eventually: Callable[..., Any]) -> None:
-    async with Limiter(redis, REALM, {"create": 600}) as limiter:
+    async with RateLimiter(redis, REALM, {"create": 600}) as limiter:
         await limiter.hold("create", 0, "reduced")
         waiters.add(limiter, 2)
         await eventually(lambda: len(waiters.order) == 1)
@@ -172,7 +172,7 @@ async def test_low_credit_shows_as_the_reason(redis: Redis, waiters: Waiters, ev
 
 async def test_closing_leaves_waiters_to_their_owner(redis: Redis, waiters: Waiters) -> None:
     await redis.set(keys.pause(REALM), "stop")
-    async with Limiter(redis, REALM, {"create": 600, "read": 3000}) as limiter:
+    async with RateLimiter(redis, REALM, {"create": 600, "read": 3000}) as limiter:
         waiters.add(limiter, 5)
         await limiter.take("read")
     names = {task.get_name() for task in asyncio.all_tasks()}
@@ -211,9 +211,9 @@ def server() -> Iterator[Server]:
 
 
 @asynccontextmanager
-async def limiting(url: str, **limits: float) -> AsyncIterator[Limiter]:
+async def limiting(url: str, **limits: float) -> AsyncIterator[RateLimiter]:
     redis = connect(url)
-    async with Limiter(redis, REALM, limits) as limiter:
+    async with RateLimiter(redis, REALM, limits) as limiter:
         yield limiter
     await redis.aclose()
 
@@ -237,7 +237,7 @@ async def test_a_server_that_refuses_to_write_only_delays(
     redis: Redis, waiters: Waiters, caplog: pytest.LogCaptureFixture, eventually: Callable[..., Any]
 ) -> None:
     await redis.set(keys.limit(REALM, "create"), "of the wrong type")
-    async with Limiter(redis, REALM, {"create": 600}) as limiter:
+    async with RateLimiter(redis, REALM, {"create": 600}) as limiter:
         waiters.add(limiter, 3)
         await eventually(lambda: "WRONGTYPE" in caplog.text)
         await redis.delete(keys.limit(REALM, "create"))

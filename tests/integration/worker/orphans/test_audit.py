@@ -13,8 +13,8 @@ from redis.asyncio import Redis
 from typer.testing import CliRunner
 
 from jobs.batch_folder.folder import RETRIED, Folder
-from jobs.batch_folder.manifest import Identity, write_identity
-from jobs.cli.operations import Desk
+from jobs.batch_folder.manifest import Manifest, write_manifest
+from jobs.cli.operations import Operations
 from jobs.config import Config
 from jobs.enqueue.enqueue import Order, enqueue
 from jobs.errors import ConfigError
@@ -54,7 +54,7 @@ async def pets(config: Config, redis: Redis, tmp_path: Path) -> Folder:
 
 @pytest.fixture
 def ledger(config: Config, redis: Redis, pets: Folder) -> Callable[[int], Ledger]:
-    return lambda index: Ledger(redis, config.realm, "pets", pets.batch_id() or "", index)
+    return lambda index: Ledger(redis, config.api_host, "pets", pets.batch_id() or "", index)
 
 
 async def created(replicate: Replicate, given: dict[str, Any], model: str = "simulator/text") -> str:
@@ -91,12 +91,12 @@ async def test_what_is_known_here_is_no_orphan(
     claimed, in_ledger, recorded, retried = [await created(replicate, CAT) for _ in range(4)]
     cat = ledger(0)
     await cat.record(await cat.intend(await cat.read()), in_ledger)
-    await redis.delete(f"replicate-batch:claim:{config.realm}:{in_ledger}")
+    await redis.delete(f"replicate-batch:claim:{config.api_host}:{in_ledger}")
     dog = ledger(1)
     await dog.record(await dog.intend(await dog.read()), claimed)
     await redis.delete("replicate-batch:ledger:pets")
     await cat.record(await cat.intend(await cat.read()), in_ledger)
-    await redis.delete(f"replicate-batch:claim:{config.realm}:{in_ledger}")
+    await redis.delete(f"replicate-batch:claim:{config.api_host}:{in_ledger}")
     folder = Folder(config.output_dir, "pets")
     for place, prediction in (("cat", recorded), (f"{RETRIED}/cat.0", retried)):
         folder.prompt(place).mkdir(parents=True)
@@ -116,7 +116,7 @@ async def test_what_a_deleted_batch_left_running_is_an_orphan_and_can_be_ended(
     await ledger(0).record(await ledger(0).intend(await ledger(0).read()), left)
     simulator.advance(LATER)
     assert left not in await found(config)
-    assert await Desk(config, redis).delete("pets", force=True) == 1
+    assert await Operations(config, redis).delete("pets", force=True) == 1
     assert (await found(config, cancel=True))[left].whose == "ours"
     assert simulator.ledger()["statuses"] == {"canceled": 1}
 
@@ -178,7 +178,7 @@ async def test_without_its_input_nobody_can_tell_whose_it_is(
 async def test_a_batch_of_another_api_host_has_no_say(config: Config, replicate: Replicate, simulator: Any) -> None:
     folder = Folder(config.output_dir, "elsewhere")
     folder.path.mkdir(parents=True)
-    write_identity(folder, Identity("elsewhere", "x", "api.example.com", time.time()), fsync=False)
+    write_manifest(folder, Manifest("elsewhere", "x", "api.example.com", time.time()), fsync=False)
     folder.prompts.write_text(json.dumps({"id": "cat", "input": CAT, "model": "simulator/text"}) + "\n")
     cat = await created(replicate, CAT)
     simulator.advance(LATER)
@@ -197,7 +197,7 @@ async def test_a_refused_token_pauses_nobody(config: Config, redis: Redis, simul
     simulator.settings(token="another")
     with pytest.raises(ConfigError, match="REPLICATE_API_TOKEN"):
         await found(config)
-    assert await Account(redis, config.realm).pause_reason() is None
+    assert await Account(redis, config.api_host).pause_reason() is None
 
 
 @pytest.mark.usefixtures("pets")

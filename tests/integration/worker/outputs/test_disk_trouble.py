@@ -48,7 +48,7 @@ async def worker(config: Config, simulator: Any) -> AsyncIterator[Context]:
     simulator.settings(limiter="off", predict_min=0.3, predict_max=0.4, loose=0.0)
     async with opened(config.model_copy(update={"creates_per_minute": 60_000.0, "poll_interval": 0.1})) as context:
         make(folder(context), "b1")
-        await context.batches.open(Batch("night", "b1", config.realm, 1.0, 2, 0, 1.0))
+        await context.batches.open(Batch("night", "b1", config.api_host, 1.0, 2, 0, 1.0))
         yield context
 
 
@@ -63,7 +63,7 @@ async def told(worker: Context, batch: str = "night") -> str:
 
 def make(folder: Folder, batch_id: str) -> Folder:
     folder.path.mkdir(parents=True)
-    folder.identity.write_text(
+    folder.manifest.write_text(
         json.dumps({"batch": "night", "id": batch_id, "realm": "main", "created_at": 1.0}), encoding="utf-8"
     )
     rows = [{"id": prompt.id, "model": prompt.model, "input": prompt.input} for prompt in (CAT, DOG)]
@@ -185,11 +185,11 @@ async def test_a_worker_that_has_seen_the_folder_waits_for_it(worker: Context, e
 
 
 async def test_an_unreadable_identity_is_waited_for(worker: Context, eventually: Callable[..., Any]) -> None:
-    text = folder(worker).identity.read_text()
-    folder(worker).identity.write_text("")
+    text = folder(worker).manifest.read_text()
+    folder(worker).manifest.write_text("")
     running = asyncio.create_task(run_shard(worker, SHARD))
     assert "cannot be read as a batch's" in await eventually(lambda: told(worker))
-    folder(worker).identity.write_text(text)
+    folder(worker).manifest.write_text(text)
     await running
     assert (await worker.batches.get("night")).succeeded == 2
 
@@ -344,7 +344,7 @@ async def go_through(case, home):
     if case != "file size":
         assert os.system(f"mount -t tmpfs -o size=5m,nr_inodes=60 none {home}") == 0
     folder = Folder(home.parent, home.name)
-    folder.identity.write_text(json.dumps({"batch": home.name, "id": "b1", "realm": "r", "created_at": 1.0}))
+    folder.manifest.write_text(json.dumps({"batch": home.name, "id": "b1", "realm": "r", "created_at": 1.0}))
     folder.prompts.write_text("".join(json.dumps({"id": id, "model": "m", "input": {}}) + chr(10) for id in "ab"))
     assert await STORAGE.commit(folder.saving("b", "1"), folder.prompt("b"), record(1, "b"), "b1")
     obstruct(case, home)

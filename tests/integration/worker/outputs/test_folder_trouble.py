@@ -47,7 +47,7 @@ async def worker(config: Config, simulator: Any) -> AsyncIterator[Context]:
         for shard in (BAD, GOOD):
             make(folder(context, shard), shard)
             total = len(shard.prompts)
-            await context.batches.open(Batch(shard.batch, shard.batch_id, config.realm, 1.0, total, 0, 1.0))
+            await context.batches.open(Batch(shard.batch, shard.batch_id, config.api_host, 1.0, total, 0, 1.0))
         yield context
 
 
@@ -57,7 +57,7 @@ def folder(worker: Context, shard: Shard) -> Folder:
 
 def make(folder: Folder, shard: Shard) -> None:
     folder.path.mkdir(parents=True)
-    folder.identity.write_text(
+    folder.manifest.write_text(
         json.dumps({"batch": shard.batch, "id": shard.batch_id, "realm": "main", "created_at": 1.0})
     )
     rows = [{"id": prompt.id, "model": prompt.model, "input": prompt.input} for prompt in shard.prompts]

@@ -19,7 +19,7 @@ from jobs.errors import BrokenDownload, FileTooBig, OutputError, OutputGone, Sto
 from worker.outputs.download import TRIES
 from worker.outputs.file_host import files_client
 from worker.outputs.file_writer import WRITE_SIZE
-from worker.outputs.saver import Outputs, Saved
+from worker.outputs.saver import OutputSaver, Saved
 from worker.outputs.shape import without
 from worker.outputs.staging import RECORD
 
@@ -28,7 +28,7 @@ MP4 = b"\x00\x00\x00\x20ftypisom" + bytes(range(256)) * 50
 DATA = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
 DOCUMENTS = ("output.txt", "output.json")
 SVG = "data:image/svg+xml,%3Csvg/%3E"
-Make = Callable[..., Outputs]
+Make = Callable[..., OutputSaver]
 
 
 @pytest.fixture
@@ -43,10 +43,10 @@ async def make(pauses: list[float]) -> AsyncIterator[Make]:
     async def sleep(seconds: float) -> None:
         pauses.append(seconds)
 
-    def make(**settings: Any) -> Outputs:
+    def make(**settings: Any) -> OutputSaver:
         config = Config.load(**({"output_hosts": ("127.0.0.1",), "fsync": False} | settings))
         clients.append(files_client(config))
-        return Outputs(config, clients[-1], sleep=sleep, dice=lambda: 1.0)
+        return OutputSaver(config, clients[-1], sleep=sleep, dice=lambda: 1.0)
 
     yield make
     for client in clients:
@@ -68,7 +68,7 @@ def save(make: Make, folder: Folder) -> Callable[[Any], Awaitable[Saved]]:
     return save
 
 
-async def commit(outputs: Outputs, folder: Folder, output: Any) -> Saved:
+async def commit(outputs: OutputSaver, folder: Folder, output: Any) -> Saved:
     """As a worker does, with a record of nothing."""
     saving = folder.saving("p-1", "n")
     saved = await outputs.save("p-1", saving, output)

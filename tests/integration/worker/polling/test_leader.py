@@ -19,14 +19,14 @@ from jobs.redis_client import keys
 from jobs.replicate_api.client import api_client
 from jobs.replicate_api.predictions import Page, Prediction, Replicate
 from jobs.state.account import Account
-from worker.limits.circuit_breaker import Breaker
-from worker.limits.model_limiter import ModelTurns
-from worker.limits.rate_limiter import Limiter
-from worker.limits.request_gate import Gate
+from worker.limits.circuit_breaker import CircuitBreaker
+from worker.limits.model_limiter import ModelLimiter
+from worker.limits.rate_limiter import RateLimiter
+from worker.limits.request_gate import RequestGate
 from worker.limits.token_check import TokenCheck
 from worker.polling import leader
 from worker.polling import poller as polling
-from worker.polling.leader import Sweeper
+from worker.polling.leader import PollingLeader
 from worker.polling.poller import Poller
 
 IMAGE = "simulator/image"
@@ -81,13 +81,13 @@ class Party:
 async def party(config: Config, redis: Redis, who: str) -> AsyncIterator[Party]:
     limits = {"create": 60_000.0, "read": config.reads_per_minute}
     async with AsyncExitStack() as stack:
-        limiter = await stack.enter_async_context(Limiter(redis, config.realm, limits))
+        limiter = await stack.enter_async_context(RateLimiter(redis, config.api_host, limits))
         replicate = CountingReplicate(await stack.enter_async_context(api_client(config)), config)
-        breaker, turns = Breaker(redis, config), ModelTurns(redis, config)
-        account = Account(redis, config.realm)
+        breaker, turns = CircuitBreaker(redis, config), ModelLimiter(redis, config)
+        account = Account(redis, config.api_host)
         token = TokenCheck(limiter, account, replicate.account)
-        gate = Gate(limiter, account, breaker, turns, token)
-        poller = Poller(replicate, gate, config, Sweeper(redis, config.realm, who))
+        gate = RequestGate(limiter, account, breaker, turns, token)
+        poller = Poller(replicate, gate, config, PollingLeader(redis, config.api_host, who))
         running = AsyncExitStack()
         await stack.enter_async_context(running)
         await running.enter_async_context(poller.running())
@@ -164,7 +164,7 @@ async def test_one_that_ends_in_order_is_followed_at_once(
     waiting = asyncio.create_task(two.wait(await two.create(10, predict_time=0.5)))
     await one._stack.aclose()
     assert len(await waiting) == 10
-    assert await redis.get(keys.lease(f"sweeper:{config.realm}")) in (b"two", None)
+    assert await redis.get(keys.lease(f"sweeper:{config.api_host}")) in (b"two", None)
     lost.cancel()
 
 
@@ -195,11 +195,11 @@ async def test_a_sweeper_that_tells_nothing_is_found_out(
 ) -> None:
     monkeypatch.setattr(polling, "BEHIND", 0.5)
     monkeypatch.setattr(polling, "SAMPLE", 10)
-    await redis.set(keys.lease(f"sweeper:{config.realm}"), "mute")
+    await redis.set(keys.lease(f"sweeper:{config.api_host}"), "mute")
     one = await start("one")
     async with asyncio.timeout(60):
         assert len(await one.wait(await one.create(8))) == 8
-    assert await redis.get(keys.lease(f"sweeper:{config.realm}")) == b"mute"
+    assert await redis.get(keys.lease(f"sweeper:{config.api_host}")) == b"mute"
 
 
 async def test_one_that_cannot_reach_the_api_leaves_it_to_others(
@@ -282,8 +282,8 @@ async def test_mail_does_not_stay(start: Start, redis: Any, config: Config, even
     held = asyncio.create_task(one.wait(await one.create(5, predict_time=2)))
     await sweeps(one, eventually)
     (id_,) = await one.create(1)
-    await redis.rpush(keys.asked(config.realm), f"dead 1.5 {id_}")
-    box = keys.answered(config.realm, "dead")
+    await redis.rpush(keys.asked(config.api_host), f"dead 1.5 {id_}")
+    box = keys.answered(config.api_host, "dead")
     (mail,) = await eventually(lambda: redis.lrange(box, 0, -1))
     assert json.loads(mail)["raw"]["status"] == "succeeded"
     assert 0 < await redis.ttl(box) <= 60

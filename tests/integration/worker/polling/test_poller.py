@@ -15,13 +15,13 @@ from jobs.replicate_api.client import api_client
 from jobs.replicate_api.predictions import Page, Prediction, Replicate
 from jobs.state.account import Account
 from worker.limits import token_check
-from worker.limits.circuit_breaker import Breaker
-from worker.limits.model_limiter import ModelTurns
-from worker.limits.rate_limiter import Limiter
-from worker.limits.request_gate import Gate
+from worker.limits.circuit_breaker import CircuitBreaker
+from worker.limits.model_limiter import ModelLimiter
+from worker.limits.rate_limiter import RateLimiter
+from worker.limits.request_gate import RequestGate
 from worker.limits.token_check import TokenCheck
 from worker.polling import poller as polling
-from worker.polling.leader import Sweeper
+from worker.polling.leader import PollingLeader
 from worker.polling.poller import Poller
 
 IMAGE = "simulator/image"
@@ -48,12 +48,12 @@ class Bench:
 @asynccontextmanager
 async def bench(config: Config, redis: Redis, simulator: Any) -> AsyncIterator[Bench]:
     limits = {"create": 60_000.0, "read": config.reads_per_minute}
-    async with Limiter(redis, config.realm, limits) as limiter, api_client(config) as client:
+    async with RateLimiter(redis, config.api_host, limits) as limiter, api_client(config) as client:
         replicate = Replicate(client, config)
-        breaker, turns = Breaker(redis, config), ModelTurns(redis, config)
-        account = Account(redis, config.realm)
-        gate = Gate(limiter, account, breaker, turns, TokenCheck(limiter, account, replicate.account))
-        poller = Poller(replicate, gate, config, Sweeper(redis, config.realm, "one"))
+        breaker, turns = CircuitBreaker(redis, config), ModelLimiter(redis, config)
+        account = Account(redis, config.api_host)
+        gate = RequestGate(limiter, account, breaker, turns, TokenCheck(limiter, account, replicate.account))
+        poller = Poller(replicate, gate, config, PollingLeader(redis, config.api_host, "one"))
         async with poller.running():
             yield Bench(replicate, poller, simulator)
 
@@ -215,7 +215,7 @@ async def test_a_refused_token_pauses_the_account(
     monkeypatch.setattr(token_check, "AGAIN_AFTER", 0.05)
     bench.simulator.control(unauthorized={"next": 3, "kinds": ["get", "account"]})
     assert len(await bench.wait(ids)) == 1
-    assert "(HTTP 401)" in str(await Account(redis, config.realm).pause_reason())
+    assert "(HTTP 401)" in str(await Account(redis, config.api_host).pause_reason())
 
 
 async def test_an_unknown_status_is_waited_out(bench: Bench) -> None:

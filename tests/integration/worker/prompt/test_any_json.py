@@ -19,7 +19,7 @@ from jobs.replicate_api.predictions import CREATE_TIMEOUT
 from jobs.wire import Batch, Prompt, Shard
 from worker.context import Context, Work
 from worker.lifecycle import opened
-from worker.limits.rate_limiter import Hold, Limiter
+from worker.limits.rate_limiter import Hold, RateLimiter
 from worker.orphans import search
 from worker.polling import poller
 from worker.prompt import create, retry_policy
@@ -155,10 +155,10 @@ class Night:
         assert [json.loads(line, parse_constant=pytest.fail)["id"] for line in lines] == [row["id"] for row in rows]
 
 
-hold = Limiter.hold
+hold = RateLimiter.hold
 
 
-async def hold_shortly(limiter: Limiter, bucket: str, seconds: float | None, why: Hold = "throttled") -> float:
+async def hold_shortly(limiter: RateLimiter, bucket: str, seconds: float | None, why: Hold = "throttled") -> float:
     return await hold(limiter, bucket, min(seconds or 0.01, 0.01), why)
 
 
@@ -166,7 +166,7 @@ async def hold_shortly(limiter: Limiter, bucket: str, seconds: float | None, why
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(create, "SURE_AFTER", -CREATE_TIMEOUT)
     monkeypatch.setattr(search, "BETWEEN_SWEEPS", 0.0)
-    monkeypatch.setattr(Limiter, "hold", hold_shortly)
+    monkeypatch.setattr(RateLimiter, "hold", hold_shortly)
     monkeypatch.setattr(poller, "GRACE", 0.05 - 1800)
     monkeypatch.setattr(poller, "RETENTION", 0.1)
     caps = [(backoff, backoff.cap) for backoff in (retry_policy.SOON, retry_policy.LATER)]
@@ -185,9 +185,9 @@ async def night(config: Config, raw_server: Any, _no_waiting: None) -> AsyncIter
     async with opened(config.model_copy(update={"replicate_base_url": address, "deadline": 1800, **fast})) as worker:
         folder = Folder(config.output_dir, "night")
         folder.path.mkdir(parents=True)
-        identity = {"batch": "night", "id": "b1", "realm": worker.config.realm, "created_at": 1.0}
-        folder.identity.write_text(json.dumps(identity))
-        await worker.batches.open(Batch("night", "b1", worker.config.realm, 1.0, 1_000_000, 0, 1.0))
+        manifest = {"batch": "night", "id": "b1", "realm": worker.config.api_host, "created_at": 1.0}
+        folder.manifest.write_text(json.dumps(manifest))
+        await worker.batches.open(Batch("night", "b1", worker.config.api_host, 1.0, 1_000_000, 0, 1.0))
         yield Night(worker, api)
 
 

@@ -32,7 +32,7 @@ async def worker(config: Config, simulator: Any) -> AsyncIterator[Context]:
     simulator.settings(limiter="off", predict_min=0.05, predict_max=0.1)
     fast = config.model_copy(update={"creates_per_minute": 60_000.0, "poll_interval": 0.1})
     async with opened(fast) as context:
-        await context.batches.open(Batch("night", "b1", config.realm, 1.0, 2, 0, 1.0))
+        await context.batches.open(Batch("night", "b1", config.api_host, 1.0, 2, 0, 1.0))
         yield context
 
 
@@ -51,7 +51,7 @@ async def test_a_create_is_recorded_and_claimed(worker: Context, simulator: Any)
     entry, prediction = await create(work(worker), Entry())
     assert prediction
     assert entry.prediction_id == prediction.id
-    assert await worker.redis.get(keys.claim(worker.config.realm, prediction.id)) == b"night:0"
+    assert await worker.redis.get(keys.claim(worker.config.api_host, prediction.id)) == b"night:0"
     assert simulator.ledger()["created"] == 1
 
 
@@ -405,7 +405,7 @@ async def test_a_pause_by_hand_stays_whatever_a_worker_finds(
 async def test_one_worker_looks_at_a_pause(worker: Context) -> None:
     await worker.account.pause_for("401", "refused")
     assert not await worker.account.is_due("401")
-    await worker.redis.hset(keys.own_pause(worker.config.realm), "next", "1")  # type: ignore[misc]  # typed for both clients
+    await worker.redis.hset(keys.own_pause(worker.config.api_host), "next", "1")  # type: ignore[misc]  # typed for both clients
     assert [await worker.account.is_due("401") for _ in range(2)] == [True, False]
 
 
@@ -423,7 +423,7 @@ async def test_a_block_page_holds_everybody_and_uses_up_nothing(
     simulator.control(error={"rate": 1.0, "kinds": ["create"], "status": 403, "form": form, "retry_after": 2})
     creating = [asyncio.create_task(create(work(worker, prompt), Entry())) for prompt in (CAT, TWIN)]
     assert "(403)" in await eventually(worker.account.notice)
-    assert float(await worker.redis.hget(keys.limit(worker.config.realm, "create"), "hold"))  # type: ignore[misc]  # typed for both clients
+    assert float(await worker.redis.hget(keys.limit(worker.config.api_host, "create"), "hold"))  # type: ignore[misc]  # typed for both clients
     simulator.clear()
     entries = [entry for entry, _ in await asyncio.gather(*creating)]
     assert [(entry.attempt, entry.unknown_creates) for entry in entries] == [(1, 0), (1, 0)]

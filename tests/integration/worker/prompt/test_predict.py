@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from jobs.batch_folder.folder import Folder
-from jobs.cli.operations import Desk
+from jobs.cli.operations import Operations
 from jobs.config import Config
 from jobs.errors import StorageError
 from jobs.model_limits import ModelLimits
@@ -22,7 +22,7 @@ from jobs.queue.payload import Parcel, pack
 from jobs.redis_client import keys
 from jobs.replicate_api.predictions import RETENTION
 from jobs.state.ledger import Entry, Overtaken
-from jobs.state.pending import Unsettled
+from jobs.state.pending import PendingPrompt
 from jobs.state.status import read_status
 from jobs.state.waits import Waits
 from jobs.wire import Batch, Prompt, Result, Shard, timestamp
@@ -30,8 +30,8 @@ from worker.backoff import Backoff
 from worker.context import Context, Work
 from worker.leases import Lease
 from worker.lifecycle import opened
-from worker.limits.model_limiter import ModelTurns
-from worker.limits.priority_semaphore import Slots
+from worker.limits.model_limiter import ModelLimiter
+from worker.limits.priority_semaphore import PrioritySemaphore
 from worker.polling import poller
 from worker.prompt import fetch
 from worker.prompt import predict as story
@@ -53,10 +53,12 @@ async def worker(config: Config, simulator: Any) -> AsyncIterator[Context]:
     async with opened(config.model_copy(update=settings)) as context:
         folder = Folder(config.output_dir, "night")
         folder.path.mkdir(parents=True)
-        folder.identity.write_text(json.dumps({"batch": "night", "id": "b1", "realm": config.realm, "created_at": 1.0}))
+        folder.manifest.write_text(
+            json.dumps({"batch": "night", "id": "b1", "realm": config.api_host, "created_at": 1.0})
+        )
         rows = [{"id": prompt.id, "model": prompt.model, "input": prompt.input} for prompt in (CAT, DOG)]
         folder.prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        await context.batches.open(Batch("night", "b1", config.realm, 1.0, 2, 0, 1.0))
+        await context.batches.open(Batch("night", "b1", config.api_host, 1.0, 2, 0, 1.0))
         yield context
 
 
@@ -131,8 +133,8 @@ async def test_prompts_wait_in_the_order_of_their_batches_virtual_times_and_file
 
 async def test_a_models_own_limit_holds_and_other_models_pass_by(worker: Context, simulator: Any) -> None:
     limits = ModelLimits.parse("simulator/image=max 2")
-    worker.gate._turns = ModelTurns(worker.redis, worker.config.model_copy(update={"model_limits": limits}))
-    others = replace(worker, slots=Slots(10))
+    worker.gate._turns = ModelLimiter(worker.redis, worker.config.model_copy(update={"model_limits": limits}))
+    others = replace(worker, slots=PrioritySemaphore(10))
     await worker.batches.open(replace(await worker.batches.get("night"), total=10))
     prompts = [
         Prompt(index, str(index), model, {"prompt": str(index), "predict_time": 0.3})
@@ -148,7 +150,7 @@ async def test_a_models_own_limit_holds_and_other_models_pass_by(worker: Context
     begun = sorted(at for at, _ in spans)
     ends = sorted(at + 0.3 for at in begun)
     assert all(begun[n + 2] >= ends[n] for n in range(4)), "never three at once"
-    assert await worker.redis.zcard(keys.model_in_flight(worker.config.realm, "simulator/image")) == 0
+    assert await worker.redis.zcard(keys.model_in_flight(worker.config.api_host, "simulator/image")) == 0
 
 
 @pytest.mark.parametrize("how", ["cancel", "delete"])
@@ -156,15 +158,15 @@ async def test_a_batch_that_is_over_leaves_its_models_limit_to_others(
     worker: Context, simulator: Any, redis: Redis, eventually: Callable[..., Any], how: str
 ) -> None:
     limits = ModelLimits.parse("simulator/image=max 1")
-    worker.gate._turns = ModelTurns(redis, worker.config.model_copy(update={"model_limits": limits}))
+    worker.gate._turns = ModelLimiter(redis, worker.config.model_copy(update={"model_limits": limits}))
     simulator.settings(predict_min=60.0, predict_max=60.0)
     shard = work(worker).shard
-    running = asyncio.create_task(run_shard(replace(worker, slots=Slots(10)), shard))
+    running = asyncio.create_task(run_shard(replace(worker, slots=PrioritySemaphore(10)), shard))
     await eventually(lambda: redis.hlen(keys.ledger("night")))
-    desk = Desk(worker.config, redis)
+    desk = Operations(worker.config, redis)
     await (desk.cancel("night") if how == "cancel" else desk.delete("night", force=True))
     await running
-    await worker.batches.open(Batch("day", "b2", worker.config.realm, 1.0, 1, 0, 1.0))
+    await worker.batches.open(Batch("day", "b2", worker.config.api_host, 1.0, 1, 0, 1.0))
     await worker.gate._turns.begin("simulator/image", "day/x")
 
 
@@ -538,7 +540,7 @@ async def test_who_is_overtaken_looks_again(worker: Context, monkeypatch: pytest
 
 
 async def test_what_was_known_of_a_prompt_may_be_out_of_date(worker: Context, simulator: Any) -> None:
-    before = Unsettled(0, Entry())
+    before = PendingPrompt(0, Entry())
     await predict(work(worker))
     await predict(replace(work(worker), known=before))
     open_one = await work(worker, DOG).ledger.intend(Entry())
@@ -664,7 +666,7 @@ class TestShard:
         async def away(*_: object) -> None:
             raise RedisError("away")
 
-        await worker.redis.zadd(keys.queue(worker.config.realm), {self.shard.job_id: 1})
+        await worker.redis.zadd(keys.queue(worker.config.api_host), {self.shard.job_id: 1})
         monkeypatch.setattr(worker.batches, "standing", away)
         with caplog.at_level(logging.ERROR), pytest.raises(RetryJob):
             await predict_shard({"worker": worker, "lease": None, "job_id": "night:0:0", "job_try": 1}, self.parcel)

@@ -34,8 +34,10 @@ async def two(config: Config, simulator: Any) -> AsyncIterator[tuple[Context, Co
     async with opened(config) as one, opened(config) as other:
         folder = Folder(config.output_dir, "night")
         folder.path.mkdir(parents=True)
-        folder.identity.write_text(json.dumps({"batch": "night", "id": "b1", "realm": config.realm, "created_at": 1.0}))
-        await one.batches.open(Batch("night", "b1", config.realm, 1.0, 100, 0, 1.0))
+        folder.manifest.write_text(
+            json.dumps({"batch": "night", "id": "b1", "realm": config.api_host, "created_at": 1.0})
+        )
+        await one.batches.open(Batch("night", "b1", config.api_host, 1.0, 100, 0, 1.0))
         await one.batches.set_budget("night", None, None, 3)
         yield one, other
 

@@ -15,7 +15,7 @@ from jobs.config import Config
 from jobs.wire import Batch, Prompt, Shard
 from worker.context import Context, Work
 from worker.lifecycle import opened
-from worker.limits.priority_semaphore import Slots
+from worker.limits.priority_semaphore import PrioritySemaphore
 from worker.limits.refused_rows import MANY_UNKNOWN
 from worker.prompt import create
 from worker.prompt.predict import predict
@@ -38,8 +38,10 @@ async def worker(config: Config, simulator: Any, request: pytest.FixtureRequest)
     async with opened(config.model_copy(update=settings)) as context:
         folder = Folder(config.output_dir, "night")
         folder.path.mkdir(parents=True)
-        folder.identity.write_text(json.dumps({"batch": "night", "id": "b1", "realm": config.realm, "created_at": 1.0}))
-        await context.batches.open(Batch("night", "b1", config.realm, 1.0, 100, 0, 1.0))
+        folder.manifest.write_text(
+            json.dumps({"batch": "night", "id": "b1", "realm": config.api_host, "created_at": 1.0})
+        )
+        await context.batches.open(Batch("night", "b1", config.api_host, 1.0, 100, 0, 1.0))
         yield context
 
 
@@ -66,7 +68,7 @@ async def test_rows_that_are_refused_end_with_their_reason_and_pause_nobody(work
 async def test_after_many_refusals_rows_of_that_batch_are_created_one_at_a_time(
     worker: Context, simulator: Any, eventually: Callable[..., Any]
 ) -> None:
-    worker = replace(worker, slots=Slots(100))
+    worker = replace(worker, slots=PrioritySemaphore(100))
     await asyncio.gather(*(predict(work(worker, index, num_outputs=9)) for index in range(3)))
     held = [worker.posts.take(0.0) for _ in range(worker.posts.size)]
     await asyncio.gather(*held)

@@ -43,8 +43,10 @@ async def worker(config: Config, simulator: Any, monkeypatch: pytest.MonkeyPatch
     async with opened(config.model_copy(update=settings)) as context:
         folder = Folder(config.output_dir, "night")
         folder.path.mkdir(parents=True)
-        folder.identity.write_text(json.dumps({"batch": "night", "id": "b1", "realm": config.realm, "created_at": 1.0}))
-        await context.batches.open(Batch("night", "b1", config.realm, 1.0, 3, 0, 1.0))
+        folder.manifest.write_text(
+            json.dumps({"batch": "night", "id": "b1", "realm": config.api_host, "created_at": 1.0})
+        )
+        await context.batches.open(Batch("night", "b1", config.api_host, 1.0, 3, 0, 1.0))
         yield context
 
 
@@ -237,7 +239,7 @@ async def test_a_probe_that_has_to_wait_for_its_budget_lets_another_try(
     await work(worker, 1).ledger.intend(await work(worker, 1).ledger.read(), 3_000)
     pause = {"failures": 26, "of": 26, "refusals": 0, "message": "x", "pause": 100, "next": 0}
     pause |= {"probe": probe, "since": int(time.time() * 1000)}
-    paused = keys.paused_models(worker.config.realm)
+    paused = keys.paused_models(worker.config.api_host)
     await worker.redis.hset(paused, "simulator/image", json.dumps(pause))  # type: ignore[misc]  # typed for both clients
     await asyncio.sleep(1.1)  # the breaker looks each second
     worker.short_of_budget.update({"b1"} if probe else ())

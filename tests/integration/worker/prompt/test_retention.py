@@ -24,8 +24,8 @@ from worker.context import Context, Work
 from worker.lifecycle import opened
 from worker.outputs.backlog import Backlog, Unsaved
 from worker.outputs.file_host import files_client
-from worker.outputs.file_writer import Writer
-from worker.outputs.saver import Outputs
+from worker.outputs.file_writer import FileWriter
+from worker.outputs.saver import OutputSaver
 from worker.prompt import fetch as fetching
 from worker.prompt import predict as story
 from worker.prompt.fetch import fetch, kept_until
@@ -49,9 +49,9 @@ async def worker(config: Config, simulator: Any) -> AsyncIterator[Context]:
     async with opened(config.model_copy(update=settings | hosts)) as context:
         folder = Folder(config.output_dir, "night")
         folder.path.mkdir(parents=True)
-        folder.identity.write_text('{"batch": "night", "id": "b1", "realm": "main", "created_at": 1.0}')
+        folder.manifest.write_text('{"batch": "night", "id": "b1", "realm": "main", "created_at": 1.0}')
         folder.prompts.write_text('{"id": "cat", "model": "simulator/image", "input": {}}\n')
-        await context.batches.open(Batch("night", "b1", config.realm, 1.0, 1, 0, 1.0))
+        await context.batches.open(Batch("night", "b1", config.api_host, 1.0, 1, 0, 1.0))
         yield context
 
 
@@ -248,15 +248,15 @@ async def test_a_host_that_never_ends_its_head_is_given_up(
 
 async def test_a_slow_disk_is_not_a_slow_host(work: Work, file_host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.outputs.file_host.SLOW_SECONDS", 0.4)
-    original, written = Writer.write, list[int]()
+    original, written = FileWriter.write, list[int]()
 
-    async def slow(writer: Writer, chunk: bytes) -> None:
+    async def slow(writer: FileWriter, chunk: bytes) -> None:
         if not written:
             await asyncio.sleep(0.5)
         written.append(len(chunk))
         await original(writer, chunk)
 
-    monkeypatch.setattr(Writer, "write", slow)
+    monkeypatch.setattr(FileWriter, "write", slow)
     monkeypatch.setattr("worker.outputs.file_host.SLOW_BYTES", 10**9)
     await fetched(work, ended([file_host.serve("/a.bin", bytes(500_000))], ago=2 * RETENTION))
     assert len(written) > 1
@@ -285,7 +285,7 @@ async def test_a_host_that_sends_on_and_on_has_an_end(
 async def test_the_oldest_output_is_saved_first(work: Work, file_host: Any) -> None:
     config = work.worker.config
     async with files_client(config) as client:
-        outputs = Outputs(config.model_copy(update={"max_downloads": 1}), client)
+        outputs = OutputSaver(config.model_copy(update={"max_downloads": 1}), client)
         urls = [file_host.serve(f"/{number}.png", b"x") for number in range(6)]
         order = [3.0, 5.0, 1.0, 4.0, 0.0, 2.0]
         saves = [
@@ -311,7 +311,7 @@ async def test_creates_wait_while_a_backlog_would_miss_the_hour(
         predicting = asyncio.create_task(predict(work))
         await asyncio.sleep(0.3)
         assert simulator.ledger()["created"] == 0
-        assert await worker.redis.ttl(keys.trouble(worker.config.realm)) <= 1
+        assert await worker.redis.ttl(keys.trouble(worker.config.api_host)) <= 1
     await predicting
     assert record(work).status == "succeeded"
 

@@ -38,7 +38,7 @@ class SlowRecord:
     def __init__(self, folder: Folder) -> None:
         self.folder = folder
         folder.prompt("cat").mkdir(parents=True)
-        folder.identity.write_text('{"batch": "night", "id": "b1", "realm": "main", "created_at": 1.0}')
+        folder.manifest.write_text('{"batch": "night", "id": "b1", "realm": "main", "created_at": 1.0}')
         folder.prompts.write_text('{"id": "cat", "model": "owner/model", "input": {}}\n')
         self.path = folder.prompt("cat") / "prediction.json"
         os.mkfifo(self.path)
@@ -58,7 +58,7 @@ class SlowRecord:
 
 @pytest.fixture
 async def slow(worker: Context) -> SlowRecord:
-    await worker.batches.open(Batch("night", "b1", worker.config.realm, 1.0, 1, 0, 1.0))
+    await worker.batches.open(Batch("night", "b1", worker.config.api_host, 1.0, 1, 0, 1.0))
     await worker.batches.settle("night", 0, "succeeded")
     return SlowRecord(Folder(worker.config.output_dir, "night"))
 
@@ -100,7 +100,7 @@ async def test_a_folder_that_is_replaced_meanwhile_gets_nothing(
 ) -> None:
     finishing = asyncio.create_task(finish_batch(worker, SHARD))
     await eventually(slow.begun)
-    slow.folder.identity.write_text('{"batch": "night", "id": "b2", "realm": "main", "created_at": 1.0}')
+    slow.folder.manifest.write_text('{"batch": "night", "id": "b2", "realm": "main", "created_at": 1.0}')
     writer = slow.give()
     assert "another batch's folder" in await eventually(lambda: worker.folders.own_trouble(slow.folder.path))
     writer.join()

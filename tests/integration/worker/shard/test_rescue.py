@@ -18,7 +18,7 @@ from jobs.wire import Batch, Prompt, Shard
 from worker.context import Context, Work, job_slots
 from worker.lifecycle import opened
 from worker.shard import rescue
-from worker.shard.rescue import Salvage
+from worker.shard.rescue import Rescue
 
 INPUT = {"prompt": "fox", "width": 16, "height": 16}
 PROMPTS = tuple(Prompt(index, f"p{index}", "simulator/image", INPUT | {"seed": index}) for index in range(4))
@@ -36,9 +36,11 @@ async def worker(config: Config, simulator: Any, monkeypatch: pytest.MonkeyPatch
         assert job_slots(context.config) == 2
         folder = Folder(config.output_dir, "night")
         folder.path.mkdir(parents=True)
-        folder.identity.write_text(json.dumps({"batch": "night", "id": "b1", "realm": config.realm, "created_at": 1.0}))
-        batch = await context.batches.open(Batch("night", "b1", config.realm, 1.0, len(PROMPTS), 0, 1.0))
-        await Queue(context.redis, config.realm).add(batch, [SHARD])
+        folder.manifest.write_text(
+            json.dumps({"batch": "night", "id": "b1", "realm": config.api_host, "created_at": 1.0})
+        )
+        batch = await context.batches.open(Batch("night", "b1", config.api_host, 1.0, len(PROMPTS), 0, 1.0))
+        await Queue(context.redis, config.api_host).add(batch, [SHARD])
         yield context
 
 
@@ -89,7 +91,7 @@ async def test_what_a_dead_worker_left_running_is_saved_though_every_slot_is_tak
     await eventually(lambda: released(worker))
     assert simulator.ledger()["created"] == 3
     assert 3 not in await worker.batches.settled("night")
-    assert await Queue(worker.redis, worker.config.realm).jobs("night") == [SHARD.job_id]
+    assert await Queue(worker.redis, worker.config.api_host).jobs("night") == [SHARD.job_id]
     assert not await worker.redis.exists(keys.runs("night"))
 
 
@@ -148,7 +150,7 @@ async def test_of_a_canceled_batch_what_runs_is_canceled(
 @pytest.mark.usefixtures("full")
 @pytest.mark.parametrize("trouble", ["dead", "tampered", "deleted"])
 async def test_a_shard_that_cannot_be_run_is_not_salvaged(worker: Context, trouble: str) -> None:
-    looker = Salvage(worker)
+    looker = Rescue(worker)
     await left_running(worker, 0)
     if trouble == "dead":
         await DeadLetters(worker.redis).bury(JobId.parse(SHARD.job_id), "because")

@@ -65,8 +65,8 @@ class Sheet:
     def __init__(self, directory: Path) -> None:
         self.folder = Folder(directory, "night")
         self.folder.path.mkdir()
-        identity = {"batch": "night", "id": "f00d", "realm": "x", "created_at": 1795212251.12}
-        self.folder.identity.write_text(json.dumps(identity), encoding="utf-8")
+        manifest = {"batch": "night", "id": "f00d", "realm": "x", "created_at": 1795212251.12}
+        self.folder.manifest.write_text(json.dumps(manifest), encoding="utf-8")
         self.folder.prompts.touch()
         self.count = 0
 
@@ -354,7 +354,7 @@ def test_a_batch_that_was_never_begun_has_a_page_without_a_date(tmp_path: Path) 
 
 
 def test_the_folder_of_something_else_is_left_alone(sheet: Sheet) -> None:
-    sheet.folder.identity.unlink()
+    sheet.folder.manifest.unlink()
     with pytest.raises(ForeignFolder, match=r"has no batch\.json"):
         write_gallery(sheet.folder, fsync=False)
     assert not sheet.folder.gallery.exists()

@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 
 from jobs.cli import tables
 from jobs.cli.progress import picture
-from jobs.cli.report import Paper
+from jobs.cli.report import Printer
 from jobs.schedules.scheduler import ScheduleStatus
 from jobs.wire import Failure, Result, Status
 
@@ -153,14 +153,14 @@ def test_in_a_pipe_nothing_is_broken_or_cut(
         input={},
         error=Failure(kind="model_error", message="word " * 200),
     )
-    Paper().show(tables.failures_table([failed]))
+    Printer().show(tables.failures_table([failed]))
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert lines[1].count("word") == 200
 
 
 def test_in_a_pipe_no_line_ends_with_blanks_and_no_text_becomes_a_picture(capsys: pytest.CaptureFixture[str]) -> None:
-    paper = Paper()
+    paper = Printer()
     paper.show(tables.batch_table(a_status(dead_letters=["night:100:0"]), NOW), ["night:100:0 is :warning: set aside"])
     out = capsys.readouterr().out
     assert not [line for line in out.splitlines() if line != line.rstrip()]
@@ -176,4 +176,4 @@ def test_a_terminal_that_can_do_nothing_still_has_its_width(monkeypatch: pytest.
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setattr("sys.stdout", Terminal())
-    assert Paper().width == 60
+    assert Printer().width == 60

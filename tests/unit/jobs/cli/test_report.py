@@ -301,7 +301,7 @@ def test_places_are_those_that_exist(tmp_path: Path) -> None:
 
 
 def test_a_long_path_is_whole_on_a_narrow_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    paper = report.Paper()
+    paper = report.Printer()
     paper.width = 40
     paper.lines(["x" * 100])
     assert capsys.readouterr().out == "x" * 100 + "\n"

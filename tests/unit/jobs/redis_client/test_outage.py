@@ -10,7 +10,7 @@ from redis import exceptions
 
 from jobs.errors import UnfitRedis
 from jobs.redis_client import outage
-from jobs.redis_client.outage import Absence, Farewell, is_news, is_passing, reason
+from jobs.redis_client.outage import OutageTracker, ShutdownDeadline, is_news, is_passing, reason
 from jobs.redis_client.requirements import judge
 
 IN_A_SCRIPT = "ERR Error running script (call to f_1): @user_script:7: @user_script: 7: -{} it is so"
@@ -53,7 +53,7 @@ def test_a_reason_is_one_line_without_the_command() -> None:
 
 def test_a_loss_and_its_end_are_told_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outage, "QUIET_SECONDS", -1.0)
-    redis = Absence()
+    redis = OutageTracker()
     for _ in range(3):
         redis.missed(exceptions.ConnectionError("gone"), time.monotonic() - 5)
     redis.answered(repeated=False)
@@ -65,7 +65,7 @@ def test_a_loss_and_its_end_are_told_once(caplog: pytest.LogCaptureFixture, monk
 
 
 def test_a_connection_that_is_made_again_soon_is_no_matter(caplog: pytest.LogCaptureFixture) -> None:
-    redis = Absence()
+    redis = OutageTracker()
     redis.missed(exceptions.ConnectionError("cut"), time.monotonic())
     redis.answered(repeated=True)
     assert not caplog.messages
@@ -73,7 +73,7 @@ def test_a_connection_that_is_made_again_soon_is_no_matter(caplog: pytest.LogCap
 
 def test_reads_do_not_end_a_refusal_to_write(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outage, "QUIET_SECONDS", -1.0)
-    redis = Absence()
+    redis = OutageTracker()
     redis.waiting = 2
     redis.missed(exceptions.OutOfMemoryError("full"), time.monotonic())
     redis.answered(repeated=False)  # a read
@@ -91,7 +91,7 @@ async def test_at_the_end_nobody_waits_long_and_after_one_in_vain_nobody_tries(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(outage, "FAREWELL_SECONDS", 0.05)
-    farewell = Farewell()
+    farewell = ShutdownDeadline()
 
     async def call() -> None:
         async with farewell.bounding():
@@ -107,7 +107,7 @@ async def test_at_the_end_nobody_waits_long_and_after_one_in_vain_nobody_tries(
 
 
 async def test_an_answer_in_time_is_taken_at_the_end_too() -> None:
-    farewell = Farewell()
+    farewell = ShutdownDeadline()
     farewell.begin()
     async with farewell.bounding():
         await asyncio.sleep(0)

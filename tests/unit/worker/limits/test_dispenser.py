@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from worker.limits.dispenser import LATE, Pump, Reservation, Slot
+from worker.limits.dispenser import LATE, Reservation, Slot, TokenDispenser
 
 SECOND = 1_000_000
 
@@ -39,8 +39,8 @@ class Scripted:
 
 
 @asynccontextmanager
-async def running(source: Scripted) -> AsyncIterator[Pump]:
-    pump = Pump("create", source)
+async def running(source: Scripted) -> AsyncIterator[TokenDispenser]:
+    pump = TokenDispenser("create", source)
     task = asyncio.create_task(pump.run())
     try:
         yield pump
@@ -54,7 +54,7 @@ async def spin() -> None:
         await asyncio.sleep(0)
 
 
-def takers(pump: Pump, count: int) -> list[asyncio.Task[Slot]]:
+def takers(pump: TokenDispenser, count: int) -> list[asyncio.Task[Slot]]:
     return [asyncio.create_task(pump.take()) for _ in range(count)]
 
 

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.replicate_api.predictions import RETENTION
-from worker.limits.priority_semaphore import Slots
+from worker.limits.priority_semaphore import PrioritySemaphore
 from worker.outputs.backlog import ALL, ENOUGH, MARGIN, STALE, STANDSTILL, Backlog, would_miss
 
 NOW = 1_000_000.0
 
 
 async def test_of_those_that_wait_the_oldest_is_next() -> None:
-    slots, served = Slots(1), list[float]()
+    slots, served = PrioritySemaphore(1), list[float]()
 
     async def save(order: float) -> None:
         async with slots.turn(order):
@@ -41,10 +41,10 @@ STEPS = st.tuples(st.sampled_from(["take", "cancel", "give"]), st.integers(0, 9)
 @given(size=st.integers(1, 3), steps=st.lists(STEPS))
 def test_no_slot_is_lost_or_given_twice(size: int, steps: list[tuple[str, int]]) -> None:
     """Tasks come, are cancelled at any moment (also with the slot just handed to them) and end."""
-    asyncio.run(run(Slots(size), steps))
+    asyncio.run(run(PrioritySemaphore(size), steps))
 
 
-async def run(slots: Slots, steps: list[tuple[str, int]]) -> None:
+async def run(slots: PrioritySemaphore, steps: list[tuple[str, int]]) -> None:
     held, tasks = set[int](), list[tuple[asyncio.Task[None], asyncio.Event]]()
 
     async def hold(number: int, order: int, leave: asyncio.Event) -> None:
@@ -115,7 +115,7 @@ class Night:
     """A backlog with a clock that is moved by hand."""
 
     def __init__(self, slots: int = 2) -> None:
-        self.slots = Slots(slots)
+        self.slots = PrioritySemaphore(slots)
         self.backlog = Backlog(self.slots)
         self.clock = 0.0
         self.waiting: list[ExitStack] = []

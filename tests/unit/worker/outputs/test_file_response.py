@@ -8,7 +8,7 @@ import pytest
 
 from worker.outputs import file_response
 from worker.outputs.checksum import Checksum
-from worker.outputs.file_response import FileAnswer
+from worker.outputs.file_response import FileResponse
 
 MD5 = "5d41402abc4b2a76b9719d911017c592"
 GOOGLE = "crc32c=yZRlqg==, md5=XUFAKrxLKna5cZ2REBfFkg=="
@@ -22,8 +22,8 @@ async def nothing() -> AsyncIterator[bytes]:
     yield b""
 
 
-def answer(status: int = 200, **headers: str) -> FileAnswer:
-    return FileAnswer(status, {name.replace("_", "-"): value for name, value in headers.items()}, nothing())
+def answer(status: int = 200, **headers: str) -> FileResponse:
+    return FileResponse(status, {name.replace("_", "-"): value for name, value in headers.items()}, nothing())
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def answer(status: int = 200, **headers: str) -> FileAnswer:
         ),
     ],
 )
-def test_headers_tell_about_the_file(given: FileAnswer, facts: dict[str, Any]) -> None:
+def test_headers_tell_about_the_file(given: FileResponse, facts: dict[str, Any]) -> None:
     assert {name: getattr(given, name) for name in facts} == facts
 
 

@@ -31,16 +31,16 @@ def folder(tmp_path: Path) -> Folder:
 
 def make(folder: Folder, batch_id: str) -> Folder:
     folder.path.mkdir()
-    folder.identity.write_text(json.dumps({"id": batch_id}))
+    folder.manifest.write_text(json.dumps({"id": batch_id}))
     return folder
 
 
 def test_a_folder_is_known_by_its_id(folder: Folder, tmp_path: Path) -> None:
     assert hindrance(folder, "b1") is None
     assert "another batch's" in str(hindrance(folder, "b2"))
-    folder.identity.write_text("{")
+    folder.manifest.write_text("{")
     assert "cannot be read as a batch's" in str(hindrance(folder, "b1"))
-    folder.identity.unlink()
+    folder.manifest.unlink()
     assert "is gone" in str(hindrance(folder, "b1"))
     folder.path.rename(tmp_path / "elsewhere")
     reason = hindrance(folder, "b1")
@@ -69,7 +69,7 @@ def test_an_identity_is_read_once_until_it_is_another(
         folder.check("b1")
     assert len(reads) == 4
     other = make(Folder(tmp_path, "other"), "b2")
-    other.identity.rename(folder.identity)
+    other.manifest.rename(folder.manifest)
     for _ in range(3):
         with pytest.raises(LostFolder, match="another batch's"):
             folder.check("b1")
