@@ -114,7 +114,7 @@ class Work:
 
     def demand_lease(self) -> None:
         """Raise Overtaken when this worker stalled for so long that another one may have the shard by now."""
-        if not self.worker.leases.sure(lease_name(self.shard.job_id)):
+        if not self.worker.leases.is_valid(lease_name(self.shard.job_id)):
             raise Overtaken(f"{self.name}: this worker stalled past its lease")
 
     @property

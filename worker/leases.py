@@ -101,7 +101,7 @@ class Leases:
         """Whether this process has that job of arq in hand."""
         return job in self._runs
 
-    async def alone(self, job: str) -> None:
+    async def single_flight(self, job: str) -> None:
         """Wait until no other run of the job goes on in this process; then this task is the one.
 
         arq starts a job again when its mark ran out while the process stalled. Two runs at once would end in a
@@ -121,7 +121,7 @@ class Leases:
             self._runs[job] = run
             run.add_done_callback(lambda _: self._runs.pop(job, None) if self._runs.get(job) is run else None)
 
-    def sure(self, name: str) -> bool:
+    def is_valid(self, name: str) -> bool:
         """Tell whether what runs under the lease may act: not when its time is over, though nobody noticed yet."""
         lease = self._held.get(name)
         if lease is None or lease.renewed_at is None:

@@ -70,7 +70,7 @@ async def startup(ctx: dict[str, Any]) -> None:
         if only := ctx.get("only"):
             logger.info("works on batch %s only, and fires no schedules", only)
         else:
-            await stack.enter_async_context(ticking(Schedules(ctx["worker"].redis, config)))
+            await stack.enter_async_context(scheduler_loop(Schedules(ctx["worker"].redis, config)))
         await log_startup(ctx["worker"])
     except BatchError as error:
         print(error, file=sys.stderr)  # noqa: T201  # for whoever started it, whatever the log settings
@@ -86,7 +86,7 @@ async def shutdown(ctx: dict[str, Any]) -> None:
 async def take_lease(ctx: dict[str, Any]) -> None:
     """Wait for the shard's lease, as arq's `on_job_start`. It never raises: that would end the worker."""
     leases, ctx["lease"] = ctx["worker"].leases, None
-    await leases.alone(ctx["job_id"])
+    await leases.single_flight(ctx["job_id"])
     try:
         ctx["lease"] = await leases.acquire(lease_name(ctx["job_id"]), ctx["job_id"])
     except asyncio.CancelledError:
@@ -116,13 +116,13 @@ async def opened(config: Config) -> AsyncIterator[Context]:
             worker.orphans.running(),
             worker.leases.renewing(),
             Rescue(worker).running(),
-            beating(worker.account, owner),
-            showing_life(Heartbeat()),
+            heartbeat(worker.account, owner),
+            liveness_file(Heartbeat()),
             _every(1.0, BackPressure(worker).look),
             _every(LOOK, worker.token.look),
             _every(1.0, worker.waits.look),
             _every(1.0, worker.job_slots.look),
-            reviving(config),
+            watch_embedded_server(config),
         ):
             await stack.enter_async_context(running)
         yield worker
@@ -193,7 +193,7 @@ async def log_startup(worker: Context) -> None:
         logger.warning("! everything is paused: %s. `python -m jobs resume` lifts it", reason)
 
 
-def beating(account: Account, owner: str) -> Any:
+def heartbeat(account: Account, owner: str) -> Any:
     """Show that this worker is up, until the block ends."""
 
     async def beat() -> None:
@@ -202,7 +202,7 @@ def beating(account: Account, owner: str) -> Any:
     return _every(HEARTBEAT, beat, lambda: account.leave(owner))
 
 
-def showing_life(heartbeat: Heartbeat) -> Any:
+def liveness_file(heartbeat: Heartbeat) -> Any:
     """Let `worker check` see that this process turns, until the block ends."""
 
     async def beat() -> None:
@@ -214,7 +214,7 @@ def showing_life(heartbeat: Heartbeat) -> Any:
     return _every(HEARTBEAT, beat, stop)
 
 
-def reviving(config: Config) -> Any:
+def watch_embedded_server(config: Config) -> Any:
     """Start the embedded server again when it died and nobody else comes, until the block ends."""
 
     async def look() -> None:
@@ -223,7 +223,7 @@ def reviving(config: Config) -> Any:
     return _every(HEARTBEAT, look)
 
 
-def ticking(schedules: Schedules) -> Any:
+def scheduler_loop(schedules: Schedules) -> Any:
     """Fire what is due, once for all workers, until the block ends."""
 
     async def tick() -> None:

@@ -58,7 +58,7 @@ async def run(desk: Operations, order: Order, paper: Printer, *, everything: boo
         _sum_up(folder, status, paper)
         return status
     log = folder.path / LOG if is_live(paper) else None
-    async with burst_worker(paper, log, *(() if everything else ("--only", receipt.batch))) as worker:
+    async with worker_process(paper, log, *(() if everything else ("--only", receipt.batch))) as worker:
 
         async def look() -> Status:
             gone = worker.returncode is not None
@@ -90,7 +90,7 @@ def _sum_up(folder: Folder, status: Status, paper: Printer) -> None:
 
 
 @asynccontextmanager
-async def burst_worker(paper: Printer, log: Path | None, *options: str) -> AsyncIterator[Process]:
+async def worker_process(paper: Printer, log: Path | None, *options: str) -> AsyncIterator[Process]:
     """A worker that ends with the queue, or gracefully with this block; it logs to `log`, None: standard error.
 
     It is out of the reach of the terminal's Ctrl-C, so that it is stopped once, by us: also when the terminal

@@ -56,7 +56,7 @@ async def retry(name: str, config: Config, redis: Redis, budget: Budget = UNCHAN
         if retried or batch.settled < batch.total:
             await batches.reopen(name, generation)
         added = await queue_again(redis, batch, folder, retried)
-        await DeadLetters(redis).revive(name, dead)
+        await DeadLetters(redis).requeue(name, dead)
         receipt = await enqueue_unsettled(redis, batch, folder, len, config)
         more = {"enqueued": receipt.enqueued + added.prompts, "shards": receipt.shards + added.shards}
         return receipt.model_copy(update=more | {"warnings": [spent] if spent else []})
@@ -69,7 +69,7 @@ async def revive(name: str, config: Config, redis: Redis) -> None:
     async with locked(folder):
         batch, dead = await batches.get(name), await letters.of(name)
         await asyncio.to_thread(set_aside, folder, batch, Bits(b""), dead, fsync=config.fsync)
-        await letters.revive(name, dead)
+        await letters.requeue(name, dead)
         await enqueue_unsettled(redis, batch, folder, len, config)
 
 

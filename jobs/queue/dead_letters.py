@@ -40,11 +40,11 @@ class DeadLetters:
         """Take the note of a run away, which ended in order; `over` when the job needs no other."""
         await self._ask("end", job, run, "over" if over else "open")
 
-    async def blame(self, job: JobId, run: str) -> None:
+    async def record_crash(self, job: JobId, run: str) -> None:
         """Have a run that failed unexpectedly counted as if its process had died."""
         await self._ask("blame", job, run)
 
-    async def bury(self, job: JobId, reason: str) -> None:
+    async def move_to_dead_letters(self, job: JobId, reason: str) -> None:
         """Set a shard aside."""
         await self._ask("bury", job, reason, KEEP)
 
@@ -54,7 +54,7 @@ class DeadLetters:
         dead = {job.decode(): reason for job, note in notes.items() if (reason := json.loads(note).get("reason"))}
         return dict(sorted(dead.items(), key=lambda item: JobId.parse(item[0])))
 
-    async def revive(self, batch: str, jobs: Iterable[str]) -> None:
+    async def requeue(self, batch: str, jobs: Iterable[str]) -> None:
         """Forget that shards were set aside, and what their runs came to."""
         if jobs := list(jobs):
             await self._redis.hdel(keys.runs(batch), *jobs)  # type: ignore[misc]  # typed for both clients

@@ -130,14 +130,14 @@ class Batches:
         outcome: Outcome,
         batch_id: str = "",
         spent: Spent | None = None,
-        term: int | None = None,
+        retry_count: int | None = None,
     ) -> bool:
         """Count a result, exactly once however often it is called; True when this call counted it.
 
-        With `batch_id`, a batch of the same name and another id is left alone; with `term`, a prompt whose result of
-        that term was taken back meanwhile.
+        With `batch_id`, a batch of the same name and another id is left alone; with `retry_count`, a prompt that was
+        retried meanwhile.
         """
-        args = _settling(batch_id, index, outcome, spent or Spent(), term)
+        args = _settling(batch_id, index, outcome, spent or Spent(), retry_count)
         return bool(await self._script(keys=self._keys(name), args=args))
 
     async def settle_all(self, name: str, batch_id: str, results: Iterable[tuple[int, Result]]) -> None:
@@ -215,8 +215,8 @@ class Batches:
         return [*(key(name) for key in of_batch), pace]
 
 
-def _settling(batch_id: str, index: int, outcome: Outcome, spent: Spent, term: int | None) -> list[str | int]:
-    cost, known = ("" if value is None else value for value in (spent.cost, term))
+def _settling(batch_id: str, index: int, outcome: Outcome, spent: Spent, retry_count: int | None) -> list[str | int]:
+    cost, known = ("" if value is None else value for value in (spent.cost, retry_count))
     settling: list[str | int] = [
         "settle",
         batch_id,

@@ -16,11 +16,11 @@ from jobs.state.ledger import Entry, entry_of
 class PendingPrompt:
     """A prompt without a result: how often one was taken back for another try, and its entry in the ledger."""
 
-    term: int
+    retry_count: int
     entry: Entry
 
 
-async def unsettled(redis: Redis, batch: str, indexes: Sequence[int]) -> dict[int, PendingPrompt]:
+async def read_pending(redis: Redis, batch: str, indexes: Sequence[int]) -> dict[int, PendingPrompt]:
     """Those of a batch's prompts without a result, by index; one round trip. What changes later, the ledger refuses."""
     if not indexes:
         return {}
@@ -29,11 +29,11 @@ async def unsettled(redis: Redis, batch: str, indexes: Sequence[int]) -> dict[in
         pipe.getrange(keys.settled(batch), first, max(indexes) >> 3)
         pipe.hmget(keys.retried(batch), list(map(str, indexes)))
         pipe.hmget(keys.ledger(batch), list(map(str, indexes)))
-        bits, terms, entries = await pipe.execute()
+        bits, retry_counts, entries = await pipe.execute()
     settled = Bits(bits)
-    rows = zip(indexes, terms, entries, strict=True)
+    rows = zip(indexes, retry_counts, entries, strict=True)
     return {
-        index: PendingPrompt(int(term or 0), entry_of(entry))
-        for index, term, entry in rows
+        index: PendingPrompt(int(retry_count or 0), entry_of(entry))
+        for index, retry_count, entry in rows
         if index - (first << 3) not in settled
     }

@@ -50,13 +50,13 @@ SHARD = (
 )
 CREATE = (
     Point("worker.prompt.predict:predict"),
-    Point("worker.prompt.save:recorded", "after"),
+    Point("worker.prompt.save:read_record", "after"),
     Point("worker.prompt.predict:attempt"),
     Point("jobs.state.ledger:Ledger.read", "after", 3, faults=THROTTLED),
     Point("worker.prompt.admission:admitted", "after"),
-    *both("worker.prompt.predict:predicted"),
+    *both("worker.prompt.predict:run_attempt"),
     *both("worker.prompt.create:create"),
-    Point("worker.limits.rate_limiter:RateLimiter.take", "after"),
+    Point("worker.limits.rate_limiter:RateLimiter.acquire", "after"),
     *both("worker.prompt.create:_post_and_record"),
     *both("jobs.state.ledger:Ledger.intend"),
     *both("jobs.replicate_api.predictions:Replicate.create"),
@@ -66,9 +66,9 @@ CREATE = (
 SAVE = (
     *both("worker.prompt.predict:follow"),
     *both("worker.polling.poller:Poller.wait"),
-    *both("worker.prompt.predict:conclude"),
+    *both("worker.prompt.predict:save_or_classify"),
     *both("worker.prompt.predict:judge"),
-    Point("worker.limits.request_gate:RequestGate.heard", "after"),
+    Point("worker.limits.request_gate:RequestGate.record_outcome", "after"),
     *both("worker.prompt.save:save"),
     *both("worker.outputs.saver:OutputSaver.save"),
     *both("worker.outputs.file_writer:FileWriter.finish"),
@@ -93,13 +93,13 @@ AFTER_FAULTS = (
     *both("jobs.state.ledger:Ledger.record", faults=ALL_LOST),
     *both("jobs.state.ledger:Ledger.withdraw", 3, faults=THROTTLED),
     Point("jobs.state.ledger:Ledger.confirm", "after", 20, faults=INTERRUPTED),
-    *both("worker.prompt.predict:close", 20, faults=INTERRUPTED),
+    *both("worker.prompt.predict:close_attempt", 20, faults=INTERRUPTED),
     *both("jobs.state.ledger:Ledger.close", 20, faults=INTERRUPTED),
     *both("worker.prompt.save:commit_failure", 20, faults=REFUSED),
 )
 REPLACED = both("jobs.state.ledger:Ledger.intend", 5, having="'replace': True", label="Ledger.intend, replacing")
 CANCELED = (
-    *both("worker.prompt.predict:abandon", 40),
+    *both("worker.prompt.predict:cancel_prompt", 40),
     *both("worker.prompt.create:cancel_prediction", 40),
     *both("jobs.replicate_api.predictions:Replicate.cancel", 20),
 )

@@ -40,7 +40,7 @@ class BatchConcurrencyLimit:
         self._life = int((deadline + SLACK) * 1000)
         self._lanes: WeakValueDictionary[str, _Lane] = WeakValueDictionary()
 
-    async def wait(self, shard: Shard, index: int, order: float) -> None:
+    async def acquire(self, shard: Shard, index: int, order: float) -> None:
         """Return when the prompt has a place: it is to be given back."""
         lane = self._lanes.setdefault(shard.batch_id, _Lane())
         async with lane.slots.turn(order):
@@ -50,10 +50,10 @@ class BatchConcurrencyLimit:
                         async with asyncio.timeout(LOOK):
                             await lane.freed.wait()
             except asyncio.CancelledError:
-                await self.give(shard, index)
+                await self.release(shard, index)
                 raise
 
-    async def take(self, shard: Shard, index: int) -> bool:
+    async def try_acquire(self, shard: Shard, index: int) -> bool:
         """Take a place if one is free; who has one keeps it, for a prediction's time from now on."""
         return await self._call("take", shard, index)
 
@@ -61,7 +61,7 @@ class BatchConcurrencyLimit:
         """Take a place even if none is free, for a prediction that runs already."""
         await self._call("count", shard, index)
 
-    async def give(self, shard: Shard, index: int) -> None:
+    async def release(self, shard: Shard, index: int) -> None:
         """The prompt has no prediction in flight any more; those of results that are counted need not be given."""
         await self._call("give", shard, index)
         if lane := self._lanes.get(shard.batch_id):
@@ -69,7 +69,7 @@ class BatchConcurrencyLimit:
 
     async def _none_free(self, lane: _Lane, shard: Shard, index: int) -> bool:
         lane.freed.clear()
-        return not await self.take(shard, index)
+        return not await self.try_acquire(shard, index)
 
     async def _call(self, what: str, shard: Shard, index: int) -> bool:
         its_keys = [keys.places(shard.batch), keys.batch(shard.batch), keys.settled(shard.batch)]

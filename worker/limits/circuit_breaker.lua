@@ -7,7 +7,7 @@
 --                 probe may start; probe: '' or the prompt that is tried, since when}
 -- KEYS[3] STRING  JSON {number, event...} of the last report of one worker: a repeated one changes nothing
 -- ARGV[1..4]  failures that a window bears, length of a pause, life of a probe, number of this report
--- ARGV[5], then so often: model, prompt, succeeded | failed | void, message
+-- ARGV[5], then so often: model, prompt, succeeded | failed | ignored, message
 -- then, for each model of which a prompt waits: model, prompt
 -- Returns {now, {paused | reopened | prolonged, model, ...}, {model, JSON, ...}}
 
@@ -41,7 +41,7 @@ local function probed(model, state, outcome, message)
   if outcome == 'succeeded' then
     redis.call('HDEL', KEYS[2], model)
     return tell('reopened', model)
-  elseif outcome == 'void' then
+  elseif outcome == 'ignored' then
     state.next = now
   else
     state.message, state.pause = message, math.min(state.pause * 2, LONGEST_PAUSE)
@@ -72,7 +72,7 @@ end
 local function hear(model, prompt, outcome, message)
   local state = paused(model)
   if not state then
-    if outcome ~= 'void' then
+    if outcome ~= 'ignored' then
       count_in(model, outcome, message)
     end
   elseif state.probe == prompt then

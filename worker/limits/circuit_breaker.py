@@ -38,7 +38,7 @@ MOST_OUTCOMES = 1000
 
 LONGEST_MESSAGE = 200
 
-Outcome = Literal["succeeded", "failed", "void"]
+ModelOutcome = Literal["succeeded", "failed", "ignored"]
 logger = logging.getLogger(__name__)
 
 
@@ -49,7 +49,7 @@ class ModelPaused(Exception):
 class _Heard(NamedTuple):
     model: str
     prompt: str
-    outcome: Outcome
+    outcome: ModelOutcome
     message: bytes
 
 
@@ -63,7 +63,7 @@ class CircuitBreaker:
         self._keys = [keys.breaker(api_host), keys.paused_models(api_host), keys.breaker_report(api_host, who)]
         pause, life = int(config.breaker_pause * 1000), int((config.deadline + SLACK) * 1000)
         self._rule = [config.breaker_failures * WINDOW, pause, life]
-        self._heard: deque[_Heard] = deque()
+        self._outcomes: deque[_Heard] = deque()
         self._report: list[_Heard] = []  # sent; kept until it is answered, under the same number
         self._number = 0
         self._pauses: dict[str, ModelPause] = {}
@@ -89,7 +89,7 @@ class CircuitBreaker:
     async def admit(self, model: str, prompt: str) -> None:
         """Return when a create for the model may be tried, holding nothing meanwhile.
 
-        While the model is paused, one prompt at a time returns as its probe: `heard` must then say how it ended.
+        While the model is paused, one prompt at a time returns as its probe: `record_outcome` must follow.
         """
         while self._bars(model, prompt):
             waiting = self._waiting.setdefault(model, {})
@@ -107,13 +107,13 @@ class CircuitBreaker:
         if self._bars(model, prompt):
             raise ModelPaused(self._pauses[model].reason)
 
-    async def heard(self, model: str, prompt: str, outcome: Outcome, message: str = "") -> None:
-        """Say how an attempt ended (`void`: it tells nothing of the model), and with which error."""
+    async def record_outcome(self, model: str, prompt: str, outcome: ModelOutcome, message: str = "") -> None:
+        """Say how an attempt ended (`ignored`: it tells nothing of the model), and with which error."""
         pause = self._pauses.get(model)
-        if outcome == "void" and not pause:
+        if outcome == "ignored" and not pause:
             return
         line = " ".join(message.split())[:LONGEST_MESSAGE].encode("utf-8", "replace")
-        self._heard.append(_Heard(model, prompt, outcome, line))
+        self._outcomes.append(_Heard(model, prompt, outcome, line))
         if pause.probe == prompt if pause else outcome != "succeeded":
             await self._tell()
 
@@ -121,12 +121,12 @@ class CircuitBreaker:
         """The prompt is stopped: if it is a probe, another one may try."""
         pause = self._pauses.get(model)
         if pause and pause.probe == prompt:
-            self._heard.append(_Heard(model, prompt, "void", b""))
+            self._outcomes.append(_Heard(model, prompt, "ignored", b""))
             self._wake.set()
 
     async def has_worked(self, model: str) -> bool:
         """Whether the model had a prediction that ended, for any worker, within a week."""
-        if any(heard.model == model and heard.outcome != "void" for heard in (*self._report, *self._heard)):
+        if any(heard.model == model and heard.outcome != "ignored" for heard in (*self._report, *self._outcomes)):
             return True
         return bool(await self._redis.hexists(self._keys[0], model))  # type: ignore[misc]  # typed for both clients
 
@@ -162,14 +162,14 @@ class CircuitBreaker:
     async def _tell(self, *, look: bool = False) -> None:
         """Tell what was heard, in order; whoever comes second finds it told. `look` even if there is nothing."""
         async with self._turn:
-            while look or self._report or self._heard:
+            while look or self._report or self._outcomes:
                 await self._exchange()
                 look = False
 
     async def _exchange(self) -> None:
         if not self._report:
-            while self._heard and len(self._report) < MOST_OUTCOMES:
-                self._report.append(self._heard.popleft())
+            while self._outcomes and len(self._report) < MOST_OUTCOMES:
+                self._report.append(self._outcomes.popleft())
             self._number += bool(self._report)
         candidates = self._candidates()
         arguments = [*self._rule, self._number, len(self._report), *_flat(self._report), *_flat(candidates.items())]

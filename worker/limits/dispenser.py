@@ -77,8 +77,8 @@ class TokenDispenser:
         """Why those who wait get nothing, or little, at present."""
         return _REASONS[self._why].format(self._text) if self._waiters and self._why else None
 
-    async def take(self, order: float = 0.0) -> Slot:
-        """Return when a request may start now; the start time can be given back with `take_back`."""
+    async def acquire(self, order: float = 0.0) -> Slot:
+        """Return when a request may start now; the start time can be given back with `give_back`."""
         waiter: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter)
         heapq.heappush(self._line, (order, next(self._numbers), waiter))
@@ -88,10 +88,10 @@ class TokenDispenser:
         except asyncio.CancelledError:
             self._waiters.discard(waiter)
             if not waiter.cancelled():
-                self.take_back(waiter.result())
+                self.give_back(waiter.result())
             raise
 
-    def take_back(self, slot: Slot) -> None:
+    def give_back(self, slot: Slot) -> None:
         """Have a start time that was not used: it goes to the next waiter, if it is not late."""
         self.leased = self.leased and not slot.leased
         self._slots.appendleft(slot)

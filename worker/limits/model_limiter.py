@@ -41,11 +41,11 @@ class ModelLimiter:
         self._life = int((config.deadline + SLACK) * 1000)
         self._lanes: dict[str, _Lane] = {}
 
-    async def admit(self, model: str, prompt: str, order: float) -> None:
-        """Return when the prompt is the first and may try: it has to `begin`, or to `leave`."""
+    async def acquire(self, model: str, prompt: str, order: float) -> None:
+        """Return when the prompt is the first and may try: it has to `start`, or to `leave`."""
         if not (lane := self._lane(model)):
             return
-        await lane.slots.take(order)
+        await lane.slots.acquire(order)
         lane.first = prompt
         try:
             await asyncio.sleep(lane.open_at - asyncio.get_running_loop().time())
@@ -53,7 +53,7 @@ class ModelLimiter:
             self.leave(model, prompt)
             raise
 
-    async def begin(self, model: str, prompt: str) -> None:
+    async def start(self, model: str, prompt: str) -> None:
         """Count a create that is about to be made, and its prediction as in flight; ModelBusy when it has to wait.
 
         Then it is the first until it leaves.
@@ -72,9 +72,9 @@ class ModelLimiter:
         lane = self._lane(model)
         if lane and lane.first == prompt:
             lane.first = ""
-            asyncio.get_running_loop().call_soon(lane.slots.give)  # so that it may come back as the first
+            asyncio.get_running_loop().call_soon(lane.slots.release)  # so that it may come back as the first
 
-    async def ended(self, model: str, prompt: str) -> None:
+    async def release(self, model: str, prompt: str) -> None:
         """The prompt has no prediction in flight any more."""
         lane = self._lane(model)
         if lane and lane.limit.at_once:

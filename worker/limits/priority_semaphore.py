@@ -26,7 +26,7 @@ class PrioritySemaphore:
         """A slot to be had again and again by `async with`."""
         return Turn(self, order)
 
-    async def take(self, order: float) -> None:
+    async def acquire(self, order: float) -> None:
         """Wait for a slot."""
         if self._free:
             self._free -= 1
@@ -37,10 +37,10 @@ class PrioritySemaphore:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():  # it was our turn already: somebody else's now
-                self.give()
+                self.release()
             raise
 
-    def give(self) -> None:
+    def release(self) -> None:
         """Give a slot back: it goes to the first in the queue."""
         while self._queue:
             _, _, turn = heapq.heappop(self._queue)
@@ -58,7 +58,7 @@ class Turn:
     order: float
 
     async def __aenter__(self) -> None:
-        await self.slots.take(self.order)
+        await self.slots.acquire(self.order)
 
     async def __aexit__(self, *_: object) -> None:
-        self.slots.give()
+        self.slots.release()

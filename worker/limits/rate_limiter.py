@@ -33,7 +33,7 @@ LONGEST_HOLD = 3600.0
 class RateLimiter:
     """The rate limits of one API host: requests a minute, by bucket (`create`, `read`).
 
-    Use it as a context manager; all that wait in `take` must be cancelled before it ends.
+    Use it as a context manager; all that wait in `acquire` must be cancelled before it ends.
     """
 
     def __init__(self, redis: Redis, api_host: str, limits: Mapping[str, float]) -> None:
@@ -51,16 +51,16 @@ class RateLimiter:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def take(self, bucket: str, order: float = 0.0) -> Slot:
+    async def acquire(self, bucket: str, order: float = 0.0) -> Slot:
         """Return when a request may start now, the lowest order first. Waits out pauses, holds and a lost Redis."""
-        return await self._pumps[bucket].take(order)
+        return await self._pumps[bucket].acquire(order)
 
-    def take_back(self, bucket: str, slot: Slot) -> None:
-        """Have what `take` gave for a request that is not made: it is for the next one."""
-        self._pumps[bucket].take_back(slot)
+    def give_back(self, bucket: str, slot: Slot) -> None:
+        """Have what `acquire` gave for a request that is not made: it is for the next one."""
+        self._pumps[bucket].give_back(slot)
 
     async def answered(self, bucket: str) -> None:
-        """Say that a request that `take` let start is over, however it ended; costs nothing at 60 a minute or more."""
+        """Say that a request is over, however it ended; costs nothing at 60 a minute or more."""
         if self._pumps[bucket].leased:
             self._pumps[bucket].leased = False
             await self._buckets[bucket].answered()

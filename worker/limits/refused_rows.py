@@ -56,7 +56,7 @@ class RefusedRows:
         if not self.is_slow(shard, model):
             return
         rows = self._rows[_key(shard, model)]
-        await rows.lane.take(order)
+        await rows.lane.acquire(order)
         rows.first = prompt
         if not self.is_slow(shard, model):
             self.leave(shard, model, prompt)
@@ -66,7 +66,7 @@ class RefusedRows:
         rows = self._rows.get(_key(shard, model))
         if rows and rows.first == prompt:
             rows.first = ""
-            rows.lane.give()
+            rows.lane.release()
 
     def note_created(self, shard: Shard, model: str) -> None:
         """A create was accepted: the row is good, and the model exists."""

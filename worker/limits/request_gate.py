@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from jobs.errors import AccountRefused, Blocked, NotSent, RateLimited, ReplicateError, Unanswered
 from jobs.state.account import Account
 from worker.limits.block_pages import BlockPages
-from worker.limits.circuit_breaker import CircuitBreaker, Outcome
+from worker.limits.circuit_breaker import CircuitBreaker, ModelOutcome
 from worker.limits.model_limiter import ModelLimiter
 from worker.limits.rate_limiter import Hold, RateLimiter
 from worker.limits.token_check import TokenCheck, lift, pause
@@ -45,12 +45,12 @@ class RequestGate:
         For a create say model, prompt and its place in order: ModelPaused when it may not be made any more.
         """
         self._breaker.check(model, prompt)  # those that queue already must not use up what others could
-        slot = await self._limiter.take(bucket, order)
+        slot = await self._limiter.acquire(bucket, order)
         try:
             self._breaker.check(model, prompt)
-            await self._turns.begin(model, prompt)
+            await self._turns.start(model, prompt)
         except BaseException:
-            self._limiter.take_back(bucket, slot)
+            self._limiter.give_back(bucket, slot)
             raise
         try:
             yield
@@ -85,7 +85,7 @@ class RequestGate:
 
     async def line_up(self, model: str, prompt: str, order: float = 0.0) -> None:
         """Return when the prompt is the first of those that wait for the model's own limit: `leave` must follow."""
-        await self._turns.admit(model, prompt, order)
+        await self._turns.acquire(model, prompt, order)
 
     def leave(self, model: str, prompt: str) -> None:
         """The prompt tries no more."""
@@ -97,12 +97,12 @@ class RequestGate:
 
     async def postpone(self, model: str, prompt: str) -> None:
         """Nothing was created for the prompt: it has to be admitted again."""
-        await self._turns.ended(model, prompt)
+        await self._turns.release(model, prompt)
 
-    async def heard(self, model: str, prompt: str, outcome: Outcome, message: str = "") -> None:
+    async def record_outcome(self, model: str, prompt: str, outcome: ModelOutcome, message: str = "") -> None:
         """Tell the model's breaker how an attempt ended, and its limit that one did."""
-        await self._turns.ended(model, prompt)
-        await self._breaker.heard(model, prompt, outcome, message)
+        await self._turns.release(model, prompt)
+        await self._breaker.record_outcome(model, prompt, outcome, message)
 
     def is_blocked_alone(self, prompt: str) -> bool:
         """Note that the prompt's create met a block page; True when others pass again and again: it is the cause."""

@@ -99,7 +99,7 @@ class Folders:
                 self._troubles.pop(path, None)
 
     @asynccontextmanager
-    async def trial(self, path: Path) -> AsyncIterator[None]:
+    async def probe(self, path: Path) -> AsyncIterator[None]:
         """Try to save in the block: at once, or after a while, one after the other, if it went wrong for the last."""
         while trouble := self._troubles.get(path):
             async with _for_a_while(trouble.turn):
@@ -154,7 +154,7 @@ async def _for_a_while(turn: asyncio.Lock) -> AsyncIterator[None]:
         yield
 
 
-def hindrance(folder: Folder, batch_id: str) -> str | None:
+def write_problem(folder: Folder, batch_id: str) -> str | None:
     """Why nothing can be saved in the batch's folder; None when it can, as far as one sees."""
     try:
         folder.check(batch_id)
@@ -166,7 +166,7 @@ def hindrance(folder: Folder, batch_id: str) -> str | None:
 
 
 def _hindrances(used: list[tuple[Folder, str]]) -> dict[Path, str]:
-    looked = ((folder.path, hindrance(folder, batch_id)) for folder, batch_id in used)
+    looked = ((folder.path, write_problem(folder, batch_id)) for folder, batch_id in used)
     return {path: reason for path, reason in looked if reason}
 
 

@@ -45,7 +45,7 @@ class PollingLeader:
         self.others: dict[str, Waiter] = {}
         """What other workers wait for; empty unless this one sweeps."""
 
-        self._heard: dict[str, tuple[str, float]] = {}
+        self._asked_for: dict[str, tuple[str, float]] = {}
         self._told: dict[str, float] = {}
 
     @property
@@ -54,11 +54,11 @@ class PollingLeader:
         return self._holder not in (self._who, "")
 
     @property
-    def here(self) -> bool:
+    def is_leader(self) -> bool:
         """Whether this worker sweeps."""
         return self._holder == self._who
 
-    async def resign(self) -> None:
+    async def step_down(self) -> None:
         """Let another sweep at once."""
         self._begin_anew({})
         with suppress(RedisError, TimeoutError):
@@ -67,15 +67,15 @@ class PollingLeader:
 
     async def exchange(self, own: Mapping[str, Waiter], *, willing: bool) -> None:
         """Give and take the mail; be the sweeper if nobody is and this worker is willing."""
-        await self._answer()
+        await self._publish()
         holder, mail = await self._call(self._asks(own) if self.elsewhere else [], willing=willing)
         if holder != self._holder:
             self._holder = holder
             self._begin_anew(own)
-        if self.here:
-            self._hear(mail)
+        if self.is_leader:
+            self._receive(mail)
         else:
-            self._learn(own, mail)
+            self._apply(own, mail)
 
     async def _call(self, asks: list[str], *, willing: bool) -> tuple[str, list[bytes]]:
         names = keys.lease(f"sweeper:{self._realm}"), keys.asked(self._realm), keys.answered(self._realm, self._who)
@@ -85,7 +85,7 @@ class PollingLeader:
         return holder.decode(), mail
 
     def _begin_anew(self, own: Mapping[str, Waiter]) -> None:
-        for mine in (self.others, self._heard, self._told):
+        for mine in (self.others, self._asked_for, self._told):
             mine.clear()
         for waiter in own.values():
             waiter.listed = True
@@ -98,24 +98,24 @@ class PollingLeader:
         self._told |= dict.fromkeys((waiter.prediction_id for waiter in new), now)
         return [f"{self._who} {unix - waiter.since:.3f} {waiter.prediction_id}" for waiter in new]
 
-    def _hear(self, mail: list[bytes]) -> None:
+    def _receive(self, mail: list[bytes]) -> None:
         """Wait for what others wait for."""
         now, unix = asyncio.get_running_loop().time(), time.time()
         for ask in mail:
             who, age, id_ = ask.decode().split(" ")
             if who != self._who:
-                self._heard[id_] = who, now
+                self._asked_for[id_] = who, now
                 if id_ not in self.others:
                     self.others[id_] = Waiter.begin(id_, unix - float(age))
-        for id_ in [id_ for id_, (_, at) in self._heard.items() if at < now - FORGOTTEN]:
-            del self._heard[id_]
+        for id_ in [id_ for id_, (_, at) in self._asked_for.items() if at < now - FORGOTTEN]:
+            del self._asked_for[id_]
             self.others.pop(id_, None)
 
-    async def _answer(self) -> None:
+    async def _publish(self) -> None:
         """Tell the others what has ended."""
         answers = defaultdict[str, list[str]](list)
         for id_ in [id_ for id_, waiter in self.others.items() if waiter.ended.done()]:
-            answers[self._heard.pop(id_)[0]].append(_answer(self.others.pop(id_)))
+            answers[self._asked_for.pop(id_)[0]].append(_answer(self.others.pop(id_)))
         if answers:
             async with self._redis.pipeline(transaction=False) as pipe:
                 for who, texts in answers.items():
@@ -123,7 +123,7 @@ class PollingLeader:
                     pipe.expire(keys.answered(self._realm, who), int(MAIL_SECONDS))
                 await pipe.execute()
 
-    def _learn(self, own: Mapping[str, Waiter], mail: list[bytes]) -> None:
+    def _apply(self, own: Mapping[str, Waiter], mail: list[bytes]) -> None:
         """Wake those who wait for what has ended."""
         for text in mail:
             answer = json.loads(text)

@@ -85,13 +85,13 @@ class Poller:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-            await self._sweeper.resign()
+            await self._sweeper.step_down()
 
     async def _repeat(self, act: Callable[[], Awaitable[float]]) -> None:
         """Act again and again while somebody waits, each time so many seconds after the last began as it says."""
         loop = asyncio.get_running_loop()
         while True:
-            if not (self._all or self._sweeper.here):
+            if not (self._all or self._sweeper.is_leader):
                 self._wake.clear()
                 await self._wake.wait()
             began, rest = loop.time(), self._config.poll_interval

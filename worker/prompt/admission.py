@@ -29,7 +29,7 @@ async def admitted(work: Work, entry: Entry) -> Entry:
         await worker.refused_rows.wait(work.shard, model, work.name, work.order)
     if work.limited:
         with waits.on(work.name, "batch limit"):
-            await worker.places.wait(work.shard, work.prompt.index, work.order)
+            await worker.places.acquire(work.shard, work.prompt.index, work.order)
     with waits.on(work.name, "model limit", model):
         await _first_of_its_model(work)
     return entry
@@ -43,8 +43,8 @@ async def attached(work: Work) -> None:
 
 async def released(work: Work) -> None:
     """Give the prompt's place to another: nothing of it runs any more, unless another worker has the prompt by now."""
-    if work.limited and work.worker.leases.sure(lease_name(work.shard.job_id)):
-        await work.worker.places.give(work.shard, work.prompt.index)
+    if work.limited and work.worker.leases.is_valid(lease_name(work.shard.job_id)):
+        await work.worker.places.release(work.shard, work.prompt.index)
 
 
 def accepted(work: Work) -> None:
@@ -80,7 +80,9 @@ async def _affordable(work: Work, entry: Entry) -> Entry:
         try:
             await work.ledger.afford(price(work))
         except OverBudget as over:
-            await work.worker.gate.heard(work.prompt.model, work.name, "void")  # another prompt may probe its model
+            await work.worker.gate.record_outcome(
+                work.prompt.model, work.name, "ignored"
+            )  # another prompt may probe its model
             if over.verdict == "spent":
                 raise
             if entry.ambiguous:  # it may have been paid: nothing of it comes back that others could wait for

@@ -193,7 +193,7 @@ async def _as_now(work: Work, entry: Entry) -> Entry:
 async def _post_and_record(work: Work, entry: Entry, *, doubted: bool) -> tuple[Entry, Prediction]:
     started = time.monotonic()
     work.demand_lease()
-    if work.limited and not await work.worker.places.take(work.shard, work.prompt.index):
+    if work.limited and not await work.worker.places.try_acquire(work.shard, work.prompt.index):
         raise Postponed(entry)
     intent = await work.ledger.intend(entry, price(work), replace=entry.ambiguous)
     try:

@@ -12,14 +12,14 @@ from jobs.errors import NotFound, OutputError, StorageError
 from jobs.replicate_api.predictions import Prediction
 from jobs.state.batches import Spent
 from jobs.state.ledger import Ending, Entry, OverBudget, Overtaken
-from jobs.state.pending import PendingPrompt, unsettled
+from jobs.state.pending import PendingPrompt, read_pending
 from jobs.wire import Failure, Result
 from worker.context import Work
 from worker.prompt.admission import accepted, admitted, attached, left, released
 from worker.prompt.cost import cost
 from worker.prompt.create import Postponed, Refused, cancel_prediction, create, refuse_missing_model, search
-from worker.prompt.retry_policy import SOON, GiveUp, Verdict, classify, classify_error, decide, sign
-from worker.prompt.save import commit_failure, recorded, save
+from worker.prompt.retry_policy import SOON, GiveUp, Verdict, classify, classify_error, decide, model_outcome
+from worker.prompt.save import commit_failure, read_record, save
 
 logger = logging.getLogger(__name__)
 
@@ -41,11 +41,11 @@ async def predict(work: Work, *, canceled: bool = False) -> None:
     """Bring one prompt to its settled result; raises nothing but CancelledError and what Redis does."""
     started, tries, trouble = time.monotonic(), 0, ""
     surprises: list[Exception] = []
-    found = work.known or await see(work)
+    found = work.known or await load_pending(work)
     while found is not None:
         try:
-            record = None if found is work.known else await asyncio.to_thread(recorded, work)
-            result = record or await tried(work, found.entry, surprises, canceled=canceled)
+            record = None if found is work.known else await asyncio.to_thread(read_record, work)
+            result = record or await run_or_fail(work, found.entry, surprises, canceled=canceled)
         except Overtaken as error:
             trouble = str(error)
             logger.debug("%s: %s; looking again", work.name, error)
@@ -59,25 +59,25 @@ async def predict(work: Work, *, canceled: bool = False) -> None:
             surprises.append(error)
             trouble = "an unexpected error, which is in the log"
         else:
-            if await settle(work, result, found.term, started):
+            if await settle(work, result, found.retry_count, started):
                 return
         tries += 1
         with work.worker.waits.on(work.name, "retry", trouble):
             await asyncio.sleep(SOON.delay(tries))
-        found = await see(work)
+        found = await load_pending(work)
 
 
-async def see(work: Work) -> PendingPrompt | None:
+async def load_pending(work: Work) -> PendingPrompt | None:
     """What Redis knows of the prompt; None when it has its result."""
     index = work.prompt.index
-    return (await unsettled(work.worker.redis, work.shard.batch, [index])).get(index)
+    return (await read_pending(work.worker.redis, work.shard.batch, [index])).get(index)
 
 
-async def tried(work: Work, entry: Entry, surprises: list[Exception], *, canceled: bool) -> Result:
+async def run_or_fail(work: Work, entry: Entry, surprises: list[Exception], *, canceled: bool) -> Result:
     """What becomes of a prompt that has no record: what is tried of it, or, after so many surprises, nothing more."""
     if len(surprises) > UNEXPECTED:
-        return await give_up(work, surprises[-1])
-    return await (abandon(work) if canceled else attempt(work, entry))
+        return await fail_unexpectedly(work, surprises[-1])
+    return await (cancel_prompt(work) if canceled else attempt(work, entry))
 
 
 async def attempt(work: Work, entry: Entry) -> Result:
@@ -85,7 +85,7 @@ async def attempt(work: Work, entry: Entry) -> Result:
     if entry.ambiguous:
         entry = await search(work, entry)
     while True:
-        entry, ended = await predicted(work, entry)
+        entry, ended = await run_attempt(work, entry)
         outcome = await end_attempt(work, entry, ended)
         if isinstance(outcome, Result):
             return outcome
@@ -94,21 +94,21 @@ async def attempt(work: Work, entry: Entry) -> Result:
 
 async def resume(work: Work) -> None:
     """Bring a prompt's open attempt to its end, and create nothing: another attempt is left to its shard's run."""
-    found = await see(work)
+    found = await load_pending(work)
     if found is None:
         return
-    outcome: Result | Entry | None = await asyncio.to_thread(recorded, work)
+    outcome: Result | Entry | None = await asyncio.to_thread(read_record, work)
     if outcome is None:
         entry = await search(work, found.entry) if found.entry.ambiguous else found.entry
         if entry.prediction_id:
-            outcome = await end_attempt(work, *await predicted(work, entry))
+            outcome = await end_attempt(work, *await run_attempt(work, entry))
     if isinstance(outcome, Result):
-        await settle(work, outcome, found.term)
+        await settle(work, outcome, found.retry_count)
 
 
 async def end_attempt(work: Work, entry: Entry, ended: Prediction | Verdict) -> Result | Entry:
     """Make a result of an attempt's end, or close it and wait as the retry policy says: another may follow."""
-    outcome = await conclude(work, entry, ended)
+    outcome = await save_or_classify(work, entry, ended)
     if isinstance(outcome, Result):
         return outcome
     await work.ledger.confirm(entry)
@@ -117,13 +117,13 @@ async def end_attempt(work: Work, entry: Entry, ended: Prediction | Verdict) -> 
     if isinstance(decision, GiveUp):
         return await commit_failure(work, entry, decision.failure, prediction)
     logger.info("↻ %s: %s; again in %.1f s", work.name, decision.failure.message, decision.delay)
-    entry = await close(work, entry, decision.failure, prediction)
+    entry = await close_attempt(work, entry, decision.failure, prediction)
     with work.worker.waits.on(work.name, "retry", decision.failure.message):
         await asyncio.sleep(decision.delay)
     return entry
 
 
-async def predicted(work: Work, entry: Entry) -> tuple[Entry, Prediction | Verdict]:
+async def run_attempt(work: Work, entry: Entry) -> tuple[Entry, Prediction | Verdict]:
     """The end of an attempt: of the prediction that runs already, or of a new one in an in-flight slot."""
     try:
         while entry.prediction_id is None:
@@ -151,11 +151,11 @@ async def predicted(work: Work, entry: Entry) -> tuple[Entry, Prediction | Verdi
         return entry, classify_error(error)
 
 
-async def conclude(work: Work, entry: Entry, ended: Prediction | Verdict) -> Result | Verdict:
+async def save_or_classify(work: Work, entry: Entry, ended: Prediction | Verdict) -> Result | Verdict:
     """Save what can be saved; else say why there is nothing. The model's breaker hears of it, and its place is free."""
     verdict = ended if isinstance(ended, Verdict) else judge(ended)
     message = verdict.failure.message if verdict else ""
-    await work.worker.gate.heard(work.prompt.model, work.name, sign(verdict), message)
+    await work.worker.gate.record_outcome(work.prompt.model, work.name, model_outcome(verdict), message)
     await released(work)
     if isinstance(ended, Verdict):
         return ended
@@ -167,33 +167,33 @@ async def conclude(work: Work, entry: Entry, ended: Prediction | Verdict) -> Res
         return classify_error(error)
 
 
-async def close(work: Work, entry: Entry, failure: Failure, prediction: Prediction | None) -> Entry:
+async def close_attempt(work: Work, entry: Entry, failure: Failure, prediction: Prediction | None) -> Entry:
     """End an attempt that is followed by another, and count what it came to."""
     how: Ending = failure.kind if failure.kind in ("aborted", "output_lost") else "attempt"
     return await work.ledger.close(entry, cost(work, entry, prediction), how, work.prompt.model)
 
 
-async def give_up(work: Work, error: Exception) -> Result:
+async def fail_unexpectedly(work: Work, error: Exception) -> Result:
     """End a prompt that fails in a way that nobody foresaw, and what runs of it at Replicate."""
     entry = await work.ledger.read()
     if entry.ambiguous:
         entry = await search(work, entry)
     if entry.prediction_id:
         await cancel_prediction(work, entry.prediction_id)
-    await work.worker.gate.heard(work.prompt.model, work.name, "void")
+    await work.worker.gate.record_outcome(work.prompt.model, work.name, "ignored")
     return await commit_failure(work, entry, Failure(kind="internal", message=f"{type(error).__name__}: {error}"))
 
 
 async def follow(work: Work, entry: Entry, prediction: Prediction | None = None) -> Prediction:
     """Wait for the end of an entry's prediction; one that is overdue is canceled."""
     if prediction is None or not prediction.terminal:
-        prediction = await work.worker.poller.wait(str(entry.prediction_id), await begun(work, entry, prediction))
+        prediction = await work.worker.poller.wait(str(entry.prediction_id), await created_at(work, entry, prediction))
     if not prediction.terminal:
         await cancel_prediction(work, prediction.id)
     return prediction
 
 
-async def begun(work: Work, entry: Entry, prediction: Prediction | None) -> float:
+async def created_at(work: Work, entry: Entry, prediction: Prediction | None) -> float:
     """When the prediction of an entry was created, or intended: Unix seconds by our clock.
 
     Nothing begins before its intent, whatever a foreign clock says, and nothing in the future.
@@ -214,7 +214,7 @@ def judge(prediction: Prediction) -> Verdict | None:
     return classify(prediction.status, prediction.error, data_removed=prediction.data_removed)
 
 
-async def abandon(work: Work) -> Result:
+async def cancel_prompt(work: Work) -> Result:
     """End what a canceled batch left of a prompt: an open create first ends, and is then canceled at Replicate."""
     entry, prediction = await work.ledger.read(), None
     if entry.ambiguous:
@@ -227,16 +227,18 @@ async def abandon(work: Work) -> Result:
                 return await save(work, entry, prediction, keep_trying=False)
         except (NotFound, OutputError) as error:
             logger.info("%s: nothing to save: %s", work.name, error)
-    await work.worker.gate.heard(work.prompt.model, work.name, "void")
+    await work.worker.gate.record_outcome(work.prompt.model, work.name, "ignored")
     await work.ledger.confirm(entry)
     failure = Failure(kind="canceled", message="the batch was canceled")
     return await commit_failure(work, entry, failure, prediction, outcome="canceled")
 
 
-async def settle(work: Work, result: Result, term: int, started: float | None = None) -> bool:
-    """Count the result of a prompt's term, once however often it is found, and say so in one line; True if it did."""
+async def settle(work: Work, result: Result, retry_count: int, started: float | None = None) -> bool:
+    """Count the result of a prompt, once however often it is found, and say so in one line; True if it did."""
     shard, index = work.shard, work.prompt.index
-    if not await work.worker.batches.settle(shard.batch, index, result.status, shard.batch_id, Spent.on(result), term):
+    if not await work.worker.batches.settle(
+        shard.batch, index, result.status, shard.batch_id, Spent.on(result), retry_count
+    ):
         return False
     seconds = time.monotonic() - started if started else 0.0
     if result.error:

@@ -9,7 +9,6 @@ import random as dice
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from jobs.errors import (
     BatchError,
@@ -23,6 +22,7 @@ from jobs.errors import (
 )
 from jobs.wire import ErrorKind, Failure
 from worker.backoff import Backoff
+from worker.limits.circuit_breaker import ModelOutcome
 
 FREE = 5
 """How often a prompt's prediction may be aborted before its start: that is free, but not for ever."""
@@ -84,8 +84,7 @@ _CODES: dict[str | None, _Row] = {  # https://replicate.com/docs/reference/error
 }
 _OTHER_CODE = _Row("model_error", (), ONCE_MORE)
 _OWN_ERROR = _Row("model_error", ())
-Sign = Literal["succeeded", "failed", "void"]
-_SIGNS: dict[ErrorKind, Sign] = {
+_SIGNS: dict[ErrorKind, ModelOutcome] = {
     "model_error": "failed",
     "content_policy": "failed",
     "interrupted": "failed",
@@ -166,11 +165,11 @@ def _with_fields(error: InvalidRequest) -> str:
     return "; ".join([str(error), *(line for line in named if line not in str(error))])
 
 
-def sign(verdict: Verdict | None) -> Sign:
-    """What the end of an attempt (None: with an output) says of its model; `void` says nothing of it."""
+def model_outcome(verdict: Verdict | None) -> ModelOutcome:
+    """What the end of an attempt (None: with an output) says of its model; `ignored` says nothing of it."""
     if verdict is None:
         return "succeeded"
-    return _SIGNS.get(verdict.failure.kind, "void")
+    return _SIGNS.get(verdict.failure.kind, "ignored")
 
 
 def decide(

@@ -38,7 +38,7 @@ RUN = secrets.token_hex(8)
 _numbers = count(1)
 
 
-def recorded(work: Work) -> Result | None:
+def read_record(work: Work) -> Result | None:
     """The result that is on disk already, if there is one; StorageError when the disk does not tell.
 
     ForeignFolder when something else is in its place: better known before the prompt is paid for.
@@ -48,12 +48,12 @@ def recorded(work: Work) -> Result | None:
     if _is_free(target):
         return None
     try:
-        record = work.folder.read_record(work.prompt.id)
+        encode_record = work.folder.read_record(work.prompt.id)
     except DamagedRecord as error:
         return damaged(work.prompt, error)
-    if record is None and target.exists() and not (target.is_dir() and not any(target.iterdir())):
+    if encode_record is None and target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise ForeignFolder(f"{target} is in the way: it is no record of a prompt; move it away", target)
-    return record
+    return encode_record
 
 
 def _is_free(target: Path) -> bool:
@@ -67,10 +67,10 @@ def _is_free(target: Path) -> bool:
     return False
 
 
-def glance(work: Work) -> Result | None:
+def try_read_record(work: Work) -> Result | None:
     """The record if the disk shows it at once; a disk in trouble is for others to wait for."""
     with suppress(StorageError):
-        return recorded(work)
+        return read_record(work)
     return None
 
 
@@ -114,12 +114,12 @@ async def _persistently(work: Work, act: Callable[[Path], Awaitable[Result]]) ->
     with folders.saving(path):
         while True:
             try:
-                async with folders.trial(path):
+                async with folders.probe(path):
                     result = await _once(work, act)
                     folders.succeeded(path)
                     return result
             except StorageError as error:
-                if found := await asyncio.to_thread(glance, work):
+                if found := await asyncio.to_thread(try_read_record, work):
                     return found
                 tries += 1
                 logger.warning("! %s: cannot be saved, trying on: %s", work.name, error)
@@ -152,19 +152,19 @@ async def _commit(work: Work, directory: Path, result: Result, raw: Any) -> Resu
 
     Overtaken when the shard's lease may be another worker's by now: it may be making the next attempt.
     """
-    target, content, owner = work.folder.prompt(work.prompt.id), record(result, raw), work.shard.batch_id
+    target, content, owner = work.folder.prompt(work.prompt.id), encode_record(result, raw), work.shard.batch_id
     work.demand_lease()
     if await work.worker.outputs.storage.commit(directory, target, content, owner):
         return result
     await _discard(work, directory)
-    theirs = await asyncio.to_thread(recorded, work)
+    theirs = await asyncio.to_thread(read_record, work)
     if theirs is None:
         raise StorageError(f"{target} could not take its record", target)
     logger.info("%s: another worker committed first", work.name)
     return theirs
 
 
-def record(result: Result, raw: Any) -> bytes:
+def encode_record(result: Result, raw: Any) -> bytes:
     """prediction.json: a result with the prediction as received."""
     try:
         return to_json(dict(result) | {"prediction": raw}, indent=1)

@@ -14,15 +14,15 @@ from jobs.errors import ForeignFolder, StorageError
 from jobs.queue.payload import JobId, Parcel, PayloadError, unpack
 from jobs.redis_client.requirements import lasting_refusal
 from jobs.state.batches import AT_WORK, Standing
-from jobs.state.pending import unsettled
+from jobs.state.pending import read_pending
 from jobs.state.release import release_prompts
 from jobs.wire import Result, Shard
 from worker.context import Context, Work
 from worker.leases import lease_name
-from worker.outputs.folder_health import hindrance, sweep
+from worker.outputs.folder_health import sweep, write_problem
 from worker.prompt.predict import predict, settle
 from worker.prompt.retry_policy import SOON
-from worker.prompt.save import recorded
+from worker.prompt.save import read_record
 from worker.shard.finish import finish_batch
 from worker.shard.run_log import on_record, set_aside, tell
 
@@ -84,7 +84,7 @@ async def let_go(worker: Context, parcel: Parcel, job_id: str) -> None:
         return
     works = [Work(worker, shard, prompt) for prompt in shard.prompts]
     await release_prompts(worker.redis, worker.config.api_host, [work.name for work in works])
-    await asyncio.gather(*(worker.places.give(shard, prompt.index) for prompt in shard.prompts))
+    await asyncio.gather(*(worker.places.release(shard, prompt.index) for prompt in shard.prompts))
 
 
 async def run_shard(worker: Context, shard: Shard, score: float = 0.0) -> None:
@@ -143,7 +143,7 @@ async def see_folder(worker: Context, shard: Shard, folder: Folder) -> bool:
 
 async def writable(worker: Context, shard: Shard, folder: Folder, score: float, standing: Standing) -> bool:
     """Whether the folder takes outputs; False after a wait for that. RetryJob when others need the slot meanwhile."""
-    reason = await asyncio.to_thread(hindrance, folder, shard.batch_id)
+    reason = await asyncio.to_thread(write_problem, folder, shard.batch_id)
     if reason is None:
         return True
     logger.warning("! %s: waiting: %s", shard.job_id, reason)
@@ -154,20 +154,20 @@ async def writable(worker: Context, shard: Shard, folder: Folder, score: float, 
                 worker.job_slots.put_back(shard.job_id)
                 raise RetryJob
             await asyncio.sleep(UNWRITABLE_PAUSE)
-            reason = await asyncio.to_thread(hindrance, folder, shard.batch_id)
+            reason = await asyncio.to_thread(write_problem, folder, shard.batch_id)
     return False
 
 
 async def left_of(worker: Context, shard: Shard, score: float = 0.0, *, limited: bool = False) -> list[Work]:
     """The prompts without a result; one whose record is on disk already is settled from it, asking nobody."""
-    found = await unsettled(worker.redis, shard.batch, [prompt.index for prompt in shard.prompts])
+    found = await read_pending(worker.redis, shard.batch, [prompt.index for prompt in shard.prompts])
     prompts = [prompt for prompt in shard.prompts if prompt.index in found]
     works = [Work(worker, shard, prompt, score=score, limited=limited) for prompt in prompts]
     left = []
     for work, record in await asyncio.to_thread(_look, Folder(worker.config.output_dir, shard.batch), works):
         known = found[work.prompt.index]
         if isinstance(record, Result):
-            await settle(work, record, known.term)
+            await settle(work, record, known.retry_count)
         else:
             left.append(work if record else replace(work, known=known))
     return left
@@ -181,7 +181,7 @@ def _look(folder: Folder, works: list[Work]) -> list[tuple[Work, Result | Storag
 
 def _record(work: Work) -> Result | StorageError | None:
     try:
-        return recorded(work)
+        return read_record(work)
     except StorageError as error:
         return error
 

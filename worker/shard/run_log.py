@@ -32,7 +32,7 @@ async def on_record(worker: Context, job: JobId, *, whole: bool = True) -> Async
         over = whole
     except Exception as error:
         if not _foreseen(error):
-            await letters.blame(job, run)
+            await letters.record_crash(job, run)
         raise
     finally:
         with suppress(RedisError, TimeoutError):
@@ -42,7 +42,7 @@ async def on_record(worker: Context, job: JobId, *, whole: bool = True) -> Async
 
 async def set_aside(worker: Context, job: JobId, reason: str) -> None:
     """Make the job a dead letter: its prompts have not failed, and nobody runs it until `retry`."""
-    await DeadLetters(worker.redis).bury(job, reason)
+    await DeadLetters(worker.redis).move_to_dead_letters(job, reason)
     tell(job, reason)
 
 

@@ -100,7 +100,7 @@ async def test_two_runs_of_a_job_in_one_process_are_one_after_the_other(mine: Le
     saved = asyncio.Event()
 
     async def run(name: str) -> None:
-        await mine.alone(JOB)
+        await mine.single_flight(JOB)
         order.append(f"{name} begins")
         try:
             if name == "first":
@@ -226,18 +226,18 @@ async def test_a_role_needs_no_job(mine: Leases, redis: Redis) -> None:
 async def test_a_lease_is_sure_until_its_time_is_over(redis: Redis, eventually: Callable[..., Any]) -> None:
     await redis.zadd(keys.queue("api"), {JOB: 1})
     leases = Leases(redis, "api", "me", SECONDS)  # it never renews: as one that stalls
-    assert leases.sure(NAME), "nobody holds it here"
+    assert leases.is_valid(NAME), "nobody holds it here"
     await acquired(leases)
-    assert leases.sure(NAME)
-    await eventually(lambda: not leases.sure(NAME))
+    assert leases.is_valid(NAME)
+    await eventually(lambda: not leases.is_valid(NAME))
 
 
 async def test_a_lease_that_is_renewed_stays_sure_and_a_lost_one_never_is(mine: Leases) -> None:
     lease = await acquired(mine)
     running = asyncio.create_task(mine.run(lease, for_ever()))
     await asyncio.wait([running], timeout=SECONDS * 2)
-    assert mine.sure(NAME)
+    assert mine.is_valid(NAME)
     lease.lost = True
-    assert not mine.sure(NAME)
+    assert not mine.is_valid(NAME)
     running.cancel()
     await asyncio.wait([running])

@@ -34,7 +34,7 @@ async def test_the_block_ends_the_worker_gracefully(
 ) -> None:
     program(GRACEFUL)
     log = tmp_path / "log"
-    async with run.burst_worker(Printer(), log) as worker:
+    async with run.worker_process(Printer(), log) as worker:
         await eventually(lambda: log.read_text() == "up\n")
     assert worker.returncode == 1
     assert log.read_text() == "up\nlet go\n"
@@ -43,7 +43,7 @@ async def test_the_block_ends_the_worker_gracefully(
 async def test_the_log_is_kept_from_run_to_run(program: Callable[[str], None], tmp_path: Path) -> None:
     program("print('a line')")
     for _ in range(2):
-        async with run.burst_worker(Printer(), tmp_path / "log") as worker:
+        async with run.worker_process(Printer(), tmp_path / "log") as worker:
             await worker.wait()
     assert (tmp_path / "log").read_text() == "a line\na line\n"
 
@@ -57,7 +57,7 @@ async def test_a_stubborn_worker_is_killed(
     program(STUBBORN)
     monkeypatch.setattr(run, "GRACE", 0.05)
     log = tmp_path / "log"
-    async with run.burst_worker(Printer(), log) as worker:
+    async with run.worker_process(Printer(), log) as worker:
         await eventually(lambda: log.read_text() == "up\n")
     assert worker.returncode == -signal.SIGKILL
 
@@ -65,14 +65,14 @@ async def test_a_stubborn_worker_is_killed(
 async def test_an_error_in_the_block_ends_the_worker_too(program: Callable[[str], None], tmp_path: Path) -> None:
     program(SLEEP)
     with pytest.raises(BatchError):
-        async with run.burst_worker(Printer(), tmp_path / "log") as worker:
+        async with run.worker_process(Printer(), tmp_path / "log") as worker:
             raise BatchError("no more")
     assert not psutil.pid_exists(worker.pid)
 
 
 async def test_the_worker_is_out_of_reach_of_ctrl_c(program: Callable[[str], None], tmp_path: Path) -> None:
     program("import os; print(os.getpgrp() == os.getpid())")
-    async with run.burst_worker(Printer(), tmp_path / "log") as worker:
+    async with run.worker_process(Printer(), tmp_path / "log") as worker:
         await worker.wait()
     assert (tmp_path / "log").read_text() == "True\n"
 
@@ -87,10 +87,10 @@ async def test_stopping_tells_how_to_go_on(
 ) -> None:
     source = tmp_path / "program.py"
     source.write_text(
-        "import asyncio\nfrom pathlib import Path\nfrom jobs.cli import run\nfrom jobs.cli.report import Paper\n"
+        "import asyncio\nfrom pathlib import Path\nfrom jobs.cli import run\nfrom jobs.cli.report import Printer\n"
         f"run.COMMAND = (run.sys.executable, '-c', {GRACEFUL!r})\n"
         "async def main():\n"
-        "    async with run.burst_worker(Paper(), Path('log')) as worker:\n"
+        "    async with run.worker_process(Printer(), Path('log')) as worker:\n"
         "        await worker.wait()\n"
         "asyncio.run(main())\n"
     )
@@ -111,10 +111,10 @@ async def test_an_ignored_hangup_stays_ignored(tmp_path: Path, nursery: Any, chi
     source = tmp_path / "program.py"
     source.write_text(
         "import asyncio, os, signal\nfrom pathlib import Path\nfrom jobs.cli import run\n"
-        "from jobs.cli.report import Paper\n"
+        "from jobs.cli.report import Printer\n"
         f"run.COMMAND = (run.sys.executable, '-c', {GRACEFUL!r})\n"
         "async def main():\n"
-        "    async with run.burst_worker(Paper(), Path('log')):\n"
+        "    async with run.worker_process(Printer(), Path('log')):\n"
         "        os.kill(os.getpid(), signal.SIGHUP)\n"
         "        await asyncio.sleep(0)\n"
         "        print('goes on')\n"
@@ -130,7 +130,7 @@ async def test_what_else_is_queued_is_left_to_others(
 ) -> None:
     program(SLEEP)
     monkeypatch.setattr(run, "PATIENCE", 0.05)
-    async with run.burst_worker(Printer(), tmp_path / "log") as worker:
+    async with run.worker_process(Printer(), tmp_path / "log") as worker:
         await run.wait_for_exit(worker, Printer(), alone=False)
         assert worker.returncode is None
     assert worker.returncode == -signal.SIGTERM
@@ -144,7 +144,7 @@ async def test_the_only_worker_goes_on_with_what_else_is_queued(
 ) -> None:
     program("import time; time.sleep(0.3)")
     monkeypatch.setattr(run, "PATIENCE", 0.01)
-    async with run.burst_worker(Printer(), tmp_path / "log") as worker:
+    async with run.worker_process(Printer(), tmp_path / "log") as worker:
         await run.wait_for_exit(worker, Printer(), alone=True)
         assert worker.returncode == 0
     assert "other batches" in capsys.readouterr().out
@@ -157,7 +157,7 @@ async def test_a_worker_that_ended_too_early_is_explained(
     end = "import os; os.kill(os.getpid(), 9)" if code < 0 else f"raise SystemExit({code})"
     program(f"print('x' * 10_000)\nprint('the reason', flush=True)\n{end}")
     log = tmp_path / "log"
-    async with run.burst_worker(Printer(), log) as worker:
+    async with run.worker_process(Printer(), log) as worker:
         await asyncio.wait_for(worker.wait(), 60)
         error = run.worker_exit_error(worker, log, "night")
     assert error.exit_code == exit_code

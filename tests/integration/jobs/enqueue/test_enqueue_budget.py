@@ -233,7 +233,7 @@ async def test_retry_of_a_spent_budget_only_takes_up_what_was_set_aside(
     batches, letters = Batches(redis), DeadLetters(redis)
     record("p0", 0, status="failed", error=Failure(kind="over_budget", message="spent"))
     await batches.settle("night", 0, "failed", spent=Spent(1, 3000, "over_budget"))
-    await letters.bury(JobId("night", 0, 0), "three runs died")
+    await letters.move_to_dead_letters(JobId("night", 0, 0), "three runs died")
     await Queue(redis, REALM).remove("night")
     receipt = await retry("night", config, redis)
     assert "1 of 1 predictions" in receipt.warnings[0]

@@ -57,8 +57,8 @@ async def test_it_takes_that_many_deaths(letters: DeadLetters) -> None:
 async def test_a_call_that_is_repeated_counts_once(letters: DeadLetters) -> None:
     for number in range(MOST_DEATHS):
         assert [await letters.begin(JOB, f"run {number}") for _ in range(3)] == ["", "", ""]
-    await letters.blame(JOB, "run 2")
-    await letters.blame(JOB, "run 2")
+    await letters.record_crash(JOB, "run 2")
+    await letters.record_crash(JOB, "run 2")
     assert await letters.begin(JOB, "run 2") == REASON
 
 
@@ -82,7 +82,7 @@ async def test_an_orderly_end_between_does_not_bring_the_dead_back(letters: Dead
     await letters.end(JOB, "the next", over=False)
     assert await letters.begin(JOB, "mine") == ""
     assert await letters.begin(JOB, "last") == REASON
-    await letters.revive("night", ["night:1:0"])
+    await letters.requeue("night", ["night:1:0"])
     assert await dies(letters, MOST_DEATHS - 1) == ""
     await letters.end(JOB, "the next", over=True)
     assert not await redis.exists(keys.runs("night"))
@@ -106,10 +106,10 @@ async def test_a_shard_that_has_nothing_left_but_to_finish_its_batch_is_not_set_
 
 
 async def test_a_batch_that_is_gone_has_no_dead_letters(letters: DeadLetters, redis: Redis) -> None:
-    await letters.bury(JOB, "because")
+    await letters.move_to_dead_letters(JOB, "because")
     await Batches(redis).delete("night")
     assert await dies(letters, MOST_DEATHS) == ""
-    await letters.bury(JOB, "because")
+    await letters.move_to_dead_letters(JOB, "because")
     assert not await redis.exists(keys.runs("night"))
 
 
@@ -181,14 +181,14 @@ class TestNight:
         await worker.batches.set_budget("night", None, None, 2)
         shard = Shard("night", (await worker.batches.get("night")).id, 1, 0, ())
         for name, index in (("night/000101", 100), ("night/000102", 101)):
-            await turns.begin("simulator/text", name)
-            await worker.places.take(shard, index)
+            await turns.start("simulator/text", name)
+            await worker.places.try_acquire(shard, index)
         with pytest.raises(ModelBusy):
-            await turns.begin("simulator/text", "night/000001")
+            await turns.start("simulator/text", "night/000001")
         assert await dies(DeadLetters(redis), MOST_DEATHS) == REASON
         await self.run(worker, "night:1:0")
-        await turns.begin("simulator/text", "night/000001")
-        assert await worker.places.take(shard, 0)
+        await turns.start("simulator/text", "night/000001")
+        assert await worker.places.try_acquire(shard, 0)
 
     async def test_an_error_that_nobody_foresaw_counts_as_a_death(
         self, worker: Context, monkeypatch: pytest.MonkeyPatch

@@ -13,7 +13,7 @@ from jobs.state.account import Account
 from jobs.state.batches import KEEP_FINISHED, Batches
 from jobs.state.bitmap import Bits
 from jobs.state.ledger import Entry, Ledger
-from jobs.state.pending import unsettled
+from jobs.state.pending import read_pending
 from jobs.state.status import read_status
 from jobs.wire import NO_WORKER, Batch
 
@@ -32,8 +32,8 @@ async def settle_all(batches: Batches) -> None:
         await batches.settle("cats", index, outcome)  # type: ignore[arg-type]
 
 
-async def terms(redis: Redis) -> dict[int, int]:
-    return {index: found.term for index, found in (await unsettled(redis, "cats", range(3))).items()}
+async def retry_counts(redis: Redis) -> dict[int, int]:
+    return {index: found.retry_count for index, found in (await read_pending(redis, "cats", range(3))).items()}
 
 
 async def test_what_is_opened_is_what_is_found(batches: Batches) -> None:
@@ -104,17 +104,17 @@ async def test_taking_a_result_back_is_done_once(batches: Batches, redis: Redis)
 
 
 async def test_a_result_that_was_taken_back_is_not_counted_by_a_late_call(batches: Batches, redis: Redis) -> None:
-    assert await terms(redis) == {0: 0, 1: 0, 2: 0}
-    await batches.settle("cats", 1, "failed", term=0)
-    assert await terms(redis) == {0: 0, 2: 0}
+    assert await retry_counts(redis) == {0: 0, 1: 0, 2: 0}
+    await batches.settle("cats", 1, "failed", retry_count=0)
+    assert await retry_counts(redis) == {0: 0, 2: 0}
     async with redis.pipeline(transaction=True) as pipe:
         for _ in range(2):
             await batches.unsettle("cats", 1, "failed", pipe)
         await pipe.execute()
-    assert await terms(redis) == {0: 0, 1: 1, 2: 0}
-    assert not await batches.settle("cats", 1, "failed", term=0)
+    assert await retry_counts(redis) == {0: 0, 1: 1, 2: 0}
+    assert not await batches.settle("cats", 1, "failed", retry_count=0)
     assert (await batches.get("cats")).failed == 0
-    assert await batches.settle("cats", 1, "succeeded", term=1)
+    assert await batches.settle("cats", 1, "succeeded", retry_count=1)
 
 
 async def test_a_batch_finishes_only_when_all_is_settled(batches: Batches, redis: Redis) -> None:

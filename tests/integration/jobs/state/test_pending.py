@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 from jobs.redis_client import keys
 from jobs.state.batches import Batches
 from jobs.state.ledger import Entry, Ledger
-from jobs.state.pending import PendingPrompt, unsettled
+from jobs.state.pending import PendingPrompt, read_pending
 from jobs.wire import Batch
 
 BATCH = Batch("cats", "id-1", "api", 1000.0, 5000, 0, 1.0)
@@ -23,7 +23,7 @@ async def test_what_has_no_result_is_found_wherever_it_lies(redis: Redis, settle
     for index in settled:
         await redis.setbit(keys.settled("cats"), index, 1)
     asked += list(settled)[:5]
-    assert await unsettled(redis, "cats", asked) == {index: FRESH for index in asked if index not in settled}
+    assert await read_pending(redis, "cats", asked) == {index: FRESH for index in asked if index not in settled}
 
 
 async def test_each_comes_with_its_entry_and_its_term(redis: Redis) -> None:
@@ -34,5 +34,5 @@ async def test_each_comes_with_its_entry_and_its_term(redis: Redis) -> None:
     async with redis.pipeline(transaction=True) as pipe:
         await batches.unsettle("cats", 4000, "failed", pipe)
         await pipe.execute()
-    found = await unsettled(redis, "cats", [4321, 4000, 17])
+    found = await read_pending(redis, "cats", [4321, 4000, 17])
     assert found == {4321: PendingPrompt(0, entry), 4000: PendingPrompt(1, Entry()), 17: FRESH}

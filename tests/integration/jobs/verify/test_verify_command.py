@@ -80,7 +80,7 @@ def test_a_job_that_was_lost_is_named(unfinished: Any) -> None:
 
 async def test_a_shard_that_was_set_aside_is_told_and_no_disagreement(unfinished: Any, redis: Redis) -> None:
     await Queue(redis, unfinished.config.api_host).remove("night")
-    await DeadLetters(redis).bury(JobId.parse("night:0:0"), "three runs died")
+    await DeadLetters(redis).move_to_dead_letters(JobId.parse("night:0:0"), "three runs died")
     found = await asyncio.to_thread(unfinished.verify)
     assert found.disagreements == ()
     assert "set aside: three runs died" in found.notes[1]

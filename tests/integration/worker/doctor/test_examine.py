@@ -177,7 +177,7 @@ async def test_batches(config: Config, redis: Redis) -> None:
     for name, api_host in (("ours", config.api_host), ("other", "elsewhere")):
         await Batches(redis).open(Batch(name, "id", api_host, time.time(), 1200, generation=0, priority=1.0))
     assert of(await batch_findings(redis, config), "batches").message == "1 not finished, 1,200 prompts to do"
-    await DeadLetters(redis).bury(JobId("ours", 1, 0), "three runs died")
+    await DeadLetters(redis).move_to_dead_letters(JobId("ours", 1, 0), "three runs died")
     _, dead = await batch_findings(redis, config)
     assert (dead.verdict, "ours: prompts 101 to 200 are set aside: three runs died" in dead.message) == (
         "warning",

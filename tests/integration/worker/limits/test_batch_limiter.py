@@ -38,25 +38,25 @@ async def test_there_are_no_more_than_the_limit_however_many_workers_there_are(
     two: tuple[BatchConcurrencyLimit, BatchConcurrencyLimit], batches: Batches
 ) -> None:
     one, other = two
-    assert await one.take(SHARD, 1)
-    assert await other.take(SHARD, 2)
-    assert await other.take(SHARD, 1), "who has one keeps it"
-    assert not await one.take(SHARD, 3)
+    assert await one.try_acquire(SHARD, 1)
+    assert await other.try_acquire(SHARD, 2)
+    assert await other.try_acquire(SHARD, 1), "who has one keeps it"
+    assert not await one.try_acquire(SHARD, 3)
     await one.count(SHARD, 4)  # it runs already
-    await one.give(SHARD, 1)
-    assert not await one.take(SHARD, 3)
+    await one.release(SHARD, 1)
+    assert not await one.try_acquire(SHARD, 3)
     await batches.set_budget("night", None, None, 3)
-    assert await one.take(SHARD, 3)
+    assert await one.try_acquire(SHARD, 3)
 
 
 async def test_a_result_gives_back_the_place_of_a_worker_that_died(
     two: tuple[BatchConcurrencyLimit, BatchConcurrencyLimit], batches: Batches, redis: Redis
 ) -> None:
     for index in (1, 2):
-        await two[0].take(SHARD, index)
+        await two[0].try_acquire(SHARD, index)
     await batches.settle("night", 1, "succeeded", "b1")
-    assert await two[1].take(SHARD, 3)
-    assert await two[1].take(SHARD, 1), "it has no use for one any more"
+    assert await two[1].try_acquire(SHARD, 3)
+    assert await two[1].try_acquire(SHARD, 1), "it has no use for one any more"
     assert await redis.zrange(KEY, 0, -1) == [b"2", b"3"]
     await batches.delete("night")
     assert not await redis.exists(KEY)
@@ -66,23 +66,23 @@ async def test_a_place_that_nobody_gives_counts_until_its_prediction_is_over(
     two: tuple[BatchConcurrencyLimit, BatchConcurrencyLimit], redis: Redis
 ) -> None:
     for index in (1, 2):
-        await two[0].take(SHARD, index)
+        await two[0].try_acquire(SHARD, index)
     until, now = await redis.zscore(KEY, "1"), (await redis.time())[0] * 1000
     assert until
     assert now + 600_000 < until <= now + 1000 + 900_000
     await redis.zadd(KEY, {"1": now - 1000})
-    assert await two[1].take(SHARD, 3)
-    assert not await two[0].take(SHARD, 1)
+    assert await two[1].try_acquire(SHARD, 3)
+    assert not await two[0].try_acquire(SHARD, 1)
 
 
 async def test_another_batch_of_that_name_is_left_alone(
     two: tuple[BatchConcurrencyLimit, BatchConcurrencyLimit], redis: Redis
 ) -> None:
-    await two[0].take(SHARD, 1)
+    await two[0].try_acquire(SHARD, 1)
     stale = Shard("night", "b0", 0, 0, ())
-    assert await two[1].take(stale, 5)
+    assert await two[1].try_acquire(stale, 5)
     await two[1].count(stale, 6)
-    await two[1].give(stale, 1)
+    await two[1].release(stale, 1)
     assert await redis.zrange(KEY, 0, -1) == [b"1"]
 
 
@@ -92,13 +92,13 @@ async def test_many_prompts_of_many_workers_share_the_places(redis: Redis) -> No
 
     async def run(worker: int, places: BatchConcurrencyLimit, index: int) -> None:
         nonlocal running, most
-        await places.wait(SHARD, index, index)
+        await places.acquire(SHARD, index, index)
         running += 1
         most = max(most, running)
         begun.append((worker, index))
         await asyncio.sleep(0.005)
         running -= 1
-        await places.give(SHARD, index)
+        await places.release(SHARD, index)
 
     workers = [BatchConcurrencyLimit(redis, 600.0) for _ in range(3)]
     async with asyncio.TaskGroup() as group:
@@ -117,12 +117,12 @@ async def test_the_first_goes_on_as_soon_as_a_prediction_of_its_worker_ends(
     eventually: Callable[..., Any],
 ) -> None:
     for index in (1, 2):
-        await two[0].take(SHARD, index)
+        await two[0].try_acquire(SHARD, index)
     monkeypatch.setattr(places_of, "LOOK", 3600.0)
-    waiting = asyncio.create_task(two[0].wait(SHARD, 3, 3.0))
+    waiting = asyncio.create_task(two[0].acquire(SHARD, 3, 3.0))
     lanes = two[0]._lanes
     await eventually(lambda: lanes.get("b1") and not lanes["b1"].freed.is_set())
-    await two[0].give(SHARD, 1)
+    await two[0].release(SHARD, 1)
     await asyncio.wait_for(waiting, 10)
 
 
@@ -130,11 +130,11 @@ async def test_one_that_is_cancelled_leaves_its_turn_to_the_next_and_holds_nothi
     two: tuple[BatchConcurrencyLimit, BatchConcurrencyLimit], redis: Redis
 ) -> None:
     for index in (1, 2):
-        await two[0].take(SHARD, index)
-    waiting = [asyncio.create_task(two[0].wait(SHARD, index, index)) for index in (3, 4)]
+        await two[0].try_acquire(SHARD, index)
+    waiting = [asyncio.create_task(two[0].acquire(SHARD, index, index)) for index in (3, 4)]
     await asyncio.sleep(0.05)
     waiting[0].cancel()
     await asyncio.wait([waiting[0]])
-    await two[1].give(SHARD, 1)
+    await two[1].release(SHARD, 1)
     await asyncio.wait_for(waiting[1], 10)
     assert await redis.zrange(KEY, 0, -1) == [b"2", b"4"]

@@ -26,7 +26,7 @@ from jobs.state.waits import Wait, Waits
 from jobs.wire import Batch, Prompt, Shard
 from worker.context import Work
 from worker.lifecycle import opened
-from worker.limits.circuit_breaker import CircuitBreaker, ModelPaused, Outcome
+from worker.limits.circuit_breaker import CircuitBreaker, ModelOutcome, ModelPaused
 from worker.limits.model_limiter import ModelLimiter
 from worker.limits.rate_limiter import RateLimiter
 from worker.limits.request_gate import RequestGate
@@ -62,7 +62,7 @@ async def workers(config: Config, redis_url: str) -> AsyncIterator[Workers]:
 
 async def spoil(breaker: CircuitBreaker, times: int = 3, model: str = CAT) -> None:
     for number in range(times):
-        await breaker.heard(model, f"night/{number}", "failed", "no  such\nfield")
+        await breaker.record_outcome(model, f"night/{number}", "failed", "no  such\nfield")
 
 
 def admissions(breaker: CircuitBreaker, *prompts: str, model: str = CAT) -> dict[str, asyncio.Task[None]]:
@@ -110,14 +110,14 @@ class Rule:
         self.tripped = False
 
     def hear(self, outcome: str) -> None:
-        if self.tripped or outcome == "void":
+        if self.tripped or outcome == "ignored":
             return
         self.window.append(outcome)
         self.tripped = self.window.count("failed") > self.share * 50
 
 
 OUTCOMES = st.lists(
-    st.tuples(st.sampled_from([0, 1]), st.sampled_from(["succeeded", "failed", "void"]), st.integers(1, 20)),
+    st.tuples(st.sampled_from([0, 1]), st.sampled_from(["succeeded", "failed", "ignored"]), st.integers(1, 20)),
     max_size=25,
 )
 
@@ -125,7 +125,7 @@ OUTCOMES = st.lists(
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(outcomes=OUTCOMES, share=st.sampled_from([0.02, 0.2, 0.5, 1.0]))
 async def test_a_model_is_paused_when_the_rule_says_so(
-    redis: Redis, config: Config, outcomes: list[tuple[int, Outcome, int]], share: float
+    redis: Redis, config: Config, outcomes: list[tuple[int, ModelOutcome, int]], share: float
 ) -> None:
     await redis.flushdb()
     changed = config.model_copy(update={"breaker_failures": share})
@@ -133,7 +133,7 @@ async def test_a_model_is_paused_when_the_rule_says_so(
     queues: list[list[str]] = [[], []]
     for number, outcome, times in outcomes:
         for _ in range(times):
-            await breakers[number].heard(CAT, "night/x", outcome)
+            await breakers[number].record_outcome(CAT, "night/x", outcome)
             queues[number].append(outcome)
             if outcome == "failed":  # told at once, with what succeeded before
                 for one in queues[number]:
@@ -151,9 +151,9 @@ async def test_26_of_50_failures_pause_a_model_for_all_workers(
     caplog.set_level(logging.INFO, "worker.limits.circuit_breaker")
     one, other = await workers(breaker_failures=0.5)
     for number in range(25):
-        await (one, other)[number % 2].heard(CAT, "night/x", "failed", "out of luck")
+        await (one, other)[number % 2].record_outcome(CAT, "night/x", "failed", "out of luck")
     assert not await paused(redis, config)
-    await one.heard(CAT, "night/x", "failed", "out of luck")
+    await one.record_outcome(CAT, "night/x", "failed", "out of luck")
     assert bars(one)
     await eventually(lambda: bars(other))
     assert not bars(other, model=DOG)
@@ -178,13 +178,13 @@ async def test_one_probe_of_all_workers_reopens_a_model(
     (reason,) = (await paused(redis, config)).values()
     assert f"{probe} tries it now".casefold() in reason.casefold()
     for breaker in (one, other):
-        for outcome in ("succeeded", "failed", "void"):
-            await breaker.heard(CAT, "night/z", outcome)  # created before the pause: it tells nothing now
-        await breaker.heard(DOG, "night/y", "failed")  # has all be told at once
+        for outcome in ("succeeded", "failed", "ignored"):
+            await breaker.record_outcome(CAT, "night/z", outcome)  # created before the pause: it tells nothing now
+        await breaker.record_outcome(DOG, "night/y", "failed")  # has all be told at once
     assert (await state(redis, config))["probe"] == probe
     assert await paused(redis, config)
     assert admitted(tasks) == [probe]
-    await who.heard(CAT, probe, "succeeded")
+    await who.record_outcome(CAT, probe, "succeeded")
     await asyncio.gather(*tasks.values())
     assert not await paused(redis, config)
     assert [record.message for record in caplog.records[1:]] == [
@@ -203,7 +203,7 @@ async def test_each_probe_that_fails_doubles_the_pause(
     for pause in (100, 200):
         tasks = admissions(breaker, "night/a", "night/b")
         (probe,) = await eventually(lambda tasks=tasks: admitted(tasks))
-        await breaker.heard(CAT, probe, "failed", "again")
+        await breaker.record_outcome(CAT, probe, "failed", "again")
         found = await state(redis, config)
         assert (found["pause"], found["probe"], found["message"]) == (pause, "", "again")
         await end(tasks)
@@ -214,7 +214,7 @@ async def test_a_pause_is_never_longer_than_fifteen_minutes(redis: Redis, config
     await spoil(breaker)
     await redis.hset(keys.paused_models(config.api_host), CAT, json.dumps({**await state(redis, config), "next": 0}))  # type: ignore[misc]
     await breaker.admit(CAT, "night/a")
-    await breaker.heard(CAT, "night/a", "failed")
+    await breaker.record_outcome(CAT, "night/a", "failed")
     assert (await state(redis, config))["pause"] == 900_000
 
 
@@ -224,7 +224,7 @@ async def test_a_probe_that_tells_nothing_makes_room_for_another(
     (breaker,) = await workers(1, breaker_pause=SHORT)
     await spoil(breaker)
     await breaker.admit(CAT, "night/a")
-    await breaker.heard(CAT, "night/a", "void")
+    await breaker.record_outcome(CAT, "night/a", "ignored")
     assert (await state(redis, config))["pause"] == 50
     await breaker.admit(CAT, "night/b")
     assert bars(breaker, "night/a")
@@ -236,9 +236,9 @@ async def test_the_probe_of_a_dead_worker_is_the_probe_of_the_next(
     dead, other = await workers(breaker_pause=SHORT)
     await spoil(dead)
     await dead.admit(CAT, "night/a")
-    await other.heard(DOG, "night/y", "failed")  # has it look
+    await other.record_outcome(DOG, "night/y", "failed")  # has it look
     await other.admit(CAT, "night/a")
-    await other.heard(CAT, "night/a", "succeeded")
+    await other.record_outcome(CAT, "night/a", "succeeded")
     assert not await paused(redis, config)
 
 
@@ -250,7 +250,7 @@ async def test_a_probe_that_is_silent_for_too_long_is_replaced(redis: Redis, con
     found["since"] -= (config.deadline + 301) * 1000
     await redis.hset(keys.paused_models(config.api_host), CAT, json.dumps(found))  # type: ignore[misc]  # as above
     await breaker.admit(CAT, "night/b")
-    await breaker.heard(CAT, "night/a", "succeeded")
+    await breaker.record_outcome(CAT, "night/a", "succeeded")
     assert await paused(redis, config), "it is no longer the probe"
 
 
@@ -294,16 +294,16 @@ async def test_probes_go_from_batch_to_batch(workers: Workers, eventually: Calla
         (probe,) = await eventually(lambda: admitted(tasks))
         await tasks.pop(probe)
         tried.append(probe)
-        await breaker.heard(CAT, probe, "void")
+        await breaker.record_outcome(CAT, probe, "ignored")
     assert tried == ["bad/a", "good/a", "other/a", "bad/b", "good/b"]
     await end(tasks)
 
 
 async def test_a_model_has_worked_once_a_prediction_of_it_ended_anywhere(workers: Workers) -> None:
     one, other = await workers(breaker_pause=SHORT)
-    await one.heard(CAT, "night/a", "void")
+    await one.record_outcome(CAT, "night/a", "ignored")
     assert not await one.has_worked(CAT)
-    await one.heard(CAT, "night/a", "succeeded")
+    await one.record_outcome(CAT, "night/a", "succeeded")
     assert await one.has_worked(CAT)
     await spoil(one)
     assert await other.has_worked(CAT), "also while it is paused"
@@ -319,7 +319,7 @@ async def test_an_open_model_costs_one_call_a_second(
     for number in range(2000):
         await breaker.admit(CAT, f"night/{number}")
         breaker.check(CAT, f"night/{number}")
-        await breaker.heard(CAT, f"night/{number}", "succeeded")
+        await breaker.record_outcome(CAT, f"night/{number}", "succeeded")
     assert await calls(redis) <= before + 1
 
     async def told() -> bool:
@@ -340,15 +340,15 @@ async def test_a_report_whose_answer_was_lost_counts_once(redis: Redis, config: 
 
     breaker._script = lossy
     with pytest.raises(ConnectionResetError):
-        await breaker.heard(DOG, "night/x", "failed")
-    await breaker.heard(DOG, "night/x", "failed")
+        await breaker.record_outcome(DOG, "night/x", "failed")
+    await breaker.record_outcome(DOG, "night/x", "failed")
     assert await redis.hget(keys.breaker(config.api_host), DOG) == b"0 ff"  # type: ignore[misc]  # as above
 
 
 async def test_what_was_heard_last_is_told_at_the_end(redis: Redis, config: Config) -> None:
     breaker = CircuitBreaker(redis, config)
     async with breaker.running():
-        await breaker.heard(CAT, "night/x", "succeeded")
+        await breaker.record_outcome(CAT, "night/x", "succeeded")
     assert await redis.hget(keys.breaker(config.api_host), CAT) == b"0 s"  # type: ignore[misc]  # as above
 
 

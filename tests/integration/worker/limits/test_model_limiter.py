@@ -34,28 +34,28 @@ def turns(redis: Redis, config: Config, limits: str) -> ModelLimiter:
 
 async def test_no_more_are_in_flight_at_once_however_many_workers_there_are(redis: Redis, config: Config) -> None:
     one, other = turns(redis, config, "a/b=max 2"), turns(redis, config, "a/b=max 2")
-    await one.begin("a/b", "night/1")
-    await other.begin("a/b:v", "night/2")
-    await other.begin("a/b:v", "night/2")  # again: its create was held back
+    await one.start("a/b", "night/1")
+    await other.start("a/b:v", "night/2")
+    await other.start("a/b:v", "night/2")  # again: its create was held back
     with pytest.raises(ModelBusy):
-        await one.begin("a/b", "night/3")
-    await one.begin("a/c", "night/4")
-    await other.ended("a/b", "night/1")
-    await one.begin("a/b", "night/3")
+        await one.start("a/b", "night/3")
+    await one.start("a/c", "night/4")
+    await other.release("a/b", "night/1")
+    await one.start("a/b", "night/3")
     with pytest.raises(ModelBusy):
-        await other.begin("a/b", "night/1")
+        await other.start("a/b", "night/1")
 
 
 async def test_a_prediction_that_nobody_ends_counts_until_its_deadline_is_over(redis: Redis, config: Config) -> None:
     mine = turns(redis, config, "a/b=max 1")
-    await mine.begin("a/b", "night/1")
+    await mine.start("a/b", "night/1")
     key = keys.model_in_flight(config.api_host, "a/b")
     assert config.deadline < await redis.ttl(key) <= config.deadline + 300
     await redis.zincrby(key, -(config.deadline + 299) * 1000, "night/1")
     with pytest.raises(ModelBusy):
-        await mine.begin("a/b", "night/2")
+        await mine.start("a/b", "night/2")
     await redis.zincrby(key, -1000, "night/1")
-    await mine.begin("a/b", "night/2")
+    await mine.start("a/b", "night/2")
 
 
 @pytest.mark.parametrize("rate", [1, 2, 6, 59, 60, 600])
@@ -87,32 +87,32 @@ async def test_the_first_in_order_tries_and_the_others_wait(
 
     async def run(name: str, order: float) -> None:
         while True:
-            await mine.admit("a/b", name, order)
+            await mine.acquire("a/b", name, order)
             tried.append(name)
             try:
-                await mine.begin("a/b", name)
+                await mine.start("a/b", name)
             except ModelBusy:
                 mine.leave("a/b", name)
                 continue
-            await mine.ended("a/b", name)
+            await mine.release("a/b", name)
             return
 
-    await mine.begin("a/b", "night/0")
-    await mine.admit("a/b", "night/00", 0.0)
+    await mine.start("a/b", "night/0")
+    await mine.acquire("a/b", "night/00", 0.0)
     tasks = [asyncio.create_task(run(f"night/{n}", n)) for n in (3, 1, 2)]
     await asyncio.sleep(0)
     mine.leave("a/b", "night/00")
     await eventually(lambda: len(tried) > 1)
     assert set(tried) == {"night/1"}
-    await mine.ended("a/b", "night/0")
+    await mine.release("a/b", "night/0")
     await asyncio.gather(*tasks)
     assert list(dict.fromkeys(tried)) == ["night/1", "night/2", "night/3"]
 
 
 async def test_one_that_is_cancelled_leaves_its_turn_to_the_next(redis: Redis, config: Config) -> None:
     mine = turns(redis, config, "a/b=max 1")
-    await mine.begin("a/b", "night/0")
-    waiting = [asyncio.create_task(mine.admit("a/b", f"night/{n}", n)) for n in (1, 2)]
+    await mine.start("a/b", "night/0")
+    waiting = [asyncio.create_task(mine.acquire("a/b", f"night/{n}", n)) for n in (1, 2)]
     mine._lanes["a/b"].open_at += 3600
     await asyncio.sleep(0)
     mine._lanes["a/b"].open_at = 0.0
@@ -127,12 +127,12 @@ async def test_a_batch_that_is_deleted_gives_back_its_turns_and_takes_none(
     await batches.open(Batch("day", "b2", config.api_host, 1.0, 100, 0, 1.0))
     mine = turns(redis, config, "a/b=max 3")
     for name in ("night/1", "night/2", "day/1"):
-        await mine.begin("a/b", name)
+        await mine.start("a/b", name)
     with pytest.raises(ModelBusy):
-        await mine.begin("a/b", "day/2")
+        await mine.start("a/b", "day/2")
     assert await Operations(config, redis).delete("night", force=True) == 0
-    await mine.begin("a/b", "night/3")  # its worker has not noticed yet
+    await mine.start("a/b", "night/3")  # its worker has not noticed yet
     key = keys.model_in_flight(config.api_host, "a/b")
     assert await redis.zrange(key, 0, -1) == [b"day/1"]
     for name in ("day/2", "day/3"):
-        await mine.begin("a/b", name)
+        await mine.start("a/b", name)

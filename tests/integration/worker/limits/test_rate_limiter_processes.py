@@ -24,7 +24,7 @@ from worker.limits.rate_limiter import RateLimiter
 
 async def taker(limiter):
     while True:
-        await limiter.take("create")
+        await limiter.acquire("create")
         print(f"at {time.monotonic()}", flush=True)
         await limiter.answered("create")
 

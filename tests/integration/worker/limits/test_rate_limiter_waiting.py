@@ -32,7 +32,7 @@ class Waiters:
         self.tasks += [asyncio.create_task(self.take(limiter, bucket, n)) for n in range(first, first + count)]
 
     async def take(self, limiter: RateLimiter, bucket: str, number: int) -> None:
-        await limiter.take(bucket)
+        await limiter.acquire(bucket)
         self.order.append(number)
 
     async def end(self) -> None:
@@ -101,7 +101,7 @@ async def test_nothing_starts_while_paused_and_all_goes_on_after(
     async with RateLimiter(redis, REALM, {"create": 3000, "read": 3000}) as limiter:
         assert limiter.reason("create") is None
         waiters.add(limiter, 10)
-        await limiter.take("read")
+        await limiter.acquire("read")
         await looked(redis, eventually)
         assert limiter.reason("create") == "paused: 402: no credit"
         assert waiters.order == []
@@ -156,7 +156,7 @@ async def test_one_at_a_time_below_sixty_a_minute(
 
 async def test_answers_cost_nothing_at_sixty_a_minute_or_more(redis: Redis) -> None:
     async with RateLimiter(redis, REALM, {"create": 600}) as limiter:
-        await limiter.take("create")
+        await limiter.acquire("create")
         before = await calls(redis)
         await limiter.answered("create")
         assert await calls(redis) == before
@@ -174,7 +174,7 @@ async def test_closing_leaves_waiters_to_their_owner(redis: Redis, waiters: Wait
     await redis.set(keys.pause(REALM), "stop")
     async with RateLimiter(redis, REALM, {"create": 600, "read": 3000}) as limiter:
         waiters.add(limiter, 5)
-        await limiter.take("read")
+        await limiter.acquire("read")
     names = {task.get_name() for task in asyncio.all_tasks()}
     assert not names & {"pump create", "pump read"}
     assert not any(task.done() for task in waiters.tasks)

@@ -252,7 +252,7 @@ async def test_who_is_not_sure_of_its_lease_commits_nothing(
 ) -> None:
     """It stalled with a whole download in its hand; by its own clock the lease has run out."""
     answers = [True, False, True]  # it creates, would commit, and looks again
-    monkeypatch.setattr(worker.leases, "sure", lambda name: answers.pop(0) if name == "night:0" else None)
+    monkeypatch.setattr(worker.leases, "is_valid", lambda name: answers.pop(0) if name == "night:0" else None)
     await predict(Work(worker, SHARD, CAT))
     assert answers == []
     assert (await worker.batches.get("night")).succeeded == 1
@@ -263,7 +263,7 @@ async def test_a_record_is_never_taken_from_a_foreign_folder(worker: Context) ->
     await predict(Work(worker, SHARD, CAT))
     await worker.redis.flushdb()
     with pytest.raises(LostFolder):
-        save.recorded(Work(worker, Shard("night", "b2", 0, 0, (CAT,)), CAT))
+        save.read_record(Work(worker, Shard("night", "b2", 0, 0, (CAT,)), CAT))
 
 
 async def test_an_entry_whose_folder_is_away_is_not_created_anew(

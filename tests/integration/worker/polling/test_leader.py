@@ -71,7 +71,7 @@ class Party:
 
     async def die(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """End without a word, as a killed process does."""
-        monkeypatch.setattr(self.poller._sweeper, "resign", asyncio.Event().wait)
+        monkeypatch.setattr(self.poller._sweeper, "step_down", asyncio.Event().wait)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.1):
                 await self._stack.aclose()
@@ -108,7 +108,7 @@ async def start(config: Config, redis: Redis, simulator: Any, monkeypatch: pytes
 
 
 async def sweeps(one: Party, eventually: Any) -> None:
-    await eventually(lambda: one.poller._sweeper.here)
+    await eventually(lambda: one.poller._sweeper.is_leader)
 
 
 async def test_one_asks_for_all(start: Start, eventually: Any) -> None:
@@ -134,7 +134,7 @@ async def test_who_has_nothing_to_wait_for_asks_for_the_others_until_they_are_se
     await short
     assert len(await waiting) == 2
     assert two.replicate.asked == 0
-    await eventually(lambda: not one.poller._sweeper.here)
+    await eventually(lambda: not one.poller._sweeper.is_leader)
 
 
 async def test_another_takes_over_from_one_that_dies(
@@ -175,7 +175,7 @@ async def test_what_is_lost_in_the_mail_is_told_again(
     one, two = await start("one"), await start("two")
     held = asyncio.create_task(one.wait(await one.create(5, predict_time=5)))
     await sweeps(one, eventually)
-    learn, lost = two.poller._sweeper._learn, list[bytes]()
+    learn, lost = two.poller._sweeper._apply, list[bytes]()
 
     def forgetful(own: Any, mail: list[bytes]) -> None:
         if mail and len(lost) < 2:
@@ -183,7 +183,7 @@ async def test_what_is_lost_in_the_mail_is_told_again(
         else:
             learn(own, mail)
 
-    monkeypatch.setattr(two.poller._sweeper, "_learn", forgetful)
+    monkeypatch.setattr(two.poller._sweeper, "_apply", forgetful)
     assert len(await two.wait(await two.create(2))) == 2
     assert len(lost) >= 2
     assert two.replicate.asked == 0

@@ -167,7 +167,7 @@ async def test_a_batch_that_is_over_leaves_its_models_limit_to_others(
     await (desk.cancel("night") if how == "cancel" else desk.delete("night", force=True))
     await running
     await worker.batches.open(Batch("day", "b2", worker.config.api_host, 1.0, 1, 0, 1.0))
-    await worker.gate._turns.begin("simulator/image", "day/x")
+    await worker.gate._turns.start("simulator/image", "day/x")
 
 
 async def test_an_intent_of_a_dead_worker_is_searched_for(worker: Context, simulator: Any) -> None:
@@ -383,7 +383,7 @@ async def test_who_was_overtaken_makes_no_result_of_an_old_failure(
 ) -> None:
     """This worker stalls with a failed prediction in its hand; another one has begun the next attempt meanwhile."""
     simulator.control(failed={"next": 1, "text": "shapes cannot be broadcast"})
-    original, times = story.conclude, []
+    original, times = story.save_or_classify, []
 
     async def stalled(work: Work, entry: Entry, ended: Any) -> Any:
         verdict = await original(work, entry, ended)
@@ -394,7 +394,7 @@ async def test_who_was_overtaken_makes_no_result_of_an_old_failure(
             await work.ledger.record(again, made.id)
         return verdict
 
-    monkeypatch.setattr(story, "conclude", stalled)
+    monkeypatch.setattr(story, "save_or_classify", stalled)
     await predict(work(worker))
     result = record(worker)
     assert (result.status, result.attempts, simulator.ledger()["created"]) == ("succeeded", 2, 2)

@@ -127,14 +127,14 @@ async def test_prompts_whose_model_is_paused_hold_no_places(
 ) -> None:
     worker = two[0]
     await worker.batches.set_budget("night", None, None, 1)
-    await asyncio.gather(*(worker.posts.take(0.0) for _ in range(worker.posts.size)))
+    await asyncio.gather(*(worker.posts.acquire(0.0) for _ in range(worker.posts.size)))
     early = asyncio.create_task(predict(work(worker, 1, "simulator/image")))
     await eventually(lambda: redis.zcard(KEY))  # it has its place, and waits for a connection
     for _ in range(2):
-        await worker.gate.heard("simulator/image", "night/other", "failed", "gone")
+        await worker.gate.record_outcome("simulator/image", "night/other", "failed", "gone")
     late = [asyncio.create_task(predict(work(worker, index, "simulator/image"))) for index in (2, 3)]
     for _ in range(worker.posts.size):
-        worker.posts.give()
+        worker.posts.release()
     await asyncio.wait_for(predict(work(worker, 4)), 30)
     assert not await redis.exists(KEY)
     assert {"night/p1", "night/p2", "night/p3"} <= worker.waits._of_prompts.keys()
@@ -157,16 +157,16 @@ async def test_a_place_that_was_lost_meanwhile_is_waited_for_again(
     two: tuple[Context, Context], simulator: Any, redis: Redis, eventually: Callable[..., Any]
 ) -> None:
     await two[0].batches.set_budget("night", None, None, 1)
-    held = [two[0].posts.take(0.0) for _ in range(two[0].posts.size)]
+    held = [two[0].posts.acquire(0.0) for _ in range(two[0].posts.size)]
     await asyncio.gather(*held)
     task = asyncio.create_task(predict(work(two[0], 0)))
     await eventually(lambda: redis.zcard(KEY))
     await redis.delete(KEY)  # it waited until it did not count any more
-    assert await two[1].places.take(work(two[1], 1).shard, 1)
-    two[0].posts.give()
+    assert await two[1].places.try_acquire(work(two[1], 1).shard, 1)
+    two[0].posts.release()
     await eventually(lambda: two[0].places._lanes.get("b1"))
     assert simulator.ledger()["created"] == 0
-    await two[1].places.give(work(two[1], 1).shard, 1)
+    await two[1].places.release(work(two[1], 1).shard, 1)
     await task
     assert simulator.ledger()["created"] == 1
 
@@ -203,5 +203,5 @@ async def test_a_shard_in_hand_heeds_a_first_limit_within_seconds(
     assert not await redis.exists(KEY)
     await two[0].batches.set_budget("night", None, None, 2)
     await eventually(lambda: redis.zcard(KEY))
-    assert not await two[1].places.take(work(two[1], 7).shard, 7)
+    assert not await two[1].places.try_acquire(work(two[1], 7).shard, 7)
     await end(task)

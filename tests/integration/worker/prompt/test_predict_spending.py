@@ -217,7 +217,7 @@ async def test_lost_creates_that_used_up_the_budget_do_not_wait_for_each_other(w
 
 async def test_a_spent_budget_uses_up_no_start_times(worker: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[str] = []
-    take = worker.gate._limiter.take
+    take = worker.gate._limiter.acquire
 
     async def counted(bucket: str) -> Any:
         taken.append(bucket)

@@ -27,7 +27,7 @@ from jobs.replicate_api.predictions import CREATE_TIMEOUT
 from jobs.state.batches import Batches, Spent, batch_of
 from jobs.state.bitmap import Bits
 from jobs.state.ledger import Claimed, Entry, Ledger, OverBudget, Overtaken, Served, entry_of
-from jobs.state.pending import unsettled
+from jobs.state.pending import read_pending
 from jobs.wire import Batch, Outcome
 from worker.leases import Lease, Leases
 from worker.prompt.create import MAX_UNKNOWN, SURE_AFTER
@@ -117,7 +117,7 @@ class Hand:
     answer: str = ""
     candidates: list[str] = field(default_factory=list)
     sure: bool = False
-    term: int = 0
+    retry_count: int = 0
     record: Record | None = None
     stuck: asyncio.Task[None] | None = None
     dropped: bool = False
@@ -414,10 +414,10 @@ class Protocol(RuleBasedStateMachine):
         self.hands.append(hand)
 
         async def look() -> None:
-            found = (await unsettled(self.clients[worker], NAME, [prompt])).get(prompt)
+            found = (await read_pending(self.clients[worker], NAME, [prompt])).get(prompt)
             if found is None:
                 return await self._drop(hand)
-            hand.term = found.term
+            hand.retry_count = found.retry_count
             if record := self.disk.get(prompt):
                 hand.record, hand.phase = record, "committed"
             else:
@@ -602,7 +602,7 @@ class Protocol(RuleBasedStateMachine):
 
         async def act() -> None:
             batches = Batches(self.clients[hand.worker])
-            await batches.settle(NAME, hand.prompt, record.status, ID, record.spent, hand.term)
+            await batches.settle(NAME, hand.prompt, record.status, ID, record.spent, hand.retry_count)
             await self._drop(hand)
 
         self.step(hand, act(), lose=lose)

@@ -49,7 +49,7 @@ async def full(worker: Context) -> AsyncIterator[list[asyncio.Task[None]]]:
     """All job slots are taken by long shards."""
 
     async def long(job: str) -> None:
-        await worker.leases.alone(job)
+        await worker.leases.single_flight(job)
         await asyncio.Event().wait()
 
     tasks = [asyncio.create_task(long(f"long:{number}:0")) for number in range(2)]
@@ -153,7 +153,7 @@ async def test_a_shard_that_cannot_be_run_is_not_salvaged(worker: Context, troub
     looker = Rescue(worker)
     await left_running(worker, 0)
     if trouble == "dead":
-        await DeadLetters(worker.redis).bury(JobId.parse(SHARD.job_id), "because")
+        await DeadLetters(worker.redis).move_to_dead_letters(JobId.parse(SHARD.job_id), "because")
     elif trouble == "tampered":
         await worker.redis.set(keys.ARQ_JOB + SHARD.job_id, b"tampered")
     else:

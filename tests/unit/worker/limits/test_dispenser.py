@@ -55,7 +55,7 @@ async def spin() -> None:
 
 
 def takers(pump: TokenDispenser, count: int) -> list[asyncio.Task[Slot]]:
-    return [asyncio.create_task(pump.take()) for _ in range(count)]
+    return [asyncio.create_task(pump.acquire()) for _ in range(count)]
 
 
 async def stop(tasks: list[asyncio.Task[Slot]]) -> None:
@@ -82,7 +82,7 @@ async def test_who_comes_later_with_a_lower_order_goes_first() -> None:
     served: list[str] = []
 
     async def take(name: str, order: float) -> None:
-        await pump.take(order)
+        await pump.acquire(order)
         served.append(name)
 
     async with running(source) as pump:
@@ -125,7 +125,7 @@ async def test_a_time_that_is_not_due_is_given_to_nobody() -> None:
 async def test_a_late_time_is_void_and_reserved_again() -> None:
     source = Scripted([answer(-LATE - 1), answer(-LATE + SECOND // 10)])
     async with running(source) as pump:
-        await asyncio.wait_for(pump.take(), 10)
+        await asyncio.wait_for(pump.acquire(), 10)
     assert source.asked == [1, 1]
 
 
@@ -139,7 +139,7 @@ async def test_a_call_that_took_too_long_makes_its_times_late(monkeypatch: pytes
 
     source = Scripted([answer(0), answer(0)], before=stall)
     async with running(source) as pump:
-        await pump.take()
+        await pump.acquire()
     assert source.asked == [1, 1]
 
 
@@ -172,7 +172,7 @@ async def test_a_time_that_nobody_wants_any_more_serves_the_next_to_come() -> No
         source.before = tasks[0].cancel
         await spin()
         source.before = lambda: None
-        await asyncio.wait_for(pump.take(), 10)
+        await asyncio.wait_for(pump.acquire(), 10)
     assert source.asked == [1, 0]
     assert source.given_back == 0
 
@@ -181,7 +181,7 @@ async def test_a_lease_is_remembered_until_it_is_answered() -> None:
     source = Scripted([answer(0, leased=True)])
     async with running(source) as pump:
         assert not pump.leased
-        await pump.take()
+        await pump.acquire()
         assert pump.leased
         assert source.given_back == 0
 
@@ -200,7 +200,7 @@ async def test_a_lease_that_nobody_uses_is_given_back_at_once() -> None:
 async def test_a_late_lease_is_given_back_and_another_one_taken() -> None:
     source = Scripted([answer(-LATE - 1, leased=True), answer(0, leased=True)])
     async with running(source) as pump:
-        await asyncio.wait_for(pump.take(), 10)
+        await asyncio.wait_for(pump.acquire(), 10)
         assert source.given_back == 1
         assert pump.leased
 
@@ -245,7 +245,7 @@ async def test_the_log_tells_each_change_once(caplog: pytest.LogCaptureFixture) 
     caplog.set_level(logging.INFO, "worker.limits.dispenser")
     source = Scripted([answer(wait=1, why="held"), answer(wait=1, why="held"), answer(0)])
     async with running(source) as pump:
-        await asyncio.wait_for(pump.take(), 10)
+        await asyncio.wait_for(pump.acquire(), 10)
     assert [record.getMessage() for record in caplog.records] == [
         "create limit: held back: nothing starts for another x s",
         "create limit: requests start again",
@@ -264,16 +264,16 @@ async def test_an_error_is_logged_and_does_not_end_the_pump(
     monkeypatch.setattr("worker.limits.dispenser.asyncio.sleep", no_sleep)
     source = Scripted([answer(0)], before=fail_once)
     async with running(source) as pump:
-        await asyncio.wait_for(pump.take(), 10)
+        await asyncio.wait_for(pump.acquire(), 10)
     assert "the create limit failed" in caplog.text
     assert "a bug" in caplog.text
 
 
 async def test_a_time_that_was_not_used_goes_to_the_next() -> None:
     async with running(Scripted([answer(0), answer()])) as pump:
-        slot = await pump.take()
+        slot = await pump.acquire()
         tasks = takers(pump, 1)
-        pump.take_back(slot)
+        pump.give_back(slot)
         await spin()
         assert done(tasks) == [True]
 
@@ -281,7 +281,7 @@ async def test_a_time_that_was_not_used_goes_to_the_next() -> None:
 async def test_a_leased_time_that_was_not_used_is_given_back() -> None:
     source = Scripted([answer(0, leased=True)])
     async with running(source) as pump:
-        pump.take_back(await pump.take())
+        pump.give_back(await pump.acquire())
         await spin()
         assert not pump.leased
     assert source.given_back == 1

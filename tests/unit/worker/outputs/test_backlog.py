@@ -70,7 +70,7 @@ async def run(slots: PrioritySemaphore, steps: list[tuple[str, int]]) -> None:
     async with asyncio.timeout(10):
         await asyncio.gather(*(task for task, _ in tasks), return_exceptions=True)
         for _ in range(slots.size):  # all of them are there again
-            await slots.take(0)
+            await slots.acquire(0)
 
 
 def lost_in_a_simulation(kept: list[float], in_flight: int, speed: float, margin: float) -> bool:

@@ -15,7 +15,7 @@ from jobs.batch_folder.folder import Folder
 from jobs.errors import LostFolder, StorageError
 from worker.backoff import Backoff
 from worker.outputs import folder_health as module
-from worker.outputs.folder_health import SWEPT, Folders, hindrance, is_of_one_folder, sweep
+from worker.outputs.folder_health import SWEPT, Folders, is_of_one_folder, sweep, write_problem
 from worker.outputs.staging import Storage
 
 
@@ -36,14 +36,14 @@ def make(folder: Folder, batch_id: str) -> Folder:
 
 
 def test_a_folder_is_known_by_its_id(folder: Folder, tmp_path: Path) -> None:
-    assert hindrance(folder, "b1") is None
-    assert "another batch's" in str(hindrance(folder, "b2"))
+    assert write_problem(folder, "b1") is None
+    assert "another batch's" in str(write_problem(folder, "b2"))
     folder.manifest.write_text("{")
-    assert "cannot be read as a batch's" in str(hindrance(folder, "b1"))
+    assert "cannot be read as a batch's" in str(write_problem(folder, "b1"))
     folder.manifest.unlink()
-    assert "is gone" in str(hindrance(folder, "b1"))
+    assert "is gone" in str(write_problem(folder, "b1"))
     folder.path.rename(tmp_path / "elsewhere")
-    reason = hindrance(folder, "b1")
+    reason = write_problem(folder, "b1")
     assert reason
     assert "the folder of 'night' is gone: put " in reason
     assert "python -m jobs delete night" in reason
@@ -128,7 +128,7 @@ async def test_all_save_at_once_until_one_fails(tmp_path: Path) -> None:
 
     async def save() -> None:
         nonlocal trying
-        async with folders.trial(tmp_path):
+        async with folders.probe(tmp_path):
             trying += 1
             most.append(trying)
             await asyncio.sleep(0.001)
@@ -155,13 +155,13 @@ async def test_one_that_fails_alone_does_not_keep_the_turn(tmp_path: Path) -> No
 
     async def bad() -> None:
         while len(saved) < 20:
-            async with folders.trial(tmp_path):
+            async with folders.probe(tmp_path):
                 await asyncio.sleep(0)
             folders.failed(tmp_path, "something is in my way")
             await asyncio.sleep(0)
 
     async def good(number: int) -> None:
-        async with folders.trial(tmp_path):
+        async with folders.probe(tmp_path):
             await asyncio.sleep(0)
         saved.append(number)
         folders.succeeded(tmp_path)
@@ -264,15 +264,15 @@ async def test_one_slow_try_does_not_keep_the_others_waiting(monkeypatch: pytest
     folders.failed(tmp_path, "the disk is full")
 
     async def slow() -> None:
-        async with folders.trial(tmp_path):
+        async with folders.probe(tmp_path):
             await over.wait()
 
     task = asyncio.create_task(slow())
     await asyncio.sleep(0)
-    async with folders.trial(tmp_path):
+    async with folders.probe(tmp_path):
         folders.succeeded(tmp_path)
     assert not task.done()
     over.set()
     await task
-    async with folders.trial(tmp_path):
+    async with folders.probe(tmp_path):
         assert folders.disk_trouble() is None

@@ -28,7 +28,7 @@ from worker.prompt.retry_policy import (
     classify_error,
     code_of,
     decide,
-    sign,
+    model_outcome,
 )
 
 PA = "Prediction interrupted; please retry (code: PA)"
@@ -202,16 +202,16 @@ def test_what_was_aborted_before_its_start_is_free_five_times() -> None:
         (None, "succeeded"),
         (classify("failed", "(E005)"), "failed"),
         (classify("canceled", None), "failed"),
-        (classify("aborted", None), "void"),
-        (classify("succeeded", None, data_removed=True), "void"),
-        (classify_error(InvalidRequest("no", status=422)), "void"),
-        (classify_error(NotFound("no", status=404)), "void"),
-        (classify_error(NotFound("no", status=404, prediction_id="p")), "void"),
-        (classify_error(Unanswered("no")), "void"),
+        (classify("aborted", None), "ignored"),
+        (classify("succeeded", None, data_removed=True), "ignored"),
+        (classify_error(InvalidRequest("no", status=422)), "ignored"),
+        (classify_error(NotFound("no", status=404)), "ignored"),
+        (classify_error(NotFound("no", status=404, prediction_id="p")), "ignored"),
+        (classify_error(Unanswered("no")), "ignored"),
     ],
 )
 def test_an_ending_says_something_of_its_model_or_nothing(verdict: Verdict | None, said: str) -> None:
-    assert sign(verdict) == said
+    assert model_outcome(verdict) == said
 
 
 KNOWN = st.sampled_from([row[0] for row in FAILED])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.wire import Failure, Result, SavedFile
-from worker.prompt.save import record
+from worker.prompt.save import encode_record
 
 numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 values = st.recursive(
@@ -30,7 +30,7 @@ def test_a_record_says_what_the_result_and_the_prediction_do(given: dict[str, An
     error = Failure(kind="internal", message="no")
     written = result(input=given, output=output, files=(file,), error=error)
     expected = written.model_dump(mode="json") | {"prediction": raw}
-    assert json.loads(record(written, raw)) == expected
+    assert json.loads(encode_record(written, raw)) == expected
 
 
 def deep(levels: int) -> Any:
@@ -42,11 +42,11 @@ def deep(levels: int) -> Any:
 
 @pytest.mark.parametrize("raw", [deep(5), deep(300), {"key": deep(400)}])
 def test_a_record_may_be_nested_deeply(raw: Any) -> None:
-    assert json.loads(record(result(), raw))["prediction"] == raw
+    assert json.loads(encode_record(result(), raw))["prediction"] == raw
 
 
 @pytest.mark.parametrize("raw", ["\ud800", ["a", "\udfff b"], {"\ud83d": 1}])
 def test_half_a_character_becomes_a_question_mark(raw: Any) -> None:
-    text = record(result(output="é"), raw).decode()
+    text = encode_record(result(output="é"), raw).decode()
     assert json.loads(text)["output"] == "é"
     assert "?" in text
