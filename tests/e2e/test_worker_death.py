@@ -13,12 +13,12 @@ FAST = {"creates_per_minute": 60_000.0, "reads_per_minute": 60_000.0, "poll_inte
 
 POISONED = """
 import os, signal, sys
-from worker import shards
+from worker.shard import run
 
-async def unsettled(*_):
+async def read_pending(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
-shards.unsettled = unsettled
+run.read_pending = read_pending
 sys.argv[1:] = ["worker.Settings", "--burst"]
 from arq.cli import cli
 cli()
