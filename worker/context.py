@@ -19,7 +19,9 @@ from jobs.state.pending import PendingPrompt
 from jobs.wire import SHARD_SIZE, Prompt, Shard
 from worker.leases import Leases, lease_name
 from worker.limits.batch_limiter import BatchConcurrencyLimit
+from worker.limits.circuit_breaker import CircuitBreaker
 from worker.limits.job_slots import JobSlots
+from worker.limits.model_limiter import ModelLimiter
 from worker.limits.priority_semaphore import PrioritySemaphore
 from worker.limits.refused_rows import RefusedRows
 from worker.limits.request_gate import RequestGate
@@ -46,12 +48,14 @@ class Context:
     poller: Poller
     orphans: Orphans
     outputs: OutputSaver
-    places: BatchConcurrencyLimit
+    breaker: CircuitBreaker
+    model_limiter: ModelLimiter
+    batch_limiter: BatchConcurrencyLimit
     refused_rows: RefusedRows
-    slots: PrioritySemaphore
-    """In flight: from the create of a prediction to its end."""
+    in_flight: PrioritySemaphore
+    """From the create of a prediction to its end."""
 
-    posts: PrioritySemaphore
+    connections: PrioritySemaphore
     """Creates under way: no more than there are connections, so that an intent never waits for one."""
 
     waits: Waiting

@@ -111,7 +111,7 @@ async def opened(config: Config) -> AsyncIterator[Context]:
         stack.push_async_callback(redis.aclose)
         worker = await assemble(config, redis, owner, stack)
         for running in (
-            worker.gate.running(),
+            worker.breaker.running(),
             worker.poller.running(),
             worker.orphans.running(),
             worker.leases.renewing(),
@@ -135,7 +135,7 @@ async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitSta
     replicate = Replicate(await stack.enter_async_context(api_client(config)), config)
     account, breaker = Account(redis, config.api_host), CircuitBreaker(redis, config)
     token = TokenCheck(limiter, account, replicate.account)
-    gate = RequestGate(limiter, account, breaker, ModelLimiter(redis, config), token)
+    gate = RequestGate(limiter, account, token)
     leases = Leases(redis, config.api_host, owner, config.lease)
     creates: set[asyncio.Task[Any]] = set()
     stack.push_async_callback(finish_creates, creates)
@@ -151,10 +151,12 @@ async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitSta
         poller=Poller(replicate, gate, config, PollingLeader(redis, config.api_host, owner)),
         orphans=Orphans(replicate, gate),
         outputs=OutputSaver(config, await stack.enter_async_context(files_client(config))),
-        places=BatchConcurrencyLimit(redis, config.deadline),
+        breaker=breaker,
+        model_limiter=ModelLimiter(redis, config),
+        batch_limiter=BatchConcurrencyLimit(redis, config.deadline),
         refused_rows=RefusedRows(config, breaker),
-        slots=PrioritySemaphore(config.max_in_flight),
-        posts=PrioritySemaphore(config.max_in_flight if config.prefer_wait else CREATES_AT_ONCE),
+        in_flight=PrioritySemaphore(config.max_in_flight),
+        connections=PrioritySemaphore(config.max_in_flight if config.prefer_wait else CREATES_AT_ONCE),
         waits=Waiting(redis, owner),
         job_slots=JobSlots(redis, config, leases, job_slots(config)),
         creates=creates,

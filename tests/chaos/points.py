@@ -45,7 +45,7 @@ SHARD = (
     *both("worker.shard.run:run_shard", 1),
     Point("jobs.state.batches:Batches.standing", "after", 2),
     *both("worker.shard.run:see_folder", 2),
-    *both("worker.shard.run:unsettled", 2),
+    *both("worker.shard.run:read_pending", 2),
     Point("worker.shard.run:predict_while", "before", 2),
 )
 CREATE = (
@@ -53,7 +53,7 @@ CREATE = (
     Point("worker.prompt.save:read_record", "after"),
     Point("worker.prompt.predict:attempt"),
     Point("jobs.state.ledger:Ledger.read", "after", 3, faults=THROTTLED),
-    Point("worker.prompt.admission:admitted", "after"),
+    Point("worker.prompt.admission:Permit.acquire", "after"),
     *both("worker.prompt.predict:run_attempt"),
     *both("worker.prompt.create:create"),
     Point("worker.limits.rate_limiter:RateLimiter.acquire", "after"),
@@ -68,7 +68,7 @@ SAVE = (
     *both("worker.polling.poller:Poller.wait"),
     *both("worker.prompt.predict:save_or_classify"),
     *both("worker.prompt.predict:judge"),
-    Point("worker.limits.request_gate:RequestGate.record_outcome", "after"),
+    Point("worker.limits.circuit_breaker:CircuitBreaker.record_outcome", "after"),
     *both("worker.prompt.save:save"),
     *both("worker.outputs.saver:OutputSaver.save"),
     *both("worker.outputs.file_writer:FileWriter.finish"),

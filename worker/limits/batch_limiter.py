@@ -14,11 +14,15 @@ from redis.asyncio import Redis
 from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
 from jobs.wire import Shard
-from worker.limits.circuit_breaker import SLACK
+from worker.limits.circuit_breaker import SLACK, MustWait
 from worker.limits.priority_semaphore import PrioritySemaphore
 
 LOOK = 0.25
 """Seconds until the first asks again: a prediction may end at any moment, elsewhere."""
+
+
+class BatchBusy(MustWait):
+    """The batch's limit is reached."""
 
 
 class _Lane:

@@ -42,8 +42,12 @@ ModelOutcome = Literal["succeeded", "failed", "ignored"]
 logger = logging.getLogger(__name__)
 
 
-class ModelPaused(Exception):
-    """The model was paused while a create waited; nothing was sent."""
+class MustWait(Exception):
+    """A limit was reached while a create waited; nothing was sent."""
+
+
+class ModelPaused(MustWait):
+    """The model was paused meanwhile."""
 
 
 class _Heard(NamedTuple):

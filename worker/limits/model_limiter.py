@@ -14,12 +14,12 @@ from jobs.config import Config
 from jobs.model_limits import ModelLimit
 from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
-from worker.limits.circuit_breaker import SLACK, ModelPaused, batch_in
+from worker.limits.circuit_breaker import SLACK, MustWait, batch_in
 from worker.limits.priority_semaphore import PrioritySemaphore
 
 
-class ModelBusy(ModelPaused):
-    """The model's own limit is reached; nothing was sent."""
+class ModelBusy(MustWait):
+    """The model's own limit is reached."""
 
 
 @dataclass(slots=True)

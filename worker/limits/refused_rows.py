@@ -51,17 +51,17 @@ class RefusedRows:
         rows = self._rows.get(_key(shard, model))
         return rows is not None and rows.in_a_row >= self._many
 
-    async def wait(self, shard: Shard, model: str, prompt: str, order: float) -> None:
-        """Return when the prompt may be created: at once, or, after many refusals, as the only one; `leave` follows."""
+    async def acquire(self, shard: Shard, model: str, prompt: str, order: float) -> None:
+        """Wait, after many refusals, until the prompt is the only one that is created; `release` must follow."""
         if not self.is_slow(shard, model):
             return
         rows = self._rows[_key(shard, model)]
         await rows.lane.acquire(order)
         rows.first = prompt
         if not self.is_slow(shard, model):
-            self.leave(shard, model, prompt)
+            self.release(shard, model, prompt)
 
-    def leave(self, shard: Shard, model: str, prompt: str) -> None:
+    def release(self, shard: Shard, model: str, prompt: str) -> None:
         """The prompt's create was answered, or is not made: the next one may be."""
         rows = self._rows.get(_key(shard, model))
         if rows and rows.first == prompt:

@@ -1,17 +1,15 @@
-"""The one gate that every request to the API passes: it waits for its turn and heeds what the answer says."""
+"""The gate that every request to the API passes: it waits for its start time, and holds others as the answer says."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 from jobs.errors import AccountRefused, Blocked, NotSent, RateLimited, ReplicateError, Unanswered
 from jobs.state.account import Account
 from worker.limits.block_pages import BlockPages
-from worker.limits.circuit_breaker import CircuitBreaker, ModelOutcome
-from worker.limits.model_limiter import ModelLimiter
 from worker.limits.rate_limiter import Hold, RateLimiter
 from worker.limits.token_check import TokenCheck, lift, pause
 
@@ -23,15 +21,11 @@ LONGEST_BLIND = 300.0
 
 
 class RequestGate:
-    """Limits, holds, pauses of account and models: shared by all workers through Redis; a log line for each change."""
+    """Rate limits, holds and pauses of the account, shared by all workers through Redis; each change is logged once."""
 
-    def __init__(
-        self, limiter: RateLimiter, account: Account, breaker: CircuitBreaker, turns: ModelLimiter, token: TokenCheck
-    ) -> None:
+    def __init__(self, limiter: RateLimiter, account: Account, token: TokenCheck) -> None:
         self._limiter = limiter
         self._account = account
-        self._breaker = breaker
-        self._turns = turns
         self._token = token
         self._away = set[str]()  # buckets
         self._pages = BlockPages()
@@ -39,16 +33,18 @@ class RequestGate:
         self._held_until = 0.0
 
     @asynccontextmanager
-    async def passing(self, bucket: str, model: str = "", prompt: str = "", order: float = 0.0) -> AsyncIterator[None]:
+    async def passing(
+        self, bucket: str, order: float = 0.0, *, prompt: str = "", before: Callable[[], Awaitable[None]] | None = None
+    ) -> AsyncIterator[None]:
         """Make one request in the block: a 429 holds back everybody; a 402 or a confirmed 401 pauses the account.
 
-        For a create say model, prompt and its place in order: ModelPaused when it may not be made any more.
+        `order` is its place among those that wait, `prompt` the full name of the prompt that a create is for. `before`
+        is awaited when its start time has come; what it raises gives the start time to the next one.
         """
-        self._breaker.check(model, prompt)  # those that queue already must not use up what others could
         slot = await self._limiter.acquire(bucket, order)
         try:
-            self._breaker.check(model, prompt)
-            await self._turns.start(model, prompt)
+            if before:
+                await before()
         except BaseException:
             self._limiter.give_back(bucket, slot)
             raise
@@ -74,35 +70,6 @@ class RequestGate:
     async def left(self, bucket: str, remaining: int | None) -> None:
         """Heed how many requests an answer says that the limit leaves."""
         await self._limiter.left(bucket, remaining)
-
-    def running(self) -> AbstractAsyncContextManager[None]:
-        """Keep the models' breakers up to date until the block ends."""
-        return self._breaker.running()
-
-    async def admit(self, model: str, prompt: str) -> None:
-        """Return when a create for the model may be tried; while it is paused, for one prompt (its full name) only."""
-        await self._breaker.admit(model, prompt)
-
-    async def line_up(self, model: str, prompt: str, order: float = 0.0) -> None:
-        """Return when the prompt is the first of those that wait for the model's own limit: `leave` must follow."""
-        await self._turns.acquire(model, prompt, order)
-
-    def leave(self, model: str, prompt: str) -> None:
-        """The prompt tries no more."""
-        self._turns.leave(model, prompt)
-
-    def forgo(self, model: str, prompt: str) -> None:
-        """The prompt is stopped before its end: it probes its model no more."""
-        self._breaker.forgo(model, prompt)
-
-    async def postpone(self, model: str, prompt: str) -> None:
-        """Nothing was created for the prompt: it has to be admitted again."""
-        await self._turns.release(model, prompt)
-
-    async def record_outcome(self, model: str, prompt: str, outcome: ModelOutcome, message: str = "") -> None:
-        """Tell the model's breaker how an attempt ended, and its limit that one did."""
-        await self._turns.release(model, prompt)
-        await self._breaker.record_outcome(model, prompt, outcome, message)
 
     def is_blocked_alone(self, prompt: str) -> bool:
         """Note that the prompt's create met a block page; True when others pass again and again: it is the cause."""

@@ -25,8 +25,6 @@ from jobs.state.batches import Batches
 from jobs.state.claims import NOBODY, Claims
 from jobs.state.snapshot import Snapshot, take_snapshot
 from jobs.wire import as_local, timestamp
-from worker.limits.circuit_breaker import CircuitBreaker
-from worker.limits.model_limiter import ModelLimiter
 from worker.limits.rate_limiter import RateLimiter
 from worker.limits.request_gate import RequestGate
 from worker.limits.token_check import TokenCheck
@@ -205,7 +203,7 @@ async def searching(config: Config) -> AsyncIterator[OrphanSearch]:
             raise ConfigError(f"{error}. Put a valid token in REPLICATE_API_TOKEN or .env") from error
         account = Account(redis, config.api_host)
         token = TokenCheck(limiter, account, replicate.account)
-        gate = RequestGate(limiter, account, CircuitBreaker(redis, config), ModelLimiter(redis, config), token)
+        gate = RequestGate(limiter, account, token)
         yield OrphanSearch(config, redis, replicate, gate)
 
 

@@ -1,13 +1,22 @@
-"""What a create waits for before it takes a slot: its batch's folder and budget, its model's limits, its place."""
+"""The permit of a create: all that a prompt waits for before it is paid for, in one order, released in one place.
+
+First the batch's folder and budget, the model's circuit breaker, rows that were refused, the limits of the batch and of
+the model, and a slot in flight; then, for each request, a connection and a start time.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+
+from redis.exceptions import RedisError
 
 from jobs.state.ledger import Entry, OverBudget
 from jobs.state.waits import Kind
 from worker.context import Work
 from worker.leases import lease_name
+from worker.limits.batch_limiter import BatchBusy
 from worker.prompt.cost import price
 from worker.prompt.retry_policy import SOON
 
@@ -15,74 +24,141 @@ FOLDER_PAUSE = 1.0
 """Seconds between two looks whether the folder takes outputs again."""
 
 
-async def admitted(work: Work, entry: Entry) -> Entry:
-    """Return when the prompt may be paid for, holding nothing meanwhile; OverBudget when its batch has spent all.
+@asynccontextmanager
+async def permit(work: Work, entry: Entry) -> AsyncIterator[Permit]:
+    """Wait until the prompt may be paid for; OverBudget when its batch has spent everything.
 
-    Then it has a place, if its batch limits them, until it is `released`; other ends leave that to its next run.
+    Whatever ends the block releases what is held in this process. What Redis counts as in flight is released too,
+    unless an exception, such as a cancel, ends it after `keep`: then it belongs to the prediction, which runs on.
     """
-    worker, model, waits = work.worker, work.prompt.model, work.worker.waits
-    await _until_folder_is_well(work)
-    entry = await _affordable(work, entry)
-    with waits.on(work.name, "breaker", model):
-        await worker.gate.admit(model, work.name)
-    with waits.on(work.name, "refused", model):
-        await worker.refused_rows.wait(work.shard, model, work.name, work.order)
-    if work.limited:
-        with waits.on(work.name, "batch limit"):
-            await worker.places.acquire(work.shard, work.prompt.index, work.order)
-    with waits.on(work.name, "model limit", model):
-        await _first_of_its_model(work)
-    return entry
+    async with _released(Permit(work, entry)) as held:
+        await held.acquire()
+        async with work.worker.in_flight.turn(work.order):
+            yield held
 
 
-async def attached(work: Work) -> None:
-    """Count a prediction that runs already: it waits for no place, and others wait for its."""
-    if work.limited:
-        await work.worker.places.count(work.shard, work.prompt.index)
+@asynccontextmanager
+async def attached(work: Work) -> AsyncIterator[None]:
+    """Count a prediction that runs already: it waits for nothing, and others wait for it until the block ends."""
+    async with _released(Permit(work, Entry())) as held:
+        await held.count()
+        yield
 
 
-async def released(work: Work) -> None:
-    """Give the prompt's place to another: nothing of it runs any more, unless another worker has the prompt by now."""
+async def release(work: Work) -> None:
+    """Tell Redis that no prediction of the prompt is in flight, unless another worker has its shard by now."""
+    await work.worker.model_limiter.release(work.prompt.model, work.name)
     if work.limited and work.worker.leases.is_valid(lease_name(work.shard.job_id)):
-        await work.worker.places.release(work.shard, work.prompt.index)
+        await work.worker.batch_limiter.release(work.shard, work.prompt.index)
 
 
-def accepted(work: Work) -> None:
-    """Its create was accepted: those that wait for the answer go on."""
-    work.worker.refused_rows.note_created(work.shard, work.prompt.model)
-    work.worker.refused_rows.leave(work.shard, work.prompt.model, work.name)
+class Permit:
+    """One prompt's permit. `entry` is its place in the ledger, which the wait for the budget may have changed."""
+
+    def __init__(self, work: Work, entry: Entry) -> None:
+        self.entry = entry
+        self.kept = False
+        self._work = work
+        self._counted = False
+
+    async def acquire(self) -> None:
+        """Wait for all that holds no slot meanwhile, in order."""
+        work, worker, model, waits = self._work, self._work.worker, self._work.prompt.model, self._work.worker.waits
+        await _until_folder_is_well(work)
+        self.entry = await _until_affordable(work, self.entry)
+        with waits.on(work.name, "breaker", model):
+            await worker.breaker.admit(model, work.name)
+        with waits.on(work.name, "refused", model):
+            await worker.refused_rows.acquire(work.shard, model, work.name, work.order)
+        if work.limited:
+            with waits.on(work.name, "batch limit"):
+                await worker.batch_limiter.acquire(work.shard, work.prompt.index, work.order)
+            self._counted = True
+        with waits.on(work.name, "model limit", model):
+            await worker.model_limiter.acquire(model, work.name, work.order)
+
+    async def count(self) -> None:
+        """Count a prediction that runs already."""
+        self.kept = self._counted = True
+        if self._work.limited:
+            await self._work.worker.batch_limiter.count(self._work.shard, self._work.prompt.index)
+
+    def connection(self) -> AbstractAsyncContextManager[None]:
+        """A connection for one request, so that an intent never waits for one."""
+        return self._work.worker.connections.turn(self._work.order)
+
+    def is_outdated(self) -> bool:
+        """Whether the budget or the folder says by now what would have kept the prompt waiting."""
+        worker, work = self._work.worker, self._work
+        return work.shard.batch_id in worker.short_of_budget or bool(worker.folders.own_trouble(work.folder.path))
+
+    @asynccontextmanager
+    async def start_time(self) -> AsyncIterator[None]:
+        """Make one request in the block, when the rate limit lets it start; MustWait when another limit is reached."""
+        work, breaker = self._work, self._work.worker.breaker
+        breaker.check(work.prompt.model, work.name)  # those that queue must not use up what others could
+        async with work.worker.gate.passing("create", work.order, prompt=work.name, before=self._count_in):
+            yield
+
+    def keep(self) -> None:
+        """From now on there may be a prediction: what Redis counts belongs to it."""
+        self.kept = True
+
+    def note_created(self) -> None:
+        """The create was accepted: rows that wait for its answer go on."""
+        work = self._work
+        work.worker.refused_rows.note_created(work.shard, work.prompt.model)
+        work.worker.refused_rows.release(work.shard, work.prompt.model, work.name)
+
+    def leave_queues(self) -> None:
+        """Let others of its batch and of its model try."""
+        work = self._work
+        work.worker.refused_rows.release(work.shard, work.prompt.model, work.name)
+        work.worker.model_limiter.leave(work.prompt.model, work.name)
+
+    async def release(self) -> None:
+        """Release what Redis counts."""
+        if self._counted:
+            await release(self._work)
+
+    async def _count_in(self) -> None:
+        """Count the prompt as in flight: all limits are looked at once more, right before the request."""
+        work, worker = self._work, self._work.worker
+        worker.breaker.check(work.prompt.model, work.name)
+        self._counted = True
+        if work.limited and not await worker.batch_limiter.try_acquire(work.shard, work.prompt.index):
+            raise BatchBusy(f"the limit of {work.shard.batch} is reached")
+        await worker.model_limiter.start(work.prompt.model, work.name)
 
 
-def left(work: Work) -> None:
-    """Let others of its batch and of its model try: it tries no more."""
-    work.worker.refused_rows.leave(work.shard, work.prompt.model, work.name)
-    work.worker.gate.leave(work.prompt.model, work.name)
-
-
-async def _first_of_its_model(work: Work) -> None:
+@asynccontextmanager
+async def _released(held: Permit) -> AsyncIterator[Permit]:
     try:
-        await work.worker.gate.line_up(work.prompt.model, work.name, work.order)
-    except asyncio.CancelledError:
-        await released(work)
+        yield held
+    except BaseException:
+        held.leave_queues()
+        if not held.kept:
+            with suppress(RedisError):  # the count runs out; the error before it is the one to raise
+                await held.release()
         raise
+    held.leave_queues()
+    await held.release()
 
 
 async def _until_folder_is_well(work: Work) -> None:
     while reason := work.worker.folders.own_trouble(work.folder.path):
-        work.worker.gate.forgo(work.prompt.model, work.name)  # another batch's prompt may probe its model
+        work.worker.breaker.forgo(work.prompt.model, work.name)  # so that another batch's prompt may probe its model
         with work.worker.waits.on(work.name, "folder", reason):
             await asyncio.sleep(FOLDER_PAUSE)
 
 
-async def _affordable(work: Work, entry: Entry) -> Entry:
+async def _until_affordable(work: Work, entry: Entry) -> Entry:
     tries = 0
     while work.shard.batch_id in work.worker.short_of_budget:
         try:
             await work.ledger.afford(price(work))
         except OverBudget as over:
-            await work.worker.gate.record_outcome(
-                work.prompt.model, work.name, "ignored"
-            )  # another prompt may probe its model
+            work.worker.breaker.forgo(work.prompt.model, work.name)  # so that another may probe
             if over.verdict == "spent":
                 raise
             if entry.ambiguous:  # it may have been paid: nothing of it comes back that others could wait for

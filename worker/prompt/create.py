@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from jobs.errors import (
     AccountRefused,
@@ -24,7 +24,8 @@ from jobs.replicate_api.predictions import CREATE_TIMEOUT, Prediction
 from jobs.state.ledger import Claimed, Entry, OverBudget, Overtaken, Served
 from worker.backoff import Backoff
 from worker.context import Work
-from worker.limits.circuit_breaker import ModelPaused
+from worker.limits.circuit_breaker import MustWait
+from worker.prompt.admission import Permit
 from worker.prompt.cost import price
 from worker.prompt.retry_policy import SOON
 
@@ -55,94 +56,120 @@ STOP_PATIENCE = 10.0
 """Seconds that a create under way may take when its worker stops; after that it is left to a search."""
 
 
-class Refused(Exception):
-    """No prediction will come of this attempt; `entry` is the prompt's after it, `error` says why."""
+class Created(NamedTuple):
+    """There is a prediction; None: it was found, or is in the ledger since before."""
 
-    def __init__(self, entry: Entry, error: BatchError) -> None:
-        self.entry, self.error = entry, error
-        super().__init__(str(error))
+    entry: Entry
+    prediction: Prediction | None
 
 
-class Postponed(Exception):
-    """Nothing was created: a limit of the batch or the breaker of the model came between; `entry` is as it was."""
+class Refused(NamedTuple):
+    """No prediction will come of this attempt; `entry` is the prompt's after it."""
 
-    def __init__(self, entry: Entry) -> None:
-        self.entry = entry
-        super().__init__("it has to wait again")
+    entry: Entry
+    error: BatchError
+
+
+class Postponed(NamedTuple):
+    """Nothing was created, because a limit was reached meanwhile: the prompt needs a new permit."""
+
+    entry: Entry
+
+
+class _Doubtful(NamedTuple):
+    """A model that has worked was not found: it may be there in a moment."""
+
+    error: ReplicateError
+
+
+class _Lost(NamedTuple):
+    """The search of an equal prompt took the prediction of this intent; there may be one to take for it."""
+
+    intent: Entry
+
+
+class _NotCreated(Exception):
+    """The API's answer ended the intent: past the gate, which has nothing to learn from it."""
+
+    def __init__(self, outcome: Refused | _Doubtful) -> None:
+        self.outcome = outcome
+        super().__init__(str(outcome.error))
 
 
 class _Unknown(Unanswered):
-    """Nobody knows whether the POST of `entry` created a prediction."""
+    """Nobody knows whether the POST of `intent` created a prediction."""
 
-    def __init__(self, entry: Entry, error: Unanswered) -> None:
-        self.entry = entry
+    def __init__(self, intent: Entry, error: Unanswered) -> None:
+        self.intent = intent
         super().__init__(str(error), status=error.status)
 
 
-class _Doubtful(Exception):
-    """A model that has worked was not found: perhaps it is there in a moment."""
+async def create(work: Work, permit: Permit) -> Created | Refused | Postponed:
+    """Bring about the next prediction of the prompt; an ambiguous entry (searched for in vain) is replaced.
 
-
-class _Swapped(Exception):
-    """The search of an equal prompt took the prediction of `entry`; there may be one to take for it."""
-
-    def __init__(self, entry: Entry) -> None:
-        self.entry = entry
-        super().__init__("an equal prompt took its prediction")
-
-
-async def create(work: Work, entry: Entry) -> tuple[Entry, Prediction | None]:
-    """Bring about the next prediction of the prompt; an ambiguous `entry` (searched for in vain) is replaced.
-
-    Waits out limits, pauses and an API that is away. Raises Refused when this prompt will never work or too many
-    creates ended nobody knows how, Postponed, Overtaken when another worker moved the prompt on.
+    Waits out limits, pauses and an API that is away. Overtaken when another worker moved the prompt on.
     """
-    tries, doubted = 0, False
+    entry, tries, doubted = permit.entry, 0, False
     while entry.prediction_id is None:
         tries += 1
         try:
-            async with work.worker.posts.turn(work.order):
-                _look_ahead(work, entry)
-                async with work.worker.gate.passing("create", work.prompt.model, work.name, work.order):
-                    return await _uninterrupted(work, _post_and_record(work, entry, doubted=doubted))
-        except ModelPaused as paused:
-            raise Postponed(entry) from paused
-        except OverBudget as over:
-            work.worker.short_of_budget.add(work.shard.batch_id)
-            raise Postponed(entry) from over
+            outcome = await _request(work, permit, entry, doubted=doubted)
+        except _NotCreated as error:
+            outcome = error.outcome
         except (RateLimited, AccountRefused):
             entry = await _between_attempts(work)  # the gate holds everybody back; this prompt waits there again
-        except (NotSent, _Doubtful) as error:
-            logger.debug("%s: not created, trying on: %s", work.name, error)
-            entry, doubted = await _between_attempts(work), doubted or isinstance(error, _Doubtful)
-            await asyncio.sleep(_rest(error, tries))
-        except (_Unknown, _Swapped) as unknown:
-            logger.warning("? %s: looking for its prediction: %s", work.name, unknown)
-            entry = await search(work, unknown.entry)
-    return entry, None
+            continue
+        except NotSent as error:
+            logger.debug("%s: not created, retrying: %s", work.name, error)
+            entry = await _between_attempts(work)
+            await asyncio.sleep((BLOCKED if isinstance(error, Blocked) else AWAY).delay(tries))
+            continue
+        except _Unknown as error:
+            logger.warning("? %s: looking for its prediction: %s", work.name, error)
+            entry = await search(work, error.intent)
+            continue
+        match outcome:
+            case _Doubtful():
+                entry, doubted = await _between_attempts(work), True
+                await asyncio.sleep(ONCE_MORE_AFTER)
+            case _Lost():
+                entry = await search(work, outcome.intent)
+            case _:
+                return outcome
+    return Created(entry, None)
 
 
-def _rest(error: Exception, tries: int) -> float:
-    """Seconds until a prompt whose create had no effect is created again."""
-    if isinstance(error, _Doubtful):
-        return ONCE_MORE_AFTER
-    return (BLOCKED if isinstance(error, Blocked) else AWAY).delay(tries)
+async def _request(
+    work: Work, permit: Permit, entry: Entry, *, doubted: bool
+) -> Created | Refused | Postponed | _Lost | _Doubtful:
+    """Make one POST, unless a limit or a refusal came between. Raises what the API's client does, and _NotCreated."""
+    try:
+        async with permit.connection():
+            if refused := _refusal(work, entry):
+                return refused
+            if permit.is_outdated():
+                return Postponed(entry)
+            async with permit.start_time():
+                return await _uninterrupted(work, _post_and_record(work, permit, entry, doubted=doubted))
+    except MustWait:
+        return Postponed(entry)
+    except OverBudget:
+        work.worker.short_of_budget.add(work.shard.batch_id)
+        return Postponed(entry)
 
 
-def _look_ahead(work: Work, entry: Entry) -> None:
-    """Raise Refused or Postponed for what must not be created, before it takes a start time that others can use."""
+def _refusal(work: Work, entry: Entry) -> Refused | None:
+    """Why the prompt must not be created any more, if so: known before it takes a start time that others can use."""
     if entry.unknown_creates + entry.ambiguous > MAX_UNKNOWN:
         message = f"{MAX_UNKNOWN + 1} creates were never answered, and their predictions cannot be found"
-        raise Refused(entry, Unanswered(message))
-    refuse_missing_model(work, entry)
-    if work.shard.batch_id in work.worker.short_of_budget or work.worker.folders.own_trouble(work.folder.path):
-        raise Postponed(entry)
+        return Refused(entry, Unanswered(message))
+    return refuse_missing_model(work, entry)
 
 
-def refuse_missing_model(work: Work, entry: Entry) -> None:
-    """Raise Refused for another prompt of a model that does not exist, asking nobody."""
-    if error := work.worker.refused_rows.missing(work.shard, work.prompt.model):
-        raise Refused(entry, error)
+def refuse_missing_model(work: Work, entry: Entry) -> Refused | None:
+    """Refuse another prompt of a model that does not exist, asking nobody."""
+    error = work.worker.refused_rows.missing(work.shard, work.prompt.model)
+    return Refused(entry, error) if error else None
 
 
 async def _between_attempts(work: Work) -> Entry:
@@ -190,11 +217,10 @@ async def _as_now(work: Work, entry: Entry) -> Entry:
     return now
 
 
-async def _post_and_record(work: Work, entry: Entry, *, doubted: bool) -> tuple[Entry, Prediction]:
+async def _post_and_record(work: Work, permit: Permit, entry: Entry, *, doubted: bool) -> Created | _Lost:
     started = time.monotonic()
     work.demand_lease()
-    if work.limited and not await work.worker.places.try_acquire(work.shard, work.prompt.index):
-        raise Postponed(entry)
+    permit.keep()
     intent = await work.ledger.intend(entry, price(work), replace=entry.ambiguous)
     try:
         _refuse_after_stall(started)
@@ -206,8 +232,8 @@ async def _post_and_record(work: Work, entry: Entry, *, doubted: bool) -> tuple[
         raise
     try:
         recorded = await work.ledger.record(intent, prediction.id)
-    except Claimed as error:
-        raise _Swapped(intent) from error
+    except Claimed:
+        return _Lost(intent)
     except Served:
         _keep(work, asyncio.create_task(_offer(work, prediction.id)))
         raise
@@ -215,11 +241,11 @@ async def _post_and_record(work: Work, entry: Entry, *, doubted: bool) -> tuple[
         await cancel_orphan(work, prediction.id)
         raise
     await work.worker.gate.left("create", work.worker.replicate.creates_left)
-    return recorded, prediction
+    return Created(recorded, prediction)
 
 
 async def _end_intent(work: Work, intent: Entry, error: ReplicateError, *, doubted: bool) -> None:
-    """Withdraw an intent that created nothing; raises Refused when it never will, _Doubtful when that is not sure."""
+    """Withdraw an intent that created nothing; _NotCreated when it never will, or when that is not certain."""
     final: ReplicateError | None = None
     if isinstance(error, Blocked) and work.worker.gate.is_blocked_alone(work.name):
         final = _only_this(error)
@@ -227,9 +253,9 @@ async def _end_intent(work: Work, intent: Entry, error: ReplicateError, *, doubt
         final = error
     if final and isinstance(error, NotFound) and not doubted and await _has_worked(work):
         await work.ledger.withdraw(intent)
-        raise _Doubtful(str(error)) from error
+        raise _NotCreated(_Doubtful(error)) from error
     if final:
-        raise Refused(await work.ledger.close(intent, how="refused"), final) from error
+        raise _NotCreated(Refused(await work.ledger.close(intent, how="refused"), final)) from error
     await work.ledger.withdraw(intent)
 
 

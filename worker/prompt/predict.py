@@ -15,9 +15,9 @@ from jobs.state.ledger import Ending, Entry, OverBudget, Overtaken
 from jobs.state.pending import PendingPrompt, read_pending
 from jobs.wire import Failure, Result
 from worker.context import Work
-from worker.prompt.admission import accepted, admitted, attached, left, released
+from worker.prompt.admission import attached, permit, release
 from worker.prompt.cost import cost
-from worker.prompt.create import Postponed, Refused, cancel_prediction, create, refuse_missing_model, search
+from worker.prompt.create import Created, Refused, cancel_prediction, create, refuse_missing_model, search
 from worker.prompt.retry_policy import SOON, GiveUp, Verdict, classify, classify_error, decide, model_outcome
 from worker.prompt.save import commit_failure, read_record, save
 
@@ -124,39 +124,32 @@ async def end_attempt(work: Work, entry: Entry, ended: Prediction | Verdict) -> 
 
 
 async def run_attempt(work: Work, entry: Entry) -> tuple[Entry, Prediction | Verdict]:
-    """The end of an attempt: of the prediction that runs already, or of a new one in an in-flight slot."""
+    """The end of an attempt: of the prediction that runs already, or of a new one."""
     try:
         while entry.prediction_id is None:
-            try:
-                refuse_missing_model(work, entry)
-                entry = await admitted(work, entry)
-                async with work.worker.slots.turn(work.order):
-                    entry, prediction = await create(work, entry)
-                    accepted(work)
-                    return entry, await follow(work, entry, prediction)
-            except Postponed as postponed:
-                entry = postponed.entry
-                await work.worker.gate.postpone(work.prompt.model, work.name)
-                await released(work)
-            finally:
-                left(work)
-        await attached(work)
-        return entry, await follow(work, entry)
+            if missing := refuse_missing_model(work, entry):
+                return entry, classify_error(missing.error)
+            async with permit(work, entry) as granted:
+                outcome = await create(work, granted)
+                entry = outcome.entry
+                match outcome:
+                    case Created():
+                        granted.note_created()
+                        return entry, await follow_or_lose(work, entry, outcome.prediction)
+                    case Refused():
+                        await work.worker.refused_rows.note_refused(work.shard, work.prompt.model, outcome.error)
+                        return entry, classify_error(outcome.error)
     except OverBudget:
         return entry, BUDGET_SPENT
-    except Refused as refused:
-        await work.worker.refused_rows.note_refused(work.shard, work.prompt.model, refused.error)
-        return refused.entry, classify_error(refused.error)
-    except NotFound as error:
-        return entry, classify_error(error)
+    async with attached(work):
+        return entry, await follow_or_lose(work, entry)
 
 
 async def save_or_classify(work: Work, entry: Entry, ended: Prediction | Verdict) -> Result | Verdict:
-    """Save what can be saved; else say why there is nothing. The model's breaker hears of it, and its place is free."""
+    """Save what can be saved; else say why there is nothing. The model's circuit breaker counts how it ended."""
     verdict = ended if isinstance(ended, Verdict) else judge(ended)
     message = verdict.failure.message if verdict else ""
-    await work.worker.gate.record_outcome(work.prompt.model, work.name, model_outcome(verdict), message)
-    await released(work)
+    await work.worker.breaker.record_outcome(work.prompt.model, work.name, model_outcome(verdict), message)
     if isinstance(ended, Verdict):
         return ended
     if verdict:
@@ -180,8 +173,17 @@ async def fail_unexpectedly(work: Work, error: Exception) -> Result:
         entry = await search(work, entry)
     if entry.prediction_id:
         await cancel_prediction(work, entry.prediction_id)
-    await work.worker.gate.record_outcome(work.prompt.model, work.name, "ignored")
+    await release(work)
+    await work.worker.breaker.record_outcome(work.prompt.model, work.name, "ignored")
     return await commit_failure(work, entry, Failure(kind="internal", message=f"{type(error).__name__}: {error}"))
+
+
+async def follow_or_lose(work: Work, entry: Entry, prediction: Prediction | None = None) -> Prediction | Verdict:
+    """Wait for the end of an entry's prediction; a verdict when Replicate does not know it."""
+    try:
+        return await follow(work, entry, prediction)
+    except NotFound as error:
+        return classify_error(error)
 
 
 async def follow(work: Work, entry: Entry, prediction: Prediction | None = None) -> Prediction:
@@ -227,7 +229,8 @@ async def cancel_prompt(work: Work) -> Result:
                 return await save(work, entry, prediction, keep_trying=False)
         except (NotFound, OutputError) as error:
             logger.info("%s: nothing to save: %s", work.name, error)
-    await work.worker.gate.record_outcome(work.prompt.model, work.name, "ignored")
+    await release(work)
+    await work.worker.breaker.record_outcome(work.prompt.model, work.name, "ignored")
     await work.ledger.confirm(entry)
     failure = Failure(kind="canceled", message="the batch was canceled")
     return await commit_failure(work, entry, failure, prediction, outcome="canceled")

@@ -84,7 +84,7 @@ async def let_go(worker: Context, parcel: Parcel, job_id: str) -> None:
         return
     works = [Work(worker, shard, prompt) for prompt in shard.prompts]
     await release_prompts(worker.redis, worker.config.api_host, [work.name for work in works])
-    await asyncio.gather(*(worker.places.release(shard, prompt.index) for prompt in shard.prompts))
+    await asyncio.gather(*(worker.batch_limiter.release(shard, prompt.index) for prompt in shard.prompts))
 
 
 async def run_shard(worker: Context, shard: Shard, score: float = 0.0) -> None:
@@ -216,5 +216,5 @@ async def stop_in_time(
             hand.note(frozenset() if "" in waits else frozenset(waits))
     for prompt, work in prompts.items():
         if prompt.cancel():
-            worker.gate.forgo(work.prompt.model, work.name)
+            worker.breaker.forgo(work.prompt.model, work.name)
     return not hand.leaves

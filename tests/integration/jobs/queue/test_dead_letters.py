@@ -182,13 +182,13 @@ class TestNight:
         shard = Shard("night", (await worker.batches.get("night")).id, 1, 0, ())
         for name, index in (("night/000101", 100), ("night/000102", 101)):
             await turns.start("simulator/text", name)
-            await worker.places.try_acquire(shard, index)
+            await worker.batch_limiter.try_acquire(shard, index)
         with pytest.raises(ModelBusy):
             await turns.start("simulator/text", "night/000001")
         assert await dies(DeadLetters(redis), MOST_DEATHS) == REASON
         await self.run(worker, "night:1:0")
         await turns.start("simulator/text", "night/000001")
-        assert await worker.places.try_acquire(shard, 0)
+        assert await worker.batch_limiter.try_acquire(shard, 0)
 
     async def test_an_error_that_nobody_foresaw_counts_as_a_death(
         self, worker: Context, monkeypatch: pytest.MonkeyPatch

@@ -101,12 +101,12 @@ async def test_an_answer_429(worker: Context, waits: Callable[..., Any], why: Ho
 
 
 async def test_a_model_that_is_paused(worker: Context, waits: Callable[..., Any]) -> None:
-    await worker.gate.record_outcome("simulator/image", "night/x", "failed", "broken")
+    await worker.breaker.record_outcome("simulator/image", "night/x", "failed", "broken")
     await waits("model simulator/image is paused: 1 of its last 1 predictions failed", work(worker, 0), work(worker, 1))
 
 
 async def test_a_model_that_is_paused_is_no_reason_for_batches_without_it(worker: Context, redis: Redis) -> None:
-    await worker.gate.record_outcome("simulator/image", "day/x", "failed", "broken")
+    await worker.breaker.record_outcome("simulator/image", "day/x", "failed", "broken")
     assert (await read_status(redis, await worker.batches.get("night"))).reasons == []
 
 
@@ -153,9 +153,9 @@ async def test_a_price_that_is_missing(worker: Context, waits: Callable[..., Any
 
 async def test_rows_that_are_refused(worker: Context, waits: Callable[..., Any]) -> None:
     await predict(work(worker, 0, num_outputs=9))
-    await worker.posts.acquire(0.0)
-    for _ in range(worker.posts.size - 1):
-        await worker.posts.acquire(0.0)
+    await worker.connections.acquire(0.0)
+    for _ in range(worker.connections.size - 1):
+        await worker.connections.acquire(0.0)
     await waits("creates of simulator/image were refused in a row", *(work(worker, index) for index in range(1, 4)))
 
 

@@ -27,7 +27,6 @@ from jobs.wire import Batch, Prompt, Shard
 from worker.context import Work
 from worker.lifecycle import opened
 from worker.limits.circuit_breaker import CircuitBreaker, ModelOutcome, ModelPaused
-from worker.limits.model_limiter import ModelLimiter
 from worker.limits.rate_limiter import RateLimiter
 from worker.limits.request_gate import RequestGate
 from worker.limits.token_check import TokenCheck
@@ -358,8 +357,8 @@ async def gate_of(redis: Redis, config: Config) -> AsyncIterator[tuple[RequestGa
     async with RateLimiter(redis, config.api_host, {"create": 6.0, "read": 600.0}) as limiter:
         account = Account(redis, config.api_host)
         token = TokenCheck(limiter, account, lambda: asyncio.sleep(0))
-        gate = RequestGate(limiter, account, breaker, ModelLimiter(redis, config), token)
-        async with gate.running():
+        gate = RequestGate(limiter, account, token)
+        async with breaker.running():
             yield gate, breaker
 
 
@@ -367,7 +366,11 @@ async def test_who_waits_at_the_gate_goes_back_and_leaves_its_turn(redis: Redis,
     made: list[str] = []
 
     async def create(gate: RequestGate, model: str) -> None:
-        async with gate.passing("create", model, "night/x"):
+        async def check() -> None:
+            breaker.check(model, "night/x")
+
+        breaker.check(model, "night/x")
+        async with gate.passing("create", prompt="night/x", before=check):
             made.append(model)
 
     async with gate_of(redis, config) as (gate, breaker):

@@ -14,8 +14,6 @@ from jobs.replicate_api.client import api_client
 from jobs.replicate_api.predictions import Replicate
 from jobs.state.account import Account
 from jobs.wire import Prompt
-from worker.limits.circuit_breaker import CircuitBreaker
-from worker.limits.model_limiter import ModelLimiter
 from worker.limits.rate_limiter import RateLimiter
 from worker.limits.request_gate import RequestGate
 from worker.limits.token_check import TokenCheck
@@ -35,10 +33,9 @@ async def replicate(config: Config, simulator: Any) -> AsyncIterator[Replicate]:
 @pytest.fixture
 async def orphans(config: Config, redis: Redis, replicate: Replicate) -> AsyncIterator[Orphans]:
     async with RateLimiter(redis, config.api_host, {"read": 60_000.0}) as limiter:
-        breaker, turns = CircuitBreaker(redis, config), ModelLimiter(redis, config)
         account = Account(redis, config.api_host)
         token = TokenCheck(limiter, account, replicate.account)
-        gate = RequestGate(limiter, account, breaker, turns, token)
+        gate = RequestGate(limiter, account, token)
         orphans = Orphans(replicate, gate)
         async with orphans.running():
             yield orphans

@@ -19,8 +19,6 @@ from jobs.redis_client import keys
 from jobs.replicate_api.client import api_client
 from jobs.replicate_api.predictions import Page, Prediction, Replicate
 from jobs.state.account import Account
-from worker.limits.circuit_breaker import CircuitBreaker
-from worker.limits.model_limiter import ModelLimiter
 from worker.limits.rate_limiter import RateLimiter
 from worker.limits.request_gate import RequestGate
 from worker.limits.token_check import TokenCheck
@@ -83,10 +81,9 @@ async def party(config: Config, redis: Redis, who: str) -> AsyncIterator[Party]:
     async with AsyncExitStack() as stack:
         limiter = await stack.enter_async_context(RateLimiter(redis, config.api_host, limits))
         replicate = CountingReplicate(await stack.enter_async_context(api_client(config)), config)
-        breaker, turns = CircuitBreaker(redis, config), ModelLimiter(redis, config)
         account = Account(redis, config.api_host)
         token = TokenCheck(limiter, account, replicate.account)
-        gate = RequestGate(limiter, account, breaker, turns, token)
+        gate = RequestGate(limiter, account, token)
         poller = Poller(replicate, gate, config, PollingLeader(redis, config.api_host, who))
         running = AsyncExitStack()
         await stack.enter_async_context(running)

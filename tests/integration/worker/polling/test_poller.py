@@ -15,8 +15,6 @@ from jobs.replicate_api.client import api_client
 from jobs.replicate_api.predictions import Page, Prediction, Replicate
 from jobs.state.account import Account
 from worker.limits import token_check
-from worker.limits.circuit_breaker import CircuitBreaker
-from worker.limits.model_limiter import ModelLimiter
 from worker.limits.rate_limiter import RateLimiter
 from worker.limits.request_gate import RequestGate
 from worker.limits.token_check import TokenCheck
@@ -50,9 +48,8 @@ async def bench(config: Config, redis: Redis, simulator: Any) -> AsyncIterator[B
     limits = {"create": 60_000.0, "read": config.reads_per_minute}
     async with RateLimiter(redis, config.api_host, limits) as limiter, api_client(config) as client:
         replicate = Replicate(client, config)
-        breaker, turns = CircuitBreaker(redis, config), ModelLimiter(redis, config)
         account = Account(redis, config.api_host)
-        gate = RequestGate(limiter, account, breaker, turns, TokenCheck(limiter, account, replicate.account))
+        gate = RequestGate(limiter, account, TokenCheck(limiter, account, replicate.account))
         poller = Poller(replicate, gate, config, PollingLeader(redis, config.api_host, "one"))
         async with poller.running():
             yield Bench(replicate, poller, simulator)

@@ -20,7 +20,8 @@ from worker.context import Context, Work
 from worker.lifecycle import opened
 from worker.limits import token_check
 from worker.prompt import create as creation
-from worker.prompt.create import Refused, cancel_prediction, create, search
+from worker.prompt.admission import permit
+from worker.prompt.create import Created, Refused, cancel_prediction, search
 
 INPUT = {"prompt": "cat", "width": 16, "height": 16}
 CAT = Prompt(0, "cat", "simulator/image", INPUT)
@@ -38,6 +39,21 @@ async def worker(config: Config, simulator: Any) -> AsyncIterator[Context]:
 
 def work(worker: Context, prompt: Prompt = CAT) -> Work:
     return Work(worker, Shard("night", "b1", 0, 0, (prompt,)), prompt)
+
+
+class NotCreated(Exception):
+    def __init__(self, refused: Refused) -> None:
+        self.entry, self.error = refused
+        super().__init__(str(refused.error))
+
+
+async def create(work: Work, entry: Entry) -> Created:
+    async with permit(work, entry) as granted:
+        outcome = await creation.create(work, granted)
+    if isinstance(outcome, Refused):
+        raise NotCreated(outcome)
+    assert isinstance(outcome, Created)
+    return outcome
 
 
 @pytest.fixture
@@ -81,7 +97,7 @@ async def test_what_was_never_created_is_replaced_and_counted(worker: Context, s
 @pytest.mark.usefixtures("hasty")
 async def test_after_three_replacements_it_is_given_up(worker: Context, simulator: Any) -> None:
     simulator.control(error={"rate": 1.0, "kinds": ["create"], "status": 502})
-    with pytest.raises(Refused, match="4 creates") as refused:
+    with pytest.raises(NotCreated, match="4 creates") as refused:
         await create(work(worker), Entry())
     assert isinstance(refused.value.error, Unanswered)
     assert (await work(worker).ledger.read()).unknown_creates == 3
@@ -250,7 +266,7 @@ async def test_an_intent_of_another_worker_is_never_replaced_unsearched(
 async def test_what_will_never_work_is_an_attempt_and_an_error(
     worker: Context, prompt: Prompt, raised: type[Exception]
 ) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(NotCreated) as refused:
         await create(work(worker, prompt), Entry())
     assert isinstance(refused.value.error, raised)
     entry = await work(worker, prompt).ledger.read()
@@ -457,7 +473,7 @@ async def test_a_prompt_that_alone_is_blocked_is_refused_and_others_go_on(
     while not bad.done():
         await create(work(worker, TWIN), Entry())
         await worker.redis.hdel(keys.ledger("night"), "1")  # type: ignore[misc]  # typed for both clients
-    with pytest.raises(Refused, match="this prompt's input"):
+    with pytest.raises(NotCreated, match="this prompt's input"):
         await bad
 
 
@@ -478,7 +494,7 @@ async def test_a_model_that_has_worked_and_is_not_found_is_asked_for_once_more(
         entry, _ = await create(work(worker), Entry())
         assert entry.attempt == 1
     else:
-        with pytest.raises(Refused):
+        with pytest.raises(NotCreated):
             await create(work(worker), Entry())
     assert simulator.ledger()["calls"]["create"] == calls
 

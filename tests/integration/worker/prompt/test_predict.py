@@ -106,7 +106,7 @@ async def test_a_record_on_disk_settles_and_asks_nobody(worker: Context, simulat
 async def test_a_running_prediction_is_attached_to_without_a_slot(worker: Context, simulator: Any) -> None:
     made = await worker.replicate.create(CAT.model, CAT.input)
     await work(worker).ledger.record(await work(worker).ledger.intend(Entry()), made.id)
-    async with worker.slots.turn(0):  # the only one
+    async with worker.in_flight.turn(0):  # the only one
         await predict(work(worker))
     assert record(worker).prediction_id == made.id
     assert simulator.ledger()["created"] == 1
@@ -123,9 +123,9 @@ async def test_prompts_wait_in_the_order_of_their_batches_virtual_times_and_file
         for index, name in enumerate(names)
         for score in [scores[name.partition(" ")[0]]]
     ]
-    async with worker.slots.turn(0):
+    async with worker.in_flight.turn(0):
         tasks = [asyncio.create_task(predict(one)) for one in [*works[2::-1], *works[:2:-1]]]
-        await eventually(lambda: worker.slots.waiting == len(names))
+        await eventually(lambda: worker.in_flight.waiting == len(names))
     await asyncio.gather(*tasks)
     made = [create["input"]["prompt"] for create in simulator.ledger()["creates"]]
     assert made == ["small 0", "small 1", "huge 0", "huge 1", "huge 2"]
@@ -133,8 +133,10 @@ async def test_prompts_wait_in_the_order_of_their_batches_virtual_times_and_file
 
 async def test_a_models_own_limit_holds_and_other_models_pass_by(worker: Context, simulator: Any) -> None:
     limits = ModelLimits.parse("simulator/image=max 2")
-    worker.gate._turns = ModelLimiter(worker.redis, worker.config.model_copy(update={"model_limits": limits}))
-    others = replace(worker, slots=PrioritySemaphore(10))
+    worker = replace(
+        worker, model_limiter=ModelLimiter(worker.redis, worker.config.model_copy(update={"model_limits": limits}))
+    )
+    others = replace(worker, in_flight=PrioritySemaphore(10))
     await worker.batches.open(replace(await worker.batches.get("night"), total=10))
     prompts = [
         Prompt(index, str(index), model, {"prompt": str(index), "predict_time": 0.3})
@@ -158,16 +160,18 @@ async def test_a_batch_that_is_over_leaves_its_models_limit_to_others(
     worker: Context, simulator: Any, redis: Redis, eventually: Callable[..., Any], how: str
 ) -> None:
     limits = ModelLimits.parse("simulator/image=max 1")
-    worker.gate._turns = ModelLimiter(redis, worker.config.model_copy(update={"model_limits": limits}))
+    worker = replace(
+        worker, model_limiter=ModelLimiter(redis, worker.config.model_copy(update={"model_limits": limits}))
+    )
     simulator.settings(predict_min=60.0, predict_max=60.0)
     shard = work(worker).shard
-    running = asyncio.create_task(run_shard(replace(worker, slots=PrioritySemaphore(10)), shard))
+    running = asyncio.create_task(run_shard(replace(worker, in_flight=PrioritySemaphore(10)), shard))
     await eventually(lambda: redis.hlen(keys.ledger("night")))
     desk = Operations(worker.config, redis)
     await (desk.cancel("night") if how == "cancel" else desk.delete("night", force=True))
     await running
     await worker.batches.open(Batch("day", "b2", worker.config.api_host, 1.0, 1, 0, 1.0))
-    await worker.gate._turns.start("simulator/image", "day/x")
+    await worker.model_limiter.start("simulator/image", "day/x")
 
 
 async def test_an_intent_of_a_dead_worker_is_searched_for(worker: Context, simulator: Any) -> None:

@@ -97,7 +97,7 @@ async def test_the_prediction_of_a_worker_that_died_keeps_its_place_until_it_is_
     await eventually(lambda: created(simulator))
     await end(died)
     waiting = asyncio.create_task(predict(work(two[1], 1)))
-    await eventually(lambda: two[1].places._lanes.get("b1"))
+    await eventually(lambda: two[1].batch_limiter._lanes.get("b1"))
     assert await redis.zrange(KEY, 0, -1) == [b"0"]
     await predict(work(two[1], 0))
     await waiting
@@ -127,14 +127,14 @@ async def test_prompts_whose_model_is_paused_hold_no_places(
 ) -> None:
     worker = two[0]
     await worker.batches.set_budget("night", None, None, 1)
-    await asyncio.gather(*(worker.posts.acquire(0.0) for _ in range(worker.posts.size)))
+    await asyncio.gather(*(worker.connections.acquire(0.0) for _ in range(worker.connections.size)))
     early = asyncio.create_task(predict(work(worker, 1, "simulator/image")))
     await eventually(lambda: redis.zcard(KEY))  # it has its place, and waits for a connection
     for _ in range(2):
-        await worker.gate.record_outcome("simulator/image", "night/other", "failed", "gone")
+        await worker.breaker.record_outcome("simulator/image", "night/other", "failed", "gone")
     late = [asyncio.create_task(predict(work(worker, index, "simulator/image"))) for index in (2, 3)]
-    for _ in range(worker.posts.size):
-        worker.posts.release()
+    for _ in range(worker.connections.size):
+        worker.connections.release()
     await asyncio.wait_for(predict(work(worker, 4)), 30)
     assert not await redis.exists(KEY)
     assert {"night/p1", "night/p2", "night/p3"} <= worker.waits._of_prompts.keys()
@@ -157,16 +157,16 @@ async def test_a_place_that_was_lost_meanwhile_is_waited_for_again(
     two: tuple[Context, Context], simulator: Any, redis: Redis, eventually: Callable[..., Any]
 ) -> None:
     await two[0].batches.set_budget("night", None, None, 1)
-    held = [two[0].posts.acquire(0.0) for _ in range(two[0].posts.size)]
+    held = [two[0].connections.acquire(0.0) for _ in range(two[0].connections.size)]
     await asyncio.gather(*held)
     task = asyncio.create_task(predict(work(two[0], 0)))
     await eventually(lambda: redis.zcard(KEY))
     await redis.delete(KEY)  # it waited until it did not count any more
-    assert await two[1].places.try_acquire(work(two[1], 1).shard, 1)
-    two[0].posts.release()
-    await eventually(lambda: two[0].places._lanes.get("b1"))
+    assert await two[1].batch_limiter.try_acquire(work(two[1], 1).shard, 1)
+    two[0].connections.release()
+    await eventually(lambda: two[0].batch_limiter._lanes.get("b1"))
     assert simulator.ledger()["created"] == 0
-    await two[1].places.release(work(two[1], 1).shard, 1)
+    await two[1].batch_limiter.release(work(two[1], 1).shard, 1)
     await task
     assert simulator.ledger()["created"] == 1
 
@@ -203,5 +203,5 @@ async def test_a_shard_in_hand_heeds_a_first_limit_within_seconds(
     assert not await redis.exists(KEY)
     await two[0].batches.set_budget("night", None, None, 2)
     await eventually(lambda: redis.zcard(KEY))
-    assert not await two[1].places.try_acquire(work(two[1], 7).shard, 7)
+    assert not await two[1].batch_limiter.try_acquire(work(two[1], 7).shard, 7)
     await end(task)

@@ -68,19 +68,19 @@ async def test_rows_that_are_refused_end_with_their_reason_and_pause_nobody(work
 async def test_after_many_refusals_rows_of_that_batch_are_created_one_at_a_time(
     worker: Context, simulator: Any, eventually: Callable[..., Any]
 ) -> None:
-    worker = replace(worker, slots=PrioritySemaphore(100))
+    worker = replace(worker, in_flight=PrioritySemaphore(100))
     await asyncio.gather(*(predict(work(worker, index, num_outputs=9)) for index in range(3)))
-    held = [worker.posts.acquire(0.0) for _ in range(worker.posts.size)]
+    held = [worker.connections.acquire(0.0) for _ in range(worker.connections.size)]
     await asyncio.gather(*held)
     waiting = [work(worker, index, num_outputs=9) for index in range(3, 9)] + [work(worker, 9)]
     tasks = [asyncio.create_task(predict(one)) for one in waiting]
     other = asyncio.create_task(predict(work(worker, 10, "simulator/text")))
-    await eventually(lambda: worker.posts.waiting == 2)  # one of them, and one of another model
+    await eventually(lambda: worker.connections.waiting == 2)  # one of them, and one of another model
     await eventually(
         lambda: [worker.waits.before_create(one.name) for one in waiting].count("refused simulator/image") == 6
     )
     for _ in held:
-        worker.posts.release()
+        worker.connections.release()
     await asyncio.gather(*tasks, other)
     assert kinds(waiting) == [*["invalid_input"] * 6, "succeeded"]
     assert not worker.refused_rows.is_slow(waiting[0].shard, "simulator/image"), "one was accepted"
@@ -110,7 +110,7 @@ async def test_a_model_that_worked_is_asked_for_each_row(
 ) -> None:
     monkeypatch.setattr(create, "ONCE_MORE_AFTER", 0.02)
     model = "deployments/nobody/nothing"
-    await worker.gate.record_outcome(model, "night/before", "failed")
+    await worker.breaker.record_outcome(model, "night/before", "failed")
     works = [work(worker, index, model) for index in range(8)]
     await asyncio.gather(*map(predict, works))
     assert kinds(works) == ["not_found"] * 8

@@ -217,18 +217,18 @@ async def test_lost_creates_that_used_up_the_budget_do_not_wait_for_each_other(w
 
 async def test_a_spent_budget_uses_up_no_start_times(worker: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[str] = []
-    take = worker.gate._limiter.acquire
+    acquire = worker.gate._limiter.acquire
 
-    async def counted(bucket: str) -> Any:
+    async def counted(bucket: str, order: float = 0.0) -> Any:
         taken.append(bucket)
-        return await take(bucket)
+        return await acquire(bucket, order)
 
-    monkeypatch.setattr(worker.gate._limiter, "take", counted)
+    monkeypatch.setattr(worker.gate._limiter, "acquire", counted)
     await worker.batches.set_budget("night", 0, None)
     shard = work(worker).shard
     prompts = [Prompt(index, f"p-{index}", "simulator/image", INPUT) for index in range(60)]
     await asyncio.gather(*(predict(Work(worker, shard, prompt)) for prompt in prompts))
-    assert taken.count("create") <= 25  # those that were at the gate already
+    assert 1 <= taken.count("create") <= 25  # those that were at the gate already
 
 
 @pytest.mark.parametrize("probe", ["", "night/cat-0"], ids=["not yet the probe", "the probe, when another was refused"])

@@ -82,7 +82,7 @@ async def test_what_a_dead_worker_left_running_is_saved_though_every_slot_is_tak
     made = [await left_running(worker, index) for index in range(2)]
     await work(worker, 2).ledger.intend(Entry())
     lost = await worker.replicate.create(PROMPTS[2].model, PROMPTS[2].input)
-    async with worker.slots.turn(0), worker.slots.turn(0):  # none in flight is free either
+    async with worker.in_flight.turn(0), worker.in_flight.turn(0):  # none in flight is free either
         await eventually(lambda: worker.redis.getbit(keys.settled("night"), 2))
         await eventually(lambda: worker.redis.getbit(keys.settled("night"), 1))
         await eventually(lambda: worker.redis.getbit(keys.settled("night"), 0))
