@@ -13,7 +13,7 @@ class PrioritySemaphore:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._free = size
+        self.free = size
         self._queue: list[tuple[float, int, asyncio.Future[None]]] = []
         self._numbers = count()
 
@@ -28,8 +28,8 @@ class PrioritySemaphore:
 
     async def acquire(self, order: float) -> None:
         """Wait for a slot."""
-        if self._free:
-            self._free -= 1
+        if self.free:
+            self.free -= 1
             return
         turn = asyncio.get_running_loop().create_future()
         heapq.heappush(self._queue, (order, next(self._numbers), turn))
@@ -46,7 +46,7 @@ class PrioritySemaphore:
             _, _, turn = heapq.heappop(self._queue)
             if not turn.done():
                 return turn.set_result(None)
-        self._free += 1
+        self.free += 1
         return None
 
 
