@@ -61,7 +61,7 @@ class Context:
     waits: Waiting
     job_slots: JobSlots
 
-    creates: set[asyncio.Task[Any]]
+    creates: set[asyncio.Task[Any]] = field(default_factory=set)
     """Creates under way: kept here, so that none is lost to the garbage collector."""
 
     folders: Folders = field(default_factory=Folders)

@@ -110,6 +110,7 @@ async def opened(config: Config) -> AsyncIterator[Context]:
         redis = connect(redis_url(config), patient=True)
         stack.push_async_callback(redis.aclose)
         worker = await assemble(config, redis, owner, stack)
+        stack.push_async_callback(finish_creates, worker.creates)
         for running in (
             worker.breaker.running(),
             worker.poller.running(),
@@ -137,8 +138,6 @@ async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitSta
     token = TokenCheck(limiter, account, replicate.account)
     gate = RequestGate(limiter, account, token)
     leases = Leases(redis, config.api_host, owner, config.lease)
-    creates: set[asyncio.Task[Any]] = set()
-    stack.push_async_callback(finish_creates, creates)
     return Context(
         config=config,
         redis=redis,
@@ -159,7 +158,6 @@ async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitSta
         connections=PrioritySemaphore(config.max_in_flight if config.prefer_wait else CREATES_AT_ONCE),
         waits=Waiting(redis, owner),
         job_slots=JobSlots(redis, config, leases, job_slots(config)),
-        creates=creates,
     )
 
 

@@ -76,14 +76,14 @@ class Postponed(NamedTuple):
     entry: Entry
 
 
-class _Doubtful(NamedTuple):
-    """A model that has worked was not found: it may be there in a moment."""
+class _Again(NamedTuple):
+    """Nothing was created, but may be by the next request. NotFound: of a model that has worked and may come back."""
 
     error: ReplicateError
 
 
-class _Lost(NamedTuple):
-    """The search of an equal prompt took the prediction of this intent; there may be one to take for it."""
+class _Search(NamedTuple):
+    """The intent has no prediction that is known: its answer was lost, or an equal prompt's search took it."""
 
     intent: Entry
 
@@ -91,7 +91,7 @@ class _Lost(NamedTuple):
 class _NotCreated(Exception):
     """The API's answer ended the intent: past the gate, which has nothing to learn from it."""
 
-    def __init__(self, outcome: Refused | _Doubtful) -> None:
+    def __init__(self, outcome: Refused | _Again) -> None:
         self.outcome = outcome
         super().__init__(str(outcome.error))
 
@@ -112,28 +112,14 @@ async def create(work: Work, permit: Permit) -> Created | Refused | Postponed:
     entry, tries, doubted = permit.entry, 0, False
     while entry.prediction_id is None:
         tries += 1
-        try:
-            outcome = await _request(work, permit, entry, doubted=doubted)
-        except _NotCreated as error:
-            outcome = error.outcome
-        except (RateLimited, AccountRefused):
-            entry = await _between_attempts(work)  # the gate holds everybody back; this prompt waits there again
-            continue
-        except NotSent as error:
-            logger.debug("%s: not created, retrying: %s", work.name, error)
-            entry = await _between_attempts(work)
-            await asyncio.sleep((BLOCKED if isinstance(error, Blocked) else AWAY).delay(tries))
-            continue
-        except _Unknown as error:
-            logger.warning("? %s: looking for its prediction: %s", work.name, error)
-            entry = await search(work, error.intent)
-            continue
+        outcome = await _request(work, permit, entry, doubted=doubted)
         match outcome:
-            case _Doubtful():
-                entry, doubted = await _between_attempts(work), True
-                await asyncio.sleep(ONCE_MORE_AFTER)
-            case _Lost():
+            case _Search():
                 entry = await search(work, outcome.intent)
+            case _Again():
+                logger.debug("%s: not created, retrying: %s", work.name, outcome.error)
+                entry, doubted = await _between_attempts(work), doubted or isinstance(outcome.error, NotFound)
+                await asyncio.sleep(_rest(outcome.error, tries))
             case _:
                 return outcome
     return Created(entry, None)
@@ -141,21 +127,36 @@ async def create(work: Work, permit: Permit) -> Created | Refused | Postponed:
 
 async def _request(
     work: Work, permit: Permit, entry: Entry, *, doubted: bool
-) -> Created | Refused | Postponed | _Lost | _Doubtful:
-    """Make one POST, unless a limit or a refusal came between. Raises what the API's client does, and _NotCreated."""
+) -> Created | Refused | Postponed | _Again | _Search:
+    """Make one POST, unless a limit or a refusal comes between."""
     try:
         async with permit.connection():
-            if refused := _refusal(work, entry):
-                return refused
-            if permit.is_outdated():
-                return Postponed(entry)
+            if stop := _refusal(work, entry) or (permit.is_outdated() and Postponed(entry)):
+                return stop
             async with permit.start_time():
                 return await _uninterrupted(work, _post_and_record(work, permit, entry, doubted=doubted))
     except MustWait:
-        return Postponed(entry)
+        outcome: Refused | Postponed | _Again | _Search = Postponed(entry)
     except OverBudget:
         work.worker.short_of_budget.add(work.shard.batch_id)
-        return Postponed(entry)
+        outcome = Postponed(entry)
+    except _NotCreated as error:
+        outcome = error.outcome
+    except _Unknown as error:
+        logger.warning("? %s: looking for its prediction: %s", work.name, error)
+        outcome = _Search(error.intent)
+    except (RateLimited, AccountRefused, NotSent) as error:
+        outcome = _Again(error)
+    return outcome
+
+
+def _rest(error: ReplicateError, tries: int) -> float:
+    """Seconds until a prompt whose create had no effect is created again."""
+    if isinstance(error, RateLimited | AccountRefused):
+        return 0.0  # the gate holds everybody back; this prompt waits there again
+    if isinstance(error, NotFound):
+        return ONCE_MORE_AFTER
+    return (BLOCKED if isinstance(error, Blocked) else AWAY).delay(tries)
 
 
 def _refusal(work: Work, entry: Entry) -> Refused | None:
@@ -217,7 +218,7 @@ async def _as_now(work: Work, entry: Entry) -> Entry:
     return now
 
 
-async def _post_and_record(work: Work, permit: Permit, entry: Entry, *, doubted: bool) -> Created | _Lost:
+async def _post_and_record(work: Work, permit: Permit, entry: Entry, *, doubted: bool) -> Created | _Search:
     started = time.monotonic()
     work.demand_lease()
     permit.keep()
@@ -233,7 +234,7 @@ async def _post_and_record(work: Work, permit: Permit, entry: Entry, *, doubted:
     try:
         recorded = await work.ledger.record(intent, prediction.id)
     except Claimed:
-        return _Lost(intent)
+        return _Search(intent)
     except Served:
         _keep(work, asyncio.create_task(_offer(work, prediction.id)))
         raise
@@ -253,7 +254,7 @@ async def _end_intent(work: Work, intent: Entry, error: ReplicateError, *, doubt
         final = error
     if final and isinstance(error, NotFound) and not doubted and await _has_worked(work):
         await work.ledger.withdraw(intent)
-        raise _NotCreated(_Doubtful(error)) from error
+        raise _NotCreated(_Again(error)) from error
     if final:
         raise _NotCreated(Refused(await work.ledger.close(intent, how="refused"), final)) from error
     await work.ledger.withdraw(intent)
