@@ -31,17 +31,17 @@ class Heartbeat:
         self._path = heartbeat_folder() / f"{socket.gethostname()}-{os.getpid()}"
         self._file = -1
 
-    def beat(self) -> None:
-        """Touch the file; make it when it is not there, or was cleaned away. OSError."""
+    async def beat(self) -> None:
+        """Touch the file; create it when it is not there, or was cleaned away. OSError."""
         if self._file < 0 or not self._path.exists():
-            self.stop()
+            await self.stop()
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
             if self._path.parent.lstat().st_uid != os.getuid():
                 raise PermissionError(f"{self._path.parent} belongs to somebody else; `worker check` cannot work")
             self._file = _open_locked(self._path)
         os.utime(self._file)
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Remove the file: this process is no worker any more."""
         if self._file < 0:
             return

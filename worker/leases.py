@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
 from jobs.redis_client.outage import ABSENCE
+from worker.background import every
 
 logger = logging.getLogger(__name__)
 
@@ -169,26 +170,23 @@ class Leases:
     @asynccontextmanager
     async def renewing(self) -> AsyncIterator[None]:
         """Renew all that is held until the block ends; then end what runs, and give up the rest."""
-        task = asyncio.create_task(self._renew_for_ever())
         try:
-            yield
+            async with every(self._seconds / 3, self._renew_all):
+                yield
         finally:
             self.stopping.set()
-            task.cancel()
             bodies = [lease.body for lease in self._held.values() if lease.body]
             for body in bodies:
                 body.cancel()
-            await asyncio.wait([task, *bodies])
+            await asyncio.gather(*bodies, return_exceptions=True)
             await asyncio.gather(*map(self.release, list(self._held.values())))
 
-    async def _renew_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(self._seconds / 3)
-            renewals = [self._renew(lease) for lease in self._held.values() if lease.renewed_at]
-            lost = [name for name in await asyncio.gather(*renewals, return_exceptions=True) if name]
-            if lost and not ABSENCE.lately(2 * self._seconds):  # that Redis is away is told already
-                names = ", ".join(map(str, lost))
-                logger.warning("! the lease was lost: %s (this worker stalled, or Redis did not answer)", names)
+    async def _renew_all(self) -> None:
+        renewals = [self._renew(lease) for lease in self._held.values() if lease.renewed_at]
+        lost = [name for name in await asyncio.gather(*renewals, return_exceptions=True) if name]
+        if lost and not ABSENCE.lately(2 * self._seconds):  # that Redis is away is logged already
+            names = ", ".join(map(str, lost))
+            logger.warning("! the lease was lost: %s (this worker stalled, or Redis did not answer)", names)
 
     async def _renew(self, lease: Lease) -> str | None:
         """Renew a lease; its name when it is lost."""

@@ -10,23 +10,23 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from jobs.config import Config
 from jobs.errors import AccountRefused, BatchError, ConfigError, ReplicateError
 from jobs.queue.shard_queue import Queue
 from jobs.redis_client.client import connect, redis_url, revive
-from jobs.redis_client.outage import is_passing
 from jobs.replicate_api.client import api_client
 from jobs.replicate_api.predictions import Replicate
 from jobs.schedules.scheduler import Schedules
 from jobs.state.account import Account
 from jobs.state.batches import Batches
+from worker.background import every
 from worker.backpressure import BackPressure
 from worker.context import Context, job_slots
 from worker.heartbeat import HEARTBEAT, SILENT, Heartbeat
@@ -70,7 +70,8 @@ async def startup(ctx: dict[str, Any]) -> None:
         if only := ctx.get("only"):
             logger.info("works on batch %s only, and fires no schedules", only)
         else:
-            await stack.enter_async_context(scheduler_loop(Schedules(ctx["worker"].redis, config)))
+            schedules = Schedules(ctx["worker"].redis, config)
+            await stack.enter_async_context(every(1.0, partial(fire_due_schedules, schedules)))
         await log_startup(ctx["worker"])
     except BatchError as error:
         print(error, file=sys.stderr)  # noqa: T201  # for whoever started it, whatever the log settings
@@ -111,22 +112,26 @@ async def opened(config: Config) -> AsyncIterator[Context]:
         stack.push_async_callback(redis.aclose)
         worker = await assemble(config, redis, owner, stack)
         stack.push_async_callback(finish_creates, worker.creates)
-        for running in (
-            worker.breaker.running(),
-            worker.poller.running(),
-            worker.orphans.running(),
-            worker.leases.renewing(),
-            Rescue(worker).running(),
-            heartbeat(worker.account, owner),
-            liveness_file(Heartbeat()),
-            _every(1.0, BackPressure(worker).look),
-            _every(LOOK, worker.token.look),
-            _every(1.0, worker.waits.look),
-            _every(1.0, worker.job_slots.look),
-            watch_embedded_server(config),
-        ):
-            await stack.enter_async_context(running)
+        for loop in background_loops(worker):
+            await stack.enter_async_context(loop)
         yield worker
+
+
+def background_loops(worker: Context) -> Iterator[AbstractAsyncContextManager[None]]:
+    """What a worker does beside its jobs, in the order in which one loop needs the other."""
+    account, owner, file = worker.account, worker.leases.owner, Heartbeat()
+    yield worker.breaker.running()
+    yield worker.poller.running()
+    yield worker.orphans.running()
+    yield worker.leases.renewing()
+    yield Rescue(worker).running()
+    yield every(HEARTBEAT, partial(account.beat, owner, SILENT), at_end=partial(account.leave, owner))
+    yield every(HEARTBEAT, file.beat, at_end=file.stop)
+    yield every(HEARTBEAT, partial(asyncio.to_thread, revive, worker.config))  # the embedded server, if it died
+    yield every(1.0, BackPressure(worker).look)
+    yield every(LOOK, worker.token.look)
+    yield every(1.0, worker.waits.look)
+    yield every(1.0, worker.job_slots.look)
 
 
 async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitStack) -> Context:
@@ -193,75 +198,10 @@ async def log_startup(worker: Context) -> None:
         logger.warning("! everything is paused: %s. `python -m jobs resume` lifts it", reason)
 
 
-def heartbeat(account: Account, owner: str) -> Any:
-    """Show that this worker is up, until the block ends."""
-
-    async def beat() -> None:
-        await account.beat(owner, SILENT)
-
-    return _every(HEARTBEAT, beat, lambda: account.leave(owner))
-
-
-def liveness_file(heartbeat: Heartbeat) -> Any:
-    """Let `worker check` see that this process turns, until the block ends."""
-
-    async def beat() -> None:
-        heartbeat.beat()
-
-    async def stop() -> None:
-        heartbeat.stop()
-
-    return _every(HEARTBEAT, beat, stop)
-
-
-def watch_embedded_server(config: Config) -> Any:
-    """Start the embedded server again when it died and nobody else comes, until the block ends."""
-
-    async def look() -> None:
-        await asyncio.to_thread(revive, config)
-
-    return _every(HEARTBEAT, look)
-
-
-def scheduler_loop(schedules: Schedules) -> Any:
-    """Fire what is due, once for all workers, until the block ends."""
-
-    async def tick() -> None:
-        for receipt in await schedules.fire_due(time.time()):
-            logger.info("schedule: enqueued %s, %d prompts", receipt.batch, receipt.enqueued)
-
-    return _every(1.0, tick)
-
-
-@asynccontextmanager
-async def _every(
-    seconds: float, act: Callable[[], Awaitable[None]], at_end: Callable[[], Awaitable[None]] | None = None
-) -> AsyncIterator[None]:
-    async def repeat() -> None:
-        told = ""
-        while True:
-            try:
-                await act()
-                told = ""
-            except (BatchError, RedisError, OSError) as error:
-                if str(error) != told and not (isinstance(error, RedisError) and is_passing(error)):
-                    told = str(error)
-                    logger.warning("! %s; trying on", error)
-            except Exception:  # whatever it is, it must not stop the clock
-                logger.exception("! unexpected; trying on")
-            await asyncio.sleep(seconds)
-
-    task = asyncio.create_task(repeat())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-        if at_end:
-            try:
-                await at_end()
-            except RedisError as error:
-                logger.debug("at the end: %s", error)
+async def fire_due_schedules(schedules: Schedules) -> None:
+    """Enqueue what is due; of all workers, one does."""
+    for receipt in await schedules.fire_due(time.time()):
+        logger.info("schedule: enqueued %s, %d prompts", receipt.batch, receipt.enqueued)
 
 
 def raise_file_limit() -> None:

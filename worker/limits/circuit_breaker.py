@@ -10,19 +10,18 @@ import asyncio
 import logging
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractAsyncContextManager
 from itertools import count
 from typing import Any, Literal, NamedTuple
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from jobs.config import Config
 from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
-from jobs.redis_client.requirements import lasting_refusal
 from jobs.state.model_pause import ModelPause
+from worker.background import every
 
 WINDOW = 50
 """Predictions whose ends are remembered, as in the script."""
@@ -78,17 +77,9 @@ class CircuitBreaker:
         self._turn = asyncio.Lock()
         self._wake = asyncio.Event()
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    def running(self) -> AbstractAsyncContextManager[None]:
         """Tell Redis what was heard, and look which models are paused, every second until the block ends."""
-        task = asyncio.create_task(self._watch(), name="breaker")
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
-            with suppress(RedisError):
-                await self._tell()
+        return every(REFRESH, self._look, wake=self._wake, at_end=self._tell)
 
     async def admit(self, model: str, prompt: str) -> None:
         """Return when a create for the model may be tried, holding nothing meanwhile.
@@ -138,24 +129,9 @@ class CircuitBreaker:
         pause = self._pauses.get(model)
         return pause is not None and pause.probe != prompt
 
-    async def _watch(self) -> None:
-        while True:
-            self._wake.clear()
-            try:
-                await self._tell(look=True)
-            except Exception as error:  # whatever it is, prompts of a paused model would wait for ever
-                known = lasting_refusal(error)  # the worker ends with it
-                logger.log(
-                    logging.DEBUG if known else logging.ERROR,
-                    "! the breakers cannot be read; trying on",
-                    exc_info=error,
-                )
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._rest()):
-                    await self._wake.wait()
-
-    def _rest(self) -> float:
-        """Seconds until the next look."""
+    async def _look(self) -> float:
+        """Exchange news with Redis; returns the seconds until the next look."""
+        await self._tell(look=True)
         ripe = [
             (pause.next - self._now) / 1000
             for pause in self._pauses.values()

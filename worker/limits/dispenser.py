@@ -6,13 +6,16 @@ A start time belongs to nobody until it is due, so a waiter that is cancelled co
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import heapq
 import logging
+import math
 from collections import deque
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple, Protocol
+
+from worker.background import every
 
 LATE = 500_000
 """Microseconds after which a start time is void: used later, it might meet others in one window of the limit."""
@@ -56,7 +59,7 @@ class Slot(NamedTuple):
 
 
 class TokenDispenser:
-    """Hands out the start times of one limit, the lowest order first, then first come; `run` is its task."""
+    """Hands out the start times of one limit, the lowest order first, then first come; only while it is `running`."""
 
     def __init__(self, name: str, source: Source) -> None:
         self.leased = False  # a request with a leased start time is under way
@@ -102,28 +105,24 @@ class TokenDispenser:
         self._alarm = 0.0
         self._wake.set()
 
-    async def run(self) -> None:
-        """Pump until cancelled."""
-        while True:
-            try:
-                await self._rest()
-                await self._step()
-            except Exception:  # whatever it is, it must not leave all waiters waiting for ever
-                logger.exception("the %s limit failed; it is tried again", self._name)
-                await asyncio.sleep(1)
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Reserve and hand out start times until the block ends."""
+        return every(1.0, self._step, wake=self._wake)
 
-    async def _rest(self) -> None:
+    async def _step(self) -> float:
+        """Ask the source while that is due; returns the seconds until it is."""
         loop = asyncio.get_running_loop()
-        while True:
-            self._wake.clear()
-            wanted = self._waiters or (self._slots and self._slots[0].leased)
-            if wanted and (loop.time() >= self._alarm or (self._missing() and not self._closed)):
-                return
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(self._alarm if wanted else None):
-                    await self._wake.wait()
+        while self._due_at() <= loop.time():
+            await self._reserve()
+        return self._due_at() - loop.time()
 
-    async def _step(self) -> None:
+    def _due_at(self) -> float:
+        """Loop time from which the source is to be asked; infinite while nobody wants anything."""
+        if not self._waiters and not (self._slots and self._slots[0].leased):
+            return math.inf
+        return 0.0 if self._missing() and not self._closed else self._alarm
+
+    async def _reserve(self) -> None:
         loop = asyncio.get_running_loop()
         asked = loop.time()
         answer = await self._source.reserve(self._missing())

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from typing import Any, Literal, Self, get_args
 
 from redis.asyncio import Redis
@@ -40,16 +41,15 @@ class RateLimiter:
         script = load_script(redis, __name__)
         self._buckets = {name: _Bucket(script, api_host, name, limit) for name, limit in limits.items()}
         self._pumps = {name: TokenDispenser(name, bucket) for name, bucket in self._buckets.items()}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._loops = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(pump.run(), name=f"pump {name}") for name, pump in self._pumps.items()]
+        for pump in self._pumps.values():
+            await self._loops.enter_async_context(pump.running())
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._loops.aclose()
 
     async def acquire(self, bucket: str, order: float = 0.0) -> Slot:
         """Return when a request may start now, the lowest order first. Waits out pauses, holds and a lost Redis."""

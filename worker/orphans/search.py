@@ -7,18 +7,16 @@ a prediction by. Predictions of equal prompts are interchangeable.
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import math
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 from jobs.errors import ReplicateError, Unanswered
 from jobs.replicate_api.predictions import Prediction, Replicate
 from jobs.wire import Prompt
+from worker.background import every
 from worker.limits.request_gate import RequestGate
 from worker.polling.listing import list_pages
-
-logger = logging.getLogger(__name__)
 
 MARGIN = 120.0
 """Seconds by which a prediction may seem older than its intent: clocks differ."""
@@ -53,32 +51,26 @@ class Orphans:
         predictions = await search.found
         return [prediction.id for prediction in reversed(predictions) if serves(prediction, prompt)]
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Sweep while somebody searches, until the block ends."""
-        task = asyncio.create_task(self._sweep_for_ever())
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Read the list while somebody searches, until the block ends."""
+        return every(BETWEEN_SWEEPS, self._answer_all, wake=self._wake)
 
-    async def _sweep_for_ever(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            searches, self._searches = self._searches, []
+    async def _answer_all(self) -> float:
+        """Answer all who search by reading the list once."""
+        searches, self._searches = self._searches, []
+        if searches:
             since, until = min(search.since for search in searches), max(search.until for search in searches)
             try:
                 pages = [page async for page in list_pages(self._replicate, self._gate, since, until)]
             except ReplicateError as error:
                 self._answer(searches, error)
-            except Exception as error:  # whatever it is, all that search would wait for ever
-                logger.exception("! the search for lost creates failed unexpectedly")
+            except Exception as error:
                 self._answer(searches, Unanswered(f"the list cannot be read: {error}"))
+                raise
             else:
                 self._answer(searches, [prediction for page in pages for prediction in page.predictions])
             await asyncio.sleep(BETWEEN_SWEEPS)
+        return math.inf
 
     @staticmethod
     def _answer(searches: list[_Search], answer: list[Prediction] | ReplicateError) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from redis.exceptions import RedisError
@@ -20,6 +20,7 @@ from jobs.queue.shard_queue import Queue
 from jobs.state.batches import AT_WORK, Standing
 from jobs.state.ledger import Overtaken, open_attempts
 from jobs.wire import SHARD_SIZE, Batch, Shard
+from worker.background import every
 from worker.context import Context, Work
 from worker.leases import Lease, lease_name
 from worker.prompt.predict import predict, resume
@@ -45,14 +46,14 @@ class Rescue:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Look every LEASE seconds, until the block ends. Finishing may take minutes: the two looks go apart."""
-        looking = [asyncio.create_task(self._for_ever(look)) for look in (self._look_if_full, self._finish)]
+        seconds = self._worker.config.lease
         try:
-            yield
+            async with every(seconds, self._look_if_full), every(seconds, self._finish):
+                yield
         finally:
-            tasks = [*looking, *self._under_way]
-            for task in tasks:
+            for task in self._under_way:
                 task.cancel()
-            await asyncio.wait(tasks)
+            await asyncio.gather(*self._under_way, return_exceptions=True)
 
     async def _look_if_full(self) -> None:
         if self._worker.full:
@@ -60,16 +61,6 @@ class Rescue:
 
     async def _finish(self) -> None:
         self._complete = await finish_left_over(self._worker, self._complete)
-
-    async def _for_ever(self, look: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            await asyncio.sleep(self._worker.config.lease)
-            try:
-                await look()
-            except RedisError as error:
-                logger.debug("nothing salvaged: %s", error)
-            except Exception:  # whatever it is, later looks may do better
-                logger.exception("! unexpected; salvage tries on")
 
     async def look(self) -> None:
         """Begin to salvage every shard with open attempts that nobody holds, and that no worker has a slot for."""

@@ -14,11 +14,11 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
-def test_a_sign_is_seen_until_it_is_stopped() -> None:
+async def test_a_sign_is_seen_until_it_is_stopped() -> None:
     heartbeat = Heartbeat()
-    heartbeat.stop()
+    await heartbeat.stop()
     assert list(signs()) == []
-    heartbeat.beat()
+    await heartbeat.beat()
     (sign,) = signs()
     assert (sign.pid, sign.alive) == (os.getpid(), True)
     (file,) = heartbeat_folder().iterdir()
@@ -26,21 +26,21 @@ def test_a_sign_is_seen_until_it_is_stopped() -> None:
     (sign,) = signs()
     assert not sign.alive
     assert "silent" in str(sign)
-    heartbeat.beat()
+    await heartbeat.beat()
     assert next(signs()).alive
-    heartbeat.stop()
+    await heartbeat.stop()
     assert not heartbeat_folder().exists()
 
 
-def test_two_of_one_name_do_not_pass_for_each_other() -> None:
+async def test_two_of_one_name_do_not_pass_for_each_other() -> None:
     """Containers that share a host name and /tmp."""
     first, second = Heartbeat(), Heartbeat()
-    first.beat()
+    await first.beat()
     with pytest.raises(BlockingIOError):
-        second.beat()
-    first.stop()
-    second.beat()
-    second.stop()
+        await second.beat()
+    await first.stop()
+    await second.beat()
+    await second.stop()
 
 
 def test_other_directories_have_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,8 +50,8 @@ def test_other_directories_have_their_own(tmp_path: Path, monkeypatch: pytest.Mo
     assert heartbeat_folder() != here
 
 
-def test_a_folder_of_somebody_else_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_folder_of_somebody_else_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     nobody = os.getuid() + 1
     monkeypatch.setattr(os, "getuid", lambda: nobody)
     with pytest.raises(PermissionError, match="belongs to somebody else"):
-        Heartbeat().beat()
+        await Heartbeat().beat()
