@@ -60,23 +60,18 @@ class PatientWorker(Worker):
         super().handle_sig(signum)
 
     async def _poll_iteration(self) -> None:
-        """Look at the queue; UnfitRedis when Redis refuses for good what this worker asks, in here or of a shard.
-
-        ConfigError when this worker leaves alone all that is queued.
-        """
+        """Look at the queue; raise the job slots' reason to stop once there is one."""
+        slots, only = self.ctx["worker"].job_slots, self.ctx.get("only")
         try:
             await super()._poll_iteration()
-        except RedisError as lost:
-            if not (refusal := lasting_refusal(lost)):
+        except RedisError as error:
+            if not (refusal := lasting_refusal(error)):
                 raise
-            self.ctx["worker"].refusals.append(refusal)
-        for refusal in self.ctx["worker"].refusals:
+            slots.close(refusal)
+        if reason := await slots.stop_reason(is_idle=not self.tasks, burst=self.burst, only=only):
             for task in self.tasks.values():
                 task.cancel()
-            raise refusal
-        slots, only = self.ctx["worker"].job_slots, self.ctx.get("only")
-        if not self.tasks and (error := await slots.why_stop(burst=self.burst, only=only)):
-            raise error
+            raise reason
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:
         """Start what there are slots for: of one batch only, when `ctx` says so; a burst then ends with it."""

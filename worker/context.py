@@ -10,7 +10,6 @@ from redis.asyncio import Redis
 
 from jobs.batch_folder.folder import Folder
 from jobs.config import Config
-from jobs.errors import UnfitRedis
 from jobs.replicate_api.predictions import Replicate
 from jobs.state.account import Account
 from jobs.state.batches import Batches
@@ -66,16 +65,8 @@ class Context:
 
     folders: Folders = field(default_factory=Folders)
 
-    refusals: list[UnfitRedis] = field(default_factory=list)
-    """What Redis refuses for good: this worker ends with the first."""
-
     short_of_budget: set[str] = field(default_factory=set)
     """Ids of batches that were refused a create: their prompts ask before they queue for another."""
-
-    @property
-    def full(self) -> bool:
-        """Whether all its job slots are taken, so that shards wait in the queue."""
-        return self.leases.jobs >= self.job_slots.size
 
 
 def job_slots(config: Config) -> int:

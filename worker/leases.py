@@ -26,7 +26,8 @@ logger = logging.getLogger(__name__)
 RELEASE_SECONDS = 2.0
 """How long giving a lease up may take; one that Redis does not hear of expires."""
 
-Verdict = Literal["mine", "taken", "gone"]
+LeaseState = Literal["mine", "taken", "gone"]
+"""`taken`: somebody else holds the lease; `gone`: its job has left the queue."""
 
 
 def lease_name(job_id: str) -> str:
@@ -51,11 +52,10 @@ class Leases:
 
     def __init__(self, redis: Redis, api_host: str, owner: str, seconds: float) -> None:
         self._redis = redis
-        self._realm = api_host
+        self._api_host = api_host
         self.owner = owner
-        self._seconds = seconds
+        self.seconds = seconds
         self._held: dict[str, Lease] = {}
-        self._runs: dict[str, asyncio.Task[Any]] = {}
         self.stopping = asyncio.Event()
         """Set when the process ends: nobody waits for a lease any more."""
 
@@ -69,17 +69,17 @@ class Leases:
             lease = Lease(name, job)
             if not other:
                 self._held[name] = lease
-            verdict = await self._try(lease, "wait" if other else "acquire")
-            if verdict == "mine":
+            state = await self._try(lease, "wait" if other else "acquire")
+            if state == "mine":
                 return lease
             self._forget(lease)
-            if verdict == "gone":
+            if state == "gone":
                 return None
             await self._pause(other.ended if other else self.stopping)
         return None
 
-    async def take(self, name: str, job: str) -> Lease | None:
-        """Take a lease at once; None when somebody has it, or arq has started the job somewhere."""
+    async def try_acquire(self, name: str, job: str) -> Lease | None:
+        """Acquire a lease without waiting; None when somebody has it, or arq has started the job somewhere."""
         if name in self._held:
             return None
         lease = self._held[name] = Lease(name, job)
@@ -93,55 +93,33 @@ class Leases:
         owners = await self._redis.mget([keys.lease(name) for name in names]) if names else []
         return [name for name, owner in zip(names, owners, strict=True) if owner is None]
 
-    @property
-    def jobs(self) -> int:
-        """How many jobs of arq this process has in hand, those that wait for their lease included."""
-        return len(self._runs)
-
-    def has_in_hand(self, job: str) -> bool:
-        """Whether this process has that job of arq in hand."""
-        return job in self._runs
-
-    async def single_flight(self, job: str) -> None:
-        """Wait until no other run of the job goes on in this process; then this task is the one.
-
-        arq starts a job again when its mark ran out while the process stalled. Two runs at once would end in a
-        KeyError of arq, which drops the job from the queue, so this waits even when it is cancelled.
-        """
-        run = asyncio.current_task()
-        while (other := self._runs.get(job)) and not other.done():
-            try:
-                await asyncio.wait([other], timeout=self._seconds / 5)
-                await self._ask("wait", Lease("", job))
-            except RedisError as error:
-                logger.debug("job %s: %s", job, error)
-            except asyncio.CancelledError:
-                self.absorb_cancel()
-                other.cancel()  # arq knows only the later run, and cancels no other
-        if run:
-            self._runs[job] = run
-            run.add_done_callback(lambda _: self._runs.pop(job, None) if self._runs.get(job) is run else None)
+    async def keep_from_others(self, job: str) -> None:
+        """Renew arq's in-progress mark of the job, so that no other worker starts it meanwhile."""
+        try:
+            await self._ask("wait", Lease("", job))
+        except RedisError as error:
+            logger.debug("job %s: %s", job, error)
 
     def is_valid(self, name: str) -> bool:
         """Tell whether what runs under the lease may act: not when its time is over, though nobody noticed yet."""
         lease = self._held.get(name)
         if lease is None or lease.renewed_at is None:
             return True
-        return not lease.lost and asyncio.get_running_loop().time() - lease.renewed_at < self._seconds
+        return not lease.lost and asyncio.get_running_loop().time() - lease.renewed_at < self.seconds
 
-    async def _try(self, lease: Lease, op: str) -> Verdict:
+    async def _try(self, lease: Lease, op: str) -> LeaseState:
         asked_at = asyncio.get_running_loop().time()
         try:
-            verdict = await self._ask(op, lease)
+            state = await self._ask(op, lease)
         except RedisError as error:
             logger.debug("lease %s: not asked, %s", lease.name, error)
             return "taken"
         except BaseException:
             self._forget(lease)
             raise
-        if verdict == "mine":
+        if state == "mine":
             lease.renewed_at = asked_at
-        return verdict
+        return state
 
     async def run(self, lease: Lease, body: Coroutine[Any, Any, None]) -> bool:
         """Run `body` while we hold the lease; False when it was lost, with `body` cancelled."""
@@ -171,7 +149,7 @@ class Leases:
     async def renewing(self) -> AsyncIterator[None]:
         """Renew all that is held until the block ends; then end what runs, and give up the rest."""
         try:
-            async with every(self._seconds / 3, self._renew_all):
+            async with every(self.seconds / 3, self._renew_all):
                 yield
         finally:
             self.stopping.set()
@@ -184,7 +162,7 @@ class Leases:
     async def _renew_all(self) -> None:
         renewals = [self._renew(lease) for lease in self._held.values() if lease.renewed_at]
         lost = [name for name in await asyncio.gather(*renewals, return_exceptions=True) if name]
-        if lost and not ABSENCE.lately(2 * self._seconds):  # that Redis is away is logged already
+        if lost and not ABSENCE.lately(2 * self.seconds):  # that Redis is away is logged already
             names = ", ".join(map(str, lost))
             logger.warning("! the lease was lost: %s (this worker stalled, or Redis did not answer)", names)
 
@@ -193,10 +171,10 @@ class Leases:
         loop = asyncio.get_running_loop()
         asked_at = loop.time()
         try:
-            async with asyncio.timeout(self._seconds / 3):
+            async with asyncio.timeout(self.seconds / 3):
                 mine = await self._ask("renew", lease) == "mine"
         except (RedisError, TimeoutError):
-            mine = loop.time() - (lease.renewed_at or 0) < self._seconds
+            mine = loop.time() - (lease.renewed_at or 0) < self.seconds
         else:
             lease.renewed_at = asked_at if mine else lease.renewed_at
         if not mine and not lease.lost and self._held.get(lease.name) is lease:
@@ -231,16 +209,16 @@ class Leases:
     async def _pause(self, event: asyncio.Event) -> None:
         """Wait for an event, but not longer than it takes until a dead owner's lease may have run out."""
         try:
-            async with asyncio.timeout(min(self._seconds / 5, 1.0)):
+            async with asyncio.timeout(min(self.seconds / 5, 1.0)):
                 await event.wait()
         except TimeoutError:
             return
 
-    async def _ask(self, op: str, lease: Lease) -> Verdict:
+    async def _ask(self, op: str, lease: Lease) -> LeaseState:
         script = load_script(self._redis, __name__)
-        names = [keys.lease(lease.name), keys.ARQ_IN_PROGRESS + lease.job, keys.queue(self._realm)]
-        verdict: bytes = await script(keys=names, args=[op, self.owner, int(self._seconds * 1000), lease.job])
-        return verdict.decode()  # type: ignore[return-value]  # the script knows no other word
+        names = [keys.lease(lease.name), keys.ARQ_IN_PROGRESS + lease.job, keys.queue(self._api_host)]
+        state: bytes = await script(keys=names, args=[op, self.owner, int(self.seconds * 1000), lease.job])
+        return state.decode()  # type: ignore[return-value]  # the script knows no other word
 
 
 def _cancelled_from_outside() -> bool:

@@ -47,6 +47,7 @@ from worker.outputs.saver import OutputSaver
 from worker.polling.leader import PollingLeader
 from worker.polling.poller import Poller
 from worker.prompt.create import STOP_PATIENCE
+from worker.running_jobs import RunningJobs
 from worker.shard.rescue import Rescue
 
 logger = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ async def shutdown(ctx: dict[str, Any]) -> None:
 async def take_lease(ctx: dict[str, Any]) -> None:
     """Wait for the shard's lease, as arq's `on_job_start`. It never raises: that would end the worker."""
     leases, ctx["lease"] = ctx["worker"].leases, None
-    await leases.single_flight(ctx["job_id"])
+    await ctx["worker"].job_slots.running.single_flight(ctx["job_id"])
     try:
         ctx["lease"] = await leases.acquire(lease_name(ctx["job_id"]), ctx["job_id"])
     except asyncio.CancelledError:
@@ -131,7 +132,7 @@ def background_loops(worker: Context) -> Iterator[AbstractAsyncContextManager[No
     yield every(1.0, BackPressure(worker).look)
     yield every(LOOK, worker.token.look)
     yield every(1.0, worker.waits.look)
-    yield every(1.0, worker.job_slots.look)
+    yield every(1.0, worker.job_slots.make_room)
 
 
 async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitStack) -> Context:
@@ -162,7 +163,7 @@ async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitSta
         in_flight=PrioritySemaphore(config.max_in_flight),
         connections=PrioritySemaphore(config.max_in_flight if config.prefer_wait else CREATES_AT_ONCE),
         waits=Waiting(redis, owner),
-        job_slots=JobSlots(redis, config, leases, job_slots(config)),
+        job_slots=JobSlots(redis, config, leases, RunningJobs(leases), job_slots(config)),
     )
 
 

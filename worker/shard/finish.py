@@ -32,17 +32,17 @@ async def finish_batch(worker: Context, shard: Shard, score: float = 0.0) -> Non
     What cannot be written is tried again; RetryJob when other shards need the slot meanwhile.
     """
     path = Folder(worker.config.output_dir, shard.batch).path
-    with worker.folders.saving(path), worker.job_slots.in_hand(shard.job_id, score) as hand:
+    with worker.folders.saving(path), worker.job_slots.hold(shard.job_id, score) as slot:
         while (batch := await worker.batches.find(shard.batch)) and batch.id == shard.batch_id and _complete(batch):
-            if hand.leaves:
-                worker.job_slots.put_back(shard.job_id)
+            if slot.must_yield:
+                worker.job_slots.defer(shard.job_id)
                 raise RetryJob
             try:
                 await _try_to_finish(worker, batch)
             except (StorageError, OSError) as error:
                 logger.warning("! %s: its results cannot be written, trying on: %s", batch.name, error)
                 worker.folders.failed(path, str(error), alone=is_of_one_folder(error))
-                hand.note(frozenset({f"folder {shard.batch}"}))
+                slot.note(frozenset({f"folder {shard.batch}"}))
                 await asyncio.sleep(BETWEEN_TRIES)
 
 

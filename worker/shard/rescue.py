@@ -56,7 +56,7 @@ class Rescue:
             await asyncio.gather(*self._under_way, return_exceptions=True)
 
     async def _look_if_full(self) -> None:
-        if self._worker.full:
+        if self._worker.job_slots.is_full:
             await self.look()
 
     async def _finish(self) -> None:
@@ -80,7 +80,7 @@ class Rescue:
         await asyncio.sleep(FIRST_REFUSAL)
         names = await leases.unheld(names)
         for job_id in await self._queue.jobs(batch.name) if names else ():
-            if lease_name(job_id) in names and (lease := await leases.take(lease_name(job_id), job_id)):
+            if lease_name(job_id) in names and (lease := await leases.try_acquire(lease_name(job_id), job_id)):
                 task = asyncio.create_task(self._salvage(lease, set(indexes)))
                 self._under_way.add(task)
                 task.add_done_callback(self._under_way.discard)
@@ -142,6 +142,6 @@ class Rescue:
         free = 0
         while free < 2:
             await asyncio.sleep(FIRST_REFUSAL)
-            free = 0 if self._worker.full else free + 1
+            free = 0 if self._worker.job_slots.is_full else free + 1
         for prompt in prompts:
             prompt.cancel()

@@ -47,7 +47,7 @@ async def predict_shard(ctx: dict[str, Any], parcel: Parcel) -> None:
         raise
     except Exception as error:  # whatever it is, the shard must stay in the queue
         if refusal := lasting_refusal(error):
-            worker.refusals.append(refusal)
+            worker.job_slots.close(refusal)
         else:
             logger.exception("! %s: ended unexpectedly, will be run again", job_id)
         await worker.leases.sleep(SOON.delay(ctx["job_try"]))
@@ -95,7 +95,7 @@ async def run_shard(worker: Context, shard: Shard, score: float = 0.0) -> None:
     folder = Folder(worker.config.output_dir, shard.batch)
     while (standing := await worker.batches.standing(shard.batch, shard.batch_id)) in AT_WORK:
         if not await see_folder(worker, shard, folder):
-            worker.job_slots.leave_alone(shard.batch)
+            worker.job_slots.skip_batch(shard.batch)
             raise RetryJob
         if standing != "canceled" and not await writable(worker, shard, folder, score, standing):
             continue
@@ -105,7 +105,7 @@ async def run_shard(worker: Context, shard: Shard, score: float = 0.0) -> None:
         logger.info("→ %r%s", shard, f", {len(works)} to do" if len(works) < len(shard.prompts) else "")
         if not await predict_while(worker, shard, works, standing):
             logger.debug("%s: has only to wait; other shards go first", shard.job_id)
-            worker.job_slots.put_back(shard.job_id)
+            worker.job_slots.defer(shard.job_id)
             raise RetryJob
     logger.warning("! %s: its batch was deleted; dropped", shard.job_id)
     if standing == "replaced":
@@ -125,7 +125,7 @@ async def see_folder(worker: Context, shard: Shard, folder: Folder) -> bool:
     if found == shard.batch_id:
         worker.folders.seen.add(shard.batch_id)
         worker.folders.unseen.discard(shard.batch_id)
-        worker.job_slots.take_up(shard.batch)
+        worker.job_slots.resume_batch(shard.batch)
         worker.waits.note(shard.batch, "")
         return True
     reason = (
@@ -147,11 +147,11 @@ async def writable(worker: Context, shard: Shard, folder: Folder, score: float, 
     if reason is None:
         return True
     logger.warning("! %s: waiting: %s", shard.job_id, reason)
-    with worker.folders.using(folder, shard.batch_id), worker.job_slots.in_hand(shard.job_id, score) as hand:
-        hand.note(frozenset({f"folder {shard.batch}"}))
+    with worker.folders.using(folder, shard.batch_id), worker.job_slots.hold(shard.job_id, score) as slot:
+        slot.note(frozenset({f"folder {shard.batch}"}))
         while reason and await worker.batches.standing(shard.batch, shard.batch_id) == standing:
-            if hand.leaves:
-                worker.job_slots.put_back(shard.job_id)
+            if slot.must_yield:
+                worker.job_slots.defer(shard.job_id)
                 raise RetryJob
             await asyncio.sleep(UNWRITABLE_PAUSE)
             reason = await asyncio.to_thread(write_problem, folder, shard.batch_id)
@@ -209,12 +209,12 @@ async def stop_in_time(
     pace = max(worker.config.poll_interval, 1.0)
     score = max((work.score for work in prompts.values()), default=0.0)
     folder = Folder(worker.config.output_dir, shard.batch)
-    with worker.folders.using(folder, shard.batch_id), worker.job_slots.in_hand(shard.job_id, score) as hand:
-        while not hand.leaves and await worker.batches.standing(shard.batch, shard.batch_id) == standing:
+    with worker.folders.using(folder, shard.batch_id), worker.job_slots.hold(shard.job_id, score) as slot:
+        while not slot.must_yield and await worker.batches.standing(shard.batch, shard.batch_id) == standing:
             await asyncio.sleep(pace)
             waits = {worker.waits.before_create(work.name) for one, work in prompts.items() if not one.done()}
-            hand.note(frozenset() if "" in waits else frozenset(waits))
+            slot.note(frozenset() if "" in waits else frozenset(waits))
     for prompt, work in prompts.items():
         if prompt.cancel():
             worker.breaker.forgo(work.prompt.model, work.name)
-    return not hand.leaves
+    return not slot.must_yield

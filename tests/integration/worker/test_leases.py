@@ -95,37 +95,6 @@ async def test_who_waits_for_a_lease_keeps_the_job_from_being_started_again(
     assert await waiting is None
 
 
-async def test_two_runs_of_a_job_in_one_process_are_one_after_the_other(mine: Leases) -> None:
-    order: list[str] = []
-    saved = asyncio.Event()
-
-    async def run(name: str) -> None:
-        await mine.single_flight(JOB)
-        order.append(f"{name} begins")
-        try:
-            if name == "first":
-                await asyncio.Event().wait()
-        finally:
-            if name == "first":
-                await saved.wait()
-            order.append(f"{name} ends")
-
-    first = asyncio.create_task(run("first"))
-    await asyncio.sleep(0)
-    second = asyncio.create_task(run("second"))
-    await asyncio.wait([second], timeout=SECONDS)
-    assert order == ["first begins"]
-    second.cancel()  # as SIGTERM does: it must still wait, and see to it that the first one ends
-    await asyncio.wait([second], timeout=SECONDS)
-    assert order == ["first begins"]
-    assert mine.stopping.is_set()
-    assert first.cancelling()
-    saved.set()
-    await asyncio.gather(first, second, return_exceptions=True)
-    assert not second.cancelled()
-    assert order == ["first begins", "first ends", "second begins", "second ends"]
-
-
 async def test_the_body_runs_to_its_end_under_the_lease(mine: Leases) -> None:
     done: list[int] = []
 

@@ -45,11 +45,11 @@ async def step(ctx, number):
 class Slots:
     pick = staticmethod(list)
 
-    async def why_stop(self, **_):
+    async def stop_reason(self, **_):
         return None
 
 class Settings:
-    ctx = {"worker": SimpleNamespace(job_slots=Slots(), refusals=[], creates=set())}
+    ctx = {"worker": SimpleNamespace(job_slots=Slots(), creates=set())}
     functions, queue_name, max_jobs, poll_delay, job_timeout, max_tries = [step], "steps", 20, 0.05, None, 10**6
     redis_settings, redis_pool = arq_settings(os.environ["URL"]), arq_redis(os.environ["URL"])
 """

@@ -1,4 +1,4 @@
-"""Which shards make room for others, which are put back, and which are left alone."""
+"""Which shards make room for others, which are deferred, and which are skipped."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import pytest
 from redis.asyncio import Redis
 
 from jobs.config import Config
+from jobs.errors import UnfitRedis
 from jobs.redis_client import keys
 from worker.leases import Leases
 from worker.limits import job_slots
-from worker.limits.job_slots import Hand, JobSlots
+from worker.limits.job_slots import JobSlot, JobSlots
+from worker.running_jobs import RunningJobs
 
 A, B = frozenset({"model limit a"}), frozenset({"model limit b"})
 
@@ -29,7 +31,8 @@ def config(redis_url: str, tmp_path: Path) -> Config:
 @pytest.fixture
 def slots(redis: Redis, config: Config, monkeypatch: pytest.MonkeyPatch) -> JobSlots:
     monkeypatch.setattr(job_slots, "STEP_ASIDE", 0.0)
-    return JobSlots(redis, config, Leases(redis, config.api_host, "me", 15.0), 8)
+    leases = Leases(redis, config.api_host, "me", 15.0)
+    return JobSlots(redis, config, leases, RunningJobs(leases), 8)
 
 
 @pytest.fixture
@@ -42,75 +45,83 @@ async def queue(redis: Redis, config: Config, *jobs: str) -> None:
     await redis.zadd(keys.queue(config.api_host), {job: 100.0 + place for place, job in enumerate(jobs)})
 
 
-def take(slots: JobSlots, stack: ExitStack, job: str, score: float, waits: frozenset[str]) -> Hand:
-    slots.leases._runs[job] = cast("Any", None)
-    hand = stack.enter_context(slots.in_hand(job, score))
-    hand.note(waits)
-    return hand
+def take(slots: JobSlots, stack: ExitStack, job: str, score: float, waits: frozenset[str]) -> JobSlot:
+    slots.running._runs[job] = cast("Any", None)
+    slot = stack.enter_context(slots.hold(job, score))
+    slot.note(waits)
+    return slot
 
 
 async def test_the_last_ones_make_room_and_no_more_than_others_wait(
     slots: JobSlots, stack: ExitStack, redis: Redis, config: Config
 ) -> None:
-    hands = [take(slots, stack, f"huge:{n}:0", 100.0 * n, A) for n in range(8)]
-    await queue(redis, config, *(hand.job for hand in hands))
-    await slots.look()
-    assert not any(hand.leaves for hand in hands), "nobody else waits"
+    held = [take(slots, stack, f"huge:{n}:0", 100.0 * n, A) for n in range(8)]
+    await queue(redis, config, *(slot.job for slot in held))
+    await slots.make_room()
+    assert not any(slot.must_yield for slot in held), "nobody else waits"
     await queue(redis, config, "small:0:0", "elsewhere:0:0")
     await redis.set(keys.lease("elsewhere:0"), "another worker")
-    await slots.look()
-    assert [hand.leaves for hand in hands] == [False] * 7 + [True]
+    await slots.make_room()
+    assert [slot.must_yield for slot in held] == [False] * 7 + [True]
 
 
 async def test_who_is_next_for_each_limit_stays_and_so_does_who_works(
     slots: JobSlots, stack: ExitStack, redis: Redis, config: Config
 ) -> None:
-    hands = [take(slots, stack, f"a:{n}:0", n, A) for n in range(5)]
-    hands.append(take(slots, stack, "b:0:0", 9.0, B))
-    hands += [take(slots, stack, f"c:{n}:0", 10.0, frozenset()) for n in range(2)]
+    held = [take(slots, stack, f"a:{n}:0", n, A) for n in range(5)]
+    held.append(take(slots, stack, "b:0:0", 9.0, B))
+    held += [take(slots, stack, f"c:{n}:0", 10.0, frozenset()) for n in range(2)]
     await queue(redis, config, *(f"other:{n}:0" for n in range(50)))
-    await slots.look()
-    assert {hand.job for hand in hands if hand.leaves} == {"a:2:0", "a:3:0", "a:4:0"}
+    await slots.make_room()
+    assert {slot.job for slot in held if slot.must_yield} == {"a:2:0", "a:3:0", "a:4:0"}
 
 
 async def test_one_that_made_room_comes_after_all_others_and_keeps_its_virtual_time(
     slots: JobSlots, redis: Redis, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await queue(redis, config, "a:0:0", "a:1:0", "b:0:0")
-    slots.put_back("a:0:0")
+    slots.defer("a:0:0")
     jobs = await redis.zrange(keys.queue(config.api_host), 0, -1)
     assert slots.pick(jobs) == [b"a:1:0", b"b:0:0", b"a:0:0"]
     assert await redis.zscore(keys.queue(config.api_host), "a:0:0") == 100.0
     assert await slots._unstarted(10) == 2, "it has been looked at"
-    monkeypatch.setattr(job_slots, "AWAY", 0.0)
-    slots.put_back("a:0:0")
+    monkeypatch.setattr(job_slots, "DEFERRED", 0.0)
+    slots.defer("a:0:0")
     assert slots.pick(jobs) == jobs
 
 
-async def test_of_a_batch_that_is_left_alone_one_shard_is_tried_now_and_then(
+async def test_of_a_batch_that_is_skipped_one_shard_is_tried_now_and_then(
     slots: JobSlots,
 ) -> None:
     jobs = [b"a:0:0", b"a:1:0", b"b:0:0"]
-    slots.leave_alone("a")
+    slots.skip_batch("a")
     assert slots.pick(jobs) == [b"b:0:0"]
-    slots._alone["a"] = asyncio.get_running_loop().time()
+    slots._unseen["a"] = asyncio.get_running_loop().time()
     assert slots.pick(jobs) == [b"a:0:0", b"b:0:0"]
     assert slots.pick(jobs) == [b"b:0:0"]
-    slots.take_up("a")
+    slots.resume_batch("a")
     assert slots.pick(jobs) == jobs
 
 
 async def test_a_worker_that_can_do_nothing_says_so(slots: JobSlots, redis: Redis, config: Config) -> None:
     await queue(redis, config, "a:0:0", "b:0:0")
-    assert await slots.why_stop(burst=True) is None
-    slots.leave_alone("a")
-    assert await slots.why_stop(burst=True) is None, "there is b"
-    assert await slots.why_stop(burst=True, only="a")
-    slots.leave_alone("b")
-    error = await slots.why_stop(burst=True)
+    assert await slots.stop_reason(is_idle=True, burst=True) is None
+    slots.skip_batch("a")
+    assert await slots.stop_reason(is_idle=True, burst=True) is None, "there is b"
+    assert await slots.stop_reason(is_idle=True, burst=True, only="a")
+    slots.skip_batch("b")
+    error = await slots.stop_reason(is_idle=True, burst=True)
     assert error
     assert "(a, b)" in str(error)
     assert error.exit_code == 2
-    assert await slots.why_stop(burst=False) is None, "other batches may come"
+    assert await slots.stop_reason(is_idle=True, burst=False) is None, "other batches may come"
     config.output_dir.rmdir()
-    assert await slots.why_stop(burst=False)
+    assert await slots.stop_reason(is_idle=True, burst=False)
+    assert await slots.stop_reason(is_idle=False, burst=True) is None, "a shard runs that was started before"
+
+
+async def test_a_worker_stops_for_the_first_reason_that_it_is_given(slots: JobSlots) -> None:
+    first, second = UnfitRedis("first"), UnfitRedis("second")
+    slots.close(first)
+    slots.close(second)
+    assert await slots.stop_reason(is_idle=False, burst=False) is first

@@ -147,8 +147,8 @@ async def test_a_shard_that_waits_for_its_folder_gives_its_slot_to_another(worke
 
     async def leave() -> None:
         while not running.done():
-            for hand in worker.job_slots._hands:
-                hand.leaves = bool(hand.waits)
+            for slot in worker.job_slots._slots:
+                slot.must_yield = bool(slot.waits)
             await asyncio.sleep(0.05)
 
     leaving = asyncio.create_task(leave())

@@ -49,7 +49,7 @@ async def full(worker: Context) -> AsyncIterator[list[asyncio.Task[None]]]:
     """All job slots are taken by long shards."""
 
     async def long(job: str) -> None:
-        await worker.leases.single_flight(job)
+        await worker.job_slots.running.single_flight(job)
         await asyncio.Event().wait()
 
     tasks = [asyncio.create_task(long(f"long:{number}:0")) for number in range(2)]
