@@ -67,7 +67,7 @@ async def startup(ctx: dict[str, Any]) -> None:
     config: Config = ctx["config"]
     stack = ctx["stack"] = AsyncExitStack()
     try:
-        ctx["worker"] = await stack.enter_async_context(opened(config))
+        ctx["worker"] = await stack.enter_async_context(open_context(config))
         if only := ctx.get("only"):
             logger.info("works on batch %s only, and fires no schedules", only)
         else:
@@ -85,7 +85,7 @@ async def shutdown(ctx: dict[str, Any]) -> None:
         await stack.aclose()
 
 
-async def take_lease(ctx: dict[str, Any]) -> None:
+async def acquire_lease(ctx: dict[str, Any]) -> None:
     """Wait for the shard's lease, as arq's `on_job_start`. It never raises: that would end the worker."""
     leases, ctx["lease"] = ctx["worker"].leases, None
     await ctx["worker"].job_slots.running.single_flight(ctx["job_id"])
@@ -95,7 +95,7 @@ async def take_lease(ctx: dict[str, Any]) -> None:
         leases.absorb_cancel()
 
 
-async def give_lease(ctx: dict[str, Any]) -> None:
+async def release_lease(ctx: dict[str, Any]) -> None:
     """Give up the lease of a job that has left the queue, or goes on elsewhere; as `after_job_end` it never raises."""
     if lease := ctx["lease"]:
         try:
@@ -105,7 +105,7 @@ async def give_lease(ctx: dict[str, Any]) -> None:
 
 
 @asynccontextmanager
-async def opened(config: Config) -> AsyncIterator[Context]:
+async def open_context(config: Config) -> AsyncIterator[Context]:
     """Everything a worker holds, in the order in which one needs the other; closed in reverse."""
     owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     async with AsyncExitStack() as stack:

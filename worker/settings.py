@@ -17,7 +17,7 @@ from jobs.redis_client.client import arq_redis, arq_settings, opened, redis_url
 from jobs.redis_client.requirements import check_server
 from worker.arq_worker import PatientWorker
 from worker.context import job_slots
-from worker.lifecycle import give_lease, shutdown, startup, take_lease
+from worker.lifecycle import acquire_lease, release_lease, shutdown, startup
 from worker.shard.run import predict_shard
 
 
@@ -58,8 +58,8 @@ class Settings:
     job_deserializer = deserialize
     on_startup = startup
     on_shutdown = shutdown
-    on_job_start = take_lease
-    after_job_end = give_lease
+    on_job_start = acquire_lease
+    after_job_end = release_lease
     ctx: ClassVar[dict[str, Any]] = {"config": _config}
     # With one function and no timeout, arq's in-progress mark lasts 10 s; the lease renews it from then on.
     job_timeout = None

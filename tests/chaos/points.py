@@ -40,7 +40,7 @@ def both(target: str, most: int = 60, **more: Any) -> tuple[Point, Point]:
 RENAME = both("os:rename", having="src_dir_fd", label="the commit's rename")
 WRITTEN = Point("worker.outputs.disk:write_file", "after", having="output", label="a file's bytes are on disk")
 SHARD = (
-    *both("worker.lifecycle:take_lease", 2),
+    *both("worker.lifecycle:acquire_lease", 2),
     Point("worker.leases:Leases.acquire", "after", 2),
     *both("worker.shard.run:run_shard", 1),
     Point("jobs.state.batches:Batches.standing", "after", 2),
@@ -84,7 +84,7 @@ LAST = (
     *both("jobs.batch_folder.gallery:write_gallery", 1),
     Point("jobs.state.batches:Batches.finish", "before", 1),
     Point("jobs.state.batches:Batches.finish", "after", 1, times=1),  # it is finished: nobody comes here again
-    *both("worker.lifecycle:give_lease", 1),
+    *both("worker.lifecycle:release_lease", 1),
 )
 AFTER_FAULTS = (
     *both("worker.prompt.create:search", 20, faults=LOST),

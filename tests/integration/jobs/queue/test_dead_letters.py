@@ -22,7 +22,7 @@ from jobs.redis_client import keys
 from jobs.state.batches import Batches
 from jobs.wire import Batch, Shard
 from worker.context import Context
-from worker.lifecycle import opened
+from worker.lifecycle import open_context
 from worker.limits.model_limiter import ModelBusy, ModelLimiter
 from worker.shard import run as shards
 from worker.shard.run import predict_shard, run_job
@@ -125,7 +125,7 @@ class TestNight:
     async def worker(self, config: Config, simulator: Any, redis: Redis) -> AsyncIterator[Context]:
         simulator.settings(limiter="off", predict_min=0.0, predict_max=0.0, queue_max=0.0)
         settings = {"creates_per_minute": 60_000.0, "reads_per_minute": 60_000.0, "poll_interval": 0.1}
-        async with opened(config.model_copy(update=settings)) as worker:
+        async with open_context(config.model_copy(update=settings)) as worker:
             await self.enqueue(Operations(config, redis))
             yield worker
 

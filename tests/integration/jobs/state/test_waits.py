@@ -23,7 +23,7 @@ from jobs.state.status import read_status
 from jobs.state.waits import Wait, Waits
 from jobs.wire import Batch, Prompt, Shard
 from worker.context import Context, Work
-from worker.lifecycle import opened
+from worker.lifecycle import open_context
 from worker.limits import waiting
 from worker.limits.rate_limiter import Hold
 from worker.prompt.predict import predict
@@ -43,7 +43,7 @@ async def worker(config: Config, simulator: Any) -> AsyncIterator[Context]:
         "breaker_refusals": 1,
         "model_limits": ModelLimits.parse("simulator/text=max 1, simulator/audio=1/min"),
     }
-    async with opened(config.model_copy(update=settings)) as context:
+    async with open_context(config.model_copy(update=settings)) as context:
         folder = Folder(config.output_dir, "night")
         folder.path.mkdir(parents=True)
         folder.manifest.write_text(

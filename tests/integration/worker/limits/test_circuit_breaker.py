@@ -25,7 +25,7 @@ from jobs.state.batches import Batches
 from jobs.state.waits import Wait, Waits
 from jobs.wire import Batch, Prompt, Shard
 from worker.context import Work
-from worker.lifecycle import opened
+from worker.lifecycle import open_context
 from worker.limits.circuit_breaker import CircuitBreaker, ModelOutcome, ModelPaused
 from worker.limits.rate_limiter import RateLimiter
 from worker.limits.request_gate import RequestGate
@@ -430,7 +430,7 @@ async def test_prompts_of_a_failing_model_are_kept_until_it_works(config: Config
     }
     prompts = tuple(Prompt(n, f"p{n}", "simulator/image", {"prompt": f"{n}"}) for n in range(6))
     shard = Shard("night", "b1", 0, 0, prompts)
-    async with opened(config.model_copy(update=changes)) as worker:
+    async with open_context(config.model_copy(update=changes)) as worker:
         folder = Folder(worker.config.output_dir, "night")
         folder.path.mkdir(parents=True)
         folder.manifest.write_text(

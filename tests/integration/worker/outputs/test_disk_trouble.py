@@ -21,7 +21,7 @@ from jobs.state.waits import Waits
 from jobs.wire import Batch, Failure, Prompt, Shard
 from worker.backoff import Backoff
 from worker.context import Context, Work
-from worker.lifecycle import opened
+from worker.lifecycle import open_context
 from worker.outputs import folder_health
 from worker.prompt import fetch, save
 from worker.prompt import predict as story
@@ -46,7 +46,9 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def worker(config: Config, simulator: Any) -> AsyncIterator[Context]:
     simulator.settings(limiter="off", predict_min=0.3, predict_max=0.4, loose=0.0)
-    async with opened(config.model_copy(update={"creates_per_minute": 60_000.0, "poll_interval": 0.1})) as context:
+    async with open_context(
+        config.model_copy(update={"creates_per_minute": 60_000.0, "poll_interval": 0.1})
+    ) as context:
         make(folder(context), "b1")
         await context.batches.open(Batch("night", "b1", config.api_host, 1.0, 2, 0, 1.0))
         yield context

@@ -28,7 +28,7 @@ from jobs.verify.verify import verify
 from jobs.wire import Batch, Shard
 from worker.context import Context
 from worker.doctor.machine import speed_findings
-from worker.lifecycle import opened
+from worker.lifecycle import open_context
 from worker.shard.run import run_shard
 
 IMAGE = {"model": "simulator/image", "input": {"prompt": "cat", "width": 16, "height": 16}}
@@ -61,7 +61,7 @@ def source(tmp_path: Path) -> str:
 async def go_through(config: Config, redis: Redis, source: str) -> Batch:
     """Enqueue, work, finish, retry and finish again; one of the two prompts succeeds."""
     await enqueue(Order(source), config, redis)
-    async with opened(config) as worker:
+    async with open_context(config) as worker:
         await run_shard(worker, await shard_of(worker))
         await retry("night", config, redis)
         await run_shard(worker, await shard_of(worker))

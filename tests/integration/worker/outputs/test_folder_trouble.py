@@ -18,7 +18,7 @@ from jobs.state.status import read_status
 from jobs.wire import Batch, Prompt, Shard
 from worker.backoff import Backoff
 from worker.context import Context
-from worker.lifecycle import opened
+from worker.lifecycle import open_context
 from worker.outputs import folder_health
 from worker.prompt import admission, save
 from worker.shard import finish, run
@@ -43,7 +43,9 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def worker(config: Config, simulator: Any) -> AsyncIterator[Context]:
     simulator.settings(limiter="off", predict_min=0.3, predict_max=0.4, loose=0.0)
-    async with opened(config.model_copy(update={"creates_per_minute": 60_000.0, "poll_interval": 0.1})) as context:
+    async with open_context(
+        config.model_copy(update={"creates_per_minute": 60_000.0, "poll_interval": 0.1})
+    ) as context:
         for shard in (BAD, GOOD):
             make(folder(context, shard), shard)
             total = len(shard.prompts)

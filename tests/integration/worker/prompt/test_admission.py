@@ -17,7 +17,7 @@ from jobs.state.ledger import Entry, OverBudget, Overtaken
 from jobs.wire import Batch, Prompt, Shard
 from worker.context import Context, Work
 from worker.leases import lease_name
-from worker.lifecycle import opened
+from worker.lifecycle import open_context
 from worker.limits.priority_semaphore import PrioritySemaphore
 from worker.prompt import admission
 from worker.prompt.admission import attached, permit
@@ -32,7 +32,7 @@ async def worker(config: Config, simulator: Any) -> AsyncIterator[Context]:
     simulator.settings(limiter="off", predict_min=60.0, predict_max=60.0)
     limits = ModelLimits.parse(f"{MODEL}=max 1")
     settings: dict[str, Any] = {"creates_per_minute": 60_000.0, "model_limits": limits, "breaker_refusals": 1}
-    async with opened(config.model_copy(update=settings)) as context:
+    async with open_context(config.model_copy(update=settings)) as context:
         await context.batches.open(Batch("night", "b1", config.api_host, 1.0, 10, 0, 1.0))
         await context.batches.set_budget("night", None, None, 1)
         yield replace(context, in_flight=PrioritySemaphore(1), connections=PrioritySemaphore(1))

@@ -18,7 +18,7 @@ from jobs.config import Config
 from jobs.replicate_api.predictions import CREATE_TIMEOUT
 from jobs.wire import Batch, Prompt, Shard
 from worker.context import Context, Work
-from worker.lifecycle import opened
+from worker.lifecycle import open_context
 from worker.limits.rate_limiter import Hold, RateLimiter
 from worker.orphans import search
 from worker.polling import poller
@@ -182,7 +182,9 @@ async def night(config: Config, raw_server: Any, _no_waiting: None) -> AsyncIter
     api = Api()
     fast = {"creates_per_minute": 60_000.0, "reads_per_minute": 60_000.0, "poll_interval": 0.01, "max_attempts": 2}
     address = f"http://{await raw_server(api.handle)}"
-    async with opened(config.model_copy(update={"replicate_base_url": address, "deadline": 1800, **fast})) as worker:
+    async with open_context(
+        config.model_copy(update={"replicate_base_url": address, "deadline": 1800, **fast})
+    ) as worker:
         folder = Folder(config.output_dir, "night")
         folder.path.mkdir(parents=True)
         manifest = {"batch": "night", "id": "b1", "realm": worker.config.api_host, "created_at": 1.0}

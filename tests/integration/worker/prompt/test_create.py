@@ -17,7 +17,7 @@ from jobs.state.ledger import Entry, Ledger, Overtaken
 from jobs.wire import Batch, Prompt, Shard
 from worker.backoff import Backoff
 from worker.context import Context, Work
-from worker.lifecycle import opened
+from worker.lifecycle import open_context
 from worker.limits import token_check
 from worker.prompt import create as creation
 from worker.prompt.admission import permit
@@ -32,7 +32,7 @@ TWIN = Prompt(1, "twin", "simulator/image", INPUT)
 async def worker(config: Config, simulator: Any) -> AsyncIterator[Context]:
     simulator.settings(limiter="off", predict_min=0.05, predict_max=0.1)
     fast = config.model_copy(update={"creates_per_minute": 60_000.0, "poll_interval": 0.1})
-    async with opened(fast) as context:
+    async with open_context(fast) as context:
         await context.batches.open(Batch("night", "b1", config.api_host, 1.0, 2, 0, 1.0))
         yield context
 

@@ -29,7 +29,7 @@ from jobs.wire import Batch, Prompt, Result, Shard, timestamp
 from worker.backoff import Backoff
 from worker.context import Context, Work
 from worker.leases import Lease
-from worker.lifecycle import opened
+from worker.lifecycle import open_context
 from worker.limits.model_limiter import ModelLimiter
 from worker.limits.priority_semaphore import PrioritySemaphore
 from worker.polling import poller
@@ -50,7 +50,7 @@ DOG = Prompt(1, "dog", "simulator/image", {**INPUT, "prompt": "dog"})
 async def worker(config: Config, simulator: Any) -> AsyncIterator[Context]:
     simulator.settings(limiter="off", predict_min=0.05, predict_max=0.1, loose=0.0)
     settings = {"creates_per_minute": 60_000.0, "poll_interval": 0.1, "max_in_flight": 1, "max_attempts": 2}
-    async with opened(config.model_copy(update=settings)) as context:
+    async with open_context(config.model_copy(update=settings)) as context:
         folder = Folder(config.output_dir, "night")
         folder.path.mkdir(parents=True)
         folder.manifest.write_text(

@@ -17,7 +17,7 @@ from jobs.config import Config
 from jobs.redis_client import keys
 from jobs.wire import Batch, Prompt, Shard
 from worker.context import Context, Work
-from worker.lifecycle import opened
+from worker.lifecycle import open_context
 from worker.prompt.predict import predict
 from worker.shard.run import run_shard
 
@@ -31,7 +31,7 @@ async def two(config: Config, simulator: Any) -> AsyncIterator[tuple[Context, Co
     settings: dict[str, Any] = {"creates_per_minute": 60_000.0, "poll_interval": 0.1, "max_attempts": 2}
     settings |= {"breaker_failures": 0.02, "breaker_pause": 600.0}
     config = config.model_copy(update=settings)
-    async with opened(config) as one, opened(config) as other:
+    async with open_context(config) as one, open_context(config) as other:
         folder = Folder(config.output_dir, "night")
         folder.path.mkdir(parents=True)
         folder.manifest.write_text(

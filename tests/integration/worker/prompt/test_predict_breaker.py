@@ -14,7 +14,7 @@ from jobs.batch_folder.folder import Folder
 from jobs.config import Config
 from jobs.wire import Batch, Prompt, Shard
 from worker.context import Context, Work
-from worker.lifecycle import opened
+from worker.lifecycle import open_context
 from worker.limits.priority_semaphore import PrioritySemaphore
 from worker.limits.refused_rows import MANY_UNKNOWN
 from worker.prompt import create
@@ -35,7 +35,7 @@ async def worker(config: Config, simulator: Any, request: pytest.FixtureRequest)
         "breaker_failures": 0.05,
         "breaker_pause": getattr(request, "param", 0.5),
     }
-    async with opened(config.model_copy(update=settings)) as context:
+    async with open_context(config.model_copy(update=settings)) as context:
         folder = Folder(config.output_dir, "night")
         folder.path.mkdir(parents=True)
         folder.manifest.write_text(

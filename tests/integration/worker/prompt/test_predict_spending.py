@@ -20,7 +20,7 @@ from jobs.state.status import read_status
 from jobs.wire import Batch, Prompt, Result, Shard, Status
 from worker.backoff import Backoff
 from worker.context import Context, Work
-from worker.lifecycle import opened
+from worker.lifecycle import open_context
 from worker.prompt import admission, create, retry_policy
 from worker.prompt import predict as story
 from worker.prompt.predict import predict
@@ -40,7 +40,7 @@ async def worker(config: Config, simulator: Any, monkeypatch: pytest.MonkeyPatch
         "max_attempts": 2,
         "prices": Prices.parse("simulator/image=0.003"),
     }
-    async with opened(config.model_copy(update=settings)) as context:
+    async with open_context(config.model_copy(update=settings)) as context:
         folder = Folder(config.output_dir, "night")
         folder.path.mkdir(parents=True)
         folder.manifest.write_text(

@@ -21,7 +21,7 @@ from jobs.wire import Batch, Prompt, Result, Shard, timestamp
 from worker import backpressure
 from worker.backoff import Backoff
 from worker.context import Context, Work
-from worker.lifecycle import opened
+from worker.lifecycle import open_context
 from worker.outputs.backlog import Backlog, Unsaved
 from worker.outputs.file_host import files_client
 from worker.outputs.file_writer import FileWriter
@@ -46,7 +46,7 @@ async def worker(config: Config, simulator: Any) -> AsyncIterator[Context]:
     simulator.settings(limiter="off", predict_min=0.05, predict_max=0.1, loose=0.0)
     settings = {"creates_per_minute": 60_000.0, "poll_interval": 0.1, "max_attempts": 2}
     hosts = {"output_hosts": (*config.output_hosts, "127.0.0.1")}
-    async with opened(config.model_copy(update=settings | hosts)) as context:
+    async with open_context(config.model_copy(update=settings | hosts)) as context:
         folder = Folder(config.output_dir, "night")
         folder.path.mkdir(parents=True)
         folder.manifest.write_text('{"batch": "night", "id": "b1", "realm": "main", "created_at": 1.0}')

@@ -18,7 +18,7 @@ from jobs.batch_folder.folder import Folder
 from jobs.config import Config
 from jobs.wire import Batch, Shard
 from worker.context import Context
-from worker.lifecycle import opened
+from worker.lifecycle import open_context
 from worker.shard.finish import finish_batch
 
 LEASE = 1.0
@@ -28,7 +28,7 @@ RECORD = {"id": "cat", "index": 0, "status": "succeeded", "model": "owner/model"
 
 @pytest.fixture
 async def worker(config: Config) -> AsyncIterator[Context]:
-    async with opened(config.model_copy(update={"lease": LEASE})) as context:
+    async with open_context(config.model_copy(update={"lease": LEASE})) as context:
         yield context
 
 

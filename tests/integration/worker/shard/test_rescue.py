@@ -16,7 +16,7 @@ from jobs.redis_client import keys
 from jobs.state.ledger import Entry
 from jobs.wire import Batch, Prompt, Shard
 from worker.context import Context, Work, job_slots
-from worker.lifecycle import opened
+from worker.lifecycle import open_context
 from worker.shard import rescue
 from worker.shard.rescue import Rescue
 
@@ -32,7 +32,7 @@ async def worker(config: Config, simulator: Any, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(rescue, "FIRST_REFUSAL", 0.1)
     simulator.settings(limiter="off", predict_min=0.0, predict_max=0.1, queue_max=0.0)
     settings = {"creates_per_minute": 60_000.0, "poll_interval": 0.1, "max_in_flight": 2, "lease": LEASE}
-    async with opened(config.model_copy(update=settings)) as context:
+    async with open_context(config.model_copy(update=settings)) as context:
         assert job_slots(context.config) == 2
         folder = Folder(config.output_dir, "night")
         folder.path.mkdir(parents=True)
