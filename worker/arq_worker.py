@@ -16,7 +16,7 @@ from jobs.errors import BatchError, RedisUnreachable
 from jobs.redis_client.outage import SHUTDOWN_DEADLINE, is_passing, reason
 from jobs.redis_client.requirements import lasting_refusal
 from worker.logs import show_logs
-from worker.shard.run_log import set_aside_unreadable
+from worker.shard.run_log import dead_letter_unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class PatientWorker(Worker):
     async def finish_failed_job(self, job_id: str, result_data: bytes | None) -> None:
         """Take a job off the queue that cannot be run since its payload is gone; it is set aside first."""
         if await self.pool.zscore(self.queue_name, job_id) is not None:
-            await set_aside_unreadable(self.ctx["worker"], job_id)
+            await dead_letter_unreadable(self.ctx["worker"], job_id)
         await super().finish_failed_job(job_id, result_data)
 
     async def close(self) -> None:

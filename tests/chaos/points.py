@@ -44,9 +44,9 @@ SHARD = (
     Point("worker.leases:Leases.acquire", "after", 2),
     *both("worker.shard.run:run_shard", 1),
     Point("jobs.state.batches:Batches.standing", "after", 2),
-    *both("worker.shard.run:see_folder", 2),
+    *both("worker.shard.run:find_folder", 2),
     *both("worker.shard.run:read_pending", 2),
-    Point("worker.shard.run:predict_while", "before", 2),
+    Point("worker.shard.run:predict_until_change", "before", 2),
 )
 CREATE = (
     Point("worker.prompt.predict:predict"),
@@ -104,7 +104,7 @@ CANCELED = (
     *both("jobs.replicate_api.predictions:Replicate.cancel", 20),
 )
 SALVAGE = (
-    *both("worker.shard.rescue:Rescue._salvage", 1),
-    *both("worker.shard.rescue:Rescue._save", 15),
+    *both("worker.shard.rescue:Rescue._rescue_shard", 1),
+    *both("worker.shard.rescue:Rescue._resume_prompt", 15),
     *both("worker.prompt.predict:resume", 15),
 )

@@ -1,8 +1,8 @@
-"""Salvage: what a dead worker left running at Replicate is saved in time, also when every job slot is taken.
+"""Rescue: predictions that a dead worker left running are saved in time, even while every job slot is taken.
 
 arq starts a shard only when a slot is free, and Replicate keeps outputs for an hour. So a worker whose slots are all
-taken looks for open attempts that nobody follows, takes the leases of their shards, follows and saves them, and creates
-nothing; the rest of such a shard waits for its slot.
+taken looks for open attempts that nobody follows, acquires the leases of their shards, follows the predictions and
+saves them. It creates nothing: the rest of such a shard waits for a slot.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from worker.context import Context, Work
 from worker.leases import Lease, lease_name
 from worker.prompt.predict import predict, resume
 from worker.shard.finish import finish_batch, finish_left_over
-from worker.shard.run_log import on_record
+from worker.shard.run_log import record_run
 
 logger = logging.getLogger(__name__)
 
 FIRST_REFUSAL = 1.0
-"""Seconds in which a worker with a free slot takes up a shard that nobody holds; so do its looks for a free slot."""
+"""Seconds that workers with a free slot get to start a shard that nobody holds; also between two looks for a slot."""
 
 
 class Rescue:
-    """The salvages of one worker."""
+    """The rescues of one worker, and the batches that it finishes for others."""
 
     def __init__(self, worker: Context) -> None:
         self._worker = worker
@@ -45,32 +45,32 @@ class Rescue:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Look every LEASE seconds, until the block ends. Finishing may take minutes: the two looks go apart."""
+        """Search every LEASE seconds until the block ends; finishing may take minutes, so it has a loop of its own."""
         seconds = self._worker.config.lease
         try:
-            async with every(seconds, self._look_if_full), every(seconds, self._finish):
+            async with every(seconds, self._search_if_full), every(seconds, self._finish_left_over):
                 yield
         finally:
             for task in self._under_way:
                 task.cancel()
             await asyncio.gather(*self._under_way, return_exceptions=True)
 
-    async def _look_if_full(self) -> None:
+    async def _search_if_full(self) -> None:
         if self._worker.job_slots.is_full:
-            await self.look()
+            await self.search()
 
-    async def _finish(self) -> None:
+    async def _finish_left_over(self) -> None:
         self._complete = await finish_left_over(self._worker, self._complete)
 
-    async def look(self) -> None:
-        """Begin to salvage every shard with open attempts that nobody holds, and that no worker has a slot for."""
+    async def search(self) -> None:
+        """Start to rescue every shard with open attempts that nobody holds and no worker has a slot for."""
         batches = self._worker.batches
         for name in await batches.names():
             batch = await batches.find(name)
             if batch and batch.api_host == self._worker.config.api_host and not batch.finished_at:
-                await self._look_at(batch)
+                await self._search_batch(batch)
 
-    async def _look_at(self, batch: Batch) -> None:
+    async def _search_batch(self, batch: Batch) -> None:
         attempts = await open_attempts(self._worker.redis, batch.name)
         indexes = [index for index, nonce in attempts.items() if nonce not in self._done]
         leases = self._worker.leases
@@ -81,24 +81,24 @@ class Rescue:
         names = await leases.unheld(names)
         for job_id in await self._queue.jobs(batch.name) if names else ():
             if lease_name(job_id) in names and (lease := await leases.try_acquire(lease_name(job_id), job_id)):
-                task = asyncio.create_task(self._salvage(lease, set(indexes)))
+                task = asyncio.create_task(self._rescue_shard(lease, set(indexes)))
                 self._under_way.add(task)
                 task.add_done_callback(self._under_way.discard)
 
-    async def _salvage(self, lease: Lease, indexes: set[int]) -> None:
+    async def _rescue_shard(self, lease: Lease, indexes: set[int]) -> None:
         try:
             await self._worker.leases.run(lease, self._run(JobId.parse(lease.job), indexes))
         except RedisError as error:
-            logger.debug("%s: not salvaged, %s", lease.job, error)
-        except Exception:  # its own run may do better
-            logger.exception("! %s: could not be salvaged", lease.job)
+            logger.debug("%s: not rescued, %s", lease.job, error)
+        except Exception:  # its own run may succeed
+            logger.exception("! %s: could not be rescued", lease.job)
         finally:
             await self._worker.leases.release(lease, reopen=True)
 
     async def _run(self, job: JobId, indexes: set[int]) -> None:
         worker = self._worker
-        async with on_record(worker, job, whole=False) as set_aside:
-            shard = None if set_aside else await self._shard(job)
+        async with record_run(worker, job, whole=False) as dead_letter:
+            shard = None if dead_letter else await self._load_shard(job)
             standing = await worker.batches.standing(shard.batch, shard.batch_id) if shard else "gone"
             if shard is None or standing not in AT_WORK:
                 return
@@ -107,25 +107,25 @@ class Rescue:
             if works:
                 logger.info("+ %s: nobody has a slot for it; its %d open predictions are followed", job, len(works))
                 with worker.folders.using(works[0].folder, shard.batch_id):
-                    await self._see_to(works, standing)
+                    await self._follow(works, standing)
                 await finish_batch(worker, shard)
 
-    async def _shard(self, job: JobId) -> Shard | None:
-        """The shard, None when its own run has to say what is wrong with it."""
+    async def _load_shard(self, job: JobId) -> Shard | None:
+        """The shard; None when it cannot be read, which its own run will report."""
         payload = await self._queue.payload(str(job))
         try:
             return await asyncio.to_thread(unpack, payload, str(job)) if payload else None
         except PayloadError:
             return None
 
-    async def _see_to(self, works: list[Work], standing: Standing) -> None:
+    async def _follow(self, works: list[Work], standing: Standing) -> None:
         async with asyncio.TaskGroup() as group:
-            prompts = [group.create_task(self._save(work, standing)) for work in works]
-            watch = group.create_task(self._hand_over(prompts))
+            prompts = [group.create_task(self._resume_prompt(work, standing)) for work in works]
+            watch = group.create_task(self._cancel_once_free(prompts))
             await asyncio.wait(prompts)
             watch.cancel()
 
-    async def _save(self, work: Work, standing: Standing) -> None:
+    async def _resume_prompt(self, work: Work, standing: Standing) -> None:
         nonce = (await work.ledger.read()).nonce
         if standing == "canceled":
             return await predict(work, canceled=True)
@@ -137,8 +137,8 @@ class Rescue:
             self._done.add(nonce)
         return None
 
-    async def _hand_over(self, prompts: list[asyncio.Task[None]]) -> None:
-        """Leave the shard to its own run when a slot stays free: arq has nothing else to start."""
+    async def _cancel_once_free(self, prompts: list[asyncio.Task[None]]) -> None:
+        """Cancel the prompts when a slot stays free: arq has nothing else to start, so the shard can have its run."""
         free = 0
         while free < 2:
             await asyncio.sleep(FIRST_REFUSAL)

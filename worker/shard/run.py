@@ -1,4 +1,4 @@
-"""The path of a shard: what one arq job does, from the queue to its last settled prompt."""
+"""One arq job: a shard's way from the queue to its last settled prompt."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from worker.prompt.predict import predict, settle
 from worker.prompt.retry_policy import SOON
 from worker.prompt.save import read_record
 from worker.shard.finish import finish_batch
-from worker.shard.run_log import on_record, set_aside, tell
+from worker.shard.run_log import dead_letter, log_dead_letter, record_run
 
 logger = logging.getLogger(__name__)
 UNWRITABLE_PAUSE = 5.0
 
 
 async def predict_shard(ctx: dict[str, Any], parcel: Parcel) -> None:
-    """The one arq job: bring every prompt of a shard to its result, while its lease is ours.
+    """Run a shard until every prompt has its result, while its lease is ours: the one function of arq's worker.
 
-    Lets out nothing but CancelledError and RetryJob: anything else would make arq drop the shard for good.
+    Raises nothing but CancelledError and RetryJob: on anything else arq would drop the shard for good.
     """
     worker: Context = ctx["worker"]
     job_id: str = ctx["job_id"]
@@ -45,11 +45,11 @@ async def predict_shard(ctx: dict[str, Any], parcel: Parcel) -> None:
             ctx["lease"] = None
     except RetryJob:
         raise
-    except Exception as error:  # whatever it is, the shard must stay in the queue
+    except Exception as error:  # the shard must stay in the queue
         if refusal := lasting_refusal(error):
             worker.job_slots.close(refusal)
         else:
-            logger.exception("! %s: ended unexpectedly, will be run again", job_id)
+            logger.exception("! %s: ended unexpectedly, will be retried", job_id)
         await worker.leases.sleep(SOON.delay(ctx["job_try"]))
         raise RetryJob from error
     if worker.leases.stopping.is_set():
@@ -57,26 +57,26 @@ async def predict_shard(ctx: dict[str, Any], parcel: Parcel) -> None:
 
 
 async def run_job(worker: Context, job_id: str, parcel: Parcel, score: float = 0.0) -> None:
-    """Run the job's shard, on record; return at once when it is set aside, and set aside what cannot be read."""
+    """Record a run of the job's shard; one that is a dead letter is not run, one that cannot be read becomes one."""
     try:
         job = JobId.parse(job_id)
     except PayloadError as error:
-        logger.error("! dropped from the queue: %s", error)  # noqa: TRY400 - nobody here put it there
+        logger.error("! dropped from the queue: %s", error)  # noqa: TRY400 - it is not ours
         return None
-    async with on_record(worker, job) as reason:
+    async with record_run(worker, job) as reason:
         if reason:
-            tell(job, reason)
-            return await let_go(worker, parcel, job_id)
+            log_dead_letter(job, reason)
+            return await release_shard(worker, parcel, job_id)
         try:
             shard = await asyncio.to_thread(unpack, parcel.payload, job_id)
         except PayloadError as error:
-            return await set_aside(worker, job, str(error))
+            return await dead_letter(worker, job, str(error))
         await run_shard(worker, shard, score)
     return None
 
 
-async def let_go(worker: Context, parcel: Parcel, job_id: str) -> None:
-    """Release what the prompts of a shard hold that is set aside: what runs of them is followed by nobody."""
+async def release_shard(worker: Context, parcel: Parcel, job_id: str) -> None:
+    """Release what the prompts of a dead letter hold: nobody follows what still runs of them."""
     try:
         shard = await asyncio.to_thread(unpack, parcel.payload, job_id)
     except PayloadError as error:
@@ -88,23 +88,23 @@ async def let_go(worker: Context, parcel: Parcel, job_id: str) -> None:
 
 
 async def run_shard(worker: Context, shard: Shard, score: float = 0.0) -> None:
-    """Bring every prompt of a shard to its result, however often its batch is canceled, retried and limited meanwhile.
+    """Run the prompts until all have results, however often the batch is canceled, retried or limited meanwhile.
 
-    RetryJob when a newer batch has its name: the job in the queue is that one's.
+    RetryJob when a newer batch has this name: the job in the queue belongs to that one.
     """
     folder = Folder(worker.config.output_dir, shard.batch)
     while (standing := await worker.batches.standing(shard.batch, shard.batch_id)) in AT_WORK:
-        if not await see_folder(worker, shard, folder):
+        if not await find_folder(worker, shard, folder):
             worker.job_slots.skip_batch(shard.batch)
             raise RetryJob
-        if standing != "canceled" and not await writable(worker, shard, folder, score, standing):
+        if standing != "canceled" and not await wait_until_writable(worker, shard, folder, score, standing):
             continue
-        works = await left_of(worker, shard, score, limited=standing == "limited")
+        works = await load_works(worker, shard, score, limited=standing == "limited")
         if not works:
             return await finish_batch(worker, shard, score)
         logger.info("→ %r%s", shard, f", {len(works)} to do" if len(works) < len(shard.prompts) else "")
-        if not await predict_while(worker, shard, works, standing):
-            logger.debug("%s: has only to wait; other shards go first", shard.job_id)
+        if not await predict_until_change(worker, shard, works, standing):
+            logger.debug("%s: all its prompts wait; other shards go first", shard.job_id)
             worker.job_slots.defer(shard.job_id)
             raise RetryJob
     logger.warning("! %s: its batch was deleted; dropped", shard.job_id)
@@ -114,13 +114,13 @@ async def run_shard(worker: Context, shard: Shard, score: float = 0.0) -> None:
     return None
 
 
-async def see_folder(worker: Context, shard: Shard, folder: Folder) -> bool:
-    """Look for the batch's folder; a worker that never saw it leaves the batch alone, and `status` says so."""
+async def find_folder(worker: Context, shard: Shard, folder: Folder) -> bool:
+    """Whether this worker sees the batch's folder; if it never did, the batch is skipped and `status` says why."""
     if shard.batch_id in worker.folders.seen:
         return True
     try:
         found = await asyncio.to_thread(folder.batch_id)
-    except ForeignFolder:  # there is one, that cannot be read
+    except ForeignFolder:  # it is there, but cannot be read
         return True
     if found == shard.batch_id:
         worker.folders.seen.add(shard.batch_id)
@@ -141,8 +141,8 @@ async def see_folder(worker: Context, shard: Shard, folder: Folder) -> bool:
     return False
 
 
-async def writable(worker: Context, shard: Shard, folder: Folder, score: float, standing: Standing) -> bool:
-    """Whether the folder takes outputs; False after a wait for that. RetryJob when others need the slot meanwhile."""
+async def wait_until_writable(worker: Context, shard: Shard, folder: Folder, score: float, standing: Standing) -> bool:
+    """Whether the folder is writable; False when it had to be waited for. RetryJob when others need the slot."""
     reason = await asyncio.to_thread(write_problem, folder, shard.batch_id)
     if reason is None:
         return True
@@ -158,13 +158,13 @@ async def writable(worker: Context, shard: Shard, folder: Folder, score: float, 
     return False
 
 
-async def left_of(worker: Context, shard: Shard, score: float = 0.0, *, limited: bool = False) -> list[Work]:
-    """The prompts without a result; one whose record is on disk already is settled from it, asking nobody."""
+async def load_works(worker: Context, shard: Shard, score: float = 0.0, *, limited: bool = False) -> list[Work]:
+    """The prompts without a result; those with a record on disk are settled from it, without a request."""
     found = await read_pending(worker.redis, shard.batch, [prompt.index for prompt in shard.prompts])
     prompts = [prompt for prompt in shard.prompts if prompt.index in found]
     works = [Work(worker, shard, prompt, score=score, limited=limited) for prompt in prompts]
     left = []
-    for work, record in await asyncio.to_thread(_look, Folder(worker.config.output_dir, shard.batch), works):
+    for work, record in await asyncio.to_thread(_read_records, Folder(worker.config.output_dir, shard.batch), works):
         known = found[work.prompt.index]
         if isinstance(record, Result):
             await settle(work, record, known.retry_count)
@@ -173,38 +173,38 @@ async def left_of(worker: Context, shard: Shard, score: float = 0.0, *, limited:
     return left
 
 
-def _look(folder: Folder, works: list[Work]) -> list[tuple[Work, Result | StorageError | None]]:
-    """The records that are there; what killed runs left of these prompts is deleted, for their lease is ours."""
+def _read_records(folder: Folder, works: list[Work]) -> list[tuple[Work, Result | StorageError | None]]:
+    """Read the records on disk, and delete what killed runs left of these prompts: their lease is ours."""
     sweep(folder, {work.prompt.id for work in works}.__contains__)
-    return [(work, _record(work)) for work in works]
+    return [(work, _try_to_read(work)) for work in works]
 
 
-def _record(work: Work) -> Result | StorageError | None:
+def _try_to_read(work: Work) -> Result | StorageError | None:
     try:
         return read_record(work)
     except StorageError as error:
         return error
 
 
-async def predict_while(worker: Context, shard: Shard, works: list[Work], standing: Standing) -> bool:
-    """Run all prompts at once, or end them if the batch is canceled; stop them when that changes.
+async def predict_until_change(worker: Context, shard: Shard, works: list[Work], standing: Standing) -> bool:
+    """Run all prompts at once, or cancel them if the batch is canceled, until that changes.
 
-    False when others should go first.
+    False when other shards should go first.
     """
     async with asyncio.TaskGroup() as group:
         prompts = {group.create_task(predict(work, canceled=standing == "canceled")): work for work in works}
-        watch = group.create_task(stop_in_time(worker, shard, standing, prompts))
+        watch = group.create_task(watch_batch(worker, shard, standing, prompts))
         await asyncio.wait(prompts)
         watch.cancel()
     return watch.cancelled() or watch.result()
 
 
-async def stop_in_time(
+async def watch_batch(
     worker: Context, shard: Shard, standing: Standing, prompts: dict[asyncio.Task[None], Work]
 ) -> bool:
-    """Cancel the prompts' tasks within a second or a poll pass of a change: canceled, retried, limited, deleted.
+    """Cancel the prompts' tasks within a second or a poll interval when the batch is canceled, retried or limited.
 
-    Also when all they do is wait, for a paused model say, and others need this one's slot: then False.
+    Also when all of them wait, for a paused model say, and another shard needs the slot: then False.
     """
     pace = max(worker.config.poll_interval, 1.0)
     score = max((work.score for work in prompts.values()), default=0.0)

@@ -1,4 +1,4 @@
-"""The runs of a shard, on record from their beginning to their orderly end: a run without an end has died."""
+"""The log of a shard's runs: one that began and never ended died with its process."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def on_record(worker: Context, job: JobId, *, whole: bool = True) -> AsyncIterator[str]:
-    """Note a run of the job in the block, under its lease; yields why its shard is set aside, "" when it is not.
+async def record_run(worker: Context, job: JobId, *, whole: bool = True) -> AsyncIterator[str]:
+    """Record a run of the job in the block, under its lease; yields why the job is a dead letter, "" when it is not.
 
-    An error that nobody foresaw counts as the process's death, Redis's do not. A run that is not `whole` leaves the
-    job to another.
+    An unexpected error counts as a crash, one of Redis does not. A run that is not `whole` leaves the job to another.
     """
     letters, run, over = DeadLetters(worker.redis), worker.leases.owner, False
     reason = await letters.begin(job, run)
@@ -31,7 +30,7 @@ async def on_record(worker: Context, job: JobId, *, whole: bool = True) -> Async
         yield reason
         over = whole
     except Exception as error:
-        if not _foreseen(error):
+        if not _is_expected(error):
             await letters.record_crash(job, run)
         raise
     finally:
@@ -40,26 +39,26 @@ async def on_record(worker: Context, job: JobId, *, whole: bool = True) -> Async
                 await letters.end(job, run, over=over)
 
 
-async def set_aside(worker: Context, job: JobId, reason: str) -> None:
-    """Make the job a dead letter: its prompts have not failed, and nobody runs it until `retry`."""
+async def dead_letter(worker: Context, job: JobId, reason: str) -> None:
+    """Make the job a dead letter: its prompts have not failed, but nobody runs it until `retry`."""
     await DeadLetters(worker.redis).move_to_dead_letters(job, reason)
-    tell(job, reason)
+    log_dead_letter(job, reason)
 
 
-async def set_aside_unreadable(worker: Context, job_id: str) -> None:
-    """Make a job a dead letter whose payload is gone; one that is none of ours is only told of."""
+async def dead_letter_unreadable(worker: Context, job_id: str) -> None:
+    """Make a job whose payload is gone a dead letter; one that is not ours is only logged."""
     try:
-        await set_aside(worker, JobId.parse(job_id), "its payload is gone from Redis")
+        await dead_letter(worker, JobId.parse(job_id), "its payload is gone from Redis")
     except PayloadError as error:
-        logger.error("! dropped from the queue: %s", error)  # noqa: TRY400 - nobody here put it there
+        logger.error("! dropped from the queue: %s", error)  # noqa: TRY400 - it is not ours
 
 
-def tell(job: JobId, reason: str) -> None:
-    """Say in the log that a job is a dead letter."""
+def log_dead_letter(job: JobId, reason: str) -> None:
+    """Log that a job is a dead letter, and the command that brings it back."""
     logger.error("! %s is set aside: %s. `python -m jobs retry %s` brings it back", job, reason, job.batch)
 
 
-def _foreseen(error: BaseException) -> bool:
+def _is_expected(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
-        return all(map(_foreseen, error.exceptions))
+        return all(map(_is_expected, error.exceptions))
     return isinstance(error, RedisError | RetryJob)

@@ -27,7 +27,7 @@ from worker.lifecycle import open_context
 from worker.limits import waiting
 from worker.limits.rate_limiter import Hold
 from worker.prompt.predict import predict
-from worker.shard.run import see_folder
+from worker.shard.run import find_folder
 
 IMAGE = {"prompt": "cat", "width": 16, "height": 16}
 
@@ -209,12 +209,12 @@ async def test_a_folder_that_is_not_seen(
     shard, folder = work(worker, 0).shard, Folder(worker.config.output_dir, "night")
     text = folder.manifest.read_text()
     folder.manifest.unlink()
-    assert not await see_folder(worker, shard, folder)
-    assert not await see_folder(worker, shard, folder)
+    assert not await find_folder(worker, shard, folder)
+    assert not await find_folder(worker, shard, folder)
     await waits(f"does not see the batch's folder: it looked for {folder.manifest}")
     assert len([record for record in caplog.records if "is left alone" in record.message]) == 1
     folder.manifest.write_text(text)
-    assert await see_folder(worker, shard, folder)
+    assert await find_folder(worker, shard, folder)
     await gone(worker, eventually)
 
 

@@ -234,7 +234,7 @@ async def test_what_killed_runs_left_is_swept_by_who_has_their_lease(worker: Con
     for name in ("cat.00ff", "owl.00ff"):
         folder(worker).saving(*name.split(".")).mkdir(parents=True)
         (folder(worker).path / ".saving" / name / "output.part").write_bytes(bytes(1000))
-    await run.left_of(worker, SHARD)
+    await run.load_works(worker, SHARD)
     assert [path.name for path in (folder(worker).path / ".saving").iterdir()] == ["owl.00ff"], "not our shard's"
     folder(worker).prompt("owl").mkdir()
     await run_shard(worker, SHARD)

@@ -674,7 +674,7 @@ class TestShard:
         monkeypatch.setattr(worker.batches, "standing", away)
         with caplog.at_level(logging.ERROR), pytest.raises(RetryJob):
             await predict_shard({"worker": worker, "lease": None, "job_id": "night:0:0", "job_try": 1}, self.parcel)
-        assert "will be run again" in caplog.text
+        assert "will be retried" in caplog.text
 
     async def test_a_shard_that_left_the_queue_is_not_run(self, worker: Context, simulator: Any) -> None:
         await predict_shard({"worker": worker, "lease": None, "job_id": "night:0:0", "job_try": 1}, self.parcel)

@@ -127,7 +127,7 @@ async def test_what_somebody_holds_is_left_alone(worker: Context, key: str) -> N
     assert await worker.redis.get(key) == b"somebody else"
 
 
-async def test_a_slot_that_stays_free_ends_the_salvage_for_the_shards_own_run(
+async def test_a_slot_that_stays_free_ends_the_rescue_for_the_shards_own_run(
     worker: Context, full: list[asyncio.Task[None]], eventually: Callable[..., Any]
 ) -> None:
     await left_running(worker, 0, predict_time=600)
@@ -149,7 +149,7 @@ async def test_of_a_canceled_batch_what_runs_is_canceled(
 
 @pytest.mark.usefixtures("full")
 @pytest.mark.parametrize("trouble", ["dead", "tampered", "deleted"])
-async def test_a_shard_that_cannot_be_run_is_not_salvaged(worker: Context, trouble: str) -> None:
+async def test_a_shard_that_cannot_be_run_is_not_rescued(worker: Context, trouble: str) -> None:
     looker = Rescue(worker)
     await left_running(worker, 0)
     if trouble == "dead":
