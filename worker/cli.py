@@ -91,7 +91,7 @@ def orphans(*, since: Since = "2h", cancel: Cancel = False, json: AsJson = False
     """
     from worker.orphans.audit import orphan_lines  # noqa: PLC0415
 
-    found = asyncio.run(_search(_seconds(since), cancel=cancel))
+    found = asyncio.run(_audit(_seconds(since), cancel=cancel))
     if json:
         typer.echo(as_json(found))
     else:
@@ -99,13 +99,13 @@ def orphans(*, since: Since = "2h", cancel: Cancel = False, json: AsJson = False
     raise typer.Exit(1 if found.left_running else 0)
 
 
-async def _search(seconds: float, *, cancel: bool) -> OrphanList:
-    from worker.orphans.audit import searching  # noqa: PLC0415
+async def _audit(seconds: float, *, cancel: bool) -> OrphanList:
+    from worker.orphans.audit import open_audit  # noqa: PLC0415
 
-    async with searching(Config.load()) as search:
-        found = await search.find(seconds)
+    async with open_audit(Config.load()) as audit:
+        found = await audit.find(seconds)
         if cancel:
-            await search.cancel(found)
+            await audit.cancel(found)
         return found
 
 

@@ -26,7 +26,7 @@ from worker.limits.refused_rows import RefusedRows
 from worker.limits.request_gate import RequestGate
 from worker.limits.token_check import TokenCheck
 from worker.limits.waiting import Waiting
-from worker.orphans.search import Orphans
+from worker.orphans.search import OrphanSearch
 from worker.outputs.folder_health import Folders
 from worker.outputs.saver import OutputSaver
 from worker.polling.poller import Poller
@@ -45,7 +45,7 @@ class Context:
     token: TokenCheck
     replicate: Replicate
     poller: Poller
-    orphans: Orphans
+    orphans: OrphanSearch
     outputs: OutputSaver
     breaker: CircuitBreaker
     model_limiter: ModelLimiter

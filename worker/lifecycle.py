@@ -41,7 +41,7 @@ from worker.limits.refused_rows import RefusedRows
 from worker.limits.request_gate import RequestGate
 from worker.limits.token_check import TokenCheck, lift
 from worker.limits.waiting import Waiting
-from worker.orphans.search import Orphans
+from worker.orphans.search import OrphanSearch
 from worker.outputs.file_host import files_client
 from worker.outputs.saver import OutputSaver
 from worker.polling.leader import PollingLeader
@@ -154,7 +154,7 @@ async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitSta
         token=token,
         replicate=replicate,
         poller=Poller(replicate, gate, config, PollingLeader(redis, config.api_host, owner)),
-        orphans=Orphans(replicate, gate),
+        orphans=OrphanSearch(replicate, gate),
         outputs=OutputSaver(config, await stack.enter_async_context(files_client(config))),
         breaker=breaker,
         model_limiter=ModelLimiter(redis, config),

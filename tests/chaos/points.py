@@ -88,7 +88,7 @@ LAST = (
 )
 AFTER_FAULTS = (
     *both("worker.prompt.create:search", 20, faults=LOST),
-    *both("worker.orphans.search:Orphans.sweep", 20, faults=LOST),
+    *both("worker.orphans.search:OrphanSearch.find", 20, faults=LOST),
     *both("jobs.state.ledger:Ledger.unclaimed", 20, faults=LOST),
     *both("jobs.state.ledger:Ledger.record", faults=ALL_LOST),
     *both("jobs.state.ledger:Ledger.withdraw", 3, faults=THROTTLED),

@@ -1,6 +1,6 @@
-"""Predictions of the account that nothing of ours knows: no claim, no ledger, no record on disk.
+"""The audit of the account's predictions: which of them no claim, no ledger and no record on disk knows.
 
-Whose they are, only their input can tell: equal to a prompt of one of our batches, they are ours.
+Only its input tells whose one is: if it equals a prompt of one of our batches, it is ours.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from jobs.wire import as_local, timestamp
 from worker.limits.rate_limiter import RateLimiter
 from worker.limits.request_gate import RequestGate
 from worker.limits.token_check import TokenCheck
-from worker.orphans.matching import Match, matches, recorded_predictions
+from worker.orphans.matching import Match, find_matches, find_recorded
 from worker.polling.listing import list_pages
 
 YOUNG = 90.0
-"""Seconds that a create may take until its prediction is known here."""
+"""Seconds until the prediction of a create is known here, at the latest."""
 
 TRIES = 3
 
@@ -40,9 +40,9 @@ Whose = Literal["ours", "looked_for", "foreign", "unknown"]
 
 
 class Orphan(BaseModel):
-    """A prediction that serves no prompt; `age` is in seconds, `prompt` is `<batch>/<id>` of one with an equal input.
+    """A prediction that serves no prompt; `age` in seconds, `prompt` the `<batch>/<id>` of one with an equal input.
 
-    `looked_for`: a prompt whose create was never answered may still adopt it. `unknown`: its input is removed.
+    `looked_for`: a prompt whose create was never answered may still adopt it. `unknown`: its input was removed.
     """
 
     id: str
@@ -58,7 +58,7 @@ class Orphan(BaseModel):
 
 
 class OrphanList(BaseModel):
-    """What was found among `seen` predictions since a time; `too_young` ones were left alone."""
+    """What was found among `seen` predictions since a time; `too_young` ones were skipped."""
 
     since: str
     seen: int
@@ -72,8 +72,8 @@ class OrphanList(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class OrphanSearch:
-    """Reads the account's list and all that is known here; changes nothing but by `cancel`."""
+class OrphanAudit:
+    """Compares the account's list with all that is known here; only `cancel` changes anything."""
 
     config: Config
     redis: Redis
@@ -83,29 +83,29 @@ class OrphanSearch:
     async def find(self, seconds: float) -> OrphanList:
         """List the orphans of the last `seconds`; ReplicateError, RedisError, StorageError."""
         since = time.time() - seconds
-        seen, found = await self._listed(since)
-        snapshots = await self._snapshots()
+        seen, found = await self._list_unclaimed(since)
+        snapshots = await self._take_snapshots()
         known = _in_ledgers(snapshots.values())
-        known |= await asyncio.to_thread(recorded_predictions, self.config, since, found.keys())
+        known |= await asyncio.to_thread(find_recorded, self.config, since, found.keys())
         left = [prediction for prediction in found.values() if prediction.id not in known]
         old = [prediction for prediction in left if self._age(prediction) >= self._young]
 
-        def looking(batch: str, index: int) -> bool:
+        def is_open(batch: str, index: int) -> bool:
             entry = snapshots[batch].ledger.get(index) if batch in snapshots else None
             return entry is not None and entry.ambiguous
 
-        prompts = await asyncio.to_thread(matches, self.config, old, looking)
+        prompts = await asyncio.to_thread(find_matches, self.config, old, is_open)
         orphans = [self._orphan(prediction, prompts.get(prediction.id)) for prediction in old]
         return OrphanList(since=timestamp(since), seen=seen, too_young=len(left) - len(old), orphans=orphans)
 
     async def cancel(self, found: OrphanList) -> None:
-        """Cancel those of ours that still run, each claimed for nobody before; says of each how it went."""
+        """Cancel those of ours that still run, each claimed for nobody first, and note the outcome of each."""
         for orphan in found.orphans:
             if orphan.whose == "ours" and orphan.running:
                 if await self._claims.disown(orphan.id):
                     await self._cancel(orphan)
                 else:
-                    orphan.whose = "looked_for"  # and adopted meanwhile
+                    orphan.whose = "looked_for"  # adopted meanwhile
 
     async def _cancel(self, orphan: Orphan) -> None:
         try:
@@ -120,7 +120,7 @@ class OrphanSearch:
 
     @property
     def _young(self) -> float:
-        """Seconds until the prediction of a create is surely known here: in blocking mode its answer takes longer."""
+        """Seconds until the prediction of a create is known here: an answer in blocking mode takes longer."""
         return max(YOUNG, CREATE_TIMEOUT * 2 + self.config.prefer_wait)
 
     def _age(self, prediction: Prediction) -> float:
@@ -148,8 +148,8 @@ class OrphanSearch:
     def _claims(self) -> Claims:
         return Claims(self.redis, self.config.api_host)
 
-    async def _listed(self, since: float) -> tuple[int, dict[str, Prediction]]:
-        """How many predictions there are, and those that no prompt has claimed; a break begins anew."""
+    async def _list_unclaimed(self, since: float) -> tuple[int, dict[str, Prediction]]:
+        """How many predictions there are, and those that no prompt has claimed; an interrupted read starts again."""
         for tries in range(1, TRIES + 1):
             try:
                 return await self._read_list(since)
@@ -169,8 +169,8 @@ class OrphanSearch:
                     found[prediction.id] = prediction
         return seen, found
 
-    async def _snapshots(self) -> dict[str, Snapshot]:
-        """All batches in Redis by name."""
+    async def _take_snapshots(self) -> dict[str, Snapshot]:
+        """Take a snapshot of each batch in Redis."""
         names = await Batches(self.redis).names()
         try:
             taken = [(name, await take_snapshot(self.redis, name)) for name in names]
@@ -185,10 +185,10 @@ def _in_ledgers(snapshots: Iterable[Snapshot]) -> set[str]:
 
 
 @asynccontextmanager
-async def searching(config: Config) -> AsyncIterator[OrphanSearch]:
-    """Everything that a search needs; ConfigError, RedisUnreachable.
+async def open_audit(config: Config) -> AsyncIterator[OrphanAudit]:
+    """Open what an audit needs; ConfigError, RedisUnreachable.
 
-    A token that is refused here pauses nobody: the workers may have a better one.
+    A token that is refused here pauses nobody: the workers may have another one.
     """
     limits = {"create": config.creates_per_minute, "read": config.reads_per_minute}
     async with (
@@ -204,7 +204,7 @@ async def searching(config: Config) -> AsyncIterator[OrphanSearch]:
         account = Account(redis, config.api_host)
         token = TokenCheck(limiter, account, replicate.account)
         gate = RequestGate(limiter, account, token)
-        yield OrphanSearch(config, redis, replicate, gate)
+        yield OrphanAudit(config, redis, replicate, gate)
 
 
 def orphan_lines(found: OrphanList) -> Iterator[str]:

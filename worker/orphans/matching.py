@@ -1,4 +1,4 @@
-"""What is on disk that may know a prediction: the records and the prompts of every batch of this API host."""
+"""Which prompt a prediction could serve, and which predictions the batches on disk know."""
 
 from __future__ import annotations
 
@@ -15,21 +15,42 @@ from jobs.config import Config
 from jobs.errors import StorageError
 from jobs.replicate_api.predictions import Prediction
 from jobs.wire import Prompt, canonical_json
-from worker.orphans.search import serves
 
 CLOCKS = 3600.0
-"""Seconds that a record may seem older than it is: the disk's clock may be another machine's."""
+"""Seconds by which a record may seem too old: the disk's clock may be another machine's."""
 
 
 class Match(NamedTuple):
-    """A prompt that a prediction could serve, `<batch>/<id>`; `open`: it is looking for one."""
+    """A prompt that a prediction could serve, `<batch>/<id>`; `open`: one whose create was never answered."""
 
     name: str
     open: bool
 
 
-def recorded_predictions(config: Config, since: float, wanted: Collection[str]) -> set[str]:
-    """Those of the wanted predictions that a record names which was written since a time (Unix seconds)."""
+def could_serve(prediction: Prediction, prompt: Prompt) -> bool:
+    """Tell whether the prediction could be the prompt's: an equal input, and no other model or version named."""
+    given = prediction.raw.get("input")
+    return (
+        isinstance(given, dict)
+        and given == prompt.input  # 7.0 equals 7: numbers may be rewritten
+        and _same_model(prediction, prompt.model)
+    )
+
+
+def _same_model(prediction: Prediction, model: str) -> bool:
+    """Compare what was asked with what is shown: a version where one was asked, since models are renamed."""
+    if model.startswith("deployments/"):
+        return _agrees(prediction.text("deployment"), model.removeprefix("deployments/"))
+    version = model.rpartition(":")[2] if ":" in model or "/" not in model else ""
+    return _agrees(prediction.text("version"), version) if version else _agrees(prediction.text("model"), model)
+
+
+def _agrees(shown: str | None, asked: str) -> bool:
+    return not shown or shown == "hidden" or shown.lower() == asked.lower()
+
+
+def find_recorded(config: Config, since: float, wanted: Collection[str]) -> set[str]:
+    """Return those of the wanted predictions that are named by a record written since a time (Unix seconds)."""
     found: set[str] = set()
     for folder in _folders(config) if wanted else ():
         for record in _records(folder, since - CLOCKS):
@@ -37,8 +58,10 @@ def recorded_predictions(config: Config, since: float, wanted: Collection[str]) 
     return found
 
 
-def matches(config: Config, predictions: Iterable[Prediction], looking: Callable[[str, int], bool]) -> dict[str, Match]:
-    """The prompt that each prediction could serve, if any; one that is `looking` (batch, index) before all others."""
+def find_matches(
+    config: Config, predictions: Iterable[Prediction], is_open: Callable[[str, int], bool]
+) -> dict[str, Match]:
+    """Return the prompt that each prediction could serve, if any, preferably one that `is_open` (batch, index)."""
     by_input: dict[str, list[Prediction]] = defaultdict(list)
     for prediction in predictions:
         if isinstance(given := prediction.raw.get("input"), dict):
@@ -47,10 +70,10 @@ def matches(config: Config, predictions: Iterable[Prediction], looking: Callable
     for folder, prompt in _prompts(config) if by_input else ():
         for prediction in by_input.get(_key(prompt.input), ()):
             known = found.get(prediction.id)
-            if serves(prediction, prompt) and not (known and known.open):
-                is_open = looking(folder.batch, prompt.index)
-                if is_open or not known:
-                    found[prediction.id] = Match(f"{folder.batch}/{prompt.id}", is_open)
+            if could_serve(prediction, prompt) and not (known and known.open):
+                match = Match(f"{folder.batch}/{prompt.id}", is_open(folder.batch, prompt.index))
+                if match.open or not known:
+                    found[prediction.id] = match
     return found
 
 
@@ -91,7 +114,7 @@ def _prompts(config: Config) -> Iterator[tuple[Folder, Prompt]]:
 
 
 def _key(value: Any) -> str:
-    """One text for inputs that `serves` takes for equal: 7.0 is 7."""
+    """One text for inputs that `could_serve` takes for equal: 7.0 is 7."""
     return canonical_json(_plain(value))
 
 

@@ -194,7 +194,7 @@ async def search(work: Work, entry: Entry) -> Entry:
             break
         intended_at = time.time() - age
         try:
-            found = await worker.orphans.sweep(work.prompt, intended_at, intended_at + patience)
+            found = await worker.orphans.find(work.prompt, intended_at, intended_at + patience)
         except ReplicateError as error:
             logger.debug("%s: the list cannot be read, trying on: %s", work.name, error)
         else:

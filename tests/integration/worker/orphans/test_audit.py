@@ -24,7 +24,7 @@ from jobs.state.account import Account
 from jobs.state.ledger import Ledger
 from jobs.wire import Result
 from worker.cli import app
-from worker.orphans.audit import Orphan, searching
+from worker.orphans.audit import Orphan, open_audit
 
 LATER = 120.0
 """Seconds after which a prediction is no longer too young to tell."""
@@ -62,10 +62,10 @@ async def created(replicate: Replicate, given: dict[str, Any], model: str = "sim
 
 
 async def found(config: Config, *, seconds: float = 7200, cancel: bool = False) -> dict[str, Orphan]:
-    async with searching(config) as search:
-        orphans = await search.find(seconds)
+    async with open_audit(config) as audit:
+        orphans = await audit.find(seconds)
         if cancel:
-            await search.cancel(orphans)
+            await audit.cancel(orphans)
         return {orphan.id: orphan for orphan in orphans.orphans}
 
 
@@ -123,8 +123,8 @@ async def test_what_a_deleted_batch_left_running_is_an_orphan_and_can_be_ended(
 
 async def test_a_young_one_may_still_become_known(config: Config, replicate: Replicate) -> None:
     await created(replicate, CAT)
-    async with searching(config) as search:
-        orphans = await search.find(3600)
+    async with open_audit(config) as audit:
+        orphans = await audit.find(3600)
     assert (orphans.orphans, orphans.too_young, orphans.seen) == ([], 1, 1)
 
 

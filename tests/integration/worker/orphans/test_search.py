@@ -17,7 +17,7 @@ from jobs.wire import Prompt
 from worker.limits.rate_limiter import RateLimiter
 from worker.limits.request_gate import RequestGate
 from worker.limits.token_check import TokenCheck
-from worker.orphans.search import Orphans
+from worker.orphans.search import OrphanSearch
 
 CAT = Prompt(0, "cat", "simulator/image", {"prompt": "cat"})
 DOG = Prompt(1, "dog", "simulator/image", {"prompt": "dog"})
@@ -31,12 +31,12 @@ async def replicate(config: Config, simulator: Any) -> AsyncIterator[Replicate]:
 
 
 @pytest.fixture
-async def orphans(config: Config, redis: Redis, replicate: Replicate) -> AsyncIterator[Orphans]:
+async def orphans(config: Config, redis: Redis, replicate: Replicate) -> AsyncIterator[OrphanSearch]:
     async with RateLimiter(redis, config.api_host, {"read": 60_000.0}) as limiter:
         account = Account(redis, config.api_host)
         token = TokenCheck(limiter, account, replicate.account)
         gate = RequestGate(limiter, account, token)
-        orphans = Orphans(replicate, gate)
+        orphans = OrphanSearch(replicate, gate)
         async with orphans.running():
             yield orphans
 
@@ -45,57 +45,59 @@ async def created(replicate: Replicate, *prompts: Prompt) -> list[str]:
     return [(await replicate.create(prompt.model, prompt.input)).id for prompt in prompts]
 
 
-async def test_predictions_of_equal_input_are_found_oldest_first(orphans: Orphans, replicate: Replicate) -> None:
+async def test_predictions_of_equal_input_are_found_oldest_first(orphans: OrphanSearch, replicate: Replicate) -> None:
     first, _, second = await created(replicate, CAT, DOG, CAT)
-    assert await orphans.sweep(CAT, time.time() - 5, time.time()) == [first, second]
+    assert await orphans.find(CAT, time.time() - 5, time.time()) == [first, second]
 
 
-async def test_all_pages_are_read(orphans: Orphans, replicate: Replicate) -> None:
+async def test_all_pages_are_read(orphans: OrphanSearch, replicate: Replicate) -> None:
     (first,) = await created(replicate, CAT)
     await created(replicate, *[DOG] * 130)
-    assert await orphans.sweep(CAT, time.time() - 60, time.time()) == [first]
+    assert await orphans.find(CAT, time.time() - 60, time.time()) == [first]
 
 
 async def test_what_was_created_long_before_the_intent_is_not_its(
-    orphans: Orphans, replicate: Replicate, simulator: Any
+    orphans: OrphanSearch, replicate: Replicate, simulator: Any
 ) -> None:
     await created(replicate, CAT)
     simulator.advance(600)
     (second,) = await created(replicate, CAT)
-    assert await orphans.sweep(CAT, time.time(), time.time()) == [second]
+    assert await orphans.find(CAT, time.time(), time.time()) == [second]
 
 
-async def test_those_who_search_at_once_share_a_sweep(orphans: Orphans, replicate: Replicate, simulator: Any) -> None:
+async def test_those_who_search_at_once_share_one_read_of_the_list(
+    orphans: OrphanSearch, replicate: Replicate, simulator: Any
+) -> None:
     cat, dog = await created(replicate, CAT, DOG)
     now = time.time()
-    found = await asyncio.gather(*(orphans.sweep(prompt, now - 5, now) for prompt in [CAT, DOG] * 5))
+    found = await asyncio.gather(*(orphans.find(prompt, now - 5, now) for prompt in [CAT, DOG] * 5))
     assert found == [[cat], [dog]] * 5
     assert simulator.ledger(summary=True)["calls"]["list"] == 1
 
 
-async def test_a_list_that_cannot_be_read_is_an_error_for_all_who_search(orphans: Orphans, simulator: Any) -> None:
+async def test_a_list_that_cannot_be_read_is_an_error_for_all_who_search(orphans: OrphanSearch, simulator: Any) -> None:
     simulator.control(error={"next": 1, "kinds": ["list"]})
     now = time.time()
-    both = await asyncio.gather(*(orphans.sweep(CAT, now, now) for _ in range(2)), return_exceptions=True)
+    both = await asyncio.gather(*(orphans.find(CAT, now, now) for _ in range(2)), return_exceptions=True)
     assert [isinstance(one, ReplicateError) for one in both] == [True, True]
-    assert await orphans.sweep(CAT, now, now) == []
+    assert await orphans.find(CAT, now, now) == []
 
 
-async def test_what_nobody_expected_is_an_error_too(orphans: Orphans, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_nobody_expected_is_an_error_too(orphans: OrphanSearch, monkeypatch: pytest.MonkeyPatch) -> None:
     async def odd(**_: object) -> None:
         raise KeyError("odd")
 
     monkeypatch.setattr(orphans._replicate, "list", odd)
     with pytest.raises(ReplicateError, match="odd"):
-        await orphans.sweep(CAT, time.time(), time.time())
+        await orphans.find(CAT, time.time(), time.time())
     monkeypatch.undo()
-    assert await orphans.sweep(CAT, time.time(), time.time()) == []
+    assert await orphans.find(CAT, time.time(), time.time()) == []
 
 
-async def test_who_stops_searching_disturbs_nobody(orphans: Orphans, replicate: Replicate) -> None:
+async def test_who_stops_searching_disturbs_nobody(orphans: OrphanSearch, replicate: Replicate) -> None:
     (cat,) = await created(replicate, CAT)
     now = time.time()
-    gone, stays = (asyncio.create_task(orphans.sweep(CAT, now - 5, now)) for _ in range(2))
+    gone, stays = (asyncio.create_task(orphans.find(CAT, now - 5, now)) for _ in range(2))
     await asyncio.sleep(0)
     gone.cancel()
     assert await stays == [cat]

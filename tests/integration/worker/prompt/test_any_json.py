@@ -165,7 +165,7 @@ async def hold_shortly(limiter: RateLimiter, bucket: str, seconds: float | None,
 @pytest.fixture
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(create, "SURE_AFTER", -CREATE_TIMEOUT)
-    monkeypatch.setattr(search, "BETWEEN_SWEEPS", 0.0)
+    monkeypatch.setattr(search, "BETWEEN_READS", 0.0)
     monkeypatch.setattr(RateLimiter, "hold", hold_shortly)
     monkeypatch.setattr(poller, "GRACE", 0.05 - 1800)
     monkeypatch.setattr(poller, "RETENTION", 0.1)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jobs.errors import Unanswered
 from jobs.replicate_api.predictions import Prediction, _create_request, _own_path, _prediction, _rows
 from jobs.wire import Prompt
-from worker.orphans.search import serves
+from worker.orphans.matching import could_serve
 
 HASH = "a" * 64
 JSON: Any = st.recursive(
@@ -109,26 +109,26 @@ class TestServes:
     prompt = Prompt(0, "a", "owner/name", {"prompt": "cat", "seed": 1})
 
     def test_equal_input_in_any_order_serves(self) -> None:
-        assert serves(prediction(input={"seed": 1, "prompt": "cat"}, model="owner/name"), self.prompt)
+        assert could_serve(prediction(input={"seed": 1, "prompt": "cat"}, model="owner/name"), self.prompt)
 
     def test_what_is_not_shown_contradicts_nothing(self) -> None:
-        assert serves(prediction(input=self.prompt.input), self.prompt)
+        assert could_serve(prediction(input=self.prompt.input), self.prompt)
 
     @pytest.mark.parametrize("given", [None, {}, {"prompt": "cat"}, {"prompt": "cat", "seed": "1"}, "cat"])
     def test_another_input_does_not(self, given: Any) -> None:
-        assert not serves(prediction(input=given, model="owner/name"), self.prompt)
+        assert not could_serve(prediction(input=given, model="owner/name"), self.prompt)
 
     def test_another_model_does_not(self) -> None:
-        assert not serves(prediction(input=self.prompt.input, model="owner/other"), self.prompt)
+        assert not could_serve(prediction(input=self.prompt.input, model="owner/other"), self.prompt)
 
     @pytest.mark.parametrize("model", [HASH, f"owner/name:{HASH}"])
     def test_a_version_is_compared_and_a_renamed_model_is_not(self, model: str) -> None:
         prompt = Prompt(0, "a", model, {"prompt": "cat"})
-        assert serves(prediction(input=prompt.input, version=HASH, model="owner/renamed"), prompt)
-        assert serves(prediction(input=prompt.input, version="hidden"), prompt)
-        assert not serves(prediction(input=prompt.input, version="b" * 64, model="owner/name"), prompt)
+        assert could_serve(prediction(input=prompt.input, version=HASH, model="owner/renamed"), prompt)
+        assert could_serve(prediction(input=prompt.input, version="hidden"), prompt)
+        assert not could_serve(prediction(input=prompt.input, version="b" * 64, model="owner/name"), prompt)
 
     def test_a_deployment_is_compared_by_its_name(self) -> None:
         prompt = Prompt(0, "a", "deployments/owner/name", {"prompt": "cat"})
-        assert serves(prediction(input=prompt.input, deployment="owner/name", model="x/y"), prompt)
-        assert not serves(prediction(input=prompt.input, deployment="owner/other"), prompt)
+        assert could_serve(prediction(input=prompt.input, deployment="owner/name", model="x/y"), prompt)
+        assert not could_serve(prediction(input=prompt.input, deployment="owner/other"), prompt)
