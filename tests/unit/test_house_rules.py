@@ -44,7 +44,7 @@ REDIS_COMMANDS_IN = {
     "jobs/state/waits.py",
     "jobs/state/claims.py",
     "worker/limits/circuit_breaker.py",
-    "worker/doctor/limits.py",
+    "worker/doctor/status.py",
     "worker/doctor/redis_server.py",
     "jobs/redis_client/client.py",
     "worker/leases.py",

@@ -1,4 +1,4 @@
-"""Is everything fit for a night's work? Every check stands alone; nothing is spent, and nothing is changed."""
+"""All checks of the doctor, each on its own: none spends or changes anything."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ from redis.exceptions import RedisError
 from jobs.config import Config, quoted_settings
 from jobs.errors import BatchError, ConfigError, NothingEnqueued
 from jobs.redis_client.client import opened
-from worker.doctor.api import api_findings
-from worker.doctor.batches import batch_findings, schedule_file_findings, schedule_findings
 from worker.doctor.finding import Finding, failure, ok, warning
-from worker.doctor.limits import limit_findings, pause_findings, worker_findings
-from worker.doctor.machine import file_findings, host_findings, network_findings, room_findings, speed_findings
+from worker.doctor.machine import file_findings, room_findings, speed_findings
+from worker.doctor.network import api_findings, host_findings, network_findings
 from worker.doctor.redis_server import embedded_findings, redis_findings
+from worker.doctor.status import (
+    batch_findings,
+    limit_findings,
+    pause_findings,
+    schedule_file_findings,
+    schedule_findings,
+    worker_findings,
+)
 
 ALONE: dict[str, Callable[[Config], list[Finding]]] = {
     "network": network_findings,
@@ -34,20 +40,20 @@ IN_REDIS: dict[str, Callable[[Redis, Config], Awaitable[list[Finding]]]] = {
     "batches": batch_findings,
     "schedules": schedule_findings,
 }
-SOME_SECONDS = 60.0
+CHECK_SECONDS = 60.0
 
 
 async def examine() -> list[Finding]:
-    """All checks, one after the other."""
+    """Run all checks, one after the other."""
     try:
         config = Config.load()
     except ConfigError as error:
-        return [failure("settings", str(error), "mend it in the environment or in .env; all other checks need it")]
-    found = [_settings_finding(), *await _of_redis(config)]
+        return [failure("settings", str(error), "fix it in the environment or in .env; all other checks need it")]
+    found = [_settings_finding(), *await _examine_redis(config)]
     for check, ask in ONLINE.items():
-        found += await _tried(check, ask(config))
+        found += await _run_check(check, ask(config))
     for check, look in ALONE.items():
-        found += await _tried(check, asyncio.to_thread(look, config))
+        found += await _run_check(check, asyncio.to_thread(look, config))
     return found
 
 
@@ -58,26 +64,26 @@ def _settings_finding() -> Finding:
     return ok("settings", "every setting is valid")
 
 
-async def _of_redis(config: Config) -> list[Finding]:
+async def _examine_redis(config: Config) -> list[Finding]:
     try:
         async with opened(config, begin=False) as redis:
-            answers = [await _tried(check, ask(redis, config)) for check, ask in IN_REDIS.items()]
+            answers = [await _run_check(check, ask(redis, config)) for check, ask in IN_REDIS.items()]
     except NothingEnqueued:
-        return await _tried("redis", asyncio.to_thread(embedded_findings, config))
+        return await _run_check("redis", asyncio.to_thread(embedded_findings, config))
     except BatchError as error:
         unseen = [warning(check, "not looked at: Redis does not answer") for check in IN_REDIS if check != "redis"]
         return [failure("redis", str(error)), *unseen]
     return [finding for answer in answers for finding in answer]
 
 
-async def _tried(check: str, answer: Awaitable[list[Finding]]) -> list[Finding]:
-    """What a check says; one that fails says so, and hides no other."""
+async def _run_check(check: str, answer: Awaitable[list[Finding]]) -> list[Finding]:
+    """Return a check's findings; one that raises becomes a failure, and the others go on."""
     try:
-        async with asyncio.timeout(SOME_SECONDS):
+        async with asyncio.timeout(CHECK_SECONDS):
             return await answer
     except TimeoutError:
-        return [failure(check, f"no answer within {SOME_SECONDS:.0f} s")]
+        return [failure(check, f"no answer within {CHECK_SECONDS:.0f} s")]
     except (BatchError, RedisError, OSError) as error:
         return [failure(check, str(error) or type(error).__name__)]
-    except Exception as error:  # noqa: BLE001 - whatever it is, the other checks are worth having
-        return [failure(check, f"this could not be looked at: {type(error).__name__}: {error}")]
+    except Exception as error:  # noqa: BLE001 - the other checks are worth having
+        return [failure(check, f"this could not be checked: {type(error).__name__}: {error}")]

@@ -1,4 +1,4 @@
-"""What the doctor says of one thing: well, worth knowing, or in the way of a night's work; and the cure."""
+"""What a check finds: all is well, a warning, or a failure; and the cure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-Verdict = Literal["ok", "warning", "failure"]
+Severity = Literal["ok", "warning", "failure"]
 
 
 class Finding(BaseModel):
@@ -16,7 +16,7 @@ class Finding(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     check: str
-    verdict: Verdict
+    verdict: Severity
     message: str
     cure: str | None = None
 
@@ -32,7 +32,7 @@ def warning(check: str, message: str, cure: str | None = None) -> Finding:
 
 
 def failure(check: str, message: str, cure: str | None = None) -> Finding:
-    """It will not work, or what it may lose is not worth the risk."""
+    """It will not work, or may lose too much."""
     return Finding(check=check, verdict="failure", message=message, cure=cure)
 
 

@@ -1,22 +1,17 @@
-"""Can this machine save a night's outputs? Room, speed, names of output hosts, open files."""
+"""Can this machine save a night's outputs? Room, speed of the disk, open files."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import resource
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from jobs.batch_folder.atomic_files import flush
 from jobs.config import Config
-from jobs.errors import ConfigError
-from jobs.network import Network
 from worker.doctor.finding import Finding, failure, ok, warning
 from worker.outputs.disk import write_file
 
@@ -31,7 +26,6 @@ LONGEST = 2.0
 """Seconds that a measurement may take."""
 
 FEW_FILES = 1024
-RESOLVE_SECONDS = 5.0
 
 
 def room_findings(config: Config) -> list[Finding]:
@@ -68,32 +62,6 @@ def speed_findings(config: Config) -> list[Finding]:
     return [ok("disk speed", shown)]
 
 
-def network_findings(_: Config) -> list[Finding]:
-    """Which proxies are used; or what is wrong with what the environment says of them, and of certificates."""
-    try:
-        return [ok("network", Network.load().shown())]
-    except ConfigError as error:
-        return [failure("network", str(error))]
-
-
-async def host_findings(config: Config) -> list[Finding]:
-    """Which hosts outputs may come from, and whether their names are known here."""
-    shown = ", ".join(config.output_hosts)
-    if _has_proxy():
-        return [ok("hosts", f"{shown}; a proxy finds their addresses")]
-    unknown = [host for host in config.output_hosts if not host.startswith("*.") and not await _resolves(host)]
-    if unknown:
-        cure = "look at the network and its DNS, and at BATCH_OUTPUT_HOSTS"
-        return [warning("hosts", f"{shown}; no address is known of {', '.join(unknown)}", cure)]
-    return [ok("hosts", shown)]
-
-
-def _has_proxy() -> bool:
-    with suppress(ConfigError):
-        return bool(Network.load().proxies)
-    return False
-
-
 def file_findings(_: Config) -> list[Finding]:
     """How many files may be open at once: each connection and each file that is being saved is one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -105,7 +73,7 @@ def file_findings(_: Config) -> list[Finding]:
 
 
 def _nearest(directory: Path) -> Path:
-    """The directory, or what there is of the way to it: nothing is made by looking."""
+    """The directory, or its nearest parent that exists: a check creates nothing."""
     return next(place for place in (directory.absolute(), *directory.absolute().parents) if place.exists())
 
 
@@ -132,12 +100,3 @@ def _rate(act: Callable[[int], None]) -> float:
         if (seconds := time.monotonic() - started) > LONGEST:
             break
     return number / seconds
-
-
-async def _resolves(host: str) -> bool:
-    try:
-        async with asyncio.timeout(RESOLVE_SECONDS):
-            await asyncio.get_running_loop().getaddrinfo(host.strip("[]"), 443, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError, TimeoutError):
-        return False
-    return True

@@ -1,4 +1,4 @@
-"""Is this Redis fit for what must not be lost? Version, persistence, eviction, memory, clock."""
+"""Is this Redis fit for data that must not be lost? Version, persistence, eviction, memory, clock."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ CANNOT_TELL = "(this server does not show its settings)"
 async def redis_findings(redis: Redis) -> list[Finding]:
     """Ask the server about itself; RedisError."""
     info: Mapping[str, Any] = await _info(redis)
-    if hindrance := _mode(info) or await _rights(redis):
-        return hindrance
+    if unfit := _mode(info) or await _rights(redis):
+        return unfit
     settings = await _settings(redis)
     before = time.time()
     seconds, micros = await redis.time()
@@ -53,7 +53,7 @@ async def _info(redis: Redis) -> Mapping[str, Any]:
 def _mode(info: Mapping[str, Any]) -> list[Finding]:
     if str(info.get("cluster_enabled", 0)) != "1":
         return []
-    return [failure("redis mode", CLUSTER, "mend REDIS_URL, or unset it to use the embedded server")]
+    return [failure("redis mode", CLUSTER, "fix REDIS_URL, or unset it to use the embedded server")]
 
 
 async def _rights(redis: Redis) -> list[Finding]:
@@ -66,7 +66,7 @@ async def _rights(redis: Redis) -> list[Finding]:
 
 
 def embedded_findings(config: Config) -> list[Finding]:
-    """Whether the embedded server, which has never run, can be started; RedisUnreachable."""
+    """Report whether the embedded server, which has never run, can be started; RedisUnreachable."""
     embedded.binary()
     return [ok("redis", f"{place(config)} has never run: nothing was enqueued yet. `enqueue` or a worker starts it")]
 

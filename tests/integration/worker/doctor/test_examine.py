@@ -24,13 +24,19 @@ from jobs.state.account import Account
 from jobs.state.batches import Batches
 from jobs.wire import Batch
 from worker.doctor import machine
-from worker.doctor.api import api_findings
-from worker.doctor.batches import batch_findings, schedule_file_findings, schedule_findings
-from worker.doctor.examine import _tried, examine
+from worker.doctor.examine import _run_check, examine
 from worker.doctor.finding import Finding, finding_lines
-from worker.doctor.limits import limit_findings, pause_findings, worker_findings
-from worker.doctor.machine import file_findings, host_findings, room_findings, speed_findings
+from worker.doctor.machine import file_findings, room_findings, speed_findings
+from worker.doctor.network import api_findings, host_findings
 from worker.doctor.redis_server import redis_findings
+from worker.doctor.status import (
+    batch_findings,
+    limit_findings,
+    pause_findings,
+    schedule_file_findings,
+    schedule_findings,
+    worker_findings,
+)
 from worker.limits.rate_limiter import RateLimiter
 
 Settings = dict[str, str]
@@ -261,7 +267,7 @@ async def test_a_check_that_fails_hides_no_other() -> None:
     async def odd() -> list[Finding]:
         raise KeyError("odd")
 
-    (found,) = await _tried("odd", odd())
+    (found,) = await _run_check("odd", odd())
     assert (found.verdict, "KeyError" in found.message) == ("failure", True)
 
 

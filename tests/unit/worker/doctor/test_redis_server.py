@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from worker.doctor import api
+from worker.doctor import network
 from worker.doctor.finding import Finding
 from worker.doctor.redis_server import _clock, _eviction, _memory, _persistence, _version
 
@@ -35,10 +35,10 @@ AOF = {"aof_enabled": 1, "aof_last_write_status": "ok"}
         (_clock(0.3), "ok"),
         (_clock(-5), "warning"),
         (_clock(100), "failure"),
-        ([api._clock(0.4)], "ok"),
-        ([api._clock(0.0)], "warning"),
-        ([api._clock(-30)], "warning"),
-        ([api._clock(500)], "failure"),
+        ([network._clock(0.4)], "ok"),
+        ([network._clock(0.0)], "warning"),
+        ([network._clock(-30)], "warning"),
+        ([network._clock(500)], "failure"),
     ],
 )
 def test_verdicts(findings: Iterable[Finding], verdict: str) -> None:

@@ -1,6 +1,10 @@
-"""Does the API know us, and do our clocks agree? One free call."""
+"""Does the API know us, do our clocks agree, and can the hosts of outputs be found? One free request."""
 
 from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import suppress
 
 from jobs.config import Config
 from jobs.errors import AccountRefused, ConfigError, RateLimited, ReplicateError
@@ -10,13 +14,22 @@ from jobs.replicate_api.predictions import Replicate
 from worker.doctor.finding import Finding, failure, ok, warning
 
 SLOW_CLOCK, WRONG_CLOCK = 10.0, 120.0
-"""Seconds. Predictions are searched for by their times; the difference is allowed for, but not its jumps."""
+"""Seconds. Predictions are searched for by their times; a constant difference is allowed for, a jump is not."""
 
+RESOLVE_SECONDS = 5.0
 TOKENS = "https://replicate.com/account/api-tokens"
 
 
+def network_findings(_: Config) -> list[Finding]:
+    """Report the proxies in use, or what is wrong with the environment's proxies and certificates."""
+    try:
+        return [ok("network", Network.load().shown())]
+    except ConfigError as error:
+        return [failure("network", str(error))]
+
+
 async def api_findings(config: Config) -> list[Finding]:
-    """Ask for the account; raises nothing but what nobody expects."""
+    """Ask for the account; every expected error is a finding."""
     try:
         Network.load()
     except ConfigError:
@@ -32,16 +45,28 @@ async def api_findings(config: Config) -> list[Finding]:
     return [ok("account", f"{name} at {config.replicate_base_url}; the token is valid"), _clock(replicate.clock_offset)]
 
 
+async def host_findings(config: Config) -> list[Finding]:
+    """Report which hosts outputs may come from, and whether their names resolve."""
+    shown = ", ".join(config.output_hosts)
+    if _has_proxy():
+        return [ok("hosts", f"{shown}; a proxy finds their addresses")]
+    unknown = [host for host in config.output_hosts if not host.startswith("*.") and not await _resolves(host)]
+    if unknown:
+        cure = "look at the network and its DNS, and at BATCH_OUTPUT_HOSTS"
+        return [warning("hosts", f"{shown}; no address is known of {', '.join(unknown)}", cure)]
+    return [ok("hosts", shown)]
+
+
 def _refusal(config: Config, error: ReplicateError | ConfigError) -> Finding:
     if isinstance(error, ConfigError):
         return failure("token", str(error), f"copy it again from {TOKENS}")
     if isinstance(error, AccountRefused):
-        cure = f"put a valid token in REPLICATE_API_TOKEN or .env ({TOKENS}), or mend the account's credit"
+        cure = f"put a valid token in REPLICATE_API_TOKEN or .env ({TOKENS}), or add credit to the account"
         return failure("token", f"{config.replicate_base_url} refuses it: {error}", cure)
     if isinstance(error, RateLimited):
-        return warning("account", f"the API holds us back: {error}", "other programs of this account use its limits up")
+        return warning("account", f"the API holds us back: {error}", "other programs of this account use up its limits")
     cure = "look at the network, at REPLICATE_BASE_URL and at https://www.replicatestatus.com"
-    return failure("account", f"{config.replicate_base_url} does not answer as it should: {error}", cure)
+    return failure("account", f"{config.replicate_base_url} does not answer as expected: {error}", cure)
 
 
 def _clock(ahead: float) -> Finding:
@@ -52,3 +77,18 @@ def _clock(ahead: float) -> Finding:
     if abs(ahead) > WRONG_CLOCK:
         return failure("api clock", shown, cure)
     return warning("api clock", shown, cure) if abs(ahead) > SLOW_CLOCK else ok("api clock", shown)
+
+
+def _has_proxy() -> bool:
+    with suppress(ConfigError):
+        return bool(Network.load().proxies)
+    return False
+
+
+async def _resolves(host: str) -> bool:
+    try:
+        async with asyncio.timeout(RESOLVE_SECONDS):
+            await asyncio.get_running_loop().getaddrinfo(host.strip("[]"), 443, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError, TimeoutError):
+        return False
+    return True
