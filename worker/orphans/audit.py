@@ -29,7 +29,7 @@ from worker.limits.rate_limiter import RateLimiter
 from worker.limits.request_gate import RequestGate
 from worker.limits.token_check import TokenCheck
 from worker.orphans.matching import Match, find_matches, find_recorded
-from worker.polling.listing import list_pages
+from worker.polling.list_pass import list_pages
 
 YOUNG = 90.0
 """Seconds until the prediction of a create is known here, at the latest."""

@@ -17,7 +17,7 @@ from jobs.wire import Prompt
 from worker.background import every
 from worker.limits.request_gate import RequestGate
 from worker.orphans.matching import could_serve
-from worker.polling.listing import list_pages
+from worker.polling.list_pass import list_pages
 
 MARGIN = 120.0
 """Seconds by which a prediction may seem older than its intent: clocks differ."""

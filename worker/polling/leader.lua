@@ -1,30 +1,31 @@
--- One worker of an account sweeps the list for all: who does, and the mail between it and the others.
+-- One worker of an API host asks for all: which one leads, and the messages between it and the others.
 --
--- KEYS[1] STRING  the role: the worker that sweeps
--- KEYS[2] LIST    mail for whoever sweeps: what the others wait for
--- KEYS[3] LIST    mail for this worker: what has ended
--- ARGV    this worker, ms that the role is kept, ms that mail is kept, 1 = it would sweep, mail for the sweeper...
--- returns {the worker that sweeps or '', {mail...}}
+-- KEYS[1] STRING  the role: the worker that leads
+-- KEYS[2] LIST    inbox of the leader: what the others wait for
+-- KEYS[3] LIST    inbox of this worker: what has ended
+-- ARGV    this worker, ms that the role is kept, ms that messages are kept, 1 = it is willing to lead, messages for the
+--         leader...
+-- returns {the leader or '', {messages...}}
 
-local who, kept, mail_kept, willing = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4] == '1'
-local holder = redis.call('GET', KEYS[1])
+local who, kept, messages_kept, willing = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4] == '1'
+local leader = redis.call('GET', KEYS[1])
 
-if holder == who and not willing then
+if leader == who and not willing then
   redis.call('DEL', KEYS[1])
-  holder = false
-elseif willing and (not holder or holder == who and redis.call('PTTL', KEYS[1]) < kept * 2 / 3) then
+  leader = false
+elseif willing and (not leader or leader == who and redis.call('PTTL', KEYS[1]) < kept * 2 / 3) then
   redis.call('SET', KEYS[1], who, 'PX', kept)
-  holder = who
+  leader = who
 end
-if holder and holder ~= who and #ARGV > 4 then
+if leader and leader ~= who and #ARGV > 4 then
   for i = 5, #ARGV do
     redis.call('RPUSH', KEYS[2], ARGV[i])
   end
-  redis.call('PEXPIRE', KEYS[2], mail_kept)
+  redis.call('PEXPIRE', KEYS[2], messages_kept)
 end
-local box = holder == who and KEYS[2] or KEYS[3]
-local mail = redis.call('LRANGE', box, 0, -1)
-if #mail > 0 then
-  redis.call('DEL', box)
+local inbox = leader == who and KEYS[2] or KEYS[3]
+local messages = redis.call('LRANGE', inbox, 0, -1)
+if #messages > 0 then
+  redis.call('DEL', inbox)
 end
-return { holder or '', mail }
+return { leader or '', messages }

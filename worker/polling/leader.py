@@ -1,7 +1,7 @@
-"""One worker of an API host sweeps the list for all: the others tell it what they wait for, and it what has ended.
+"""One worker of an API host asks for all, the leader: the others tell it what they wait for, and it what has ended.
 
-Mail may be lost with a worker or a connection. So what somebody waits for is told again and again, at once to a new
-sweeper, and is forgotten when nobody tells it any more.
+Messages may be lost with a worker or a connection. So what somebody waits for is published again and again, at once to
+a new leader, and is forgotten when nobody publishes it any more.
 """
 
 from __future__ import annotations
@@ -21,118 +21,118 @@ from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
 from jobs.replicate_api.predictions import Prediction
 from worker.leases import RELEASE_SECONDS
+from worker.polling.poll_policy import Timing
 from worker.polling.waiter import Waiter
 
-ROLE_SECONDS = 3.0
-"""Another worker sweeps when the one that did was not heard of for so long."""
+MESSAGE_SECONDS = 60.0
+"""How long a message stays in Redis: who it is for may be dead."""
 
-TELL_AGAIN = 5.0
-FORGOTTEN = 3 * TELL_AGAIN
-MAIL_SECONDS = 60.0
-
-MOST_MAIL = 256_000
-"""Characters of a prediction that is passed on; who waits for a bigger one asks for it."""
+LONGEST_MESSAGE = 256_000
+"""Characters of a prediction that is passed on; who waits for a longer one asks for it."""
 
 
 class PollingLeader:
-    """The role, as one worker (`who`) sees it."""
+    """The role of the leader, as one worker (`who`) sees it."""
 
-    def __init__(self, redis: Redis, api_host: str, who: str) -> None:
+    def __init__(self, redis: Redis, api_host: str, who: str, timing: Timing | None = None) -> None:
+        self.timing = timing or Timing()
         self._redis = redis
-        self._realm = api_host
+        self._api_host = api_host
         self._who = who
-        self._holder: str | None = None
+        self._leader: str | None = None
         self.others: dict[str, Waiter] = {}
-        """What other workers wait for; empty unless this one sweeps."""
+        """What other workers wait for; empty unless this one leads."""
 
         self._asked_for: dict[str, tuple[str, float]] = {}
-        self._told: dict[str, float] = {}
+        self._published: dict[str, float] = {}
 
     @property
-    def elsewhere(self) -> bool:
-        """Whether another worker sweeps for this one, or nobody knows yet."""
-        return self._holder not in (self._who, "")
+    def is_elsewhere(self) -> bool:
+        """Whether another worker leads, or nobody knows yet."""
+        return self._leader not in (self._who, "")
 
     @property
     def is_leader(self) -> bool:
-        """Whether this worker sweeps."""
-        return self._holder == self._who
+        """Whether this worker leads."""
+        return self._leader == self._who
 
     async def step_down(self) -> None:
-        """Let another sweep at once."""
-        self._begin_anew({})
+        """Let another lead at once."""
+        self._forget_all({})
         with suppress(RedisError, TimeoutError):
             async with asyncio.timeout(RELEASE_SECONDS):
                 await self._call([], willing=False)
 
     async def exchange(self, own: Mapping[str, Waiter], *, willing: bool) -> None:
-        """Give and take the mail; be the sweeper if nobody is and this worker is willing."""
+        """Send and receive messages; become the leader if nobody is and this worker is willing."""
         await self._publish()
-        holder, mail = await self._call(self._asks(own) if self.elsewhere else [], willing=willing)
-        if holder != self._holder:
-            self._holder = holder
-            self._begin_anew(own)
+        leader, inbox = await self._call(self._asks(own) if self.is_elsewhere else [], willing=willing)
+        if leader != self._leader:
+            self._leader = leader
+            self._forget_all(own)
         if self.is_leader:
-            self._receive(mail)
+            self._receive(inbox)
         else:
-            self._apply(own, mail)
+            self._apply(own, inbox)
 
     async def _call(self, asks: list[str], *, willing: bool) -> tuple[str, list[bytes]]:
-        names = keys.lease(f"sweeper:{self._realm}"), keys.asked(self._realm), keys.answered(self._realm, self._who)
-        times = int(ROLE_SECONDS * 1000), int(MAIL_SECONDS * 1000)
+        host = self._api_host
+        names = keys.lease(f"sweeper:{host}"), keys.asked(host), keys.answered(host, self._who)
+        times = int(self.timing.leader * 1000), int(MESSAGE_SECONDS * 1000)
         script = load_script(self._redis, __name__)
-        holder, mail = await script(keys=names, args=[self._who, *times, int(willing), *asks])
-        return holder.decode(), mail
+        leader, inbox = await script(keys=names, args=[self._who, *times, int(willing), *asks])
+        return leader.decode(), inbox
 
-    def _begin_anew(self, own: Mapping[str, Waiter]) -> None:
-        for mine in (self.others, self._asked_for, self._told):
+    def _forget_all(self, own: Mapping[str, Waiter]) -> None:
+        for mine in (self.others, self._asked_for, self._published):
             mine.clear()
         for waiter in own.values():
-            waiter.listed = True
+            waiter.is_listed = True
 
     def _asks(self, own: Mapping[str, Waiter]) -> list[str]:
-        """What is to be told, for the first time or again: worker, age in seconds, id."""
+        """What is to be published, for the first time or again: worker, age in seconds, id."""
         now, unix = asyncio.get_running_loop().time(), time.time()
-        self._told = {id_: at for id_, at in self._told.items() if id_ in own and at > now - TELL_AGAIN}
-        new = [waiter for id_, waiter in own.items() if id_ not in self._told]
-        self._told |= dict.fromkeys((waiter.prediction_id for waiter in new), now)
+        before = now - self.timing.publish_again
+        self._published = {id_: at for id_, at in self._published.items() if id_ in own and at > before}
+        new = [waiter for id_, waiter in own.items() if id_ not in self._published]
+        self._published |= dict.fromkeys((waiter.prediction_id for waiter in new), now)
         return [f"{self._who} {unix - waiter.since:.3f} {waiter.prediction_id}" for waiter in new]
 
-    def _receive(self, mail: list[bytes]) -> None:
+    def _receive(self, inbox: list[bytes]) -> None:
         """Wait for what others wait for."""
         now, unix = asyncio.get_running_loop().time(), time.time()
-        for ask in mail:
+        for ask in inbox:
             who, age, id_ = ask.decode().split(" ")
             if who != self._who:
                 self._asked_for[id_] = who, now
                 if id_ not in self.others:
                     self.others[id_] = Waiter.begin(id_, unix - float(age))
-        for id_ in [id_ for id_, (_, at) in self._asked_for.items() if at < now - FORGOTTEN]:
+        for id_ in [id_ for id_, (_, at) in self._asked_for.items() if at < now - self.timing.forget]:
             del self._asked_for[id_]
             self.others.pop(id_, None)
 
     async def _publish(self) -> None:
-        """Tell the others what has ended."""
+        """Tell the other workers what has ended."""
         answers = defaultdict[str, list[str]](list)
         for id_ in [id_ for id_, waiter in self.others.items() if waiter.ended.done()]:
             answers[self._asked_for.pop(id_)[0]].append(_answer(self.others.pop(id_)))
         if answers:
             async with self._redis.pipeline(transaction=False) as pipe:
                 for who, texts in answers.items():
-                    pipe.rpush(keys.answered(self._realm, who), *texts)
-                    pipe.expire(keys.answered(self._realm, who), int(MAIL_SECONDS))
+                    pipe.rpush(keys.answered(self._api_host, who), *texts)
+                    pipe.expire(keys.answered(self._api_host, who), int(MESSAGE_SECONDS))
                 await pipe.execute()
 
-    def _apply(self, own: Mapping[str, Waiter], mail: list[bytes]) -> None:
+    def _apply(self, own: Mapping[str, Waiter], inbox: list[bytes]) -> None:
         """Wake those who wait for what has ended."""
-        for text in mail:
+        for text in inbox:
             answer = json.loads(text)
             if (waiter := own.get(answer["id"])) is None:
                 continue
             if "raw" in answer:
                 waiter.end(Prediction(answer["id"], answer["raw"]["status"], answer["raw"]))
             else:
-                waiter.listed, waiter.looked_at = False, 0.0
+                waiter.ask_soon()
 
 
 def _answer(waiter: Waiter) -> str:
@@ -141,4 +141,4 @@ def _answer(waiter: Waiter) -> str:
     if waiter.ended.exception() or not waiter.ended.result().terminal:
         return json.dumps(answer)
     text = json.dumps(answer | {"raw": dict(waiter.ended.result().raw)})
-    return text if len(text) <= MOST_MAIL else json.dumps(answer)
+    return text if len(text) <= LONGEST_MESSAGE else json.dumps(answer)

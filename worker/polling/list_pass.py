@@ -1,34 +1,32 @@
-"""Sweeps of the account's list: one request shows how 100 predictions stand."""
+"""Passes over the account's list of predictions: one request shows how 100 of them stand."""
 
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 
 from jobs.replicate_api.predictions import Page, Prediction, Replicate
 from worker.limits.request_gate import RequestGate
-from worker.polling.listing import list_pages
+from worker.polling.poll_policy import MARGIN, PassFacts, is_worth_another_page
 from worker.polling.waiter import Waiter
 
-SWEEP_FROM = 5
-"""Fewer predictions in flight than this are asked one by one."""
 
-MARGIN = 10.0
-"""Seconds by which a prediction may seem older than its intent: clocks differ. More than that, a GET makes up for."""
-
-WORTH = 0.8
-"""Seconds of one prediction's waiting for its end to be noticed that are worth a request."""
-
-DENSE = 4
-"""Pages of a sweep for which POLL_INTERVAL is the shortest pause; one of fewer may follow sooner, of more later."""
-
-LEAST_PAUSE = 1.5
-"""Poll intervals that may always be between two sweeps, however many pages they have."""
-
-MOST_PAUSE = 4
-"""The longest pause between two sweeps, in poll intervals."""
+async def list_pages(
+    replicate: Replicate, gate: RequestGate, since: float, until: float | None = None
+) -> AsyncIterator[Page]:
+    """Pages of predictions created in a span of Unix seconds by our clock, newest first; each passes the gate."""
+    offset, cursor = replicate.clock_offset, None
+    read: set[str | None] = set()
+    until = until + offset if until else None
+    while True:
+        async with gate.passing("read"):
+            page = await replicate.list(since=since + offset, until=until, cursor=cursor)
+        yield page
+        read.add(cursor)
+        cursor = page.next
+        if cursor is None or cursor in read:  # a list that leads back into itself has no more to show
+            return
 
 
 class ListPass:
@@ -39,57 +37,42 @@ class ListPass:
         self._pause = pause
         self._began = asyncio.get_running_loop().time()
         self._unseen = {id_: waiter for id_, waiter in waiters.items() if waiter.known_at <= self._began}
-        self._most = len(waiters) // 10 + 1
+        self._most_pages = len(waiters) // 10 + 1
         self._newest: float | None = None
-        self.pages = self.ended = 0
-        self.oldest = time.time() - min(waiter.since for waiter in waiters.values())
+        self._pages = self._ended = 0
+        self._oldest = max(waiter.age for waiter in waiters.values())
 
     async def read(self, replicate: Replicate, gate: RequestGate) -> None:
-        """Wake those who waited for what has ended; leave it to GETs when the rest is cheaper to ask one by one."""
-        async for page in list_pages(replicate, gate, time.time() - self.oldest - MARGIN):
-            self.pages += 1
+        """Wake those who waited for what has ended; leave the rest to requests by id when that is cheaper."""
+        async for page in list_pages(replicate, gate, time.time() - self._oldest - MARGIN):
+            self._pages += 1
             for prediction in page.predictions:
                 self._notice(prediction)
-            if self.pages >= self._most or not self._worth_another(page, replicate.clock_offset):
+            if self._pages >= self._most_pages or not self._is_worth_another(page, replicate.clock_offset):
                 break
         for waiter in self._unseen.values():
-            waiter.listed = False
+            waiter.is_listed = False
+
+    def facts(self, last: float) -> PassFacts:
+        """What it came to; the pass before it began `last` seconds earlier."""
+        return PassFacts(self._pages, self._ended, self._oldest, last)
 
     def _notice(self, prediction: Prediction) -> None:
         if waiter := self._waiters.get(prediction.id):
             self._unseen.pop(prediction.id, None)
-            waiter.looked_at, waiter.listed = self._began, True
+            waiter.looked_at, waiter.is_listed = self._began, True
             if not prediction.terminal:
                 return
             if prediction.status == "succeeded" and "output" not in prediction.raw:
-                waiter.looked_at, waiter.listed = 0.0, False  # the list may leave it out; a GET does not
+                waiter.ask_soon()  # the list may leave it out; the prediction itself does not
                 return
-            self.ended += not waiter.ended.done()
+            self._ended += not waiter.ended.done()
             waiter.end(prediction)
 
-    def _worth_another(self, page: Page, clock_offset: float) -> bool:
-        """Whether the next pages, if they are like those read so far, show more of the unseen than they cost."""
-        made = [at for row in (*page.predictions[:1], *page.predictions[-1:]) if (at := row.time("created_at"))]
-        unseen = [waiter.since for waiter in self._unseen.values() if waiter.listed or waiter.due(self._pause)]
-        if not made:
-            return len(unseen) > self.pages
-        self._newest = self._newest or made[0]
-        span = max((self._newest - made[-1]) / self.pages, 1e-6)
-        reached = made[-1] - clock_offset
-        return any(
-            count > math.ceil((reached - since) / span) for count, since in enumerate(sorted(unseen, reverse=True), 1)
-        )
-
-
-def pause(sweep: ListPass, last: float, poll_interval: float, reads_per_minute: float) -> float:
-    """Seconds until the next sweep, when the one before was `last` seconds ago.
-
-    With `ended` in `last` seconds and so many `pages` a sweep, requests and waiting together cost least, when one
-    request is worth WORTH seconds of one prediction's waiting, at sqrt(2 WORTH pages last / ended) between two sweeps.
-    """
-    last = last if last < 2 * MOST_PAUSE * poll_interval else poll_interval  # nobody waited meanwhile
-    cheapest = math.sqrt(2 * WORTH * sweep.pages * last / max(sweep.ended, 1))
-    most = min(max(sweep.oldest / 2, poll_interval), MOST_PAUSE * poll_interval)
-    least = poll_interval * min(sweep.pages / DENSE, LEAST_PAUSE)
-    within_budget = sweep.pages * 2 * 60 / reads_per_minute
-    return max(min(cheapest, most), least, within_budget)
+    def _is_worth_another(self, page: Page, clock_offset: float) -> bool:
+        rows = (*page.predictions[:1], *page.predictions[-1:])
+        created = [at - clock_offset for row in rows if (at := row.time("created_at"))]
+        self._newest = self._newest or (created[0] if created else None)
+        span = (self._newest, created[-1]) if created and self._newest else None
+        unseen = [waiter.since for waiter in self._unseen.values() if waiter.is_listed or waiter.is_due(self._pause)]
+        return is_worth_another_page(span, unseen, self._pages)

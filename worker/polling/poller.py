@@ -1,8 +1,4 @@
-"""One poller a worker: it learns when predictions end.
-
-While many are in flight it sweeps the list, 100 predictions a request; the few, the old and those that the list does
-not show are asked one by one. All of it within the read budget. Of several workers one does so for all.
-"""
+"""One poller a worker: it learns when predictions end, within the read budget. Of several workers one asks for all."""
 
 from __future__ import annotations
 
@@ -17,44 +13,28 @@ from redis.exceptions import RedisError
 
 from jobs.config import Config
 from jobs.errors import NotFound, ReplicateError, Unanswered
-from jobs.replicate_api.predictions import RETENTION, Prediction, Replicate
+from jobs.replicate_api.predictions import Prediction, Replicate
 from worker.limits.request_gate import RequestGate
+from worker.polling import poll_policy as policy
 from worker.polling.leader import PollingLeader
-from worker.polling.list_pass import SWEEP_FROM, ListPass, pause
+from worker.polling.list_pass import ListPass
 from worker.polling.waiter import Waiter
 
 logger = logging.getLogger(__name__)
-
-DISTRUST = 10
-"""Poll intervals without a sweep after one that failed, or that was behind: meanwhile all are asked one by one."""
-
-SAMPLE, BEHIND = 10, 5.0
-"""Poll intervals between two GETs that test whether the list is up to date; how many seconds it may be behind."""
-
-RESIGN = 10.0
-"""Seconds without any good answer after which another worker may have more luck."""
-
-TICKS = 5
-"""Looks in a poll interval at what there is to ask."""
-
-BELIEVE_MISSING, NEW = 3, 60.0
-"""Looks in a row that find no such prediction until it is believed, and for how long it may be too new to be known."""
-
-GRACE = 60.0
-"""Seconds past the deadline after which a prediction that has not ended is overdue."""
 
 
 class Poller:
     """`await poller.wait(…)`: three tasks ask for all that wait: by the list, by ids, and other workers."""
 
-    def __init__(self, replicate: Replicate, gate: RequestGate, config: Config, sweeper: PollingLeader) -> None:
+    def __init__(self, replicate: Replicate, gate: RequestGate, config: Config, leader: PollingLeader) -> None:
         self._replicate = replicate
         self._gate = gate
         self._config = config
-        self._sweeper = sweeper
+        self.leader = leader
+        self._timing = leader.timing
         self._waiters: dict[str, Waiter] = {}
         self._wake = asyncio.Event()
-        self._swept_at = self._sampled_at = self._distrust_until = 0.0
+        self._listed_at = self._sampled_at = self._distrust_until = 0.0
         self._pause, self._failing_since = config.poll_interval, math.inf
 
     @property
@@ -78,91 +58,86 @@ class Poller:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Poll until the block ends."""
-        tasks = [asyncio.create_task(self._repeat(act)) for act in (self._share, self._sweep, self._ask_some)]
+        tasks = [asyncio.create_task(self._repeat(act)) for act in (self._exchange, self._read_list, self._ask_some)]
         try:
             yield
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-            await self._sweeper.step_down()
+            await self.leader.step_down()
 
     async def _repeat(self, act: Callable[[], Awaitable[float]]) -> None:
         """Act again and again while somebody waits, each time so many seconds after the last began as it says."""
         loop = asyncio.get_running_loop()
         while True:
-            if not (self._all or self._sweeper.is_leader):
+            if not (self._all or self.leader.is_leader):
                 self._wake.clear()
                 await self._wake.wait()
             began, rest = loop.time(), self._config.poll_interval
             try:
                 rest = await act()
             except ReplicateError as error:
-                logger.debug("a pass ended early: %s", error)  # the gate has told what concerns people
+                logger.debug("a pass ended early: %s", error)  # the gate has logged what concerns people
                 self._failing_since = min(self._failing_since, loop.time())
             except RedisError as error:
                 logger.debug("not shared: %s", error)
-            except Exception:  # whatever it is, all that wait would wait for ever
-                logger.exception("! polling failed unexpectedly; trying on")
+            except Exception:  # all that wait would wait for ever
+                logger.exception("! polling failed unexpectedly, will be retried")
             await asyncio.sleep(max(began + rest - loop.time(), 0.01))
 
     @property
     def _all(self) -> dict[str, Waiter]:
-        return self._sweeper.others | self._waiters
+        return self.leader.others | self._waiters
 
     @property
-    def _trusting(self) -> bool:
-        return asyncio.get_running_loop().time() >= self._distrust_until
+    def _uses_list(self) -> bool:
+        trusted = asyncio.get_running_loop().time() >= self._distrust_until
+        return policy.uses_list(len(self._all), is_trusted=trusted, is_read_elsewhere=self.leader.is_elsewhere)
 
-    @property
-    def _sweeping(self) -> bool:
-        """Whether those that the list shows are looked at by the list, here or elsewhere."""
-        return self._trusting and (self._sweeper.elsewhere or len(self._all) >= SWEEP_FROM)
-
-    async def _share(self) -> float:
+    async def _exchange(self) -> float:
         """Let one worker do for all what the other two tasks do."""
-        healthy = asyncio.get_running_loop().time() < self._failing_since + RESIGN
-        await self._sweeper.exchange(self._waiters, willing=bool(self._all) and healthy)
-        return self._config.poll_interval / TICKS
+        healthy = asyncio.get_running_loop().time() < self._failing_since + self._timing.step_down
+        await self.leader.exchange(self._waiters, willing=bool(self._all) and healthy)
+        return self._config.poll_interval / policy.TICKS
 
-    async def _sweep(self) -> float:
-        """Look at all by the list, if they are many; returns seconds until the next look."""
+    async def _read_list(self) -> float:
+        """Look at all by the list, if they are many; returns seconds until the next pass."""
         interval = self._config.poll_interval
-        if self._sweeper.elsewhere or not self._sweeping:
-            return interval / TICKS
-        sweep, began = ListPass(self._all, self._pause), asyncio.get_running_loop().time()
+        if self.leader.is_elsewhere or not self._uses_list:
+            return interval / policy.TICKS
+        list_pass, began = ListPass(self._all, self._pause), asyncio.get_running_loop().time()
         try:
-            await sweep.read(self._replicate, self._gate)
+            await list_pass.read(self._replicate, self._gate)
         except Exception:
             self._distrust()
             raise
         self._failing_since = math.inf
-        last, self._swept_at = began - self._swept_at, began
-        self._pause = pause(sweep, last, interval, self._config.reads_per_minute)
+        last, self._listed_at = began - self._listed_at, began
+        self._pause = policy.pause_after(list_pass.facts(last), interval, self._config.reads_per_minute)
         return self._pause
 
     async def _ask_some(self) -> float:
-        """Look one by one at what the list does not show, those first that waited longest for it."""
-        interval, sweeping = self._config.poll_interval, self._sweeping
-        least = max(self._pause, interval) if sweeping else interval
-        asked = [waiter for waiter in self._all.values() if self._to_ask(waiter, least, sweeping=sweeping)]
+        """Ask by their ids for those that the list does not show, first for those that have waited longest for it."""
+        interval, uses_list = self._config.poll_interval, self._uses_list
+        least = max(self._pause, interval) if uses_list else interval
+        asked = [waiter for waiter in self._all.values() if self._is_to_ask(waiter, least, uses_list=uses_list)]
         asked.sort(key=lambda waiter: (waiter.asked_at, waiter.since))
-        share = self._config.reads_per_minute / 60 * interval / TICKS / 2
-        asked = asked[: max(int(share), 1)] or self._sample()
+        asked = asked[: policy.asks_at_once(self._config.reads_per_minute, interval)] or self._sample()
         problems = await asyncio.gather(*map(self._ask, asked), return_exceptions=True)
         for error in filter(None, problems):
             raise error
-        return interval / TICKS
+        return interval / policy.TICKS
 
-    def _to_ask(self, waiter: Waiter, least: float, *, sweeping: bool) -> bool:
-        if self._overdue(waiter):
-            return waiter.due(least, most=0)
-        return not (waiter.listed and sweeping) and waiter.due(least)
+    def _is_to_ask(self, waiter: Waiter, least: float, *, uses_list: bool) -> bool:
+        if policy.is_overdue(waiter.age, self._config.deadline):
+            return waiter.is_due(least, most=0)
+        return not (waiter.is_listed and uses_list) and waiter.is_due(least)
 
     def _sample(self) -> list[Waiter]:
         """One of those that the list shows, from time to time: it may be behind."""
         now = asyncio.get_running_loop().time()
-        before = now - SAMPLE * self._config.poll_interval
+        before = now - self._timing.sample * self._config.poll_interval
         older = [waiter for waiter in self._all.values() if waiter.known_at < before]
         if not older or self._sampled_at > before:
             return []
@@ -176,29 +151,27 @@ class Poller:
                 prediction = await self._replicate.get(waiter.prediction_id)
             except NotFound as error:
                 waiter.missed += 1
-                if waiter.missed >= BELIEVE_MISSING and time.time() > waiter.since + NEW:
+                if policy.is_missing(waiter.missed, waiter.age):
                     waiter.lose(error)
                 return
             except Unanswered as error:
-                if self._overdue(waiter, RETENTION):  # its output is gone, too
+                if policy.is_gone(waiter.age, self._config.deadline):
                     waiter.lose(NotFound(str(error), prediction_id=waiter.prediction_id))
                 raise
         waiter.missed, self._failing_since = 0, math.inf
-        if prediction.terminal or self._overdue(waiter):
-            if self._hidden(waiter, prediction):
+        if prediction.terminal or policy.is_overdue(waiter.age, self._config.deadline):
+            if self._is_hidden(waiter, prediction):
                 self._distrust()
             waiter.end(prediction)
 
-    def _hidden(self, waiter: Waiter, prediction: Prediction) -> bool:
-        """Tell whether the last sweep, here or elsewhere, should have shown that it had ended."""
+    def _is_hidden(self, waiter: Waiter, prediction: Prediction) -> bool:
+        """Whether the last pass, here or elsewhere, should have shown that it had ended."""
         ended, now = prediction.time("completed_at"), asyncio.get_running_loop().time()
-        swept_at = now if self._sweeper.elsewhere else self._swept_at
-        if ended is None or not waiter.listed or waiter.known_at > swept_at:
+        listed_at = now if self.leader.is_elsewhere else self._listed_at
+        if ended is None or not waiter.is_listed or waiter.known_at > listed_at:
             return False
-        return ended + BEHIND < time.time() - (now - swept_at) + self._replicate.clock_offset
+        return policy.is_hidden(ended - self._replicate.clock_offset, time.time() - (now - listed_at), self._timing)
 
     def _distrust(self) -> None:
-        self._distrust_until = asyncio.get_running_loop().time() + DISTRUST * self._config.poll_interval
-
-    def _overdue(self, waiter: Waiter, more: float = 0.0) -> bool:
-        return time.time() > waiter.since + self._config.deadline + GRACE + more
+        now = asyncio.get_running_loop().time()
+        self._distrust_until = now + self._timing.distrust * self._config.poll_interval

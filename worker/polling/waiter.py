@@ -1,4 +1,4 @@
-"""One prediction that somebody waits for, and when it is to be looked at again."""
+"""One prediction that somebody waits for, and what is known of it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,7 @@ from dataclasses import dataclass, field
 
 from jobs.errors import NotFound
 from jobs.replicate_api.predictions import Prediction
-
-PATIENCE = 10
-"""Who is asked for by id is asked after each tenth of its age: what takes long may be noticed later."""
-
-MOST_PATIENCE = 5.0
-"""But not more than so many seconds later."""
-
-FRESH = 5.0
-"""Seconds: what was intended longer ago was not created just now, but found again."""
+from worker.polling.poll_policy import MOST_PATIENCE, is_due, is_just_created
 
 
 @dataclass(slots=True, eq=False)
@@ -28,7 +20,7 @@ class Waiter:
     known_at: float
     looked_at: float = 0.0
     asked_at: float = 0.0
-    listed: bool = True
+    is_listed: bool = True
     """Whether the list shows it, as far as anybody knows: then nobody need ask for it alone."""
 
     missed: int = 0
@@ -36,16 +28,26 @@ class Waiter:
 
     @classmethod
     def begin(cls, prediction_id: str, since: float) -> Waiter:
-        """Wait for it from now on; the answer to its create was the first look."""
+        """Wait for a prediction from now on."""
         now = asyncio.get_running_loop().time()
-        waiter = cls(prediction_id, since, known_at=now, looked_at=now if time.time() < since + FRESH else 0.0)
+        looked_at = now if is_just_created(time.time() - since) else 0.0
+        waiter = cls(prediction_id, since, known_at=now, looked_at=looked_at)
         waiter.ended.add_done_callback(_retrieve)
         return waiter
 
-    def due(self, least: float, most: float = MOST_PATIENCE) -> bool:
-        """Tell whether the last look at it is so many seconds ago, by its age, that it is worth asking for."""
-        patience = 0 if self.missed else min((time.time() - self.since) / PATIENCE, most)
-        return asyncio.get_running_loop().time() >= self.looked_at + max(patience, least)
+    @property
+    def age(self) -> float:
+        """Seconds since its intent."""
+        return time.time() - self.since
+
+    def is_due(self, least: float, most: float = MOST_PATIENCE) -> bool:
+        """Whether it is worth asking for by its id."""
+        since_look = asyncio.get_running_loop().time() - self.looked_at
+        return is_due(since_look, self.age, least, missed=self.missed, most=most)
+
+    def ask_soon(self) -> None:
+        """Have it asked for by its id: the list does not tell."""
+        self.is_listed, self.looked_at = False, 0.0
 
     def end(self, prediction: Prediction) -> None:
         """Wake whoever waits."""

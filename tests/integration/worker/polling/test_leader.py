@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,11 +24,12 @@ from worker.limits.rate_limiter import RateLimiter
 from worker.limits.request_gate import RequestGate
 from worker.limits.token_check import TokenCheck
 from worker.polling import leader
-from worker.polling import poller as polling
 from worker.polling.leader import PollingLeader
+from worker.polling.poll_policy import Timing
 from worker.polling.poller import Poller
 
 IMAGE = "simulator/image"
+NO_SAMPLES = Timing(sample=10**9)
 Start = Callable[..., Awaitable["Party"]]
 
 
@@ -69,14 +71,14 @@ class Party:
 
     async def die(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """End without a word, as a killed process does."""
-        monkeypatch.setattr(self.poller._sweeper, "step_down", asyncio.Event().wait)
+        monkeypatch.setattr(self.poller.leader, "step_down", asyncio.Event().wait)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.1):
                 await self._stack.aclose()
 
 
 @asynccontextmanager
-async def party(config: Config, redis: Redis, who: str) -> AsyncIterator[Party]:
+async def party(config: Config, redis: Redis, who: str, timing: Timing) -> AsyncIterator[Party]:
     limits = {"create": 60_000.0, "read": config.reads_per_minute}
     async with AsyncExitStack() as stack:
         limiter = await stack.enter_async_context(RateLimiter(redis, config.api_host, limits))
@@ -84,7 +86,7 @@ async def party(config: Config, redis: Redis, who: str) -> AsyncIterator[Party]:
         account = Account(redis, config.api_host)
         token = TokenCheck(limiter, account, replicate.account)
         gate = RequestGate(limiter, account, token)
-        poller = Poller(replicate, gate, config, PollingLeader(redis, config.api_host, who))
+        poller = Poller(replicate, gate, config, PollingLeader(redis, config.api_host, who, timing))
         running = AsyncExitStack()
         await stack.enter_async_context(running)
         await running.enter_async_context(poller.running())
@@ -92,20 +94,19 @@ async def party(config: Config, redis: Redis, who: str) -> AsyncIterator[Party]:
 
 
 @pytest.fixture
-async def start(config: Config, redis: Redis, simulator: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
+async def start(config: Config, redis: Redis, simulator: Any) -> AsyncIterator[Start]:
     simulator.settings(limiter="off", predict_min=0.2, predict_max=0.6)
-    monkeypatch.setattr(polling, "SAMPLE", 10**9)
     quick = config.model_copy(update={"poll_interval": 0.1})
     async with AsyncExitStack() as stack:
 
-        async def begin(who: str, **settings: Any) -> Party:
-            return await stack.enter_async_context(party(quick.model_copy(update=settings), redis, who))
+        async def begin(who: str, timing: Timing = NO_SAMPLES, **settings: Any) -> Party:
+            return await stack.enter_async_context(party(quick.model_copy(update=settings), redis, who, timing))
 
         yield begin
 
 
 async def sweeps(one: Party, eventually: Any) -> None:
-    await eventually(lambda: one.poller._sweeper.is_leader)
+    await eventually(lambda: one.poller.leader.is_leader)
 
 
 async def test_one_asks_for_all(start: Start, eventually: Any) -> None:
@@ -131,18 +132,22 @@ async def test_who_has_nothing_to_wait_for_asks_for_the_others_until_they_are_se
     await short
     assert len(await waiting) == 2
     assert two.replicate.asked == 0
-    await eventually(lambda: not one.poller._sweeper.is_leader)
+    await eventually(lambda: not one.poller.leader.is_leader)
 
 
 async def test_another_takes_over_from_one_that_dies(
     start: Start, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leader, "ROLE_SECONDS", 1.0)
-    one, two, three = await start("one"), await start("two"), await start("three")
+    timing = replace(NO_SAMPLES, leader=1.0)
+    one, two, three = (
+        await start("one", timing),
+        await start("two", timing),
+        await start("three", timing),
+    )
     lost = asyncio.create_task(one.wait(await one.create(5, predict_time=60)))
     await sweeps(one, eventually)
     waiting = [asyncio.create_task(each.wait(await each.create(10, predict_time=1.0))) for each in (two, three)]
-    await eventually(lambda: len(one.poller._sweeper.others) == 20)
+    await eventually(lambda: len(one.poller.leader.others) == 20)
     await one.die(monkeypatch)
     before = one.replicate.asked
     assert [len(each) for each in await asyncio.gather(*waiting)] == [10, 10]
@@ -152,10 +157,10 @@ async def test_another_takes_over_from_one_that_dies(
 
 
 async def test_one_that_ends_in_order_is_followed_at_once(
-    start: Start, eventually: Any, redis: Redis, config: Config, monkeypatch: pytest.MonkeyPatch
+    start: Start, eventually: Any, redis: Redis, config: Config
 ) -> None:
-    monkeypatch.setattr(leader, "ROLE_SECONDS", 3600.0)
-    one, two = await start("one"), await start("two")
+    timing = replace(NO_SAMPLES, leader=3600.0)
+    one, two = await start("one", timing), await start("two", timing)
     lost = asyncio.create_task(one.wait(await one.create(5, predict_time=60)))
     await sweeps(one, eventually)
     waiting = asyncio.create_task(two.wait(await two.create(10, predict_time=0.5)))
@@ -168,11 +173,11 @@ async def test_one_that_ends_in_order_is_followed_at_once(
 async def test_what_is_lost_in_the_mail_is_told_again(
     start: Start, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leader, "TELL_AGAIN", 0.5)
-    one, two = await start("one"), await start("two")
+    timing = replace(NO_SAMPLES, publish_again=0.5)
+    one, two = await start("one", timing), await start("two", timing)
     held = asyncio.create_task(one.wait(await one.create(5, predict_time=5)))
     await sweeps(one, eventually)
-    learn, lost = two.poller._sweeper._apply, list[bytes]()
+    learn, lost = two.poller.leader._apply, list[bytes]()
 
     def forgetful(own: Any, mail: list[bytes]) -> None:
         if mail and len(lost) < 2:
@@ -180,30 +185,24 @@ async def test_what_is_lost_in_the_mail_is_told_again(
         else:
             learn(own, mail)
 
-    monkeypatch.setattr(two.poller._sweeper, "_apply", forgetful)
+    monkeypatch.setattr(two.poller.leader, "_apply", forgetful)
     assert len(await two.wait(await two.create(2))) == 2
     assert len(lost) >= 2
     assert two.replicate.asked == 0
     await held
 
 
-async def test_a_sweeper_that_tells_nothing_is_found_out(
-    start: Start, redis: Redis, config: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(polling, "BEHIND", 0.5)
-    monkeypatch.setattr(polling, "SAMPLE", 10)
+async def test_a_sweeper_that_tells_nothing_is_found_out(start: Start, redis: Redis, config: Config) -> None:
     await redis.set(keys.lease(f"sweeper:{config.api_host}"), "mute")
-    one = await start("one")
+    one = await start("one", Timing(behind=0.5))
     async with asyncio.timeout(60):
         assert len(await one.wait(await one.create(8))) == 8
     assert await redis.get(keys.lease(f"sweeper:{config.api_host}")) == b"mute"
 
 
-async def test_one_that_cannot_reach_the_api_leaves_it_to_others(
-    start: Start, eventually: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(polling, "RESIGN", 0.3)
-    one, two = await start("one"), await start("two")
+async def test_one_that_cannot_reach_the_api_leaves_it_to_others(start: Start, eventually: Any) -> None:
+    timing = replace(NO_SAMPLES, step_down=0.3)
+    one, two = await start("one", timing), await start("two", timing)
     ids = await one.create(5, predict_time=1.0)
     one.replicate.broken = True
     waiting = asyncio.create_task(one.wait(ids))
@@ -249,7 +248,7 @@ async def test_what_is_overdue_for_the_sweeper_may_not_be_for_its_own_worker(sta
 async def test_what_is_too_big_for_the_mail_is_asked_for(
     start: Start, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leader, "MOST_MAIL", 10)
+    monkeypatch.setattr(leader, "LONGEST_MESSAGE", 10)
     one, two = await start("one"), await start("two")
     held = asyncio.create_task(one.wait(await one.create(5, predict_time=3)))
     await sweeps(one, eventually)
@@ -259,17 +258,15 @@ async def test_what_is_too_big_for_the_mail_is_asked_for(
     await held
 
 
-async def test_what_nobody_waits_for_any_more_is_forgotten(
-    start: Start, eventually: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(leader, "FORGOTTEN", 0.5)
-    one, two = await start("one"), await start("two")
+async def test_what_nobody_waits_for_any_more_is_forgotten(start: Start, eventually: Any) -> None:
+    timing = replace(NO_SAMPLES, forget=0.5)
+    one, two = await start("one", timing), await start("two", timing)
     held = asyncio.create_task(one.wait(await one.create(5, predict_time=3)))
     await sweeps(one, eventually)
     waiting = asyncio.create_task(two.wait(await two.create(5, predict_time=60)))
-    await eventually(lambda: len(one.poller._sweeper.others) == 5)
+    await eventually(lambda: len(one.poller.leader.others) == 5)
     waiting.cancel()
-    await eventually(lambda: not one.poller._sweeper.others)
+    await eventually(lambda: not one.poller.leader.others)
     await held
 
 

@@ -18,8 +18,8 @@ from worker.limits import token_check
 from worker.limits.rate_limiter import RateLimiter
 from worker.limits.request_gate import RequestGate
 from worker.limits.token_check import TokenCheck
-from worker.polling import poller as polling
 from worker.polling.leader import PollingLeader
+from worker.polling.poll_policy import Timing
 from worker.polling.poller import Poller
 
 IMAGE = "simulator/image"
@@ -44,13 +44,13 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(config: Config, redis: Redis, simulator: Any) -> AsyncIterator[Bench]:
+async def bench(config: Config, redis: Redis, simulator: Any, timing: Timing | None = None) -> AsyncIterator[Bench]:
     limits = {"create": 60_000.0, "read": config.reads_per_minute}
     async with RateLimiter(redis, config.api_host, limits) as limiter, api_client(config) as client:
         replicate = Replicate(client, config)
         account = Account(redis, config.api_host)
         gate = RequestGate(limiter, account, TokenCheck(limiter, account, replicate.account))
-        poller = Poller(replicate, gate, config, PollingLeader(redis, config.api_host, "one"))
+        poller = Poller(replicate, gate, config, PollingLeader(redis, config.api_host, "one", timing))
         async with poller.running():
             yield Bench(replicate, poller, simulator)
 
@@ -108,12 +108,13 @@ async def test_what_is_created_during_a_sweep_is_not_asked_for(bench: Bench, mon
     assert bench.calls("get") < 10
 
 
-async def test_a_list_that_shows_no_end_is_found_out(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_list_that_shows_no_end_is_found_out(config: Config, redis: Redis, simulator: Any) -> None:
     """GETs of one and another show that the list is behind; then all are asked by id."""
-    monkeypatch.setattr(polling, "BEHIND", 0.5)
-    bench.simulator.control(stale_list={"rate": 1.0, "seconds": 3600})
-    async with asyncio.timeout(60):
-        ended = await bench.wait(await bench.create(12))
+    simulator.settings(limiter="off", predict_min=0.2, predict_max=0.4)
+    simulator.control(stale_list={"rate": 1.0, "seconds": 3600})
+    quick = config.model_copy(update={"poll_interval": 0.1})
+    async with bench(quick, redis, simulator, Timing(behind=0.5)) as made, asyncio.timeout(60):
+        ended = await made.wait(await made.create(12))
     assert {prediction.status for prediction in ended} == {"succeeded"}
 
 
