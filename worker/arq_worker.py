@@ -1,4 +1,4 @@
-"""arq's worker, made to end well whatever Redis does: nothing left open, no traceback, within seconds."""
+"""arq's worker, with a clean end while Redis is away: within seconds, nothing left open, no traceback."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ from redis.exceptions import RedisError
 from jobs.errors import BatchError, RedisUnreachable
 from jobs.redis_client.outage import SHUTDOWN_DEADLINE, is_passing, reason
 from jobs.redis_client.requirements import lasting_refusal
-from worker.logs import show_logs
+from worker.logs import set_up_logs
 from worker.shard.run_log import dead_letter_unreadable
 
 logger = logging.getLogger(__name__)
 
 
 class PatientWorker(Worker):
-    """arq's own would leave `close()` by the first job that was cancelled inside arq's calls of Redis around it."""
+    """In arq's own, a job cancelled inside arq's calls of Redis makes `close()` raise before everything is closed."""
 
     @cached_property
     def finishing(self) -> set[asyncio.Task[Any]]:
-        """Calls of `finish_job` under way; no __init__ makes it, as arq finds its settings by that one's signature."""
+        """Calls of `finish_job` under way; not set in __init__, as arq reads its settings from that signature."""
         return set()
 
     def run(self) -> None:
-        """Run until a signal, or until the longest absence of Redis has passed: then end with exit code 3.
+        """Run until a signal, or until Redis was away for too long: then end with exit code 3.
 
-        A terminal that is closed ends it as Ctrl-C does, unless nohup or its like has SIGHUP ignored.
+        Closing the terminal ends it as Ctrl-C does, unless SIGHUP is ignored, as under nohup.
         """
-        show_logs()
+        set_up_logs()
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             self._add_signal_handler(signal.SIGHUP, self.handle_sig)
         try:
             super().run()
         except BatchError as error:
-            print(error, file=sys.stderr)  # noqa: T201  # as below
+            print(error, file=sys.stderr)  # noqa: T201  # independent of the log settings
             raise SystemExit(error.exit_code) from None
         except (RedisError, OSError) as error:
             if not is_passing(error):
                 raise
-            print(f"Redis did not come back: {reason(error)}", file=sys.stderr)  # noqa: T201  # whatever the log settings
+            print(f"Redis did not come back: {reason(error)}", file=sys.stderr)  # noqa: T201  # as above
             raise SystemExit(RedisUnreachable.exit_code) from None
 
     def handle_sig(self, signum: signal.Signals) -> None:
-        """End what runs; from now on nobody waits for Redis."""
+        """Stop the jobs; from now on no call waits long for Redis."""
         SHUTDOWN_DEADLINE.begin()
         creates = len(self.ctx["worker"].creates) if "worker" in self.ctx else 0
         logger.info(
@@ -74,7 +74,7 @@ class PatientWorker(Worker):
             raise reason
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:
-        """Start what there are slots for: of one batch only, when `ctx` says so; a burst then ends with it."""
+        """Start the jobs that have a slot; with `only` in `ctx` those of one batch, with which a burst ends."""
         slots = self.ctx["worker"].job_slots
         if not (only := self.ctx.get("only")):
             return await super().start_jobs(slots.pick(job_ids))
@@ -93,8 +93,8 @@ class PatientWorker(Worker):
         return mine
 
     async def finish_job(self, *arguments: Any) -> None:
-        """Tell Redis how a job ended; one that it does not hear of stays in the queue."""
-        if task := asyncio.current_task():  # arq's own, which outlives that of the job when this is cancelled
+        """Record in Redis how a job ended; while Redis is away the job stays in the queue."""
+        if task := asyncio.current_task():  # arq's, which outlives the job's task when this one is cancelled
             self.finishing.add(task)
             task.add_done_callback(self.finishing.discard)
         try:
@@ -102,16 +102,16 @@ class PatientWorker(Worker):
         except (RedisError, OSError) as error:
             if not is_passing(error):
                 raise
-            logger.debug("job %s: its end was not told: %s", arguments[0], error)
+            logger.debug("job %s: its end was not recorded: %s", arguments[0], error)
 
     async def finish_failed_job(self, job_id: str, result_data: bytes | None) -> None:
-        """Take a job off the queue that cannot be run since its payload is gone; it is set aside first."""
+        """Remove a job whose payload is gone from the queue, after making it a dead letter."""
         if await self.pool.zscore(self.queue_name, job_id) is not None:
             await dead_letter_unreadable(self.ctx["worker"], job_id)
         await super().finish_failed_job(job_id, result_data)
 
     async def close(self) -> None:
-        """Wait for the jobs, however they end, and close what was opened, whether Redis answers or not."""
+        """Wait for the jobs to end and close what was opened, whether Redis answers or not."""
         SHUTDOWN_DEADLINE.begin()
         while ending := {task for task in (*self.tasks.values(), *self.finishing) if not task.done()}:
             await asyncio.wait(ending)

@@ -1,4 +1,4 @@
-"""Creates wait for what is paid for already: while outputs pile up, or the disk takes none."""
+"""Back-pressure: creates wait while outputs pile up, or while the disk takes none."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ logger = logging.getLogger(__name__)
 
 
 class BackPressure:
-    """Looks at the backlog and at the folders of a worker, and holds creates for all workers of the account."""
+    """Watches a worker's backlog and folders, and holds creates for all workers of the account."""
 
     def __init__(self, worker: Context) -> None:
         self._worker = worker
         self._held = False
-        self._told = set[Path]()
+        self._reported = set[Path]()
 
-    async def look(self) -> None:
-        """Look once; says in the log when a hold begins and when it ends."""
+    async def check(self) -> None:
+        """Hold creates if need be; log when a hold begins and when it ends."""
         worker, backlog = self._worker, self._worker.outputs.backlog
         backlog.look(asyncio.get_running_loop().time())
         reason = backlog.why_hold(worker.poller.in_flight, time.time())
@@ -32,13 +32,13 @@ class BackPressure:
         if reason := worker.folders.disk_trouble() or reason:
             await worker.account.report_trouble(reason, HOLD)
         await worker.folders.look()
-        self._tell_of_folders()
+        self._report_folders()
 
-    def _tell_of_folders(self) -> None:
-        """Let `status` say of a batch that its folder takes nothing: only its own prompts wait."""
+    def _report_folders(self) -> None:
+        """Let `status` show which batches' folders cannot be written: only their own prompts wait."""
         waits, troubles = self._worker.waits, self._worker.folders.own_troubles()
-        for path in self._told - troubles.keys():
+        for path in self._reported - troubles.keys():
             waits.note(path.name, "")
         for path, trouble in troubles.items():
             waits.note(path.name, trouble)
-        self._told = set(troubles)
+        self._reported = set(troubles)

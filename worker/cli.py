@@ -16,7 +16,7 @@ from jobs.terminal import Commands, run_app
 if TYPE_CHECKING:
     from worker.orphans.audit import OrphanList
 
-# Each command imports what only it needs: hence each PLC0415.
+# Each command imports what only it needs, hence PLC0415.
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 Since = Annotated[str, typer.Option(metavar="TIME", help="How far back to look: 90m, 2h, 1d.")]
@@ -62,11 +62,11 @@ def check(*, pid: Pid = None) -> None:
 
     Those of this host and this directory; exit code 1 if one is silent, or there is none.
     """
-    from worker.heartbeat import signs  # noqa: PLC0415
+    from worker.heartbeat import read_liveness  # noqa: PLC0415
 
-    found = [sign for sign in signs() if pid in (None, sign.pid)]
+    found = [worker for worker in read_liveness() if pid in (None, worker.pid)]
     Printer().lines(map(str, found) if found else ["no such worker is up here"])
-    raise typer.Exit(0 if found and all(sign.alive for sign in found) else 1)
+    raise typer.Exit(0 if found and all(worker.is_alive for worker in found) else 1)
 
 
 @app.command()

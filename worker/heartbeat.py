@@ -1,7 +1,7 @@
-"""A sign of life of each worker process, for what supervises it: a file that it keeps locked and touches.
+"""The heartbeat of each worker process, for its supervisor: a file that the process keeps locked and touches.
 
 The file is local to the machine or the container, and its folder belongs to one working directory. It is about the
-process alone: while Redis or the API is away a worker waits, and to start it again would mend nothing.
+process alone: while Redis or the API is away a worker waits, and a restart would not help.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HEARTBEAT = 5.0
-"""Seconds between two signs of life."""
+"""Seconds between two beats."""
 
 SILENT = 3 * HEARTBEAT
-"""Seconds without one after which a worker counts as stopped."""
+"""Seconds without a beat after which a worker counts as stopped."""
 
 
 class Heartbeat:
-    """The file of this process, locked as long as the process lives: no process id that is used again deceives."""
+    """The file of this process, locked while it lives: so a reused process id misleads nobody."""
 
     def __init__(self) -> None:
         self._path = heartbeat_folder() / f"{socket.gethostname()}-{os.getpid()}"
@@ -47,41 +47,41 @@ class Heartbeat:
             return
         with suppress(OSError):
             self._path.unlink()
-            self._path.parent.rmdir()  # unless another worker's is there
+            self._path.parent.rmdir()  # unless another worker has a file there
         os.close(self._file)
         self._file = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Sign:
-    """What was last seen of a worker process that has not ended."""
+class Liveness:
+    """When a worker process that has not ended last beat."""
 
     pid: int
     seconds: float
 
     @property
-    def alive(self) -> bool:
-        """Whether it works, as far as one sees; one that is stopped or hangs is silent."""
+    def is_alive(self) -> bool:
+        """Whether it beats; a process that is stopped or hangs does not."""
         return self.seconds < SILENT
 
     def __str__(self) -> str:
-        state = "alive" if self.alive else "silent, it is stopped or hangs"
+        state = "alive" if self.is_alive else "silent, it is stopped or hangs"
         return f"worker {self.pid}: {state}; last sign of life {max(self.seconds, 0):.0f} s ago"
 
 
-def signs() -> Iterator[Sign]:
-    """The workers of this host, or this container, that were started in this directory and have not ended."""
+def read_liveness() -> Iterator[Liveness]:
+    """Read the heartbeats of the workers started on this host, in this directory, that have not ended."""
     prefix = f"{socket.gethostname()}-"
     for path in sorted(heartbeat_folder().glob(f"{prefix}*")):
         with suppress(FileNotFoundError), path.open("rb") as file:
             if _is_locked(file.fileno()):
-                yield Sign(int(path.name.removeprefix(prefix)), time.time() - os.fstat(file.fileno()).st_mtime)
+                yield Liveness(int(path.name.removeprefix(prefix)), time.time() - os.fstat(file.fileno()).st_mtime)
             else:
                 path.unlink(missing_ok=True)
 
 
 def heartbeat_folder() -> Path:
-    """Where the workers of this user and this working directory have their files."""
+    """Return where the workers of this user and this working directory have their files."""
     place = hashlib.sha256(f"{os.getuid()} {Path.cwd()}".encode(errors="surrogateescape")).hexdigest()[:16]
     return Path(tempfile.gettempdir(), f"replicate-batch-workers-{place}")
 

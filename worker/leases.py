@@ -1,7 +1,7 @@
-"""Leases: one class for shards and for roles. Whoever holds one renews it while alive; who stalls or dies loses it.
+"""Leases of shards and of roles: a process renews those it holds, and loses them when it stalls or dies.
 
-A shard's job may return only while its lease is held, or when the shard has left the queue: a stale run that returns
-makes arq delete the shard from under its new owner.
+A shard's job may return only while its lease is held, or after the shard has left the queue: when a stale run returns,
+arq deletes the shard that another process runs.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from worker.background import every
 logger = logging.getLogger(__name__)
 
 RELEASE_SECONDS = 2.0
-"""How long giving a lease up may take; one that Redis does not hear of expires."""
+"""How long releasing a lease may take; one that is not released expires."""
 
 LeaseState = Literal["mine", "taken", "gone"]
 """`taken`: somebody else holds the lease; `gone`: its job has left the queue."""
 
 
 def lease_name(job_id: str) -> str:
-    """The lease of a job's shard, `<batch>:<n>`: one for all its generations."""
+    """Return the lease of a job's shard, `<batch>:<n>`: one for all generations."""
     return job_id.rpartition(":")[0]
 
 
@@ -57,12 +57,12 @@ class Leases:
         self.seconds = seconds
         self._held: dict[str, Lease] = {}
         self.stopping = asyncio.Event()
-        """Set when the process ends: nobody waits for a lease any more."""
+        """Set when the process stops: nobody waits for a lease any more."""
 
     async def acquire(self, name: str, job: str) -> Lease | None:
-        """Wait until the lease is ours and nothing else of this process runs under it.
+        """Wait until the lease is ours and this process runs nothing else under it.
 
-        None: the job has left the queue, or this process stops.
+        None when the job has left the queue, or this process stops.
         """
         while not self.stopping.is_set():
             other = self._held.get(name)
@@ -89,7 +89,7 @@ class Leases:
         return None
 
     async def unheld(self, names: Sequence[str]) -> list[str]:
-        """Those leases that nobody has."""
+        """Return those leases that nobody holds."""
         owners = await self._redis.mget([keys.lease(name) for name in names]) if names else []
         return [name for name, owner in zip(names, owners, strict=True) if owner is None]
 
@@ -101,7 +101,7 @@ class Leases:
             logger.debug("job %s: %s", job, error)
 
     def is_valid(self, name: str) -> bool:
-        """Tell whether what runs under the lease may act: not when its time is over, though nobody noticed yet."""
+        """Whether a run under the lease may act: not once it has expired, even if nobody has noticed yet."""
         lease = self._held.get(name)
         if lease is None or lease.renewed_at is None:
             return True
@@ -135,9 +135,9 @@ class Leases:
         return not lease.lost
 
     async def release(self, lease: Lease, *, reopen: bool = False) -> None:
-        """Give the lease up; one that was lost is left alone, and what Redis does not hear of expires.
+        """Release the lease, unless it was lost; while Redis is away it expires instead.
 
-        `reopen` one whose job arq has not started: it may at once.
+        `reopen`: its job was not started by arq, which may do so at once.
         """
         if self._held.get(lease.name) is lease:
             self._forget(lease)
@@ -147,7 +147,7 @@ class Leases:
 
     @asynccontextmanager
     async def renewing(self) -> AsyncIterator[None]:
-        """Renew all that is held until the block ends; then end what runs, and give up the rest."""
+        """Renew all leases until the block ends; then cancel what runs under them and release them."""
         try:
             async with every(self.seconds / 3, self._renew_all):
                 yield
@@ -167,7 +167,7 @@ class Leases:
             logger.warning("! the lease was lost: %s (this worker stalled, or Redis did not answer)", names)
 
     async def _renew(self, lease: Lease) -> str | None:
-        """Renew a lease; its name when it is lost."""
+        """Renew a lease; returns its name if it is lost."""
         loop = asyncio.get_running_loop()
         asked_at = loop.time()
         try:
@@ -195,19 +195,19 @@ class Leases:
         lease.ended.set()
 
     def absorb_cancel(self) -> None:
-        """Take a cancel of this task as the sign that the process stops, and go on."""
+        """Treat the cancel of this task as the end of the process, and go on."""
         self.stopping.set()
         if task := asyncio.current_task():
             task.uncancel()
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep, but no longer than until this process stops."""
+        """Sleep, until this process stops at the latest."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.stopping.wait()
 
     async def _pause(self, event: asyncio.Event) -> None:
-        """Wait for an event, but not longer than it takes until a dead owner's lease may have run out."""
+        """Wait for an event, until a dead owner's lease may have expired at the latest."""
         try:
             async with asyncio.timeout(min(self.seconds / 5, 1.0)):
                 await event.wait()
@@ -218,7 +218,7 @@ class Leases:
         script = load_script(self._redis, __name__)
         names = [keys.lease(lease.name), keys.ARQ_IN_PROGRESS + lease.job, keys.queue(self._api_host)]
         state: bytes = await script(keys=names, args=[op, self.owner, int(self.seconds * 1000), lease.job])
-        return state.decode()  # type: ignore[return-value]  # the script knows no other word
+        return state.decode()  # type: ignore[return-value]  # the script returns no other text
 
 
 def _cancelled_from_outside() -> bool:

@@ -1,4 +1,4 @@
-"""A worker's life: open everything in order, look at the schedules, beat, and close everything in reverse."""
+"""A worker's life: open its resources in order, run the background loops, close all in reverse order."""
 
 from __future__ import annotations
 
@@ -53,16 +53,16 @@ from worker.shard.rescue import Rescue
 logger = logging.getLogger(__name__)
 
 CREATES_AT_ONCE = 24
-"""Of the API client's 64 connections: a create takes well under a second, and the limit is some ten a second."""
+"""Of the API client's 64 connections: a create takes well under a second, and the limit is about ten a second."""
 
-LOOK = 5.0
-"""Seconds between two questions whether a pause is due to be looked at; cheap ones, of Redis."""
+TOKEN_CHECK = 5.0
+"""Seconds between two looks at Redis whether a refused token is due to be tried again."""
 
 MOST_FILES = 65_536
 
 
 async def startup(ctx: dict[str, Any]) -> None:
-    """Open everything, or end the process with one sentence that says why it cannot work."""
+    """Open the worker's resources, or end the process with one sentence that says why it cannot work."""
     raise_file_limit()
     config: Config = ctx["config"]
     stack = ctx["stack"] = AsyncExitStack()
@@ -75,7 +75,7 @@ async def startup(ctx: dict[str, Any]) -> None:
             await stack.enter_async_context(every(1.0, partial(fire_due_schedules, schedules)))
         await log_startup(ctx["worker"])
     except BatchError as error:
-        print(error, file=sys.stderr)  # noqa: T201  # for whoever started it, whatever the log settings
+        print(error, file=sys.stderr)  # noqa: T201  # for the terminal, independent of the log settings
         raise SystemExit(error.exit_code) from None
 
 
@@ -86,7 +86,7 @@ async def shutdown(ctx: dict[str, Any]) -> None:
 
 
 async def acquire_lease(ctx: dict[str, Any]) -> None:
-    """Wait for the shard's lease, as arq's `on_job_start`. It never raises: that would end the worker."""
+    """Wait for the shard's lease; arq's `on_job_start`. It never raises: that would end the worker."""
     leases, ctx["lease"] = ctx["worker"].leases, None
     await ctx["worker"].job_slots.running.single_flight(ctx["job_id"])
     try:
@@ -96,7 +96,7 @@ async def acquire_lease(ctx: dict[str, Any]) -> None:
 
 
 async def release_lease(ctx: dict[str, Any]) -> None:
-    """Give up the lease of a job that has left the queue, or goes on elsewhere; as `after_job_end` it never raises."""
+    """Release the lease of a job that ended or will be retried; arq's `after_job_end`, so it never raises."""
     if lease := ctx["lease"]:
         try:
             await ctx["worker"].leases.release(lease)
@@ -106,7 +106,7 @@ async def release_lease(ctx: dict[str, Any]) -> None:
 
 @asynccontextmanager
 async def open_context(config: Config) -> AsyncIterator[Context]:
-    """Everything a worker holds, in the order in which one needs the other; closed in reverse."""
+    """Open what a worker holds, each resource after those it needs, and close it in reverse order."""
     owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     async with AsyncExitStack() as stack:
         redis = connect(redis_url(config), patient=True)
@@ -119,7 +119,7 @@ async def open_context(config: Config) -> AsyncIterator[Context]:
 
 
 def background_loops(worker: Context) -> Iterator[AbstractAsyncContextManager[None]]:
-    """What a worker does beside its jobs, in the order in which one loop needs the other."""
+    """What a worker does beside its jobs, each loop after those it needs."""
     account, owner, file = worker.account, worker.leases.owner, Heartbeat()
     yield worker.breaker.running()
     yield worker.poller.running()
@@ -129,14 +129,14 @@ def background_loops(worker: Context) -> Iterator[AbstractAsyncContextManager[No
     yield every(HEARTBEAT, partial(account.beat, owner, SILENT), at_end=partial(account.leave, owner))
     yield every(HEARTBEAT, file.beat, at_end=file.stop)
     yield every(HEARTBEAT, partial(asyncio.to_thread, revive, worker.config))  # the embedded server, if it died
-    yield every(1.0, BackPressure(worker).look)
-    yield every(LOOK, worker.token.look)
+    yield every(1.0, BackPressure(worker).check)
+    yield every(TOKEN_CHECK, worker.token.look)
     yield every(1.0, worker.waits.look)
     yield every(1.0, worker.job_slots.make_room)
 
 
 async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitStack) -> Context:
-    """Put a worker together; what must be closed is entered on `stack`."""
+    """Build a worker's context; what must be closed is entered on `stack`."""
     limits = {"create": config.creates_per_minute, "read": config.reads_per_minute}
     limiter = await stack.enter_async_context(RateLimiter(redis, config.api_host, limits))
     replicate = Replicate(await stack.enter_async_context(api_client(config)), config)
@@ -174,7 +174,7 @@ async def finish_creates(creates: set[asyncio.Task[Any]]) -> None:
 
 
 async def log_startup(worker: Context) -> None:
-    """Say in the first lines who works, for whom, how fast, and what waits. A refused token raises AccountRefused."""
+    """Log the account, the limits and what is queued; ConfigError when the token is refused."""
     config = worker.config
     try:
         name = await worker.replicate.account()
@@ -200,13 +200,13 @@ async def log_startup(worker: Context) -> None:
 
 
 async def fire_due_schedules(schedules: Schedules) -> None:
-    """Enqueue what is due; of all workers, one does."""
+    """Enqueue the batches of schedules that are due; among all workers, each fires once."""
     for receipt in await schedules.fire_due(time.time()):
         logger.info("schedule: enqueued %s, %d prompts", receipt.batch, receipt.enqueued)
 
 
 def raise_file_limit() -> None:
-    """Allow as many open files as the system does: each connection and each file being saved is one."""
+    """Raise the limit of open files to what the system allows: each connection and each file being saved is one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # macOS names a limit that it does not grant
+    with suppress(ValueError, OSError):  # macOS reports a limit that it does not grant
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, MOST_FILES) if hard > 0 else MOST_FILES, hard))

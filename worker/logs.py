@@ -1,4 +1,4 @@
-"""What a log line holds: when, how bad, which worker, what. Foreign texts in it must not steer a terminal."""
+"""The format of a log line: time, level, worker, message. Foreign texts in it must not control a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jobs.text import printable
 
 
 class LineFormatter(logging.Formatter):
-    """Date and time with its zone, level, host and process, message; what cannot be printed becomes U+FFFD."""
+    """Date and time with zone, level, host and process, message; unprintable characters become U+FFFD."""
 
     def __init__(self) -> None:
         worker = f"{socket.gethostname()}/{os.getpid()}".replace("%", "%%")
@@ -22,8 +22,8 @@ class LineFormatter(logging.Formatter):
         return printable(super().format(record))
 
 
-def show_logs() -> None:
-    """Show our log lines, and arq's like them but for those of its jobs: they take a virtual time for a date."""
+def set_up_logs() -> None:
+    """Set up our loggers, and arq's in the same format without its job lines, which take a virtual time for a date."""
     logging.getLogger("arq.worker").setLevel(logging.WARNING)
     for handler in logging.getLogger("arq").handlers:
         handler.setFormatter(LineFormatter())

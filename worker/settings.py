@@ -22,7 +22,7 @@ from worker.shard.run import predict_shard
 
 
 def _configuration() -> tuple[Config, str]:
-    """Read the settings and find Redis; what is wrong is said in a sentence, and ends the process."""
+    """Read the settings and check Redis; an error ends the process with one sentence."""
     try:
         config = Config.load()
         if config.replicate_api_token is None:
@@ -31,20 +31,20 @@ def _configuration() -> tuple[Config, str]:
                 "you find it at https://replicate.com/account/api-tokens"
             )
         Network.load()
-        asyncio.run(_greet(config))
+        asyncio.run(_check_redis(config))
         return config, redis_url(config)
     except BatchError as error:
-        print(error, file=sys.stderr)  # noqa: T201  # arq has no log yet
+        print(error, file=sys.stderr)  # noqa: T201  # arq has set up no log yet
         raise SystemExit(error.exit_code) from None
 
 
-async def _greet(config: Config) -> None:
+async def _check_redis(config: Config) -> None:
     async with opened(config) as redis:
         await check_server(redis)
 
 
 _config, _url = _configuration()
-arq.worker.Worker = PatientWorker  # type: ignore[misc]  # arq's command line makes a worker of that name, and asks nobody
+arq.worker.Worker = PatientWorker  # type: ignore[misc]  # arq's command line always creates a worker of that name
 
 
 class Settings:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.heartbeat import SILENT, Heartbeat, heartbeat_folder, signs
+from worker.heartbeat import SILENT, Heartbeat, heartbeat_folder, read_liveness
 
 
 @pytest.fixture(autouse=True)
@@ -14,20 +14,20 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
-async def test_a_sign_is_seen_until_it_is_stopped() -> None:
+async def test_a_heartbeat_is_seen_until_it_is_stopped() -> None:
     heartbeat = Heartbeat()
     await heartbeat.stop()
-    assert list(signs()) == []
+    assert list(read_liveness()) == []
     await heartbeat.beat()
-    (sign,) = signs()
-    assert (sign.pid, sign.alive) == (os.getpid(), True)
+    (found,) = read_liveness()
+    assert (found.pid, found.is_alive) == (os.getpid(), True)
     (file,) = heartbeat_folder().iterdir()
     os.utime(file, (file.stat().st_mtime - 2 * SILENT,) * 2)
-    (sign,) = signs()
-    assert not sign.alive
-    assert "silent" in str(sign)
+    (found,) = read_liveness()
+    assert not found.is_alive
+    assert "silent" in str(found)
     await heartbeat.beat()
-    assert next(signs()).alive
+    assert next(read_liveness()).is_alive
     await heartbeat.stop()
     assert not heartbeat_folder().exists()
 
