@@ -4,9 +4,7 @@
 --
 -- KEYS[1] ZSET    the queue
 -- KEYS[2] HASH    the batch
--- KEYS[3] BITMAP  settled prompts            (persisted)
--- KEYS[4] BITMAP  unsuccessful prompts       (persisted)
--- KEYS[5] HASH    the batch's ledger         (persisted)
+-- KEYS[3..] the other keys that expire with a finished batch (kept_with_batch in keys.py); a batch that goes on keeps them
 -- arq:job:<id> STRING payload, for each shard
 -- ARGV    batch id, total, priority, prefix of job keys, ttl of payloads (ms), then for each shard: job id, prompts, payload
 -- Returns shards and prompts that were added; shards -1 when the batch is not there any more.
@@ -24,7 +22,7 @@ if total > tonumber(now[2]) then
 end
 if tonumber(now[3]) + tonumber(now[4]) + tonumber(now[5]) < total then
   redis.call('HDEL', KEYS[2], 'finished_at')
-  for i = 2, 5 do
+  for i = 2, #KEYS do
     redis.call('PERSIST', KEYS[i])
   end
 end

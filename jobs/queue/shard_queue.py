@@ -98,11 +98,10 @@ class Queue:
                 await pipe.execute()
 
     async def _queue(self, batch: Batch, chunk: list[Packed], pipe: Pipeline) -> None:
-        of_batch = [key(batch.name) for key in (keys.batch, keys.settled, keys.unsuccessful, keys.ledger)]
         args: list[str | float | bytes] = [batch.id, batch.total, batch.priority, keys.ARQ_JOB, KEEP]
         for packed in chunk:
             args += packed.job_id, packed.prompts, packed.payload
-        await self._script(keys=[self._key, *of_batch], args=args, client=pipe)
+        await self._script(keys=[self._key, *keys.kept_with_batch(batch.name)], args=args, client=pipe)
 
 
 def _chunk(shards: Iterator[Shard | Packed]) -> list[Packed]:

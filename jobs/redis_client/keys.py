@@ -57,6 +57,11 @@ def retried(name: str) -> str:
     return f"{PREFIX}retried:{name}"
 
 
+def kept_with_batch(name: str) -> list[str]:
+    """What expires with a finished batch and is persisted when it goes on, in the order that Lua scripts take it."""
+    return [key(name) for key in (batch, settled, unsuccessful, ledger, retried, places)]
+
+
 def runs(name: str) -> str:
     """HASH: job id → JSON of a shard's runs: who runs it, how many died in a row, why it is set aside; 30 days."""
     return f"{PREFIX}runs:{name}"

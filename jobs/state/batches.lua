@@ -34,7 +34,7 @@ if op == 'finish' then
   if sum < tonumber(redis.call('HGET', KEYS[1], 'total')) then
     return 0
   end
-  for i = 1, 6 do
+  for i = 1, #KEYS - 1 do -- all but the pace, which expires by itself
     redis.call('EXPIRE', KEYS[i], ARGV[4])
   end
   return redis.call('HSETNX', KEYS[1], 'finished_at', ARGV[3])

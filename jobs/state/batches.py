@@ -87,7 +87,7 @@ class Batches:
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(keys.batch(name), mapping={"generation": generation, "cancel_requested": 0})
             pipe.hdel(keys.batch(name), "finished_at")
-            for key in self._keys(name)[:6]:
+            for key in keys.kept_with_batch(name):
                 pipe.persist(key)
             await pipe.execute()
 
@@ -210,9 +210,7 @@ class Batches:
         return round(sum(counts) * 60 / max(now - begun * keys.PACE_SPAN, keys.PACE_SPAN), 1)
 
     def _keys(self, name: str) -> list[str]:
-        pace = keys.pace(name, int(time.time() / keys.PACE_SPAN))
-        of_batch = (keys.batch, keys.settled, keys.unsuccessful, keys.ledger, keys.retried, keys.places)
-        return [*(key(name) for key in of_batch), pace]
+        return [*keys.kept_with_batch(name), keys.pace(name, int(time.time() / keys.PACE_SPAN))]
 
 
 def _settling(batch_id: str, index: int, outcome: Outcome, spent: Spent, retry_count: int | None) -> list[str | int]:
