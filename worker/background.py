@@ -1,4 +1,4 @@
-"""Background loops: a step is repeated until a block ends, whatever fails in it."""
+"""Background loops, which a failing step does not end, and tasks, which a cancel does not end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import asyncio
 import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from typing import TypeVar
 
 from redis.exceptions import RedisError
 
@@ -20,6 +21,7 @@ Step = Callable[[], Awaitable[float | None]]
 """Returns the seconds until the next step, `math.inf` to be woken only, or None for the usual ones."""
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -83,3 +85,25 @@ async def _take_last_step(step: Step) -> None:
         logger.debug("at the end: %s", error)
     except Exception:
         logger.exception("! unexpected at the end")
+
+
+async def finish_despite_cancel(
+    task: asyncio.Future[T], *, within: float | None = None, on_cancel: Callable[[], None] | None = None
+) -> T:
+    """Return what a task does; a cancel waits for its end, and goes on then.
+
+    With `within` it waits so many seconds, or until the second cancel, and the task is cancelled if it has not ended.
+    """
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if on_cancel:
+            on_cancel()
+        if within is not None:
+            await asyncio.wait([task], timeout=within)
+        while within is None and not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        if not task.cancel():
+            task.exception()  # retrieved: whoever was cancelled does not want it
+        raise

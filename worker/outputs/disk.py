@@ -10,7 +10,6 @@ import errno
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -18,6 +17,7 @@ from typing import ParamSpec, TypeVar
 from aiofiles.os import wrap
 
 from jobs.errors import StorageError
+from worker.background import finish_despite_cancel
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,14 +33,7 @@ async def off_loop(path: Path, function: Callable[P, T], *args: P.args, **kwargs
     """Run in a thread. A thread cannot be stopped: a cancel waits for it, so that nobody works on a file in use."""
     hop: asyncio.Future[T] = asyncio.ensure_future(_call(partial(function, *args, **kwargs), executor=THREADS))
     try:
-        return await asyncio.shield(hop)
-    except asyncio.CancelledError:
-        while not hop.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([hop])
-        if not hop.cancelled():
-            hop.exception()
-        raise
+        return await finish_despite_cancel(hop)
     except OSError as error:
         raise StorageError(_sentence(error, path), path) from error
 

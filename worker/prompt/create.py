@@ -22,6 +22,7 @@ from jobs.errors import (
 )
 from jobs.replicate_api.predictions import CREATE_TIMEOUT, Prediction
 from jobs.state.ledger import Claimed, Entry, OverBudget, Overtaken, Served
+from worker.background import finish_despite_cancel
 from worker.backoff import Backoff
 from worker.context import Work
 from worker.limits.circuit_breaker import MustWait
@@ -309,13 +310,7 @@ async def _uninterrupted(work: Work, create: Coroutine[Any, Any, T]) -> T:
     """Let a create end even when its prompt is cancelled: one that is cut short is ambiguous."""
     task = asyncio.create_task(create)
     _keep(work, task)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task], timeout=STOP_PATIENCE)
-        if not task.cancel():
-            task.exception()  # retrieved: whoever takes the prompt up reads the ledger
-        raise
+    return await finish_despite_cancel(task, within=STOP_PATIENCE)
 
 
 def _keep(work: Work, task: asyncio.Task[Any]) -> None:

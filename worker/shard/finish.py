@@ -17,6 +17,7 @@ from jobs.batch_folder.results import Row, writing_results
 from jobs.errors import StorageError
 from jobs.verify.leftovers import parts
 from jobs.wire import Batch, Shard
+from worker.background import finish_despite_cancel
 from worker.context import Context
 from worker.outputs.folder_health import is_of_one_folder, sweep
 
@@ -89,14 +90,7 @@ async def _write_in_thread(folder: Folder, batch_id: str, *, fsync: bool) -> Non
     """Write for as long as it takes, minutes for a million prompts; a cancel stops it before the lock is let go."""
     stop = threading.Event()
     writing = asyncio.ensure_future(asyncio.to_thread(_write, folder, batch_id, stop, fsync=fsync))
-    try:
-        await asyncio.shield(writing)
-    except asyncio.CancelledError:
-        stop.set()
-        while not writing.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([writing])
-        raise
+    await finish_despite_cancel(writing, on_cancel=stop.set)
 
 
 def _write(folder: Folder, batch_id: str, stop: threading.Event, *, fsync: bool) -> None:
