@@ -116,7 +116,7 @@ class Operations:
         Says how many of its attempts were open: what came of them may run on at Replicate.
         """
         from jobs.queue.shard_queue import Queue  # noqa: PLC0415 - as above
-        from jobs.state.ledger import open_attempts  # noqa: PLC0415 - as above
+        from jobs.state.pending import open_attempts  # noqa: PLC0415 - as above
         from jobs.state.release import release_batch  # noqa: PLC0415 - as above
 
         batch = await Batches(self.redis).get(name)

@@ -15,11 +15,9 @@ from redis.asyncio import Redis
 
 from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
+from jobs.state.claims import CLAIM_TTL, Claims
 
 Ending = Literal["attempt", "refused", "unknown", "output_lost", "aborted"]
-
-CLAIM_TTL = 7200
-"""Seconds that a prediction stays claimed: longer than Replicate can show it with its input."""
 
 
 class Overtaken(Exception):
@@ -118,15 +116,12 @@ class Ledger:
             raise Overtaken(f"prompt {self.index} of {self.batch}: another worker goes on with it")
 
     async def unclaimed(self, prediction_ids: list[str]) -> list[str]:
-        """Those predictions that serve no prompt, in the same order."""
-        if not prediction_ids:
-            return []
-        claims = await self.redis.mget([keys.claim(self.api_host, id_) for id_ in prediction_ids])
-        return [id_ for id_, claimant in zip(prediction_ids, claims, strict=True) if claimant is None]
+        """Those predictions that nobody has claimed, in the same order."""
+        return await Claims(self.redis, self.api_host).unclaimed(prediction_ids)
 
     async def disown(self, prediction_id: str) -> bool:
         """Claim an orphan for nobody, so that it may be canceled; False when it serves a prompt."""
-        return bool(await self.redis.set(keys.claim(self.api_host, prediction_id), "nobody", nx=True, ex=CLAIM_TTL))
+        return await Claims(self.redis, self.api_host).disown(prediction_id)
 
     async def age(self, entry: Entry) -> float:
         """Seconds since the entry's intent, by Redis's clock."""
@@ -152,12 +147,6 @@ class Ledger:
         if verdict != b"ok":
             raise Overtaken(f"prompt {self.index} of {self.batch}: {verdict.decode()}")
         return entry_of(text)
-
-
-async def open_attempts(redis: Redis, batch: str) -> dict[int, str]:
-    """The indexes of a batch's prompts whose attempt is open, each with its nonce."""
-    entries = await redis.hgetall(keys.ledger(batch))  # type: ignore[misc]  # typed for both clients
-    return {int(index): entry.nonce for index, text in entries.items() if (entry := entry_of(text)).nonce}
 
 
 def entry_of(text: bytes | None) -> Entry:

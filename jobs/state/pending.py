@@ -37,3 +37,9 @@ async def read_pending(redis: Redis, batch: str, indexes: Sequence[int]) -> dict
         for index, retry_count, entry in rows
         if index - (first << 3) not in settled
     }
+
+
+async def open_attempts(redis: Redis, batch: str) -> dict[int, str]:
+    """The indexes of a batch's prompts whose attempt is open, each with its nonce."""
+    entries = await redis.hgetall(keys.ledger(batch))  # type: ignore[misc]  # typed for both clients
+    return {int(index): entry.nonce for index, text in entries.items() if (entry := entry_of(text)).nonce}

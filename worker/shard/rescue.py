@@ -18,7 +18,8 @@ from jobs.errors import BatchError
 from jobs.queue.payload import JobId, PayloadError, unpack
 from jobs.queue.shard_queue import Queue
 from jobs.state.batches import AT_WORK, Standing
-from jobs.state.ledger import Overtaken, open_attempts
+from jobs.state.ledger import Overtaken
+from jobs.state.pending import open_attempts
 from jobs.wire import SHARD_SIZE, Batch, Shard
 from worker.background import every
 from worker.context import Context, Work
