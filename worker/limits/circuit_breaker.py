@@ -49,7 +49,7 @@ class ModelPaused(MustWait):
     """The model was paused meanwhile."""
 
 
-class _Heard(NamedTuple):
+class _Attempt(NamedTuple):
     model: str
     prompt: str
     outcome: ModelOutcome
@@ -66,8 +66,8 @@ class CircuitBreaker:
         self._keys = [keys.breaker(api_host), keys.paused_models(api_host), keys.breaker_report(api_host, who)]
         pause, life = int(config.breaker_pause * 1000), int((config.deadline + SLACK) * 1000)
         self._rule = [config.breaker_failures * WINDOW, pause, life]
-        self._outcomes: deque[_Heard] = deque()
-        self._report: list[_Heard] = []  # sent; kept until it is answered, under the same number
+        self._outcomes: deque[_Attempt] = deque()
+        self._report: list[_Attempt] = []  # sent; kept until it is answered, under the same number
         self._number = 0
         self._pauses: dict[str, ModelPause] = {}
         self._waiting: dict[str, dict[asyncio.Future[None], str]] = {}
@@ -78,7 +78,7 @@ class CircuitBreaker:
         self._wake = asyncio.Event()
 
     def running(self) -> AbstractAsyncContextManager[None]:
-        """Tell Redis what was heard, and look which models are paused, every second until the block ends."""
+        """Report outcomes to Redis and read which models are paused, every second until the block ends."""
         return every(REFRESH, self._look, wake=self._wake, at_end=self._tell)
 
     async def admit(self, model: str, prompt: str) -> None:
@@ -108,7 +108,7 @@ class CircuitBreaker:
         if outcome == "ignored" and not pause:
             return
         line = " ".join(message.split())[:LONGEST_MESSAGE].encode("utf-8", "replace")
-        self._outcomes.append(_Heard(model, prompt, outcome, line))
+        self._outcomes.append(_Attempt(model, prompt, outcome, line))
         if pause.probe == prompt if pause else outcome != "succeeded":
             await self._tell()
 
@@ -116,12 +116,12 @@ class CircuitBreaker:
         """The prompt is stopped: if it is a probe, another one may try."""
         pause = self._pauses.get(model)
         if pause and pause.probe == prompt:
-            self._outcomes.append(_Heard(model, prompt, "ignored", b""))
+            self._outcomes.append(_Attempt(model, prompt, "ignored", b""))
             self._wake.set()
 
     async def has_worked(self, model: str) -> bool:
         """Whether the model had a prediction that ended, for any worker, within a week."""
-        if any(heard.model == model and heard.outcome != "ignored" for heard in (*self._report, *self._outcomes)):
+        if any(attempt.model == model and attempt.outcome != "ignored" for attempt in (*self._report, *self._outcomes)):
             return True
         return bool(await self._redis.hexists(self._keys[0], model))  # type: ignore[misc]  # typed for both clients
 
@@ -130,7 +130,7 @@ class CircuitBreaker:
         return pause is not None and pause.probe != prompt
 
     async def _look(self) -> float:
-        """Exchange news with Redis; returns the seconds until the next look."""
+        """Exchange outcomes and pauses with Redis; returns the seconds until the next look."""
         await self._tell(look=True)
         ripe = [
             (pause.next - self._now) / 1000
@@ -140,7 +140,7 @@ class CircuitBreaker:
         return max(min([REFRESH, *ripe]), SOONEST)
 
     async def _tell(self, *, look: bool = False) -> None:
-        """Tell what was heard, in order; whoever comes second finds it told. `look` even if there is nothing."""
+        """Report outcomes in order, one call at a time; `look` asks Redis even if there are none."""
         async with self._turn:
             while look or self._report or self._outcomes:
                 await self._exchange()

@@ -1,4 +1,4 @@
-"""One pump a process and rate limit: reserves start times ahead and gives each, once due, to the first in order.
+"""One dispenser per process and rate limit: it reserves start times ahead and gives each, once due, to the first.
 
 A start time belongs to nobody until it is due, so a waiter that is cancelled costs nothing.
 """
@@ -42,7 +42,7 @@ class Reservation:
 
 
 class Source(Protocol):
-    """Where a pump gets start times; both wait out a lost connection."""
+    """Where a dispenser gets start times; both calls wait out a lost connection."""
 
     async def reserve(self, count: int) -> Reservation:
         """Reserve at most `count` start times; 0 only asks whether they may be used."""

@@ -40,12 +40,12 @@ class RateLimiter:
     def __init__(self, redis: Redis, api_host: str, limits: Mapping[str, float]) -> None:
         script = load_script(redis, __name__)
         self._buckets = {name: _Bucket(script, api_host, name, limit) for name, limit in limits.items()}
-        self._pumps = {name: TokenDispenser(name, bucket) for name, bucket in self._buckets.items()}
+        self._dispensers = {name: TokenDispenser(name, bucket) for name, bucket in self._buckets.items()}
         self._loops = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        for pump in self._pumps.values():
-            await self._loops.enter_async_context(pump.running())
+        for dispenser in self._dispensers.values():
+            await self._loops.enter_async_context(dispenser.running())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -53,18 +53,18 @@ class RateLimiter:
 
     async def acquire(self, bucket: str, order: float = 0.0) -> Slot:
         """Return when a request may start now, the lowest order first. Waits out pauses, holds and a lost Redis."""
-        return await self._pumps[bucket].acquire(order)
+        return await self._dispensers[bucket].acquire(order)
 
     def give_back(self, bucket: str, slot: Slot) -> None:
         """Have what `acquire` gave for a request that is not made: it is for the next one."""
-        self._pumps[bucket].give_back(slot)
+        self._dispensers[bucket].give_back(slot)
 
     async def answered(self, bucket: str) -> None:
         """Say that a request is over, however it ended; costs nothing at 60 a minute or more."""
-        if self._pumps[bucket].leased:
-            self._pumps[bucket].leased = False
+        if self._dispensers[bucket].leased:
+            self._dispensers[bucket].leased = False
             await self._buckets[bucket].answered()
-            self._pumps[bucket].look()
+            self._dispensers[bucket].look()
 
     async def hold(self, bucket: str, seconds: float | None, why: Hold = "throttled") -> float:
         """Let nobody start for so long (None: longer each time) after a 429, and then without bursts for ten minutes.
@@ -74,7 +74,7 @@ class RateLimiter:
         """
         length = None if seconds is None else min(max(seconds, 0.0), LONGEST_HOLD)
         lasts = await self._buckets[bucket].hold(length, why)
-        self._pumps[bucket].look()
+        self._dispensers[bucket].look()
         return lasts
 
     async def left(self, bucket: str, remaining: int | None) -> None:
@@ -84,7 +84,7 @@ class RateLimiter:
 
     def reason(self, bucket: str) -> str | None:
         """Why those who wait here get nothing, or little, at present; None when all is well or nobody waits."""
-        return self._pumps[bucket].reason
+        return self._dispensers[bucket].reason
 
 
 class _Bucket:
