@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
+from pydantic import BaseModel, ValidationError
+
 from jobs.names import is_prompt_id
 from jobs.wire import SHARD_SIZE, Prompt, Shard
 
@@ -25,6 +27,21 @@ MAX_BYTES = 256_000_000
 
 class PayloadError(ValueError):
     """What lies in Redis for a job is not what was put there."""
+
+
+class _Row(BaseModel):
+    id: str
+    model: str
+    input: dict[str, Any]
+
+
+class _Fields(BaseModel):
+    batch: str
+    batch_id: str
+    number: int
+    generation: int
+    indexes: list[int]
+    rows: list[_Row]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -109,30 +126,25 @@ def _without_rows(shard: Shard) -> dict[str, Any]:
     }
 
 
-def _shard(fields: dict[str, Any]) -> Shard:
-    batch, batch_id, number, generation = (fields[name] for name in ("batch", "batch_id", "number", "generation"))
-    if not _are(str, batch, batch_id) or not _are(int, number, generation):
-        raise PayloadError("its fields have other types")
-    indexes, rows = fields["indexes"], fields["rows"]
-    first = number * SHARD_SIZE
-    of_shard = _are(int, *indexes) and all(first <= index < first + SHARD_SIZE for index in indexes)
+def _shard(fields: Any) -> Shard:
+    try:
+        read = _Fields.model_validate(fields, strict=True)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, wrong["loc"])) or "the shard"
+        raise PayloadError(f"{where}: {wrong['msg']}") from error
+    indexes, rows, first = read.indexes, read.rows, read.number * SHARD_SIZE
+    of_shard = all(first <= index < first + SHARD_SIZE for index in indexes)
     if not rows or not of_shard or len(set(indexes)) < len(indexes):
         raise PayloadError("its prompts are not the shard's")
-    prompts = tuple(_prompt(index, row, generation) for index, row in zip(indexes, rows, strict=True))
-    return Shard(batch, batch_id, number, generation, prompts)
+    prompts = tuple(_prompt(index, row, read.generation) for index, row in zip(indexes, rows, strict=True))
+    return Shard(read.batch, read.batch_id, read.number, read.generation, prompts)
 
 
-def _prompt(index: int, row: dict[str, Any], generation: int) -> Prompt:
-    prompt_id, model, given = row["id"], row["model"], row["input"]
-    if not _are(str, prompt_id, model) or not _are(dict, given):
-        raise PayloadError(f"prompt {index} has other types")
-    if not is_prompt_id(prompt_id):
+def _prompt(index: int, row: _Row, generation: int) -> Prompt:
+    if not is_prompt_id(row.id):
         raise PayloadError(f"prompt {index} has an id that no prompt can have")
-    return Prompt(index, prompt_id, model, given, generation)
-
-
-def _are(kind: type, *values: Any) -> bool:
-    return all(type(value) is kind for value in values)  # True is no index
+    return Prompt(index, row.id, row.model, row.input, generation)
 
 
 def _now() -> int:

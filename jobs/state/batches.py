@@ -6,8 +6,9 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
+from pydantic import TypeAdapter, ValidationError
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
@@ -26,6 +27,8 @@ AT_WORK: tuple[Standing, ...] = ("open", "limited", "canceled")
 
 PACE_SPANS = 36
 """How many spans of a batch's pace Redis may still hold."""
+
+_BATCH = TypeAdapter(Batch)
 
 KEEP_FINISHED = 30 * 86_400
 """Seconds that a finished batch's keys live on; its folder stays."""
@@ -232,21 +235,10 @@ def _settling(batch_id: str, index: int, outcome: Outcome, spent: Spent, retry_c
 
 def batch_of(fields: Mapping[bytes, bytes]) -> Batch:
     """Read a batch's hash; KeyError or ValueError when it is not as it was written."""
-    text: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items()}
-    counts = ("total", "generation", "succeeded", "failed", "canceled")
-    spent = ("unknown_creates", "predictions", "cost", "outputs_lost", "empty", "unsaved", "aborted", "over_budget")
-    limits = ("max_predictions", "max_cost", "max_in_flight")
-    return Batch(
-        name=text["name"],
-        id=text["id"],
-        api_host=text["realm"],
-        created_at=float(text["created_at"]),
-        priority=float(text["priority"]),
-        cancel_requested=text["cancel_requested"] == "1",
-        finished_at=float(text["finished_at"]) if "finished_at" in text else None,
-        aborted_model=text.get("aborted_model"),
-        unsaved_host=text.get("unsaved_host"),
-        **{name: int(text[name]) for name in counts},
-        **{name: int(text.get(name, 0)) for name in spent},
-        **{name: int(text[name]) for name in limits if name in text},
-    )
+    text = {name.decode(): value.decode() for name, value in fields.items()}
+    text["api_host"] = text.pop("realm")
+    try:
+        return _BATCH.validate_python(text)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_input=False)[0]
+        raise ValueError(f"{wrong['loc'][0]}: {wrong['msg']}") from error

@@ -208,6 +208,17 @@ def test_any_input_survives_both_ways(values: list[dict[str, Any]]) -> None:
     assert unpacked(pack_rows(header(shard), [p.index for p in prompts], rows(shard)).payload, "b:1:0") == shard
 
 
+def test_text_that_is_no_unicode_comes_through() -> None:
+    prompt = Prompt(300, "a", "o/\ud800", {"\udfff": ["fox \ud83d"]}, 2)
+    shard = Shard("night", "f00d", 3, 2, (prompt,))
+    assert unpacked(pack(shard).payload) == shard
+
+
+def test_what_is_wrong_with_a_payload_is_said_without_its_input() -> None:
+    with pytest.raises(PayloadError, match=r"damaged \(rows\.1\.input: Input should be a valid dictionary\)"):
+        unpacked(job_of(rows=[ROW, ROW | {"input": "secret"}]))
+
+
 @given(data=st.binary(max_size=200))
 def test_no_bytes_raise_anything_else(data: bytes) -> None:
     with pytest.raises(PayloadError):
