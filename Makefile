@@ -26,7 +26,7 @@ limit_MAX_PREDICTIONS := --max-predictions
 limit_MAX_COST := --max-cost
 limit_MAX_IN_FLIGHT := --max-in-flight
 
-# What is given and not known is refused before anything happens: a limit that is overlooked costs money.
+# An unknown variable is an error before anything runs: an ignored limit costs money.
 takes_order := FILE NAME MODEL INPUT PRIORITY $(limits) APPEND REPLACE JSON
 takes_run := $(takes_order) ALL
 takes_enqueue := $(takes_order) CHECK
@@ -51,7 +51,7 @@ endif
 ##@ Start here
 
 .PHONY: demo
-demo: $(VENV)/.for-use ## Do the whole job offline: a simulator, 40 prompts, a worker, a gallery
+demo: $(VENV)/.for-use ## Run a whole batch offline: a simulator, 40 prompts, a worker, a gallery
 	@$(BIN)/python -m demo
 
 .PHONY: test
@@ -67,7 +67,7 @@ chaos: $(VENV)/.for-work ## Kill, stall and starve workers in every way; print w
 run enqueue status watch redis-stop: export STARTED_BY := make
 
 .PHONY: run
-run: $(VENV)/.for-use ## Enqueue FILE, work it off, show the progress, sum up
+run: $(VENV)/.for-use ## Enqueue FILE, run it, show the progress and a summary
 	@$(call needs,FILE,prompts.jsonl)$(BIN)/python -m jobs run $(call flag,ALL,--all) $(order)
 
 .PHONY: enqueue
@@ -79,7 +79,7 @@ worker: $(VENV)/.for-use ## Work until stopped (Ctrl-C); also fires schedules.to
 	@exec $(BIN)/python -m arq worker.Settings
 
 .PHONY: status
-status: $(VENV)/.for-use ## Say how all batches stand, or BATCH
+status: $(VENV)/.for-use ## Show the state of all batches, or of BATCH
 	@$(BIN)/python -m jobs status $(call flag,JSON,--json) -- $(call argument,BATCH)
 
 .PHONY: watch
@@ -104,14 +104,14 @@ bench-quick: $(VENV)/.for-bench ## Print the essential ratios (two minutes)
 install: $(VENV)/.for-use ## Make .venv with what running needs (every target above does it by itself)
 
 .PHONY: lint
-lint: $(VENV)/.for-work ## Check style, types and the floors of imports
+lint: $(VENV)/.for-work ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(PACKAGES)
 	$(BIN)/lint-imports
 
 .PHONY: format
-format: $(VENV)/.for-work ## Format the code and mend what ruff can mend
+format: $(VENV)/.for-work ## Format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

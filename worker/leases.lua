@@ -1,4 +1,5 @@
--- A lease: who runs a shard or plays a role. Our owner decides; arq's in-progress key only keeps others from looking.
+-- A lease: which worker runs a shard or holds a role. The owner in KEYS[1] decides; arq's in-progress key only keeps other
+-- workers from asking.
 --
 -- KEYS[1] STRING  the lease: its owner
 -- KEYS[2] STRING  arq's in-progress key of the job

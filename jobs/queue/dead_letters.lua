@@ -1,6 +1,6 @@
--- The runs of each job: who dies in one, or fails in a way that nobody foresaw, is counted against it, unless a prompt
--- of its shard was settled meanwhile. A job whose runs died too often is a dead letter: set aside until somebody asks
--- for another try. Idempotent: a call whose answer was lost may be made again.
+-- The runs of each job: a crash or an unexpected error is counted against the job, unless a prompt of its shard was
+-- settled meanwhile. A job with too many crashed runs is a dead letter: set aside until `retry` brings it back.
+-- Idempotent: a call whose answer was lost may be repeated.
 --
 -- KEYS[1] HASH    job -> JSON {run, settled, deaths, former?, reason?}: run is '' after an orderly end, former the run
 --                 that was counted as dead, reason makes it a dead letter
@@ -47,7 +47,7 @@ local function begin(run, first, last, most, reason, ttl)
   keep(ttl)
 end
 
--- An end that comes late, when another worker has begun a run already, takes back what it was counted as.
+-- An end that arrives late, when another worker has started a run, takes back the crash that was counted for it.
 local function finish(run, over)
   if note.run == run and (over or note.deaths == 0) then
     redis.call('HDEL', KEYS[1], job)

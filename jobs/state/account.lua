@@ -1,11 +1,11 @@
--- The pause of an account: by hand until it is lifted by hand, or a worker's own, which workers look at again.
+-- The pause of an account: a manual one stays until it is lifted manually; workers check their own again.
 --
 -- KEYS[1] STRING  why nothing may be created
--- KEYS[2] HASH    of a worker's own pause: by (401 | 402), next (ms of the server's clock: when it is looked at again)
--- ARGV    'pause', reason, by ('' = by hand), ms until it is looked at again
--- ARGV    'look', by, ms until the next look: 1 when a pause of that kind is due to be looked at, by whoever asks first
+-- KEYS[2] HASH    of a worker's own pause: by (401 | 402), next (ms of the server's clock: when it is checked again)
+-- ARGV    'pause', reason, by ('' = manual), ms until it is checked again
+-- ARGV    'look', by, ms until the next check: 1 for the first caller when a pause of that kind is due for one
 -- ARGV    'lift', by
--- returns 1 when it did so, else 0
+-- returns 1 when it had an effect, else 0
 
 local op = ARGV[1]
 local paused = redis.call('EXISTS', KEYS[1]) == 1

@@ -1,12 +1,12 @@
--- Count a result exactly once, take it back for another try, or close the batch when all are counted.
--- Idempotent: a call whose answer was lost may be made again.
+-- Count a result exactly once, take it back for a retry, or close the batch when all are counted.
+-- Idempotent: a call whose answer was lost may be repeated.
 --
 -- KEYS[1] HASH    the batch; predictions and cost (micro-dollars) are what it has spent and reserved
 -- KEYS[2] BITMAP  settled prompts
 -- KEYS[3] BITMAP  prompts whose result is not succeeded
 -- KEYS[4] HASH    the batch's ledger
 -- KEYS[5] HASH    prompts whose result was taken back -> how often: a prompt's term; 0 when it never was
--- KEYS[6] ZSET    prompts that have a place in flight (worker/limits/batch_limiter.lua)
+-- KEYS[6] ZSET    prompts in flight (worker/limits/batch_limiter.lua)
 -- KEYS[7] STRING  results of this span of seconds
 -- ARGV    'settle', batch's id ('' = any), index, outcome, predictions, cost ('' = unknown), kind of error, model, term
 --                 that the result is of ('' = any), last prediction, files that were not saved, the host of one, 1 = no

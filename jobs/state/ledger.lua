@@ -2,7 +2,7 @@
 -- An entry is JSON {attempt, nonce, at, prediction_id?, prediction_ids, unknown_creates, aborted, cost, reserved, ended?};
 -- its nonce is "" when the attempt is over and another may begin; `ended` is the nonce before that. Money is in
 -- micro-dollars: an intent reserves its price, its end puts the cost in the price's place. Idempotent: a call whose
--- answer was lost may be made again.
+-- answer was lost may be repeated.
 --
 -- KEYS[1] HASH    the ledger: index -> entry
 -- KEYS[2] BITMAP  settled prompts

@@ -1,4 +1,4 @@
--- Let go of what prompts hold of the limits that all batches share, when nobody follows them any more.
+-- Release what prompts hold of the limits that all batches share, when no worker follows them any more.
 --
 -- KEYS[1]    HASH  paused model → JSON (worker/limits/circuit_breaker.lua); a probe among the prompts makes room for another
 -- KEYS[2..]  ZSET  prompts with a prediction of a limited model in flight (worker/limits/model_limiter.lua)

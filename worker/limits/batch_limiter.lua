@@ -1,5 +1,5 @@
--- The places of one batch that limits its predictions in flight, shared by all workers. Idempotent for a prompt.
--- A batch of the same name and another id, one without a limit and a prompt with a result have no use for places.
+-- The limit of one batch's predictions in flight, shared by all workers. Idempotent for a prompt.
+-- A batch of the same name and another id, one without a limit, and a prompt with a result take no place.
 --
 -- KEYS[1] ZSET    index of a prompt that has a place -> until when it counts, ms
 -- KEYS[2] HASH    the batch; max_in_flight is its limit

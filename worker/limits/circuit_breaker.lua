@@ -4,10 +4,10 @@
 -- KEYS[1] HASH    model → 0, a blank, and how its last predictions ended: s | f; there is a field for each model that
 --                 ever had a prediction
 -- KEYS[2] HASH    paused model → JSON {failures, of, refusals = 0, message: why; pause: its length; next: when the next
---                 probe may start; probe: '' or the prompt that is tried, since when}
+--                 probe may start; probe: '' or the prompt that is sent, since when}
 -- KEYS[3] STRING  JSON {number, event...} of the last report of one worker: a repeated one changes nothing
 -- ARGV[1..4]  failures that a window bears, length of a pause, life of a probe, number of this report
--- ARGV[5], then so often: model, prompt, succeeded | failed | ignored, message
+-- ARGV[5] number of outcomes, then for each: model, prompt, succeeded | failed | ignored, message
 -- then, for each model of which a prompt waits: model, prompt
 -- Returns {now, {paused | reopened | prolonged, model, ...}, {model, JSON, ...}}
 

@@ -1,10 +1,10 @@
--- The limits of one model, shared by all workers: predictions in flight, and creates a minute (GCRA, see ratelimit.lua).
+-- The limits of one model, shared by all workers: predictions in flight, and creates a minute (GCRA, see rate_limiter.lua).
 -- A start may be early by half an interval, and a minute has one interval less than starts are allowed in it: so no
 -- minute sees more than the limit. Idempotent for a prompt, but for the rate: each try is a request.
 --
 -- KEYS[1] ZSET    `<batch>/<prompt id>` with a prediction in flight -> until when it is counted, ms
 -- KEYS[2] STRING  tat of the creates, in microseconds
--- KEYS[3] SET     models with a limit, for whoever has to release what a batch holds (jobs/state/release.lua)
+-- KEYS[3] SET     models with a limit, so that a batch's predictions can be released (jobs/state/release.lua)
 -- KEYS[4] HASH    the prompt's batch: one that was deleted takes nothing
 -- ARGV    'begin', prompt, ms it is counted at most, most in flight ('' = any), creates a minute ('' = any), model
 -- ARGV    'end', prompt

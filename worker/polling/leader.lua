@@ -1,4 +1,4 @@
--- One worker of an API host asks for all: which one leads, and the messages between it and the others.
+-- One worker of an API host polls for all: which one leads, and the messages between it and the others.
 --
 -- KEYS[1] STRING  the role: the worker that leads
 -- KEYS[2] LIST    inbox of the leader: what the others wait for
