@@ -13,8 +13,9 @@ from types import FrameType
 from demo.plan import PROMPTS, SPECIAL, outcome_of, plan_of, surprises
 from demo.surroundings import PORT, batch_name, default, environment, finished, forget, free
 from jobs.batch_folder.folder import Folder
-from jobs.cli.columns import Column, Columns
-from jobs.cli.report import Printer, counted
+from jobs.cli.report import counted
+from jobs.cli.tables import Column, Columns
+from jobs.terminal import Printer
 from jobs.wire import Result
 from simulator.process import RunningSimulator, running
 

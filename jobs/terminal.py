@@ -1,4 +1,4 @@
-"""The group of all commands: where their errors become one message and an exit code."""
+"""What all commands share: one exit code and one message for an error, and printing, for people or as JSON."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import asyncio
 import errno
 import io
 import os
+import re
+import shutil
 import sys
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 import typer
+from pydantic import BaseModel
+from rich.console import Console, ConsoleDimensions, ConsoleRenderable
 from typer.core import TyperGroup
 
 from jobs.errors import BatchError
@@ -25,6 +30,9 @@ UNWRITTEN = 2
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EAGAIN}
 """What an open stream may say to a write: a full disk, a terminal that is gone, a pipe that must not be waited for."""
+
+PIPE_SIZE = ConsoleDimensions(1_000_000, 25)
+"""Columns and lines where nobody looks: a line is never broken there."""
 
 
 class Commands(TyperGroup):
@@ -72,3 +80,47 @@ def _print_anything() -> None:
 
 def _print_no_more() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class Rows(ConsoleRenderable, Protocol):
+    """A table of any kind."""
+
+    @property
+    def row_count(self) -> int:
+        """How many rows it has."""
+
+
+class Printer(Console):
+    """Standard output (or error) for people: no terminal cuts nothing; a closed pipe is left to the caller."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
+        if not (sys.stderr if stderr else sys.stdout).isatty():
+            self.size = PIPE_SIZE
+        elif self.is_dumb_terminal:  # which rich takes to be 80 columns wide, unless both are given
+            self.size = ConsoleDimensions(*shutil.get_terminal_size())
+
+    def on_broken_pipe(self) -> None:
+        """Let the BrokenPipeError that is being handled go on."""
+        raise  # noqa: PLE0704 - rich calls this inside its `except`
+
+    def lines(self, texts: Iterable[str]) -> None:
+        """Print lines, never wrapped."""
+        for text in texts:
+            self.print(printable(as_typed(text)), soft_wrap=True)
+
+    def show(self, table: Rows, below: Iterable[str] = ()) -> None:
+        """Print a table, unless it has no row, and lines below it."""
+        if table.row_count:
+            with self.capture() as drawn:
+                self.print(table)
+            text = drawn.get()
+            self.file.write(text if self.is_terminal else re.sub(r" +$", "", text, flags=re.MULTILINE))
+        self.lines(below)
+
+
+def as_json(facts: BaseModel | Sequence[BaseModel]) -> str:
+    """One line of JSON: an object, or an array of them."""
+    if isinstance(facts, BaseModel):
+        return facts.model_dump_json()
+    return f"[{', '.join(fact.model_dump_json() for fact in facts)}]"

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.cli.report import Printer, as_json
 from jobs.config import Config
-from jobs.terminal import Commands, run_app
+from jobs.terminal import Commands, Printer, as_json, run_app
 
 if TYPE_CHECKING:
     from worker.orphans.audit import OrphanList

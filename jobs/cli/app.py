@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from jobs import terminal
 from jobs.budget import Budget
 from jobs.cli import options, report, tables
 from jobs.cli.operations import Operations, known_folder
-from jobs.cli.report import Printer
-from jobs.cli.verify import verify
 from jobs.config import Config
 from jobs.errors import NothingEnqueued
 from jobs.redis_client.client import place
-from jobs.terminal import Commands, run_app
+from jobs.terminal import Commands, Printer, run_app
 from jobs.text import printable
 from jobs.wire import Status
 
@@ -56,14 +55,14 @@ def _ask(question: Callable[[Operations], Awaitable[Answer]], *, begin: bool = F
 
 def _show_receipt(receipt: Receipt, *, as_json: bool) -> None:
     if as_json:
-        typer.echo(report.as_json(receipt))
+        typer.echo(terminal.as_json(receipt))
     else:
         Printer().lines(report.receipt_lines(receipt))
 
 
 def _show_checked(source: str, checked: Checked, *, as_json: bool) -> None:
     if as_json:
-        typer.echo(report.as_json(checked))
+        typer.echo(terminal.as_json(checked))
     else:
         Printer().lines(report.check_lines(source, checked))
 
@@ -152,7 +151,7 @@ def run(  # noqa: PLR0913 - a command's options are its parameters
     paper = Printer(stderr=as_json)
     status = _ask(lambda desk: burst.run(desk, order, paper, everything=everything), begin=True)
     if as_json:
-        typer.echo(report.as_json(status))
+        typer.echo(terminal.as_json(status))
     _end(status)
 
 
@@ -173,7 +172,7 @@ def status(batch: options.AnyBatch = None, *, as_json: options.AsJson = False) -
             raise
         found, warnings = [], [str(error)]
     if as_json:
-        typer.echo(report.as_json(found[0] if batch else found))
+        typer.echo(terminal.as_json(found[0] if batch else found))
     else:
         table = tables.batch_table(found[0], time.time()) if batch else tables.batches_table(found, time.time())
         Printer().show(table, [*report.notes(found), *warnings])
@@ -275,7 +274,7 @@ def schedules(*, as_json: options.AsJson = False) -> None:
     except NothingEnqueued:
         every = never_fired(Config.load(), time.time())
     if as_json:
-        typer.echo(report.as_json(every))
+        typer.echo(terminal.as_json(every))
     else:
         Printer().show(tables.schedules_table(every), report.schedule_notes(every))
     raise typer.Exit(2 if any(one.next is None for one in every) else 0)
@@ -289,4 +288,20 @@ def redis_stop() -> None:
     typer.echo("Stopped." if embedded.stop(Config.load().redis_dir) else "No embedded server was running.")
 
 
-app.command()(verify)
+@app.command()
+def verify(
+    batch: options.BatchName,
+    *,
+    quick: Annotated[bool, typer.Option("--quick", help="Measure the files, do not read them.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Compare folder, results and Redis; exit 1 if they disagree."""
+    from jobs.verify.disagreements import verification_lines  # noqa: PLC0415
+    from jobs.verify.verify import verify as look  # noqa: PLC0415
+
+    found = look(batch, Config.load(), read=not quick)
+    if as_json:
+        typer.echo(terminal.as_json(found))
+    else:
+        Printer().lines(verification_lines(found))
+    raise typer.Exit(0 if found.agrees else 1)

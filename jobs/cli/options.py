@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from jobs.budget import MOST_PREDICTIONS, Budget
-from jobs.cli.arguments import read_input
 from jobs.hints import as_typed
 from jobs.prices import micro_dollars
 
@@ -67,3 +68,26 @@ def order_of(source: str, given: list[str], budget: Budget, **rest: Any) -> Orde
         return Order(source, input=read_input(given), budget=budget, **rest)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--input") from None
+
+
+def read_input(pairs: Sequence[str]) -> dict[str, Any]:
+    """`key=value` pairs as an input: a value is JSON if it parses, else text. ValueError names a wrong pair."""
+    given = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not key or not equals:
+            raise ValueError(f"{pair!r} is not KEY=VALUE")
+        given[key] = json_or_text(text)
+    return given
+
+
+def json_or_text(text: str) -> Any:
+    """The JSON value that the text is, else the text; NaN and Infinity are no JSON."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)

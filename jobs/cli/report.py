@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import re
-import shutil
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel
-from rich.console import Console, ConsoleDimensions
-from rich.table import Table
-
-from jobs.cli.columns import Columns
-from jobs.hints import as_typed
 from jobs.prices import money
 from jobs.text import printable
 from jobs.wire import NO_WORKER as NO_WORKER_REASON
@@ -31,45 +23,6 @@ NO_SCHEDULE = "There is no schedule; they stand in schedules.toml, or where BATC
 _NUMBERS = re.compile(r"\d[\d.,:]*")
 MOST_NAMED = 5
 """Batches that a note names."""
-
-PIPE_SIZE = ConsoleDimensions(1_000_000, 25)
-"""Columns and lines where nobody looks: a line is never broken there."""
-
-
-class Printer(Console):
-    """Standard output (or error) for people: no terminal cuts nothing; a closed pipe is left to the caller."""
-
-    def __init__(self, *, stderr: bool = False) -> None:
-        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
-        if not (sys.stderr if stderr else sys.stdout).isatty():
-            self.size = PIPE_SIZE
-        elif self.is_dumb_terminal:  # which rich takes to be 80 columns wide, unless both are given
-            self.size = ConsoleDimensions(*shutil.get_terminal_size())
-
-    def on_broken_pipe(self) -> None:
-        """Let the BrokenPipeError that is being handled go on."""
-        raise  # noqa: PLE0704 - rich calls this inside its `except`
-
-    def lines(self, texts: Iterable[str]) -> None:
-        """Print lines, never wrapped."""
-        for text in texts:
-            self.print(printable(as_typed(text)), soft_wrap=True)
-
-    def show(self, table: Table | Columns, below: Iterable[str] = ()) -> None:
-        """Print a table, unless it has no row, and lines below it."""
-        if table.row_count:
-            with self.capture() as drawn:
-                self.print(table)
-            text = drawn.get()
-            self.file.write(text if self.is_terminal else re.sub(r" +$", "", text, flags=re.MULTILINE))
-        self.lines(below)
-
-
-def as_json(facts: BaseModel | Sequence[BaseModel]) -> str:
-    """One line of JSON: an object, or an array of them."""
-    if isinstance(facts, BaseModel):
-        return facts.model_dump_json()
-    return f"[{', '.join(fact.model_dump_json() for fact in facts)}]"
 
 
 def over(status: Status) -> bool:

@@ -17,10 +17,11 @@ from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.results import read_results, totals
 from jobs.cli.operations import Operations
 from jobs.cli.progress import follow, is_live, screen_for, told
-from jobs.cli.report import START_WORKER, Printer, counted, ended, file_lines, over
+from jobs.cli.report import START_WORKER, counted, ended, file_lines, over
 from jobs.cli.tables import failures_table, places, totals_table
 from jobs.errors import BatchError, ConfigError, InputError, RedisUnreachable
 from jobs.network import Network
+from jobs.terminal import Printer
 from jobs.wire import Status
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from rich.console import Console, RenderableType
 
 from jobs.cli import tables
 from jobs.cli.progress import picture
-from jobs.cli.report import Printer
 from jobs.schedules.scheduler import ScheduleStatus
+from jobs.terminal import Printer
 from jobs.wire import Failure, Result, Status
 
 NOW = datetime(2026, 11, 23, 3, 0, tzinfo=UTC).timestamp()

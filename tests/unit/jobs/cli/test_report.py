@@ -20,6 +20,7 @@ from jobs.enqueue.enqueue import Checked
 from jobs.enqueue.sharding import Receipt
 from jobs.schedules.scheduler import ScheduleMiss, ScheduleStatus
 from jobs.state.model_pause import ModelPause
+from jobs.terminal import Printer, as_json
 from jobs.text import printable
 from jobs.wire import Failure, Result, Status
 
@@ -124,7 +125,7 @@ def test_a_note_says_which_api_host_it_is_about() -> None:
     assert list(report.notes([here, paused])) == [
         "Paused at 127.0.0.1:5555, which is not the API host of these settings: 402. `python -m jobs resume` lifts it."
     ]
-    assert "elsewhere" not in json.loads(report.as_json(there))
+    assert "elsewhere" not in json.loads(as_json(there))
 
 
 def test_what_very_many_batches_share_is_said_in_one_line() -> None:
@@ -301,7 +302,7 @@ def test_places_are_those_that_exist(tmp_path: Path) -> None:
 
 
 def test_a_long_path_is_whole_on_a_narrow_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    paper = report.Printer()
+    paper = Printer()
     paper.width = 40
     paper.lines(["x" * 100])
     assert capsys.readouterr().out == "x" * 100 + "\n"
@@ -344,9 +345,9 @@ def test_schedules_say_when_and_what_went_wrong() -> None:
 
 def test_json_is_one_line_of_the_models() -> None:
     one = a_status()
-    assert json.loads(report.as_json(one)) == one.model_dump()
-    assert json.loads(report.as_json([one, one])) == [one.model_dump()] * 2
-    assert report.as_json([]) == "[]"
+    assert json.loads(as_json(one)) == one.model_dump()
+    assert json.loads(as_json([one, one])) == [one.model_dump()] * 2
+    assert as_json([]) == "[]"
 
 
 @pytest.mark.parametrize(("size", "text"), [(0, "0.0 kB"), (1500, "1.5 kB"), (2_000_000, "2.0 MB"), (5e9, "5000.0 MB")])
