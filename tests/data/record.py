@@ -119,6 +119,7 @@ def main() -> None:
             "keys": as_text(keys),
         }
         (DATA / "redis.json").write_text(json.dumps(recording, indent=1) + "\n")
+        shutil.rmtree(DATA / "batches", ignore_errors=True)
         shutil.copytree(home / "outputs", DATA / "batches", ignore=shutil.ignore_patterns(".lock"))
     shutil.rmtree(home)
 
