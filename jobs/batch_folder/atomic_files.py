@@ -12,6 +12,9 @@ from typing import BinaryIO
 
 from jobs.errors import StorageError
 
+PART = ".part"
+"""The ending of a file that is not whole yet."""
+
 BLOCK = 1 << 20
 """Bytes that are read or written at once."""
 
@@ -58,7 +61,7 @@ def temporary(directory: Path, name: str) -> Iterator[Path]:
     """Yield a hidden path in a directory, made if need be; what is there in the end is removed."""
     with storing(directory):
         directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f".{name}.{secrets.token_hex(4)}.part"
+    path = directory / f".{name}.{secrets.token_hex(4)}{PART}"
     try:
         yield path
     finally:

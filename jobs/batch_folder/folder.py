@@ -17,6 +17,12 @@ from jobs.wire import Prompt, Result
 
 MANIFEST = "batch.json"
 
+RECORD = "prediction.json"
+"""In a prompt's folder: its result."""
+
+LOCK = ".lock"
+"""What producers and workers lock while they write the lists of the batch."""
+
 RETRIED = ".retried"
 """Where in a batch's folder the records of earlier tries lie: `<id>.<generation>`."""
 
@@ -153,7 +159,7 @@ class Folder:
 
     def read_record(self, prompt_id: str) -> Result | None:
         """A settled prompt's result; None when it has none yet. DamagedRecord, or StorageError if it cannot be read."""
-        path = self.prompt(prompt_id) / "prediction.json"
+        path = self.prompt(prompt_id) / RECORD
         try:
             return Result.model_validate(json.loads(path.read_bytes()))
         except (FileNotFoundError, NotADirectoryError):

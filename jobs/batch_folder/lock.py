@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import BinaryIO
 
 from jobs.batch_folder.atomic_files import storing
-from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.folder import LOCK, Folder
 from jobs.errors import StorageError
 
 
@@ -19,7 +19,7 @@ async def locked(folder: Folder, *, make: bool = True) -> AsyncIterator[None]:
     with storing(folder.path):
         if make:
             folder.path.mkdir(parents=True, exist_ok=True)
-        lock = (folder.path / ".lock").open("ab")
+        lock = (folder.path / LOCK).open("ab")
     with lock:
         while not _try_lock(lock, folder):  # noqa: ASYNC110 - another process holds it
             await asyncio.sleep(0.05)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jobs.batch_folder.atomic_files import BLOCK, flush, storing, temporary
+from jobs.batch_folder.atomic_files import BLOCK, PART, flush, storing, temporary
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.prompts_copy import CopiedRow
 from jobs.budget import UNCHANGED, Budget
@@ -183,7 +183,7 @@ def spooling(order: Order, folder: Folder) -> Iterator[Spool]:
 
 def _remove_abandoned(directory: Path) -> None:
     """A killed producer leaves its spool behind."""
-    for path in directory.glob(".*.part"):
+    for path in directory.glob(f".*{PART}"):
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > ABANDONED:
                 path.unlink()

@@ -29,13 +29,13 @@ class PayloadError(ValueError):
     """What lies in Redis for a job is not what was put there."""
 
 
-class _Row(BaseModel):
+class _Row(BaseModel, defer_build=True):
     id: str
     model: str
     input: dict[str, Any]
 
 
-class _Fields(BaseModel):
+class _Fields(BaseModel, defer_build=True):
     batch: str
     batch_id: str
     number: int

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Literal, Self
 
 from pydantic import TypeAdapter, ValidationError
@@ -27,8 +28,6 @@ AT_WORK: tuple[Standing, ...] = ("open", "limited", "canceled")
 
 PACE_SPANS = 36
 """How many spans of a batch's pace Redis may still hold."""
-
-_BATCH = TypeAdapter(Batch)
 
 KEEP_FINISHED = 30 * 86_400
 """Seconds that a finished batch's keys live on; its folder stays."""
@@ -233,12 +232,18 @@ def _settling(batch_id: str, index: int, outcome: Outcome, spent: Spent, retry_c
     return [*settling, spent.unsaved, spent.host, int(spent.empty)]
 
 
+@cache
+def _batch_adapter() -> TypeAdapter[Batch]:
+    """Building it takes milliseconds, so it is built on first use: `--help` needs none."""
+    return TypeAdapter(Batch)
+
+
 def batch_of(fields: Mapping[bytes, bytes]) -> Batch:
     """Read a batch's hash; KeyError or ValueError when it is not as it was written."""
     text = {name.decode(): value.decode() for name, value in fields.items()}
     text["api_host"] = text.pop("realm")
     try:
-        return _BATCH.validate_python(text)
+        return _batch_adapter().validate_python(text)
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_input=False)[0]
         raise ValueError(f"{wrong['loc'][0]}: {wrong['msg']}") from error

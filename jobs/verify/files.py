@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from jobs.batch_folder.folder import RECORD
 from jobs.wire import Result, SavedFile
 
-RECORD = "prediction.json"
 PIECE = 1 << 20
 _OF_THE_SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 """What file browsers leave behind."""

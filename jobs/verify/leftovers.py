@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.atomic_files import PART
+from jobs.batch_folder.folder import SAVING, Folder
 from jobs.batch_folder.gallery import PAGE_SIZE, page_name
 from jobs.batch_folder.name_hashes import NameHashes
-
-PART = ".part"
 
 
 def parts(folder: Folder) -> list[str]:
@@ -28,10 +27,10 @@ def strangers(folder: Folder, ids: NameHashes) -> Iterator[str]:
 
 def unfinished_business(folder: Folder) -> Iterator[str]:
     """What a finished batch has no more: files that were being written."""
-    saving = folder.path / ".saving"
+    saving = folder.path / SAVING
     if saving.is_dir():
         count = sum(1 for _ in saving.iterdir())
-        yield f".saving is there, with {count} folder{'' if count == 1 else 's'} that became no prompt's"
+        yield f"{SAVING} is there, with {count} folder{'' if count == 1 else 's'} that became no prompt's"
     yield from (f"{name} was never written to its end" for name in parts(folder))
 
 

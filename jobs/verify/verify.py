@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 
-from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.folder import LOCK, Folder
 from jobs.config import Config
 from jobs.errors import BatchNotFound, ForeignFolder, NothingEnqueued
 from jobs.queue.dead_letters import sentence
@@ -108,7 +108,7 @@ async def _snapshot(name: str, config: Config) -> Snapshot | None:
 @contextmanager
 def _between_producers(folder: Folder) -> Iterator[None]:
     """Keep off enqueue and retry, which change the copy and Redis in turn, if they let us within five seconds."""
-    path = folder.path / ".lock"
+    path = folder.path / LOCK
     with path.open("rb") if path.exists() else io.BytesIO() as lock:
         deadline = time.monotonic() + PRODUCER_PATIENCE
         while path.exists() and time.monotonic() < deadline:
