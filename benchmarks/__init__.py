@@ -1,1 +1,1 @@
-"""Ours and its peers on the same work, in one run: `python -m benchmarks`."""
+"""Measure this project beside its peers on the same work, in one run: `python -m benchmarks`."""

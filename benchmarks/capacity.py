@@ -1,4 +1,4 @@
-"""What the stand-in itself can do: it must not be what is measured."""
+"""The capacity of the stand-in server, which must not be the bottleneck."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _connected(url: str) -> socket.socket:
 
 
 def _receive(connection: socket.socket, size: int) -> None:
-    """Take at least so many bytes."""
+    """Read at least the given number of bytes."""
     buffer = bytearray(1 << 20)
     while size > 0 and (got := connection.recv_into(buffer)):
         size -= got

@@ -39,7 +39,7 @@ class Outcome:
 
 
 class Contender(Protocol):
-    """Works off the prompts."""
+    """Runs all prompts."""
 
     def run(self, place: Place) -> Outcome:
         """Say what the client's process used."""

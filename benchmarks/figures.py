@@ -14,7 +14,7 @@ Results = Mapping[str, Rows]
 """By measurement."""
 
 Telling = Callable[[str, Figures], None]
-"""Is given each run as soon as it is done."""
+"""Called with each run as soon as it is done."""
 
 SHOWN = {
     "prompts": ("prompts", ",.0f"),

@@ -71,7 +71,7 @@ class Account:
         self._files_url, self._files_each = files_url, files_each
 
     def create(self, prompt_input: str, now: float, seconds: float) -> Prediction:
-        """One more, which runs for so many seconds."""
+        """Create a prediction that runs for the given seconds."""
         number = len(self.all)
         urls = [f"{self._files_url}/sim/{number}/{file}/output.png" for file in range(self._files_each)]
         now = round(now, 6)  # as it is shown: who asks for what was created since then must find it
@@ -80,7 +80,7 @@ class Account:
         return created
 
     def find(self, prediction_id: str) -> Prediction | None:
-        """By id."""
+        """Return the prediction with this id."""
         try:
             number = int(prediction_id.lstrip("b") or "0", 32) - (1 << 60)
         except ValueError:

@@ -21,7 +21,7 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 _LOOK = 0.05
-"""Seconds between two looks at a process's memory."""
+"""Seconds between two samples of a process's memory."""
 
 _PEAK = re.compile(rb"VmHWM:\s+(\d+) kB")
 _opener = build_opener(ProxyHandler({}))
@@ -86,7 +86,7 @@ class Measured:
                 time.sleep(_LOOK)
 
     def kill(self) -> None:
-        """End it at once, if it still runs."""
+        """Kill it, if it still runs."""
         if self._process.returncode is None:
             self._process.kill()
             self._process.wait()

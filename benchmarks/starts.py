@@ -1,4 +1,4 @@
-"""How long until something works: the embedded server, and a worker's first create."""
+"""Start-up times: of the embedded server, and of a worker until its first create."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jobs.redis_client import embedded
 
 
 def starts(times: int) -> Rows:
-    """Medians of so many starts."""
+    """Medians over the given number of starts."""
     workload = Workload("start", "", 10, (), file_bytes=1_000)
     worker = medians([run(workload, "ours") for _ in range(times)])
     return {

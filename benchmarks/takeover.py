@@ -1,4 +1,4 @@
-"""A worker is killed: when are its prompts in hand elsewhere?"""
+"""How long until another worker takes over the prompts of a killed one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BEGUN = re.compile(rb"\xe2\x86\x92 (bench:\d+:\d+)")
 
 
 def takeover(times: int) -> Rows:
-    """Kill so many workers, at the same time; another one with free slots stands by each."""
+    """Kill the given number of workers at once; each has a standby worker with free slots."""
     with ThreadPoolExecutor(times) as threads:
         seconds = list(threads.map(lambda _: _kill(), range(times)))
     return {f"kill {number}": {"wall": wall} for number, wall in enumerate(seconds, 1)}

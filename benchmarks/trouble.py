@@ -1,4 +1,4 @@
-"""Everything that API and file host can do wrong, at once: what is whole, and what was paid without being meant."""
+"""All faults of the API and the file host at once: which files are whole, and what was paid twice."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def trouble(count: int, rate: float = 0.05) -> Rows:
 
 
 def _finish(ours: Installation) -> None:
-    """Wait for the batch's end; resume what refusals of the account have paused, as its owner would."""
+    """Wait for the batch's end; resume after each pause of the account, as its owner would."""
     deadline = time.monotonic() + PATIENCE
     while (status := ours.status())["state"] != "finished":
         if time.monotonic() > deadline:

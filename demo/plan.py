@@ -1,4 +1,4 @@
-"""What the demo's prompts are meant to come to, and what is different from that."""
+"""The planned outcome of each prompt of the demo, and how the actual one differs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROMPTS = Path(__file__).with_name("prompts.jsonl")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a prompt is meant to come to, and by how many predictions."""
+    """The planned outcome of a prompt, and the number of its predictions."""
 
     status: Outcome = "succeeded"
     kind: ErrorKind | None = None
@@ -41,7 +41,7 @@ def plan_of(prompt_id: str) -> Plan:
 
 
 def outcome_of(result: Result) -> Plan:
-    """What a prompt did come to, in the words of a plan."""
+    """The actual outcome of a prompt, in the words of a plan."""
     return Plan(result.status, result.error.kind if result.error else None, result.attempts)
 
 

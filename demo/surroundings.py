@@ -1,4 +1,4 @@
-"""What the demo runs in: free ports, settings that nobody's own can disturb, a batch without a past."""
+"""What the demo runs in: free ports, settings that ignore the user's own, a batch that starts from nothing."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class Application:
             await self._api(scope, receive, self._with_headers(send, headers))
 
     def _admit(self, scope: Scope, kind: str) -> dict[str, str]:
-        """Headers for the answer; Problem 401, 429 or 402."""
+        """Return the headers for the answer, or raise Problem 401, 429 or 402."""
         simulation, faults = self._simulation, self._simulation.faults
         scheme, _, token = _header(scope, b"authorization").partition(" ")
         simulation.ledger.api_tokens[token] += 1
@@ -123,7 +123,7 @@ class Application:
         return True
 
     async def _delayed(self, fault: Fault) -> bool:
-        """Wait; False when all was forgotten meanwhile, so that the call belongs to nobody any more."""
+        """Wait; False if a reset came meanwhile, so that the call must have no effect."""
         resets = self._simulation.resets
         await asyncio.sleep(fault.seconds(1.0))
         return resets == self._simulation.resets
@@ -184,7 +184,7 @@ def _header(scope: Scope, name: bytes) -> str:
 
 
 async def _swallow(_message: Any) -> None:
-    """Where a lost answer goes."""
+    """Discard the answer: the client never gets it."""
 
 
 async def _nothing_there(_scope: Scope, _receive: Receive, _send: Send) -> None:

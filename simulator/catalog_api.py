@@ -1,4 +1,4 @@
-"""The calls that tell what there is: models, versions, deployments, the account."""
+"""Read-only calls: models, versions, deployments, the account."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The calls that steer and judge: /control/…; never limited, never faulted, no token needed."""
+"""The calls under /control/, for tests: no rate limit, no faults, no token."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ControlApi:
         return _answer({"status": "ok", "created": self._simulation.predictions.count})
 
     async def ledger(self, request: Request) -> Response:
-        """What was asked and done; `?summary=1` without the list of creates."""
+        """The ledger of calls and predictions; `?summary=1` leaves out the list of creates."""
         simulation = self._simulation
         summary = request.query_params.get("summary", "0") not in ("", "0")
         body = simulation.ledger.body(

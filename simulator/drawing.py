@@ -79,7 +79,7 @@ def frames(seed: str, caption: str, size: tuple[int, int]) -> list[Image.Image]:
 
 
 def gif(images: list[Image.Image], milliseconds: int) -> bytes:
-    """The images as an animated GIF, each shown for so long."""
+    """The images as an animated GIF, each shown for the same time."""
     stream = io.BytesIO()
     images[0].save(stream, "GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0)
     return stream.getvalue()

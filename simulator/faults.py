@@ -25,7 +25,7 @@ FAULTS: dict[str, frozenset[str]] = {
     "aborted": _CREATE,  # the prediction ends aborted before its start
     "canceled": _CREATE,  # the prediction ends canceled while it runs
     "failed": _CREATE,  # the prediction fails; text (default null)
-    "unknown_status": _CREATE,  # an unheard-of status for a while; text, seconds
+    "unknown_status": _CREATE,  # an undocumented status for a while; text, seconds
     "data_removed": _CREATE,  # it succeeds, and its data is gone
     "list_lag": _LIST,  # a prediction is not in the list yet; seconds
     "stale_list": _LIST,  # the list shows the status of a while ago; seconds

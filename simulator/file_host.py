@@ -56,7 +56,7 @@ class Drawn:
 
 
 class FileHost:
-    """An ASGI app for the second origin; it asks for no token and notes every one that it gets."""
+    """An ASGI app for the second origin; it needs no token, and records every token that it is sent."""
 
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation

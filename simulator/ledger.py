@@ -1,4 +1,4 @@
-"""What was asked and what was done: tests and benchmarks judge by it."""
+"""What the simulator was asked and what it did, for tests and benchmarks to check."""
 
 from __future__ import annotations
 

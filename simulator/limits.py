@@ -1,4 +1,4 @@
-"""The three kinds of rate limiter that a server may have, and the API's answer when one says no."""
+"""The three kinds of rate limiter that a server may have, and the API's 429 answer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _REDUCED = 6
 
 
 class Limiter(Protocol):
-    """What each kind can do; `now` is in seconds of any clock."""
+    """The interface of every kind; `now` is in seconds of any clock."""
 
     def take(self, now: float) -> float:
         """0 when the call is admitted, else the seconds until one would be."""
@@ -25,7 +25,7 @@ class Limiter(Protocol):
 
 
 class SlidingWindow:
-    """At most `limit` calls in any `window` seconds: the harshest."""
+    """At most `limit` calls in any `window` seconds: the strictest kind."""
 
     def __init__(self, limit: int, window: float, *, rejected_count: bool) -> None:
         self._window, self._rejected_count = window, rejected_count

@@ -26,7 +26,7 @@ class RunningSimulator:
         return self._call("POST", "faults", faults)
 
     def clear(self) -> None:
-        """Take back all faults, those of the flags included."""
+        """Disarm all faults, including those of the flags."""
         self._call("DELETE", "faults")
 
     def settings(self, **values: Any) -> dict[str, Any]:
@@ -38,7 +38,7 @@ class RunningSimulator:
         self._call("POST", "clock", {"advance": seconds})
 
     def ledger(self, *, summary: bool = False) -> dict[str, Any]:
-        """What was asked and done so far; a summary leaves out the list of creates."""
+        """The ledger so far; a summary leaves out the list of creates."""
         return self._call("GET", "ledger?summary=1" if summary else "ledger")
 
     def reset(self) -> None:

@@ -43,7 +43,7 @@ def looseness(dice: Random, chance: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Who looks, and when: base URLs of API and file host, the clock, the retention."""
+    """What a body depends on besides the prediction: base URLs of API and file host, the clock, the retention."""
 
     api: str
     files: str

@@ -19,13 +19,13 @@ class Wire(H11Protocol):
     """HTTP/1.1 that shows its transport to the app, as `scope["state"]["transport"]`."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn itself
-        """Put the transport where each request's scope is made from."""
+        """Store the transport in the state that uvicorn copies into each request's scope."""
         super().connection_made(transport)
         self.app_state = {**self.app_state, "transport": transport}
 
 
 async def gone(receive: Receive, seconds: float | None = None) -> None:
-    """Wait until the client has left, or for so many seconds."""
+    """Wait until the client has disconnected, at most for the given seconds."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             while (await receive())["type"] != "http.disconnect":

@@ -1,4 +1,4 @@
-"""What the simulator is told: one frozen value, from flags and, at run time, from `POST /control/settings`."""
+"""The simulator's settings: one frozen value, from flags and, at run time, from `POST /control/settings`."""
 
 from __future__ import annotations
 

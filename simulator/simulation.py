@@ -1,4 +1,4 @@
-"""Everything that the simulator knows, and that a reset forgets."""
+"""The simulator's whole state, which a reset clears."""
 
 from __future__ import annotations
 

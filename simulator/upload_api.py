@@ -60,7 +60,7 @@ class UploadApi:
         return _answer(self._find(request).body(api_base(request)))
 
     async def download(self, request: Request) -> Response:
-        """GET /v1/files/{id}/download; the signature is not looked at."""
+        """GET /v1/files/{id}/download; the signature is not checked."""
         upload = self._find(request)
         return Response(upload.content, headers={"content-type": upload.content_type})
 

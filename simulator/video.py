@@ -20,7 +20,7 @@ def supported() -> bool:
 
 
 def mp4(frames: list[Image.Image], milliseconds: int) -> bytes:
-    """The frames as a video, each shown for so long."""
+    """The frames as a video, each shown for the same time."""
     stream = io.BytesIO()
     frames[0].save(
         stream,

@@ -11,7 +11,7 @@ _AT_ONCE = 100
 
 
 async def main(count: int, way: str, url: str) -> None:
-    """Enqueue so many jobs."""
+    """Enqueue the given number of jobs."""
     queue = await create_pool(RedisSettings.from_dsn(url))
     prompts = [{"prompt": f"A lighthouse at dawn, study {number}"} for number in range(count)]
     if way == "loop":

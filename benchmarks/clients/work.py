@@ -1,4 +1,4 @@
-"""What every peer is told: which prompts, where, how many at once."""
+"""What every peer gets: the prompts, the API, the folder, and the most in flight."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Work:
         return folder / f"output_{number}.png"
 
     async def each(self, one: Callable[[int, dict[str, Any]], Awaitable[None]]) -> None:
-        """Do `one` with each prompt's number and input, so many at once as may be in flight."""
+        """Call `one` with each prompt's number and input, at most `in_flight` at once."""
         slots = asyncio.Semaphore(self.in_flight)
 
         async def with_slot(number: int, prompt: dict[str, Any]) -> None:

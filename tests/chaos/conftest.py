@@ -69,7 +69,7 @@ def trial(
     seed: int,
     environment_of: Callable[[Config], dict[str, str]],
 ) -> Trial:
-    """A batch to be maltreated. Leases last 1.5 s and lost creates are given up after 6 s, unless a case says else."""
+    """A batch for one case. Leases last 1.5 s and the search for a lost create 6 s, unless the case says otherwise."""
     return Trial(
         name=request.node.name,
         seed=seed,

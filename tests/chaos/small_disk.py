@@ -22,7 +22,7 @@ class SmallDisk:
         self._ballast = self.root / place.relative_to("/") / "ballast"
 
     def fill(self) -> None:
-        """Leave not a byte."""
+        """Fill the disk to the last byte."""
         with contextlib.suppress(OSError), self._ballast.open("ab", buffering=0) as file:
             while file.write(b"\0" * 4096):
                 pass

@@ -1,4 +1,4 @@
-"""Everything at once, as the dice say."""
+"""Everything at once, in random order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SIGKILL at every await of a prompt's path, by name, in turn: two workers fall there, a third finishes the batch."""
+"""SIGKILL at every await of a prompt's path, by name: two workers are killed there, a third finishes the batch."""
 
 from __future__ import annotations
 

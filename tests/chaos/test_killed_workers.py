@@ -1,4 +1,4 @@
-"""Random SIGKILLs of two workers, rolling deploys, and how soon somebody else has a dead worker's prompts in hand."""
+"""Random SIGKILLs of two workers, rolling deploys, and how soon another worker takes over a dead worker's prompts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker is stopped past its lease (a laptop's lid, a swapping machine) and goes on as if nothing had been."""
+"""A worker is stopped past its lease (a laptop's lid, a swapping machine), then continues."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_stalled_worker(trial: Trial, judged: Callable[..., Any], others: int,
 def test_an_answer_that_comes_after_its_create_was_replaced(
     trial: Trial, judged: Callable[..., Any], runs: float
 ) -> None:
-    """The worker stops with an answer in hand; the list never shows it, so another worker creates anew."""
+    """The worker stops before it processes an answer; the list never shows it, so another worker creates again."""
     trial.simulator.settings(predict_min=runs, predict_max=runs)
     trial.simulator.control(list_lag={"rate": 1.0, "seconds": 600})
     trial.enqueue()

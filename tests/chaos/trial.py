@@ -63,7 +63,7 @@ class Trial:
         return self.root / (self.config.output_dir / self.batch).relative_to("/")
 
     def real(self) -> None:
-        """Take the product's own lease and patience."""
+        """Use the product's own lease and search times."""
         self.constants.clear()
         self.config = self.config.model_copy(update={"lease": LEASE})
 
@@ -197,11 +197,11 @@ class Trial:
         return sum(int(count or 0) for count in counts)
 
     def has_settled(self, count: int) -> None:
-        """Wait until so many prompts have their result."""
+        """Wait until the given number of prompts have their result."""
         self.reached(lambda: self.settled() >= count)
 
     def has_created(self, count: int) -> None:
-        """Wait until so many predictions were created."""
+        """Wait until the given number of predictions were created."""
         self.reached(lambda: self.simulator.ledger(summary=True)["created"] >= count)
 
     def shards_of(self, worker: Any) -> int:

@@ -66,7 +66,7 @@ def replace(modules: list[ModuleType], owner: Any, name: str, value: Any) -> Non
 
 
 class Trap:
-    """Sends a signal to its own process before, in, or after the n-th call of what it is put around."""
+    """Sends a signal to its own process before, in, or after the n-th call of the function it wraps."""
 
     def __init__(self, order: dict[str, Any]) -> None:
         self.when, self.hit, self.having = order["when"], order["hit"], order["having"]

@@ -25,7 +25,7 @@ QUICK = {"limiter": "off", "predict_min": 0.05, "predict_max": 0.2, "queue_max":
 
 @dataclass(frozen=True)
 class Night:
-    """One batch from its prompts file to its folder, and what the simulator has to say of it."""
+    """One batch from its prompts file to its folder, and the simulator's ledger of it."""
 
     cli: Callable[..., Any]
     config: Config

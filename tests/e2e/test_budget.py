@@ -1,4 +1,4 @@
-"""A budget in dollars or predictions holds, whoever works, and after Redis was wiped."""
+"""A budget in dollars or predictions holds for any number of workers, and after Redis was wiped."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def restricted(server: Redis, config: Config, tmp_path: Path, simulator: Any) ->
 
 
 def refused(server: Redis) -> list[str]:
-    """What a user was refused: by name of command or key, whoever saw the error."""
+    """The commands and keys that Redis refused a user, over all its connections."""
     known = {"config|get"}  # the doctor asks, and says when it is not told
     entries: Any = server.acl_log()
     return sorted({str(entry["object"]) for entry in entries} - known)

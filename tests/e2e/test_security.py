@@ -1,4 +1,4 @@
-"""What strangers say stays text, what they send stays data, and the token stays at home; on real processes."""
+"""Foreign text stays text, foreign payloads stay data, and the token goes only to the API; on real processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real workers of one account: the one that sweeps for both is killed, and the other goes on for itself."""
+"""Two workers of one account: the polling leader is killed, and the other takes over."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ IMAGE = {"width": 16, "height": 16}
 
 @pytest.fixture
 def scheduled(config: Config, redis: Redis) -> Callable[[int], Awaitable[None]]:
-    """Make a schedule of so many prompts whose last time nobody was up for."""
+    """Write a schedule of the given number of prompts whose last time was missed."""
 
     async def write(count: int) -> None:
         rows = (json.dumps({"prompt": f"cat {number}", **IMAGE}) + "\n" for number in range(count))
