@@ -67,47 +67,47 @@ class ScheduleStates:
     """The states of one API host."""
 
     def __init__(self, redis: Redis, api_host: str) -> None:
-        self._redis, self._realm = redis, api_host
+        self._redis, self._api_host = redis, api_host
 
     async def read(self, names: Iterable[str]) -> list[ScheduleState | None]:
         """The states of these schedules; None for one that no worker has seen."""
         if not (wanted := list(names)):
             return []
-        rows = await self._redis.hmget(keys.schedules(self._realm), wanted)  # type: ignore[misc]  # typed for both clients
+        rows = await self._redis.hmget(keys.schedules(self._api_host), wanted)  # type: ignore[misc]  # typed for both clients
         return [ScheduleState.model_validate_json(row) if row else None for row in rows]
 
     async def note(self, name: str, state: ScheduleState) -> None:
         """Keep a schedule's state."""
-        await self._redis.hset(keys.schedules(self._realm), name, state.model_dump_json())  # type: ignore[misc]  # as above
+        await self._redis.hset(keys.schedules(self._api_host), name, state.model_dump_json())  # type: ignore[misc]  # as above
 
     async def hold(self, name: str, due: int, batch: str, seconds: int) -> bool:
         """Take a fire time for so many seconds; False when somebody has it."""
-        return bool(await self._redis.set(keys.schedule(self._realm, name, due), batch, nx=True, ex=seconds))
+        return bool(await self._redis.set(keys.schedule(self._api_host, name, due), batch, nx=True, ex=seconds))
 
     async def hold_on(self, name: str, due: int, seconds: int) -> None:
         """Keep a fire time for so many more seconds."""
-        await self._redis.expire(keys.schedule(self._realm, name, due), seconds)
+        await self._redis.expire(keys.schedule(self._api_host, name, due), seconds)
 
     async def finish(self, name: str, due: int, state: ScheduleState) -> None:
         """Keep the state of a schedule that is done with a fire time, which nobody will take again."""
         done = state.model_copy(update={"firing": None, "due": due})
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.expire(keys.schedule(self._realm, name, due), KEEP_FIRED)
-            pipe.hset(keys.schedules(self._realm), name, done.model_dump_json())
+            pipe.expire(keys.schedule(self._api_host, name, due), KEEP_FIRED)
+            pipe.hset(keys.schedules(self._api_host), name, done.model_dump_json())
             await pipe.execute()
 
     async def report_trouble(self, reason: str) -> None:
         """Let `status` say what is wrong with the file of schedules; it expires unless it is reported again."""
-        await self._redis.set(keys.schedule_trouble(self._realm), reason, ex=TROUBLE_TTL)
+        await self._redis.set(keys.schedule_trouble(self._api_host), reason, ex=TROUBLE_TTL)
 
     async def withdraw_trouble(self) -> None:
         """The file is right again."""
-        await self._redis.delete(keys.schedule_trouble(self._realm))
+        await self._redis.delete(keys.schedule_trouble(self._api_host))
 
     async def warnings(self, now: float) -> list[str]:
         """All that `status` should say of schedules: what is wrong with their file, and what was missed of late."""
-        trouble = await self._redis.get(keys.schedule_trouble(self._realm))
-        rows = await self._redis.hvals(keys.schedules(self._realm))  # type: ignore[misc]  # as above
+        trouble = await self._redis.get(keys.schedule_trouble(self._api_host))
+        rows = await self._redis.hvals(keys.schedules(self._api_host))  # type: ignore[misc]  # as above
         found = [f"Schedules: {_brief(trouble.decode())}"] if trouble else []
         found += [f"Schedules: {text}" for row in rows for text in ScheduleState.model_validate_json(row).warnings(now)]
         return [*found, "`python -m jobs schedules` says more of them."] if found else []

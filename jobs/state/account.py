@@ -23,7 +23,7 @@ class Account:
 
     def __init__(self, redis: Redis, api_host: str) -> None:
         self._redis = redis
-        self._realm = api_host
+        self._api_host = api_host
 
     async def pause(self, reason: str) -> bool:
         """Let nobody create predictions until `resume`, by hand; the first such reason stays. True when it is new."""
@@ -48,47 +48,47 @@ class Account:
 
     async def paused_by(self) -> str | None:
         """`401` or `402` when a worker made the pause, else None."""
-        by = await self._redis.hget(keys.own_pause(self._realm), "by")  # type: ignore[misc]  # typed for both clients
+        by = await self._redis.hget(keys.own_pause(self._api_host), "by")  # type: ignore[misc]  # typed for both clients
         return by.decode() if by else None
 
     async def _change(self, *arguments: str | int) -> bool:
         script = load_script(self._redis, __name__)
-        return bool(await script([keys.pause(self._realm), keys.own_pause(self._realm)], list(arguments)))
+        return bool(await script([keys.pause(self._api_host), keys.own_pause(self._api_host)], list(arguments)))
 
     async def resume(self) -> bool:
         """Lift the pause and forget the trouble; True when it was paused."""
-        paused = await self._redis.delete(keys.pause(self._realm))
-        await self._redis.delete(keys.own_pause(self._realm), keys.trouble(self._realm))
+        paused = await self._redis.delete(keys.pause(self._api_host))
+        await self._redis.delete(keys.own_pause(self._api_host), keys.trouble(self._api_host))
         return bool(paused)
 
     async def pause_reason(self) -> str | None:
         """Why nothing is created until `resume`; None when it is not paused."""
-        reason = await self._redis.get(keys.pause(self._realm))
+        reason = await self._redis.get(keys.pause(self._api_host))
         return reason.decode() if reason else None
 
     async def paused_models(self) -> dict[str, str]:
         """Each model that its breaker has paused, with a sentence that says why, and what comes next."""
-        found = await self._redis.hgetall(keys.paused_models(self._realm))  # type: ignore[misc]  # typed for both clients
+        found = await self._redis.hgetall(keys.paused_models(self._api_host))  # type: ignore[misc]  # typed for both clients
         pauses = [ModelPause.parse(model, text) for model, text in sorted(found.items())]
         return {pause.model: pause.reason for pause in pauses}
 
     async def reopen(self) -> bool:
         """Let every prompt try the paused models again, with nothing held against them; True when there was one."""
-        await self._redis.delete(keys.breaker(self._realm))
-        return bool(await self._redis.delete(keys.paused_models(self._realm)))
+        await self._redis.delete(keys.breaker(self._api_host))
+        return bool(await self._redis.delete(keys.paused_models(self._api_host)))
 
     async def report_trouble(self, reason: str, seconds: int = TROUBLE_TTL) -> None:
         """Hold back creates while something hinders saving (a full disk, say); expires by itself."""
-        await self._redis.set(keys.trouble(self._realm), reason, ex=seconds)
+        await self._redis.set(keys.trouble(self._api_host), reason, ex=seconds)
 
     async def trouble(self) -> str | None:
         """What hinders saving at present, as the last worker in trouble told it."""
-        reason = await self._redis.get(keys.trouble(self._realm))
+        reason = await self._redis.get(keys.trouble(self._api_host))
         return reason.decode() if reason else None
 
     async def throttling(self) -> list[str]:
         """Why fewer predictions are created than the limit allows: after a 429 or an outage, and when credit is low."""
-        row = await self._redis.hmget(keys.limit(self._realm, "create"), ["hold", "reduced"])  # type: ignore[misc]  # typed for both clients
+        row = await self._redis.hmget(keys.limit(self._api_host, "create"), ["hold", "reduced"])  # type: ignore[misc]  # typed for both clients
         seconds, micros = await self._redis.time()
         hold, reduced = (float(value or 0) / 1e6 - seconds - micros / 1e6 for value in row)
         found = []
@@ -108,29 +108,29 @@ class Account:
 
         `seconds`: how long nobody will know more.
         """
-        await self._redis.set(keys.notice(self._realm), reason, ex=TROUBLE_TTL + int(seconds))
+        await self._redis.set(keys.notice(self._api_host), reason, ex=TROUBLE_TTL + int(seconds))
 
     async def withdraw_notice(self) -> None:
         """The matter is over."""
-        await self._redis.delete(keys.notice(self._realm))
+        await self._redis.delete(keys.notice(self._api_host))
 
     async def notice(self) -> str | None:
         """What a worker last gave notice of."""
-        reason = await self._redis.get(keys.notice(self._realm))
+        reason = await self._redis.get(keys.notice(self._api_host))
         return reason.decode() if reason else None
 
     async def beat(self, worker_id: str, ttl: float) -> None:
         """Say that this worker lives for another `ttl` seconds."""
         now = time.time()
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.zadd(keys.workers(self._realm), {worker_id: now + ttl})
-            pipe.zremrangebyscore(keys.workers(self._realm), 0, now - 3600)
+            pipe.zadd(keys.workers(self._api_host), {worker_id: now + ttl})
+            pipe.zremrangebyscore(keys.workers(self._api_host), 0, now - 3600)
             await pipe.execute()
 
     async def leave(self, worker_id: str) -> None:
         """Say that this worker ends."""
-        await self._redis.zrem(keys.workers(self._realm), worker_id)
+        await self._redis.zrem(keys.workers(self._api_host), worker_id)
 
     async def workers(self) -> int:
         """How many workers of the API host are up."""
-        return int(await self._redis.zcount(keys.workers(self._realm), time.time(), "+inf"))
+        return int(await self._redis.zcount(keys.workers(self._api_host), time.time(), "+inf"))

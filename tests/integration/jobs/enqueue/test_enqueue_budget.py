@@ -23,7 +23,7 @@ from jobs.queue.shard_queue import Queue
 from jobs.state.batches import Batches, Spent
 from jobs.wire import Batch, Failure
 
-REALM = "api.replicate.com"
+API_HOST = "api.replicate.com"
 PRICES = Prices.parse("owner/name=0.003, owner/video=0.001/s max 0.50")
 Enqueue = Callable[..., Awaitable[Receipt]]
 Record = Callable[..., None]
@@ -165,7 +165,7 @@ async def test_retry_raises_the_budget_before_it_queues(
     batches = Batches(redis)
     await batches.settle("night", 0, "succeeded", spent=Spent(1, 3000))
     await batches.settle("night", 1, "failed", spent=Spent(0, 0, "over_budget"))
-    await Queue(redis, REALM).remove("night")
+    await Queue(redis, API_HOST).remove("night")
     assert (await batches.get("night")).over_budget == 1
     for too_low in (Budget(), Budget(max_cost=6000), Budget(max_predictions=2)):
         with pytest.raises(InputError, match="give it a higher --max-"):
@@ -234,7 +234,7 @@ async def test_retry_of_a_spent_budget_only_takes_up_what_was_set_aside(
     record("p0", 0, status="failed", error=Failure(kind="over_budget", message="spent"))
     await batches.settle("night", 0, "failed", spent=Spent(1, 3000, "over_budget"))
     await letters.move_to_dead_letters(JobId("night", 0, 0), "three runs died")
-    await Queue(redis, REALM).remove("night")
+    await Queue(redis, API_HOST).remove("night")
     receipt = await retry("night", config, redis)
     assert "1 of 1 predictions" in receipt.warnings[0]
     assert (receipt.enqueued, receipt.already_done) == (1, 1)

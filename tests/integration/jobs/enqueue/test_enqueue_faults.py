@@ -29,7 +29,7 @@ from jobs.redis_client import keys
 from jobs.state.batches import Batches
 from jobs.wire import Shard
 
-REALM = "api.replicate.com"
+API_HOST = "api.replicate.com"
 ROOT = Path(__file__).parents[4]
 
 
@@ -44,7 +44,7 @@ def write(path: Path, numbers: range) -> str:
 
 
 async def queued(redis: Redis) -> dict[str, Shard]:
-    jobs = [job.decode() for job in await redis.zrange(keys.queue(REALM), 0, -1)]
+    jobs = [job.decode() for job in await redis.zrange(keys.queue(API_HOST), 0, -1)]
     return {job: unpack(await redis.get(keys.ARQ_JOB + job), job) for job in jobs}
 
 

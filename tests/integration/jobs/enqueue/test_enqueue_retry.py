@@ -19,7 +19,7 @@ from jobs.redis_client import keys
 from jobs.state.batches import Batches
 from jobs.wire import Batch, Outcome, Result
 
-REALM = "api.replicate.com"
+API_HOST = "api.replicate.com"
 
 
 @pytest.fixture
@@ -46,12 +46,12 @@ async def finish(redis: Redis, folder: Folder, unsuccessful: dict[int, Outcome])
     await settle(redis, folder, unsuccessful)
     for index in range(250):
         await Batches(redis).settle("night", index, "succeeded")
-    await Queue(redis, REALM).remove("night")
+    await Queue(redis, API_HOST).remove("night")
     assert await Batches(redis).finish("night")
 
 
 async def queued(redis: Redis) -> dict[str, list[str]]:
-    jobs = [job.decode() for job in await redis.zrange(keys.queue(REALM), 0, -1)]
+    jobs = [job.decode() for job in await redis.zrange(keys.queue(API_HOST), 0, -1)]
     shards = {job: unpack(await redis.get(keys.ARQ_JOB + job), job) for job in jobs}
     return {job: [prompt.id for prompt in shard.prompts] for job, shard in shards.items()}
 
@@ -99,7 +99,7 @@ async def test_retry_after_retry_keeps_every_record(config: Config, redis: Redis
     await finish(redis, folder, {3: "failed", 4: "failed"})
     for generation in (1, 2):
         await retry("night", config, redis)
-        await Queue(redis, REALM).remove("night")
+        await Queue(redis, API_HOST).remove("night")
         await settle(redis, folder, {3: "failed"})
         if generation == 1:
             await settle(redis, folder, {4: "succeeded"})
@@ -124,7 +124,7 @@ async def test_while_a_batch_runs_its_failed_prompts_may_be_retried(
 async def test_a_canceled_batch_goes_on(config: Config, redis: Redis, folder: Folder) -> None:
     await settle(redis, folder, {0: "canceled", 1: "succeeded"})
     await Batches(redis).request_cancel("night")
-    await Queue(redis, REALM).remove("night")
+    await Queue(redis, API_HOST).remove("night")
     receipt = await retry("night", config, redis)
     assert (receipt.enqueued, receipt.already_done) == (249, 1)
     batch = await Batches(redis).get("night")

@@ -23,7 +23,7 @@ from jobs.redis_client import keys
 from jobs.state.batches import Batches
 from jobs.wire import Outcome, Result, Shard
 
-REALM = "api.replicate.com"
+API_HOST = "api.replicate.com"
 STEPS = [
     (retry_module, "_move_record"),
     (retry_module, "kept_line"),
@@ -58,12 +58,12 @@ async def finished(tmp_path: Path, config: Config, redis: Redis, folder: Folder)
     """151 prompts, of which three did not succeed."""
     await enqueue(Order(write(tmp_path)), config, redis)
     await settle(redis, folder, {index: OUTCOMES.get(index, "succeeded") for index in range(151)})
-    await Queue(redis, REALM).remove("night")
+    await Queue(redis, API_HOST).remove("night")
     assert await Batches(redis).finish("night")
 
 
 async def queued(redis: Redis) -> dict[str, Shard]:
-    jobs = [job.decode() for job in await redis.zrange(keys.queue(REALM), 0, -1)]
+    jobs = [job.decode() for job in await redis.zrange(keys.queue(API_HOST), 0, -1)]
     return {job: unpack(await redis.get(keys.ARQ_JOB + job), job) for job in jobs}
 
 
@@ -121,7 +121,7 @@ async def test_what_waits_or_runs_is_not_replaced(tmp_path: Path, config: Config
     with pytest.raises(PromptsError, match="its shard is at work: `python -m jobs cancel night`") as told:
         await enqueue(order, config, redis)
     assert told.value.count == 2, "the job of the failed one has its old row, too"
-    await Queue(redis, REALM).remove("night")
+    await Queue(redis, API_HOST).remove("night")
     await redis.set(keys.lease("night:0"), "worker")
     await settle(redis, folder, {index: "canceled" for index in range(151) if index != 1})
     with pytest.raises(PromptsError, match="its shard is at work"):
@@ -206,7 +206,7 @@ async def test_retry_goes_on_from_the_corrected_row(
     tmp_path: Path, config: Config, redis: Redis, folder: Folder
 ) -> None:
     await enqueue(Order(write(tmp_path, (1,), model="o/right"), replace=True), config, redis)
-    await Queue(redis, REALM).remove("night")
+    await Queue(redis, API_HOST).remove("night")
     await settle(redis, folder, {1: "failed"})
     await retry("night", config, redis)
     assert [row for row in kept(folder) if not row.endswith(":0")] == [

@@ -9,13 +9,13 @@ from jobs.redis_client import keys
 from worker.limits.dispenser import Reservation
 from worker.limits.rate_limiter import RateLimiter, _Bucket
 
-REALM = "api.test"
+API_HOST = "api.test"
 SECOND, MINUTE = 1_000_000, 60_000_000
 
 
 def bucket(redis: Redis, limit: float, name: str = "create") -> _Bucket:
     """Each call stands for another process."""
-    return RateLimiter(redis, REALM, {name: limit})._buckets[name]
+    return RateLimiter(redis, API_HOST, {name: limit})._buckets[name]
 
 
 async def turn_clock(
@@ -24,7 +24,7 @@ async def turn_clock(
     """Let the limit believe that so much time has passed."""
     async with redis.pipeline() as pipe:
         for field in fields:
-            pipe.hincrby(keys.limit(REALM, "create"), field, -int(seconds * SECOND))
+            pipe.hincrby(keys.limit(API_HOST, "create"), field, -int(seconds * SECOND))
         await pipe.execute()
 
 
@@ -79,15 +79,15 @@ async def test_processes_get_start_times_from_one_sequence(redis: Redis) -> None
 
 async def test_asking_reserves_nothing_and_writes_nothing(redis: Redis) -> None:
     assert (await bucket(redis, 600).reserve(0)).times == ()
-    assert await redis.exists(keys.limit(REALM, "create")) == 0
+    assert await redis.exists(keys.limit(API_HOST, "create")) == 0
 
 
 async def test_an_idle_limit_leaves_nothing_behind(redis: Redis) -> None:
     mine = bucket(redis, 600)
     await mine.reserve(3)
-    assert 50_000 < await redis.pttl(keys.limit(REALM, "create")) < 70_000
+    assert 50_000 < await redis.pttl(keys.limit(API_HOST, "create")) < 70_000
     await mine.hold(120, "throttled")
-    assert 600_000 < await redis.pttl(keys.limit(REALM, "create")) < 700_000
+    assert 600_000 < await redis.pttl(keys.limit(API_HOST, "create")) < 700_000
 
 
 async def test_buckets_and_realms_are_apart(redis: Redis) -> None:
@@ -152,11 +152,11 @@ async def test_a_429_takes_a_fifth_of_the_pace_and_ten_minutes_give_back_all(red
 
 
 async def test_answers_that_leave_less_than_we_would_slow_down_and_others_cost_nothing(redis: Redis) -> None:
-    limiter = RateLimiter(redis, REALM, {"create": 600})
+    limiter = RateLimiter(redis, API_HOST, {"create": 600})
     mine = limiter._buckets["create"]
     for left in (None, 599, 300, 6, 5):
         await limiter.left("create", left)
-    assert await redis.exists(keys.limit(REALM, "create")) == 0
+    assert await redis.exists(keys.limit(API_HOST, "create")) == 0
     start = (await many(mine, 10))[-1]
     await limiter.left("create", 2)
     assert (await mine.reserve(1)).times[0] - start == pytest.approx(2 * MINUTE / 591, rel=0.01)
@@ -166,14 +166,14 @@ async def test_answers_that_leave_less_than_we_would_slow_down_and_others_cost_n
 
 
 async def test_a_bucket_that_holds_few_is_not_taken_for_one_that_is_used_up(redis: Redis) -> None:
-    limiter = RateLimiter(redis, REALM, {"create": 600})
+    limiter = RateLimiter(redis, API_HOST, {"create": 600})
     for _ in range(10):
         await limiter.left("create", 2)
-    assert await redis.exists(keys.limit(REALM, "create")) == 0
+    assert await redis.exists(keys.limit(API_HOST, "create")) == 0
 
 
 async def test_holds_are_bounded(redis: Redis) -> None:
-    limiter = RateLimiter(redis, REALM, {"create": 600})
+    limiter = RateLimiter(redis, API_HOST, {"create": 600})
     await limiter.hold("create", 1e12)
     assert (await bucket(redis, 600).reserve(1)).text == "3600"
     await turn_clock(redis, 3601)
@@ -282,13 +282,13 @@ async def test_a_hold_ends_the_lease_of_the_request_that_was_refused(redis: Redi
 
 async def test_pause_and_trouble_are_for_creates_only(redis: Redis) -> None:
     create, read = bucket(redis, 600), bucket(redis, 3000, "read")
-    await redis.set(keys.trouble(REALM), "the disk is full")
+    await redis.set(keys.trouble(API_HOST), "the disk is full")
     assert [(await create.reserve(1)).why, (await create.reserve(1)).text] == ["trouble", "the disk is full"]
-    await redis.set(keys.pause(REALM), "402: no credit")
+    await redis.set(keys.pause(API_HOST), "402: no credit")
     answer = await create.reserve(1)
     assert (answer.why, answer.text, answer.times, answer.wait) == ("paused", "402: no credit", (), SECOND / 2)
     assert (await read.reserve(1)).times
-    await redis.delete(keys.pause(REALM), keys.trouble(REALM))
+    await redis.delete(keys.pause(API_HOST), keys.trouble(API_HOST))
     assert (await create.reserve(1)).times
 
 
@@ -297,9 +297,9 @@ async def test_holds_of_no_stated_length_double_for_all_workers_and_begin_anew_l
     lengths = []
     for holder in (one, other, one, other, one, other, one, other):
         lengths.append(round(await holder.hold(None, "throttled")))
-        await redis.hset(keys.limit(REALM, "create"), "hold", str(await micros(redis) - 1000))  # type: ignore[misc]  # typed for both clients
+        await redis.hset(keys.limit(API_HOST, "create"), "hold", str(await micros(redis) - 1000))  # type: ignore[misc]  # typed for both clients
     assert lengths == [1, 2, 4, 8, 16, 32, 60, 60]
-    await redis.hset(keys.limit(REALM, "create"), "hold", str(await micros(redis) - 60 * SECOND))  # type: ignore[misc]  # typed for both clients
+    await redis.hset(keys.limit(API_HOST, "create"), "hold", str(await micros(redis) - 60 * SECOND))  # type: ignore[misc]  # typed for both clients
     assert round(await one.hold(None, "throttled")) == 1
     assert await other.hold(None, "throttled") <= 1, "under way when the first was answered: no strike"
 
@@ -307,7 +307,7 @@ async def test_holds_of_no_stated_length_double_for_all_workers_and_begin_anew_l
 async def test_an_outage_says_nothing_of_the_limit(redis: Redis) -> None:
     one = bucket(redis, 600)
     assert await one.hold(15, "outage") == pytest.approx(15, abs=0.1)
-    shared = await redis.hmget(keys.limit(REALM, "create"), ["share", "gentle", "reduced"])  # type: ignore[misc]  # typed for both clients
+    shared = await redis.hmget(keys.limit(API_HOST, "create"), ["share", "gentle", "reduced"])  # type: ignore[misc]  # typed for both clients
     assert shared == [b"1", b"0", b"0"]
     assert (await one.reserve(1)).why == "held"
 

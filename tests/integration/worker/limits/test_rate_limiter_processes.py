@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from jobs.redis_client import keys
 from worker.limits.rate_limiter import RateLimiter
 
-REALM = "api.test"
+API_HOST = "api.test"
 LIMIT, BURST, PACE = 1200, 6, 1200 / 60 * 0.985
 LATE = 0.5  # by design, a start time may be used so late
 
@@ -47,10 +47,10 @@ class Crowd:
         self.redis, self.children = redis, children
 
     async def start(self) -> None:
-        await self.redis.delete(keys.pause(REALM))
+        await self.redis.delete(keys.pause(API_HOST))
 
     async def stop(self) -> None:
-        await self.redis.set(keys.pause(REALM), "stop")
+        await self.redis.set(keys.pause(API_HOST), "stop")
 
     def grants(self, child: Any) -> list[float]:
         whole_lines = child.log().rpartition("\n")[0].splitlines()
@@ -65,7 +65,7 @@ async def crowd(redis: Redis, redis_url: str, nursery: Any, eventually: Callable
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])}
     crowd = Crowd(redis, [])
     await crowd.stop()
-    crowd.children = [nursery.start("-c", CHILD, redis_url, REALM, str(LIMIT), env=env) for _ in range(4)]
+    crowd.children = [nursery.start("-c", CHILD, redis_url, API_HOST, str(LIMIT), env=env) for _ in range(4)]
     await eventually(lambda: all("ready" in child.log() for child in crowd.children))
     return crowd
 
@@ -112,7 +112,7 @@ async def test_a_killed_process_leaves_the_limit_to_the_others(crowd: Crowd, eve
 async def test_a_429_of_one_process_holds_back_all(crowd: Crowd, redis: Redis, eventually: Callable[..., Any]) -> None:
     await crowd.start()
     await eventually(lambda: len(crowd.all()) >= 20)
-    await RateLimiter(redis, REALM, {"create": LIMIT}).hold("create", 1.5)
+    await RateLimiter(redis, API_HOST, {"create": LIMIT}).hold("create", 1.5)
     held_at = time.monotonic()
     before = len(crowd.all())
     await eventually(lambda: len(crowd.all()) >= before + 20)

@@ -19,7 +19,7 @@ from simulator.limits import FixedWindow, SlidingWindow, TokenBucket
 from worker.limits import rate_limiter
 from worker.limits.rate_limiter import RateLimiter, _Bucket
 
-REALM, CLOCK = "api.test", "clock"
+API_HOST, CLOCK = "api.test", "clock"
 MINUTE = 60.0
 SPREAD = 0.5
 """Seconds by which a request comes late at the server at most."""
@@ -61,7 +61,7 @@ class World:
             self._worker()
 
     def _worker(self) -> None:
-        bucket = RateLimiter(self.redis, REALM, {"create": self.limit})._buckets["create"]
+        bucket = RateLimiter(self.redis, API_HOST, {"create": self.limit})._buckets["create"]
         text = Path(rate_limiter.__file__).with_suffix(".lua").read_text()
         assert text.count("redis.call('TIME')") == 1
         bucket._script = self.redis.register_script(

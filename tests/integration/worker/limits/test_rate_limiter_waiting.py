@@ -16,7 +16,7 @@ from jobs.redis_client import embedded, keys
 from jobs.redis_client.client import connect
 from worker.limits.rate_limiter import RateLimiter
 
-REALM = "api.test"
+API_HOST = "api.test"
 SECOND = 1_000_000
 
 
@@ -51,7 +51,7 @@ async def waiters() -> AsyncIterator[Waiters]:
 async def turn_clock(redis: Redis, seconds: float) -> None:
     async with redis.pipeline() as pipe:
         for field in ("tat", "hold", "gentle", "reduced", "shared"):
-            pipe.hincrby(keys.limit(REALM, "create"), field, -int(seconds * SECOND))
+            pipe.hincrby(keys.limit(API_HOST, "create"), field, -int(seconds * SECOND))
         await pipe.execute()
 
 
@@ -71,7 +71,7 @@ async def looked(redis: Redis, eventually: Callable[..., Any], times: int = 3) -
 
 
 async def test_first_come_first_served(redis: Redis, waiters: Waiters) -> None:
-    async with RateLimiter(redis, REALM, {"create": 3000}) as limiter:
+    async with RateLimiter(redis, API_HOST, {"create": 3000}) as limiter:
         waiters.add(limiter, 80)
         await asyncio.gather(*waiters.tasks)
     assert waiters.order == list(range(80))
@@ -79,7 +79,7 @@ async def test_first_come_first_served(redis: Redis, waiters: Waiters) -> None:
 
 async def test_canceled_waiters_cost_nothing(redis: Redis, waiters: Waiters, eventually: Callable[..., Any]) -> None:
     seconds, micros = await redis.time()
-    async with RateLimiter(redis, REALM, {"create": 600}) as limiter:
+    async with RateLimiter(redis, API_HOST, {"create": 600}) as limiter:
         waiters.add(limiter, 60)
         await eventually(lambda: len(waiters.order) >= 6)
         for task in waiters.tasks[6:50]:
@@ -89,7 +89,7 @@ async def test_canceled_waiters_cost_nothing(redis: Redis, waiters: Waiters, eve
     assert waiters.order == sorted(waiters.order)
     assert waiters.order[-12:] == list(range(50, 62))
     async with redis.pipeline() as pipe:
-        pipe.hget(keys.limit(REALM, "create"), "tat")
+        pipe.hget(keys.limit(API_HOST, "create"), "tat")
         used = int((await pipe.execute())[0]) - seconds * SECOND - micros
     assert used / (60 * SECOND / 591) <= len(waiters.order) + 20, "not one start time for each of 44 canceled"
 
@@ -97,15 +97,15 @@ async def test_canceled_waiters_cost_nothing(redis: Redis, waiters: Waiters, eve
 async def test_nothing_starts_while_paused_and_all_goes_on_after(
     redis: Redis, waiters: Waiters, eventually: Callable[..., Any]
 ) -> None:
-    await redis.set(keys.pause(REALM), "402: no credit")
-    async with RateLimiter(redis, REALM, {"create": 3000, "read": 3000}) as limiter:
+    await redis.set(keys.pause(API_HOST), "402: no credit")
+    async with RateLimiter(redis, API_HOST, {"create": 3000, "read": 3000}) as limiter:
         assert limiter.reason("create") is None
         waiters.add(limiter, 10)
         await limiter.acquire("read")
         await looked(redis, eventually)
         assert limiter.reason("create") == "paused: 402: no credit"
         assert waiters.order == []
-        await redis.delete(keys.pause(REALM))
+        await redis.delete(keys.pause(API_HOST))
         await asyncio.gather(*waiters.tasks)
         assert limiter.reason("create") is None
 
@@ -113,10 +113,10 @@ async def test_nothing_starts_while_paused_and_all_goes_on_after(
 async def test_what_was_reserved_before_a_pause_is_not_given_during_it(
     redis: Redis, waiters: Waiters, eventually: Callable[..., Any]
 ) -> None:
-    async with RateLimiter(redis, REALM, {"create": 600}) as limiter:
+    async with RateLimiter(redis, API_HOST, {"create": 600}) as limiter:
         waiters.add(limiter, 30)
         await eventually(lambda: len(waiters.order) >= 7)
-        await redis.set(keys.pause(REALM), "stop")
+        await redis.set(keys.pause(API_HOST), "stop")
         given = len(waiters.order)
         await eventually(lambda: limiter.reason("create") == "paused: stop")
         await looked(redis, eventually, 2)
@@ -125,7 +125,10 @@ async def test_what_was_reserved_before_a_pause_is_not_given_during_it(
 
 async def test_a_429_stops_every_process(redis_url: str, waiters: Waiters, eventually: Callable[..., Any]) -> None:
     one, other = connect(redis_url), connect(redis_url)
-    async with RateLimiter(one, REALM, {"create": 600}) as mine, RateLimiter(other, REALM, {"create": 600}) as theirs:
+    async with (
+        RateLimiter(one, API_HOST, {"create": 600}) as mine,
+        RateLimiter(other, API_HOST, {"create": 600}) as theirs,
+    ):
         waiters.add(theirs, 40)
         await eventually(lambda: waiters.order)
         await mine.hold("create", 60)
@@ -143,7 +146,7 @@ async def test_a_429_stops_every_process(redis_url: str, waiters: Waiters, event
 async def test_one_at_a_time_below_sixty_a_minute(
     redis: Redis, waiters: Waiters, eventually: Callable[..., Any]
 ) -> None:
-    async with RateLimiter(redis, REALM, {"create": 30}) as limiter:
+    async with RateLimiter(redis, API_HOST, {"create": 30}) as limiter:
         waiters.add(limiter, 3)
         for number in range(1, 4):
             await eventually(lambda number=number: len(waiters.order) == number)
@@ -155,7 +158,7 @@ async def test_one_at_a_time_below_sixty_a_minute(
 
 
 async def test_answers_cost_nothing_at_sixty_a_minute_or_more(redis: Redis) -> None:
-    async with RateLimiter(redis, REALM, {"create": 600}) as limiter:
+    async with RateLimiter(redis, API_HOST, {"create": 600}) as limiter:
         await limiter.acquire("create")
         before = await calls(redis)
         await limiter.answered("create")
@@ -163,7 +166,7 @@ async def test_answers_cost_nothing_at_sixty_a_minute_or_more(redis: Redis) -> N
 
 
 async def test_low_credit_shows_as_the_reason(redis: Redis, waiters: Waiters, eventually: Callable[..., Any]) -> None:
-    async with RateLimiter(redis, REALM, {"create": 600}) as limiter:
+    async with RateLimiter(redis, API_HOST, {"create": 600}) as limiter:
         await limiter.hold("create", 0, "reduced")
         waiters.add(limiter, 2)
         await eventually(lambda: len(waiters.order) == 1)
@@ -171,8 +174,8 @@ async def test_low_credit_shows_as_the_reason(redis: Redis, waiters: Waiters, ev
 
 
 async def test_closing_leaves_waiters_to_their_owner(redis: Redis, waiters: Waiters) -> None:
-    await redis.set(keys.pause(REALM), "stop")
-    async with RateLimiter(redis, REALM, {"create": 600, "read": 3000}) as limiter:
+    await redis.set(keys.pause(API_HOST), "stop")
+    async with RateLimiter(redis, API_HOST, {"create": 600, "read": 3000}) as limiter:
         waiters.add(limiter, 5)
         await limiter.acquire("read")
     names = {task.get_name() for task in asyncio.all_tasks()}
@@ -213,7 +216,7 @@ def server() -> Iterator[Server]:
 @asynccontextmanager
 async def limiting(url: str, **limits: float) -> AsyncIterator[RateLimiter]:
     redis = connect(url)
-    async with RateLimiter(redis, REALM, limits) as limiter:
+    async with RateLimiter(redis, API_HOST, limits) as limiter:
         yield limiter
     await redis.aclose()
 
@@ -236,9 +239,9 @@ async def test_a_restart_of_redis_only_delays(
 async def test_a_server_that_refuses_to_write_only_delays(
     redis: Redis, waiters: Waiters, caplog: pytest.LogCaptureFixture, eventually: Callable[..., Any]
 ) -> None:
-    await redis.set(keys.limit(REALM, "create"), "of the wrong type")
-    async with RateLimiter(redis, REALM, {"create": 600}) as limiter:
+    await redis.set(keys.limit(API_HOST, "create"), "of the wrong type")
+    async with RateLimiter(redis, API_HOST, {"create": 600}) as limiter:
         waiters.add(limiter, 3)
         await eventually(lambda: "WRONGTYPE" in caplog.text)
-        await redis.delete(keys.limit(REALM, "create"))
+        await redis.delete(keys.limit(API_HOST, "create"))
         await asyncio.gather(*waiters.tasks)

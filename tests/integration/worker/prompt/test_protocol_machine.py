@@ -32,7 +32,7 @@ from jobs.wire import Batch, Outcome
 from worker.leases import Lease, Leases
 from worker.prompt.create import MAX_UNKNOWN, SURE_AFTER
 
-NAME, REALM, ID = "night", "api", "b1"
+NAME, API_HOST, ID = "night", "api", "b1"
 DIGESTS = (0, 0, 0, 1)
 """Three prompts with one input, and another."""
 
@@ -213,11 +213,11 @@ class Protocol(RuleBasedStateMachine):
         self.clients = [Flaky.from_url(self.url) for _ in range(WORKERS)]
         for client in self.clients:
             client.again, client.blocked, client.observe = asyncio.Event(), asyncio.Event(), self._observe
-        self.leases = [Leases(client, REALM, f"w{n}", 3600) for n, client in enumerate(self.clients)]
+        self.leases = [Leases(client, API_HOST, f"w{n}", 3600) for n, client in enumerate(self.clients)]
         batches = Batches(self.eye)
-        await batches.open(Batch(NAME, ID, REALM, 1.0, len(DIGESTS), 0, 1.0))
+        await batches.open(Batch(NAME, ID, API_HOST, 1.0, len(DIGESTS), 0, 1.0))
         await batches.set_budget(NAME, max_predictions, max_cost)
-        await self.eye.zadd(keys.queue(REALM), {f"{NAME}:0:0": 1})
+        await self.eye.zadd(keys.queue(API_HOST), {f"{NAME}:0:0": 1})
 
     def teardown(self) -> None:
         async def close() -> None:
@@ -307,7 +307,7 @@ class Protocol(RuleBasedStateMachine):
     # -- how a worker steps
 
     def ledger(self, hand: Hand) -> Ledger:
-        return Ledger(self.clients[hand.worker], REALM, NAME, ID, hand.prompt)
+        return Ledger(self.clients[hand.worker], API_HOST, NAME, ID, hand.prompt)
 
     def moves(self, hand: Hand) -> list[str]:
         """The names of what a worker may do next with the prompt in its hand."""
