@@ -92,7 +92,8 @@ async def finish_despite_cancel(
 ) -> T:
     """Return what a task does; a cancel waits for its end, and goes on then.
 
-    With `within` it waits so many seconds, or until the second cancel, and the task is cancelled if it has not ended.
+    With `within` it waits so many seconds and then cancels the task; after a second cancel it stops waiting, and the
+    task runs on.
     """
     try:
         return await asyncio.shield(task)

@@ -10,7 +10,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from jobs.errors import BatchError
 from worker import background
-from worker.background import every
+from worker.background import every, finish_despite_cancel
 
 
 class Steps:
@@ -134,3 +134,53 @@ async def test_the_step_under_way_ends_before_the_last_one() -> None:
     async with every(0, step, at_end=last):
         await begun.wait()
     assert order == ["step", "last"]
+
+
+class Slow:
+    """A task that ends when it is let, and what became of those that wait for it."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.task = asyncio.ensure_future(self._run())
+        self.was_cancelled: list[str] = []
+
+    async def _run(self) -> str:
+        await self.gate.wait()
+        return "done"
+
+    async def cancelled_waiter(self, within: float | None = None) -> asyncio.Task[str]:
+        """A task that waits for it and was cancelled once."""
+        waiting = finish_despite_cancel(self.task, within=within, on_cancel=lambda: self.was_cancelled.append("once"))
+        waiter = asyncio.create_task(waiting)
+        await asyncio.sleep(0)
+        waiter.cancel()
+        await asyncio.sleep(0)
+        return waiter
+
+
+async def test_a_task_ends_although_its_waiter_is_cancelled_again_and_again() -> None:
+    slow = Slow()
+    waiter = await slow.cancelled_waiter()
+    for _ in range(3):
+        waiter.cancel()
+        await asyncio.sleep(0)
+    assert (waiter.done(), slow.was_cancelled) == (False, ["once"])
+    slow.gate.set()
+    await asyncio.wait([waiter])
+    assert (waiter.cancelled(), slow.task.result()) == (True, "done")
+
+
+async def test_a_task_that_takes_longer_than_it_may_is_cancelled_too() -> None:
+    slow = Slow()
+    waiter = await slow.cancelled_waiter(within=0.01)
+    await asyncio.wait([waiter, slow.task])
+    assert (waiter.cancelled(), slow.task.cancelled()) == (True, True)
+
+
+async def test_what_an_uncancelled_waiter_gets_is_the_tasks_result_or_error() -> None:
+    slow = Slow()
+    slow.gate.set()
+    assert await finish_despite_cancel(slow.task, within=1.0) == "done"
+    broken = asyncio.ensure_future(asyncio.wait_for(asyncio.Event().wait(), 0))
+    with pytest.raises(TimeoutError):
+        await finish_despite_cancel(broken)
