@@ -21,7 +21,7 @@ from worker.context import Context, Work
 from worker.lifecycle import open_context
 from worker.limits.rate_limiter import Hold, RateLimiter
 from worker.orphans import search
-from worker.polling import poller
+from worker.polling import poll_policy
 from worker.prompt import create, retry_policy
 from worker.prompt.predict import predict
 
@@ -167,8 +167,8 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(create, "SURE_AFTER", -CREATE_TIMEOUT)
     monkeypatch.setattr(search, "BETWEEN_READS", 0.0)
     monkeypatch.setattr(RateLimiter, "hold", hold_shortly)
-    monkeypatch.setattr(poller, "GRACE", 0.05 - 1800)
-    monkeypatch.setattr(poller, "RETENTION", 0.1)
+    monkeypatch.setattr(poll_policy, "GRACE", 0.05 - 1800)
+    monkeypatch.setattr(poll_policy, "RETENTION", 0.1)
     caps = [(backoff, backoff.cap) for backoff in (retry_policy.SOON, retry_policy.LATER)]
     for backoff, _ in caps:
         object.__setattr__(backoff, "cap", 0.01)

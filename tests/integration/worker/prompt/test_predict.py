@@ -32,7 +32,7 @@ from worker.leases import Lease
 from worker.lifecycle import open_context
 from worker.limits.model_limiter import ModelLimiter
 from worker.limits.priority_semaphore import PrioritySemaphore
-from worker.polling import poller
+from worker.polling import poll_policy
 from worker.prompt import fetch
 from worker.prompt import predict as story
 from worker.prompt import save as saving
@@ -183,7 +183,7 @@ async def test_an_intent_of_a_dead_worker_is_searched_for(worker: Context, simul
 
 
 async def test_a_prediction_that_is_lost_is_attempted_anew(worker: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poller, "NEW", 0.0)
+    monkeypatch.setattr(poll_policy, "NEW", 0.0)
     await work(worker).ledger.record(await work(worker).ledger.intend(Entry()), "nosuchprediction")
     await predict(work(worker))
     result = record(worker)
@@ -493,7 +493,7 @@ async def test_an_overdue_prediction_is_canceled_before_the_next(
     worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     simulator.control(unknown_status={"next": 1, "text": "pondering", "seconds": 10_000})
-    monkeypatch.setattr(poller, "GRACE", -float(worker.config.deadline))
+    monkeypatch.setattr(poll_policy, "GRACE", -float(worker.config.deadline))
     made = await worker.replicate.create(CAT.model, {**CAT.input, "predict_time": 600})
     entry = await work(worker).ledger.record(await work(worker).ledger.intend(Entry()), made.id)
     ended = await story.follow(work(worker), entry)
