@@ -231,6 +231,7 @@ async def _post_and_record(work: Work, permit: Permit, entry: Entry, *, doubted:
         raise _Unknown(intent, error) from error
     except ReplicateError as error:
         await _end_intent(work, intent, error, doubted=doubted)
+        permit.kept = False  # the intent was withdrawn: no prediction is in flight
         raise
     try:
         recorded = await work.ledger.record(intent, prediction.id)

@@ -212,6 +212,22 @@ async def test_cancelled_in_the_middle_of_its_create(
     assert await counted(redis, worker.config) == (1, 1)
 
 
+async def test_cancelled_while_it_waits_again_after_a_429(
+    worker: Context, simulator: Any, redis: Redis, eventually: Callable[..., Any]
+) -> None:
+    simulator.control(throttle={"next": 1, "kinds": ["create"], "seconds": 600, "form": "header"})
+    waiting = asyncio.create_task(hold(work(worker), asyncio.Event(), creates=True))
+    await eventually(lambda: simulator.ledger(summary=True)["calls"].get("create"))
+    await eventually(lambda: withdrawn(work(worker)))
+    await eventually(lambda: worker.connections.free == 0)
+    await stop(waiting)
+    assert await counted(redis, worker.config) == (0, 0)
+
+
+async def withdrawn(one: Work) -> bool:
+    return not (await one.ledger.read()).nonce
+
+
 async def test_a_worker_that_stalled_past_its_lease(worker: Context, redis: Redis) -> None:
     """Another one may have the prompt: nothing is created, and its count in Redis is left to that one."""
     one = work(worker)
