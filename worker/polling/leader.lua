@@ -1,10 +1,10 @@
--- One worker of an API host polls for all: which one leads, and the messages between it and the others.
+-- The polling leader of an API host: which worker leads, and the messages between it and the others.
 --
 -- KEYS[1] STRING  the role: the worker that leads
--- KEYS[2] LIST    inbox of the leader: what the others wait for
+-- KEYS[2] LIST    inbox of the leader: requests of the others
 -- KEYS[3] LIST    inbox of this worker: what has ended
--- ARGV    this worker, ms that the role is kept, ms that messages are kept, 1 = it is willing to lead, messages for the
---         leader...
+-- ARGV    this worker, ms that the role is kept, ms that messages are kept, 1 = it is willing to lead, requests
+--         for the leader...
 -- returns {the leader or '', {messages...}}
 
 local who, kept, messages_kept, willing = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4] == '1'

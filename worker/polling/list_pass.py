@@ -1,4 +1,4 @@
-"""Passes over the account's list of predictions: one request shows how 100 of them stand."""
+"""Passes over the account's list of predictions: one request shows the status of 100."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ async def list_pages(
         yield page
         read.add(cursor)
         cursor = page.next
-        if cursor is None or cursor in read:  # a list that leads back into itself has no more to show
+        if cursor is None or cursor in read:  # a cursor that was read already: the list goes in circles
             return
 
 
 class ListPass:
-    """One pass over the list, from its newest page back, for those who waited when it began."""
+    """One pass over the list, newest page first, for the waiters there are when it begins."""
 
     def __init__(self, waiters: Mapping[str, Waiter], pause: float) -> None:
         self._waiters = waiters
@@ -43,31 +43,31 @@ class ListPass:
         self._oldest = max(waiter.age for waiter in waiters.values())
 
     async def read(self, replicate: Replicate, gate: RequestGate) -> None:
-        """Wake those who waited for what has ended; leave the rest to requests by id when that is cheaper."""
+        """Resolve the waiters of what has ended; leave the rest to polls by id when those are cheaper."""
         async for page in list_pages(replicate, gate, time.time() - self._oldest - MARGIN):
             self._pages += 1
             for prediction in page.predictions:
-                self._notice(prediction)
+                self._update_waiter(prediction)
             if self._pages >= self._most_pages or not self._is_worth_another(page, replicate.clock_offset):
                 break
         for waiter in self._unseen.values():
             waiter.is_listed = False
 
     def facts(self, last: float) -> PassFacts:
-        """What it came to; the pass before it began `last` seconds earlier."""
+        """The facts of this pass; the last one began `last` seconds earlier."""
         return PassFacts(self._pages, self._ended, self._oldest, last)
 
-    def _notice(self, prediction: Prediction) -> None:
+    def _update_waiter(self, prediction: Prediction) -> None:
         if waiter := self._waiters.get(prediction.id):
             self._unseen.pop(prediction.id, None)
-            waiter.looked_at, waiter.is_listed = self._began, True
+            waiter.seen_at, waiter.is_listed = self._began, True
             if not prediction.terminal:
                 return
             if prediction.status == "succeeded" and "output" not in prediction.raw:
-                waiter.ask_soon()  # the list may leave it out; the prediction itself does not
+                waiter.poll_soon()  # the list may leave the output out
                 return
             self._ended += not waiter.ended.done()
-            waiter.end(prediction)
+            waiter.resolve(prediction)
 
     def _is_worth_another(self, page: Page, clock_offset: float) -> bool:
         rows = (*page.predictions[:1], *page.predictions[-1:])

@@ -1,6 +1,7 @@
-"""When predictions are asked for, and how. Pure: no clock, no I/O; all times are parameters, in seconds.
+"""When predictions are polled, by the list or by id. Pure: no clock, no I/O; all times are parameters, in seconds.
 
-The list shows 100 predictions a request. The few, the old and those that it does not show are asked for one by one.
+The list shows 100 predictions a request. If only a few are in flight, and for those that the list does not show, each
+is polled by its id.
 """
 
 from __future__ import annotations
@@ -14,107 +15,107 @@ from jobs.replicate_api.predictions import RETENTION
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What tests shorten; `distrust` and `sample` are in poll intervals."""
+    """Delays that tests shorten; `distrust` and `sample` are in poll intervals."""
 
     distrust: float = 10
-    """How long all are asked for one by one after the list failed, or was behind."""
+    """How long all predictions are polled by id after the list failed or was behind."""
 
     sample: float = 10
-    """Between two requests that test whether the list is up to date."""
+    """Between two GETs that test whether the list is up to date."""
 
     behind: float = 5.0
     """How far behind the list may be."""
 
     step_down: float = 10.0
-    """Without any good answer for so long, a leader steps down: another worker may have more luck."""
+    """A leader whose requests have failed for this long steps down, so that another worker can try."""
 
     leader: float = 3.0
-    """Another worker leads when the leader did not renew its role for so long."""
+    """How long a leader keeps its role without renewing it."""
 
-    publish_again: float = 5.0
-    """Between two messages that say what a worker waits for."""
+    request_again: float = 5.0
+    """Between two requests of a worker for the same prediction."""
 
     forget: float = 15.0
-    """What nobody said again for so long is waited for by nobody."""
+    """The leader forgets a request that was not repeated for this long."""
 
 
 LIST_FROM = 5
-"""Fewer predictions in flight than this are asked for one by one."""
+"""With fewer predictions in flight than this, each is polled by its id."""
 
 TICKS = 5
-"""Looks in a poll interval at what there is to ask."""
+"""Polls by id start this often in a poll interval."""
 
 MARGIN = 10.0
-"""How much older than its intent a prediction may seem, as clocks differ. One that seems older is asked for by id."""
+"""How much older than its intent a prediction may seem, as clocks differ. One that seems older is polled by id."""
 
 WORTH = 0.8
-"""Seconds of one prediction's waiting for its end to be noticed that are worth a request."""
+"""One request may save this many seconds of waiting for one ended prediction to be noticed."""
 
 DENSE = 4
-"""Pages of a pass for which POLL_INTERVAL is the shortest pause; one of fewer may follow sooner, of more later."""
+"""With this many pages in a pass the shortest pause is POLL_INTERVAL; with fewer it is shorter, with more longer."""
 
 LEAST_PAUSE, MOST_PAUSE = 1.5, 4
-"""Poll intervals: the longest that many pages make the pause, and the longest at all."""
+"""In poll intervals: how far many pages lengthen the shortest pause, and the longest pause."""
 
 PATIENCE, MOST_PATIENCE = 10, 5.0
-"""By id it is asked for after each tenth of its age, but every 5 s: the end of a long one may be noticed later."""
+"""By id it is polled after each tenth of its age, at least every 5 s: the end of a long one may be noticed later."""
 
 JUST_CREATED = 5.0
-"""What was intended longer ago was not created just now, but found again: it is looked at soon."""
+"""A prediction whose intent is older was found again, not just created, so it is polled soon."""
 
 BELIEVE_MISSING, NEW = 3, 60.0
-"""Answers in a row that there is no such prediction before they are believed; the age until which it may be too new."""
+"""How many 404s in a row are believed, and until what age a prediction may be too new to be known everywhere."""
 
 GRACE = 60.0
-"""Past the deadline, after which a prediction that has not ended is overdue."""
+"""Time past the deadline after which a prediction that has not ended is overdue."""
 
 
 def is_just_created(age: float) -> bool:
-    """Whether the answer to its create was the first look at it."""
+    """Whether the answer to its create shows its status well enough."""
     return age < JUST_CREATED
 
 
-def is_due(since_look: float, age: float, least: float, *, missed: int = 0, most: float = MOST_PATIENCE) -> bool:
-    """Whether the last look at a prediction is so long ago that it is worth asking for by its id."""
+def is_due(since_seen: float, age: float, least: float, *, missed: int = 0, most: float = MOST_PATIENCE) -> bool:
+    """Whether a prediction was last seen so long ago that it is worth a poll by its id."""
     patience = 0.0 if missed else min(age / PATIENCE, most)
-    return since_look >= max(patience, least)
+    return since_seen >= max(patience, least)
 
 
 def is_overdue(age: float, deadline: float) -> bool:
-    """Whether a prediction should have ended long ago."""
+    """Whether a prediction should have ended by now."""
     return age > deadline + GRACE
 
 
 def is_gone(age: float, deadline: float) -> bool:
-    """Whether it is overdue for so long that its output is deleted, too."""
+    """Whether it has been overdue for so long that its output is deleted."""
     return is_overdue(age, deadline + RETENTION)
 
 
 def is_missing(missed: int, age: float) -> bool:
-    """Whether Replicate does not know it, after so many answers in a row that it does not."""
+    """Whether `missed` 404s in a row mean that Replicate does not know the prediction."""
     return missed >= BELIEVE_MISSING and age > NEW
 
 
 def uses_list(in_flight: int, *, is_trusted: bool, is_read_elsewhere: bool) -> bool:
-    """Whether the list is the way to look, here or by the leader."""
+    """Whether predictions are polled by the list, here or by the leader."""
     return is_trusted and (is_read_elsewhere or in_flight >= LIST_FROM)
 
 
-def asks_at_once(reads_per_minute: float, poll_interval: float) -> int:
-    """How many are asked for by id in one tick: half of the read budget."""
+def polls_per_tick(reads_per_minute: float, poll_interval: float) -> int:
+    """How many are polled by id in one tick: half of the read budget."""
     return max(int(reads_per_minute / 60 * poll_interval / TICKS / 2), 1)
 
 
 def is_hidden(ended_at: float, listed_at: float, timing: Timing) -> bool:
-    """Whether a pass of that time should have shown that a prediction had ended."""
+    """Whether a pass at `listed_at` should have shown that a prediction had ended."""
     return ended_at + timing.behind < listed_at
 
 
 def is_worth_another_page(span: tuple[float, float] | None, unseen: Iterable[float], pages: int) -> bool:
-    """Whether the next pages, if they are like those read so far, show more of the unseen than they cost.
+    """Whether the next pages, if they are like the last ones, show more predictions than they cost requests.
 
-    `span`: when the newest and the oldest row so far were created, if rows say so; `unseen`: when those were intended
-    that are looked for and were on none of the `pages`. All by one clock.
+    `span`: creation times of the newest and the oldest row so far, if known; `unseen`: times of intent of the
+    predictions that none of the `pages` showed. All times are by one clock.
     """
     left = sorted(unseen, reverse=True)
     if not span:
@@ -126,7 +127,7 @@ def is_worth_another_page(span: tuple[float, float] | None, unseen: Iterable[flo
 
 @dataclass(frozen=True, slots=True)
 class PassFacts:
-    """A pass over the list: its pages, how many had ended, the age of the oldest, seconds since the pass before."""
+    """One pass over the list: its pages, how many had ended, the age of the oldest, seconds since the last pass."""
 
     pages: int
     ended: int
@@ -137,8 +138,8 @@ class PassFacts:
 def pause_after(done: PassFacts, poll_interval: float, reads_per_minute: float) -> float:
     """Seconds until the next pass over the list.
 
-    With `ended` in `last` seconds and so many `pages` a pass, requests and waiting together cost least, when one
-    request is worth WORTH seconds of one prediction's waiting, at sqrt(2 WORTH pages last / ended) between two passes.
+    A pause of sqrt(2 WORTH pages last / ended) minimizes the sum of requests and waiting, if one request is worth
+    WORTH seconds of waiting and `ended` predictions end in `last` seconds.
     """
     last = done.last if done.last < 2 * MOST_PAUSE * poll_interval else poll_interval  # nobody waited meanwhile
     cheapest = math.sqrt(2 * WORTH * done.pages * last / max(done.ended, 1))

@@ -1,4 +1,4 @@
-"""One poller a worker: it learns when predictions end, within the read budget. Of several workers one asks for all."""
+"""A worker's poller: it waits for predictions to end, within the read budget. Of several workers one polls for all."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class Poller:
-    """`await poller.wait(…)`: three tasks ask for all that wait: by the list, by ids, and other workers."""
+    """`await poller.wait(…)`. Three tasks poll for all waiters: by the list, by id, and by messages with the leader."""
 
     def __init__(self, replicate: Replicate, gate: RequestGate, config: Config, leader: PollingLeader) -> None:
         self._replicate = replicate
@@ -58,7 +58,7 @@ class Poller:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Poll until the block ends."""
-        tasks = [asyncio.create_task(self._repeat(act)) for act in (self._exchange, self._read_list, self._ask_some)]
+        tasks = [asyncio.create_task(self._repeat(act)) for act in (self._exchange, self._poll_list, self._poll_by_id)]
         try:
             yield
         finally:
@@ -68,45 +68,45 @@ class Poller:
             await self.leader.step_down()
 
     async def _repeat(self, act: Callable[[], Awaitable[float]]) -> None:
-        """Act again and again while somebody waits, each time so many seconds after the last began as it says."""
+        """Repeat `act` while somebody waits; it returns the seconds from its start to the next one."""
         loop = asyncio.get_running_loop()
         while True:
-            if not (self._all or self.leader.is_leader):
+            if not (self._watched or self.leader.is_leader):
                 self._wake.clear()
                 await self._wake.wait()
             began, rest = loop.time(), self._config.poll_interval
             try:
                 rest = await act()
             except ReplicateError as error:
-                logger.debug("a pass ended early: %s", error)  # the gate has logged what concerns people
+                logger.debug("polling failed: %s", error)  # the gate logs what a user should know
                 self._failing_since = min(self._failing_since, loop.time())
             except RedisError as error:
-                logger.debug("not shared: %s", error)
-            except Exception:  # all that wait would wait for ever
+                logger.debug("no messages exchanged: %s", error)
+            except Exception:  # an end of this task would leave all waiting for ever
                 logger.exception("! polling failed unexpectedly, will be retried")
             await asyncio.sleep(max(began + rest - loop.time(), 0.01))
 
     @property
-    def _all(self) -> dict[str, Waiter]:
+    def _watched(self) -> dict[str, Waiter]:
         return self.leader.others | self._waiters
 
     @property
     def _uses_list(self) -> bool:
         trusted = asyncio.get_running_loop().time() >= self._distrust_until
-        return policy.uses_list(len(self._all), is_trusted=trusted, is_read_elsewhere=self.leader.is_elsewhere)
+        return policy.uses_list(len(self._watched), is_trusted=trusted, is_read_elsewhere=self.leader.is_elsewhere)
 
     async def _exchange(self) -> float:
-        """Let one worker do for all what the other two tasks do."""
-        healthy = asyncio.get_running_loop().time() < self._failing_since + self._timing.step_down
-        await self.leader.exchange(self._waiters, willing=bool(self._all) and healthy)
+        """Exchange messages, so that one worker polls for all."""
+        is_healthy = asyncio.get_running_loop().time() < self._failing_since + self._timing.step_down
+        await self.leader.exchange(self._waiters, willing=bool(self._watched) and is_healthy)
         return self._config.poll_interval / policy.TICKS
 
-    async def _read_list(self) -> float:
-        """Look at all by the list, if they are many; returns seconds until the next pass."""
+    async def _poll_list(self) -> float:
+        """Read the list if there are many predictions; returns the seconds until the next pass."""
         interval = self._config.poll_interval
         if self.leader.is_elsewhere or not self._uses_list:
             return interval / policy.TICKS
-        list_pass, began = ListPass(self._all, self._pause), asyncio.get_running_loop().time()
+        list_pass, began = ListPass(self._watched, self._pause), asyncio.get_running_loop().time()
         try:
             await list_pass.read(self._replicate, self._gate)
         except Exception:
@@ -117,55 +117,55 @@ class Poller:
         self._pause = policy.pause_after(list_pass.facts(last), interval, self._config.reads_per_minute)
         return self._pause
 
-    async def _ask_some(self) -> float:
-        """Ask by their ids for those that the list does not show, first for those that have waited longest for it."""
+    async def _poll_by_id(self) -> float:
+        """Poll those that the list does not show, the longest not polled first."""
         interval, uses_list = self._config.poll_interval, self._uses_list
         least = max(self._pause, interval) if uses_list else interval
-        asked = [waiter for waiter in self._all.values() if self._is_to_ask(waiter, least, uses_list=uses_list)]
-        asked.sort(key=lambda waiter: (waiter.asked_at, waiter.since))
-        asked = asked[: policy.asks_at_once(self._config.reads_per_minute, interval)] or self._sample()
-        problems = await asyncio.gather(*map(self._ask, asked), return_exceptions=True)
+        due = [waiter for waiter in self._watched.values() if self._is_due(waiter, least, uses_list=uses_list)]
+        due.sort(key=lambda waiter: (waiter.polled_at, waiter.since))
+        due = due[: policy.polls_per_tick(self._config.reads_per_minute, interval)] or self._sample()
+        problems = await asyncio.gather(*map(self._poll_one, due), return_exceptions=True)
         for error in filter(None, problems):
             raise error
         return interval / policy.TICKS
 
-    def _is_to_ask(self, waiter: Waiter, least: float, *, uses_list: bool) -> bool:
+    def _is_due(self, waiter: Waiter, least: float, *, uses_list: bool) -> bool:
         if policy.is_overdue(waiter.age, self._config.deadline):
             return waiter.is_due(least, most=0)
         return not (waiter.is_listed and uses_list) and waiter.is_due(least)
 
     def _sample(self) -> list[Waiter]:
-        """One of those that the list shows, from time to time: it may be behind."""
+        """From time to time one of those that the list shows, to test whether it is up to date."""
         now = asyncio.get_running_loop().time()
         before = now - self._timing.sample * self._config.poll_interval
-        older = [waiter for waiter in self._all.values() if waiter.known_at < before]
+        older = [waiter for waiter in self._watched.values() if waiter.known_at < before]
         if not older or self._sampled_at > before:
             return []
         self._sampled_at = now
-        return [min(older, key=lambda waiter: (waiter.asked_at, waiter.since))]
+        return [min(older, key=lambda waiter: (waiter.polled_at, waiter.since))]
 
-    async def _ask(self, waiter: Waiter) -> None:
+    async def _poll_one(self, waiter: Waiter) -> None:
         async with self._gate.passing("read"):
-            waiter.asked_at = waiter.looked_at = asyncio.get_running_loop().time()
+            waiter.polled_at = waiter.seen_at = asyncio.get_running_loop().time()
             try:
                 prediction = await self._replicate.get(waiter.prediction_id)
             except NotFound as error:
                 waiter.missed += 1
                 if policy.is_missing(waiter.missed, waiter.age):
-                    waiter.lose(error)
+                    waiter.fail(error)
                 return
             except Unanswered as error:
                 if policy.is_gone(waiter.age, self._config.deadline):
-                    waiter.lose(NotFound(str(error), prediction_id=waiter.prediction_id))
+                    waiter.fail(NotFound(str(error), prediction_id=waiter.prediction_id))
                 raise
         waiter.missed, self._failing_since = 0, math.inf
         if prediction.terminal or policy.is_overdue(waiter.age, self._config.deadline):
             if self._is_hidden(waiter, prediction):
                 self._distrust()
-            waiter.end(prediction)
+            waiter.resolve(prediction)
 
     def _is_hidden(self, waiter: Waiter, prediction: Prediction) -> bool:
-        """Whether the last pass, here or elsewhere, should have shown that it had ended."""
+        """Whether the last pass over the list should have shown that it had ended."""
         ended, now = prediction.time("completed_at"), asyncio.get_running_loop().time()
         listed_at = now if self.leader.is_elsewhere else self._listed_at
         if ended is None or not waiter.is_listed or waiter.known_at > listed_at:

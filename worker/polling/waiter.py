@@ -1,4 +1,4 @@
-"""One prediction that somebody waits for, and what is known of it."""
+"""A waiter: one prediction that a prompt waits for."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from worker.polling.poll_policy import MOST_PATIENCE, is_due, is_just_created
 
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """`since` is when it was intended, Unix seconds by our clock; all other times are the loop's."""
+    """`since` is the time of its intent, Unix seconds by our clock; all other times are the loop's."""
 
     prediction_id: str
     since: float
     known_at: float
-    looked_at: float = 0.0
-    asked_at: float = 0.0
+    seen_at: float = 0.0
+    polled_at: float = 0.0
     is_listed: bool = True
-    """Whether the list shows it, as far as anybody knows: then nobody need ask for it alone."""
+    """Whether the list shows it, as far as we know: then it is not polled by id."""
 
     missed: int = 0
     ended: asyncio.Future[Prediction] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -30,8 +30,8 @@ class Waiter:
     def begin(cls, prediction_id: str, since: float) -> Waiter:
         """Wait for a prediction from now on."""
         now = asyncio.get_running_loop().time()
-        looked_at = now if is_just_created(time.time() - since) else 0.0
-        waiter = cls(prediction_id, since, known_at=now, looked_at=looked_at)
+        seen_at = now if is_just_created(time.time() - since) else 0.0
+        waiter = cls(prediction_id, since, known_at=now, seen_at=seen_at)
         waiter.ended.add_done_callback(_retrieve)
         return waiter
 
@@ -41,26 +41,26 @@ class Waiter:
         return time.time() - self.since
 
     def is_due(self, least: float, most: float = MOST_PATIENCE) -> bool:
-        """Whether it is worth asking for by its id."""
-        since_look = asyncio.get_running_loop().time() - self.looked_at
-        return is_due(since_look, self.age, least, missed=self.missed, most=most)
+        """Whether it is worth a poll by its id."""
+        since_seen = asyncio.get_running_loop().time() - self.seen_at
+        return is_due(since_seen, self.age, least, missed=self.missed, most=most)
 
-    def ask_soon(self) -> None:
-        """Have it asked for by its id: the list does not tell."""
-        self.is_listed, self.looked_at = False, 0.0
+    def poll_soon(self) -> None:
+        """Have it polled by its id: the list does not show it."""
+        self.is_listed, self.seen_at = False, 0.0
 
-    def end(self, prediction: Prediction) -> None:
-        """Wake whoever waits."""
+    def resolve(self, prediction: Prediction) -> None:
+        """Return the prediction to its waiter."""
         if not self.ended.done():
             self.ended.set_result(prediction)
 
-    def lose(self, error: NotFound) -> None:
-        """Tell whoever waits that Replicate does not know it."""
+    def fail(self, error: NotFound) -> None:
+        """Raise in its waiter that Replicate does not know it."""
         if not self.ended.done():
             self.ended.set_exception(error)
 
 
 def _retrieve(ended: asyncio.Future[Prediction]) -> None:
-    """Nobody may wait any more when it ends: that is no error to be logged."""
+    """Mark an exception as retrieved, so that asyncio does not log it when nobody waits any more."""
     if not ended.cancelled():
         ended.exception()

@@ -1,4 +1,4 @@
-"""Several workers of one account: one asks for all, and whatever happens to it, all learn what they wait for."""
+"""Several workers of one account: the leader polls for all; whatever happens to it, every worker gets its results."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ Start = Callable[..., Awaitable["Party"]]
 
 
 class CountingReplicate(Replicate):
-    """Counts the requests that learn a status; `broken` ones are never sent, `strange` ones of another account."""
+    """Counts the requests for a status; `broken`: none is sent, `strange`: its token is of another account."""
 
-    asked, broken, strange = 0, False, False
+    requests, broken, strange = 0, False, False
 
     def _count(self) -> None:
-        self.asked += 1
+        self.requests += 1
         if self.broken:
             raise NotSent("no connection")
 
@@ -70,7 +70,7 @@ class Party:
         return list(await asyncio.gather(*(self.poller.wait(id_, since) for id_ in ids)))
 
     async def die(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """End without a word, as a killed process does."""
+        """End without stepping down, as a killed process does."""
         monkeypatch.setattr(self.poller.leader, "step_down", asyncio.Event().wait)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.1):
@@ -105,37 +105,35 @@ async def start(config: Config, redis: Redis, simulator: Any) -> AsyncIterator[S
         yield begin
 
 
-async def sweeps(one: Party, eventually: Any) -> None:
+async def until_leader(one: Party, eventually: Any) -> None:
     await eventually(lambda: one.poller.leader.is_leader)
 
 
-async def test_one_asks_for_all(start: Start, eventually: Any) -> None:
+async def test_the_leader_polls_for_all(start: Start, eventually: Any) -> None:
     one, two, three = await start("one"), await start("two"), await start("three")
     waiting = asyncio.create_task(one.wait(await one.create(20, predict_time=2.0)))
-    await sweeps(one, eventually)
+    await until_leader(one, eventually)
     ids = await two.create(20), await three.create(3)
     ended = await asyncio.gather(two.wait(ids[0]), three.wait(ids[1]))
     assert [[prediction.id for prediction in each] for each in ended] == list(ids)
     assert all(prediction.status == "succeeded" and prediction.output for each in ended for prediction in each)
-    assert (two.replicate.asked, three.replicate.asked) == (0, 0)
+    assert (two.replicate.requests, three.replicate.requests) == (0, 0)
     await waiting
-    assert one.replicate.asked < 43
+    assert one.replicate.requests < 43
 
 
-async def test_who_has_nothing_to_wait_for_asks_for_the_others_until_they_are_served(
-    start: Start, eventually: Any
-) -> None:
+async def test_a_leader_whose_own_predictions_have_ended_polls_for_the_others(start: Start, eventually: Any) -> None:
     one, two = await start("one"), await start("two")
     short = asyncio.create_task(one.wait(await one.create(1, predict_time=0.5)))
-    await sweeps(one, eventually)
+    await until_leader(one, eventually)
     waiting = asyncio.create_task(two.wait(await two.create(2, predict_time=1.5)))
     await short
     assert len(await waiting) == 2
-    assert two.replicate.asked == 0
+    assert two.replicate.requests == 0
     await eventually(lambda: not one.poller.leader.is_leader)
 
 
-async def test_another_takes_over_from_one_that_dies(
+async def test_another_worker_takes_over_from_a_leader_that_dies(
     start: Start, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timing = replace(NO_SAMPLES, leader=1.0)
@@ -145,24 +143,24 @@ async def test_another_takes_over_from_one_that_dies(
         await start("three", timing),
     )
     lost = asyncio.create_task(one.wait(await one.create(5, predict_time=60)))
-    await sweeps(one, eventually)
+    await until_leader(one, eventually)
     waiting = [asyncio.create_task(each.wait(await each.create(10, predict_time=1.0))) for each in (two, three)]
     await eventually(lambda: len(one.poller.leader.others) == 20)
     await one.die(monkeypatch)
-    before = one.replicate.asked
+    before = one.replicate.requests
     assert [len(each) for each in await asyncio.gather(*waiting)] == [10, 10]
-    assert one.replicate.asked == before
-    assert two.replicate.asked + three.replicate.asked > 0
+    assert one.replicate.requests == before
+    assert two.replicate.requests + three.replicate.requests > 0
     lost.cancel()
 
 
-async def test_one_that_ends_in_order_is_followed_at_once(
+async def test_a_leader_that_stops_is_succeeded_at_once(
     start: Start, eventually: Any, redis: Redis, config: Config
 ) -> None:
     timing = replace(NO_SAMPLES, leader=3600.0)
     one, two = await start("one", timing), await start("two", timing)
     lost = asyncio.create_task(one.wait(await one.create(5, predict_time=60)))
-    await sweeps(one, eventually)
+    await until_leader(one, eventually)
     waiting = asyncio.create_task(two.wait(await two.create(10, predict_time=0.5)))
     await one._stack.aclose()
     assert len(await waiting) == 10
@@ -170,65 +168,67 @@ async def test_one_that_ends_in_order_is_followed_at_once(
     lost.cancel()
 
 
-async def test_what_is_lost_in_the_mail_is_told_again(
+async def test_a_message_that_is_lost_is_sent_again(
     start: Start, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    timing = replace(NO_SAMPLES, publish_again=0.5)
+    timing = replace(NO_SAMPLES, request_again=0.5)
     one, two = await start("one", timing), await start("two", timing)
     held = asyncio.create_task(one.wait(await one.create(5, predict_time=5)))
-    await sweeps(one, eventually)
-    learn, lost = two.poller.leader._apply, list[bytes]()
+    await until_leader(one, eventually)
+    apply, lost = two.poller.leader._apply, list[bytes]()
 
-    def forgetful(own: Any, mail: list[bytes]) -> None:
-        if mail and len(lost) < 2:
-            lost.extend(mail)
+    def lose_first(own: Any, inbox: list[bytes]) -> None:
+        if inbox and len(lost) < 2:
+            lost.extend(inbox)
         else:
-            learn(own, mail)
+            apply(own, inbox)
 
-    monkeypatch.setattr(two.poller.leader, "_apply", forgetful)
+    monkeypatch.setattr(two.poller.leader, "_apply", lose_first)
     assert len(await two.wait(await two.create(2))) == 2
     assert len(lost) >= 2
-    assert two.replicate.asked == 0
+    assert two.replicate.requests == 0
     await held
 
 
-async def test_a_sweeper_that_tells_nothing_is_found_out(start: Start, redis: Redis, config: Config) -> None:
-    await redis.set(keys.lease(f"sweeper:{config.api_host}"), "mute")
+async def test_a_leader_that_publishes_nothing_is_worked_around(start: Start, redis: Redis, config: Config) -> None:
+    await redis.set(keys.lease(f"sweeper:{config.api_host}"), "silent")
     one = await start("one", Timing(behind=0.5))
     async with asyncio.timeout(60):
         assert len(await one.wait(await one.create(8))) == 8
-    assert await redis.get(keys.lease(f"sweeper:{config.api_host}")) == b"mute"
+    assert await redis.get(keys.lease(f"sweeper:{config.api_host}")) == b"silent"
 
 
-async def test_one_that_cannot_reach_the_api_leaves_it_to_others(start: Start, eventually: Any) -> None:
+async def test_a_leader_that_cannot_reach_the_api_steps_down(start: Start, eventually: Any) -> None:
     timing = replace(NO_SAMPLES, step_down=0.3)
     one, two = await start("one", timing), await start("two", timing)
     ids = await one.create(5, predict_time=1.0)
     one.replicate.broken = True
     waiting = asyncio.create_task(one.wait(ids))
-    await sweeps(one, eventually)
+    await until_leader(one, eventually)
     async with asyncio.timeout(60):
         assert len(await two.wait(await two.create(5, predict_time=1.5))) == 5
         assert len(await waiting) == 5
-    assert two.replicate.asked > 0
+    assert two.replicate.requests > 0
 
 
-async def test_what_replicate_does_not_know_is_lost_when_its_own_worker_finds_so(start: Start, eventually: Any) -> None:
+async def test_only_the_own_worker_gives_up_a_prediction_that_replicate_does_not_know(
+    start: Start, eventually: Any
+) -> None:
     one, two = await start("one"), await start("two")
     held = asyncio.create_task(one.wait(await one.create(5, predict_time=3)))
-    await sweeps(one, eventually)
+    await until_leader(one, eventually)
     with pytest.raises(NotFound) as caught:
         await two.wait(["nosuchprediction"], since=time.time() - 61)
     assert caught.value.prediction_id == "nosuchprediction"
-    assert two.replicate.asked >= 3
+    assert two.replicate.requests >= 3
     await held
 
 
-async def test_a_sweeper_of_another_account_loses_nobodys_predictions(start: Start, eventually: Any) -> None:
+async def test_a_leader_of_another_account_loses_no_predictions(start: Start, eventually: Any) -> None:
     one, two = await start("one"), await start("two")
     ids = await one.create(1, predict_time=2)
     held = asyncio.create_task(one.wait(ids))
-    await sweeps(one, eventually)
+    await until_leader(one, eventually)
     one.replicate.strange = True
     (ended,) = await two.wait(await two.create(1, predict_time=1), since=time.time() - 61)
     assert ended.status == "succeeded"
@@ -236,25 +236,27 @@ async def test_a_sweeper_of_another_account_loses_nobodys_predictions(start: Sta
     await held
 
 
-async def test_what_is_overdue_for_the_sweeper_may_not_be_for_its_own_worker(start: Start, eventually: Any) -> None:
+async def test_what_is_overdue_for_the_leader_may_not_be_overdue_for_its_own_worker(
+    start: Start, eventually: Any
+) -> None:
     one, two = await start("one", deadline=5), await start("two")
     held = asyncio.create_task(one.wait(await one.create(5, predict_time=3)))
-    await sweeps(one, eventually)
+    await until_leader(one, eventually)
     (ended,) = await two.wait(await two.create(1, predict_time=2), since=time.time() - 70)
     assert ended.status == "succeeded"
     await held
 
 
-async def test_what_is_too_big_for_the_mail_is_asked_for(
+async def test_a_prediction_too_large_for_a_message_is_fetched_by_its_own_worker(
     start: Start, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leader, "LONGEST_MESSAGE", 10)
     one, two = await start("one"), await start("two")
     held = asyncio.create_task(one.wait(await one.create(5, predict_time=3)))
-    await sweeps(one, eventually)
+    await until_leader(one, eventually)
     (ended,) = await two.wait(await two.create(1))
     assert ended.status == "succeeded"
-    assert two.replicate.asked == 1
+    assert two.replicate.requests == 1
     await held
 
 
@@ -262,7 +264,7 @@ async def test_what_nobody_waits_for_any_more_is_forgotten(start: Start, eventua
     timing = replace(NO_SAMPLES, forget=0.5)
     one, two = await start("one", timing), await start("two", timing)
     held = asyncio.create_task(one.wait(await one.create(5, predict_time=3)))
-    await sweeps(one, eventually)
+    await until_leader(one, eventually)
     waiting = asyncio.create_task(two.wait(await two.create(5, predict_time=60)))
     await eventually(lambda: len(one.poller.leader.others) == 5)
     waiting.cancel()
@@ -270,15 +272,14 @@ async def test_what_nobody_waits_for_any_more_is_forgotten(start: Start, eventua
     await held
 
 
-async def test_mail_does_not_stay(start: Start, redis: Any, config: Config, eventually: Any) -> None:
-    """Who it is for may be dead."""
+async def test_a_message_for_a_dead_worker_expires(start: Start, redis: Any, config: Config, eventually: Any) -> None:
     one = await start("one")
     held = asyncio.create_task(one.wait(await one.create(5, predict_time=2)))
-    await sweeps(one, eventually)
+    await until_leader(one, eventually)
     (id_,) = await one.create(1)
     await redis.rpush(keys.asked(config.api_host), f"dead 1.5 {id_}")
     box = keys.answered(config.api_host, "dead")
-    (mail,) = await eventually(lambda: redis.lrange(box, 0, -1))
-    assert json.loads(mail)["raw"]["status"] == "succeeded"
+    (message,) = await eventually(lambda: redis.lrange(box, 0, -1))
+    assert json.loads(message)["raw"]["status"] == "succeeded"
     assert 0 < await redis.ttl(box) <= 60
     await held

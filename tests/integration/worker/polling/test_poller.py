@@ -62,13 +62,13 @@ async def default_bench(config: Config, redis: Redis, simulator: Any) -> AsyncIt
         yield made
 
 
-async def test_few_predictions_are_asked_one_by_one(bench: Bench) -> None:
+async def test_few_predictions_are_polled_by_id(bench: Bench) -> None:
     ended = await bench.wait(await bench.create(2))
     assert [prediction.status for prediction in ended] == ["succeeded", "succeeded"]
     assert bench.calls("list") == 0
 
 
-async def test_many_predictions_are_swept_with_few_requests(bench: Bench) -> None:
+async def test_many_predictions_are_read_from_the_list_with_few_requests(bench: Bench) -> None:
     ids = await bench.create(60, predict_time=0.5)
     ended = await bench.wait(ids)
     assert [prediction.id for prediction in ended] == ids
@@ -76,7 +76,7 @@ async def test_many_predictions_are_swept_with_few_requests(bench: Bench) -> Non
     assert bench.calls("list") + bench.calls("get") < 60
 
 
-async def test_what_the_list_does_not_show_yet_is_asked_by_id(bench: Bench) -> None:
+async def test_what_the_list_does_not_show_yet_is_polled_by_id(bench: Bench) -> None:
     bench.simulator.control(list_lag={"rate": 1.0, "seconds": 600})
     ended = await bench.wait(await bench.create(8))
     assert {prediction.status for prediction in ended} == {"succeeded"}
@@ -89,8 +89,8 @@ async def test_a_list_that_is_behind_delays_but_loses_nothing(bench: Bench) -> N
     assert {prediction.status for prediction in ended} == {"succeeded"}
 
 
-async def test_what_is_created_during_a_sweep_is_not_asked_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sweep cannot show it; the next one does."""
+async def test_what_is_created_during_a_pass_is_not_polled_by_id(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This pass over the list cannot show it; the next one does."""
     read, later = bench.replicate.list, list[asyncio.Task[list[Prediction]]]()
 
     async def slow(**span: Any) -> Page:
@@ -108,8 +108,8 @@ async def test_what_is_created_during_a_sweep_is_not_asked_for(bench: Bench, mon
     assert bench.calls("get") < 10
 
 
-async def test_a_list_that_shows_no_end_is_found_out(config: Config, redis: Redis, simulator: Any) -> None:
-    """GETs of one and another show that the list is behind; then all are asked by id."""
+async def test_a_list_that_shows_no_end_is_distrusted(config: Config, redis: Redis, simulator: Any) -> None:
+    """Single GETs show that the list is behind; then all are polled by id."""
     simulator.settings(limiter="off", predict_min=0.2, predict_max=0.4)
     simulator.control(stale_list={"rate": 1.0, "seconds": 3600})
     quick = config.model_copy(update={"poll_interval": 0.1})

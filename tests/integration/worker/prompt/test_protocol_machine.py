@@ -518,7 +518,7 @@ class Protocol(RuleBasedStateMachine):
         self.step(hand, act(), lose=lose)
 
     def search(self, hand: Hand, *, hidden: bool) -> None:
-        """A sweep; the list may lag."""
+        """A pass over the list, which may lag."""
         listed = [made.id for made in self.world.values() if made.digest == DIGESTS[hand.prompt]]
         old = self.now - self.intended[hand.entry.nonce] > CREATE_TIMEOUT + SURE_AFTER
 

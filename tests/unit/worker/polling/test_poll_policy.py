@@ -11,7 +11,7 @@ HOUR, DAY = 3600.0, 86400.0
 
 
 @pytest.mark.parametrize(
-    ("since_look", "age", "least", "missed", "most", "due"),
+    ("since_seen", "age", "least", "missed", "most", "due"),
     [
         (0.4, 0.0, 0.5, 0, 5.0, False),  # the shortest pause holds for all
         (0.5, 0.0, 0.5, 0, 5.0, True),
@@ -23,10 +23,10 @@ HOUR, DAY = 3600.0, 86400.0
         (0.5, HOUR, 0.5, 0, 0.0, True),  # and so is an overdue one
     ],
 )
-def test_the_older_it_is_the_more_seldom_it_is_asked_for(
-    since_look: float, age: float, least: float, missed: int, most: float, *, due: bool
+def test_the_older_it_is_the_less_often_it_is_polled(
+    since_seen: float, age: float, least: float, missed: int, most: float, *, due: bool
 ) -> None:
-    assert policy.is_due(since_look, age, least, missed=missed, most=most) is due
+    assert policy.is_due(since_seen, age, least, missed=missed, most=most) is due
 
 
 @pytest.mark.parametrize(
@@ -63,15 +63,15 @@ def test_what_is_not_known_is_missing_only_after_three_answers_and_a_minute(
         (500, False, True, False),
     ],
 )
-def test_many_are_looked_at_by_the_list_while_it_is_trusted(
+def test_many_are_polled_by_the_list_while_it_is_trusted(
     in_flight: int, *, trusted: bool, elsewhere: bool, listed: bool
 ) -> None:
     assert policy.uses_list(in_flight, is_trusted=trusted, is_read_elsewhere=elsewhere) is listed
 
 
 @pytest.mark.parametrize(("reads", "interval", "most"), [(3000, 0.5, 2), (600, 0.5, 1), (60_000, 1.0, 100)])
-def test_half_of_the_read_budget_is_for_asking_by_id(reads: float, interval: float, most: int) -> None:
-    assert policy.asks_at_once(reads, interval) == most
+def test_half_of_the_read_budget_is_for_polls_by_id(reads: float, interval: float, most: int) -> None:
+    assert policy.polls_per_tick(reads, interval) == most
 
 
 @pytest.mark.parametrize(("ended_at", "listed_at", "hidden"), [(100.0, 105.0, False), (100.0, 105.1, True)])
@@ -93,7 +93,7 @@ def test_what_was_intended_a_moment_ago_was_just_created() -> None:
         ((100.0, 90.0), [79.0, 78.0], 1, False),  # they are on the page after the next
         ((100.0, 80.0), [79.0, 78.0], 2, True),
         ((100.0, 90.0), [79.0, 78.0, 77.0], 1, True),
-        ((100.0, 100.0), [99.0, 98.0], 1, False),  # rows of one moment: no telling how far back they are
+        ((100.0, 100.0), [99.0, 98.0], 1, False),  # rows of one moment: it is unknown how far back they are
         (None, [1.0], 1, False),
         (None, [1.0, 2.0], 1, True),
     ],
