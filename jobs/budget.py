@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jobs.errors import InputError
-from jobs.prices import MOST_COST, dollars_text
+from jobs.prices.money import MOST_COST, dollars_text
 
 MOST_PREDICTIONS = 1_000_000_000
 

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jobs.errors import ConfigError
 from jobs.model_limits import ModelLimits
-from jobs.prices import Prices
+from jobs.prices.setting import Prices
 
 REPLICATE_URL = "https://api.replicate.com"
 Positive = Annotated[int, Field(gt=0)]

@@ -14,7 +14,7 @@ from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.gallery_items import GalleryItem, frame
 from jobs.batch_folder.manifest import read_manifest
 from jobs.batch_folder.results import Row, Totals, records
-from jobs.prices import money
+from jobs.prices.money import money
 from jobs.wire import Result, timestamp
 
 if TYPE_CHECKING:

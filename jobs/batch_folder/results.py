@@ -11,7 +11,7 @@ from typing import BinaryIO
 from jobs.batch_folder.atomic_files import replacing
 from jobs.batch_folder.folder import Folder
 from jobs.errors import DamagedRecord
-from jobs.prices import MICRO, dollars
+from jobs.prices.money import MICRO, dollars
 from jobs.wire import Failure, Prompt, Result
 
 Row = tuple[Prompt, Result | None]

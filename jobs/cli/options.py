@@ -11,7 +11,7 @@ import typer
 
 from jobs.budget import MOST_PREDICTIONS, Budget
 from jobs.hints import as_typed
-from jobs.prices import micro_dollars
+from jobs.prices.money import micro_dollars
 
 if TYPE_CHECKING:
     from jobs.enqueue.enqueue import Order

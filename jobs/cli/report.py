@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from jobs.prices import money
+from jobs.prices.money import money
 from jobs.text import printable
 from jobs.wire import NO_WORKER as NO_WORKER_REASON
 from jobs.wire import Status

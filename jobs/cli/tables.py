@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.cli.report import done, fire_time, pace, shown_state
-from jobs.prices import money
+from jobs.prices.money import money
 from jobs.text import printable
 from jobs.wire import Result, Status, as_local
 

@@ -9,7 +9,8 @@ from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.prompts_copy import model_of, read_rows
 from jobs.budget import Budget
 from jobs.errors import InputError, Problem
-from jobs.prices import Prices, dollars
+from jobs.prices.money import dollars
+from jobs.prices.setting import Prices
 
 SHOWN = 20
 """Models that are named; the rest are counted."""

@@ -21,7 +21,7 @@ from jobs.enqueue.estimate import estimate
 from jobs.enqueue.ownership import limits, note_limits, read_ownership
 from jobs.enqueue.sharding import Receipt, enqueue_unsettled, job_of, shards_of
 from jobs.errors import InputError, StorageError
-from jobs.prices import dollars_text
+from jobs.prices.money import dollars_text
 from jobs.queue.dead_letters import DeadLetters
 from jobs.queue.shard_queue import Added, Queue
 from jobs.state.batches import Batches

@@ -18,7 +18,7 @@ from jobs.config import Config
 from jobs.enqueue.estimate import Estimate
 from jobs.errors import InputError, Problem, PromptsError
 from jobs.names import name_problem
-from jobs.prices import Prices
+from jobs.prices.setting import Prices
 from jobs.prompts_file.formats import FORMATS
 from jobs.prompts_file.key_names import KeyNames
 from jobs.prompts_file.reader import Defaults, Ids, Row, read_prompts

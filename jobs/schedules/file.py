@@ -13,7 +13,7 @@ from typing import Any, Literal
 from jobs.budget import MOST_PREDICTIONS
 from jobs.errors import Problem, ScheduleError
 from jobs.names import model_problem, name_problem
-from jobs.prices import micro_dollars
+from jobs.prices.money import micro_dollars
 from jobs.schedules import cron as fire_times
 from jobs.text import printable
 

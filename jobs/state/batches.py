@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from jobs.errors import BatchNotFound
-from jobs.prices import MICRO
+from jobs.prices.money import MICRO
 from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
 from jobs.state.bitmap import Bits

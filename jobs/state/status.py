@@ -7,7 +7,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from jobs.prices import dollars
+from jobs.prices.money import dollars
 from jobs.queue.dead_letters import DeadLetters, sentence
 from jobs.queue.shard_queue import Queue
 from jobs.state.account import Account

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from jobs.config import Config
-from jobs.prices import Prices
+from jobs.prices.setting import Prices
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 IN_THE_FOREGROUND = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs.prices import dollars
+from jobs.prices.money import dollars
 from jobs.replicate_api.predictions import Prediction
 from jobs.state.ledger import Entry
 from worker.context import Work

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from jobs.batch_folder.folder import Folder
 from jobs.config import Config
-from jobs.prices import Prices
+from jobs.prices.setting import Prices
 from jobs.redis_client.embedded import stop
 from jobs.state.account import Account
 from jobs.state.batches import Batches

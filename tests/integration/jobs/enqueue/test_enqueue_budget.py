@@ -16,7 +16,7 @@ from jobs.budget import UNCHANGED, Budget
 from jobs.config import Config
 from jobs.enqueue.enqueue import Order, Receipt, check, enqueue, retry
 from jobs.errors import InputError
-from jobs.prices import Prices
+from jobs.prices.setting import Prices
 from jobs.queue.dead_letters import DeadLetters
 from jobs.queue.payload import JobId
 from jobs.queue.shard_queue import Queue

@@ -14,7 +14,7 @@ from jobs.batch_folder.folder import RETRIED, Folder
 from jobs.budget import Budget
 from jobs.config import Config
 from jobs.enqueue.enqueue import Order, Receipt, enqueue
-from jobs.prices import Prices
+from jobs.prices.setting import Prices
 from jobs.state.batches import Batches
 from jobs.wire import Failure
 

@@ -15,7 +15,7 @@ from jobs.batch_folder.folder import Folder
 from jobs.config import Config
 from jobs.enqueue.enqueue import Order, Receipt, enqueue
 from jobs.errors import ScheduleError, StorageError
-from jobs.prices import Prices
+from jobs.prices.setting import Prices
 from jobs.redis_client import keys
 from jobs.schedules import scheduler
 from jobs.schedules.scheduler import Schedules, ScheduleStatus

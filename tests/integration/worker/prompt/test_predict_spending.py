@@ -13,7 +13,7 @@ import pytest
 
 from jobs.batch_folder.folder import Folder
 from jobs.config import Config
-from jobs.prices import Prices
+from jobs.prices.setting import Prices
 from jobs.redis_client import keys
 from jobs.replicate_api.predictions import CREATE_TIMEOUT
 from jobs.state.status import read_status

@@ -1,4 +1,4 @@
-"""What a prediction costs, by model. Money is whole micro-dollars: sums of it are exact, in Python and in Lua."""
+"""The setting BATCH_PRICES: what a prediction costs, by model, as a person writes it."""
 
 from __future__ import annotations
 
@@ -9,52 +9,13 @@ from fractions import Fraction
 from typing import Any, Self
 
 from jobs.names import model_problem
+from jobs.prices.money import MICRO, MOST_PRICE, dollars_text, micro_dollars
 
-MICRO = 1_000_000
-"""Micro-dollars in a dollar."""
-
-MOST_COST = 10_000_000 * MICRO
-"""The largest budget; sums of this size are still exact in JSON that Lua writes (14 digits)."""
-
-MOST_PRICE = 10_000 * MICRO
 MOST_RATE = 100 * MICRO
 LONGEST = 2 * 86_400
 """Seconds of predict_time that can be true: a prediction is canceled after a day at the latest."""
 
-_NUMBER = re.compile(r"(\d{1,12}(\.\d{0,20})?|\.\d{1,20})([eE][+-]?\d{1,2})?", re.ASCII)
 _ENTRY = re.compile(r"(?P<model>[^=\s]+)\s*=\s*(?P<amount>[^\s/]+)(?P<second>\s*/\s*s(\s+max\s+(?P<most>\S+))?)?")
-
-
-def micro_dollars(text: str, most: int = MOST_COST) -> int:
-    """Dollars as written, in micro-dollars; ValueError unless 0 to `most` with six decimals at the most."""
-    if not _NUMBER.fullmatch(text):
-        raise ValueError(f"{text[:80]!r} is no amount in dollars, such as 0.003 or 12")
-    micro = Fraction(text) * MICRO
-    if micro > most:
-        raise ValueError(f"{text[:80]} dollars are too many; {dollars_text(most)} is the most")
-    if micro.denominator != 1:
-        raise ValueError(f"{text[:80]} has more than six decimals")
-    return int(micro)
-
-
-def dollars_text(micro: int) -> str:
-    """Micro-dollars in dollars, exactly: `0.003`."""
-    whole, rest = divmod(micro, MICRO)
-    return f"{whole}.{rest:06}".rstrip("0").rstrip(".")
-
-
-def dollars(micro: int) -> float:
-    """Micro-dollars as the number of dollars that results and statuses carry."""
-    return micro / MICRO
-
-
-def money(amount: float) -> str:
-    """Dollars for people: cents, or below a dollar three digits that count: `$12.30`, `$0.0123`."""
-    if amount >= 1 or not amount:
-        return f"${amount:,.2f}"
-    digits = min(2 - math.floor(math.log10(amount)), 6)
-    whole, _, rest = f"{amount:.{digits}f}".partition(".")
-    return f"${whole}.{rest.rstrip('0'):0<2}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,19 +10,8 @@ from hypothesis import strategies as st
 
 from jobs.config import Config
 from jobs.errors import ConfigError
-from jobs.prices import (
-    LONGEST,
-    MICRO,
-    MOST_COST,
-    MOST_PRICE,
-    MOST_RATE,
-    Price,
-    Prices,
-    dollars,
-    dollars_text,
-    micro_dollars,
-    money,
-)
+from jobs.prices.money import MICRO, MOST_COST, MOST_PRICE, dollars, dollars_text, micro_dollars, money
+from jobs.prices.setting import LONGEST, MOST_RATE, Price, Prices
 
 VERSION = "0123456789abcdef" * 4
 NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,12}", fullmatch=True)

@@ -1,0 +1,1 @@
+"""What predictions cost: amounts, the prices in the settings, rate cards."""
