@@ -44,7 +44,7 @@ def _run(given: argparse.Namespace) -> None:
     choice = Choice(only=only, repetitions=given.repetitions, share=given.share)
     results = measured(given.names, choice)
     if given.json:
-        print(json.dumps(results))  # noqa: T201 - for scripts
+        print(json.dumps(results))
     _check(results, given.names)
 
 

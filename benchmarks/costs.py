@@ -14,12 +14,12 @@ from pathlib import Path
 from statistics import median
 from urllib.parse import quote
 
-from redis.asyncio import Redis
 from rich.console import Console
 from rich.table import Table
 
 from jobs.redis_client import embedded
 from jobs.redis_client.client import connect
+from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches, Spent
 from jobs.state.ledger import Entry, Ledger
 from jobs.wire import Batch, Result

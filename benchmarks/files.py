@@ -30,7 +30,7 @@ class OutputFile:
     @classmethod
     def drawn(cls, size: int, seed: int) -> Self:
         """Noise of that size, always the same for a seed."""
-        data = Random(seed).randbytes(size)  # noqa: S311 - noise, not a secret
+        data = Random(seed).randbytes(size)
         md5 = hashlib.md5(data, usedforsecurity=False)
         crc32c = google_crc32c.value(data).to_bytes(4)
         lines = (

@@ -47,7 +47,7 @@ class Installation:
         """What `status --json` says of the batch."""
         command = [sys.executable, "-m", "jobs", "status", NAME, "--json"]
         environment = {**self.environment, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, check=True)  # noqa: S603
+        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, check=True)
         status: dict[str, Any] = json.loads(done.stdout)
         return status
 

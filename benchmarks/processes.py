@@ -50,7 +50,7 @@ class Measured:
         self._command = " ".join(command)
         self.started = time.time()
         with self.log.open("ab") as output:
-            self._process = subprocess.Popen(  # noqa: S603 - our own commands
+            self._process = subprocess.Popen(
                 command, cwd=folder, env={**os.environ, **environment, "PYTHONPATH": str(ROOT)},
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             )  # fmt: skip
@@ -133,7 +133,7 @@ class RunningServer:
 def server(flags: Sequence[str]) -> Iterator[RunningServer]:
     """A server on free ports until the block ends."""
     command = [sys.executable, "-m", "benchmarks.server", *flags]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield RunningServer(process)
         finally:

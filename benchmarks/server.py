@@ -43,7 +43,7 @@ class Server:
         answer = self._api.answer(request)
         if self._first is None and self._account.all:
             self._first = self._account.all[0].created
-            print("first", flush=True)  # noqa: T201 - the harness reads it
+            print("first", flush=True)
         return answer
 
     def files(self, request: Request) -> Answer:
@@ -81,7 +81,7 @@ def run_time(model: str) -> RunTime:
         case "fixed":
             return lambda: float(seconds)
         case "log-normal":
-            dice = Random(1)  # noqa: S311 - seeded dice are the point
+            dice = Random(1)
             return lambda: dice.lognormvariate(math.log(float(seconds)), 0.5)
     raise ValueError(f"no such model: {model}")
 
@@ -94,7 +94,7 @@ async def serve(flags: argparse.Namespace) -> None:
     server = Server(flags, *ports)
     for sock, answering in zip(sockets, (server.api, server.files), strict=True):
         await loop.create_server(lambda answering=answering: Wire(answering), sock=sock)  # type: ignore[misc]
-    print("server", *(f"http://127.0.0.1:{port}" for port in ports), flush=True)  # noqa: T201 - the harness reads it
+    print("server", *(f"http://127.0.0.1:{port}" for port in ports), flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
 
 

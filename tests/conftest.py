@@ -18,7 +18,6 @@ from urllib.parse import quote, urlsplit
 import pytest
 from pydantic import SecretStr
 from redis import Redis as BlockingRedis
-from redis.asyncio import Redis
 from redis.backoff import ConstantBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
@@ -26,6 +25,7 @@ from redis.retry import Retry
 from jobs.config import Config
 from jobs.redis_client import client as connection
 from jobs.redis_client import embedded
+from jobs.redis_client.resilience import Redis
 
 ROOT = Path(__file__).parent.parent
 TOKEN = "r8_a_token_for_tests"

@@ -46,10 +46,10 @@ def commands() -> None:
 @app.command()
 def worker(*, burst: Burst = False, only: Only = None) -> None:
     """Work until stopped; the same as `arq worker.Settings`."""
-    from arq.logs import default_log_config  # noqa: PLC0415
-    from arq.worker import run_worker  # noqa: PLC0415
+    from arq.logs import default_log_config
+    from arq.worker import run_worker
 
-    from worker.settings import Settings  # noqa: PLC0415
+    from worker.settings import Settings
 
     logging.config.dictConfig(default_log_config(verbose=False))
     run_worker(Settings, burst=burst, ctx={**Settings.ctx, "only": only})  # type: ignore[arg-type]  # it has all that is read
@@ -61,7 +61,7 @@ def check(*, pid: Pid = None) -> None:
 
     Those of this host and this directory; exit code 1 if one is silent, or there is none.
     """
-    from worker.heartbeat import read_liveness  # noqa: PLC0415
+    from worker.heartbeat import read_liveness
 
     found = [worker for worker in read_liveness() if pid in (None, worker.pid)]
     Printer().lines(map(str, found) if found else ["no such worker is up here"])
@@ -71,8 +71,8 @@ def check(*, pid: Pid = None) -> None:
 @app.command()
 def doctor(*, json: AsJson = False) -> None:
     """Check all that a night's work needs; exit code 1 if something is in its way."""
-    from worker.doctor.examine import examine  # noqa: PLC0415
-    from worker.doctor.finding import finding_lines  # noqa: PLC0415
+    from worker.doctor.examine import examine
+    from worker.doctor.finding import finding_lines
 
     findings = asyncio.run(examine())
     if json:
@@ -88,7 +88,7 @@ def orphans(*, since: Since = "2h", cancel: Cancel = False, json: AsJson = False
 
     Ours is one whose input equals a prompt of a batch; exit code 1 if one of these runs on. Others are never canceled.
     """
-    from worker.orphans.audit import orphan_lines  # noqa: PLC0415
+    from worker.orphans.audit import orphan_lines
 
     found = asyncio.run(_audit(_seconds(since), cancel=cancel))
     if json:
@@ -99,7 +99,7 @@ def orphans(*, since: Since = "2h", cancel: Cancel = False, json: AsJson = False
 
 
 async def _audit(seconds: float, *, cancel: bool) -> OrphanList:
-    from worker.orphans.audit import open_audit  # noqa: PLC0415
+    from worker.orphans.audit import open_audit
 
     async with open_audit(Config.load()) as audit:
         found = await audit.find(seconds)

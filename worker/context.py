@@ -6,10 +6,9 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-from redis.asyncio import Redis
-
 from jobs.batch_folder.folder import Folder
 from jobs.config import Config
+from jobs.redis_client.resilience import Redis
 from jobs.replicate_api.predictions import Replicate
 from jobs.state.account import Account
 from jobs.state.batches import Batches

@@ -13,12 +13,12 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
 from jobs.redis_client.outage import ABSENCE
+from jobs.redis_client.resilience import Redis
 from worker.background import every
 
 logger = logging.getLogger(__name__)

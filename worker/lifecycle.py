@@ -15,12 +15,11 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from functools import partial
 from typing import Any
 
-from redis.asyncio import Redis
-
 from jobs.config import Config
 from jobs.errors import AccountRefused, BatchError, ConfigError, ReplicateError
 from jobs.queue.shard_queue import Queue
 from jobs.redis_client.client import connect, redis_url, revive
+from jobs.redis_client.resilience import Redis
 from jobs.replicate_api.client import api_client
 from jobs.replicate_api.predictions import Replicate
 from jobs.schedules.scheduler import Schedules

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from jobs.enqueue.enqueue import Checked
     from jobs.enqueue.sharding import Receipt
 
-# Commands import what only they need, so that `status` and `watch` start at once: hence each PLC0415.
+# Commands import what only they need, so that `status` and `watch` start at once.
 
 
 Answer = TypeVar("Answer")
@@ -105,8 +105,8 @@ def enqueue(  # noqa: PLR0913 - a command's options are its parameters
     as_json: options.AsJson = False,
 ) -> None:
     """Check a prompts file and enqueue what is not done yet."""
-    from jobs.cli.progress import told  # noqa: PLC0415
-    from jobs.enqueue.enqueue import check as check_prompts  # noqa: PLC0415
+    from jobs.cli.progress import told
+    from jobs.enqueue.enqueue import check as check_prompts
 
     budget = Budget(max_predictions, max_cost, max_in_flight)
     order = options.order_of(
@@ -141,7 +141,7 @@ def run(  # noqa: PLR0913 - a command's options are its parameters
     as_json: options.AsJson = False,
 ) -> None:
     """Enqueue, work with progress shown, sum up: all in one command."""
-    from jobs.cli import run as burst  # noqa: PLC0415
+    from jobs.cli import run as burst
 
     budget = Budget(max_predictions, max_cost, max_in_flight)
     order = options.order_of(
@@ -181,7 +181,7 @@ def status(batch: options.AnyBatch = None, *, as_json: options.AsJson = False) -
 @app.command()
 def watch(batch: options.AnyBatch = None, *, as_json: options.AsJson = False) -> None:
     """Follow a batch, or the newest, until all is done."""
-    from jobs.cli import progress  # noqa: PLC0415
+    from jobs.cli import progress
 
     screen = progress.json_screen() if as_json else progress.screen_for(Printer())
     _end(_ask(lambda desk: progress.watch(desk, batch, screen)))
@@ -195,7 +195,7 @@ def results(
     as_json: Annotated[bool, typer.Option("--json", help="Print the results, one JSON object a line.")] = False,
 ) -> None:
     """Write results.jsonl and errors.jsonl as of now; sum up."""
-    from jobs.batch_folder.results import read_results, write_results  # noqa: PLC0415
+    from jobs.batch_folder.results import read_results, write_results
 
     config = Config.load()
     folder = known_folder(batch, config)
@@ -213,7 +213,7 @@ def results(
 @app.command()
 def gallery(batch: options.BatchName) -> None:
     """Write the batch's gallery as of now and print its path."""
-    from jobs.batch_folder.gallery import write_gallery  # noqa: PLC0415
+    from jobs.batch_folder.gallery import write_gallery
 
     config = Config.load()
     typer.echo(write_gallery(known_folder(batch, config), fsync=config.fsync))
@@ -267,7 +267,7 @@ def delete(
 @app.command()
 def schedules(*, as_json: options.AsJson = False) -> None:
     """List the schedules; exit code 2 when one is wrong."""
-    from jobs.schedules.scheduler import never_fired  # noqa: PLC0415
+    from jobs.schedules.scheduler import never_fired
 
     try:
         every = _ask(lambda desk: desk.schedules())
@@ -283,7 +283,7 @@ def schedules(*, as_json: options.AsJson = False) -> None:
 @app.command("redis-stop")
 def redis_stop() -> None:
     """Stop the embedded server; it starts again when needed."""
-    from jobs.redis_client import embedded  # noqa: PLC0415
+    from jobs.redis_client import embedded
 
     typer.echo("Stopped." if embedded.stop(Config.load().redis_dir) else "No embedded server was running.")
 
@@ -296,8 +296,8 @@ def verify(
     as_json: options.AsJson = False,
 ) -> None:
     """Compare folder, results and Redis; exit 1 if they disagree."""
-    from jobs.verify.disagreements import verification_lines  # noqa: PLC0415
-    from jobs.verify.verify import verify as look  # noqa: PLC0415
+    from jobs.verify.disagreements import verification_lines
+    from jobs.verify.verify import verify as look
 
     found = look(batch, Config.load(), read=not quick)
     if as_json:

@@ -8,8 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from redis.asyncio import Redis
-
 from jobs.batch_folder.folder import Folder
 from jobs.budget import Budget
 from jobs.cli.report import NO_BATCH
@@ -17,6 +15,7 @@ from jobs.config import Config
 from jobs.errors import BatchNotFound, InputError
 from jobs.redis_client.client import opened, place
 from jobs.redis_client.requirements import check_server
+from jobs.redis_client.resilience import Redis
 from jobs.state.account import Account
 from jobs.state.batches import Batches
 from jobs.state.status import read_status
@@ -75,14 +74,14 @@ class Operations:
 
     async def enqueue(self, order: Order, tell: Tell | None = None) -> Receipt:
         """Enqueue a prompts file, and tell how far it is; PromptsError."""
-        from jobs.enqueue.enqueue import enqueue, silent  # noqa: PLC0415 - the questions about a batch start faster without
+        from jobs.enqueue.enqueue import enqueue, silent
 
         await check_server(self.redis)
         return await enqueue(order, self.config, self.redis, tell or silent)
 
     async def retry(self, name: str, budget: Budget) -> Receipt:
         """Enqueue again what did not succeed; BatchNotFound."""
-        from jobs.enqueue.enqueue import retry  # noqa: PLC0415 - as above
+        from jobs.enqueue.enqueue import retry
 
         await check_server(self.redis)
         return await retry(name, self.config, self.redis, budget)
@@ -105,7 +104,7 @@ class Operations:
         if (await batches.get(name)).finished_at is None:
             await batches.request_cancel(name)
         if (await self.status(name)).dead_letters:
-            from jobs.enqueue.retry import revive  # noqa: PLC0415 - as above
+            from jobs.enqueue.retry import revive
 
             await revive(name, self.config, self.redis)  # a worker has to settle them too
         return await self.status(name)
@@ -115,9 +114,9 @@ class Operations:
 
         Says how many of its attempts were open: what came of them may run on at Replicate.
         """
-        from jobs.queue.shard_queue import Queue  # noqa: PLC0415 - as above
-        from jobs.state.pending import open_attempts  # noqa: PLC0415 - as above
-        from jobs.state.release import release_batch  # noqa: PLC0415 - as above
+        from jobs.queue.shard_queue import Queue
+        from jobs.state.pending import open_attempts
+        from jobs.state.release import release_batch
 
         batch = await Batches(self.redis).get(name)
         if batch.finished_at is None and not force:
@@ -130,18 +129,18 @@ class Operations:
 
     async def queued(self) -> int:
         """How many shards are waiting or running, of all batches."""
-        from jobs.queue.shard_queue import Queue  # noqa: PLC0415 - as above
+        from jobs.queue.shard_queue import Queue
 
         return await Queue(self.redis, self.config.api_host).size()
 
     async def schedule_warnings(self) -> list[str]:
         """What went wrong of late with schedules, in sentences."""
-        from jobs.schedules.state import ScheduleStates  # noqa: PLC0415 - as above
+        from jobs.schedules.state import ScheduleStates
 
         return await ScheduleStates(self.redis, self.config.api_host).warnings(time.time())
 
     async def schedules(self) -> list[ScheduleStatus]:
         """All schedules with their next and last time; ScheduleError."""
-        from jobs.schedules.scheduler import Schedules  # noqa: PLC0415 - as above
+        from jobs.schedules.scheduler import Schedules
 
         return await Schedules(self.redis, self.config).overview(time.time())

@@ -60,7 +60,7 @@ AnyBatch = Annotated[str | None, typer.Argument(metavar="BATCH", help="Name of a
 
 def order_of(source: str, given: list[str], budget: Budget, **rest: Any) -> Order:
     """What is to be enqueued; a usage error when the options do not go together."""
-    from jobs.enqueue.enqueue import Order  # noqa: PLC0415 - `status` and `watch` start faster without
+    from jobs.enqueue.enqueue import Order
 
     if source == "-" and not rest["name"]:
         raise typer.BadParameter(as_typed("standard input needs a --name"), param_hint="FILE")

@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
-from redis.asyncio import Redis
 
 from jobs.batch_folder.atomic_files import move, replacing, storing
 from jobs.batch_folder.folder import Folder
@@ -31,6 +30,7 @@ from jobs.enqueue.spool import read_rows as read_file
 from jobs.errors import InputError
 from jobs.prompts_file.key_names import KeyNames
 from jobs.prompts_file.reader import Ids
+from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches, Spent
 from jobs.state.bitmap import Bits
 from jobs.wire import Batch

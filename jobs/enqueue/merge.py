@@ -6,14 +6,13 @@ import os
 from array import array
 from dataclasses import dataclass, field
 
-from redis.asyncio import Redis
-
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.manifest import Manifest
 from jobs.batch_folder.prompts_copy import kept_row, read_lines
 from jobs.enqueue.spool import SHOWN, Order, Spool, raise_problems
 from jobs.errors import InputError, Problem, StorageError
 from jobs.queue.shard_queue import Queue
+from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
 from jobs.state.bitmap import Bits
 from jobs.wire import SHARD_SIZE, Batch

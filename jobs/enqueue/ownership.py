@@ -6,13 +6,12 @@ import secrets
 import time
 from dataclasses import asdict, replace
 
-from redis.asyncio import Redis
-
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.manifest import Manifest, read_manifest, write_manifest
 from jobs.budget import Budget
 from jobs.config import Config
 from jobs.errors import ForeignFolder, InputError
+from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
 from jobs.wire import Batch
 

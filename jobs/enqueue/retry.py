@@ -8,7 +8,6 @@ from contextlib import suppress
 from functools import partial
 from itertools import chain, count, repeat
 
-from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from jobs.batch_folder.atomic_files import replacing, storing
@@ -24,6 +23,7 @@ from jobs.errors import InputError, StorageError
 from jobs.prices.money import dollars_text
 from jobs.queue.dead_letters import DeadLetters
 from jobs.queue.shard_queue import Added, Queue
+from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
 from jobs.state.bitmap import Bits
 from jobs.wire import Batch, Outcome

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import count, islice
 
 from pydantic import BaseModel
-from redis.asyncio import Redis
 
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.prompts_copy import CopiedRow, are_of_first_generation, kept_row, read_lines
@@ -17,6 +16,7 @@ from jobs.enqueue.estimate import estimate
 from jobs.queue.dead_letters import DeadLetters
 from jobs.queue.payload import JobId, Packed, pack_rows
 from jobs.queue.shard_queue import Queue
+from jobs.redis_client.resilience import Redis
 from jobs.state.account import Account
 from jobs.state.batches import Batches
 from jobs.state.bitmap import Bits

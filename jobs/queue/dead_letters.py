@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 
-from redis.asyncio import Redis
-
 from jobs.queue.payload import JobId
 from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
+from jobs.redis_client.resilience import Redis
 from jobs.wire import SHARD_SIZE
 
 MOST_DEATHS = 3
@@ -50,14 +49,14 @@ class DeadLetters:
 
     async def of(self, batch: str) -> dict[str, str]:
         """The batch's jobs that are set aside, each with the reason, in order."""
-        notes = await self._redis.hgetall(keys.runs(batch))  # type: ignore[misc]  # typed for both clients
+        notes = await self._redis.hgetall(keys.runs(batch))
         dead = {job.decode(): reason for job, note in notes.items() if (reason := json.loads(note).get("reason"))}
         return dict(sorted(dead.items(), key=lambda item: JobId.parse(item[0])))
 
     async def requeue(self, batch: str, jobs: Iterable[str]) -> None:
         """Forget that shards were set aside, and what their runs came to."""
         if jobs := list(jobs):
-            await self._redis.hdel(keys.runs(batch), *jobs)  # type: ignore[misc]  # typed for both clients
+            await self._redis.hdel(keys.runs(batch), *jobs)
 
     async def _ask(self, op: str, job: JobId, *args: str | int) -> str:
         script = load_script(self._redis, __name__)

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from jobs.errors import BatchNotFound
 from jobs.queue.payload import Packed, deserialize, pack, serialize
 from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
+from jobs.redis_client.resilience import Redis
 from jobs.wire import Batch, Shard
 
 __all__ = ["Added", "Queue", "deserialize", "serialize"]

@@ -12,7 +12,6 @@ from urllib.parse import quote, urlsplit
 
 from arq.connections import ArqRedis, RedisSettings
 from redis import exceptions
-from redis.asyncio import Redis
 from redis.asyncio.connection import SSLConnection, parse_url
 from redis.commands.core import AsyncScript
 
@@ -21,7 +20,7 @@ from jobs.errors import ConfigError, NothingEnqueued, RedisUnreachable
 from jobs.redis_client import embedded
 from jobs.redis_client.outage import LOSSES, is_passing, reason
 from jobs.redis_client.requirements import CLUSTER, RIGHTS_CURE, is_cluster_error, is_refused_right
-from jobs.redis_client.resilience import PatientArqRedis, PatientPool, PatientRedis, RetryWindow
+from jobs.redis_client.resilience import PatientArqRedis, PatientPool, Redis, RetryWindow
 
 PATIENT_SECONDS, IMPATIENT_SECONDS = 12 * 3600.0, 1.0
 """A worker without a supervisor waits for a night: what it would end for, it would not find when started again."""
@@ -48,7 +47,9 @@ def connect(url: str, *, patient: bool = False) -> Redis:
     What a lost connection, a loading or a full server broke is repeated for about a second, or twelve hours if
     `patient`: it may then have its effect twice. ConfigError when the URL cannot be read.
     """
-    return PatientRedis.from_pool(_pool(url, patient=patient))
+    redis = Redis(connection_pool=_pool(url, patient=patient))
+    redis.auto_close_connection_pool = True
+    return redis
 
 
 def arq_redis(url: str) -> ArqRedis:
@@ -140,7 +141,7 @@ def _pool(url: str, *, patient: bool) -> PatientPool:
     retry = RetryWindow(PATIENT_SECONDS if patient else IMPATIENT_SECONDS, tells=patient)
     pool = PatientPool(max_connections=32, timeout=None, retry=retry, **options)
     try:
-        pool.make_connection()  # type: ignore[no-untyped-call]  # not connected yet; finds options that do not exist
+        pool.make_connection()  # not connected yet; finds options that do not exist
     except (TypeError, exceptions.RedisError) as error:
         raise ConfigError(f"REDIS_URL has an option that does not work: {error}") from None
     return pool

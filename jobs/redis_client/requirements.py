@@ -6,11 +6,11 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
 from jobs.errors import UnfitRedis
 from jobs.redis_client import keys
+from jobs.redis_client.resilience import Redis
 
 OLDEST = (5, 0)
 """Older ones refuse a script that writes after it has asked for the time."""
@@ -50,10 +50,10 @@ async def check_rights(redis: Redis) -> None:
     try:
         await redis.time()
         await redis.zrem(f"{keys.ARQ_JOB}rights", "nobody")
-        await redis.eval("return redis.call('HDEL', KEYS[1], 'nothing')", 1, key)  # type: ignore[misc]  # typed for both clients
+        await redis.eval("return redis.call('HDEL', KEYS[1], 'nothing')", 1, key)
         async with redis.pipeline(transaction=True) as pipe:
             await pipe.watch(key)
-            pipe.multi()  # type: ignore[no-untyped-call]  # redis-py
+            pipe.multi()
             pipe.getbit(key, 0)
             await pipe.execute()
     except ResponseError as error:

@@ -6,11 +6,12 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from arq.connections import ArqRedis
 from redis import exceptions
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool
+from redis.asyncio import Redis as RedisPyClient
 from redis.asyncio.client import Pipeline
 from redis.asyncio.connection import AbstractConnection, Connection
 from redis.asyncio.retry import Retry
@@ -82,16 +83,16 @@ class _Steady(AbstractConnection):
         """Connect, once."""
         retry, self.retry = self.retry, Retry(NoBackoff(), 0)
         try:
-            await super().connect()  # type: ignore[no-untyped-call]  # redis-py
+            await super().connect()
         finally:
             self.retry = retry
 
-    async def disconnect(self, nowait: bool = False) -> None:  # noqa: FBT001, FBT002 - redis-py's signature
+    async def disconnect(self, nowait: bool = False) -> None:
         """Disconnect; where nobody is left to hear it, nobody is waited for."""
         with suppress(exceptions.TimeoutError):
             await super().disconnect(nowait)
 
-    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:  # noqa: FBT001, FBT002 - redis-py's signature
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """Send within the socket's timeout, without `asyncio.wait_for`.
 
         On Python 3.11 that swallows a cancel when the bytes are sent already
@@ -147,13 +148,13 @@ class _PatientPipeline(Pipeline):
             self.watched = args
         while True:
             try:
-                return await super().immediate_execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py
+                return await super().immediate_execute_command(*args, **options)
             except exceptions.WatchError:
                 self.lost = True
                 await asyncio.sleep(0.05)  # a loading server answers WATCH at once, and reads not yet
-                await super().immediate_execute_command(*self.watched)  # type: ignore[no-untyped-call]  # redis-py
+                await super().immediate_execute_command(*self.watched)
 
-    async def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002 - redis-py's signature
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
         if not self.lost:
             return await super().execute(raise_on_error)
         self.lost = False
@@ -165,7 +166,7 @@ class _PatientPipeline(Pipeline):
         try:
             return await execute(connection, commands, raise_on_error)
         except exceptions.NoScriptError:  # Redis restarted after they were loaded; what went before is idempotent
-            await self.load_scripts()  # type: ignore[no-untyped-call]  # redis-py
+            await self.load_scripts()
             return await execute(connection, commands, raise_on_error)
         except exceptions.ResponseError as error:
             if self.watching and is_passing(error):  # the WATCH is over, so it becomes a WatchError; arq looks again
@@ -176,13 +177,37 @@ class _PatientPipeline(Pipeline):
         if self.connection and not self.connection.is_connected:
             self.watching = False
         try:
-            await super().reset()  # type: ignore[no-untyped-call]  # redis-py
+            await super().reset()
         except LOSSES:  # redis-py foresees a refused UNWATCH, and not one that nobody answers
             self.watching = False
-            await super().reset()  # type: ignore[no-untyped-call]  # redis-py
+            await super().reset()
 
 
-class PatientRedis(Redis):
+class _Commands(RedisPyClient):
+    """redis-py types a hash command for its blocking client too; this is what the commands return when awaited."""
+
+    if TYPE_CHECKING:
+
+        async def eval(self, script: str, numkeys: int, *keys_and_args: str) -> Any: ...
+        async def hdel(self, name: str, *keys: str) -> int: ...
+        async def hexists(self, name: str, key: str) -> bool: ...
+        async def hget(self, name: str, key: str) -> Any: ...
+        async def hgetall(self, name: str) -> dict[bytes, bytes]: ...
+        async def hlen(self, name: str) -> int: ...
+        async def hmget(self, name: str, keys: list[str], *args: list[str]) -> list[bytes | None]: ...
+        async def hset(
+            self,
+            name: str,
+            key: str | None = None,
+            value: str | None = None,
+            mapping: dict[str, Any] | None = None,
+            items: list[Any] | None = None,
+        ) -> int: ...
+        async def hvals(self, name: str) -> list[bytes]: ...
+        async def smembers(self, name: str) -> set[bytes]: ...
+
+
+class Redis(_Commands):
     """A client whose transactions outlive a restart of Redis, and whose calls of scripts share round trips."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -199,12 +224,12 @@ class PatientRedis(Redis):
         self._round_trips.texts[registered.sha] = script
         return registered
 
-    async def aclose(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001 - redis-py's signature
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
         """Close all connections."""
         await self._round_trips.close()
         await super().aclose(close_connection_pool)
 
-    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:  # noqa: FBT001, FBT002 - redis-py's signature
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
         """Return a pipeline that loads its scripts again when Redis has forgotten them."""
         return _PatientPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
 
@@ -212,7 +237,7 @@ class PatientRedis(Redis):
 class PatientArqRedis(ArqRedis):
     """arq's client, for workers that outlive a restart of Redis."""
 
-    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:  # noqa: FBT001, FBT002 - redis-py's signature
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
         """Return a pipeline whose lost WATCH shows at EXEC."""
         pipeline = _PatientPipeline if transaction else _Inquiry
         return pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
@@ -221,6 +246,6 @@ class PatientArqRedis(ArqRedis):
 class _Inquiry(Pipeline):
     """What arq asks of the server before it starts; a user who may not know gets empty answers."""
 
-    async def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: ARG002, FBT001, FBT002 - redis-py's signature
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
         answers = await super().execute(raise_on_error=False)
         return [{} if isinstance(answer, exceptions.NoPermissionError) else answer for answer in answers]

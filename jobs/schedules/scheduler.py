@@ -9,13 +9,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from pydantic import BaseModel
-from redis.asyncio import Redis
 
 from jobs.batch_folder.folder import Folder
 from jobs.budget import Budget
 from jobs.config import Config
 from jobs.enqueue.enqueue import Order, Receipt, enqueue
 from jobs.errors import InputError, ScheduleError, StorageError
+from jobs.redis_client.resilience import Redis
 from jobs.schedules import cron as fire_times
 from jobs.schedules.file import Schedule, WrongSchedule, describe, load
 from jobs.schedules.state import ScheduleState, ScheduleStates

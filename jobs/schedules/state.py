@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from typing import Self
 
 from pydantic import BaseModel
-from redis.asyncio import Redis
 
 from jobs.redis_client import keys
+from jobs.redis_client.resilience import Redis
 
 KEEP_FIRED = 30 * 86_400
 KEPT_MISSES = 5
@@ -73,12 +73,12 @@ class ScheduleStates:
         """The states of these schedules; None for one that no worker has seen."""
         if not (wanted := list(names)):
             return []
-        rows = await self._redis.hmget(keys.schedules(self._api_host), wanted)  # type: ignore[misc]  # typed for both clients
+        rows = await self._redis.hmget(keys.schedules(self._api_host), wanted)
         return [ScheduleState.model_validate_json(row) if row else None for row in rows]
 
     async def note(self, name: str, state: ScheduleState) -> None:
         """Keep a schedule's state."""
-        await self._redis.hset(keys.schedules(self._api_host), name, state.model_dump_json())  # type: ignore[misc]  # as above
+        await self._redis.hset(keys.schedules(self._api_host), name, state.model_dump_json())
 
     async def hold(self, name: str, due: int, batch: str, seconds: int) -> bool:
         """Take a fire time for so many seconds; False when somebody has it."""
@@ -107,7 +107,7 @@ class ScheduleStates:
     async def warnings(self, now: float) -> list[str]:
         """All that `status` should say of schedules: what is wrong with their file, and what was missed of late."""
         trouble = await self._redis.get(keys.schedule_trouble(self._api_host))
-        rows = await self._redis.hvals(keys.schedules(self._api_host))  # type: ignore[misc]  # as above
+        rows = await self._redis.hvals(keys.schedules(self._api_host))
         found = [f"Schedules: {_brief(trouble.decode())}"] if trouble else []
         found += [f"Schedules: {text}" for row in rows for text in ScheduleState.model_validate_json(row).warnings(now)]
         return [*found, "`python -m jobs schedules` says more of them."] if found else []

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 import time
 
-from redis.asyncio import Redis
-
 from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
+from jobs.redis_client.resilience import Redis
 from jobs.state.model_pause import ModelPause
 
 LOOK_EVERY = 180.0
@@ -48,7 +47,7 @@ class Account:
 
     async def paused_by(self) -> str | None:
         """`401` or `402` when a worker made the pause, else None."""
-        by = await self._redis.hget(keys.own_pause(self._api_host), "by")  # type: ignore[misc]  # typed for both clients
+        by = await self._redis.hget(keys.own_pause(self._api_host), "by")
         return by.decode() if by else None
 
     async def _change(self, *arguments: str | int) -> bool:
@@ -68,7 +67,7 @@ class Account:
 
     async def paused_models(self) -> dict[str, str]:
         """Each model that its breaker has paused, with a sentence that says why, and what comes next."""
-        found = await self._redis.hgetall(keys.paused_models(self._api_host))  # type: ignore[misc]  # typed for both clients
+        found = await self._redis.hgetall(keys.paused_models(self._api_host))
         pauses = [ModelPause.parse(model, text) for model, text in sorted(found.items())]
         return {pause.model: pause.reason for pause in pauses}
 
@@ -88,7 +87,7 @@ class Account:
 
     async def throttling(self) -> list[str]:
         """Why fewer predictions are created than the limit allows: after a 429 or an outage, and when credit is low."""
-        row = await self._redis.hmget(keys.limit(self._api_host, "create"), ["hold", "reduced"])  # type: ignore[misc]  # typed for both clients
+        row = await self._redis.hmget(keys.limit(self._api_host, "create"), ["hold", "reduced"])
         seconds, micros = await self._redis.time()
         hold, reduced = (float(value or 0) / 1e6 - seconds - micros / 1e6 for value in row)
         found = []

@@ -10,13 +10,13 @@ from functools import cache
 from typing import Literal, Self
 
 from pydantic import TypeAdapter, ValidationError
-from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from jobs.errors import BatchNotFound
 from jobs.prices.money import MICRO
 from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
+from jobs.redis_client.resilience import Redis
 from jobs.state.bitmap import Bits
 from jobs.wire import Batch, Outcome, Result
 
@@ -95,7 +95,7 @@ class Batches:
 
     async def find(self, name: str) -> Batch | None:
         """The batch, None when Redis knows none of that name."""
-        fields = await self._redis.hgetall(keys.batch(name))  # type: ignore[misc]  # typed for both clients
+        fields = await self._redis.hgetall(keys.batch(name))
         return batch_of(fields) if fields else None
 
     async def get(self, name: str) -> Batch:
@@ -167,7 +167,7 @@ class Batches:
         """
         limits = {"max_predictions": max_predictions, "max_cost": max_cost, "max_in_flight": max_in_flight}
         if given := {field: limit for field, limit in limits.items() if limit is not None}:
-            await self._redis.hset(keys.batch(name), mapping=given)  # type: ignore[misc]  # typed for both clients
+            await self._redis.hset(keys.batch(name), mapping=given)
 
     async def request_cancel(self, name: str) -> None:
         """Set the flag that workers follow within a poll pass."""
@@ -176,7 +176,7 @@ class Batches:
     async def standing(self, name: str, batch_id: str) -> Standing:
         """Whether the batch of that id is to be worked on, to be canceled, gone, or another has its name now."""
         fields = ["id", "cancel_requested", "max_in_flight"]
-        found, canceled, limit = await self._redis.hmget(keys.batch(name), fields)  # type: ignore[misc]  # typed for both clients
+        found, canceled, limit = await self._redis.hmget(keys.batch(name), fields)
         if found is None:
             return "gone"
         if found.decode() != batch_id:
@@ -200,7 +200,7 @@ class Batches:
 
     async def in_flight(self, name: str) -> int:
         """How many prompts have an open attempt."""
-        return int(await self._redis.hlen(keys.ledger(name)))  # type: ignore[misc]  # typed for both clients
+        return int(await self._redis.hlen(keys.ledger(name)))
 
     async def rate_per_minute(self, name: str) -> float:
         """Results a minute, over the last minute or since the first of them."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from redis.asyncio import Redis
-
 from jobs.redis_client import keys
+from jobs.redis_client.resilience import Redis
 
 CLAIM_TTL = 7200
 """Seconds that a prediction stays claimed: longer than Replicate can show it with its input."""

@@ -11,10 +11,9 @@ import secrets
 from dataclasses import dataclass
 from typing import Literal
 
-from redis.asyncio import Redis
-
 from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
+from jobs.redis_client.resilience import Redis
 from jobs.state.claims import CLAIM_TTL, Claims
 
 Ending = Literal["attempt", "refused", "unknown", "output_lost", "aborted"]
@@ -78,7 +77,7 @@ class Ledger:
 
     async def read(self) -> Entry:
         """The prompt's entry; an empty one when no attempt was ever intended."""
-        text = await self.redis.hget(keys.ledger(self.batch), str(self.index))  # type: ignore[misc]  # typed for both clients
+        text = await self.redis.hget(keys.ledger(self.batch), str(self.index))
         return entry_of(text)
 
     async def afford(self, price: int | None) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from redis.asyncio import Redis
-
 from jobs.redis_client import keys
+from jobs.redis_client.resilience import Redis
 from jobs.state.bitmap import Bits
 from jobs.state.ledger import Entry, entry_of
 
@@ -41,5 +40,5 @@ async def read_pending(redis: Redis, batch: str, indexes: Sequence[int]) -> dict
 
 async def open_attempts(redis: Redis, batch: str) -> dict[int, str]:
     """The indexes of a batch's prompts whose attempt is open, each with its nonce."""
-    entries = await redis.hgetall(keys.ledger(batch))  # type: ignore[misc]  # typed for both clients
+    entries = await redis.hgetall(keys.ledger(batch))
     return {int(index): entry.nonce for index, text in entries.items() if (entry := entry_of(text)).nonce}

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from redis.asyncio import Redis
-
 from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
+from jobs.redis_client.resilience import Redis
 
 
 async def release_batch(redis: Redis, api_host: str, batch: str) -> None:
@@ -21,6 +20,6 @@ async def release_prompts(redis: Redis, api_host: str, prompts: Iterable[str]) -
 
 
 async def _release(redis: Redis, api_host: str, *meant: str) -> None:
-    models = await redis.smembers(keys.limited_models(api_host))  # type: ignore[misc]  # typed for both clients
+    models = await redis.smembers(keys.limited_models(api_host))
     in_flight = [keys.model_in_flight(api_host, model.decode()) for model in sorted(models)]
     await load_script(redis, __name__)(keys=[keys.paused_models(api_host), *in_flight], args=list(meant))

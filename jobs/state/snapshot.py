@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from redis.asyncio import Redis
-
 from jobs.queue.dead_letters import DeadLetters
 from jobs.redis_client import keys
+from jobs.redis_client.resilience import Redis
 from jobs.state.batches import batch_of
 from jobs.state.bitmap import Bits
 from jobs.state.ledger import Entry, entry_of
@@ -41,7 +40,7 @@ class Snapshot:
 
 async def take_snapshot(redis: Redis, name: str) -> Snapshot | None:
     """Read all of a batch; None when Redis knows none of that name. KeyError, ValueError when it is not readable."""
-    api_host = await redis.hget(keys.batch(name), "realm")  # type: ignore[misc]  # typed for both clients
+    api_host = await redis.hget(keys.batch(name), "realm")
     async with redis.pipeline(transaction=True) as pipe:
         pipe.hgetall(keys.batch(name))
         pipe.get(keys.settled(name))

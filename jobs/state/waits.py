@@ -8,9 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
-from redis.asyncio import Redis
-
 from jobs.redis_client import keys
+from jobs.redis_client.resilience import Redis
 
 Kind = Literal[
     "budget", "price", "breaker", "refused", "batch limit", "model limit", "search", "retry", "file", "folder"
@@ -58,7 +57,7 @@ class Waits:
         """Say what prompts of the batch wait for in this worker; nothing, when none does any more."""
         told, key = list(waits), keys.waits(batch)
         if not told:
-            await self._redis.hdel(key, worker)  # type: ignore[misc]  # typed for both clients
+            await self._redis.hdel(key, worker)
             return
         text = json.dumps({"until": time.time() + FRESH, "waits": told})
         async with self._redis.pipeline(transaction=True) as pipe:
@@ -68,7 +67,7 @@ class Waits:
 
     async def of(self, batch: str) -> list[Wait]:
         """What prompts of the batch wait for at present, in all workers, the most first."""
-        told = await self._redis.hvals(keys.waits(batch))  # type: ignore[misc]  # typed for both clients
+        told = await self._redis.hvals(keys.waits(batch))
         counts: Counter[tuple[Kind, str]] = Counter()
         for one in map(json.loads, told):
             if one["until"] > time.time():

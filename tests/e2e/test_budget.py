@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from jobs.budget import UNCHANGED, Budget
 from jobs.config import Config
 from jobs.enqueue.enqueue import Order, Receipt, enqueue, retry
 from jobs.prices.setting import Prices
+from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
 from jobs.state.status import read_status
 from jobs.wire import Status

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
+
+from jobs.redis_client.resilience import Redis
 
 WRONG = {
     "ALL_PROXY": "socks4://me:secret@127.0.0.1:1080",

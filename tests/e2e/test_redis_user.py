@@ -40,7 +40,7 @@ def server(tmp_path: Path) -> Iterator[Redis]:
 def restricted(server: Redis, config: Config, tmp_path: Path, simulator: Any) -> Config:
     """The configuration of a user with the rights that README and doctor name, and no others."""
     simulator.settings(limiter="off", predict_min=0.02, predict_max=0.1, queue_max=0.0)
-    server.execute_command(*ACL_LINE.replace("PASSWORD", "secret").split())  # type: ignore[no-untyped-call]  # redis-py
+    server.execute_command(*ACL_LINE.replace("PASSWORD", "secret").split())
     server.acl_log_reset()
     socket = quote(server.connection_pool.connection_kwargs["path"])
     limits = {"model_limits": "simulator/image=6000/min max 20", "prices": "simulator/image=0.003"}
@@ -120,7 +120,7 @@ def test_a_worker_that_may_not_do_its_work_says_so_and_does_not_start(
     tmp_path: Path,
 ) -> None:
     """It would else run every shard again for ever, each time with a traceback."""
-    server.execute_command("ACL", "SETUSER", "replicate-batch", *lacks.split())  # type: ignore[no-untyped-call]  # redis-py
+    server.execute_command("ACL", "SETUSER", "replicate-batch", *lacks.split())
     worker = worker_process("--burst", **dict(restricted))
     assert worker.wait() == 2
     assert worker.log().startswith("This Redis does not let its user do what is needed: ")
@@ -151,7 +151,7 @@ async def test_a_worker_whom_redis_refuses_for_good_ends_with_a_sentence(  # noq
     worker = worker_process(**dict(restricted) | {"max_in_flight": 5})
     await eventually(lambda: "←" in worker.log())
     if trouble == "rights":
-        server.execute_command("ACL", "SETUSER", "replicate-batch", "-hget", "-zrem")  # type: ignore[no-untyped-call]  # redis-py
+        server.execute_command("ACL", "SETUSER", "replicate-batch", "-hget", "-zrem")
     else:
         server.delete("replicate-batch:ledger:night")
         server.set("replicate-batch:ledger:night", "mine")

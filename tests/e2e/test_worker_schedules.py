@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from jobs.config import Config
 from jobs.redis_client import keys
+from jobs.redis_client.resilience import Redis
 from jobs.schedules.scheduler import Schedules
 from jobs.state.account import Account
 from jobs.state.batches import Batches
@@ -68,7 +68,7 @@ async def test_a_worker_killed_while_it_fires_loses_no_prompt(
     await scheduled(20_000)
 
     async def state() -> dict[str, Any]:
-        row = await redis.hget(keys.schedules(config.api_host), "nightly")  # type: ignore[misc]  # typed for both clients
+        row = await redis.hget(keys.schedules(config.api_host), "nightly")
         found: dict[str, Any] = json.loads(row or b"{}")
         return found
 

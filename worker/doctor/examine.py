@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from jobs.config import Config, quoted_settings
 from jobs.errors import BatchError, ConfigError, NothingEnqueued
 from jobs.redis_client.client import opened
+from jobs.redis_client.resilience import Redis
 from worker.doctor.finding import Finding, failure, ok, warning
 from worker.doctor.machine import file_findings, room_findings, speed_findings
 from worker.doctor.network import api_findings, host_findings, network_findings

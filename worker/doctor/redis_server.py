@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, RedisError
 
 from jobs.config import Config
@@ -14,6 +13,7 @@ from jobs.errors import UnfitRedis
 from jobs.redis_client import embedded
 from jobs.redis_client.client import place
 from jobs.redis_client.requirements import ACL_LINE, CLUSTER, OLDEST, RIGHTS_CURE, check_rights
+from jobs.redis_client.resilience import Redis
 from worker.doctor.finding import Finding, failure, ok, warning
 
 FULL, NEARLY_FULL = 0.95, 0.8

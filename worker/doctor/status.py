@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 
-from redis.asyncio import Redis
-
 from jobs.config import Config
 from jobs.errors import ScheduleError
 from jobs.queue.dead_letters import DeadLetters, sentence
 from jobs.redis_client import keys
+from jobs.redis_client.resilience import Redis
 from jobs.schedules.file import describe, load
 from jobs.schedules.scheduler import Schedules
 from jobs.state.account import Account
@@ -95,7 +94,7 @@ def schedule_file_findings(config: Config) -> list[Finding]:
 
 
 async def _held(redis: Redis, config: Config, bucket: str) -> AsyncIterator[Finding]:
-    row = await redis.hmget(keys.limit(config.api_host, bucket), ["hold", "reduced"])  # type: ignore[misc]  # typed for both clients
+    row = await redis.hmget(keys.limit(config.api_host, bucket), ["hold", "reduced"])
     seconds, micros = await redis.time()
     now = seconds + micros / 1e6
     hold, reduced = (float(value or 0) / 1e6 - now for value in row)

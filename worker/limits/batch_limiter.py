@@ -9,10 +9,9 @@ import asyncio
 from contextlib import suppress
 from weakref import WeakValueDictionary
 
-from redis.asyncio import Redis
-
 from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
+from jobs.redis_client.resilience import Redis
 from jobs.wire import Shard
 from worker.limits.circuit_breaker import SLACK, MustWait
 from worker.limits.priority_semaphore import PrioritySemaphore

@@ -15,11 +15,10 @@ from contextlib import AbstractAsyncContextManager
 from itertools import count
 from typing import Any, Literal, NamedTuple
 
-from redis.asyncio import Redis
-
 from jobs.config import Config
 from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
+from jobs.redis_client.resilience import Redis
 from jobs.state.model_pause import ModelPause
 from worker.background import every
 
@@ -123,7 +122,7 @@ class CircuitBreaker:
         """Whether the model had a prediction that ended, for any worker, within a week."""
         if any(attempt.model == model and attempt.outcome != "ignored" for attempt in (*self._report, *self._outcomes)):
             return True
-        return bool(await self._redis.hexists(self._keys[0], model))  # type: ignore[misc]  # typed for both clients
+        return bool(await self._redis.hexists(self._keys[0], model))
 
     def _bars(self, model: str, prompt: str) -> bool:
         pause = self._pauses.get(model)

@@ -11,11 +11,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from redis.asyncio import Redis
-
 from jobs.config import Config
 from jobs.errors import BatchError, ConfigError
 from jobs.queue.shard_queue import Queue
+from jobs.redis_client.resilience import Redis
 from worker.leases import Leases, lease_name
 from worker.running_jobs import RunningJobs
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from redis.asyncio import Redis
-
 from jobs.config import Config
 from jobs.model_limits import ModelLimit
 from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
+from jobs.redis_client.resilience import Redis
 from worker.limits.circuit_breaker import SLACK, MustWait, batch_in
 from worker.limits.priority_semaphore import PrioritySemaphore
 

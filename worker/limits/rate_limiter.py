@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Literal, Self, get_args
 
-from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
 from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
 from jobs.redis_client.outage import SHUTDOWN_DEADLINE, is_passing
+from jobs.redis_client.resilience import Redis
 from worker.limits.dispenser import Reservation, Slot, TokenDispenser
 
 Hold = Literal["throttled", "reduced", "outage"]

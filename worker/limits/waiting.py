@@ -8,8 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from redis.asyncio import Redis
-
+from jobs.redis_client.resilience import Redis
 from jobs.state.waits import FRESH, Kind, Wait, Waits
 from worker.limits.circuit_breaker import batch_in
 

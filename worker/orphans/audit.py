@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel
-from redis.asyncio import Redis
 
 from jobs.config import Config
 from jobs.errors import AccountRefused, Blocked, ConfigError, InputError, RateLimited, ReplicateError, Unanswered
 from jobs.redis_client.client import opened
+from jobs.redis_client.resilience import Redis
 from jobs.replicate_api.client import api_client
 from jobs.replicate_api.predictions import CREATE_TIMEOUT, Prediction, Replicate
 from jobs.state.account import Account

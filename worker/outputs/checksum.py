@@ -37,5 +37,5 @@ class Checksum:
         """Return a hash of that kind, of no bytes."""
         if self.algorithm == "md5":
             return hashlib.md5(usedforsecurity=False)
-        crc32c: Hash = google_crc32c.Checksum()  # type: ignore[no-untyped-call]
+        crc32c: Hash = google_crc32c.Checksum()
         return crc32c

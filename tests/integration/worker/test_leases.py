@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from jobs.redis_client import keys
+from jobs.redis_client.resilience import Redis
 from worker.leases import Lease, Leases
 
 JOB = "cats:0:0"

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import asyncio
 
-from redis.asyncio import Redis
-
 from jobs.redis_client import keys
+from jobs.redis_client.resilience import Redis
 from worker.leases import Leases
 from worker.running_jobs import RunningJobs
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.manifest import Manifest, write_manifest
 from jobs.config import Config
+from jobs.redis_client.resilience import Redis
 from jobs.state.account import Account
 from jobs.state.batches import Batches
 from jobs.wire import Batch, Failure, Outcome, Result

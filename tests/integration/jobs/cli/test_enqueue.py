@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from jobs.batch_folder.folder import Folder
 from jobs.config import Config
 from jobs.prices.setting import Prices
 from jobs.redis_client.embedded import stop
+from jobs.redis_client.resilience import Redis
 from jobs.state.account import Account
 from jobs.state.batches import Batches
 from jobs.wire import Failure, Result

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from jobs.batch_folder.folder import Folder
 from jobs.config import Config
@@ -20,6 +19,7 @@ from jobs.errors import BatchError, InputError, PromptsError
 from jobs.queue.payload import unpack
 from jobs.queue.shard_queue import Queue
 from jobs.redis_client import keys
+from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
 from jobs.wire import Shard
 

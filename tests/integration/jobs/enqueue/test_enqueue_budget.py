@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.manifest import read_manifest
@@ -20,6 +19,7 @@ from jobs.prices.setting import Prices
 from jobs.queue.dead_letters import DeadLetters
 from jobs.queue.payload import JobId
 from jobs.queue.shard_queue import Queue
+from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches, Spent
 from jobs.wire import Batch, Failure
 

@@ -14,7 +14,6 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from jobs.batch_folder.folder import Folder
@@ -26,6 +25,7 @@ from jobs.queue import shard_queue
 from jobs.queue.payload import unpack
 from jobs.redis_client import client as connection
 from jobs.redis_client import keys
+from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
 from jobs.wire import Shard
 

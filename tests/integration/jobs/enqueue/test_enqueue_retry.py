@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from jobs.batch_folder.folder import Folder
 from jobs.config import Config
@@ -16,6 +15,7 @@ from jobs.errors import BatchNotFound
 from jobs.queue.payload import unpack
 from jobs.queue.shard_queue import Queue
 from jobs.redis_client import keys
+from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
 from jobs.wire import Batch, Outcome, Result
 

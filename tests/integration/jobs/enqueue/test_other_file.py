@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.manifest import read_manifest
 from jobs.config import Config
 from jobs.enqueue.enqueue import Order, enqueue
 from jobs.errors import InputError
+from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from jobs.batch_folder.folder import RETRIED, Folder
 from jobs.budget import Budget
 from jobs.config import Config
 from jobs.enqueue.enqueue import Order, Receipt, enqueue
 from jobs.prices.setting import Prices
+from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
 from jobs.wire import Failure
 

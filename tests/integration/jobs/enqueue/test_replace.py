@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from jobs.batch_folder.folder import Folder
 from jobs.budget import Budget
@@ -20,6 +19,7 @@ from jobs.errors import InputError, PromptsError
 from jobs.queue.payload import unpack
 from jobs.queue.shard_queue import Queue
 from jobs.redis_client import keys
+from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
 from jobs.wire import Outcome, Result, Shard
 
@@ -142,7 +142,7 @@ async def test_a_canceled_batch_goes_on_with_its_corrected_rows(tmp_path: Path, 
 @pytest.mark.usefixtures("finished")
 async def test_a_spent_budget_replaces_nothing(tmp_path: Path, config: Config, redis: Redis, folder: Folder) -> None:
     before = folder.prompts.read_bytes()
-    await redis.hset(keys.batch("night"), "predictions", "151")  # type: ignore[misc]
+    await redis.hset(keys.batch("night"), "predictions", "151")
     order = Order(write(tmp_path, (1,), model="o/right"), replace=True, budget=Budget(100))
     with pytest.raises(InputError, match="higher --max-predictions"):
         await enqueue(order, config, redis)

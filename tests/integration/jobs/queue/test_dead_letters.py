@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from jobs.budget import UNCHANGED
 from jobs.cli.operations import Operations
@@ -19,6 +18,7 @@ from jobs.queue.dead_letters import MOST_DEATHS, REASON, DeadLetters
 from jobs.queue.payload import JobId, Parcel
 from jobs.queue.shard_queue import Queue
 from jobs.redis_client import keys
+from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
 from jobs.wire import Batch, Shard
 from worker.context import Context

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 from arq.worker import Worker, func
-from redis.asyncio import Redis
 
 from jobs.errors import BatchNotFound
 from jobs.queue import shard_queue
@@ -13,6 +12,7 @@ from jobs.queue.payload import FUNCTION, Parcel, unpack
 from jobs.queue.shard_queue import Queue, deserialize, serialize
 from jobs.redis_client import keys
 from jobs.redis_client.client import arq_redis
+from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
 from jobs.wire import Batch, Prompt, Shard
 
@@ -125,7 +125,7 @@ async def test_a_batch_that_gets_more_prompts_is_finished_no_more(redis: Redis) 
     batches = Batches(redis)
     batch = await opened(redis, "a", 1)
     await Queue(redis, API_HOST).add(batch, [shard("a", 0, prompts=1)])
-    await redis.hset(keys.retried("a"), "0", "1")  # type: ignore[misc]  # typed for both clients
+    await redis.hset(keys.retried("a"), "0", "1")
     await batches.settle("a", 0, "succeeded")
     await batches.finish("a")
     kept = [key for key in keys.kept_with_batch("a") if await redis.exists(key)]

@@ -19,13 +19,13 @@ import pytest
 from arq.connections import RedisSettings
 from redis import Redis as BlockingRedis
 from redis import exceptions
-from redis.asyncio import Redis
 
 from jobs.config import Config
 from jobs.errors import ConfigError, RedisUnreachable
 from jobs.redis_client import client as connection
 from jobs.redis_client.client import arq_redis, arq_settings, connect, load_script, opened, redis_url
 from jobs.redis_client.embedded import binary, join, stop
+from jobs.redis_client.resilience import Redis
 
 ROOT = Path(__file__).parents[4]
 LOST, FULL = "! Redis does not answer", "! Redis takes no changes"
@@ -331,7 +331,7 @@ async def test_a_loss_while_watching_shows_at_exec_and_nothing_is_written(server
         await asyncio.to_thread(server.start)
         assert await pipe.exists("key") == 0
         assert await pipe.zscore("queue", "job") is None
-        pipe.multi()  # type: ignore[no-untyped-call]  # redis-py
+        pipe.multi()
         pipe.set("key", 1)
         with pytest.raises(exceptions.WatchError):
             await pipe.execute()
@@ -344,12 +344,12 @@ async def test_a_transaction_without_a_loss_is_done(redis_url: str, redis: Redis
     async with client.pipeline(transaction=True) as pipe:
         await pipe.watch("key")
         assert await pipe.get("key") is None
-        pipe.multi()  # type: ignore[no-untyped-call]  # redis-py
+        pipe.multi()
         pipe.set("key", 1)
         assert await pipe.execute() == [True]
         await pipe.watch("key")
         await redis.set("key", 2)
-        pipe.multi()  # type: ignore[no-untyped-call]  # redis-py
+        pipe.multi()
         pipe.set("key", 3)
         with pytest.raises(exceptions.WatchError):
             await pipe.execute()
@@ -376,14 +376,14 @@ async def test_an_arq_worker_survives_kills_of_redis(
 
     async def went_on() -> bool:
         assert worker.process.poll() is None, worker.log()
-        return bool(await client.execute_command("SISMEMBER", "done", 300))  # type: ignore[no-untyped-call]  # redis-py
+        return bool(await client.execute_command("SISMEMBER", "done", 300))
 
     async def none_is_lost() -> bool:
         try:
             waiting = {job.args[0] for job in await client.queued_jobs(queue_name="steps")}  # arq: begun, for 10 s
         except RuntimeError:  # one was done while they were being listed
             return False
-        done = {int(number) for number in await client.execute_command("SMEMBERS", "done")}  # type: ignore[no-untyped-call]  # redis-py
+        done = {int(number) for number in await client.execute_command("SMEMBERS", "done")}
         return waiting | done == set(range(301))
 
     try:

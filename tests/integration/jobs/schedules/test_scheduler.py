@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from jobs.batch_folder.folder import Folder
 from jobs.config import Config
@@ -17,6 +16,7 @@ from jobs.enqueue.enqueue import Order, Receipt, enqueue
 from jobs.errors import ScheduleError, StorageError
 from jobs.prices.setting import Prices
 from jobs.redis_client import keys
+from jobs.redis_client.resilience import Redis
 from jobs.schedules import scheduler
 from jobs.schedules.scheduler import Schedules, ScheduleStatus
 from jobs.schedules.state import ScheduleStates
@@ -443,7 +443,7 @@ async def test_the_state_of_the_version_before_is_read(
 ) -> None:
     old = {"times": "0 2 * * * Europe/Berlin", "seen": NOON, "firing": None, "due": int(TWO), "error": None}
     row = json.dumps(old | {"batch": "nightly-2026-11-21T0200"})
-    await redis.hset(keys.schedules(config.api_host), "nightly", row)  # type: ignore[misc]  # typed for both clients
+    await redis.hset(keys.schedules(config.api_host), "nightly", row)
     assert (await overview(worker)).last_batch == "nightly-2026-11-21T0200"
     assert await worker().fire_due(TWO + 60) == []
     assert names(await worker().fire_due(TWO + DAY)) == ["nightly-2026-11-22T0200"]

@@ -5,10 +5,10 @@ import time
 from dataclasses import replace
 
 import pytest
-from redis.asyncio import Redis
 
 from jobs.errors import BatchNotFound
 from jobs.redis_client import keys
+from jobs.redis_client.resilience import Redis
 from jobs.state.account import Account
 from jobs.state.batches import KEEP_FINISHED, Batches
 from jobs.state.bitmap import Bits

@@ -4,9 +4,9 @@ import asyncio
 import json
 
 import pytest
-from redis.asyncio import Redis
 
 from jobs.redis_client import keys
+from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
 from jobs.state.claims import CLAIM_TTL, Claims
 from jobs.state.ledger import Claimed, Entry, Ledger, Overtaken, Served
@@ -72,7 +72,7 @@ async def test_a_replacement_uses_no_attempt_and_is_counted(ledger: Ledger) -> N
 
 async def test_withdrawing_the_first_intent_leaves_nothing_behind(ledger: Ledger) -> None:
     assert await ledger.withdraw(await ledger.intend(Entry())) == Entry()
-    assert await ledger.redis.hlen(keys.ledger("cats")) == 0  # type: ignore[misc]  # typed for both clients
+    assert await ledger.redis.hlen(keys.ledger("cats")) == 0
 
 
 async def test_withdrawing_a_replacement_keeps_what_is_known(ledger: Ledger) -> None:
@@ -179,7 +179,7 @@ async def test_a_settled_prompt_is_never_touched_again(ledger: Ledger) -> None:
         await ledger.record(intent, "p1")
     with pytest.raises(Overtaken, match="settled"):
         await ledger.intend(Entry())
-    assert await ledger.redis.hlen(keys.ledger("cats")) == 0  # type: ignore[misc]  # typed for both clients
+    assert await ledger.redis.hlen(keys.ledger("cats")) == 0
 
 
 async def test_a_deleted_batch_is_gone(ledger: Ledger) -> None:
@@ -196,7 +196,7 @@ async def test_the_claim_outlives_settling(ledger: Ledger) -> None:
 
 async def test_the_entry_is_readable_json(ledger: Ledger) -> None:
     await ledger.record(await ledger.intend(Entry()), "p1")
-    text = await ledger.redis.hget(keys.ledger("cats"), "3")  # type: ignore[misc]  # typed for both clients
+    text = await ledger.redis.hget(keys.ledger("cats"), "3")
     assert json.loads(text)["prediction_id"] == "p1"
 
 

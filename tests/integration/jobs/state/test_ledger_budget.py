@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from redis.asyncio import Redis
 
+from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches, Spent
 from jobs.state.ledger import Entry, Ledger, OverBudget, Overtaken
 from jobs.wire import Batch

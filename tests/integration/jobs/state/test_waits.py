@@ -10,13 +10,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from jobs.batch_folder.folder import Folder
 from jobs.cli.report import notes
 from jobs.config import Config
 from jobs.model_limits import ModelLimits
 from jobs.redis_client import keys
+from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
 from jobs.state.ledger import Entry
 from jobs.state.status import read_status
@@ -231,7 +231,7 @@ async def test_what_a_dead_worker_told_is_forgotten_and_what_several_tell_is_add
     await waits.tell("night", "one", [Wait("model limit", "a/b", 3)])
     await waits.tell("night", "two", [Wait("model limit", "a/b", 2), Wait("budget", "", 9)])
     assert await waits.of("night") == [Wait("budget", "", 9), Wait("model limit", "a/b", 5)]
-    await redis.hset(keys.waits("night"), "one", json.dumps({"until": 1.0, "waits": [["budget", "", 7]]}))  # type: ignore[misc]
+    await redis.hset(keys.waits("night"), "one", json.dumps({"until": 1.0, "waits": [["budget", "", 7]]}))
     assert await waits.of("night") == [Wait("budget", "", 9), Wait("model limit", "a/b", 2)]
     await waits.tell("night", "two", [])
     assert await waits.of("night") == []

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from jobs.config import Config
 from jobs.queue.dead_letters import DeadLetters
 from jobs.queue.payload import JobId
 from jobs.queue.shard_queue import Queue
+from jobs.redis_client.resilience import Redis
 from jobs.verify.verify import verify
 
 Cli = Callable[..., Any]

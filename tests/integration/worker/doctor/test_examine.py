@@ -12,13 +12,13 @@ from urllib.parse import quote
 
 import pytest
 from pydantic import SecretStr
-from redis.asyncio import Redis
 
 from jobs.config import Config
 from jobs.queue.dead_letters import DeadLetters
 from jobs.queue.payload import JobId
 from jobs.redis_client import client as connection
 from jobs.redis_client import embedded
+from jobs.redis_client.resilience import Redis
 from jobs.schedules.state import ScheduleState, ScheduleStates
 from jobs.state.account import Account
 from jobs.state.batches import Batches
@@ -86,7 +86,7 @@ async def test_what_a_server_lacks(server: Redis, settings: Settings, check: str
 
 async def test_a_server_that_shows_no_settings(server: Redis) -> None:
     await server.acl_setuser("guest", enabled=True, nopass=True, keys=["*"], categories=["+@all"], commands=["-config"])
-    async with server.client() as guest:
+    async with Redis(connection_pool=server.connection_pool, single_connection_client=True) as guest:
         await guest.auth("x", "guest")
         found = of(await redis_findings(guest), "persistence")
     assert (found.verdict, "does not show its settings" in found.message) == ("warning", True)

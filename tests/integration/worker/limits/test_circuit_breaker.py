@@ -12,7 +12,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
-from redis.asyncio import Redis
 
 from jobs.batch_folder.folder import Folder
 from jobs.cli.operations import Operations
@@ -20,6 +19,7 @@ from jobs.config import Config
 from jobs.errors import ConfigError
 from jobs.redis_client import keys
 from jobs.redis_client.client import connect
+from jobs.redis_client.resilience import Redis
 from jobs.state.account import Account
 from jobs.state.batches import Batches
 from jobs.state.waits import Wait, Waits
@@ -91,7 +91,7 @@ async def paused(redis: Redis, config: Config) -> dict[str, str]:
 
 
 async def state(redis: Redis, config: Config, model: str = CAT) -> dict[str, Any]:
-    found = await redis.hget(keys.paused_models(config.api_host), model)  # type: ignore[misc]  # typed for both clients
+    found = await redis.hget(keys.paused_models(config.api_host), model)
     return dict(json.loads(found)) if found else {}
 
 
@@ -211,7 +211,7 @@ async def test_each_probe_that_fails_doubles_the_pause(
 async def test_a_pause_is_never_longer_than_fifteen_minutes(redis: Redis, config: Config, workers: Workers) -> None:
     (breaker,) = await workers(1)
     await spoil(breaker)
-    await redis.hset(keys.paused_models(config.api_host), CAT, json.dumps({**await state(redis, config), "next": 0}))  # type: ignore[misc]
+    await redis.hset(keys.paused_models(config.api_host), CAT, json.dumps({**await state(redis, config), "next": 0}))
     await breaker.admit(CAT, "night/a")
     await breaker.record_outcome(CAT, "night/a", "failed")
     assert (await state(redis, config))["pause"] == 900_000
@@ -247,7 +247,7 @@ async def test_a_probe_that_is_silent_for_too_long_is_replaced(redis: Redis, con
     await breaker.admit(CAT, "night/a")
     found = await state(redis, config)
     found["since"] -= (config.deadline + 301) * 1000
-    await redis.hset(keys.paused_models(config.api_host), CAT, json.dumps(found))  # type: ignore[misc]  # as above
+    await redis.hset(keys.paused_models(config.api_host), CAT, json.dumps(found))
     await breaker.admit(CAT, "night/b")
     await breaker.record_outcome(CAT, "night/a", "succeeded")
     assert await paused(redis, config), "it is no longer the probe"
@@ -322,7 +322,7 @@ async def test_an_open_model_costs_one_call_a_second(
     assert await calls(redis) <= before + 1
 
     async def told() -> bool:
-        return bool(await redis.hget(keys.breaker(config.api_host), CAT) == b"0 " + b"s" * 50)  # type: ignore[misc]
+        return bool(await redis.hget(keys.breaker(config.api_host), CAT) == b"0 " + b"s" * 50)
 
     await eventually(told)
 
@@ -341,14 +341,14 @@ async def test_a_report_whose_answer_was_lost_counts_once(redis: Redis, config: 
     with pytest.raises(ConnectionResetError):
         await breaker.record_outcome(DOG, "night/x", "failed")
     await breaker.record_outcome(DOG, "night/x", "failed")
-    assert await redis.hget(keys.breaker(config.api_host), DOG) == b"0 ff"  # type: ignore[misc]  # as above
+    assert await redis.hget(keys.breaker(config.api_host), DOG) == b"0 ff"
 
 
 async def test_what_was_heard_last_is_told_at_the_end(redis: Redis, config: Config) -> None:
     breaker = CircuitBreaker(redis, config)
     async with breaker.running():
         await breaker.record_outcome(CAT, "night/x", "succeeded")
-    assert await redis.hget(keys.breaker(config.api_host), CAT) == b"0 s"  # type: ignore[misc]  # as above
+    assert await redis.hget(keys.breaker(config.api_host), CAT) == b"0 s"
 
 
 @asynccontextmanager
@@ -383,10 +383,10 @@ async def test_who_waits_at_the_gate_goes_back_and_leaves_its_turn(redis: Redis,
             ends = await asyncio.gather(*tasks, return_exceptions=True)
         assert [type(error) for error in ends] == [ModelPaused, ModelPaused, type(None)]
         assert made == [DOG]
-        tat = await redis.hget(keys.limit(config.api_host, "create"), "tat")  # type: ignore[misc]  # as above
+        tat = await redis.hget(keys.limit(config.api_host, "create"), "tat")
         with pytest.raises(ModelPaused):
             await create(gate, CAT)
-        assert await redis.hget(keys.limit(config.api_host, "create"), "tat") == tat  # type: ignore[misc]  # as above
+        assert await redis.hget(keys.limit(config.api_host, "create"), "tat") == tat
         async with gate.passing("read"):
             pass
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from redis.asyncio import Redis
 
 from jobs.config import Config
 from jobs.errors import UnfitRedis
 from jobs.redis_client import keys
+from jobs.redis_client.resilience import Redis
 from worker.leases import Leases
 from worker.limits import job_slots
 from worker.limits.job_slots import JobSlot, JobSlots

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from jobs.cli.operations import Operations
 from jobs.config import Config
 from jobs.model_limits import ModelLimits
 from jobs.redis_client import keys
+from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
 from jobs.wire import Batch
 from worker.limits import model_limiter
@@ -67,7 +67,7 @@ async def test_no_minute_sees_more_creates_than_the_models_limit(redis: Redis, c
     )
     times, now, epoch = list[int](), 0, (await redis.time())[0]
     while now < 300e6:
-        await redis.hset(CLOCK, mapping={"s": epoch + now // 1_000_000, "us": now % 1_000_000})  # type: ignore[misc]
+        await redis.hset(CLOCK, mapping={"s": epoch + now // 1_000_000, "us": now % 1_000_000})
         lane = mine._lane("a/b")
         assert lane
         wait = await mine._script(mine._keys(lane, "night/1"), ["begin", "night/1", 1000, "", rate, "a/b"])

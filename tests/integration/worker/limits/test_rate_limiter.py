@@ -3,9 +3,9 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from redis.asyncio import Redis
 
 from jobs.redis_client import keys
+from jobs.redis_client.resilience import Redis
 from worker.limits.dispenser import Reservation
 from worker.limits.rate_limiter import RateLimiter, _Bucket
 
@@ -297,9 +297,9 @@ async def test_holds_of_no_stated_length_double_for_all_workers_and_begin_anew_l
     lengths = []
     for holder in (one, other, one, other, one, other, one, other):
         lengths.append(round(await holder.hold(None, "throttled")))
-        await redis.hset(keys.limit(API_HOST, "create"), "hold", str(await micros(redis) - 1000))  # type: ignore[misc]  # typed for both clients
+        await redis.hset(keys.limit(API_HOST, "create"), "hold", str(await micros(redis) - 1000))
     assert lengths == [1, 2, 4, 8, 16, 32, 60, 60]
-    await redis.hset(keys.limit(API_HOST, "create"), "hold", str(await micros(redis) - 60 * SECOND))  # type: ignore[misc]  # typed for both clients
+    await redis.hset(keys.limit(API_HOST, "create"), "hold", str(await micros(redis) - 60 * SECOND))
     assert round(await one.hold(None, "throttled")) == 1
     assert await other.hold(None, "throttled") <= 1, "under way when the first was answered: no strike"
 
@@ -307,7 +307,7 @@ async def test_holds_of_no_stated_length_double_for_all_workers_and_begin_anew_l
 async def test_an_outage_says_nothing_of_the_limit(redis: Redis) -> None:
     one = bucket(redis, 600)
     assert await one.hold(15, "outage") == pytest.approx(15, abs=0.1)
-    shared = await redis.hmget(keys.limit(API_HOST, "create"), ["share", "gentle", "reduced"])  # type: ignore[misc]  # typed for both clients
+    shared = await redis.hmget(keys.limit(API_HOST, "create"), ["share", "gentle", "reduced"])
     assert shared == [b"1", b"0", b"0"]
     assert (await one.reserve(1)).why == "held"
 

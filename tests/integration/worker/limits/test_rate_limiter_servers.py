@@ -13,8 +13,8 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
 
+from jobs.redis_client.resilience import Redis
 from simulator.limits import FixedWindow, SlidingWindow, TokenBucket
 from worker.limits import rate_limiter
 from worker.limits.rate_limiter import RateLimiter, _Bucket
@@ -86,7 +86,7 @@ class World:
 
     async def _turn_clock(self) -> None:
         micros = round(self.now * 1e6)
-        await self.redis.hset(CLOCK, mapping={"s": self.epoch + micros // 1_000_000, "us": micros % 1_000_000})  # type: ignore[misc]
+        await self.redis.hset(CLOCK, mapping={"s": self.epoch + micros // 1_000_000, "us": micros % 1_000_000})
 
     async def _reserve(self, bucket: _Bucket) -> None:
         if self.idle[0] <= self.now < self.idle[1]:

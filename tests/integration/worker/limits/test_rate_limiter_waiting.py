@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from jobs.redis_client import embedded, keys
 from jobs.redis_client.client import connect
+from jobs.redis_client.resilience import Redis
 from worker.limits.rate_limiter import RateLimiter
 
 API_HOST = "api.test"

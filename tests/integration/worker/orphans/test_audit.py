@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 from typer.testing import CliRunner
 
 from jobs.batch_folder.folder import RETRIED, Folder
@@ -18,6 +17,7 @@ from jobs.cli.operations import Operations
 from jobs.config import Config
 from jobs.enqueue.enqueue import Order, enqueue
 from jobs.errors import ConfigError
+from jobs.redis_client.resilience import Redis
 from jobs.replicate_api.client import api_client
 from jobs.replicate_api.predictions import Replicate
 from jobs.state.account import Account

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 from typer.testing import CliRunner
 
 from jobs.batch_folder.folder import Folder
@@ -23,6 +22,7 @@ from jobs.enqueue.enqueue import Order, enqueue, retry
 from jobs.errors import RedisUnreachable, StorageError
 from jobs.queue.payload import unpack
 from jobs.redis_client import embedded
+from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
 from jobs.verify.verify import verify
 from jobs.wire import Batch, Shard

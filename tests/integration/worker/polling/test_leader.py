@@ -12,11 +12,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from jobs.config import Config
 from jobs.errors import NotFound, NotSent
 from jobs.redis_client import keys
+from jobs.redis_client.resilience import Redis
 from jobs.replicate_api.client import api_client
 from jobs.replicate_api.predictions import Page, Prediction, Replicate
 from jobs.state.account import Account

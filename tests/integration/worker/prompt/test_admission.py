@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from jobs.config import Config
 from jobs.model_limits import ModelLimits
 from jobs.redis_client import keys
+from jobs.redis_client.resilience import Redis
 from jobs.state.ledger import Entry, OverBudget, Overtaken
 from jobs.wire import Batch, Prompt, Shard
 from worker.context import Context, Work

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
-from redis.asyncio import Redis
+from jobs.redis_client.resilience import Redis
 
 
 async def test_a_cancel_is_never_swallowed_by_a_command_under_way(redis: Redis) -> None:

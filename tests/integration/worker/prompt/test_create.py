@@ -421,7 +421,7 @@ async def test_a_pause_by_hand_stays_whatever_a_worker_finds(
 async def test_one_worker_looks_at_a_pause(worker: Context) -> None:
     await worker.account.pause_for("401", "refused")
     assert not await worker.account.is_due("401")
-    await worker.redis.hset(keys.own_pause(worker.config.api_host), "next", "1")  # type: ignore[misc]  # typed for both clients
+    await worker.redis.hset(keys.own_pause(worker.config.api_host), "next", "1")
     assert [await worker.account.is_due("401") for _ in range(2)] == [True, False]
 
 
@@ -439,7 +439,7 @@ async def test_a_block_page_holds_everybody_and_uses_up_nothing(
     simulator.control(error={"rate": 1.0, "kinds": ["create"], "status": 403, "form": form, "retry_after": 2})
     creating = [asyncio.create_task(create(work(worker, prompt), Entry())) for prompt in (CAT, TWIN)]
     assert "(403)" in await eventually(worker.account.notice)
-    assert float(await worker.redis.hget(keys.limit(worker.config.api_host, "create"), "hold"))  # type: ignore[misc]  # typed for both clients
+    assert float(await worker.redis.hget(keys.limit(worker.config.api_host, "create"), "hold"))
     simulator.clear()
     entries = [entry for entry, _ in await asyncio.gather(*creating)]
     assert [(entry.attempt, entry.unknown_creates) for entry in entries] == [(1, 0), (1, 0)]
@@ -472,7 +472,7 @@ async def test_a_prompt_that_alone_is_blocked_is_refused_and_others_go_on(
     bad = asyncio.create_task(create(work(worker, replace(CAT, input={"prompt": "<script>"})), Entry()))
     while not bad.done():
         await create(work(worker, TWIN), Entry())
-        await worker.redis.hdel(keys.ledger("night"), "1")  # type: ignore[misc]  # typed for both clients
+        await worker.redis.hdel(keys.ledger("night"), "1")
     with pytest.raises(NotCreated, match="this prompt's input"):
         await bad
 

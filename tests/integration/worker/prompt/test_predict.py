@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from arq.worker import RetryJob
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from jobs.batch_folder.folder import Folder
@@ -20,6 +19,7 @@ from jobs.errors import StorageError
 from jobs.model_limits import ModelLimits
 from jobs.queue.payload import Parcel, pack
 from jobs.redis_client import keys
+from jobs.redis_client.resilience import Redis
 from jobs.replicate_api.predictions import RETENTION
 from jobs.state.ledger import Entry, Overtaken
 from jobs.state.pending import PendingPrompt
@@ -216,9 +216,9 @@ async def test_a_prediction_that_never_ends_is_interrupted(worker: Context, simu
     simulator.control(unknown_status={"rate": 1.0, "text": "pondering", "seconds": 10_000})
     made = await worker.replicate.create(CAT.model, CAT.input)
     intent = await work(worker).ledger.record(await work(worker).ledger.intend(Entry()), made.id)
-    stored = json.loads(await worker.redis.hget(keys.ledger("night"), "0"))  # type: ignore[misc]  # typed for both clients
+    stored = json.loads(await worker.redis.hget(keys.ledger("night"), "0"))
     stored["at"] = intent.at - worker.config.deadline - 61
-    await worker.redis.hset(keys.ledger("night"), "0", json.dumps(stored))  # type: ignore[misc]  # typed for both clients
+    await worker.redis.hset(keys.ledger("night"), "0", json.dumps(stored))
     simulator.clear()
     await predict(work(worker))
     assert record(worker).attempts == 2

@@ -10,11 +10,11 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from jobs.batch_folder.folder import Folder
 from jobs.config import Config
 from jobs.redis_client import keys
+from jobs.redis_client.resilience import Redis
 from jobs.wire import Batch, Prompt, Shard
 from worker.context import Context, Work
 from worker.lifecycle import open_context
@@ -192,7 +192,7 @@ async def test_a_shard_in_hand_heeds_a_first_limit_within_seconds(
     two: tuple[Context, Context], simulator: Any, redis: Redis, eventually: Callable[..., Any]
 ) -> None:
     simulator.settings(predict_min=60.0, predict_max=60.0)
-    await redis.hdel(keys.batch("night"), "max_in_flight")  # type: ignore[misc]  # typed for both clients
+    await redis.hdel(keys.batch("night"), "max_in_flight")
     prompts = tuple(work(two[0], index).prompt for index in range(3))
     task = asyncio.create_task(run_shard(two[0], Shard("night", "b1", 0, 0, prompts)))
 

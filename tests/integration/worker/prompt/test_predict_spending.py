@@ -240,14 +240,14 @@ async def test_a_probe_that_has_to_wait_for_its_budget_lets_another_try(
     pause = {"failures": 26, "of": 26, "refusals": 0, "message": "x", "pause": 100, "next": 0}
     pause |= {"probe": probe, "since": int(time.time() * 1000)}
     paused = keys.paused_models(worker.config.api_host)
-    await worker.redis.hset(paused, "simulator/image", json.dumps(pause))  # type: ignore[misc]  # typed for both clients
+    await worker.redis.hset(paused, "simulator/image", json.dumps(pause))
     await asyncio.sleep(1.1)  # the breaker looks each second
     worker.short_of_budget.update({"b1"} if probe else ())
     prompt = asyncio.create_task(predict(work(worker)))
     await eventually(lambda: "b1" in worker.short_of_budget)
 
     async def is_free() -> bool:
-        text = await worker.redis.hget(paused, "simulator/image")  # type: ignore[misc]  # typed for both clients
+        text = await worker.redis.hget(paused, "simulator/image")
         return bool(json.loads(text)["probe"] == "")
 
     await eventually(is_free)

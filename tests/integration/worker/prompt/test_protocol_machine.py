@@ -7,7 +7,7 @@ die, its lease may run out, and any call of Redis may lose its answer, so that r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -20,9 +20,9 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from redis.asyncio import Redis
 
 from jobs.redis_client import keys
+from jobs.redis_client.resilience import Redis
 from jobs.replicate_api.predictions import CREATE_TIMEOUT
 from jobs.state.batches import Batches, Spent, batch_of
 from jobs.state.bitmap import Bits
@@ -132,6 +132,9 @@ class Flaky(Redis):
     again: asyncio.Event
     blocked: asyncio.Event
     observe: Callable[..., Coroutine[Any, Any, Any]]
+
+    def evalsha(self, sha: str, numkeys: int, *keys_and_args: Any) -> Awaitable[Any]:
+        return self.execute_command("EVALSHA", sha, numkeys, *keys_and_args)  # alone, not with other calls
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         if args[0] != "EVALSHA":
