@@ -17,6 +17,7 @@ from urllib.parse import quote
 from rich.console import Console
 from rich.table import Table
 
+from jobs.batch_folder.folder import Folder
 from jobs.redis_client import embedded
 from jobs.redis_client.client import connect
 from jobs.redis_client.resilience import Redis
@@ -24,6 +25,7 @@ from jobs.state.batches import Batches, Spent
 from jobs.state.ledger import Entry, Ledger
 from jobs.wire import Batch, Result
 from worker.outputs.checksum import Checksum
+from worker.outputs.file_writer import FileWriter
 from worker.outputs.staging import Storage
 
 ROUNDS, IN_ONE = 7, 200
@@ -87,19 +89,20 @@ def _folders(home: Path, fsync: bool) -> Work:  # noqa: FBT001 - the only thing 
     """A prompt's folder: a file of 100 KiB as it comes, its record, the rename of both."""
     storage, content = Storage(fsync=fsync), secrets.token_bytes(SMALL)
     checksum = Checksum("md5", hashlib.md5(content, usedforsecurity=False).digest())
+    folder = Folder(home.parent, home.name)
     home.mkdir()
-    (home / "batch.json").write_text('{"batch": "costs", "id": "b1", "realm": "api", "created_at": 1.0}')
+    folder.manifest.write_text('{"batch": "costs", "id": "b1", "realm": "api", "created_at": 1.0}')
 
     async def save(number: int) -> None:
-        saving = home / ".saving" / f"{number}.0"
-        async with storage.writer(saving, "output", "b1", hold=True) as writer:
-            await writer.restart(checksum)
-            await writer.write(content)
-            await writer.finish(".bin")
         record = Result(
             id=str(number), index=number, status="succeeded", model="owner/name", input={"prompt": "x" * 80}
         )
-        await storage.commit(saving, home / str(number), record.model_dump_json().encode(), "b1")
+        async with storage.staging(folder, str(number), "b1") as staging:
+            async with FileWriter(staging, "output") as writer:
+                await writer.restart(checksum)
+                await writer.write(content)
+                await writer.finish(".bin")
+            await staging.commit(record.model_dump_json().encode())
 
     return save
 

@@ -72,7 +72,7 @@ SAVE = (
     *both("worker.prompt.save:save"),
     *both("worker.outputs.saver:OutputSaver.save"),
     *both("worker.outputs.file_writer:FileWriter.finish"),
-    *both("worker.outputs.staging:Storage.commit"),
+    *both("worker.outputs.staging:Staging.commit"),
     WRITTEN,
     *RENAME,
     *both("worker.prompt.predict:settle"),

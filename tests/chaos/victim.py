@@ -51,7 +51,7 @@ def loaded() -> Iterator[ModuleType]:
 
 
 def found(target: str) -> tuple[Any, str]:
-    """`worker.outputs.staging:Storage.commit` as its owner and the name in it."""
+    """`worker.outputs.staging:Staging.commit` as its owner and the name in it."""
     module, _, path = target.partition(":")
     *outer, name = path.split(".")
     return functools.reduce(getattr, outer, importlib.import_module(module)), name

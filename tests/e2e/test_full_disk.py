@@ -40,7 +40,7 @@ async def test_what_ends_while_the_disk_is_full_is_saved_when_there_is_room(
     env = child_env | {"BATCH_CREATES_PER_MINUTE": "60000", "BATCH_POLL_INTERVAL": "0.1"}
     script = ("sh", "-c", FILL, str(outputs), sys.executable, str(file))
     worker = nursery.start("-c", BECOME, "unshare", "-Urm", *script, env=env)
-    await eventually(lambda: "cannot be saved, trying on" in worker.log())
+    await eventually(lambda: "cannot be saved, retrying" in worker.log())
     status = night.status()
     assert "the disk is full" in status["reason"]
     assert status["succeeded"] == 0

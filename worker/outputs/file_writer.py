@@ -4,53 +4,40 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import defaultdict
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Self
 
+from jobs.batch_folder.atomic_files import PART
 from worker.outputs.checksum import Checksum
-from worker.outputs.disk import MOST_PIECES, off_loop, write_all, write_file
+from worker.outputs.disk import MOST_PIECES, off_loop, write_all
 from worker.outputs.media_types import HEAD_SIZE
+from worker.outputs.staging import Staging
 
 WRITE_SIZE = 1 << 20
 """Bytes gathered for one write: 16 KiB writes reach 246 MB/s, 1 MiB writes 2,900."""
 
-PART = ".part"
-
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A file that is whole, on disk or held for its folder's commit."""
+    """A file that is whole, on disk or held for the commit of its staging folder."""
 
-    directory: Path
-    name: str
+    path: Path
     bytes: int
     sha256: str
 
-    @property
-    def path(self) -> Path:
-        """Where it is, or will be."""
-        return self.directory / self.name
-
 
 class FileWriter:
-    """One file on its way to disk; it is opened when 1 MiB has come, so that one below takes one thread hop.
+    """One file on its way into a staging folder; it is opened when 1 MiB has come: one below takes one thread hop.
 
-    With `held` a small one takes none: it waits there for the commit. `bytes` counts what came since the last start,
-    `head` is the beginning of it. A context manager that closes what it has opened.
+    A small one takes none: it is held for the commit. `bytes` counts what came since the last start, `head` is the
+    beginning of it. A context manager that closes what it has opened.
     """
 
-    def __init__(
-        self, directory: Path, stem: str, make: Callable[[], None], *, fsync: bool, held: SmallFiles | None = None
-    ) -> None:
-        self._directory = directory
+    def __init__(self, staging: Staging, stem: str) -> None:
+        self._staging = staging
         self._stem = stem
-        self._make = make
-        self._fsync = fsync
-        self._held = held
         self._file: FileIO | None = None
         self._begin(None)
 
@@ -62,7 +49,7 @@ class FileWriter:
 
     @property
     def _part(self) -> Path:
-        return self._directory / f"{self._stem}{PART}"
+        return self._staging.directory / f"{self._stem}{PART}"
 
     def _begin(self, checksum: Checksum | None) -> None:
         self.bytes, self.head = 0, b""
@@ -96,13 +83,14 @@ class FileWriter:
         None: what came has another checksum; it has no name, and can be restarted, or finished without a check.
         """
         name = f"{self._stem}{suffix}"
-        if self._held and not self._file and self._held.has_room(self.bytes):
+        path = self._staging.directory / name
+        if not self._file and self._staging.has_room(self.bytes):
             if not self._is_right(check=check):
                 return None
-            self._held.put(self._directory, name, self._unwritten)
-        elif not await off_loop(self._directory / name, self._finish, self._directory / name, check=check):
+            self._staging.hold(name, self._unwritten)
+        elif not await off_loop(path, self._finish, path, check=check):
             return None
-        return Written(self._directory, name, self.bytes, self.sha256)
+        return Written(path, self.bytes, self.sha256)
 
     @property
     def sha256(self) -> str:
@@ -126,7 +114,7 @@ class FileWriter:
     def _spill(self) -> None:
         self._gather()
         if self._file is None:
-            self._make()
+            self._staging.make()
             self._file = FileIO(self._part, "wb")
         write_all(self._file.fileno(), self._unwritten)
         self._unwritten = []
@@ -139,49 +127,11 @@ class FileWriter:
         if not self._is_right(check=check):
             return False
         if self._file is None:  # it has its name from the start
-            self._make()
-            write_file(path, None, self._unwritten, fsync=self._fsync)
+            self._staging.write_now(path.name, self._unwritten)
             return True
         with self._file:
             write_all(self._file.fileno(), self._unwritten)
-            if self._fsync:
+            if self._staging.fsync:
                 os.fsync(self._file.fileno())
         self._part.rename(path)
         return True
-
-
-SMALL = 1 << 18
-"""Bytes of a file that is held: its checksums take the event loop 0.5 ms at most (sha256 and md5; 0.2 with crc32c)."""
-
-MOST = 1 << 25
-"""Bytes of all that is held; what does not fit goes to disk at once, in its download's slot."""
-
-
-class SmallFiles:
-    """The held files of one worker, by folder and name; for the event loop only."""
-
-    def __init__(self) -> None:
-        self._folders: defaultdict[Path, dict[str, list[bytes]]] = defaultdict(dict)
-        self._bytes = 0
-
-    def has_room(self, size: int) -> bool:
-        """Whether a file of so many bytes may be held."""
-        return size <= SMALL and self._bytes + size <= MOST
-
-    def put(self, folder: Path, name: str, pieces: list[bytes]) -> None:
-        """Hold a file, in place of an earlier one of that name."""
-        files = self._folders[folder]
-        self._bytes += _size(pieces) - _size(files.get(name, ()))
-        files[name] = pieces
-
-    def files(self, folder: Path) -> dict[str, list[bytes]]:
-        """What is held of a folder; it stays held until it is dropped."""
-        return self._folders.get(folder, {})
-
-    def drop(self, folder: Path) -> None:
-        """The folder is committed or discarded."""
-        self._bytes -= sum(map(_size, self._folders.pop(folder, {}).values()))
-
-
-def _size(pieces: Iterable[bytes]) -> int:
-    return sum(map(len, pieces))

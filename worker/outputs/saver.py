@@ -7,7 +7,6 @@ import math
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,8 +19,9 @@ from worker.outputs.allowed_urls import is_output, looks_like_file
 from worker.outputs.backlog import Backlog
 from worker.outputs.download import Download, pause
 from worker.outputs.file_output import FileOutput
+from worker.outputs.file_writer import FileWriter
 from worker.outputs.shape import OutputFile, document, files_in, other_texts, replaced, without
-from worker.outputs.staging import Storage
+from worker.outputs.staging import Staging, Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,37 +62,32 @@ class OutputSaver:
         self.backlog = Backlog(self._slots)
         self._sleep, self._dice = sleep, dice
 
-    async def save(
-        self, prompt_id: str, directory: Path, output: Any, owner: str | None = None, kept_until: float = math.inf
-    ) -> Saved:
-        """Write an output into `directory`, which is made when needed and becomes the prompt's folder by a commit.
+    async def save(self, staging: Staging, output: Any, kept_until: float = math.inf) -> Saved:
+        """Write an output into its prompt's staging folder; of those that wait, the lowest `kept_until` is next.
 
-        What is small is written by the commit itself. `owner` is the random id of the batch whose folder it must be; of
-        those that wait, the one with the lowest `kept_until` (Unix seconds) is next. Raises OutputError when a file
-        cannot be had (a broken transfer was repeated by then), StorageError.
+        That is in Unix seconds. Raises OutputError when a file cannot be had (a broken transfer was repeated by then),
+        StorageError.
         """
         found = files_in(output, lambda value: is_output(value, self._config.output_hosts))
         wanted = found if self._config.use_file_output else []
-        files = await _all([self._fetch(prompt_id, directory, file, owner, kept_until) for file in wanted])
+        files = await _all([self._fetch(staging, file, kept_until) for file in wanted])
         paths = {file.place: saved.path for file, saved in zip(found, files, strict=False)}
         value = replaced(output, paths)
         if rest := document(output, len(found), value):
-            await self.storage.write_bytes(directory / rest.name, rest.content, owner, hold=True)
+            await staging.write(rest.name, rest.content)
         data = {
             file.url: paths[file.place] for file in found if file.place in paths and file.url[:5].lower() == "data:"
         }
         left = other_texts(output, wanted) if self._config.use_file_output else []
         return Saved(value, tuple(files), tuple(filter(looks_like_file, left)), data)
 
-    async def _fetch(
-        self, prompt_id: str, directory: Path, found: OutputFile, owner: str | None, kept_until: float
-    ) -> SavedFile:
+    async def _fetch(self, staging: Staging, found: OutputFile, kept_until: float) -> SavedFile:
         file = FileOutput(found.url, self._client, hosts=self._config.output_hosts)
         turn = self._slots.turn(kept_until)
-        async with self.storage.writer(directory, found.stem, owner, hold=True) as writer:
+        async with FileWriter(staging, found.stem) as writer:
             fetched = await Download(file, writer, self._config.max_file_bytes, turn, kept_until).run(self._wait)
         return SavedFile(
-            path=f"{prompt_id}/{fetched.written.name}",
+            path=f"{staging.prompt_id}/{fetched.written.path.name}",
             url=file.address,
             bytes=fetched.written.bytes,
             sha256=fetched.written.sha256,

@@ -1,130 +1,179 @@
-"""The output folder: files are written below `.saving`, and one rename commits all of a prompt's."""
+"""Staging folders below `.saving`: all files of a prompt are written into one, and one rename commits them."""
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import secrets
 import shutil
 import threading
-from contextlib import suppress
-from functools import partial
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from itertools import count
 
 from jobs.batch_folder.atomic_files import fsync_directory
-from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.folder import RECORD, Folder
+from jobs.errors import StorageError
 from worker.outputs.disk import off_loop, write_file
-from worker.outputs.file_writer import FileWriter, SmallFiles
 
-RECORD = "prediction.json"
+logger = logging.getLogger(__name__)
+
+SMALL = 1 << 18
+"""Bytes of a file that is held: its checksums take the event loop 0.5 ms at most (sha256 and md5; 0.2 with crc32c)."""
+
+MOST_HELD = 1 << 25
+"""Bytes of all files that are held are fewer; one that does not fit is written at once, in its download's slot."""
+
+NONCE = secrets.token_hex(8)
+"""With a number it names a folder as no other process does; random bytes for each would cost a switch of the GIL."""
+
+_numbers = count(1)
 
 
 class Storage:
-    """The output folder; with `fsync` what it has written survives a power cut. Raises StorageError only.
+    """The disk of one worker: its staging folders, and how much of their small files is held in memory.
 
-    `owner` is the random id of the batch whose folder it must be (None: any); LostFolder when it is not.
+    With `fsync` a committed folder survives a power cut.
     """
 
-    def __init__(self, *, fsync: bool = True) -> None:
-        self._fsync = fsync
-        self._made: set[Path] = set()
-        self._making = threading.Lock()
-        self._held = SmallFiles()
+    def __init__(self, *, fsync: bool = True, most_held: int = MOST_HELD) -> None:
+        self.fsync = fsync
+        self._most_held = most_held
+        self._held = 0
 
-    def writer(self, directory: Path, stem: str, owner: str | None = None, *, hold: bool = False) -> FileWriter:
-        """Write one file of a folder below `.saving`, which is made when it is not there.
+    @asynccontextmanager
+    async def staging(self, folder: Folder, prompt_id: str, batch_id: str | None = None) -> AsyncIterator[Staging]:
+        """A staging folder for the block, deleted at its end unless it was committed.
 
-        With `hold` a small file stays in memory until the folder is committed or discarded.
+        `batch_id` is the random id of the batch whose folder it must be (None: any). Writing raises StorageError, and
+        LostFolder when the folder is gone or another batch's.
         """
-        make = partial(self._make, directory, owner)
-        return FileWriter(directory, stem, make, fsync=self._fsync, held=self._held if hold else None)
-
-    async def write_bytes(self, path: Path, content: bytes, owner: str | None = None, *, hold: bool = False) -> None:
-        """Write a whole file into a folder below `.saving`, as a `writer` does."""
-        if hold and self._held.has_room(len(content)):
-            self._held.put(path.parent, path.name, [content])
-        else:
-            await off_loop(path, self._write, path, content, owner)
-
-    async def commit(self, saving: Path, target: Path, record: bytes | None = None, owner: str | None = None) -> bool:
-        """Make a folder a prompt's for good, with what is held of it, and `record` as its prediction.json.
-
-        All or nothing. False: somebody committed first; both folders are as they were.
-        """
-        files = dict(self._held.files(saving))
-        if record is not None:
-            files[RECORD] = [record]
+        staging = Staging(self, folder, prompt_id, batch_id)
         try:
-            return await off_loop(target, self._commit, saving, target, files, owner)
+            yield staging
         finally:
-            self._held.drop(saving)
+            await staging.discard()
 
-    async def discard(self, saving: Path) -> None:
-        """Delete a folder with all that is in it; that it is gone already is no error."""
-        self._held.drop(saving)
-        self._made.discard(saving)
-        await off_loop(saving, _delete, saving)
+    def has_room(self, size: int) -> bool:
+        """Whether a file of `size` bytes may be held."""
+        return size <= SMALL and self._held + size < self._most_held
 
-    def _write(self, path: Path, content: bytes, owner: str | None) -> None:
-        self._make(path.parent, owner)
-        write_file(path, None, [content], fsync=self._fsync)
+    def count_held(self, size: int) -> None:
+        """Count bytes that are held from now on, or (negative) no longer."""
+        self._held += size
 
-    def _make(self, saving: Path, owner: str | None) -> None:
-        home = saving.parent.parent
-        with Folder(home.parent, home.name).opened(owner) as descriptor:
-            self._make_in(descriptor, saving)
 
-    def _make_in(self, home: int, saving: Path) -> None:
-        """Make the folder once: one that was swept meanwhile must not come back without what was in it."""
-        with self._making:
-            if saving not in self._made:
-                _make(home, saving)
-                self._made.add(saving)
+class Staging:
+    """One staging folder, `.saving/<prompt id>.<nonce>`, made by the first file that is written into it.
 
-    def _commit(self, saving: Path, target: Path, files: dict[str, list[bytes]], owner: str | None) -> bool:
-        home, place = target.parent, _place(saving)
-        with Folder(home.parent, home.name).opened(owner) as descriptor:
-            if files:
-                self._make_in(descriptor, saving)
-            self._fill(descriptor, place, files)
+    Small files are held in memory and written by the commit. Its coroutines are for the event loop only.
+    """
+
+    def __init__(self, storage: Storage, folder: Folder, prompt_id: str, batch_id: str | None) -> None:
+        self.prompt_id = prompt_id
+        self.directory = folder.saving(prompt_id, f"{NONCE}{next(_numbers):x}")
+        self.fsync = storage.fsync
+        self._storage = storage
+        self._folder = folder
+        self._batch_id = batch_id
+        self._held: dict[str, Sequence[bytes]] = {}
+        self._made = False
+        self._making = threading.Lock()
+
+    def has_room(self, size: int) -> bool:
+        """Whether a file of `size` bytes may be held."""
+        return self._storage.has_room(size)
+
+    def hold(self, name: str, pieces: Sequence[bytes]) -> None:
+        """Keep a file in memory until the commit, in place of an earlier one of that name."""
+        self._storage.count_held(_size(pieces) - _size(self._held.get(name, ())))
+        self._held[name] = pieces
+
+    async def write(self, name: str, content: bytes) -> None:
+        """Take a whole file."""
+        if self.has_room(len(content)):
+            self.hold(name, [content])
+        else:
+            await off_loop(self.directory / name, self.write_now, name, [content])
+
+    def write_now(self, name: str, pieces: Sequence[bytes]) -> None:
+        """Write a whole file, blocking: for a thread of `off_loop`."""
+        self.make()
+        write_file(self.directory / name, None, pieces, fsync=self.fsync)
+
+    def make(self) -> None:
+        """Make the folder unless this did so before, blocking: for a thread of `off_loop`."""
+        with self._folder.opened(self._batch_id) as batch:
+            self._make_in(batch)
+
+    async def commit(self, record: bytes) -> bool:
+        """Make it the prompt's folder, with the files that are held and `record` as its prediction.json.
+
+        All or nothing. False: somebody else committed first, and theirs is untouched.
+        """
+        files = {**self._held, RECORD: [record]}
+        return await off_loop(self._folder.prompt(self.prompt_id), self._commit, files)
+
+    async def discard(self) -> None:
+        """Delete the folder with all its files; one that was committed or never made is no error."""
+        self._storage.count_held(-sum(map(_size, self._held.values())))
+        self._held.clear()
+        if self._made:
             try:
-                os.rename(place, target.name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
+                await off_loop(self.directory, self._delete)
+            except StorageError as error:
+                logger.debug("%s cannot be deleted: %s", self.directory, error)
+
+    @property
+    def _place(self) -> str:
+        """Its path in the batch's folder."""
+        return f"{self.directory.parent.name}/{self.directory.name}"
+
+    def _make_in(self, batch: int) -> None:
+        """Make it and `.saving` in the open folder of the batch, once: what was swept must not come back half empty."""
+        with self._making:
+            if self._made:
+                return
+            try:
+                os.mkdir(self._place, dir_fd=batch)
+            except FileNotFoundError:
+                with suppress(FileExistsError):
+                    os.mkdir(self.directory.parent.name, dir_fd=batch)
+                os.mkdir(self._place, dir_fd=batch)
+            self._made = True
+
+    def _commit(self, files: Mapping[str, Sequence[bytes]]) -> bool:
+        with self._folder.opened(self._batch_id) as batch:
+            self._make_in(batch)
+            self._fill(batch, files)
+            try:
+                os.rename(self._place, self.prompt_id, src_dir_fd=batch, dst_dir_fd=batch)
             except OSError as error:
                 if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
                     return False
                 raise
-            if self._fsync:
-                fsync_directory(descriptor)
-        self._made.discard(saving)
+            self._made = False
+            if self.fsync:
+                fsync_directory(batch)
         return True
 
-    def _fill(self, home: int, place: str, files: dict[str, list[bytes]]) -> None:
-        """Write files into a folder; with `fsync` its names survive a power cut, too."""
-        folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY, dir_fd=home)
+    def _fill(self, batch: int, files: Mapping[str, Sequence[bytes]]) -> None:
+        """Write files into it; with `fsync` their names survive a power cut, too."""
+        folder = os.open(self._place, os.O_RDONLY | os.O_DIRECTORY, dir_fd=batch)
         try:
             for name, pieces in files.items():
-                write_file(name, folder, pieces, fsync=self._fsync)
-            if self._fsync:
+                write_file(name, folder, pieces, fsync=self.fsync)
+            if self.fsync:
                 fsync_directory(folder)
         finally:
             os.close(folder)
 
-
-def _place(saving: Path) -> str:
-    """Where it is in its batch's folder."""
-    return f"{saving.parent.name}/{saving.name}"
-
-
-def _make(home: int, saving: Path) -> None:
-    """Make the folder and `.saving` above it, but not the batch's: when that is gone, it must not be made anew."""
-    with suppress(FileExistsError):
-        try:
-            os.mkdir(_place(saving), dir_fd=home)
-        except FileNotFoundError:
-            with suppress(FileExistsError):
-                os.mkdir(saving.parent.name, dir_fd=home)
-            os.mkdir(_place(saving), dir_fd=home)
+    def _delete(self) -> None:
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self.directory)
+        self._made = False
 
 
-def _delete(directory: Path) -> None:
-    with suppress(FileNotFoundError):
-        shutil.rmtree(directory)
+def _size(pieces: Iterable[bytes]) -> int:
+    return sum(map(len, pieces))

@@ -1,6 +1,6 @@
-"""From an ended prediction to a record on disk: save its files, write its result, commit both by one rename.
+"""From an ended prediction to a record on disk: download its files, write its result, commit both by one rename.
 
-Whatever the disk refuses is tried again for as long as it takes: the prediction is paid for.
+Replicate keeps the files for an hour; within it, whatever breaks or the disk refuses is tried again: they are paid for.
 """
 
 from __future__ import annotations
@@ -8,34 +8,47 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import secrets
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 from pydantic_core import to_json
 
 from jobs.batch_folder.results import damaged
-from jobs.errors import DamagedRecord, ForeignFolder, StorageError
-from jobs.replicate_api.predictions import Prediction
+from jobs.errors import (
+    BrokenDownload,
+    DamagedRecord,
+    ForeignFolder,
+    NotFound,
+    OutputGone,
+    ReplicateError,
+    StorageError,
+)
+from jobs.replicate_api.predictions import RETENTION, Prediction
 from jobs.state.ledger import Entry
 from jobs.wire import Failure, Outcome, Result, timestamp
 from worker.backoff import Backoff
 from worker.context import Work
+from worker.outputs.backlog import Unsaved
 from worker.outputs.folder_health import HOLD, is_of_one_folder
+from worker.outputs.saver import Saved
 from worker.outputs.shape import is_empty
+from worker.outputs.staging import Staging
 from worker.prompt.cost import total
-from worker.prompt.fetch import fetch, kept_after_intent
+from worker.prompt.retry_policy import SOON
 
 logger = logging.getLogger(__name__)
+
 DISK = Backoff(base=1.0, cap=15.0)
+"""Between two tries to save what the disk refuses."""
 
-RUN = secrets.token_hex(8)
-"""With a number it makes names that no other process uses; dice of the system for each would cost a GIL switch."""
+ABSENT = Backoff(base=1.0, cap=240.0)
+"""Between two tries to download a file that is not at its URL: it may come late, or its host is in trouble."""
 
-_numbers = count(1)
+LATE = 1800.0
+"""Seconds that a download which began in its hour may go on after it."""
 
 
 def read_record(work: Work) -> Result | None:
@@ -81,17 +94,107 @@ async def save(work: Work, entry: Entry, prediction: Prediction, *, keep_trying:
     """
     until = await kept_after_intent(work, entry, prediction)
 
-    async def save_in(directory: Path) -> Result:
-        ended, saved = await fetch(work, prediction, directory, unsaved, keep_trying=keep_trying)
+    async def save_in(staging: Staging) -> Result:
+        ended, saved = await fetch(work, prediction, staging, unsaved, keep_trying=keep_trying)
         facts = {"output": saved.output, "files": saved.files, "unsaved": saved.unsaved}
         result = _result(work, entry, ended, status="succeeded", empty=is_empty(saved.output), **facts)
-        return await _commit(work, directory, result, saved.without_data(ended.raw))
+        return await _commit(work, staging, result, saved.without_data(ended.raw))
 
     def is_blocked() -> bool:
         return work.worker.folders.own_trouble(work.folder.path) is not None
 
     with work.worker.outputs.backlog.unsaved(until, is_blocked) as unsaved:
-        return await _persistently(work, save_in)
+        return await _until_committed(work, save_in)
+
+
+def kept_until(work: Work, prediction: Prediction) -> float:
+    """When Replicate deletes the output, in Unix seconds of our clock."""
+    now, created_at = time.time(), prediction.time("created_at")
+    ended_at = prediction.time("completed_at") or (created_at and created_at + work.worker.config.deadline) or now
+    return min(ended_at - work.worker.replicate.clock_offset, now) + RETENTION
+
+
+async def kept_after_intent(work: Work, entry: Entry, prediction: Prediction) -> float:
+    """The same, by a clock that may be wrong: nothing ends before its intent."""
+    until = kept_until(work, prediction)
+    if until > time.time() + RETENTION / 2:
+        return until
+    return max(until, time.time() - await work.ledger.age(entry) + RETENTION)
+
+
+async def fetch(
+    work: Work, prediction: Prediction, staging: Staging, unsaved: Unsaved, *, keep_trying: bool
+) -> tuple[Prediction, Saved]:
+    """Download an output; with `keep_trying` again and again, while it is kept, when the transfer breaks.
+
+    So too when a file is not there (403, 404, 410): until Replicate says that it has removed it, or its hour is over.
+    Each time it is looked for by the URLs that the prediction has then.
+    """
+    looks = 0
+    while True:
+        try:
+            saved = await _download_in_time(work, prediction, staging, unsaved.kept_until)
+        except BrokenDownload as error:
+            if not keep_trying or time.time() > unsaved.kept_until:
+                raise
+            unsaved.breaking, unsaved.absent = True, False
+            logger.warning("! %s: cannot be downloaded, retrying: %s", work.name, error)
+        except OutputGone as error:
+            if looks and (not keep_trying or time.time() > unsaved.kept_until):
+                raise
+            unsaved.absent, looks = True, looks + 1
+            await _wait_for_file(work, error, looks, unsaved.kept_until)
+            prediction = await _look_again(work, prediction, unsaved.kept_until if keep_trying else 0.0)
+        else:
+            _warn_of_unsaved(work, saved)
+            return prediction, saved
+
+
+async def _wait_for_file(work: Work, error: OutputGone, looks: int, kept_until: float) -> None:
+    left = max(kept_until - time.time(), ABSENT.base)
+    if looks == 1:
+        logger.warning("! %s: %s; retrying for %.0f min", work.name, error, left / 60)
+    with work.worker.waits.on(work.name, "file", str(error)):
+        await asyncio.sleep(min(ABSENT.delay(looks), left))
+
+
+async def _download_in_time(work: Work, prediction: Prediction, staging: Staging, kept_until: float) -> Saved:
+    """Download once, however long the host goes on sending."""
+    try:
+        async with asyncio.timeout(max(kept_until - time.time(), 0.0) + LATE):
+            return await work.worker.outputs.save(staging, prediction.output, kept_until)
+    except TimeoutError as error:
+        raise BrokenDownload(f"{work.name}: not whole {LATE:.0f} s after its hour", work.name) from error
+
+
+def _warn_of_unsaved(work: Work, saved: Saved) -> None:
+    if saved.unsaved:
+        more = f" and {len(saved.unsaved) - 1} more" if len(saved.unsaved) > 1 else ""
+        logger.warning(
+            "! %s: not fetched, since BATCH_OUTPUT_HOSTS does not name its host, or it is no URL: %s%s",
+            work.name,
+            saved.unsaved[0][:200],
+            more,
+        )
+
+
+async def _look_again(work: Work, prediction: Prediction, until: float) -> Prediction:
+    """The prediction as Replicate has it now, asked until it answers; OutputGone when it has removed the output."""
+    tries = 0
+    while True:
+        try:
+            async with work.worker.gate.passing("read"):
+                found = await work.worker.replicate.get(prediction.id)
+        except ReplicateError as error:
+            logger.info("%s: cannot be looked up again: %s", work.name, error)
+            if isinstance(error, NotFound) or time.time() > until:
+                return prediction
+            tries += 1
+            await asyncio.sleep(SOON.delay(tries))
+        else:
+            if found.data_removed:
+                raise OutputGone("Replicate has removed the output already", work.name)
+            return found if found.status == "succeeded" else prediction
 
 
 async def commit_failure(
@@ -102,27 +205,28 @@ async def commit_failure(
         entry = await work.ledger.close(entry, entry.reserved, "unknown")
     result = _result(work, entry, prediction, status=outcome, error=failure)
 
-    async def commit_in(directory: Path) -> Result:
-        return await _commit(work, directory, result, prediction.raw if prediction else None)
+    async def commit_in(staging: Staging) -> Result:
+        return await _commit(work, staging, result, prediction.raw if prediction else None)
 
-    return await _persistently(work, commit_in)
+    return await _until_committed(work, commit_in)
 
 
-async def _persistently(work: Work, act: Callable[[Path], Awaitable[Result]]) -> Result:
-    """Act in a new folder below `.saving` until the disk takes it; meanwhile nobody creates predictions for it."""
+async def _until_committed(work: Work, act: Callable[[Staging], Awaitable[Result]]) -> Result:
+    """Act in a new staging folder until the disk takes it; meanwhile nobody creates predictions for the batch."""
     folders, path, tries = work.worker.folders, work.folder.path, 0
+    staging_of = work.worker.outputs.storage.staging
     with folders.saving(path):
         while True:
             try:
-                async with folders.probe(path):
-                    result = await _once(work, act)
+                async with folders.probe(path), staging_of(work.folder, work.prompt.id, work.shard.batch_id) as staging:
+                    result = await act(staging)
                     folders.succeeded(path)
                     return result
             except StorageError as error:
                 if found := await asyncio.to_thread(try_read_record, work):
                     return found
                 tries += 1
-                logger.warning("! %s: cannot be saved, trying on: %s", work.name, error)
+                logger.warning("! %s: cannot be saved, retrying: %s", work.name, error)
                 if not isinstance(error, ForeignFolder):  # a folder in one prompt's way is no trouble of the disk
                     alone = is_of_one_folder(error)
                     folders.failed(path, str(error), alone=alone)
@@ -131,34 +235,18 @@ async def _persistently(work: Work, act: Callable[[Path], Awaitable[Result]]) ->
             await asyncio.sleep(DISK.delay(tries))
 
 
-async def _once(work: Work, act: Callable[[Path], Awaitable[Result]]) -> Result:
-    directory = work.folder.saving(work.prompt.id, f"{RUN}{next(_numbers):x}")
-    try:
-        return await act(directory)
-    except BaseException:
-        await _discard(work, directory)
-        raise
-
-
-async def _discard(work: Work, directory: Path) -> None:
-    try:
-        await work.worker.outputs.storage.discard(directory)
-    except StorageError as error:
-        logger.debug("%s: %s", work.name, error)
-
-
-async def _commit(work: Work, directory: Path, result: Result, raw: Any) -> Result:
-    """Rename the folder into place; when somebody committed first, theirs is the result.
+async def _commit(work: Work, staging: Staging, result: Result, raw: Any) -> Result:
+    """Commit a staging folder with its result; when somebody committed first, theirs is the result.
 
     Overtaken when the shard's lease may be another worker's by now: it may be making the next attempt.
     """
-    target, content, owner = work.folder.prompt(work.prompt.id), encode_record(result, raw), work.shard.batch_id
+    record = encode_record(result, raw)
     work.demand_lease()
-    if await work.worker.outputs.storage.commit(directory, target, content, owner):
+    if await staging.commit(record):
         return result
-    await _discard(work, directory)
     theirs = await asyncio.to_thread(read_record, work)
     if theirs is None:
+        target = work.folder.prompt(work.prompt.id)
         raise StorageError(f"{target} could not take its record", target)
     logger.info("%s: another worker committed first", work.name)
     return theirs

@@ -23,8 +23,8 @@ from worker.backoff import Backoff
 from worker.context import Context, Work
 from worker.lifecycle import open_context
 from worker.outputs import folder_health
-from worker.prompt import fetch, save
 from worker.prompt import predict as story
+from worker.prompt import save
 from worker.prompt.predict import predict
 from worker.shard import finish, run
 from worker.shard.run import run_shard
@@ -201,7 +201,7 @@ async def test_while_the_disk_refuses_one_prompt_tries_for_all(
 ) -> None:
     """Each try is a download: a thousand of them every few seconds would help nobody."""
     obstacle = folder(worker).path / ".saving"
-    original, trying, most = fetch.fetch, 0, list[int]()
+    original, trying, most = save.fetch, 0, list[int]()
 
     async def counted(*arguments: Any, **options: Any) -> Any:
         nonlocal trying
@@ -291,6 +291,7 @@ from jobs.errors import StorageError
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.gallery import write_gallery
 from jobs.batch_folder.results import write_results
+from worker.outputs.file_writer import FileWriter
 from worker.outputs.staging import Storage
 
 STORAGE = Storage()
@@ -300,15 +301,12 @@ def record(index, name):
     return json.dumps(row).encode()
 
 async def save(folder):
-    saving = folder.saving("a", os.urandom(8).hex())
-    try:
-        async with STORAGE.writer(saving, "output", "b1") as writer:
+    async with STORAGE.staging(folder, "a", "b1") as staging:
+        async with FileWriter(staging, "output") as writer:
             for _ in range(40):
                 await writer.write(bytes(65536))
             await writer.finish(".bin")
-        return await STORAGE.commit(saving, folder.prompt("a"), record(0, "a"), "b1")
-    finally:
-        await STORAGE.discard(saving)
+        return await staging.commit(record(0, "a"))
 
 def obstruct(case, home):
     obstacle = home / "obstacle"
@@ -348,7 +346,8 @@ async def go_through(case, home):
     folder = Folder(home.parent, home.name)
     folder.manifest.write_text(json.dumps({"batch": home.name, "id": "b1", "realm": "r", "created_at": 1.0}))
     folder.prompts.write_text("".join(json.dumps({"id": id, "model": "m", "input": {}}) + chr(10) for id in "ab"))
-    assert await STORAGE.commit(folder.saving("b", "1"), folder.prompt("b"), record(1, "b"), "b1")
+    async with STORAGE.staging(folder, "b", "b1") as staging:
+        assert await staging.commit(record(1, "b"))
     obstruct(case, home)
     told = []
     try:

@@ -16,13 +16,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.batch_folder.folder import Folder
 from jobs.config import Config
 from jobs.errors import BrokenDownload, FileTooBig, OutputGone, StorageError
 from simulator.checksums import crc32c
 from worker.outputs.download import LONGEST_PAUSE, SAME_BYTES, TRIES, Download, Fetched, pause
 from worker.outputs.file_host import files_client
 from worker.outputs.file_output import FileOutput
-from worker.outputs.staging import Storage
+from worker.outputs.file_writer import FileWriter
+from worker.outputs.staging import Staging, Storage
 
 CONTENT = os.urandom(3_000_000)
 MD5 = hashlib.md5(CONTENT, usedforsecurity=False)
@@ -45,7 +47,13 @@ def waits() -> list[int]:
 
 
 @pytest.fixture
-async def fetch(tmp_path: Path, waits: list[int]) -> AsyncIterator[Fetch]:
+async def staging(tmp_path: Path) -> AsyncIterator[Staging]:
+    async with Storage(fsync=False, most_held=0).staging(Folder(tmp_path, ""), "a") as staging:
+        yield staging
+
+
+@pytest.fixture
+async def fetch(staging: Staging, waits: list[int]) -> AsyncIterator[Fetch]:
     async def wait(failures: int) -> None:
         waits.append(failures)
 
@@ -53,7 +61,7 @@ async def fetch(tmp_path: Path, waits: list[int]) -> AsyncIterator[Fetch]:
 
         async def run(url: str, max_bytes: int = 10**9) -> Fetched:
             file = FileOutput(url, client, hosts=("127.0.0.1",))
-            async with Storage(fsync=False).writer(tmp_path / ".saving", "output") as writer:
+            async with FileWriter(staging, "output") as writer:
                 return await Download(file, writer, max_bytes, asyncio.Semaphore(1)).run(wait)
 
         yield run
@@ -181,7 +189,7 @@ async def test_the_same_bytes_again_and_again_are_kept_whatever_the_host_says_of
 
 
 async def test_bytes_that_are_wrong_each_time_in_another_way_are_given_up(
-    fetch: Fetch, file_host: Any, reply: Any, waits: list[int], tmp_path: Path
+    fetch: Fetch, file_host: Any, reply: Any, waits: list[int], staging: Staging
 ) -> None:
     wrong = [reply(CONTENT[number:] + CONTENT[:number], headers=GOOGLE) for number in range(1, TRIES + 1)]
     url = file_host.serve("/out.png", *wrong)
@@ -189,7 +197,7 @@ async def test_bytes_that_are_wrong_each_time_in_another_way_are_given_up(
         await fetch(url)
     assert caught.value.url == url
     assert waits == list(range(1, TRIES))
-    assert [path.name for path in (tmp_path / ".saving").iterdir()] == ["output.part"]
+    assert [path.name for path in staging.directory.iterdir()] == ["output.part"]
 
 
 UNZIPPED = {"x-goog-stored-content-encoding": "gzip", "x-guploader-response-body-transformations": "gunzipped"}
@@ -344,13 +352,13 @@ async def test_a_file_over_the_limit_is_refused_at_once(
 
 
 async def test_a_stalled_transfer_is_resumed(
-    file_host: Any, reply: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    file_host: Any, reply: Any, monkeypatch: pytest.MonkeyPatch, staging: Staging
 ) -> None:
     monkeypatch.setattr("worker.outputs.file_host.STALL_SECONDS", 0.3)
     async with files_client(Config.load()) as client:
         url = file_host.serve("/a.png", reply(CONTENT, headers=ETAG, cut=9, stall=True), reply(CONTENT, headers=ETAG))
         file = FileOutput(url, client, hosts=("127.0.0.1",))
-        async with Storage(fsync=False).writer(tmp_path / ".saving", "output") as writer:
+        async with FileWriter(staging, "output") as writer:
             assert is_whole(await Download(file, writer, 10**9, asyncio.Semaphore(1)).run(lambda _: asyncio.sleep(0)))
     assert ranges(file_host) == [None, "bytes=9-"]
 
@@ -362,7 +370,7 @@ async def test_a_full_disk_ends_it(fetch: Fetch, file_host: Any, tmp_path: Path,
     assert waits == []
 
 
-async def test_no_slot_is_held_while_it_waits(file_host: Any, reply: Any, tmp_path: Path) -> None:
+async def test_no_slot_is_held_while_it_waits(file_host: Any, reply: Any, staging: Staging) -> None:
     slots = asyncio.Semaphore(1)
 
     async def wait(_: int) -> None:
@@ -370,7 +378,7 @@ async def test_no_slot_is_held_while_it_waits(file_host: Any, reply: Any, tmp_pa
 
     async with files_client(Config.load()) as client:
         file = FileOutput(file_host.serve("/a", reply(status=503), reply(b"x")), client, hosts=("127.0.0.1",))
-        async with Storage(fsync=False).writer(tmp_path / ".saving", "output") as writer:
+        async with FileWriter(staging, "output") as writer:
             assert await Download(file, writer, 10, slots).run(wait)
 
 

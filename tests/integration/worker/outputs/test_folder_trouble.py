@@ -19,7 +19,7 @@ from jobs.wire import Batch, Prompt, Shard
 from worker.backoff import Backoff
 from worker.context import Context
 from worker.lifecycle import open_context
-from worker.outputs import folder_health
+from worker.outputs import disk, folder_health
 from worker.prompt import admission, save
 from worker.shard import finish, run
 from worker.shard.run import run_shard
@@ -126,14 +126,14 @@ async def test_one_batchs_trouble_holds_back_no_other(
 async def test_a_full_disk_holds_back_all(
     worker: Context, simulator: Any, eventually: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commit, full = worker.outputs.storage._commit, [True]
+    write, full = disk.write_all, [True]
 
-    def fill(*arguments: Any) -> bool:
+    def fill(*arguments: Any) -> None:
         if full[0]:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return commit(*arguments)
+        write(*arguments)
 
-    monkeypatch.setattr(worker.outputs.storage, "_commit", fill)
+    monkeypatch.setattr(disk, "write_all", fill)
     bad = asyncio.create_task(run_shard(worker, BAD))
     assert "the disk is full" in await eventually(worker.account.trouble)
     full[0] = False

@@ -5,6 +5,7 @@ import base64
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 import pytest
 
-from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.folder import RECORD, Folder
 from jobs.config import Config
 from jobs.errors import BrokenDownload, FileTooBig, OutputError, OutputGone, StorageError
 from worker.outputs.download import TRIES
@@ -21,7 +22,6 @@ from worker.outputs.file_host import files_client
 from worker.outputs.file_writer import WRITE_SIZE
 from worker.outputs.saver import OutputSaver, Saved
 from worker.outputs.shape import without
-from worker.outputs.staging import RECORD
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 50
 MP4 = b"\x00\x00\x00\x20ftypisom" + bytes(range(256)) * 50
@@ -70,11 +70,15 @@ def save(make: Make, folder: Folder) -> Callable[[Any], Awaitable[Saved]]:
 
 async def commit(outputs: OutputSaver, folder: Folder, output: Any) -> Saved:
     """As a worker does, with a record of nothing."""
-    saving = folder.saving("p-1", "n")
-    saved = await outputs.save("p-1", saving, output)
-    if not await outputs.storage.commit(saving, folder.prompt("p-1"), b"{}"):
-        await outputs.storage.discard(saving)
+    async with outputs.storage.staging(folder, "p-1") as staging:
+        saved = await outputs.save(staging, output)
+        await staging.commit(b"{}")
     return saved
+
+
+async def save_only(outputs: OutputSaver, folder: Folder, output: Any) -> Saved:
+    async with outputs.storage.staging(folder, "p-1") as staging:
+        return await outputs.save(staging, output)
 
 
 def on_disk(folder: Folder) -> dict[str, bytes]:
@@ -169,15 +173,14 @@ async def test_without_file_output_nothing_is_fetched(make: Make, file_host: Any
         assert saved.files == ()
         assert saved.without_data({"output": output}) == {"output": output}
         assert on_disk(folder) == files
-        await outputs.storage.discard(folder.prompt("p-1"))
+        shutil.rmtree(folder.prompt("p-1"))
     assert file_host.requests == []
 
 
 async def test_all_files_come_at_once_but_no_more_than_allowed(make: Make, file_host: Any, folder: Folder) -> None:
     outputs = make(max_downloads=3)
     urls = [file_host.serve(f"/{n}.png", PNG) for n in range(12)]
-    saves = (outputs.save(f"p-{n}", folder.saving(f"p-{n}", "n"), urls[4 * n : 4 * n + 4]) for n in range(3))
-    await asyncio.gather(*saves)
+    await asyncio.gather(*(save_only(outputs, folder, urls[4 * n : 4 * n + 4]) for n in range(3)))
     assert len(file_host.requests) == 12
     assert 1 < file_host.most_open <= 3
 
@@ -192,7 +195,7 @@ async def test_one_lost_file_ends_the_others(
     good, hangs = file_host.serve("/good.png", PNG), file_host.serve("/hangs.png", reply(PNG, cut=9, stall=True))
     lost = file_host.serve("/lost.png", reply(**bad))
     with pytest.raises(error) as caught:
-        await make(max_file_bytes=15_000).save("p-1", folder.saving("p-1", "n"), [good, hangs, lost])
+        await save_only(make(max_file_bytes=15_000), folder, [good, hangs, lost])
     assert caught.value.url == lost
 
 
@@ -206,9 +209,9 @@ async def test_of_several_failures_the_disks_is_told(make: Make, file_host: Any,
     outputs, big = make(), bytes(WRITE_SIZE)
     urls = [f"http://{file_host.address}/gone.png", file_host.serve("/out.png", big), DATA]
     with pytest.raises((StorageError, OutputGone)):
-        await outputs.save("p-1", folder.saving("p-1", "n"), urls)
+        await save_only(outputs, folder, urls)
     with pytest.raises(StorageError, match="is gone"):
-        await outputs.save("p-1", folder.saving("p-1", "n"), urls[1:])
+        await save_only(outputs, folder, urls[1:])
     for output in ([DATA, SVG], "text"):
         with pytest.raises(StorageError, match="is gone"):
             await commit(outputs, folder, output)
@@ -221,15 +224,13 @@ async def test_a_cancelled_save_can_be_done_again(
     outputs = make()
     big = os.urandom(3_000_000)
     url = file_host.serve("/out.png", reply(big, cut=2_000_000, stall=True), reply(big))
-    task = asyncio.create_task(outputs.save("p-1", folder.saving("p-1", "1"), url))
-    part = folder.saving("p-1", "1") / "output.part"
-    await eventually(part.exists)
+    task = asyncio.create_task(save_only(outputs, folder, url))
+    await eventually(lambda: list(folder.path.glob(".saving/p-1.*/output.part")))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await outputs.storage.discard(part.parent)
-    saved = await outputs.save("p-1", folder.saving("p-1", "2"), url)
-    assert await outputs.storage.commit(folder.saving("p-1", "2"), folder.prompt("p-1"), b"{}")
+    assert list(folder.path.glob(".saving/*")) == []
+    saved = await commit(outputs, folder, url)
     assert (folder.path / saved.output).read_bytes() == big
     assert (folder.prompt("p-1") / "prediction.json").read_bytes() == b"{}"
 

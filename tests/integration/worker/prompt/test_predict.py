@@ -33,7 +33,6 @@ from worker.lifecycle import open_context
 from worker.limits.model_limiter import ModelLimiter
 from worker.limits.priority_semaphore import PrioritySemaphore
 from worker.polling import poll_policy
-from worker.prompt import fetch
 from worker.prompt import predict as story
 from worker.prompt import save as saving
 from worker.prompt.predict import predict
@@ -334,7 +333,7 @@ async def test_an_output_past_its_hour_is_lost(
         await asyncio.sleep(0)
 
     monkeypatch.setattr(worker.outputs, "_sleep", at_once)
-    monkeypatch.setattr(fetch, "RETENTION", -3600.0)
+    monkeypatch.setattr(saving, "RETENTION", -3600.0)
     simulator.control(**fault)
     await predict(work(worker))
     error = record(worker).error

@@ -26,19 +26,19 @@ from worker.outputs.backlog import Backlog, Unsaved
 from worker.outputs.file_host import files_client
 from worker.outputs.file_writer import FileWriter
 from worker.outputs.saver import OutputSaver
-from worker.prompt import fetch as fetching
 from worker.prompt import predict as story
-from worker.prompt.fetch import fetch, kept_until
+from worker.prompt import save as saving
 from worker.prompt.predict import predict
+from worker.prompt.save import fetch, kept_until
 
 CAT = Prompt(0, "cat", "simulator/image", {"prompt": "cat", "width": 16, "height": 16, "output_format": "png"})
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (fetching, story):
+    for module in (saving, story):
         monkeypatch.setattr(module, "SOON", Backoff(base=0.02, cap=0.02))
-    monkeypatch.setattr(fetching, "ABSENT", Backoff(base=0.02, cap=0.02))
+    monkeypatch.setattr(saving, "ABSENT", Backoff(base=0.02, cap=0.02))
 
 
 @pytest.fixture
@@ -88,8 +88,10 @@ def answering(monkeypatch: pytest.MonkeyPatch, *answers: Prediction | Exception)
 
 async def fetched(work: Work, prediction: Prediction, *, keep_trying: bool = True) -> Any:
     unsaved = Unsaved(kept_until(work, prediction))
-    directory = work.folder.saving("cat", "n")
-    return (await fetch(work, prediction, directory, unsaved, keep_trying=keep_trying))[1].output
+    async with work.worker.outputs.storage.staging(work.folder, "cat") as staging:
+        output = (await fetch(work, prediction, staging, unsaved, keep_trying=keep_trying))[1].output
+        await staging.commit(b"{}")
+    return output
 
 
 async def test_a_gone_file_is_fetched_by_the_urls_that_the_prediction_has_now(
@@ -176,7 +178,7 @@ async def test_a_worker_that_was_down_for_hours_ends_it_as_output_lost(
     worker: Context, work: Work, simulator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With attempts left a new one is made, and the loss is counted apart."""
-    monkeypatch.setattr(fetching, "RETENTION", -1.0)
+    monkeypatch.setattr(saving, "RETENTION", -1.0)
     simulator.control(broken_body={"next": 1, "fraction": 0.0})
     await predict(work)
     assert (record(work).status, record(work).attempts) == ("succeeded", 2)
@@ -266,7 +268,7 @@ async def test_a_host_that_sends_on_and_on_has_an_end(
     work: Work, raw_server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fast enough, and without a length: the byte cap is hours away."""
-    monkeypatch.setattr(fetching, "LATE", 0.3)
+    monkeypatch.setattr(saving, "LATE", 0.3)
 
     async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -288,11 +290,8 @@ async def test_the_oldest_output_is_saved_first(work: Work, file_host: Any) -> N
         outputs = OutputSaver(config.model_copy(update={"max_downloads": 1}), client)
         urls = [file_host.serve(f"/{number}.png", b"x") for number in range(6)]
         order = [3.0, 5.0, 1.0, 4.0, 0.0, 2.0]
-        saves = [
-            outputs.save("cat", work.folder.saving("cat", str(number)), url, None, until)
-            for number, (url, until) in enumerate(zip(urls, order, strict=True))
-        ]
-        await asyncio.gather(*saves)
+        async with outputs.storage.staging(work.folder, "cat") as staging:
+            await asyncio.gather(*(outputs.save(staging, *each) for each in zip(urls, order, strict=True)))
     served = [int(path[1]) for path, _ in file_host.requests]
     assert served == [0, *sorted(range(1, 6), key=order.__getitem__)], "the first to come found a slot"
 
@@ -326,11 +325,10 @@ async def test_no_name_from_a_url_becomes_a_path(work: Work, file_host: Any) -> 
     output = await fetched(work, ended([f"http://{file_host.address}/{name}" for name in NAMES]))
     assert [path.partition(".")[0] for path in output] == [f"cat/output_{place}" for place in range(len(NAMES))]
     assert {Path(path).parent for path in output} == {Path("cat")}
-    await work.worker.outputs.storage.commit(work.folder.saving("cat", "n"), work.folder.prompt("cat"))
     top = work.worker.config.output_dir.parent
     made = {path.relative_to(top).parts[0] for path in _below(top)}
     assert made <= {"outputs", ".redis"}
-    assert len(_below(work.folder.prompt("cat"))) == len(NAMES)
+    assert len(_below(work.folder.prompt("cat"))) == len(NAMES) + 1, "and the record"
 
 
 def _below(folder: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from jobs.batch_folder.folder import Folder
 from jobs.errors import LostFolder, StorageError
 from worker.backoff import Backoff
 from worker.outputs import folder_health as module
+from worker.outputs.file_writer import FileWriter
 from worker.outputs.folder_health import SWEPT, Folders, is_of_one_folder, sweep, write_problem
 from worker.outputs.staging import Storage
 
@@ -89,17 +90,18 @@ def test_a_folder_that_nobody_may_read_is_lost(folder: Folder, monkeypatch: pyte
 
 async def test_nothing_is_written_into_another_batchs_folder(folder: Folder, tmp_path: Path) -> None:
     """Neither when the first file begins, nor when the folder is replaced before the commit."""
-    storage, saving = Storage(fsync=False), folder.saving("a", "1")
-    await storage.write_bytes(saving / "output.txt", b"ours", "b1")
-    folder.path.rename(tmp_path / "ours")
-    theirs = make(folder, "b2")
-    with pytest.raises(LostFolder):
-        await storage.commit(saving, folder.prompt("a"), b"{}", "b1")
-    with pytest.raises(LostFolder):
-        await storage.write_bytes(folder.saving("b", "1") / "output.txt", b"ours", "b1")
-    async with storage.writer(folder.saving("c", "1"), "output", "b1") as writer:
+    storage = Storage(fsync=False, most_held=0)
+    async with storage.staging(folder, "a", "b1") as a, storage.staging(folder, "b", "b1") as b:
+        await a.write("output.txt", b"ours")
+        folder.path.rename(tmp_path / "ours")
+        theirs = make(folder, "b2")
         with pytest.raises(LostFolder):
-            await writer.finish(".txt")
+            await a.commit(b"{}")
+        with pytest.raises(LostFolder):
+            await b.write("output.txt", b"ours")
+        async with FileWriter(b, "output") as writer:
+            with pytest.raises(LostFolder):
+                await writer.finish(".txt")
     assert [path.name for path in theirs.path.rglob("*")] == ["batch.json"]
 
 
@@ -116,9 +118,10 @@ async def test_a_folder_that_is_moved_during_the_commit_takes_its_own(
         make(folder, "b2")
         original(*arguments, **descriptors)  # type: ignore[arg-type]
 
-    await Storage(fsync=False).write_bytes(folder.saving("a", "1") / "output.txt", b"ours", "b1")
-    monkeypatch.setattr("os.rename", late)
-    assert await Storage(fsync=False).commit(folder.saving("a", "1"), folder.prompt("a"), owner="b1")
+    async with Storage(fsync=False).staging(folder, "a", "b1") as staging:
+        await staging.write("output.txt", b"ours")
+        monkeypatch.setattr("os.rename", late)
+        assert await staging.commit(b"{}")
     assert (tmp_path / "ours" / "a" / "output.txt").read_bytes() == b"ours"
     assert [path.name for path in folder.path.rglob("*")] == ["batch.json"]
 
@@ -241,19 +244,21 @@ def test_leftovers_of_the_named_prompts_are_swept(folder: Folder) -> None:
 
 async def test_what_a_sweep_took_is_never_committed(folder: Folder) -> None:
     """By a run that stalled, and goes on after another worker swept up behind it."""
-    storage, saving = Storage(fsync=False), folder.saving("a", "1")
-    await storage.write_bytes(saving / "output_0.txt", b"ours", "b1")
-    sweep(folder, {"a"}.__contains__)
-    with pytest.raises(StorageError, match="is gone"):
-        await storage.write_bytes(saving / "output_1.txt", b"ours", "b1")
-    with pytest.raises(StorageError, match="is gone"):
-        await storage.commit(saving, folder.prompt("a"), b"{}", "b1")
+    async with Storage(fsync=False, most_held=0).staging(folder, "a", "b1") as staging:
+        await staging.write("output_0.txt", b"ours")
+        sweep(folder, {"a"}.__contains__)
+        with pytest.raises(StorageError, match="is gone"):
+            await staging.write("output_1.txt", b"ours")
+        with pytest.raises(StorageError, match="is gone"):
+            await staging.commit(b"{}")
     assert not folder.prompt("a").exists()
     assert not (folder.path / ".saving").exists()
 
 
 async def test_a_sweep_goes_on_where_one_was_killed(folder: Folder) -> None:
-    await Storage(fsync=False).write_bytes(folder.path / ".saving" / f"a.1{SWEPT}" / "output.txt", b"x", "b1")
+    half_deleted = folder.path / ".saving" / f"a.1{SWEPT}"
+    half_deleted.mkdir(parents=True)
+    (half_deleted / "output.txt").write_bytes(b"x")
     sweep(folder, {"a"}.__contains__)
     assert not (folder.path / ".saving").exists()
 

@@ -4,7 +4,9 @@ import asyncio
 import errno
 import hashlib
 import os
+import re
 import threading
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,25 +16,38 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.batch_folder.folder import Folder
 from jobs.errors import StorageError
 from simulator.checksums import crc32c
 from worker.outputs import disk
 from worker.outputs import file_writer as stream
 from worker.outputs.checksum import Algorithm, Checksum
-from worker.outputs.file_writer import SMALL, WRITE_SIZE
+from worker.outputs.file_writer import WRITE_SIZE, FileWriter
 from worker.outputs.media_types import HEAD_SIZE
-from worker.outputs.staging import Storage
+from worker.outputs.staging import MOST_HELD, SMALL, Staging, Storage
 
 
 @pytest.fixture
-def batch(tmp_path: Path) -> Path:
+def batch(tmp_path: Path) -> Folder:
     (tmp_path / "batch").mkdir()
-    return tmp_path / "batch"
+    return Folder(tmp_path, "batch")
 
 
 @pytest.fixture(params=[True, False], ids=["fsync", "no fsync"])
 def storage(request: pytest.FixtureRequest) -> Storage:
+    """It holds nothing: every file is written at once."""
+    return Storage(fsync=request.param, most_held=0)
+
+
+@pytest.fixture(params=[True, False], ids=["fsync", "no fsync"])
+def holding(request: pytest.FixtureRequest) -> Storage:
     return Storage(fsync=request.param)
+
+
+@pytest.fixture
+async def staging(storage: Storage, batch: Folder) -> AsyncIterator[Staging]:
+    async with storage.staging(batch, "a") as staging:
+        yield staging
 
 
 def checksum(algorithm: Algorithm, content: bytes) -> Checksum:
@@ -41,24 +56,28 @@ def checksum(algorithm: Algorithm, content: bytes) -> Checksum:
     return Checksum(algorithm, digest)
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+def files(batch: Folder) -> dict[str, bytes]:
+    """What is in the folder, without the nonces of staging folders."""
+    paths = [path for path in batch.path.rglob("*") if path.is_file()]
+    return {re.sub(r"(?<=\.saving/a)\.\w+", "", str(path.relative_to(batch.path))): path.read_bytes() for path in paths}
 
 
 @pytest.mark.parametrize("sizes", [[], [0], [1, 2, 3], [WRITE_SIZE], [65536] * 50, [WRITE_SIZE - 1, 2], [5_000_001]])
-async def test_a_stream_is_on_disk_with_its_size_and_checksum(storage: Storage, batch: Path, sizes: list[int]) -> None:
+async def test_a_stream_is_on_disk_with_its_size_and_checksum(
+    staging: Staging, batch: Folder, sizes: list[int]
+) -> None:
     chunks = [os.urandom(size) for size in sizes]
     content = b"".join(chunks)
-    async with storage.writer(batch / ".saving" / "a.1", "output_0") as writer:
+    async with FileWriter(staging, "output_0") as writer:
         for chunk in chunks:
             await writer.write(chunk)
         assert writer.bytes == len(content)
         assert writer.head == content[:HEAD_SIZE]
         written = await writer.finish(".bin")
     assert written
-    assert (written.path, written.bytes) == (batch / ".saving/a.1/output_0.bin", len(content))
+    assert (written.path, written.bytes) == (staging.directory / "output_0.bin", len(content))
     assert written.sha256 == hashlib.sha256(content).hexdigest()
-    assert files(batch) == {".saving/a.1/output_0.bin": content}
+    assert files(batch) == {".saving/a/output_0.bin": content}
 
 
 @given(st.lists(st.binary() | st.none(), max_size=30))
@@ -68,12 +87,13 @@ def test_a_restart_forgets_what_came_before(steps: list[bytes | None]) -> None:
     expected = b"".join(step or b"" for step in steps[last + 1 :])
 
     async def run(directory: Path) -> None:
-        async with Storage(fsync=False).writer(directory / ".saving" / "x", "output") as writer:
+        storage = Storage(fsync=False, most_held=0)
+        async with storage.staging(Folder(directory, ""), "x") as staging, FileWriter(staging, "output") as writer:
             for step in steps:
                 await (writer.restart() if step is None else writer.write(step))
             written = await writer.finish(".txt")
-        assert written
-        assert written.path.read_bytes() == expected
+            assert written
+            assert written.path.read_bytes() == expected
         assert (written.bytes, written.sha256) == (len(expected), hashlib.sha256(expected).hexdigest())
 
     with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as directory:
@@ -97,63 +117,76 @@ def test_every_piece_is_written_however_little_the_disk_takes_at_once(pieces: li
 @pytest.mark.parametrize("size", [10, WRITE_SIZE + 10])
 @pytest.mark.parametrize("algorithm", ["md5", "crc32c"])
 async def test_a_wrong_checksum_gives_no_file_but_another_chance(
-    storage: Storage, batch: Path, size: int, algorithm: Algorithm
+    staging: Staging, batch: Folder, size: int, algorithm: Algorithm
 ) -> None:
     content = os.urandom(size)
     right = checksum(algorithm, content)
-    async with storage.writer(batch / ".saving" / "a.1", "output") as writer:
+    async with FileWriter(staging, "output") as writer:
         await writer.restart(right)
         await writer.write(content[::-1])
         assert await writer.finish(".png") is None
-        assert ".saving/a.1/output.png" not in files(batch)
+        assert ".saving/a/output.png" not in files(batch)
         await writer.restart(right)
         await writer.write(content)
         assert await writer.finish(".png")
-    assert files(batch) == {".saving/a.1/output.png": content}
+    assert files(batch) == {".saving/a/output.png": content}
 
 
 @pytest.mark.parametrize("size", [10, WRITE_SIZE + 10])
-async def test_what_has_another_checksum_can_be_finished_without(storage: Storage, batch: Path, size: int) -> None:
+async def test_what_has_another_checksum_can_be_finished_without(staging: Staging, batch: Folder, size: int) -> None:
     content = os.urandom(size)
-    async with storage.writer(batch / ".saving" / "a.1", "output") as writer:
+    async with FileWriter(staging, "output") as writer:
         await writer.restart(checksum("md5", b"other"))
         await writer.write(content)
         assert await writer.finish(".png") is None
         assert (written := await writer.finish(".png", check=False))
     assert written.sha256 == hashlib.sha256(content).hexdigest()
-    assert files(batch) == {".saving/a.1/output.png": content}
+    assert files(batch) == {".saving/a/output.png": content}
 
 
-async def test_what_is_left_unfinished_has_no_final_name(storage: Storage, batch: Path) -> None:
-    async with storage.writer(batch / ".saving" / "a.1", "output") as writer:
+async def test_what_is_left_unfinished_has_no_final_name(staging: Staging, batch: Folder) -> None:
+    async with FileWriter(staging, "output") as writer:
         await writer.write(bytes(WRITE_SIZE))
-    assert list(files(batch)) == [".saving/a.1/output.part"]
+    assert list(files(batch)) == [".saving/a/output.part"]
 
 
-async def test_commit_is_one_rename_with_the_record_in_it(storage: Storage, batch: Path) -> None:
-    saving, target = batch / ".saving" / "a.1", batch / "a"
-    await storage.write_bytes(saving / "output.txt", b"text")
-    assert await storage.commit(saving, target, b"{}")
+async def test_commit_is_one_rename_with_the_record_in_it(staging: Staging, batch: Folder) -> None:
+    await staging.write("output.txt", b"text")
+    assert files(batch) == {".saving/a/output.txt": b"text"}
+    assert await staging.commit(b"{}")
     assert files(batch) == {"a/output.txt": b"text", "a/prediction.json": b"{}"}
-    assert not saving.exists()
+    assert not staging.directory.exists()
 
 
-async def test_small_files_are_written_by_the_commit(storage: Storage, batch: Path) -> None:
-    saving = batch / ".saving" / "a.1"
-    for content in (b"first", b"small"):  # the second in place of the first
-        async with storage.writer(saving, "output_0", hold=True) as writer:
-            await writer.restart(checksum("md5", content))
-            await writer.write(content[:1])
-            await writer.write(content[1:])
-            assert (written := await writer.finish(".bin"))
-        assert (written.path, written.sha256) == (saving / "output_0.bin", hashlib.sha256(content).hexdigest())
-    await storage.write_bytes(saving / "output.txt", b"text", hold=True)
-    assert files(batch) == {}
-    async with storage.writer(saving, "output_1", hold=True) as writer:
-        await writer.write(bytes(SMALL + 1))
-        assert await writer.finish(".bin")
-    assert list(files(batch)) == [".saving/a.1/output_1.bin"]
-    assert await storage.commit(saving, batch / "a", b"{}")
+async def test_what_is_not_committed_is_deleted(storage: Storage, batch: Folder) -> None:
+    async def fail() -> None:
+        async with storage.staging(batch, "a") as staging:
+            await staging.write("output.txt", b"text")
+            assert staging.directory.exists()
+            raise ValueError("no more files")
+
+    with pytest.raises(ValueError, match="no more files"):
+        await fail()
+    assert list((batch.path / ".saving").iterdir()) == []
+
+
+async def test_small_files_are_written_by_the_commit(holding: Storage, batch: Folder) -> None:
+    async with holding.staging(batch, "a") as staging:
+        for content in (b"first", b"small"):  # the second in place of the first
+            async with FileWriter(staging, "output_0") as writer:
+                await writer.restart(checksum("md5", content))
+                await writer.write(content[:1])
+                await writer.write(content[1:])
+                assert (written := await writer.finish(".bin"))
+            assert written.path == staging.directory / "output_0.bin"
+            assert written.sha256 == hashlib.sha256(content).hexdigest()
+        await staging.write("output.txt", b"text")
+        assert files(batch) == {}
+        async with FileWriter(staging, "output_1") as writer:
+            await writer.write(bytes(SMALL + 1))
+            assert await writer.finish(".bin")
+        assert list(files(batch)) == [".saving/a/output_1.bin"]
+        assert await staging.commit(b"{}")
     assert files(batch) == {
         "a/output_0.bin": b"small",
         "a/output_1.bin": bytes(SMALL + 1),
@@ -162,79 +195,80 @@ async def test_small_files_are_written_by_the_commit(storage: Storage, batch: Pa
     }
 
 
-async def test_a_held_file_with_another_checksum_is_none(storage: Storage, batch: Path) -> None:
-    async with storage.writer(batch / ".saving" / "a.1", "output", hold=True) as writer:
-        await writer.restart(checksum("crc32c", b"right"))
-        await writer.write(b"wrong")
-        assert await writer.finish(".png") is None
-        await writer.restart(checksum("crc32c", b"right"))
-        await writer.write(b"right")
-        assert await writer.finish(".png")
-    assert await storage.commit(batch / ".saving" / "a.1", batch / "a", b"{}")
+async def test_a_held_file_with_another_checksum_is_none(holding: Storage, batch: Folder) -> None:
+    async with holding.staging(batch, "a") as staging:
+        async with FileWriter(staging, "output") as writer:
+            await writer.restart(checksum("crc32c", b"right"))
+            await writer.write(b"wrong")
+            assert await writer.finish(".png") is None
+            await writer.restart(checksum("crc32c", b"right"))
+            await writer.write(b"right")
+            assert await writer.finish(".png")
+        assert await staging.commit(b"{}")
     assert files(batch) == {"a/output.png": b"right", "a/prediction.json": b"{}"}
 
 
 @pytest.mark.parametrize("end", ["committed", "overtaken", "failed", "discarded"])
-async def test_only_so_much_is_held_and_none_after_the_end(
-    storage: Storage, batch: Path, end: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("worker.outputs.file_writer.MOST", 10)
-    saving, target = batch / ".saving" / "a.1", batch / "a"
-    await storage.write_bytes(saving / "output_0.txt", b"12345678", hold=True)
-    await storage.write_bytes(saving / "output_1.txt", b"123", hold=True)
-    assert files(batch) == {".saving/a.1/output_1.txt": b"123"}
-    if end == "overtaken":
-        target.mkdir()
-        (target / "prediction.json").write_bytes(b"theirs")
-    if end == "failed":
-        target.write_bytes(b"no folder")
-    if end == "discarded":
-        await storage.discard(saving)
-    else:
-        with suppress(StorageError):
-            assert await storage.commit(saving, target, b"{}") is (end == "committed")
-    await storage.write_bytes(batch / ".saving" / "b.1" / "output.txt", b"1234567890", hold=True)
-    assert ".saving/b.1/output.txt" not in files(batch)
+async def test_only_so_much_is_held_and_none_after_the_end(batch: Folder, end: str) -> None:
+    storage, target = Storage(fsync=False, most_held=11), batch.prompt("a")
+    async with storage.staging(batch, "a") as staging:
+        await staging.write("output_0.txt", b"12345678")
+        await staging.write("output_1.txt", b"123")
+        assert files(batch) == {".saving/a/output_1.txt": b"123"}
+        if end == "overtaken":
+            target.mkdir()
+            (target / "prediction.json").write_bytes(b"theirs")
+        if end == "failed":
+            target.write_bytes(b"no folder")
+        if end != "discarded":
+            with suppress(StorageError):
+                assert await staging.commit(b"{}") is (end == "committed")
+    assert not staging.directory.exists()
+    async with storage.staging(batch, "b") as another:
+        await another.write("output.txt", b"1234567890")
+        assert not another.directory.exists(), "it is held"
+        await another.write("output_1.txt", b"1")
+        assert another.directory.exists()
 
 
-async def test_a_prompt_without_files_is_committed_too(storage: Storage, batch: Path) -> None:
-    assert await storage.commit(batch / ".saving" / "a.1", batch / "a", b"{}")
+async def test_a_prompt_without_files_is_committed_too(staging: Staging, batch: Folder) -> None:
+    assert await staging.commit(b"{}")
     assert files(batch) == {"a/prediction.json": b"{}"}
 
 
-async def test_an_empty_target_is_taken_over(storage: Storage, batch: Path) -> None:
-    (batch / "a").mkdir()
-    assert await storage.commit(batch / ".saving" / "a.1", batch / "a", b"{}")
+async def test_an_empty_target_is_taken_over(staging: Staging, batch: Folder) -> None:
+    batch.prompt("a").mkdir()
+    assert await staging.commit(b"{}")
 
 
-async def test_who_commits_second_changes_nothing(storage: Storage, batch: Path) -> None:
-    first, second = batch / ".saving" / "a.1", batch / ".saving" / "a.2"
-    assert await storage.commit(first, batch / "a", b"first")
-    assert not await storage.commit(second, batch / "a", b"second")
-    assert files(batch) == {"a/prediction.json": b"first", ".saving/a.2/prediction.json": b"second"}
-    await storage.discard(second)
-    await storage.discard(second)
+async def test_who_commits_second_changes_nothing(storage: Storage, batch: Folder) -> None:
+    async with storage.staging(batch, "a") as first, storage.staging(batch, "a") as second:
+        assert await first.commit(b"first")
+        assert not await second.commit(b"second")
+        assert files(batch) == {"a/prediction.json": b"first", ".saving/a/prediction.json": b"second"}
     assert files(batch) == {"a/prediction.json": b"first"}
 
 
-async def test_of_many_at_once_one_commits(storage: Storage, batch: Path) -> None:
-    attempts = (storage.commit(batch / ".saving" / f"a.{n}", batch / "a", b"%d" % n) for n in range(20))
-    done = await asyncio.gather(*attempts)
+async def test_of_many_at_once_one_commits(storage: Storage, batch: Folder) -> None:
+    async def attempt(number: int) -> bool:
+        async with storage.staging(batch, "a") as staging:
+            return await staging.commit(b"%d" % number)
+
+    done = await asyncio.gather(*map(attempt, range(20)))
     assert done.count(True) == 1
-    assert (batch / "a" / "prediction.json").read_bytes() == b"%d" % done.index(True)
+    assert files(batch) == {"a/prediction.json": b"%d" % done.index(True)}
 
 
-async def test_a_batch_folder_that_is_gone_is_not_made_anew(storage: Storage, tmp_path: Path) -> None:
-    saving = tmp_path / "gone" / ".saving" / "a.1"
-    with pytest.raises(StorageError, match="is gone") as caught:
-        await storage.write_bytes(saving / "output.txt", b"text")
-    assert caught.value.path == tmp_path / "gone"
-    with pytest.raises(StorageError, match="is gone"):
-        await storage.commit(saving, tmp_path / "gone" / "a", b"{}")
-    async with storage.writer(saving, "output") as writer:
+async def test_a_batch_folder_that_is_gone_is_not_made_again(storage: Storage, tmp_path: Path) -> None:
+    async with storage.staging(Folder(tmp_path, "gone"), "a") as staging:
+        with pytest.raises(StorageError, match="is gone") as caught:
+            await staging.write("output.txt", b"text")
+        assert caught.value.path == tmp_path / "gone"
         with pytest.raises(StorageError, match="is gone"):
-            await writer.finish(".txt")
-    await storage.discard(saving)
+            await staging.commit(b"{}")
+        async with FileWriter(staging, "output") as writer:
+            with pytest.raises(StorageError, match="is gone"):
+                await writer.finish(".txt")
     assert not (tmp_path / "gone").exists()
 
 
@@ -259,39 +293,41 @@ def failing(number: int) -> Any:
     ],
 )
 async def test_each_failure_of_the_disk_is_a_sentence_with_the_path(
-    storage: Storage, batch: Path, number: int, sentence: str, monkeypatch: pytest.MonkeyPatch
+    staging: Staging, number: int, sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (disk, stream):
         monkeypatch.setattr(module, "write_all", failing(number))
-    path = batch / ".saving" / "a.1" / "output.txt"
     with pytest.raises(StorageError, match=sentence) as caught:
-        await storage.write_bytes(path, b"text")
-    assert str(path) in str(caught.value)
+        await staging.write("output.txt", b"text")
+    assert str(staging.directory / "output.txt") in str(caught.value)
     assert isinstance(caught.value.__cause__, OSError)
-    async with storage.writer(path.parent, "output") as writer:
+    async with FileWriter(staging, "output") as writer:
         with pytest.raises(StorageError, match=sentence):
             await writer.write(bytes(WRITE_SIZE))
 
 
-async def test_a_target_that_is_a_file_is_an_error(storage: Storage, batch: Path) -> None:
-    (batch / "a").write_text("not a folder")
+async def test_a_target_that_is_a_file_is_an_error(staging: Staging, batch: Folder) -> None:
+    batch.prompt("a").write_text("not a folder")
     with pytest.raises(StorageError):
-        await storage.commit(batch / ".saving" / "a.1", batch / "a", b"{}")
+        await staging.commit(b"{}")
 
 
-async def test_a_folder_that_cannot_be_deleted_is_an_error(
-    storage: Storage, batch: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_folder_that_cannot_be_deleted_is_left_to_the_next_run(
+    storage: Storage, batch: Folder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("shutil.rmtree", failing(errno.EACCES))
-    with pytest.raises(StorageError, match="is not writable"):
-        await storage.discard(batch)
+    caplog.set_level("DEBUG")
+    async with storage.staging(batch, "a") as staging:
+        await staging.write("output.txt", b"text")
+    assert staging.directory.exists()
+    assert "cannot be deleted" in caplog.text
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, where every write finds a full disk")
-async def test_a_full_disk_is_told(storage: Storage, batch: Path) -> None:
-    (batch / ".saving" / "a.1").mkdir(parents=True)
-    (batch / ".saving" / "a.1" / "output.part").symlink_to("/dev/full")
-    async with storage.writer(batch / ".saving" / "a.1", "output") as writer:
+async def test_a_full_disk_is_an_error(staging: Staging) -> None:
+    staging.make()
+    (staging.directory / "output.part").symlink_to("/dev/full")
+    async with FileWriter(staging, "output") as writer:
         with pytest.raises(StorageError, match="the disk is full"):
             await writer.write(bytes(WRITE_SIZE))
 
@@ -299,8 +335,7 @@ async def test_a_full_disk_is_told(storage: Storage, batch: Path) -> None:
 @pytest.mark.parametrize("cancels", [1, 3])
 @pytest.mark.parametrize("fails", [False, True])
 async def test_a_cancel_waits_until_the_thread_is_off_the_file(
-    storage: Storage,
-    batch: Path,
+    staging: Staging,
     cancels: int,
     fails: bool,  # noqa: FBT001 - a parameter of the test
     monkeypatch: pytest.MonkeyPatch,
@@ -314,7 +349,7 @@ async def test_a_cancel_waits_until_the_thread_is_off_the_file(
             raise OSError(errno.EIO, "late")
 
     monkeypatch.setattr(disk, "write_all", slow)
-    task = asyncio.create_task(storage.write_bytes(batch / ".saving" / "a.1" / "output.txt", b"text"))
+    task = asyncio.create_task(staging.write("output.txt", b"text"))
     assert await asyncio.to_thread(started.wait, 30)
     for _ in range(cancels):
         task.cancel()
@@ -326,13 +361,11 @@ async def test_a_cancel_waits_until_the_thread_is_off_the_file(
         await task
 
 
-@pytest.mark.parametrize("hold", [False, True], ids=["at once", "held"])
+@pytest.mark.parametrize("most_held", [0, MOST_HELD], ids=["at once", "held"])
 async def test_durability_costs_what_it_must_and_no_more(
-    batch: Path,
-    hold: bool,  # noqa: FBT001 - a parameter of the test
-    monkeypatch: pytest.MonkeyPatch,
+    batch: Folder, most_held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every file, the saving folder, and after the rename the batch's folder."""
+    """Every file, the staging folder, and after the rename the batch's folder."""
     synced: list[str] = []
     real = os.fsync
 
@@ -343,10 +376,10 @@ async def test_durability_costs_what_it_must_and_no_more(
 
     monkeypatch.setattr(os, "fsync", fsync)
     for durable in (False, True):
-        storage = Storage(fsync=durable)
-        async with storage.writer(batch / ".saving" / "a.1", "output", hold=hold) as writer:
-            await writer.write(b"x")
-            await writer.finish(".png")
-        await storage.commit(batch / ".saving" / "a.1", batch / f"a{durable}", b"{}")
+        async with Storage(fsync=durable, most_held=most_held).staging(batch, f"a{durable}") as staging:
+            async with FileWriter(staging, "output") as writer:
+                await writer.write(b"x")
+                await writer.finish(".png")
+            await staging.commit(b"{}")
         assert len(synced) == (4 if durable else 0)
-    assert synced[-1] in (str(batch), "?")
+    assert synced[-1] in (str(batch.path), "?")
