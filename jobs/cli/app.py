@@ -88,19 +88,10 @@ def replicate_batch(
 
 
 @app.command()
-def enqueue(  # noqa: PLR0913 - a command's options are its parameters
-    source: options.Source,
+@options.takes_order
+def enqueue(
+    given: options.OrderOptions,
     *,
-    name: options.Name = None,
-    model: options.Model = None,
-    given: options.Input = [],  # noqa: B006 - typer copies it
-    limit: options.Limit = None,
-    priority: options.Priority = 1.0,
-    max_predictions: options.MaxPredictions = None,
-    max_cost: options.MaxCost = None,
-    max_in_flight: options.MaxInFlight = None,
-    append: options.Append = False,
-    replace: options.Replace = False,
     check: Annotated[bool, typer.Option("--check", help="Only validate; nothing is enqueued.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -108,33 +99,20 @@ def enqueue(  # noqa: PLR0913 - a command's options are its parameters
     from jobs.cli.progress import told
     from jobs.enqueue.enqueue import check as check_prompts
 
-    budget = Budget(max_predictions, max_cost, max_in_flight)
-    order = options.order_of(
-        source, given, budget,
-        name=name, model=model, limit=limit, priority=priority, append=append, replace=replace,
-    )  # fmt: skip
+    order = given.order()
     if check:
-        _show_checked(source, check_prompts(order, Config.load()), as_json=as_json)
+        _show_checked(order.source, check_prompts(order, Config.load()), as_json=as_json)
     else:
         with told(Printer(stderr=True)) as tell:
-            receipt = _ask(lambda desk: desk.enqueue(order, None if source == "-" else tell), begin=True)
+            receipt = _ask(lambda desk: desk.enqueue(order, None if order.source == "-" else tell), begin=True)
         _show_receipt(receipt, as_json=as_json)
 
 
 @app.command()
-def run(  # noqa: PLR0913 - a command's options are its parameters
-    source: options.Source,
+@options.takes_order
+def run(
+    given: options.OrderOptions,
     *,
-    name: options.Name = None,
-    model: options.Model = None,
-    given: options.Input = [],  # noqa: B006 - typer copies it
-    limit: options.Limit = None,
-    priority: options.Priority = 1.0,
-    max_predictions: options.MaxPredictions = None,
-    max_cost: options.MaxCost = None,
-    max_in_flight: options.MaxInFlight = None,
-    append: options.Append = False,
-    replace: options.Replace = False,
     everything: Annotated[
         bool, typer.Option("--all", help="Work on all that is queued, not on this batch only.")
     ] = False,
@@ -143,11 +121,7 @@ def run(  # noqa: PLR0913 - a command's options are its parameters
     """Enqueue, work with progress shown, sum up: all in one command."""
     from jobs.cli import run as burst
 
-    budget = Budget(max_predictions, max_cost, max_in_flight)
-    order = options.order_of(
-        source, given, budget,
-        name=name, model=model, limit=limit, priority=priority, append=append, replace=replace,
-    )  # fmt: skip
+    order = given.order()
     paper = Printer(stderr=as_json)
     status = _ask(lambda desk: burst.run(desk, order, paper, everything=everything), begin=True)
     if as_json:

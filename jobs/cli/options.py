@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -58,16 +61,63 @@ BatchName = Annotated[str, typer.Argument(metavar="BATCH", help="Name of a batch
 AnyBatch = Annotated[str | None, typer.Argument(metavar="BATCH", help="Name of a batch.")]
 
 
-def order_of(source: str, given: list[str], budget: Budget, **rest: Any) -> Order:
-    """What is to be enqueued; a usage error when the options do not go together."""
-    from jobs.enqueue.enqueue import Order
+@dataclass(frozen=True)
+class OrderOptions:
+    """What `enqueue` and `run` are both told of an order: a field is an option."""
 
-    if source == "-" and not rest["name"]:
-        raise typer.BadParameter(as_typed("standard input needs a --name"), param_hint="FILE")
-    try:
-        return Order(source, input=read_input(given), budget=budget, **rest)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--input") from None
+    source: Source
+    name: Name = None
+    model: Model = None
+    given: Input = field(default_factory=list)
+    limit: Limit = None
+    priority: Priority = 1.0
+    max_predictions: MaxPredictions = None
+    max_cost: MaxCost = None
+    max_in_flight: MaxInFlight = None
+    append: Append = False
+    replace: Replace = False
+
+    def order(self) -> Order:
+        """What is to be enqueued; a usage error when the options do not go together."""
+        from jobs.enqueue.enqueue import Order
+
+        if self.source == "-" and not self.name:
+            raise typer.BadParameter(as_typed("standard input needs a --name"), param_hint="FILE")
+        try:
+            given = read_input(self.given)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--input") from None
+        return Order(
+            self.source,
+            name=self.name,
+            model=self.model,
+            input=given,
+            limit=self.limit,
+            priority=self.priority,
+            budget=Budget(self.max_predictions, self.max_cost, self.max_in_flight),
+            append=self.append,
+            replace=self.replace,
+        )
+
+
+def takes_order(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of an order; its first parameter is what they say."""
+    shared = [_parameter(one) for one in fields(OrderOptions)]
+    own = list(signature(command, eval_str=True).parameters.values())[1:]
+
+    @wraps(command)
+    def called(**given: Any) -> None:
+        command(OrderOptions(**{one.name: given.pop(one.name) for one in shared}), **given)
+
+    called.__signature__ = Signature([*shared, *own])  # type: ignore[attr-defined]  # typer reads it
+    called.__annotations__ = {one.name: one.annotation for one in (*shared, *own)}
+    return called
+
+
+def _parameter(option: Field[Any]) -> Parameter:
+    said = signature(OrderOptions, eval_str=True).parameters[option.name]
+    default = said.default if option.default_factory is MISSING else option.default_factory()
+    return said.replace(kind=Parameter.KEYWORD_ONLY, default=default)
 
 
 def read_input(pairs: Sequence[str]) -> dict[str, Any]:
