@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.prompts_copy import read_copy
 from jobs.cli.report import counted
 from jobs.wire import ErrorKind, Outcome, Result
 
@@ -47,7 +48,7 @@ def outcome_of(result: Result) -> Plan:
 
 def surprises(results: Sequence[Result], folder: Folder, created: int, expected: int) -> Iterator[str]:
     """Yield a sentence for each thing that did not go as planned: outcomes, files on disk, predictions created."""
-    wanted = [prompt.id for prompt in folder.read_prompts()]
+    wanted = [prompt.id for prompt in read_copy(folder)]
     if [result.id for result in results] != wanted:
         yield f"{folder.results} has {len(results)} results for {len(wanted)} prompts"
     for result in results:

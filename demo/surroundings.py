@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.prompts_copy import read_copy
 from jobs.config import Config
 from jobs.redis_client.embedded import join
 from simulator.process import RunningSimulator
@@ -67,7 +68,7 @@ def finished(folder: Folder) -> bool:
     if folder.batch_id() is None or not folder.results.exists():
         return False
     with folder.results.open("rb") as lines:
-        return sum(1 for _ in lines) == sum(1 for _ in folder.read_prompts())
+        return sum(1 for _ in lines) == sum(1 for _ in read_copy(folder))
 
 
 def forget(folder: Folder, env: Mapping[str, str]) -> bool:

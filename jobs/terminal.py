@@ -19,8 +19,7 @@ from rich.console import Console, ConsoleDimensions, ConsoleRenderable
 from typer.core import TyperGroup
 
 from jobs.errors import BatchError
-from jobs.hints import as_typed
-from jobs.text import printable
+from jobs.text import as_typed, printable
 
 STOPPED, CLOSED_PIPE = 130, 141
 """What a shell shows for a program that was stopped, by whichever signal, or whose reader went away."""

@@ -69,6 +69,12 @@ def temporary(directory: Path, name: str) -> Iterator[Path]:
             path.unlink(missing_ok=True)
 
 
+def part_files(directory: Path) -> list[str]:
+    """Names of files that were never written to their end; of a million entries only these are kept in memory."""
+    with os.scandir(directory) as entries:
+        return sorted(entry.name for entry in entries if entry.name.startswith(".") and entry.name.endswith(PART))
+
+
 @contextmanager
 def storing(path: Path) -> Iterator[None]:
     """Turn what the operating system refuses into a StorageError that names the path."""

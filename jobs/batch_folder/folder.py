@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from jobs.errors import DamagedRecord, ForeignFolder, LostFolder, StorageError
-from jobs.wire import Prompt, Result
+from jobs.wire import Result
 
 MANIFEST = "batch.json"
 
@@ -136,26 +136,6 @@ class Folder:
                 self.path,
             )
         return LostFolder(f"{self.path.absolute()} cannot be read: {error.strerror or error}", self.path)
-
-    def read_prompts(self) -> Iterator[Prompt]:
-        """Yield the prompts of the own copy, in order; nothing when there is none."""
-        if not self.prompts.exists():
-            return
-        with self.prompts.open(encoding="utf-8", errors="surrogatepass") as lines:
-            for index, line in enumerate(lines):
-                try:
-                    row = json.loads(line)
-                    yield Prompt(index, row["id"], row["model"], row["input"], row.get("generation", 0))
-                except (ValueError, KeyError, TypeError) as error:
-                    message = f"{self.prompts}, line {index + 1}, is not as it was written; restore the file"
-                    raise StorageError(message, self.prompts) from error
-
-    def count_prompts(self) -> int:
-        """How many rows the own copy has; 0 when there is none."""
-        if not self.prompts.exists():
-            return 0
-        with self.prompts.open("rb") as lines:
-            return sum(1 for _ in lines)
 
     def read_record(self, prompt_id: str) -> Result | None:
         """A settled prompt's result; None when it has none yet. DamagedRecord, or StorageError if it cannot be read."""

@@ -13,6 +13,7 @@ from jobs.batch_folder.atomic_files import replacing
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.gallery_items import GalleryItem, frame
 from jobs.batch_folder.manifest import read_manifest
+from jobs.batch_folder.prompts_copy import count_rows
 from jobs.batch_folder.results import Row, Totals, records
 from jobs.prices.money import money
 from jobs.wire import Result, timestamp
@@ -70,7 +71,7 @@ def write_gallery(folder: Folder, rows: Iterable[Row] | None = None, *, fsync: b
     about = {
         "batch": folder.batch,
         "created_at": timestamp(manifest.created_at) if manifest else None,
-        "pages": max(1, -(-folder.count_prompts() // PAGE_SIZE)),
+        "pages": max(1, -(-count_rows(folder) // PAGE_SIZE)),
     }
     summary = Summary()
     pages = _pages(folder, summary, records(folder) if rows is None else rows)

@@ -7,6 +7,7 @@ rows takes a second.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from jobs.batch_folder.atomic_files import BLOCK, storing
 from jobs.batch_folder.folder import Folder
 from jobs.errors import StorageError
+from jobs.wire import Prompt
 
 _ROW = re.compile(rb'\{(?:"generation":(\d+),)?"id":"([A-Za-z0-9._-]+)",.*\}\n', re.DOTALL)
 _FIRST_ROWS = re.compile(rb'(?:\{"id":"[A-Za-z0-9._-]+",[^\n]*\}\n)+')
@@ -27,6 +29,30 @@ class CopiedRow:
     generation: int
     id: str
     text: bytes
+
+
+def read_copy(folder: Folder) -> Iterator[Prompt]:
+    """Yield the prompts of the copy, in order; none when there is no copy. StorageError when a line is not ours."""
+    for index, line in enumerate(read_lines(folder)):
+        try:
+            yield parse_prompt(index, line)
+        except ValueError as error:
+            message = f"{folder.prompts}, line {index + 1}, is not as it was written; restore the file"
+            raise StorageError(message, folder.prompts) from error
+
+
+def parse_prompt(index: int, line: bytes) -> Prompt:
+    """Return the prompt of a line of the copy; ValueError when it is none."""
+    try:
+        row = json.loads(line.decode("utf-8", "surrogatepass"))
+        return Prompt(index, row["id"], row["model"], row["input"], row.get("generation", 0))
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"no prompt: {error!r}") from error
+
+
+def count_rows(folder: Folder) -> int:
+    """How many rows the copy has; 0 when there is none."""
+    return sum(1 for _ in read_lines(folder))
 
 
 def read_rows(folder: Folder) -> Iterator[CopiedRow]:

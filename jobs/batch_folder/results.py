@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from jobs.batch_folder.atomic_files import replacing
 from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.prompts_copy import read_copy
 from jobs.errors import DamagedRecord
 from jobs.prices.money import MICRO, dollars
 from jobs.wire import Failure, Prompt, Result
@@ -65,7 +66,7 @@ class Totals:
 
 def records(folder: Folder) -> Iterator[Row]:
     """Yield each prompt in file order with its result."""
-    for prompt in folder.read_prompts():
+    for prompt in read_copy(folder):
         try:
             yield prompt, folder.read_record(prompt.id)
         except DamagedRecord as error:

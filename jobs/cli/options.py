@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from jobs.budget import MOST_PREDICTIONS, Budget
-from jobs.hints import as_typed
 from jobs.prices.money import micro_dollars
+from jobs.text import as_typed
 
 if TYPE_CHECKING:
     from jobs.enqueue.enqueue import Order

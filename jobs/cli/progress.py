@@ -19,8 +19,7 @@ from rich.text import Text
 
 from jobs.cli.operations import Operations
 from jobs.cli.report import done, ended, facts, gist, notes, over, status_line
-from jobs.hints import as_typed
-from jobs.text import printable
+from jobs.text import as_typed, printable
 from jobs.wire import Status
 
 LOOK_EVERY = 0.5

@@ -31,8 +31,7 @@ from jobs.errors import InputError
 from jobs.prompts_file.key_names import KeyNames
 from jobs.prompts_file.reader import Ids
 from jobs.redis_client.resilience import Redis
-from jobs.state.batches import Batches, Spent
-from jobs.state.bitmap import Bits
+from jobs.state.batches import Batches, Bits, Spent
 from jobs.wire import Batch
 
 __all__ = ["Checked", "Order", "Receipt", "Tell", "check", "enqueue", "retry", "silent"]

@@ -13,8 +13,7 @@ from jobs.enqueue.spool import SHOWN, Order, Spool, raise_problems
 from jobs.errors import InputError, Problem, StorageError
 from jobs.queue.shard_queue import Queue
 from jobs.redis_client.resilience import Redis
-from jobs.state.batches import Batches
-from jobs.state.bitmap import Bits
+from jobs.state.batches import Batches, Bits
 from jobs.wire import SHARD_SIZE, Batch
 
 

@@ -24,8 +24,7 @@ from jobs.prices.money import dollars_text
 from jobs.queue.dead_letters import DeadLetters
 from jobs.queue.shard_queue import Added, Queue
 from jobs.redis_client.resilience import Redis
-from jobs.state.batches import Batches
-from jobs.state.bitmap import Bits
+from jobs.state.batches import Batches, Bits
 from jobs.wire import Batch, Outcome
 
 Ended = tuple[Outcome, str]

@@ -18,8 +18,7 @@ from jobs.queue.payload import JobId, Packed, pack_rows
 from jobs.queue.shard_queue import Queue
 from jobs.redis_client.resilience import Redis
 from jobs.state.account import Account
-from jobs.state.batches import Batches
-from jobs.state.bitmap import Bits
+from jobs.state.batches import Batches, Bits
 from jobs.wire import SHARD_SIZE, Batch, Shard
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
-from jobs.state.bitmap import Bits
+from jobs.state.batches import Bits
 from jobs.state.ledger import Entry, entry_of
 
 

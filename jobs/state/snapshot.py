@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from jobs.queue.dead_letters import DeadLetters
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
-from jobs.state.batches import batch_of
-from jobs.state.bitmap import Bits
+from jobs.state.batches import Bits, batch_of
 from jobs.state.ledger import Entry, entry_of
 from jobs.wire import SHARD_SIZE, Batch
 

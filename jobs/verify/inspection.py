@@ -5,7 +5,6 @@ Of each prompt only fingerprints stay in memory, so that a million of them fit.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -13,12 +12,13 @@ from typing import BinaryIO
 
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.name_hashes import NameHashes
+from jobs.batch_folder.prompts_copy import parse_prompt
 from jobs.errors import StorageError
 from jobs.names import name_problem
 from jobs.state.batches import Spent
 from jobs.state.snapshot import Snapshot
 from jobs.verify.disagreements import MOVE, RECOUNT, REMAKE, Disagreement
-from jobs.verify.files import file_faults, strays
+from jobs.verify.folder import file_faults, strays
 from jobs.verify.redis import Waiting, prompt_faults
 from jobs.verify.results import Lines
 from jobs.wire import Prompt, Result
@@ -158,10 +158,9 @@ def predictions_of(prompt: Prompt, record: Result | None, snapshot: Snapshot | N
 
 def _prompt(index: int, line: bytes) -> Prompt | None:
     try:
-        row = json.loads(line.decode("utf-8", "surrogatepass"))
-        prompt = Prompt(index, row["id"], row["model"], row["input"], row.get("generation", 0))
+        prompt = parse_prompt(index, line)
         whole = line.endswith(b"\n") and not name_problem(prompt.id, 128)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, TypeError):
         return None
     return prompt if whole else None
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from jobs.state.bitmap import Bits
+from jobs.state.batches import Bits
 from jobs.state.snapshot import Snapshot
 from jobs.verify.disagreements import Disagreement
 from jobs.wire import Prompt, Result

@@ -19,7 +19,7 @@ from jobs.config import Config
 from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
 from jobs.redis_client.resilience import Redis
-from jobs.state.model_pause import ModelPause
+from jobs.state.account import ModelPause
 from worker.background import every
 
 WINDOW = 50

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from jobs.batch_folder.folder import RETRIED, Folder
 from jobs.batch_folder.manifest import read_manifest
+from jobs.batch_folder.prompts_copy import read_copy
 from jobs.config import Config
 from jobs.errors import StorageError
 from jobs.replicate_api.predictions import Prediction
@@ -109,7 +110,7 @@ def _predictions(record: Path) -> set[str]:
 def _prompts(config: Config) -> Iterator[tuple[Folder, Prompt]]:
     for folder in _folders(config):
         with suppress(StorageError, OSError):
-            for prompt in folder.read_prompts():
+            for prompt in read_copy(folder):
                 yield folder, prompt
 
 

@@ -10,12 +10,12 @@ from contextlib import suppress
 
 from arq.worker import RetryJob
 
+from jobs.batch_folder.atomic_files import part_files
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.gallery import PAGE_SIZE, write_gallery
 from jobs.batch_folder.lock import locked
 from jobs.batch_folder.results import Row, writing_results
 from jobs.errors import StorageError
-from jobs.verify.leftovers import parts
 from jobs.wire import Batch, Shard
 from worker.background import finish_despite_cancel
 from worker.context import Context
@@ -98,7 +98,7 @@ def _write(folder: Folder, batch_id: str, stop: threading.Event, *, fsync: bool)
         with writing_results(folder, fsync=fsync) as rows:
             write_gallery(folder, _watched(rows, folder, batch_id, stop), fsync=fsync)
         sweep(folder, lambda prompt_id: folder.prompt(prompt_id).exists())
-        for part in parts(folder):
+        for part in part_files(folder.path):
             if part.startswith(WRITTEN):
                 (folder.path / part).unlink(missing_ok=True)  # of a worker that was killed while it wrote
 

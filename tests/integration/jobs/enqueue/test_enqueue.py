@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.prompts_copy import read_copy
 from jobs.config import Config
 from jobs.enqueue.enqueue import Order, Receipt, check, enqueue
 from jobs.enqueue.spool import spooling
@@ -75,12 +76,12 @@ async def test_the_folder_has_the_copy_and_the_identity_and_nothing_is_left_over
     enqueued: Enqueue, folder: Folder, config: Config, redis: Redis
 ) -> None:
     await enqueued([{"id": "a", "prompt": "ü", "seed": 1}, {"model": "o/n", "input": {}}])
-    assert [(row.index, row.id, row.model, row.input, row.generation) for row in folder.read_prompts()] == [
+    assert [(row.index, row.id, row.model, row.input, row.generation) for row in read_copy(folder)] == [
         (0, "a", "owner/name", {"prompt": "ü", "seed": 1}, 0),
         (1, "000002", "o/n", {}, 0),
     ]
     shard = (await queued(redis))["night:0:0"]
-    assert shard.prompts == tuple(folder.read_prompts())
+    assert shard.prompts == tuple(read_copy(folder))
     manifest = json.loads(folder.manifest.read_text())
     assert (manifest["batch"], manifest["realm"]) == ("night", "api.replicate.com")
     assert all_files(config.output_dir) == {"night", "night/.lock", "night/batch.json", "night/prompts.jsonl"}
@@ -131,7 +132,7 @@ async def test_new_ids_are_appended_as_a_new_generation(enqueued: Enqueue, redis
         [{"id": "new", "prompt": "x"}, {"prompt": "fox 1", "id": "p1"}, {"id": "p9", "prompt": "y"}]
     )
     assert (receipt.total, receipt.enqueued, receipt.shards) == (5, 2, 1)
-    assert [(row.id, row.generation) for row in folder.read_prompts()] == [
+    assert [(row.id, row.generation) for row in read_copy(folder)] == [
         ("p0", 0), ("p1", 0), ("p2", 0), ("new", 1), ("p9", 1),
     ]  # fmt: skip
     shards = await queued(redis)
@@ -218,7 +219,7 @@ async def test_model_and_input_fill_what_is_missing(enqueued: Enqueue, folder: F
     await enqueued(
         [{"prompt": "a"}, {"model": "o/mine", "prompt": "b", "steps": 1}], model="o/given", input={"steps": 4}
     )
-    assert [(row.model, row.input["steps"]) for row in folder.read_prompts()] == [("o/given", 4), ("o/mine", 1)]
+    assert [(row.model, row.input["steps"]) for row in read_copy(folder)] == [("o/given", 4), ("o/mine", 1)]
 
 
 async def test_priority_weighs(enqueued: Enqueue, redis: Redis) -> None:
@@ -305,7 +306,7 @@ async def test_without_fsync_it_is_the_same(config: Config, redis: Redis, tmp_pa
     hasty = config.model_copy(update={"fsync": False})
     await enqueue(Order(write(tmp_path / "night.jsonl", 2)), hasty, redis)
     await enqueue(Order(write(tmp_path / "night.jsonl", 3)), hasty, redis)
-    assert len(list(Folder(config.output_dir, "night").read_prompts())) == 3
+    assert len(list(read_copy(Folder(config.output_dir, "night")))) == 3
 
 
 async def test_what_a_killed_producer_left_is_removed_after_a_day(config: Config, enqueued: Enqueue) -> None:

@@ -17,6 +17,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.prompts_copy import read_copy
 from jobs.config import Config
 from jobs.enqueue import enqueue as enqueue_module
 from jobs.enqueue.enqueue import Order, Receipt, enqueue, retry
@@ -50,7 +51,7 @@ async def queued(redis: Redis) -> dict[str, Shard]:
 
 async def assert_complete(redis: Redis, folder: Folder, ids: set[str]) -> None:
     """Copy and queue have every prompt once, and Redis knows how many there are."""
-    rows = list(folder.read_prompts())
+    rows = list(read_copy(folder))
     assert Counter(row.id for row in rows) == Counter(ids)
     assert [row.index for row in rows] == list(range(len(ids)))
     waiting = [prompt for shard in (await queued(redis)).values() for prompt in shard.prompts]

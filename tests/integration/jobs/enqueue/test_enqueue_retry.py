@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.prompts_copy import read_copy
 from jobs.config import Config
 from jobs.enqueue import retry as retry_module
 from jobs.enqueue.enqueue import Order, Receipt, enqueue, retry
@@ -79,7 +80,7 @@ async def test_what_did_not_succeed_is_enqueued_as_the_next_generation(
     assert (counts(batch), batch.generation, batch.finished_at) == ((247, 0, 0), 1, None)
     assert await redis.ttl(keys.batch("night")) == -1
     assert (await Batches(redis).unsuccessful("night")).count(range(250)) == 0
-    assert [row.index for row in folder.read_prompts() if row.generation == 1] == [3, 99, 201]
+    assert [row.index for row in read_copy(folder) if row.generation == 1] == [3, 99, 201]
     assert folder.read_record("p3") is None
     assert names(folder.path / ".retried") == ["p201.0", "p3.0", "p99.0"]
     assert source
@@ -186,7 +187,7 @@ async def test_the_same_command_completes_what_a_crash_left(
     assert sorted(prompt for prompts in waiting.values() for prompt in prompts) == ["p150", "p151", "p3"]
     assert counts(await Batches(redis).get("night")) == (247, 0, 0)
     assert names(folder.path / ".retried") == ["p150.0", "p151.0", "p3.0"]
-    assert [row.index for row in folder.read_prompts()] == list(range(250))
+    assert [row.index for row in read_copy(folder)] == list(range(250))
 
 
 def crashing(function: Callable[..., Any], calls: int) -> Callable[..., Any]:

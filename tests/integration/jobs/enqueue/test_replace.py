@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.prompts_copy import read_copy
 from jobs.budget import Budget
 from jobs.config import Config
 from jobs.enqueue import enqueue as enqueue_module
@@ -68,7 +69,7 @@ async def queued(redis: Redis) -> dict[str, Shard]:
 
 
 def kept(folder: Folder) -> list[str]:
-    return [f"{prompt.id}:{prompt.model}:{prompt.generation}" for prompt in folder.read_prompts()]
+    return [f"{prompt.id}:{prompt.model}:{prompt.generation}" for prompt in read_copy(folder)]
 
 
 @pytest.mark.usefixtures("finished")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.prompts_copy import read_copy
 from jobs.config import Config
 from jobs.enqueue.enqueue import Order, Receipt, enqueue
 from jobs.errors import ScheduleError, StorageError
@@ -139,7 +140,7 @@ async def test_the_batch_has_the_files_prompts_and_the_schedules_model(
 ) -> None:
     await worker().fire_due(NOON)
     (receipt,) = await worker().fire_due(TWO)
-    prompts = list(Folder(config.output_dir, receipt.batch).read_prompts())
+    prompts = list(read_copy(Folder(config.output_dir, receipt.batch)))
     assert [(prompt.model, prompt.input) for prompt in prompts] == [
         ("owner/model", {"prompt": "a"}),
         ("owner/model", {"prompt": "b"}),
@@ -506,7 +507,7 @@ async def test_what_was_begun_is_completed_as_it_was_begun(
     )
     (receipt,) = await worker().fire_due(TWO + 9000)
     assert (receipt.batch, receipt.total, receipt.shards) == ("nightly-2026-11-21T0200", 2, 1)
-    inputs = [prompt.input["prompt"] for prompt in Folder(config.output_dir, receipt.batch).read_prompts()]
+    inputs = [prompt.input["prompt"] for prompt in read_copy(Folder(config.output_dir, receipt.batch))]
     assert inputs == ["a", "b"]
     assert await worker().fire_due(TWO + 9001) == []
 

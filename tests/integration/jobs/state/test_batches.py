@@ -10,8 +10,7 @@ from jobs.errors import BatchNotFound
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 from jobs.state.account import Account
-from jobs.state.batches import KEEP_FINISHED, Batches
-from jobs.state.bitmap import Bits
+from jobs.state.batches import KEEP_FINISHED, Batches, Bits
 from jobs.state.ledger import Entry, Ledger
 from jobs.state.pending import read_pending
 from jobs.state.status import read_status

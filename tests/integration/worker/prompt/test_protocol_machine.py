@@ -24,8 +24,7 @@ from hypothesis.stateful import (
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 from jobs.replicate_api.predictions import CREATE_TIMEOUT
-from jobs.state.batches import Batches, Spent, batch_of
-from jobs.state.bitmap import Bits
+from jobs.state.batches import Batches, Bits, Spent, batch_of
 from jobs.state.ledger import Claimed, Entry, Ledger, OverBudget, Overtaken, Served, entry_of
 from jobs.state.pending import read_pending
 from jobs.wire import Batch, Outcome

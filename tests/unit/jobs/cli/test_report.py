@@ -19,7 +19,7 @@ from jobs.cli import report, tables
 from jobs.enqueue.enqueue import Checked
 from jobs.enqueue.sharding import Receipt
 from jobs.schedules.scheduler import ScheduleMiss, ScheduleStatus
-from jobs.state.model_pause import ModelPause
+from jobs.state.account import ModelPause
 from jobs.terminal import Printer, as_json
 from jobs.text import printable
 from jobs.wire import Failure, Result, Status

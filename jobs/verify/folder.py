@@ -1,4 +1,4 @@
-"""A prompt's folder against its record: every file that the record names, whole, and no other."""
+"""A batch's folder: each prompt has exactly the files that its record names, and nothing else is there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from jobs.batch_folder.folder import RECORD
+from jobs.batch_folder.atomic_files import part_files
+from jobs.batch_folder.folder import RECORD, SAVING, Folder
+from jobs.batch_folder.gallery import PAGE_SIZE, page_name
+from jobs.batch_folder.name_hashes import NameHashes
 from jobs.wire import Result, SavedFile
 
 PIECE = 1 << 20
@@ -45,6 +48,30 @@ def strays(directory: Path, record: Result | None) -> Iterator[str]:
         return
     named = {RECORD, _document(directory, record), *(_name(directory, file) for file in record.files)}
     yield from (f"{name} is a file that its record does not name" for name in sorted(there - named))
+
+
+def strangers(folder: Folder, ids: NameHashes) -> Iterator[str]:
+    """Folders that no row of the batch names."""
+    with os.scandir(folder.path) as entries:
+        for entry in entries:
+            if not entry.name.startswith(".") and entry.name.lower() not in ids and entry.is_dir(follow_symlinks=False):
+                yield f"the folder {entry.name} is of no prompt of prompts.jsonl"
+
+
+def unfinished_business(folder: Folder) -> Iterator[str]:
+    """What a finished batch has no more: files that were being written."""
+    saving = folder.path / SAVING
+    if saving.is_dir():
+        count = sum(1 for _ in saving.iterdir())
+        yield f"{SAVING} is there, with {count} folder{'' if count == 1 else 's'} that became no prompt's"
+    yield from (f"{name} was never written to its end" for name in part_files(folder.path))
+
+
+def missing_pages(folder: Folder, prompts: int) -> Iterator[str]:
+    """Pages of the gallery that are not there."""
+    for page in range(1, max(1, -(-prompts // PAGE_SIZE)) + 1):
+        if not (folder.path / page_name(page)).is_file():
+            yield f"the gallery's {page_name(page)} is missing"
 
 
 def _name(directory: Path, file: SavedFile) -> str | None:

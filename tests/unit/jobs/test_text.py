@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.hints import as_typed, with_make
+from jobs.text import as_typed, with_make
 
 
 @pytest.mark.parametrize(
