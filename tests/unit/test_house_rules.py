@@ -48,7 +48,7 @@ REDIS_COMMANDS_IN = {
     "worker/doctor/redis_server.py",
     "jobs/redis_client/client.py",
     "worker/leases.py",
-    "worker/limits/rate_limiter.py",
+    "jobs/state/rate_limit.py",
     "worker/polling/leader.py",
 }
 

@@ -11,34 +11,16 @@ import logging
 import math
 from collections import deque
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple, Protocol
 
+from jobs.state.rate_limit import Reservation
 from worker.background import every
 
 LATE = 500_000
 """Microseconds after which a start time is void: used later, it might meet others in one window of the limit."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """What the limit answers; µs, by the clock of `now`. `wait` (0 = open): when to ask again.
-
-    `horizon` is how many start times may be held at once, `why` (`text` details it) why there are none or few;
-    after a change of `epoch` earlier start times are void; `leased` ones must be answered for or given back.
-    """
-
-    now: int
-    epoch: int
-    wait: int
-    horizon: int
-    leased: bool
-    why: str
-    text: str
-    times: tuple[int, ...]
 
 
 class Source(Protocol):

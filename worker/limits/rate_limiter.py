@@ -3,29 +3,18 @@
 Pace 98.5 % of the limit with a burst of 0.5 % of it keeps within bucket, fixed and sliding windows alike. Below 60 a
 minute one request is in flight at a time, and the next one starts an interval after its answer. When others use the
 limit too, answers slow us down by what they leave, and each 429 takes a fifth of the pace, which time gives back. The
-numbers are in the script.
+numbers are in `jobs/state/rate_limit.lua`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import secrets
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from typing import Any, Literal, Self, get_args
+from typing import Self
 
-from redis.commands.core import AsyncScript
-from redis.exceptions import RedisError
-
-from jobs.redis_client import keys
-from jobs.redis_client.client import load_script
-from jobs.redis_client.outage import SHUTDOWN_DEADLINE, is_passing
 from jobs.redis_client.resilience import Redis
-from worker.limits.dispenser import Reservation, Slot, TokenDispenser
-
-Hold = Literal["throttled", "reduced", "outage"]
-_HOLDS = get_args(Hold)
-"""In the order of the script's numbers."""
+from jobs.state.rate_limit import Hold, RateLimit
+from worker.limits.dispenser import Slot, TokenDispenser
 
 LONGEST_HOLD = 3600.0
 """Seconds; a longer wait is more likely a misread header, and asking once an hour does no harm."""
@@ -38,8 +27,7 @@ class RateLimiter:
     """
 
     def __init__(self, redis: Redis, api_host: str, limits: Mapping[str, float]) -> None:
-        script = load_script(redis, __name__)
-        self._buckets = {name: _Bucket(script, api_host, name, limit) for name, limit in limits.items()}
+        self._buckets = {name: RateLimit(redis, api_host, name, limit) for name, limit in limits.items()}
         self._dispensers = {name: TokenDispenser(name, bucket) for name, bucket in self._buckets.items()}
         self._loops = AsyncExitStack()
 
@@ -85,53 +73,3 @@ class RateLimiter:
     def reason(self, bucket: str) -> str | None:
         """Why those who wait here get nothing, or little, at present; None when all is well or nobody waits."""
         return self._dispensers[bucket].reason
-
-
-class _Bucket:
-    """One limit in Redis, as this process sees it."""
-
-    def __init__(self, script: AsyncScript, api_host: str, name: str, limit: float) -> None:
-        self._script = script
-        self._limit = limit
-        self._most_left = 0
-        self._who = secrets.token_hex(8)
-        self._keys = [keys.limit(api_host, name)]
-        if name == "create":
-            self._keys += [keys.pause(api_host), keys.trouble(api_host), keys.own_pause(api_host)]
-
-    async def reserve(self, count: int) -> Reservation:
-        now, epoch, wait, horizon, leased, why, text, *times = await self._call("reserve", count)
-        return Reservation(
-            now, epoch, wait, horizon, bool(leased), why.decode(), text.decode(errors="replace"), tuple(times)
-        )
-
-    async def give_back(self) -> None:
-        await self._call("answered", 0)
-
-    async def answered(self) -> None:
-        await self._call("answered", 1)
-
-    async def hold(self, seconds: float | None, why: Hold) -> float:
-        lasts = await self._call("hold", -1 if seconds is None else int(seconds * 1e6), _HOLDS.index(why))
-        return (lasts or 0) / 1e6
-
-    async def left(self, remaining: int) -> None:
-        """Alone we leave 1 % at the least, or, of a small bucket, half; with less left, each request costs more."""
-        self._most_left = max(self._most_left, remaining)
-        usual = min(int(self._limit // 100), self._most_left // 2)
-        if remaining + 1 < usual:
-            await self._call("scarce", usual / (remaining + 1) - 1)
-
-    async def _call(self, operation: str, *arguments: float) -> Any:
-        """Ask until Redis answers, however impatient its client is; who tells of its absence is the client."""
-        delay = 0.05
-        while True:
-            try:
-                return await self._script(self._keys, [operation, self._who, self._limit, *arguments])
-            except (RedisError, OSError) as error:
-                if not is_passing(error):
-                    raise
-                if SHUTDOWN_DEADLINE.in_vain and operation != "reserve":
-                    return None  # what is not given back runs out
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, 1.0)

@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 
 from jobs.errors import AccountRefused, Blocked, NotSent, RateLimited, ReplicateError, Unanswered
 from jobs.state.account import Account
+from jobs.state.rate_limit import Hold
 from worker.limits.block_pages import BlockPages
-from worker.limits.rate_limiter import Hold, RateLimiter
+from worker.limits.rate_limiter import RateLimiter
 from worker.limits.token_check import TokenCheck, lift, pause
 
 logger = logging.getLogger(__name__)

@@ -19,13 +19,13 @@ from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
 from jobs.state.ledger import Entry
+from jobs.state.rate_limit import Hold
 from jobs.state.status import read_status
 from jobs.state.waits import Wait, Waits
 from jobs.wire import Batch, Prompt, Shard
 from worker.context import Context, Work
 from worker.lifecycle import open_context
 from worker.limits import waiting
-from worker.limits.rate_limiter import Hold
 from worker.prompt.predict import predict
 from worker.shard.run import find_folder
 

@@ -6,16 +6,16 @@ import pytest
 
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
-from worker.limits.dispenser import Reservation
-from worker.limits.rate_limiter import RateLimiter, _Bucket
+from jobs.state.rate_limit import RateLimit, Reservation
+from worker.limits.rate_limiter import RateLimiter
 
 API_HOST = "api.test"
 SECOND, MINUTE = 1_000_000, 60_000_000
 
 
-def bucket(redis: Redis, limit: float, name: str = "create") -> _Bucket:
+def bucket(redis: Redis, limit: float, name: str = "create") -> RateLimit:
     """Each call stands for another process."""
-    return RateLimiter(redis, API_HOST, {name: limit})._buckets[name]
+    return RateLimit(redis, API_HOST, name, limit)
 
 
 async def turn_clock(
@@ -28,7 +28,7 @@ async def turn_clock(
         await pipe.execute()
 
 
-async def many(limit: _Bucket, count: int) -> list[int]:
+async def many(limit: RateLimit, count: int) -> list[int]:
     times: list[int] = []
     while len(times) < count:
         got = (await limit.reserve(count - len(times))).times
@@ -130,7 +130,7 @@ async def test_after_a_hold_there_is_no_burst_for_ten_minutes(redis: Redis) -> N
     assert all(time <= again.now for time in again.times)
 
 
-async def pace_of(limit: _Bucket) -> float:
+async def pace_of(limit: RateLimit) -> float:
     """Start times a minute, on from the present one."""
     times = await many(limit, 6)
     return MINUTE * 3 / (times[-1] - times[-4])
@@ -222,7 +222,7 @@ async def test_low_credit_does_not_raise_a_lower_limit(redis: Redis) -> None:
     assert (await mine.reserve(1)).times
 
 
-async def granted(limit: _Bucket) -> Reservation:
+async def granted(limit: RateLimit) -> Reservation:
     answer = await limit.reserve(5)
     assert (len(answer.times), answer.leased) == (1, True)
     return answer

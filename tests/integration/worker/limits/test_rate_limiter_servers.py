@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from jobs.redis_client.resilience import Redis
+from jobs.state import rate_limit
+from jobs.state.rate_limit import RateLimit
 from simulator.limits import FixedWindow, SlidingWindow, TokenBucket
-from worker.limits import rate_limiter
-from worker.limits.rate_limiter import RateLimiter, _Bucket
 
 API_HOST, CLOCK = "api.test", "clock"
 MINUTE = 60.0
@@ -49,7 +49,7 @@ class World:
     low_server: Server = field(default_factory=lambda: TokenBucket(6, MINUTE, 1, rejected_count=False))
     admitted: Counter[int] = field(default_factory=Counter)
     rejected: Counter[int] = field(default_factory=Counter)
-    _leasing: set[_Bucket] = field(default_factory=set)
+    _leasing: set[RateLimit] = field(default_factory=set)
     _events: list[tuple[float, int, Callable[[], Awaitable[None]]]] = field(default_factory=list)
     _numbers: count[int] = field(default_factory=count)
 
@@ -61,8 +61,8 @@ class World:
             self._worker()
 
     def _worker(self) -> None:
-        bucket = RateLimiter(self.redis, API_HOST, {"create": self.limit})._buckets["create"]
-        text = Path(rate_limiter.__file__).with_suffix(".lua").read_text()
+        bucket = RateLimit(self.redis, API_HOST, "create", self.limit)
+        text = Path(rate_limit.__file__).with_suffix(".lua").read_text()
         assert text.count("redis.call('TIME')") == 1
         bucket._script = self.redis.register_script(
             text.replace("redis.call('TIME')", f"redis.call('HMGET', '{CLOCK}', 's', 'us')")
@@ -88,7 +88,7 @@ class World:
         micros = round(self.now * 1e6)
         await self.redis.hset(CLOCK, mapping={"s": self.epoch + micros // 1_000_000, "us": micros % 1_000_000})
 
-    async def _reserve(self, bucket: _Bucket) -> None:
+    async def _reserve(self, bucket: RateLimit) -> None:
         if self.idle[0] <= self.now < self.idle[1]:
             self.at(self.idle[1] + self.dice.random(), lambda: self._reserve(bucket))
             return
@@ -103,7 +103,7 @@ class World:
         else:
             self.at(max([self.now + answer.wait / 1e6, *due[-1:]]), lambda: self._reserve(bucket))
 
-    async def _arrive(self, bucket: _Bucket) -> None:
+    async def _arrive(self, bucket: RateLimit) -> None:
         low = self.now < self.low_until
         server = self.low_server if low else self.server
         wait, left, minute = server.take(self.now), server.remaining(self.now), int(self.now / MINUTE)
@@ -117,7 +117,7 @@ class World:
                 await bucket.left(left)
         await self._answered(bucket)
 
-    async def _answered(self, bucket: _Bucket) -> None:
+    async def _answered(self, bucket: RateLimit) -> None:
         """Only who had a lease must say so; it goes on then."""
         if bucket in self._leasing:
             self._leasing.discard(bucket)

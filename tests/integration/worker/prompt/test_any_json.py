@@ -16,10 +16,11 @@ from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.results import write_results
 from jobs.config import Config
 from jobs.replicate_api.predictions import CREATE_TIMEOUT
+from jobs.state.rate_limit import Hold
 from jobs.wire import Batch, Prompt, Shard
 from worker.context import Context, Work
 from worker.lifecycle import open_context
-from worker.limits.rate_limiter import Hold, RateLimiter
+from worker.limits.rate_limiter import RateLimiter
 from worker.orphans import search
 from worker.polling import poll_policy
 from worker.prompt import create, retry_policy

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from worker.limits.dispenser import LATE, Reservation, Slot, TokenDispenser
+from jobs.state.rate_limit import Reservation
+from worker.limits.dispenser import LATE, Slot, TokenDispenser
 
 SECOND = 1_000_000
 
