@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
-from simulator import catalog_api
+from simulator.catalog_api import CatalogApi
 from simulator.control_api import ControlApi
 from simulator.faults import Fault
 from simulator.file_host import FileHost
@@ -37,7 +37,8 @@ class Application:
 
     def __init__(self, simulation: Simulation, *, files_url: str, files_port: int) -> None:
         self._simulation, self._files_port = simulation, files_port
-        api = [*PredictionApi(simulation, files_url).routes(), *catalog_api.routes(), *UploadApi(simulation).routes()]
+        apis = (PredictionApi(simulation, files_url), CatalogApi(simulation), UploadApi(simulation))
+        api = [route for each in apis for route in each.routes()]
         self._api = Router(api, redirect_slashes=False, default=_nothing_there)
         self._control = Router(ControlApi(simulation).routes(), redirect_slashes=False, default=_nothing_there)
         self._files = FileHost(simulation)

@@ -29,6 +29,7 @@ class ControlApi:
             Route("/control/faults", self.faults, methods=["GET", "POST", "DELETE"]),
             Route("/control/settings", self.settings, methods=["GET", "POST"]),
             Route("/control/clock", self.clock, methods=["GET", "POST"]),
+            Route("/control/publish", self.publish, methods=["POST"]),
             Route("/control/reset", self.reset, methods=["POST"]),
         ]
 
@@ -64,6 +65,10 @@ class ControlApi:
         if request.method == "POST":
             self._simulation.clock.ahead += float((await _body(request)).get("advance", 0))
         return _answer({"now": self._simulation.clock.now(), "ahead": self._simulation.clock.ahead})
+
+    async def publish(self, request: Request) -> Response:
+        """POST `{"model": "owner/name"}` publishes a new version of a model; answers its id."""
+        return _answer({"version": self._simulation.versions.publish(str((await _body(request)).get("model")))})
 
     async def reset(self, _request: Request) -> Response:
         """Forget everything."""

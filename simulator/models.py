@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from simulator.cog_schema import cog_schema, faults_of
 from simulator.problems import invalid
 
 Read = Callable[[str], bytes | None]
@@ -44,7 +45,11 @@ COMMON_INPUTS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model of the registry; `make` gets a checked input with defaults and a seed of its own."""
+    """A model of the registry; `make` gets a checked input with defaults and a seed of its own.
+
+    `private`: this account does not see it; not `published`: it has no version yet. `shown_schema` is what the API says
+    of it in place of the inputs that it checks.
+    """
 
     owner: str
     name: str
@@ -54,12 +59,20 @@ class Model:
     make: Callable[[dict[str, Any], str], Any]
     trouble: Callable[[dict[str, Any], int, Read], Ending | None] = _no_trouble
     official: bool = True
+    private: bool = False
+    published: bool = True
+    shown_schema: dict[str, Any] | None = None
     slow: bool = False
     cost: float = 0.003
     version: str = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "version", hashlib.sha256(self.full_name.encode()).hexdigest())
+        object.__setattr__(self, "version", self.release(0))
+
+    def release(self, number: int) -> str:
+        """The id of its first version, or of one that was published later."""
+        text = f"{self.full_name} {number}" if number else self.full_name
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def full_name(self) -> str:
@@ -77,8 +90,8 @@ class Model:
             raise invalid([{"type": "invalid_type", "field": "input", "description": "Invalid type. Expected: object"}])
         wrong = []
         for name, schema in (COMMON_INPUTS | self.inputs).items():
-            if values.get(name) is not None:
-                wrong += _faults_of(name, values[name], schema)
+            if name in values:
+                wrong += faults_of(f"input.{name}", values[name], schema)
             elif schema.get("required"):
                 wrong.append({"type": "required", "field": "input", "description": f"{name} is required"})
         if wrong:
@@ -92,47 +105,4 @@ class Model:
 
     def openapi_schema(self) -> dict[str, Any]:
         """The schema as the API shows it, with `Input` and `Output`."""
-        schemas = COMMON_INPUTS | self.inputs
-        shown = {
-            name: {key: value for key, value in schema.items() if key != "required"} for name, schema in schemas.items()
-        }
-        properties = {
-            name: {"title": name, "x-order": order, **schema} for order, (name, schema) in enumerate(shown.items())
-        }
-        required = [name for name, schema in self.inputs.items() if schema.get("required")]
-        taken = {"type": "object", "title": "Input", "properties": properties}
-        return {
-            "openapi": "3.0.2",
-            "info": {"title": "Cog", "version": "0.1.0"},
-            "paths": {},
-            "components": {
-                "schemas": {
-                    "Input": taken | ({"required": required} if required else {}),
-                    "Output": {"title": "Output", **self.output},
-                }
-            },
-        }
-
-
-_TYPES: dict[str, tuple[type, ...]] = {
-    "integer": (int,),
-    "number": (int, float),
-    "string": (str,),
-    "boolean": (bool,),
-}
-
-
-def _faults_of(name: str, value: Any, schema: dict[str, Any]) -> list[dict[str, str]]:
-    kind = schema.get("type")
-    if kind in _TYPES and (not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "boolean")):
-        return [{"type": "invalid_type", "field": f"input.{name}", "description": f"Invalid type. Expected: {kind}"}]
-    if "enum" in schema and value not in schema["enum"]:
-        allowed = ", ".join(repr(each) for each in schema["enum"])
-        return [{"type": "enum", "field": f"input.{name}", "description": f"{name} must be one of: {allowed}"}]
-    if "minimum" in schema and value < schema["minimum"]:
-        text = f"Must be greater than or equal to {schema['minimum']}"
-        return [{"type": "number_gte", "field": f"input.{name}", "description": text}]
-    if "maximum" in schema and value > schema["maximum"]:
-        text = f"Must be less than or equal to {schema['maximum']}"
-        return [{"type": "number_lte", "field": f"input.{name}", "description": text}]
-    return []
+        return self.shown_schema or cog_schema(COMMON_INPUTS | self.inputs, self.output)

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from simulator.models import Model
 from simulator.predictions import Prediction, mapped
 from simulator.problems import Problem, invalid, not_found
-from simulator.registry import DEPLOYMENTS, MODELS, VERSIONS
+from simulator.registry import DEPLOYMENTS, MODELS
 from simulator.rendering import View, prediction_body, prediction_fields, written
 from simulator.simulation import Simulation
 
@@ -56,9 +56,9 @@ class PredictionApi:
             model, via = MODELS.get(asked), "official"
             model = model if model and model.official else None
         else:
-            model, via = VERSIONS.get(version), "version"
+            model, via = self._simulation.versions.model(version), "version"
             model = model if model and owner_name in ("", model.full_name) else None
-        if model is None:
+        if model is None or model.private:
             detail = "The specified version does not exist (or perhaps you don't have permission to use it?)"
             raise Problem(422, detail, title="Invalid version or not permitted")
         return await self._created(request, model, body, via, asked)
@@ -67,7 +67,7 @@ class PredictionApi:
         """POST /v1/models/{owner}/{name}/predictions."""
         asked = _full_name(request)
         model = MODELS.get(asked)
-        if model is None or not model.official:
+        if model is None or not model.official or model.private:
             raise not_found()
         return await self._created(request, model, await _json_body(request), "official", asked)
 

@@ -36,6 +36,7 @@ class Prediction:
     removed: bool = False
     loose: int = 0
     canceled: bool = False
+    version: str = ""
 
     def status(self, now: float) -> str:
         """The status at that time."""

@@ -41,6 +41,10 @@ class RunningSimulator:
         """The ledger so far; a summary leaves out the list of creates."""
         return self._call("GET", "ledger?summary=1" if summary else "ledger")
 
+    def publish(self, model: str) -> str:
+        """Publish a new version of a model; returns its id."""
+        return str(self._call("POST", "publish", {"model": model})["version"])
+
     def reset(self) -> None:
         """Forget everything; settings and faults are again those of the flags."""
         self._call("POST", "reset")

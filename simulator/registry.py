@@ -13,8 +13,14 @@ simulator/flaky      prompt, error (a key of outputs.FAILURES, or any text), tim
                      status failed|canceled|aborted -> one string
 simulator/bytes      size, count, extension -> list of URLs of that many bytes
 simulator/echo       output -> that very value, where {"$file": "name.ext", "size"?: n} becomes a URL
+simulator/everything every kind of input that Cog writes, none of them required -> one string
 simulator/community  like image, but not official: it needs its version
+simulator/private    like image, but this account does not see it
+simulator/unborn     not official, and without a version
+simulator/formless   like text, not official; its schema has no Input
+simulator/circular   like text, not official; its schema refers to itself
 deployments/simulator/studio   runs simulator/image
+deployments/simulator/atelier  runs simulator/community
 """
 
 from __future__ import annotations
@@ -44,6 +50,45 @@ def _model(
 
 _STRING: dict[str, Any] = {"type": "string"}
 _ANYTHING: dict[str, Any] = {}
+_TEXT_INPUTS: dict[str, dict[str, Any]] = {"prompt": {"type": "string", "default": ""}, "text": _STRING}
+_EVERY_KIND: dict[str, dict[str, Any]] = {
+    "prompt": {"type": "string", "default": ""},
+    "text": _STRING,
+    "style": {"type": "string", "default": "plain", "enum": ["plain", "bold", "007"]},
+    "steps": {"type": "integer", "default": 4, "minimum": 1, "maximum": 50},
+    "size": {"type": "integer", "default": 512, "enum": [256, 512, 1024]},
+    "strength": {"type": "number", "default": 0.8, "minimum": 0, "maximum": 1},
+    "code": {"type": "string", "maxLength": 8},
+    "tiled": {"type": "boolean", "default": False},
+    "image": _URI | {"nullable": True},
+    "references": _URIS | {"default": []},
+    "stops": {"type": "array", "items": _STRING},
+    "sizes": {"type": "array", "items": {"type": "integer", "minimum": 1}},
+    "scale": {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]},
+    "options": {"type": "object"},
+    "key": {"type": "string", "format": "password", "writeOnly": True, "x-cog-secret": True},
+}
+_FORMLESS = {"openapi": "3.0.2", "info": {"title": "Cog"}, "components": {"schemas": {"Output": _STRING}}}
+_CIRCULAR = {
+    "openapi": "3.0.2",
+    "info": {"title": "Cog"},
+    "components": {
+        "schemas": {
+            "Input": {
+                "type": "object",
+                "properties": {
+                    "prompt": _STRING,
+                    "text": {"$ref": "#/components/schemas/Input/properties/prompt"},
+                    "loop": {"$ref": "#/components/schemas/Loop"},
+                    "missing": {"$ref": "#/components/schemas/Nowhere"},
+                    "next": {"type": "array", "items": {"$ref": "#/components/schemas/Input"}},
+                },
+            },
+            "Loop": {"allOf": [{"$ref": "#/components/schemas/Pool"}]},
+            "Pool": {"$ref": "#/components/schemas/Loop"},
+        }
+    },
+}
 _ALL = (
     _model("image", "Draws pictures", _PICTURE_INPUTS, _URIS, outputs.pictures, trouble=outputs.refusal),
     _model(
@@ -65,7 +110,7 @@ _ALL = (
     _model(
         "text",
         "Says something at once",
-        {"prompt": {"type": "string", "default": ""}, "text": _STRING},
+        _TEXT_INPUTS,
         _STRING,
         outputs.text,
     ),
@@ -105,7 +150,7 @@ _ALL = (
         {
             "prompt": {"type": "string", "default": ""},
             "error": {"type": "string", "default": "PA"},
-            "times": {"type": "integer", "minimum": 0},
+            "times": {"type": "integer", "minimum": 0, "nullable": True},
             "status": {"type": "string", "default": "failed", "enum": ["failed", "canceled", "aborted"]},
         },
         _STRING,
@@ -123,8 +168,22 @@ _ALL = (
         _URIS,
         outputs.blobs,
     ),
+    _model("everything", "Takes every kind of input", _EVERY_KIND, _STRING, outputs.text),
+    _model(
+        "private",
+        "Draws pictures for somebody else",
+        _PICTURE_INPUTS,
+        _URIS,
+        outputs.pictures,
+        private=True,
+    ),
+    _model("unborn", "Has no version yet", _TEXT_INPUTS, _STRING, outputs.text, official=False, published=False),
+    _model("formless", "Says something", _TEXT_INPUTS, _STRING, outputs.text, official=False, shown_schema=_FORMLESS),
+    _model("circular", "Says something", _TEXT_INPUTS, _STRING, outputs.text, official=False, shown_schema=_CIRCULAR),
     _model("echo", "Gives back any output", {"output": _ANYTHING}, _ANYTHING, outputs.echo),
 )
 MODELS: dict[str, Model] = {model.full_name: model for model in _ALL}
-VERSIONS: dict[str, Model] = {model.version: model for model in _ALL}
-DEPLOYMENTS: dict[str, Model] = {"simulator/studio": MODELS["simulator/image"]}
+DEPLOYMENTS: dict[str, Model] = {
+    "simulator/studio": MODELS["simulator/image"],
+    "simulator/atelier": MODELS["simulator/community"],
+}

@@ -110,13 +110,14 @@ _DROPPED = {
 def _identity(prediction: Prediction) -> dict[str, Any]:
     """Model and version as answered; one of them always tells what was asked."""
     loose, model = prediction.loose, prediction.model
+    version = prediction.version or model.version
     if prediction.via == "deployment":
-        return {"model": model.full_name, "version": model.version, "deployment": prediction.asked}
+        return {"model": model.full_name, "version": version, "deployment": prediction.asked}
     if prediction.via == "official":
         hidden = not loose & Loose.OTHER_VERSION
-        return {"model": model.full_name, "version": "hidden" if hidden else model.version}
+        return {"model": model.full_name, "version": "hidden" if hidden else version}
     name = f"{model.full_name}-renamed" if loose & Loose.OTHER_MODEL else model.full_name
-    return {"version": model.version} if loose & Loose.NO_MODEL else {"model": name, "version": model.version}
+    return {"version": version} if loose & Loose.NO_MODEL else {"model": name, "version": version}
 
 
 def _logs(prediction: Prediction, status: str) -> str:

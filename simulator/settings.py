@@ -23,6 +23,7 @@ class Settings:
 
     seed: int | None = _setting(None, "seed of all dice; ids stay unique from run to run")
     token: str | None = _setting(None, "the only valid API token (default: any token)")
+    sees_models: bool = _setting(default=True, text="false: the token may read no model (404), as one without rights")
     credit: float | None = _setting(None, "dollars left: below 5 the limits shrink, at 0 creates get 402")
     spend_limit: bool = _setting(default=False, text="creates get 402: the monthly spend limit is hit")
 

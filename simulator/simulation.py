@@ -19,6 +19,7 @@ from simulator.predictions import Prediction, Predictions, digest
 from simulator.rendering import looseness
 from simulator.settings import Settings
 from simulator.uploads import Uploads
+from simulator.versions import Versions
 
 _UPLOAD = re.compile(r"/v1/files/(\w+)(?:/download)?(?:\?.*)?$")
 _OUTPUT = re.compile(r"/sim/(\w+)/(\d+)/")
@@ -53,6 +54,7 @@ class Simulation:
         self.faults = Faults(self.dice, self._initial_faults)
         self.ledger = Ledger()
         self.uploads = Uploads()
+        self.versions = Versions()
         self.predictions = Predictions(self._initial_settings.keep)
         self._tries: Counter[bytes] = Counter()
         self.settings = self._initial_settings
@@ -71,7 +73,7 @@ class Simulation:
         self.credit = self.settings.credit
 
     def create(self, model: Model, values: dict[str, Any], *, via: str, asked: str) -> Prediction:
-        """Plan a prediction of a checked input and pay for it."""
+        """Plan a prediction of a checked input and pay for it; `asked` is what the caller named."""
         now = self.clock.now()
         dice = self.dice["times"]
         starts = now + _number(values.get("queue_time"), dice.uniform(*self._queue()))
@@ -79,6 +81,7 @@ class Simulation:
             id=self.predictions.next_id(),
             number=self.predictions.count,
             model=model,
+            version=asked.rpartition(":")[2] if via == "version" else self.versions.latest(model),
             via=via,
             asked=asked,
             input=values,

@@ -131,7 +131,78 @@ def test_models_versions_and_deployments_are_described(api: httpx.Client) -> Non
     assert schema["Output"]["type"] == "array"
     version = model["latest_version"]["id"]
     assert api.get(f"/v1/models/simulator/image/versions/{version}").json() == model["latest_version"]
-    assert api.get("/v1/models/simulator/image/versions").json()["results"] == [model["latest_version"]]
     assert api.get("/v1/models/simulator/image/versions/0").status_code == 404
+    assert api.get("/v1/models/simulator/image/versions").status_code == 404, "it is official"
+    community = api.get("/v1/models/simulator/community").json()["latest_version"]
+    assert api.get("/v1/models/simulator/community/versions").json()["results"] == [community]
     assert api.get("/v1/deployments/simulator/studio").json()["current_release"]["version"] == version
     assert api.get("/v1/account").json()["type"] == "user"
+
+
+def test_an_enumeration_is_a_schema_of_its_own(api: httpx.Client) -> None:
+    schemas = api.get("/v1/models/simulator/image").json()["latest_version"]["openapi_schema"]["components"]["schemas"]
+    shown = schemas["Input"]["properties"]["output_format"]
+    assert shown["allOf"] == [{"$ref": "#/components/schemas/output_format"}]
+    assert schemas["output_format"]["enum"] == ["png", "webp", "jpg"]
+
+
+@pytest.mark.parametrize("name", ["simulator/private", "Simulator/image", "simulator/none"])
+def test_what_the_account_does_not_see_is_not_found(api: httpx.Client, name: str) -> None:
+    assert api.get(f"/v1/models/{name}").status_code == 404
+    answer = api.post("/v1/predictions", json={"version": name, "input": {"prompt": "x"}})
+    assert (answer.status_code, answer.json()["title"]) == (422, "Invalid version or not permitted")
+
+
+def test_a_token_without_rights_sees_no_model(plain: RunningSimulator, api: httpx.Client) -> None:
+    plain.settings(sees_models=False)
+    assert api.get("/v1/models/simulator/image").status_code == 404
+    assert api.get("/v1/deployments/simulator/studio").status_code == 404
+
+
+def test_a_model_without_a_version_says_so(api: httpx.Client) -> None:
+    assert api.get("/v1/models/simulator/unborn").json()["latest_version"] is None
+    assert api.get("/v1/models/simulator/unborn/versions").json()["results"] == []
+
+
+def test_a_published_version_is_the_latest_and_the_one_before_still_runs(
+    plain: RunningSimulator, api: httpx.Client, create: Create
+) -> None:
+    first = api.get("/v1/models/simulator/community").json()["latest_version"]["id"]
+    second = plain.publish("simulator/community")
+    assert api.get("/v1/models/simulator/community").json()["latest_version"]["id"] == second != first
+    versions = api.get("/v1/models/simulator/community/versions").json()["results"]
+    assert [version["id"] for version in versions] == [second, first]
+    for version in (first, second):
+        assert create(f"simulator/community:{version}", {"prompt": "x"})["version"] == version
+        assert api.get(f"/v1/models/simulator/community/versions/{version}").json()["id"] == version
+
+
+@pytest.mark.parametrize(
+    ("values", "field", "kind"),
+    [
+        ({"steps": "4"}, "input.steps", "invalid_type"),
+        ({"steps": True}, "input.steps", "invalid_type"),
+        ({"steps": 4.5}, "input.steps", "invalid_type"),
+        ({"steps": None}, "input.steps", "invalid_type"),
+        ({"steps": 51}, "input.steps", "number_lte"),
+        ({"strength": -0.1}, "input.strength", "number_gte"),
+        ({"style": "loud"}, "input.style", "enum"),
+        ({"code": "123456789"}, "input.code", "string_lte"),
+        ({"image": "picture.png"}, "input.image", "format"),
+        ({"references": ["https://a/b", "c"]}, "input.references.1", "format"),
+        ({"sizes": [1, 0]}, "input.sizes.1", "number_gte"),
+        ({"sizes": "1"}, "input.sizes", "invalid_type"),
+        ({"scale": 0}, "input.scale", "number_any_of"),
+        ({"options": []}, "input.options", "invalid_type"),
+    ],
+)
+def test_a_value_that_the_schema_forbids_is_422(
+    api: httpx.Client, values: dict[str, Any], field: str, kind: str
+) -> None:
+    answer = api.post("/v1/predictions", json={"version": "simulator/everything", "input": values})
+    assert answer.status_code == 422
+    assert [(wrong["field"], wrong["type"]) for wrong in answer.json()["invalid_fields"]] == [(field, kind)]
+
+
+def test_a_value_that_the_schema_allows_passes(create: Create) -> None:
+    create("simulator/everything", {"steps": 4.0, "image": None, "scale": None, "unknown": 1, "sizes": []})

@@ -130,7 +130,7 @@ def test_an_uploaded_image_is_an_input(client: Any) -> None:
 
 def test_account_and_versions(client: Any) -> None:
     assert client.accounts.current().username == "simulator"
-    model = client.models.get("simulator/image")
+    model = client.models.get("simulator/community")
     (version,) = model.versions.list()
     schema = model.versions.get(version.id).openapi_schema
     assert schema["components"]["schemas"]["Input"]["required"] == ["prompt"]
