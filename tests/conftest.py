@@ -11,7 +11,9 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -26,9 +28,12 @@ from jobs.config import Config
 from jobs.redis_client import client as connection
 from jobs.redis_client import embedded
 from jobs.redis_client.resilience import Redis
+from tests.fork_server import CAN_FORK, ForkedProcess, ForkServer, Launch, start_python
 
 ROOT = Path(__file__).parent.parent
 TOKEN = "r8_a_token_for_tests"
+# Where the environment forbids bytecode, as containers do, each of hundreds of processes would compile all it imports.
+sys.dont_write_bytecode = False
 # A shell's background job inherits SIGINT ignored, and so would every child that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 UNPREFIXED = ("replicate_api_token", "replicate_base_url", "redis_url")
@@ -120,16 +125,19 @@ def config(tmp_path: Path, redis_url: str, simulator: Any) -> Config:
 
 def environment(config: Config) -> dict[str, str]:
     """What a child needs to see the same configuration, and nothing of the developer's."""
-    kept = {name: value for name, value in os.environ.items() if not is_setting(name)}
     prefixes = {name: "" if name in UNPREFIXED else "BATCH_" for name, value in config if value is not None}
     settings = {f"{prefix}{name.upper()}": written(getattr(config, name)) for name, prefix in prefixes.items()}
-    fixed = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "200"}
     return {
-        **kept,
+        **without_settings(),
         **settings,
-        **fixed,
         "TMPDIR": str(Path.cwd()),
     }  # what killed workers leave there goes with the test
+
+
+def without_settings() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not is_setting(name)}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
+    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "200"}
 
 
 def written(value: Any) -> str:
@@ -153,7 +161,7 @@ def child_env(config: Config) -> dict[str, str]:
 class Child:
     """A real process whose output goes to a file; ended when its test ends."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | ForkedProcess
     log_file: Path
 
     def log(self) -> str:
@@ -179,32 +187,41 @@ class Child:
         self.process.send_signal(signal.SIGCONT)
 
 
+@pytest.fixture(scope="session")
+def _fork_server() -> Iterator[ForkServer]:
+    server = ForkServer(without_settings())
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def launch(request: pytest.FixtureRequest) -> Launch:
+    """How a test's children are started; a module where the start is what matters overrides it with start_python."""
+    if not CAN_FORK:
+        return start_python
+    start: Launch = request.getfixturevalue("_fork_server").start
+    return start
+
+
 class Nursery:
     """Starts children in a test's directory; keeps them to end them."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory, self.children = directory, list[Child]()
+    def __init__(self, directory: Path, launch: Launch) -> None:
+        self.directory, self.launch, self.children = directory, launch, list[Child]()
 
     def start(self, *command: str, env: dict[str, str], within: tuple[str, ...] = ()) -> Child:
         """Run Python with these arguments, `within` the command of another program if one is given."""
         log_file = self.directory / f"child-{len(self.children)}.log"
-        with log_file.open("wb") as log:
-            process = subprocess.Popen(
-                [*within, sys.executable, *command],
-                cwd=self.directory,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        launch = partial(start_python, within=within) if within else self.launch
+        with log_file.open("wb") as log, Path(os.devnull).open("rb") as nothing:
+            process = launch(command, env, self.directory, (nothing, log, log))
         self.children.append(Child(process, log_file))
         return self.children[-1]
 
 
 @pytest.fixture
-def nursery(tmp_path: Path) -> Iterator[Nursery]:
-    nursery = Nursery(tmp_path)
+def nursery(tmp_path: Path, launch: Launch) -> Iterator[Nursery]:
+    nursery = Nursery(tmp_path, launch)
     yield nursery
     for child in nursery.children:
         child.kill()
@@ -228,21 +245,20 @@ class Answer(NamedTuple):
 
 
 @pytest.fixture
-def cli(config: Config, tmp_path: Path) -> Callable[..., Answer]:
+def cli(config: Config, tmp_path: Path, launch: Launch) -> Callable[..., Answer]:
     """`cli("status", "--json")` runs `python -m jobs`; settings as in worker_process, and another module by name."""
 
     def run(*arguments: str, stdin: str = "", module: str = "jobs", **settings: Any) -> Answer:
-        done = subprocess.run(
-            [sys.executable, "-m", module, *arguments],
-            cwd=tmp_path,
-            env=environment(config.model_copy(update=settings)),
-            input=stdin,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=120,
-            check=False,
-        )
-        return Answer(done.returncode, done.stdout, done.stderr)
+        env = environment(config.model_copy(update=settings))
+        with TemporaryFile() as typed, TemporaryFile() as out, TemporaryFile() as err:
+            typed.write(stdin.encode())
+            typed.seek(0)
+            process = launch(("-m", module, *arguments), env, tmp_path, (typed, out, err))
+            try:
+                code = process.wait(120)
+            finally:
+                process.kill()
+            return Answer(code, *(os.pread(file.fileno(), 1 << 24, 0).decode() for file in (out, err)))
 
     return run
 

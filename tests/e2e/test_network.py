@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from jobs.redis_client.resilience import Redis
+from tests.fork_server import Launch, start_python
 
 WRONG = {
     "ALL_PROXY": "socks4://me:secret@127.0.0.1:1080",
@@ -15,6 +16,12 @@ WRONG = {
     "SSL_CERT_FILE": "/nowhere/ca.pem",
     "SSL_CERT_DIR": "/nowhere",
 }
+
+
+@pytest.fixture
+def launch() -> Launch:
+    """Python itself: what it imports may read these variables, too."""
+    return start_python
 
 
 @pytest.fixture(params=WRONG)

@@ -8,6 +8,13 @@ from typing import Any
 
 import pytest
 
+from tests.fork_server import Launch, start_python
+
+
+@pytest.fixture
+def launch() -> Launch:
+    return start_python
+
 
 def refused(worker: Any, code: int) -> str:
     assert worker.wait() == code
