@@ -7,7 +7,6 @@ import os
 import tracemalloc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,36 +16,14 @@ from jobs.config import Config
 from jobs.enqueue.enqueue import Order, Receipt, check, enqueue
 from jobs.enqueue.spool import spooling
 from jobs.errors import BatchError, InputError, PromptsError
-from jobs.queue.payload import unpack
 from jobs.queue.shard_queue import Queue
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
 from jobs.wire import Shard
+from tests.integration.jobs.enqueue.night import queued, write
 
 Enqueue = Callable[..., Awaitable[Receipt]]
-
-
-@pytest.fixture
-def enqueued(tmp_path: Path, config: Config, redis: Redis) -> Enqueue:
-    """Enqueue rows, or so many prompts, as the file night.jsonl."""
-
-    async def run(rows: int | list[Any], **order: Any) -> Receipt:
-        return await enqueue(Order(write(tmp_path / "night.jsonl", rows), **order), config, redis)
-
-    return run
-
-
-def write(path: Path, rows: int | list[Any]) -> str:
-    rows = [{"id": f"p{n}", "prompt": f"fox {n}"} for n in range(rows)] if isinstance(rows, int) else rows
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
-
-
-async def queued(redis: Redis, api_host: str = "api.replicate.com") -> dict[str, Shard]:
-    """What waits, by job id, in the queue's order."""
-    jobs = [job.decode() for job in await redis.zrange(keys.queue(api_host), 0, -1)]
-    return {job: unpack(await redis.get(keys.ARQ_JOB + job), job) for job in jobs}
 
 
 def ids(shard: Shard) -> list[str]:

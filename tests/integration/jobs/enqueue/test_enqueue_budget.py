@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ import pytest
 
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.manifest import read_manifest
-from jobs.budget import UNCHANGED, Budget
+from jobs.budget import Budget
 from jobs.config import Config
-from jobs.enqueue.enqueue import Order, Receipt, check, enqueue, retry
+from jobs.enqueue.enqueue import Order, Receipt, check, retry
 from jobs.errors import InputError
 from jobs.prices.setting import Prices
 from jobs.queue.dead_letters import DeadLetters
@@ -22,8 +21,8 @@ from jobs.queue.shard_queue import Queue
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches, Spent
 from jobs.wire import Batch, Failure
+from tests.integration.jobs.enqueue.night import API_HOST, write
 
-API_HOST = "api.replicate.com"
 PRICES = Prices.parse("owner/name=0.003, owner/video=0.001/s max 0.50")
 Enqueue = Callable[..., Awaitable[Receipt]]
 Record = Callable[..., None]
@@ -32,23 +31,6 @@ Record = Callable[..., None]
 @pytest.fixture
 def config(config: Config) -> Config:
     return config.model_copy(update={"prices": PRICES, "max_attempts": 3})
-
-
-@pytest.fixture
-def enqueued(tmp_path: Path, config: Config, redis: Redis) -> Enqueue:
-    """Enqueue so many prompts, or rows, as night.jsonl."""
-
-    async def run(rows: int | list[Any], budget: Budget = UNCHANGED, **order: Any) -> Receipt:
-        return await enqueue(Order(write(tmp_path, rows), budget=budget, **order), config, redis)
-
-    return run
-
-
-def write(directory: Path, rows: int | list[Any]) -> str:
-    rows = [{"id": f"p{n}", "prompt": f"fox {n}"} for n in range(rows)] if isinstance(rows, int) else rows
-    path = directory / "night.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
 
 
 async def limits(redis: Redis) -> tuple[int | None, int | None]:
@@ -67,8 +49,8 @@ async def test_a_budget_is_known_before_a_shard_is_queued(
 
     add = Queue.add
     monkeypatch.setattr(Queue, "add", look)
-    await enqueued(3, Budget(10, 5_000_000))
-    await enqueued(3, Budget(max_predictions=20))
+    await enqueued(3, budget=Budget(10, 5_000_000))
+    await enqueued(3, budget=Budget(max_predictions=20))
     await enqueued(3)
     assert seen == [(10, 5_000_000), (20, 5_000_000), (20, 5_000_000)]
 
@@ -95,7 +77,7 @@ async def test_a_wrong_limit_does_nothing(
     enqueued: Enqueue, config: Config, redis: Redis, budget: Budget, reason: str
 ) -> None:
     with pytest.raises(InputError, match=reason):
-        await enqueued(3, budget)
+        await enqueued(3, budget=budget)
     assert await redis.keys("*") == []
     assert not config.output_dir.exists()
 
@@ -110,7 +92,7 @@ ROWS = [
 
 async def test_a_budget_in_dollars_needs_all_prices(enqueued: Enqueue, config: Config, redis: Redis) -> None:
     with pytest.raises(InputError) as caught:
-        await enqueued(ROWS, Budget(max_cost=1))
+        await enqueued(ROWS, budget=Budget(max_cost=1))
     assert str(caught.value).splitlines()[1:3] == [
         "  line 2: other/one has no price, and 1 more prompt",
         "  line 3: other/two has no price",
@@ -118,27 +100,27 @@ async def test_a_budget_in_dollars_needs_all_prices(enqueued: Enqueue, config: C
     assert "BATCH_PRICES" in str(caught.value)
     assert await redis.keys("*") == []
     assert list(config.output_dir.iterdir()) == []
-    await enqueued(ROWS, Budget(max_predictions=1))
+    await enqueued(ROWS, budget=Budget(max_predictions=1))
     assert await limits(redis) == (1, None)
 
 
 async def test_models_without_a_price_are_counted_beyond_twenty(enqueued: Enqueue) -> None:
     with pytest.raises(InputError) as caught:
-        await enqueued([{"prompt": "x", "model": f"other/m{n}"} for n in range(23)], Budget(max_cost=1))
+        await enqueued([{"prompt": "x", "model": f"other/m{n}"} for n in range(23)], budget=Budget(max_cost=1))
     assert "… and 3 more models" in str(caught.value)
     assert "line 20" in str(caught.value)
     assert "line 21" not in str(caught.value)
 
 
 async def test_rows_beyond_the_limit_need_no_price(enqueued: Enqueue, redis: Redis) -> None:
-    await enqueued(ROWS, Budget(max_cost=1), limit=1)
+    await enqueued(ROWS, budget=Budget(max_cost=1), limit=1)
     assert await limits(redis) == (None, 1)
 
 
 async def test_prices_are_needed_of_new_rows_and_of_those_that_are_in_the_batch(
     enqueued: Enqueue, config: Config, redis: Redis, folder: Folder
 ) -> None:
-    await enqueued(1, Budget(max_cost=1))
+    await enqueued(1, budget=Budget(max_cost=1))
     copy = folder.prompts.read_bytes()
     with pytest.raises(InputError, match="line 1: other/one has no price"):
         await enqueued([{"id": "new", "prompt": "x", "model": "other/one"}])
@@ -152,7 +134,7 @@ async def test_prices_are_needed_of_new_rows_and_of_those_that_are_in_the_batch(
 async def test_a_budget_in_dollars_comes_too_late_for_rows_without_a_price(enqueued: Enqueue, redis: Redis) -> None:
     await enqueued(ROWS)
     with pytest.raises(InputError, match=r"prompts\.jsonl: --max-cost needs.*\n  line 2: other/one has no price"):
-        await enqueued(1, Budget(max_cost=1))
+        await enqueued(1, budget=Budget(max_cost=1))
     assert await limits(redis) == (None, None)
     assert (await Batches(redis).get("night")).total == 4
 
@@ -160,7 +142,7 @@ async def test_a_budget_in_dollars_comes_too_late_for_rows_without_a_price(enque
 async def test_retry_raises_the_budget_before_it_queues(
     enqueued: Enqueue, config: Config, redis: Redis, folder: Folder, record: Record
 ) -> None:
-    await enqueued(2, Budget(1, 3000))
+    await enqueued(2, budget=Budget(1, 3000))
     record("p1", 1, status="failed", error=Failure(kind="over_budget", message="spent"))
     batches = Batches(redis)
     await batches.settle("night", 0, "succeeded", spent=Spent(1, 3000))
@@ -192,15 +174,15 @@ async def test_what_is_left_is_estimated(enqueued: Enqueue, redis: Redis) -> Non
 
 
 def test_check_estimates_and_names_what_has_no_price(config: Config, tmp_path: Path) -> None:
-    found = check(Order(write(tmp_path, 100)), config)
+    found = check(Order(write(tmp_path / "night.jsonl", 100)), config)
     assert (found.total, found.cost_at_least, found.cost_at_most, found.unpriced) == (100, 0.3, 0.9, ())
-    found = check(Order(write(tmp_path, ROWS)), config)
+    found = check(Order(write(tmp_path / "night.jsonl", ROWS)), config)
     assert (found.total, found.cost_at_least, found.cost_at_most) == (4, None, None)
     assert found.unpriced == ("line 2: other/one has no price, and 1 more prompt", "line 3: other/two has no price")
     with pytest.raises(InputError, match="needs the price"):
-        check(Order(write(tmp_path, ROWS), budget=Budget(max_cost=1)), config)
-    assert check(Order(write(tmp_path, ROWS), limit=1), config).cost_at_most == 0.009
-    unpriced = check(Order(write(tmp_path, 1)), config.model_copy(update={"prices": Prices()}))
+        check(Order(write(tmp_path / "night.jsonl", ROWS), budget=Budget(max_cost=1)), config)
+    assert check(Order(write(tmp_path / "night.jsonl", ROWS), limit=1), config).cost_at_most == 0.009
+    unpriced = check(Order(write(tmp_path / "night.jsonl", 1)), config.model_copy(update={"prices": Prices()}))
     assert (unpriced.cost_at_least, unpriced.unpriced) == (None, ())
 
 
@@ -214,7 +196,7 @@ def test_check_estimates_and_names_what_has_no_price(config: Config, tmp_path: P
 async def test_retry_enqueues_nothing_that_must_fail_again(
     enqueued: Enqueue, config: Config, redis: Redis, record: Record, budget: Budget, why: str
 ) -> None:
-    await enqueued(4, budget)
+    await enqueued(4, budget=budget)
     batches = Batches(redis)
     record("p0", 0, status="failed", error=Failure(kind="over_budget", message="spent"))
     await batches.settle("night", 0, "failed", spent=Spent(3, 9000, "over_budget"))
@@ -229,7 +211,7 @@ async def test_retry_enqueues_nothing_that_must_fail_again(
 async def test_retry_of_a_spent_budget_only_takes_up_what_was_set_aside(
     enqueued: Enqueue, config: Config, redis: Redis, record: Record
 ) -> None:
-    await enqueued(2, Budget(max_predictions=1))
+    await enqueued(2, budget=Budget(max_predictions=1))
     batches, letters = Batches(redis), DeadLetters(redis)
     record("p0", 0, status="failed", error=Failure(kind="over_budget", message="spent"))
     await batches.settle("night", 0, "failed", spent=Spent(1, 3000, "over_budget"))
@@ -242,7 +224,7 @@ async def test_retry_of_a_spent_budget_only_takes_up_what_was_set_aside(
 
 
 async def test_retry_of_what_succeeded_asks_for_no_budget(enqueued: Enqueue, config: Config, redis: Redis) -> None:
-    await enqueued(1, Budget(max_predictions=1))
+    await enqueued(1, budget=Budget(max_predictions=1))
     await Batches(redis).settle("night", 0, "succeeded", spent=Spent(1, 3000))
     receipt = await retry("night", config, redis)
     assert (receipt.enqueued, receipt.already_done) == (0, 1)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import subprocess
@@ -23,30 +22,17 @@ from jobs.enqueue import enqueue as enqueue_module
 from jobs.enqueue.enqueue import Order, Receipt, enqueue, retry
 from jobs.errors import ForeignFolder, InputError, StorageError
 from jobs.queue import shard_queue
-from jobs.queue.payload import unpack
 from jobs.redis_client import client as connection
-from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
-from jobs.wire import Shard
+from tests.integration.jobs.enqueue.night import queued, write
 
-API_HOST = "api.replicate.com"
 ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> str:
     return write(tmp_path / "night.jsonl", range(950))
-
-
-def write(path: Path, numbers: range) -> str:
-    path.write_text("".join(json.dumps({"id": f"p{n}", "prompt": f"fox {n}"}) + "\n" for n in numbers))
-    return str(path)
-
-
-async def queued(redis: Redis) -> dict[str, Shard]:
-    jobs = [job.decode() for job in await redis.zrange(keys.queue(API_HOST), 0, -1)]
-    return {job: unpack(await redis.get(keys.ARQ_JOB + job), job) for job in jobs}
 
 
 async def assert_complete(redis: Redis, folder: Folder, ids: set[str]) -> None:

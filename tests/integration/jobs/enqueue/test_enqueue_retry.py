@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,33 +12,20 @@ from jobs.config import Config
 from jobs.enqueue import retry as retry_module
 from jobs.enqueue.enqueue import Order, Receipt, enqueue, retry
 from jobs.errors import BatchNotFound
-from jobs.queue.payload import unpack
 from jobs.queue.shard_queue import Queue
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
-from jobs.wire import Batch, Outcome, Result
-
-API_HOST = "api.replicate.com"
+from jobs.wire import Batch, Outcome
+from tests.integration.jobs.enqueue.night import API_HOST, crashing, queued, settle, write
 
 
 @pytest.fixture
 async def source(tmp_path: Path, config: Config, redis: Redis) -> str:
     """250 prompts, enqueued."""
-    path = tmp_path / "night.jsonl"
-    path.write_text("".join(json.dumps({"id": f"p{n}", "prompt": f"fox {n}"}) + "\n" for n in range(250)))
-    await enqueue(Order(str(path)), config, redis)
-    return str(path)
-
-
-async def settle(redis: Redis, folder: Folder, outcomes: dict[int, Outcome]) -> None:
-    """As a worker does: the record first, then the count."""
-    for index, outcome in outcomes.items():
-        record = folder.prompt(f"p{index}")
-        record.mkdir()
-        result = Result(id=f"p{index}", index=index, status=outcome, model="owner/name", input={})
-        (record / "prediction.json").write_text(result.model_dump_json())
-        await Batches(redis).settle("night", index, outcome)
+    path = write(tmp_path / "night.jsonl", 250)
+    await enqueue(Order(path), config, redis)
+    return path
 
 
 async def finish(redis: Redis, folder: Folder, unsuccessful: dict[int, Outcome]) -> None:
@@ -51,10 +37,8 @@ async def finish(redis: Redis, folder: Folder, unsuccessful: dict[int, Outcome])
     assert await Batches(redis).finish("night")
 
 
-async def queued(redis: Redis) -> dict[str, list[str]]:
-    jobs = [job.decode() for job in await redis.zrange(keys.queue(API_HOST), 0, -1)]
-    shards = {job: unpack(await redis.get(keys.ARQ_JOB + job), job) for job in jobs}
-    return {job: [prompt.id for prompt in shard.prompts] for job, shard in shards.items()}
+async def queued_ids(redis: Redis) -> dict[str, list[str]]:
+    return {job: [prompt.id for prompt in shard.prompts] for job, shard in (await queued(redis)).items()}
 
 
 def append(path: Path, row: dict[str, Any]) -> None:
@@ -75,7 +59,7 @@ async def test_what_did_not_succeed_is_enqueued_as_the_next_generation(
     await finish(redis, folder, {3: "failed", 99: "canceled", 201: "failed"})
     receipt = await retry("night", config, redis)
     assert receipt == Receipt(batch="night", total=250, enqueued=3, already_done=247, shards=2, workers=0)
-    assert await queued(redis) == {"night:0:1": ["p3", "p99"], "night:2:1": ["p201"]}
+    assert await queued_ids(redis) == {"night:0:1": ["p3", "p99"], "night:2:1": ["p201"]}
     batch = await Batches(redis).get("night")
     assert (counts(batch), batch.generation, batch.finished_at) == ((247, 0, 0), 1, None)
     assert await redis.ttl(keys.batch("night")) == -1
@@ -92,7 +76,7 @@ async def test_enqueuing_after_a_retry_adds_nothing(source: str, config: Config,
     await retry("night", config, redis)
     receipt = await enqueue(Order(source), config, redis)
     assert (receipt.enqueued, receipt.already_done, receipt.shards) == (0, 249, 0)
-    assert await queued(redis) == {"night:0:1": ["p3"]}
+    assert await queued_ids(redis) == {"night:0:1": ["p3"]}
 
 
 @pytest.mark.usefixtures("source")
@@ -107,7 +91,7 @@ async def test_retry_after_retry_keeps_every_record(config: Config, redis: Redis
     assert names(folder.path / ".retried") == ["p3.0", "p3.1", "p4.0"]
     assert counts(await Batches(redis).get("night")) == (249, 1, 0)
     await retry("night", config, redis)
-    assert await queued(redis) == {"night:0:3": ["p3"]}
+    assert await queued_ids(redis) == {"night:0:3": ["p3"]}
 
 
 @pytest.mark.usefixtures("source")
@@ -117,7 +101,7 @@ async def test_while_a_batch_runs_its_failed_prompts_may_be_retried(
     await settle(redis, folder, {3: "failed", 5: "succeeded"})
     receipt = await retry("night", config, redis)
     assert (receipt.enqueued, receipt.already_done, receipt.shards) == (1, 1, 1)
-    assert list(await queued(redis)) == ["night:0:0", "night:1:0", "night:2:0", "night:0:1"]
+    assert list(await queued_ids(redis)) == ["night:0:0", "night:1:0", "night:2:0", "night:0:1"]
     assert counts(await Batches(redis).get("night")) == (1, 0, 0)
 
 
@@ -183,24 +167,11 @@ async def test_the_same_command_completes_what_a_crash_left(
             with pytest.raises(RuntimeError, match="crash"):
                 await retry("night", config, redis)
     await retry("night", config, redis)
-    waiting = await queued(redis)
+    waiting = await queued_ids(redis)
     assert sorted(prompt for prompts in waiting.values() for prompt in prompts) == ["p150", "p151", "p3"]
     assert counts(await Batches(redis).get("night")) == (247, 0, 0)
     assert names(folder.path / ".retried") == ["p150.0", "p151.0", "p3.0"]
     assert [row.index for row in read_copy(folder)] == list(range(250))
-
-
-def crashing(function: Callable[..., Any], calls: int) -> Callable[..., Any]:
-    left = calls
-
-    def crash(*args: Any, **kwargs: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise RuntimeError("crash")
-        return function(*args, **kwargs)
-
-    return crash
 
 
 @pytest.mark.usefixtures("source")
@@ -211,4 +182,4 @@ async def test_an_appended_row_never_shares_a_shards_job_with_a_retried_one(
     await retry("night", config, redis)
     append(Path(source), {"id": "new", "prompt": "x"})
     await enqueue(Order(source), config, redis)
-    assert await queued(redis) == {"night:2:1": ["p249"], "night:2:2": ["new"]}
+    assert await queued_ids(redis) == {"night:2:1": ["p249"], "night:2:2": ["new"]}

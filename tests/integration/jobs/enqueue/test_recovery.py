@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +10,7 @@ import pytest
 from jobs.batch_folder.folder import RETRIED, Folder
 from jobs.budget import Budget
 from jobs.config import Config
-from jobs.enqueue.enqueue import Order, Receipt, enqueue
+from jobs.enqueue.enqueue import Receipt
 from jobs.prices.setting import Prices
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
@@ -23,16 +21,8 @@ Record = Callable[..., None]
 
 
 @pytest.fixture
-def enqueued(tmp_path: Path, config: Config, redis: Redis) -> Enqueue:
-    """Enqueue so many prompts as night.jsonl."""
-    priced = config.model_copy(update={"prices": Prices.parse("owner/name=0.003")})
-
-    async def run(count: int, **order: Any) -> Receipt:
-        path = tmp_path / "night.jsonl"
-        path.write_text("".join(json.dumps({"id": f"p{n}", "prompt": f"fox {n}"}) + "\n" for n in range(count)))
-        return await enqueue(Order(str(path), **order), priced, redis)
-
-    return run
+def config(config: Config) -> Config:
+    return config.model_copy(update={"prices": Prices.parse("owner/name=0.003")})
 
 
 async def test_a_wiped_redis_knows_again_what_the_folder_knows(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +15,14 @@ from jobs.enqueue import enqueue as enqueue_module
 from jobs.enqueue import retry as retry_module
 from jobs.enqueue.enqueue import Order, enqueue, retry
 from jobs.errors import InputError, PromptsError
-from jobs.queue.payload import unpack
 from jobs.queue.shard_queue import Queue
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
-from jobs.wire import Outcome, Result, Shard
+from jobs.wire import Outcome
+from tests.integration.jobs.enqueue import night
+from tests.integration.jobs.enqueue.night import API_HOST, crashing, queued, settle
 
-API_HOST = "api.replicate.com"
 STEPS = [
     (retry_module, "_move_record"),
     (retry_module, "kept_line"),
@@ -38,20 +36,9 @@ OUTCOMES: dict[int, Outcome] = {0: "succeeded", 1: "failed", 2: "canceled", 150:
 
 
 def write(tmp_path: Path, wrong: tuple[int, ...] = (), rows: int = 151, **corrected: Any) -> str:
-    path = tmp_path / "night.jsonl"
     other = dict.fromkeys(wrong, corrected)
-    path.write_text(
-        "".join(json.dumps({"id": f"p{n}", "prompt": f"fox {n}", **other.get(n, {})}) + "\n" for n in range(rows))
-    )
-    return str(path)
-
-
-async def settle(redis: Redis, folder: Folder, outcomes: dict[int, Outcome]) -> None:
-    for index, outcome in outcomes.items():
-        folder.prompt(f"p{index}").mkdir()
-        result = Result(id=f"p{index}", index=index, status=outcome, model="owner/name", input={})
-        (folder.prompt(f"p{index}") / "prediction.json").write_text(result.model_dump_json())
-        await Batches(redis).settle("night", index, outcome)
+    given = [{"id": f"p{n}", "prompt": f"fox {n}", **other.get(n, {})} for n in range(rows)]
+    return night.write(tmp_path / "night.jsonl", given)
 
 
 @pytest.fixture
@@ -61,11 +48,6 @@ async def finished(tmp_path: Path, config: Config, redis: Redis, folder: Folder)
     await settle(redis, folder, {index: OUTCOMES.get(index, "succeeded") for index in range(151)})
     await Queue(redis, API_HOST).remove("night")
     assert await Batches(redis).finish("night")
-
-
-async def queued(redis: Redis) -> dict[str, Shard]:
-    jobs = [job.decode() for job in await redis.zrange(keys.queue(API_HOST), 0, -1)]
-    return {job: unpack(await redis.get(keys.ARQ_JOB + job), job) for job in jobs}
 
 
 def kept(folder: Folder) -> list[str]:
@@ -187,19 +169,6 @@ async def test_the_same_command_completes_what_a_crash_left(
     assert (batch.succeeded, batch.failed, batch.canceled, batch.total) == (148, 0, 1, 152)
     assert sorted(path.name for path in (folder.path / ".retried").iterdir()) == ["p1.0", "p150.0"]
     assert len(kept(folder)) == 152
-
-
-def crashing(function: Callable[..., Any], calls: int) -> Callable[..., Any]:
-    left = calls
-
-    def crash(*args: Any, **kwargs: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise RuntimeError("crash")
-        return function(*args, **kwargs)
-
-    return crash
 
 
 @pytest.mark.usefixtures("finished")

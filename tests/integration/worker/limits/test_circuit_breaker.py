@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from jobs.batch_folder.folder import Folder
 from jobs.cli.operations import Operations
 from jobs.config import Config
 from jobs.errors import ConfigError
@@ -24,8 +23,7 @@ from jobs.state.account import Account
 from jobs.state.batches import Batches
 from jobs.state.waits import Wait, Waits
 from jobs.wire import Batch, Prompt, Shard
-from worker.context import Work
-from worker.lifecycle import open_context
+from worker.context import Context, Work
 from worker.limits.circuit_breaker import CircuitBreaker, ModelOutcome, ModelPaused
 from worker.limits.rate_limiter import RateLimiter
 from worker.limits.request_gate import RequestGate
@@ -414,31 +412,26 @@ async def test_status_says_why_and_resume_reopens(
     assert cli("resume").out == "Nothing was paused.\n"
 
 
-async def test_prompts_of_a_failing_model_are_kept_until_it_works(config: Config, simulator: Any) -> None:
+async def test_prompts_of_a_failing_model_are_kept_until_it_works(
+    simulator: Any, open_worker: Callable[..., Awaitable[Context]], open_batch: Callable[..., Awaitable[Batch]]
+) -> None:
     simulator.settings(limiter="off", predict_min=0.02, predict_max=0.05)
     simulator.control(failed={"next": 3, "text": "broken"})
-    changes = {
-        "replicate_base_url": simulator.url,
-        "replicate_api_token": SecretStr("r8_any"),
-        "use_file_output": False,
-        "creates_per_minute": 60_000.0,
-        "poll_interval": 0.05,
-        "max_in_flight": 1,
-        "max_attempts": 1,
-        "breaker_failures": 0.02,
-        "breaker_pause": SHORT,
-    }
+    worker = await open_worker(
+        replicate_base_url=simulator.url,
+        replicate_api_token=SecretStr("r8_any"),
+        use_file_output=False,
+        poll_interval=0.05,
+        max_in_flight=1,
+        max_attempts=1,
+        breaker_failures=0.02,
+        breaker_pause=SHORT,
+    )
     prompts = tuple(Prompt(n, f"p{n}", "simulator/image", {"prompt": f"{n}"}) for n in range(6))
+    await open_batch(worker, *prompts)
     shard = Shard("night", "b1", 0, 0, prompts)
-    async with open_context(config.model_copy(update=changes)) as worker:
-        folder = Folder(worker.config.output_dir, "night")
-        folder.path.mkdir(parents=True)
-        folder.manifest.write_text(
-            json.dumps({"batch": "night", "id": "b1", "realm": config.api_host, "created_at": 1.0})
-        )
-        await worker.batches.open(Batch("night", "b1", worker.config.api_host, 1.0, 6, 0, 1.0))
-        await asyncio.gather(*(predict(Work(worker, shard, prompt)) for prompt in prompts))
-        batch = await worker.batches.get("night")
+    await asyncio.gather(*(predict(Work(worker, shard, prompt)) for prompt in prompts))
+    batch = await worker.batches.get("night")
     assert (batch.failed, batch.succeeded) == (3, 3), "two that tripped it, one probe in vain; then all others"
 
 

@@ -7,21 +7,19 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jobs.batch_folder.folder import Folder
-from jobs.config import Config
 from jobs.errors import LostFolder
 from jobs.state.ledger import Entry
 from jobs.state.waits import Waits
 from jobs.wire import Batch, Failure, Prompt, Shard
 from worker.backoff import Backoff
 from worker.context import Context, Work
-from worker.lifecycle import open_context
 from worker.outputs import folder_health
 from worker.prompt import predict as story
 from worker.prompt import save
@@ -44,14 +42,13 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def worker(config: Config, simulator: Any) -> AsyncIterator[Context]:
+async def worker(
+    simulator: Any, open_worker: Callable[..., Awaitable[Context]], open_batch: Callable[..., Awaitable[Batch]]
+) -> Context:
     simulator.settings(limiter="off", predict_min=0.3, predict_max=0.4, loose=0.0)
-    async with open_context(
-        config.model_copy(update={"creates_per_minute": 60_000.0, "poll_interval": 0.1})
-    ) as context:
-        make(folder(context), "b1")
-        await context.batches.open(Batch("night", "b1", config.api_host, 1.0, 2, 0, 1.0))
-        yield context
+    worker = await open_worker()
+    await open_batch(worker, CAT, DOG)
+    return worker
 
 
 def folder(worker: Context) -> Folder:
@@ -61,16 +58,6 @@ def folder(worker: Context) -> Folder:
 async def told(worker: Context, batch: str = "night") -> str:
     """What `status` says that the batch waits for."""
     return "; ".join(wait.sentence({}) for wait in await Waits(worker.redis).of(batch))
-
-
-def make(folder: Folder, batch_id: str) -> Folder:
-    folder.path.mkdir(parents=True)
-    folder.manifest.write_text(
-        json.dumps({"batch": "night", "id": batch_id, "realm": "main", "created_at": 1.0}), encoding="utf-8"
-    )
-    rows = [{"id": prompt.id, "model": prompt.model, "input": prompt.input} for prompt in (CAT, DOG)]
-    folder.prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return folder
 
 
 async def test_a_folder_that_goes_away_and_comes_back_costs_nothing(
@@ -94,13 +81,13 @@ async def test_a_folder_that_goes_away_and_comes_back_costs_nothing(
 
 
 async def test_another_batchs_folder_receives_nothing_and_settles_nothing(
-    worker: Context, simulator: Any, eventually: Callable[..., Any]
+    worker: Context, simulator: Any, make_folder: Callable[..., Folder], eventually: Callable[..., Any]
 ) -> None:
     here, away = folder(worker).path, folder(worker).path.with_name("away")
     running = asyncio.create_task(run_shard(worker, SHARD))
     await eventually(lambda: simulator.ledger()["created"] == 2)
     here.rename(away)
-    theirs = make(folder(worker), "b2")
+    theirs = make_folder(CAT, DOG, batch_id="b2")
     record = {"id": "cat", "index": 0, "status": "succeeded", "model": "m", "input": {}}
     theirs.prompt("cat").mkdir()
     (theirs.prompt("cat") / "prediction.json").write_text(json.dumps(record))
@@ -119,6 +106,7 @@ async def test_another_batchs_folder_receives_nothing_and_settles_nothing(
 @pytest.mark.parametrize("foreign", [False, True])
 async def test_results_are_written_into_the_batchs_own_folder_only(
     worker: Context,
+    make_folder: Callable[..., Folder],
     eventually: Callable[..., Any],
     foreign: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
@@ -128,7 +116,7 @@ async def test_results_are_written_into_the_batchs_own_folder_only(
     here, away = folder(worker).path, folder(worker).path.with_name("away")
     here.rename(away)
     if foreign:
-        make(folder(worker), "b2")
+        make_folder(CAT, DOG, batch_id="b2")
     finishing = asyncio.create_task(finish.finish_batch(worker, SHARD))
     sentence = "is another batch's folder now" if foreign else "the folder of 'night' is gone"
     assert sentence in await eventually(lambda: told(worker))
@@ -142,12 +130,12 @@ async def test_results_are_written_into_the_batchs_own_folder_only(
 
 
 async def test_a_failures_record_goes_into_no_other_batchs_folder(
-    worker: Context, eventually: Callable[..., Any]
+    worker: Context, make_folder: Callable[..., Folder], eventually: Callable[..., Any]
 ) -> None:
     work = Work(worker, SHARD, CAT)
     here, away = folder(worker).path, folder(worker).path.with_name("away")
     here.rename(away)
-    make(folder(worker), "b2")
+    make_folder(CAT, DOG, batch_id="b2")
     committing = asyncio.create_task(save.commit_failure(work, Entry(), Failure(kind="internal", message="no")))
     assert "is another batch's folder now" in await eventually(lambda: told(worker))
     assert names(here) == ["batch.json", "prompts.jsonl"]

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from arq.worker import RetryJob
 
 from jobs.batch_folder.folder import Folder
-from jobs.config import Config
 from jobs.state.status import read_status
 from jobs.wire import Batch, Prompt, Shard
 from worker.backoff import Backoff
 from worker.context import Context
-from worker.lifecycle import open_context
 from worker.outputs import disk, folder_health
 from worker.prompt import admission, save
 from worker.shard import finish, run
@@ -41,29 +38,18 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def worker(config: Config, simulator: Any) -> AsyncIterator[Context]:
+async def worker(
+    simulator: Any, open_worker: Callable[..., Awaitable[Context]], open_batch: Callable[..., Awaitable[Batch]]
+) -> Context:
     simulator.settings(limiter="off", predict_min=0.3, predict_max=0.4, loose=0.0)
-    async with open_context(
-        config.model_copy(update={"creates_per_minute": 60_000.0, "poll_interval": 0.1})
-    ) as context:
-        for shard in (BAD, GOOD):
-            make(folder(context, shard), shard)
-            total = len(shard.prompts)
-            await context.batches.open(Batch(shard.batch, shard.batch_id, config.api_host, 1.0, total, 0, 1.0))
-        yield context
+    worker = await open_worker()
+    for shard in (BAD, GOOD):
+        await open_batch(worker, *shard.prompts, batch=shard.batch, batch_id=shard.batch_id)
+    return worker
 
 
 def folder(worker: Context, shard: Shard) -> Folder:
     return Folder(worker.config.output_dir, shard.batch)
-
-
-def make(folder: Folder, shard: Shard) -> None:
-    folder.path.mkdir(parents=True)
-    folder.manifest.write_text(
-        json.dumps({"batch": shard.batch, "id": shard.batch_id, "realm": "main", "created_at": 1.0})
-    )
-    rows = [{"id": prompt.id, "model": prompt.model, "input": prompt.input} for prompt in shard.prompts]
-    folder.prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 async def reasons(worker: Context, shard: Shard) -> list[str]:

@@ -17,18 +17,11 @@ from jobs.config import Config
 from jobs.errors import NotFound, NotSent
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
-from jobs.replicate_api.client import api_client
 from jobs.replicate_api.predictions import Page, Prediction, Replicate
-from jobs.state.account import Account
-from worker.limits.rate_limiter import RateLimiter
-from worker.limits.request_gate import RequestGate
-from worker.limits.token_check import TokenCheck
+from tests.integration.worker.polling.bench import Bench, open_bench
 from worker.polling import leader
-from worker.polling.leader import PollingLeader
 from worker.polling.poll_policy import Timing
-from worker.polling.poller import Poller
 
-IMAGE = "simulator/image"
 NO_SAMPLES = Timing(sample=10**9)
 Start = Callable[..., Awaitable["Party"]]
 
@@ -55,42 +48,30 @@ class CountingReplicate(Replicate):
         return Page((), None) if self.strange else page
 
 
-class Party:
-    """One worker's poller."""
+class Party(Bench[CountingReplicate]):
+    """One worker's poller, which runs until it leaves or dies."""
 
-    def __init__(self, replicate: CountingReplicate, poller: Poller, stack: AsyncExitStack) -> None:
-        self.replicate, self.poller, self._stack = replicate, poller, stack
+    def __init__(self, bench: Bench[CountingReplicate], running: AsyncExitStack) -> None:
+        super().__init__(bench.replicate, bench.poller)
+        self._running = running
 
-    async def create(self, count: int, **more: Any) -> list[str]:
-        made = [await self.replicate.create(IMAGE, {"prompt": f"cat {n}", **more}) for n in range(count)]
-        return [prediction.id for prediction in made]
-
-    async def wait(self, ids: list[str], since: float | None = None) -> list[Prediction]:
-        since = time.time() if since is None else since
-        return list(await asyncio.gather(*(self.poller.wait(id_, since) for id_ in ids)))
+    async def leave(self) -> None:
+        """End in order."""
+        await self._running.aclose()
 
     async def die(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """End without stepping down, as a killed process does."""
         monkeypatch.setattr(self.poller.leader, "step_down", asyncio.Event().wait)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.1):
-                await self._stack.aclose()
+                await self.leave()
 
 
 @asynccontextmanager
 async def party(config: Config, redis: Redis, who: str, timing: Timing) -> AsyncIterator[Party]:
-    limits = {"create": 60_000.0, "read": config.reads_per_minute}
-    async with AsyncExitStack() as stack:
-        limiter = await stack.enter_async_context(RateLimiter(redis, config.api_host, limits))
-        replicate = CountingReplicate(await stack.enter_async_context(api_client(config)), config)
-        account = Account(redis, config.api_host)
-        token = TokenCheck(limiter, account, replicate.account)
-        gate = RequestGate(limiter, account, token)
-        poller = Poller(replicate, gate, config, PollingLeader(redis, config.api_host, who, timing))
-        running = AsyncExitStack()
-        await stack.enter_async_context(running)
-        await running.enter_async_context(poller.running())
-        yield Party(replicate, poller, running)
+    async with open_bench(CountingReplicate, config, redis, who, timing) as bench, AsyncExitStack() as running:
+        await running.enter_async_context(bench.poller.running())
+        yield Party(bench, running)
 
 
 @pytest.fixture
@@ -162,7 +143,7 @@ async def test_a_leader_that_stops_is_succeeded_at_once(
     lost = asyncio.create_task(one.wait(await one.create(5, predict_time=60)))
     await until_leader(one, eventually)
     waiting = asyncio.create_task(two.wait(await two.create(10, predict_time=0.5)))
-    await one._stack.aclose()
+    await one.leave()
     assert len(await waiting) == 10
     assert await redis.get(keys.lease(f"sweeper:{config.api_host}")) in (b"two", None)
     lost.cancel()

@@ -11,64 +11,46 @@ import pytest
 from jobs.config import Config
 from jobs.errors import NotFound
 from jobs.redis_client.resilience import Redis
-from jobs.replicate_api.client import api_client
 from jobs.replicate_api.predictions import Page, Prediction, Replicate
 from jobs.state.account import Account
+from tests.integration.worker.polling.bench import Bench, open_bench
 from worker.limits import token_check
-from worker.limits.rate_limiter import RateLimiter
-from worker.limits.request_gate import RequestGate
-from worker.limits.token_check import TokenCheck
-from worker.polling.leader import PollingLeader
 from worker.polling.poll_policy import Timing
-from worker.polling.poller import Poller
-
-IMAGE = "simulator/image"
 
 
-class Bench:
-    """A poller with all it needs, and quick ways to make predictions."""
+class SimulatorBench(Bench[Replicate]):
+    """One that runs, and what the simulator counts."""
 
-    def __init__(self, replicate: Replicate, poller: Poller, simulator: Any) -> None:
-        self.replicate, self.poller, self.simulator = replicate, poller, simulator
-
-    async def create(self, count: int, **more: Any) -> list[str]:
-        made = [await self.replicate.create(IMAGE, {"prompt": f"cat {n}", **more}) for n in range(count)]
-        return [prediction.id for prediction in made]
-
-    async def wait(self, ids: list[str], since: float | None = None) -> list[Prediction]:
-        since = time.time() if since is None else since
-        return list(await asyncio.gather(*(self.poller.wait(id_, since) for id_ in ids)))
+    def __init__(self, bench: Bench[Replicate], simulator: Any) -> None:
+        super().__init__(bench.replicate, bench.poller)
+        self.simulator = simulator
 
     def calls(self, kind: str) -> int:
         return int(self.simulator.ledger(summary=True)["calls"].get(kind, 0))
 
 
 @asynccontextmanager
-async def bench(config: Config, redis: Redis, simulator: Any, timing: Timing | None = None) -> AsyncIterator[Bench]:
-    limits = {"create": 60_000.0, "read": config.reads_per_minute}
-    async with RateLimiter(redis, config.api_host, limits) as limiter, api_client(config) as client:
-        replicate = Replicate(client, config)
-        account = Account(redis, config.api_host)
-        gate = RequestGate(limiter, account, TokenCheck(limiter, account, replicate.account))
-        poller = Poller(replicate, gate, config, PollingLeader(redis, config.api_host, "one", timing))
-        async with poller.running():
-            yield Bench(replicate, poller, simulator)
+async def running(
+    config: Config, redis: Redis, simulator: Any, timing: Timing | None = None
+) -> AsyncIterator[SimulatorBench]:
+    async with open_bench(Replicate, config, redis, timing=timing) as made, made.poller.running():
+        yield SimulatorBench(made, simulator)
 
 
 @pytest.fixture(name="bench")
-async def default_bench(config: Config, redis: Redis, simulator: Any) -> AsyncIterator[Bench]:
+async def default_bench(config: Config, redis: Redis, simulator: Any) -> AsyncIterator[SimulatorBench]:
     simulator.settings(limiter="off", predict_min=0.2, predict_max=0.4)
-    async with bench(config.model_copy(update={"poll_interval": 0.1}), redis, simulator) as made:
+    async with running(config.model_copy(update={"poll_interval": 0.1}), redis, simulator) as made:
         yield made
 
 
-async def test_few_predictions_are_polled_by_id(bench: Bench) -> None:
+async def test_few_predictions_are_polled_by_id(bench: SimulatorBench) -> None:
     ended = await bench.wait(await bench.create(2))
     assert [prediction.status for prediction in ended] == ["succeeded", "succeeded"]
     assert bench.calls("list") == 0
 
 
-async def test_many_predictions_are_read_from_the_list_with_few_requests(bench: Bench) -> None:
+async def test_many_predictions_are_read_from_the_list_with_few_requests(bench: SimulatorBench) -> None:
     ids = await bench.create(60, predict_time=0.5)
     ended = await bench.wait(ids)
     assert [prediction.id for prediction in ended] == ids
@@ -76,20 +58,22 @@ async def test_many_predictions_are_read_from_the_list_with_few_requests(bench: 
     assert bench.calls("list") + bench.calls("get") < 60
 
 
-async def test_what_the_list_does_not_show_yet_is_polled_by_id(bench: Bench) -> None:
+async def test_what_the_list_does_not_show_yet_is_polled_by_id(bench: SimulatorBench) -> None:
     bench.simulator.control(list_lag={"rate": 1.0, "seconds": 600})
     ended = await bench.wait(await bench.create(8))
     assert {prediction.status for prediction in ended} == {"succeeded"}
     assert bench.calls("get") >= 8
 
 
-async def test_a_list_that_is_behind_delays_but_loses_nothing(bench: Bench) -> None:
+async def test_a_list_that_is_behind_delays_but_loses_nothing(bench: SimulatorBench) -> None:
     bench.simulator.control(stale_list={"rate": 1.0, "seconds": 1})
     ended = await bench.wait(await bench.create(8))
     assert {prediction.status for prediction in ended} == {"succeeded"}
 
 
-async def test_what_is_created_during_a_pass_is_not_polled_by_id(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_created_during_a_pass_is_not_polled_by_id(
+    bench: SimulatorBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """This pass over the list cannot show it; the next one does."""
     read, later = bench.replicate.list, list[asyncio.Task[list[Prediction]]]()
 
@@ -113,25 +97,27 @@ async def test_a_list_that_shows_no_end_is_distrusted(config: Config, redis: Red
     simulator.settings(limiter="off", predict_min=0.2, predict_max=0.4)
     simulator.control(stale_list={"rate": 1.0, "seconds": 3600})
     quick = config.model_copy(update={"poll_interval": 0.1})
-    async with bench(quick, redis, simulator, Timing(behind=0.5)) as made, asyncio.timeout(60):
+    async with running(quick, redis, simulator, Timing(behind=0.5)) as made, asyncio.timeout(60):
         ended = await made.wait(await made.create(12))
     assert {prediction.status for prediction in ended} == {"succeeded"}
 
 
-async def test_other_programs_predictions_are_passed_over(bench: Bench) -> None:
+async def test_other_programs_predictions_are_passed_over(bench: SimulatorBench) -> None:
     ours = await bench.create(6, predict_time=1.0)
     await bench.create(120)
     ended = await bench.wait(ours)
     assert [prediction.id for prediction in ended] == ours
 
 
-async def test_a_prediction_that_replicate_does_not_know_is_not_found(bench: Bench) -> None:
+async def test_a_prediction_that_replicate_does_not_know_is_not_found(bench: SimulatorBench) -> None:
     with pytest.raises(NotFound) as caught:
         await bench.wait(["nosuchprediction"], since=time.time() - 61)
     assert caught.value.prediction_id == "nosuchprediction"
 
 
-async def test_a_new_prediction_may_not_be_known_everywhere_yet(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_new_prediction_may_not_be_known_everywhere_yet(
+    bench: SimulatorBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Else another one is paid while this one runs on."""
     (made,) = await bench.create(1, predict_time=0.1)
     get, asked = bench.poller._replicate.get, []
@@ -147,14 +133,16 @@ async def test_a_new_prediction_may_not_be_known_everywhere_yet(bench: Bench, mo
     assert ended.status == "succeeded"
 
 
-async def test_one_lost_prediction_does_not_keep_the_others_waiting(bench: Bench) -> None:
+async def test_one_lost_prediction_does_not_keep_the_others_waiting(bench: SimulatorBench) -> None:
     ids = [*await bench.create(6), "nosuchprediction"]
     ended = await asyncio.gather(*(bench.poller.wait(id_, time.time() - 61) for id_ in ids), return_exceptions=True)
     assert [type(one) for one in ended] == [*[Prediction] * 6, NotFound]
 
 
 @pytest.mark.parametrize("fault", ["error", "reset", "hang"])
-async def test_polling_goes_on_after_failing_calls(bench: Bench, fault: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_polling_goes_on_after_failing_calls(
+    bench: SimulatorBench, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
     ids = await bench.create(6)
     bench.simulator.control(**{fault: {"next": 3, "kinds": ["get", "list"], "seconds": 0.1}})
     assert len(await bench.wait(ids)) == 6
@@ -162,13 +150,13 @@ async def test_polling_goes_on_after_failing_calls(bench: Bench, fault: str, cap
     assert 1 <= len(lost) <= 3, "one line a loss, not one a prediction"
 
 
-async def test_a_list_that_fails_for_ever_leaves_the_gets(bench: Bench) -> None:
+async def test_a_list_that_fails_for_ever_leaves_the_gets(bench: SimulatorBench) -> None:
     bench.simulator.control(error={"rate": 1.0, "kinds": ["list"], "status": 503})
     assert len(await bench.wait(await bench.create(8))) == 8
 
 
 async def test_what_nobody_expected_does_not_end_the_polling(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    bench: SimulatorBench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     original, times = bench.replicate.get, []
 
@@ -183,7 +171,7 @@ async def test_what_nobody_expected_does_not_end_the_polling(
     assert "failed unexpectedly" in caplog.text
 
 
-async def test_one_answer_of_not_found_is_not_believed(bench: Bench) -> None:
+async def test_one_answer_of_not_found_is_not_believed(bench: SimulatorBench) -> None:
     (id_,) = await bench.create(1)
     bench.simulator.control(error={"next": 2, "kinds": ["get"], "status": 404})
     (ended,) = await bench.wait([id_])
@@ -191,7 +179,7 @@ async def test_one_answer_of_not_found_is_not_believed(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(("status", "count"), [(403, 1), (404, 1), (403, 8), (503, 8)])
-async def test_pages_in_the_apis_place_are_waited_out(bench: Bench, status: int, count: int) -> None:
+async def test_pages_in_the_apis_place_are_waited_out(bench: SimulatorBench, status: int, count: int) -> None:
     """Whatever they say: no prediction is lost, and none is missing."""
     ids = await bench.create(count)
     page = {"status": status, "form": "html", "retry_after": 1}
@@ -200,14 +188,14 @@ async def test_pages_in_the_apis_place_are_waited_out(bench: Bench, status: int,
     assert {one.status for one in ended} == {"succeeded"}
 
 
-async def test_a_throttled_poll_holds_back_and_goes_on(bench: Bench) -> None:
+async def test_a_throttled_poll_holds_back_and_goes_on(bench: SimulatorBench) -> None:
     ids = await bench.create(2)
     bench.simulator.control(throttle={"next": 1, "kinds": ["get"], "seconds": 1, "form": "field"})
     assert len(await bench.wait(ids)) == 2
 
 
 async def test_a_refused_token_pauses_the_account(
-    bench: Bench, redis: Redis, config: Config, monkeypatch: pytest.MonkeyPatch
+    bench: SimulatorBench, redis: Redis, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = await bench.create(1)
     monkeypatch.setattr(token_check, "AGAIN_AFTER", 0.05)
@@ -216,7 +204,7 @@ async def test_a_refused_token_pauses_the_account(
     assert "(HTTP 401)" in str(await Account(redis, config.api_host).pause_reason())
 
 
-async def test_an_unknown_status_is_waited_out(bench: Bench) -> None:
+async def test_an_unknown_status_is_waited_out(bench: SimulatorBench) -> None:
     bench.simulator.control(unknown_status={"next": 1, "text": "pondering", "seconds": 0.5})
     (ended,) = await bench.wait(await bench.create(1))
     assert ended.status == "succeeded"
@@ -224,13 +212,13 @@ async def test_an_unknown_status_is_waited_out(bench: Bench) -> None:
 
 async def test_an_overdue_prediction_is_given_back_as_it_is(config: Config, redis: Redis, simulator: Any) -> None:
     short = config.model_copy(update={"deadline": 5, "poll_interval": 0.1})
-    async with bench(short, redis, simulator) as made:
-        ids = await Bench(made.replicate, made.poller, simulator).create(6, predict_time=60)
+    async with running(short, redis, simulator) as made:
+        ids = await made.create(6, predict_time=60)
         ended = await made.wait(ids, since=time.time() - 66)
     assert all(not prediction.terminal for prediction in ended)
 
 
-async def test_nobody_waits_for_a_cancelled_waiter(bench: Bench) -> None:
+async def test_nobody_waits_for_a_cancelled_waiter(bench: SimulatorBench) -> None:
     (id_,) = await bench.create(1, predict_time=30)
     waiting = asyncio.create_task(bench.poller.wait(id_, time.time()))
     await asyncio.sleep(0.05)
@@ -242,7 +230,7 @@ async def test_nobody_waits_for_a_cancelled_waiter(bench: Bench) -> None:
 async def test_the_read_budget_is_kept(config: Config, redis: Redis, simulator: Any) -> None:
     slow = config.model_copy(update={"reads_per_minute": 120.0, "poll_interval": 0.05})
     simulator.settings(limiter="sliding", limit_reads=4, limit_gets=4, limit_window=1.0, limit_creates=1000)
-    async with bench(slow, redis, simulator) as made:
+    async with running(slow, redis, simulator) as made:
         ids = await made.create(3)
         await made.wait(ids)
     assert simulator.ledger(summary=True)["throttled"] == 0

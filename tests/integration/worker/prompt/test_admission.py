@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,33 +15,30 @@ from jobs.model_limits import ModelLimits
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 from jobs.state.ledger import Entry, OverBudget, Overtaken
-from jobs.wire import Batch, Prompt, Shard
+from jobs.wire import Batch
+from tests.integration.worker.prompt import works
 from worker.context import Context, Work
 from worker.leases import lease_name
-from worker.lifecycle import open_context
 from worker.limits.priority_semaphore import PrioritySemaphore
 from worker.prompt import admission
 from worker.prompt.admission import attached, permit
 from worker.prompt.create import Created, Postponed, Refused, create
 
 MODEL = "simulator/image"
+work = partial(works.work, limited=True)
 
 
 @pytest.fixture
-async def worker(config: Config, simulator: Any) -> AsyncIterator[Context]:
+async def worker(
+    simulator: Any, open_worker: Callable[..., Awaitable[Context]], open_batch: Callable[..., Awaitable[Batch]]
+) -> Context:
     """One slot of each kind: what one permit does not release, the next one waits for."""
     simulator.settings(limiter="off", predict_min=60.0, predict_max=60.0)
     limits = ModelLimits.parse(f"{MODEL}=max 1")
-    settings: dict[str, Any] = {"creates_per_minute": 60_000.0, "model_limits": limits, "breaker_refusals": 1}
-    async with open_context(config.model_copy(update=settings)) as context:
-        await context.batches.open(Batch("night", "b1", config.api_host, 1.0, 10, 0, 1.0))
-        await context.batches.set_budget("night", None, None, 1)
-        yield replace(context, in_flight=PrioritySemaphore(1), connections=PrioritySemaphore(1))
-
-
-def work(worker: Context, index: int = 0, **given: Any) -> Work:
-    prompt = Prompt(index, f"p{index}", MODEL, {"prompt": "cat", "seed": index} | given)
-    return Work(worker, Shard("night", "b1", 0, 0, (prompt,)), prompt, limited=True)
+    worker = await open_worker(model_limits=limits, breaker_refusals=1)
+    await open_batch(worker, total=10)
+    await worker.batches.set_budget("night", None, None, 1)
+    return replace(worker, in_flight=PrioritySemaphore(1), connections=PrioritySemaphore(1))
 
 
 async def counted(redis: Redis, config: Config) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,12 +14,10 @@ from hypothesis import strategies as st
 
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.results import write_results
-from jobs.config import Config
 from jobs.replicate_api.predictions import CREATE_TIMEOUT
 from jobs.state.rate_limit import Hold
 from jobs.wire import Batch, Prompt, Shard
 from worker.context import Context, Work
-from worker.lifecycle import open_context
 from worker.limits.rate_limiter import RateLimiter
 from worker.orphans import search
 from worker.polling import poll_policy
@@ -179,19 +177,18 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-async def night(config: Config, raw_server: Any, _no_waiting: None) -> AsyncIterator[Night]:
+async def night(
+    raw_server: Any,
+    open_worker: Callable[..., Awaitable[Context]],
+    open_batch: Callable[..., Awaitable[Batch]],
+    _no_waiting: None,
+) -> Night:
     api = Api()
-    fast = {"creates_per_minute": 60_000.0, "reads_per_minute": 60_000.0, "poll_interval": 0.01, "max_attempts": 2}
     address = f"http://{await raw_server(api.handle)}"
-    async with open_context(
-        config.model_copy(update={"replicate_base_url": address, "deadline": 1800, **fast})
-    ) as worker:
-        folder = Folder(config.output_dir, "night")
-        folder.path.mkdir(parents=True)
-        manifest = {"batch": "night", "id": "b1", "realm": worker.config.api_host, "created_at": 1.0}
-        folder.manifest.write_text(json.dumps(manifest))
-        await worker.batches.open(Batch("night", "b1", worker.config.api_host, 1.0, 1_000_000, 0, 1.0))
-        yield Night(worker, api)
+    fast = {"reads_per_minute": 60_000.0, "poll_interval": 0.01, "max_attempts": 2, "deadline": 1800}
+    worker = await open_worker(replicate_base_url=address, **fast)
+    await open_batch(worker, total=1_000_000)
+    return Night(worker, api)
 
 
 @settings(

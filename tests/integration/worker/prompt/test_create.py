@@ -2,43 +2,37 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from jobs.config import Config
 from jobs.errors import Blocked, InvalidRequest, NotFound, Unanswered
 from jobs.redis_client import keys
 from jobs.replicate_api.predictions import CREATE_TIMEOUT
 from jobs.state import account
 from jobs.state.ledger import Entry, Ledger, Overtaken
-from jobs.wire import Batch, Prompt, Shard
+from jobs.wire import Batch, Prompt
+from tests.integration.worker.prompt.works import CAT, INPUT, work_on
 from worker.backoff import Backoff
 from worker.context import Context, Work
-from worker.lifecycle import open_context
 from worker.limits import token_check
 from worker.prompt import create as creation
 from worker.prompt.admission import permit
 from worker.prompt.create import Created, Refused, cancel_prediction, search
 
-INPUT = {"prompt": "cat", "width": 16, "height": 16}
-CAT = Prompt(0, "cat", "simulator/image", INPUT)
 TWIN = Prompt(1, "twin", "simulator/image", INPUT)
 
 
 @pytest.fixture
-async def worker(config: Config, simulator: Any) -> AsyncIterator[Context]:
+async def worker(
+    simulator: Any, open_worker: Callable[..., Awaitable[Context]], open_batch: Callable[..., Awaitable[Batch]]
+) -> Context:
     simulator.settings(limiter="off", predict_min=0.05, predict_max=0.1)
-    fast = config.model_copy(update={"creates_per_minute": 60_000.0, "poll_interval": 0.1})
-    async with open_context(fast) as context:
-        await context.batches.open(Batch("night", "b1", config.api_host, 1.0, 2, 0, 1.0))
-        yield context
-
-
-def work(worker: Context, prompt: Prompt = CAT) -> Work:
-    return Work(worker, Shard("night", "b1", 0, 0, (prompt,)), prompt)
+    worker = await open_worker()
+    await open_batch(worker, total=2)
+    return worker
 
 
 class NotCreated(Exception):
@@ -64,7 +58,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_create_is_recorded_and_claimed(worker: Context, simulator: Any) -> None:
-    entry, prediction = await create(work(worker), Entry())
+    entry, prediction = await create(work_on(worker), Entry())
     assert prediction
     assert entry.prediction_id == prediction.id
     assert await worker.redis.get(keys.claim(worker.config.api_host, prediction.id)) == b"night:0"
@@ -74,21 +68,21 @@ async def test_a_create_is_recorded_and_claimed(worker: Context, simulator: Any)
 @pytest.mark.parametrize("how", ["reset", "502"])
 async def test_a_lost_answer_is_found_and_not_paid_again(worker: Context, simulator: Any, how: str) -> None:
     simulator.control(lost_answer={"next": 1, "how": how})
-    entry, _ = await create(work(worker), Entry())
+    entry, _ = await create(work_on(worker), Entry())
     (made,) = simulator.ledger()["creates"]
     assert (entry.prediction_id, entry.attempt, entry.unknown_creates) == (made["id"], 1, 0)
 
 
 async def test_a_lost_answer_is_found_in_a_list_that_lags(worker: Context, simulator: Any) -> None:
     simulator.control(lost_answer={"next": 1, "how": "reset"}, list_lag={"rate": 1.0, "seconds": 2})
-    entry, _ = await create(work(worker), Entry())
+    entry, _ = await create(work_on(worker), Entry())
     assert [entry.prediction_id] == [made["id"] for made in simulator.ledger()["creates"]]
 
 
 @pytest.mark.usefixtures("hasty")
 async def test_what_was_never_created_is_replaced_and_counted(worker: Context, simulator: Any) -> None:
     simulator.control(error={"next": 1, "kinds": ["create"], "status": 500})
-    entry, _ = await create(work(worker), Entry())
+    entry, _ = await create(work_on(worker), Entry())
     assert (entry.attempt, entry.unknown_creates) == (1, 1)
     assert simulator.ledger()["created"] == 1
     assert (await worker.batches.get("night")).unknown_creates == 1
@@ -98,16 +92,16 @@ async def test_what_was_never_created_is_replaced_and_counted(worker: Context, s
 async def test_after_three_replacements_it_is_given_up(worker: Context, simulator: Any) -> None:
     simulator.control(error={"rate": 1.0, "kinds": ["create"], "status": 502})
     with pytest.raises(NotCreated, match="4 creates") as refused:
-        await create(work(worker), Entry())
+        await create(work_on(worker), Entry())
     assert isinstance(refused.value.error, Unanswered)
-    assert (await work(worker).ledger.read()).unknown_creates == 3
+    assert (await work_on(worker).ledger.read()).unknown_creates == 3
     assert simulator.ledger()["calls"]["create"] == 4
 
 
 @pytest.mark.usefixtures("hasty")
 async def test_nothing_is_given_up_while_the_list_cannot_be_read(worker: Context, simulator: Any) -> None:
     simulator.control(lost_answer={"next": 1, "how": "reset"}, error={"next": 3, "kinds": ["list"]})
-    entry, _ = await create(work(worker), Entry())
+    entry, _ = await create(work_on(worker), Entry())
     assert [entry.prediction_id] == [made["id"] for made in simulator.ledger()["creates"]]
 
 
@@ -115,14 +109,14 @@ async def test_an_intent_too_old_to_be_found_is_given_up_at_once(
     worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(creation, "SEARCHABLE", -1.0)
-    intent = await work(worker).ledger.intend(Entry())
-    assert await search(work(worker), intent) == intent
+    intent = await work_on(worker).ledger.intend(Entry())
+    assert await search(work_on(worker), intent) == intent
     assert "list" not in simulator.ledger()["calls"]
 
 
 async def test_equal_prompts_never_share_a_prediction(worker: Context, simulator: Any) -> None:
     simulator.control(lost_answer={"next": 2, "how": "reset"})
-    entries = await asyncio.gather(*(create(work(worker, prompt), Entry()) for prompt in (CAT, TWIN)))
+    entries = await asyncio.gather(*(create(work_on(worker, prompt), Entry()) for prompt in (CAT, TWIN)))
     assert {entry.prediction_id for entry, _ in entries} == {made["id"] for made in simulator.ledger()["creates"]}
 
 
@@ -131,7 +125,7 @@ async def test_a_prediction_that_an_equal_prompt_took_is_made_up_for(
 ) -> None:
     """CAT's answer comes after TWIN's search has found and claimed CAT's prediction."""
     made = await worker.replicate.create(CAT.model, CAT.input)
-    twin = work(worker, TWIN)
+    twin = work_on(worker, TWIN)
     await twin.ledger.record(await twin.ledger.intend(Entry()), made.id)
     answers = iter([made])
     original = worker.replicate.create
@@ -142,7 +136,7 @@ async def test_a_prediction_that_an_equal_prompt_took_is_made_up_for(
     monkeypatch.setattr(creation, "CREATE_TIMEOUT", 0.2)
     monkeypatch.setattr(creation, "SURE_AFTER", 0.2)
     monkeypatch.setattr(worker.replicate, "create", late)
-    entry, _ = await create(work(worker), Entry())
+    entry, _ = await create(work_on(worker), Entry())
     assert entry.prediction_id != made.id
     assert simulator.ledger()["created"] == 2
 
@@ -154,38 +148,38 @@ async def test_an_answer_that_comes_too_late_is_an_orphan_and_canceled(
 
     async def overtaken(model: str, prompt_input: Any) -> Any:
         prediction = await original(model, {**prompt_input, "predict_time": 60})
-        await work(worker).ledger.intend(await work(worker).ledger.read(), replace=True)
+        await work_on(worker).ledger.intend(await work_on(worker).ledger.read(), replace=True)
         return prediction
 
     monkeypatch.setattr(worker.replicate, "create", overtaken)
     with caplog.at_level(logging.WARNING), pytest.raises(Overtaken):
-        await create(work(worker), Entry())
+        await create(work_on(worker), Entry())
     (made,) = simulator.ledger()["creates"]
     assert made["status"] == "canceled"
     assert f"prediction {made['id']} came too late" in caplog.text
-    assert await work(worker).ledger.unclaimed([made["id"]]) == []
+    assert await work_on(worker).ledger.unclaimed([made["id"]]) == []
 
 
 async def test_a_late_answer_that_was_adopted_is_left_alone(worker: Context, simulator: Any) -> None:
     made = await worker.replicate.create(CAT.model, {**INPUT, "predict_time": 60})
-    twin = work(worker, TWIN)
+    twin = work_on(worker, TWIN)
     await twin.ledger.record(await twin.ledger.intend(Entry()), made.id)
-    await creation.cancel_orphan(work(worker), made.id)
+    await creation.cancel_orphan(work_on(worker), made.id)
     assert simulator.ledger()["creates"][0]["status"] != "canceled"
 
 
 async def test_a_search_sees_that_the_answer_has_come_to_another_worker(worker: Context, simulator: Any) -> None:
     """To one that stalled with the answer in its socket, and goes on: its claim is the prompt's own."""
     simulator.control(list_lag={"rate": 1.0, "seconds": 600})
-    intent = await work(worker).ledger.intend(Entry())
+    intent = await work_on(worker).ledger.intend(Entry())
     made = await worker.replicate.create(CAT.model, INPUT)
-    searching = asyncio.create_task(search(work(worker), intent))
+    searching = asyncio.create_task(search(work_on(worker), intent))
     await asyncio.sleep(0.5)
     assert not searching.done()
-    recorded = await work(worker).ledger.record(intent, made.id)
+    recorded = await work_on(worker).ledger.record(intent, made.id)
     assert await searching == recorded
     with pytest.raises(Overtaken):
-        await search(work(worker), replace(intent, nonce="another"))
+        await search(work_on(worker), replace(intent, nonce="another"))
 
 
 @pytest.mark.parametrize("taken", [False, True])
@@ -197,17 +191,17 @@ async def test_a_prediction_beside_an_adopted_one_waits_for_an_equal_prompt(
 
     async def searched_meanwhile(model: str, prompt_input: Any) -> Any:
         prediction, twins = [await original(model, {**prompt_input, "predict_time": 60}) for _ in range(2)]
-        await work(worker).ledger.record(await work(worker).ledger.read(), twins.id)
+        await work_on(worker).ledger.record(await work_on(worker).ledger.read(), twins.id)
         return prediction
 
     monkeypatch.setattr(worker.replicate, "create", searched_meanwhile)
     monkeypatch.setattr(creation, "SURE_AFTER", 1.0 - CREATE_TIMEOUT)
     with pytest.raises(Overtaken):
-        await create(work(worker), Entry())
+        await create(work_on(worker), Entry())
     made, _ = simulator.ledger()["creates"]
-    assert await work(worker).ledger.unclaimed([made["id"]]) == [made["id"]]
+    assert await work_on(worker).ledger.unclaimed([made["id"]]) == [made["id"]]
     if taken:
-        twin = work(worker, TWIN).ledger
+        twin = work_on(worker, TWIN).ledger
         await twin.record(await twin.intend(Entry()), made["id"])
     await eventually(lambda: not worker.creates)
     assert (simulator.ledger()["creates"][0]["status"] == "canceled") is not taken
@@ -219,7 +213,7 @@ async def test_a_cancel_is_repeated_until_it_is_answered(
     monkeypatch.setattr(creation, "SOON", Backoff(base=0.01, cap=0.01))
     simulator.control(error={"next": 2, "kinds": ["cancel"]}, throttle={"next": 1, "kinds": ["cancel"], "seconds": 1})
     made = await worker.replicate.create(CAT.model, {**INPUT, "predict_time": 60})
-    await creation.cancel_prediction(work(worker), made.id)
+    await creation.cancel_prediction(work_on(worker), made.id)
     assert simulator.ledger()["creates"][0]["status"] == "canceled"
 
 
@@ -229,11 +223,11 @@ async def test_a_prediction_that_cannot_be_canceled_is_named(
     monkeypatch.setattr(creation, "SOON", Backoff(base=0.01, cap=0.01))
     simulator.control(error={"rate": 1.0, "kinds": ["cancel"]})
     made = await worker.replicate.create(CAT.model, CAT.input)
-    await creation.cancel_prediction(work(worker), made.id)
+    await creation.cancel_prediction(work_on(worker), made.id)
     assert f"prediction {made.id} could not be canceled" in caplog.text
-    await creation.cancel_prediction(work(worker), "nosuchprediction")
+    await creation.cancel_prediction(work_on(worker), "nosuchprediction")
     simulator.clear()
-    await creation.cancel_prediction(work(worker), "nosuchprediction")
+    await creation.cancel_prediction(work_on(worker), "nosuchprediction")
     assert "prediction nosuchprediction cannot be canceled" in caplog.text
 
 
@@ -242,7 +236,7 @@ async def test_an_intent_of_another_worker_is_never_replaced_unsearched(
 ) -> None:
     """The other worker took the prompt over while this one's create was being throttled."""
     simulator.control(throttle={"next": 1, "kinds": ["create"], "seconds": 1})
-    original = work(worker).ledger.withdraw
+    original = work_on(worker).ledger.withdraw
 
     async def and_then_overtaken(self: Ledger, entry: Entry) -> Entry:
         withdrawn = await original(entry)
@@ -251,7 +245,7 @@ async def test_an_intent_of_another_worker_is_never_replaced_unsearched(
 
     monkeypatch.setattr(Ledger, "withdraw", and_then_overtaken)
     with pytest.raises(Overtaken):
-        await create(work(worker), Entry())
+        await create(work_on(worker), Entry())
     assert simulator.ledger()["created"] == 0
 
 
@@ -267,16 +261,16 @@ async def test_what_will_never_work_is_an_attempt_and_an_error(
     worker: Context, prompt: Prompt, raised: type[Exception]
 ) -> None:
     with pytest.raises(NotCreated) as refused:
-        await create(work(worker, prompt), Entry())
+        await create(work_on(worker, prompt), Entry())
     assert isinstance(refused.value.error, raised)
-    entry = await work(worker, prompt).ledger.read()
+    entry = await work_on(worker, prompt).ledger.read()
     assert entry == refused.value.entry
     assert (entry.attempt, entry.nonce, entry.prediction_ids) == (1, "", ())
 
 
 async def test_throttling_uses_no_attempt(worker: Context, simulator: Any) -> None:
     simulator.control(throttle={"next": 2, "kinds": ["create"], "seconds": 1, "form": "header"})
-    entry, _ = await create(work(worker), Entry())
+    entry, _ = await create(work_on(worker), Entry())
     assert (entry.attempt, entry.unknown_creates) == (1, 0)
 
 
@@ -285,7 +279,7 @@ async def test_an_api_that_cannot_be_reached_is_waited_for(
 ) -> None:
     home = worker.replicate._client.base_url
     worker.replicate._client.base_url = "http://127.0.0.1:1"
-    creating = asyncio.create_task(create(work(worker), Entry()))
+    creating = asyncio.create_task(create(work_on(worker), Entry()))
     await eventually(lambda: "the API does not answer" in caplog.text)
     worker.replicate._client.base_url = home
     entry, _ = await creating
@@ -297,7 +291,7 @@ async def test_a_worker_that_stalled_after_its_intent_sends_nothing(
     worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(creation, "CREATE_TIMEOUT", -1.0)
-    creating = asyncio.create_task(create(work(worker), Entry()))
+    creating = asyncio.create_task(create(work_on(worker), Entry()))
     await asyncio.sleep(1)
     assert simulator.ledger()["created"] == 0
     monkeypatch.setattr(creation, "CREATE_TIMEOUT", 30.0)
@@ -309,12 +303,14 @@ async def test_a_create_under_way_ends_before_its_cancel(
     worker: Context, simulator: Any, eventually: Callable[..., Any]
 ) -> None:
     simulator.control(delay={"next": 1, "kinds": ["create"], "seconds": 0.5})
-    creating = asyncio.create_task(create(work(worker), Entry()))
+    creating = asyncio.create_task(create(work_on(worker), Entry()))
     await eventually(lambda: worker.redis.hexists(keys.ledger("night"), "0"))
     creating.cancel()
     with pytest.raises(asyncio.CancelledError):
         await creating
-    assert [(await work(worker).ledger.read()).prediction_id] == [made["id"] for made in simulator.ledger()["creates"]]
+    assert [(await work_on(worker).ledger.read()).prediction_id] == [
+        made["id"] for made in simulator.ledger()["creates"]
+    ]
 
 
 async def test_a_create_that_hangs_is_left_to_a_search(
@@ -322,21 +318,21 @@ async def test_a_create_that_hangs_is_left_to_a_search(
 ) -> None:
     monkeypatch.setattr(creation, "STOP_PATIENCE", 0.1)
     simulator.control(lost_answer={"next": 1, "how": "hang"})
-    creating = asyncio.create_task(create(work(worker), Entry()))
+    creating = asyncio.create_task(create(work_on(worker), Entry()))
     await eventually(lambda: simulator.ledger()["created"])
     creating.cancel()
     with pytest.raises(asyncio.CancelledError):
         await creating
-    entry = await work(worker).ledger.read()
+    entry = await work_on(worker).ledger.read()
     assert entry.ambiguous
-    found = await search(work(worker), entry)
+    found = await search(work_on(worker), entry)
     assert [found.prediction_id] == [made["id"] for made in simulator.ledger()["creates"]]
     assert not worker.creates or all(task.cancelling() for task in worker.creates)
 
 
 async def test_nothing_is_created_while_paused(worker: Context, simulator: Any) -> None:
     await worker.account.pause("no credit")
-    creating = asyncio.create_task(create(work(worker), Entry()))
+    creating = asyncio.create_task(create(work_on(worker), Entry()))
     await asyncio.wait([creating], timeout=1)
     assert simulator.ledger()["created"] == 0
     await worker.account.resume()
@@ -348,7 +344,7 @@ async def test_a_pause_for_missing_credit_is_tried_again_by_one_create_at_a_time
 ) -> None:
     monkeypatch.setattr(account, "LOOK_EVERY", 0.5)
     simulator.control(payment_required={"rate": 1.0})
-    creating = [asyncio.create_task(create(work(worker, prompt), Entry())) for prompt in (CAT, TWIN)]
+    creating = [asyncio.create_task(create(work_on(worker, prompt), Entry())) for prompt in (CAT, TWIN)]
     assert "402" in await eventually(worker.account.pause_reason)
     assert "by itself" in str(await worker.account.pause_reason())
     before = simulator.ledger()["calls"]["create"]
@@ -362,7 +358,7 @@ async def test_a_pause_for_missing_credit_is_tried_again_by_one_create_at_a_time
 
 async def test_one_401_that_the_account_does_not_confirm_pauses_nobody(worker: Context, simulator: Any) -> None:
     simulator.control(unauthorized={"next": 1, "kinds": ["create"]})
-    entry, _ = await create(work(worker), Entry())
+    entry, _ = await create(work_on(worker), Entry())
     assert entry.attempt == 1
     assert await worker.account.pause_reason() is None
     assert simulator.ledger()["calls"]["account"] == 1
@@ -373,7 +369,7 @@ async def test_a_token_that_is_refused_once_there_too_is_asked_for_twice(
 ) -> None:
     monkeypatch.setattr(token_check, "AGAIN_AFTER", 0.05)
     simulator.control(unauthorized={"next": 2, "kinds": ["create", "account"]})
-    await create(work(worker), Entry())
+    await create(work_on(worker), Entry())
     assert await worker.account.pause_reason() is None
     assert simulator.ledger()["calls"]["account"] == 2
 
@@ -384,7 +380,7 @@ async def test_a_refused_token_pauses_until_it_is_accepted_again(
     monkeypatch.setattr(token_check, "AGAIN_AFTER", 0.05)
     monkeypatch.setattr(account, "LOOK_EVERY", 0.2)
     simulator.control(unauthorized={"rate": 1.0})
-    creating = asyncio.create_task(create(work(worker), Entry()))
+    creating = asyncio.create_task(create(work_on(worker), Entry()))
     assert "401" in await eventually(worker.account.pause_reason)
     await asyncio.sleep(0.3)
     await worker.token.look()
@@ -437,7 +433,7 @@ async def test_a_block_page_holds_everybody_and_uses_up_nothing(
     worker: Context, simulator: Any, eventually: Callable[..., Any], form: str
 ) -> None:
     simulator.control(error={"rate": 1.0, "kinds": ["create"], "status": 403, "form": form, "retry_after": 2})
-    creating = [asyncio.create_task(create(work(worker, prompt), Entry())) for prompt in (CAT, TWIN)]
+    creating = [asyncio.create_task(create(work_on(worker, prompt), Entry())) for prompt in (CAT, TWIN)]
     assert "(403)" in await eventually(worker.account.notice)
     assert float(await worker.redis.hget(keys.limit(worker.config.api_host, "create"), "hold"))
     simulator.clear()
@@ -451,7 +447,7 @@ async def test_a_block_page_holds_everybody_and_uses_up_nothing(
 @pytest.mark.usefixtures("hasty")
 async def test_another_page_in_the_apis_place_is_searched_for(worker: Context, simulator: Any) -> None:
     simulator.control(error={"next": 1, "kinds": ["create"], "status": 404, "form": "html"})
-    entry, _ = await create(work(worker), Entry())
+    entry, _ = await create(work_on(worker), Entry())
     assert (entry.attempt, entry.unknown_creates) == (1, 1)
     assert simulator.ledger()["calls"]["list"] >= 1
 
@@ -469,9 +465,9 @@ async def test_a_prompt_that_alone_is_blocked_is_refused_and_others_go_on(
         return await post(model, given)
 
     monkeypatch.setattr(worker.replicate, "create", firewalled)
-    bad = asyncio.create_task(create(work(worker, replace(CAT, input={"prompt": "<script>"})), Entry()))
+    bad = asyncio.create_task(create(work_on(worker, replace(CAT, input={"prompt": "<script>"})), Entry()))
     while not bad.done():
-        await create(work(worker, TWIN), Entry())
+        await create(work_on(worker, TWIN), Entry())
         await worker.redis.hdel(keys.ledger("night"), "1")
     with pytest.raises(NotCreated, match="this prompt's input"):
         await bad
@@ -487,22 +483,22 @@ async def test_a_model_that_has_worked_and_is_not_found_is_asked_for_once_more(
     calls: int,
 ) -> None:
     if worked == "works":
-        await create(work(worker, TWIN), Entry())
-        worker.refused_rows.note_created(work(worker).shard, CAT.model)
+        await create(work_on(worker, TWIN), Entry())
+        worker.refused_rows.note_created(work_on(worker).shard, CAT.model)
     simulator.control(error={"next": times, "kinds": ["create"], "status": 404, "form": "problem"})
     if (worked, times) == ("works", 1):
-        entry, _ = await create(work(worker), Entry())
+        entry, _ = await create(work_on(worker), Entry())
         assert entry.attempt == 1
     else:
         with pytest.raises(NotCreated):
-            await create(work(worker), Entry())
+            await create(work_on(worker), Entry())
     assert simulator.ledger()["calls"]["create"] == calls
 
 
 async def test_a_429_that_names_its_wait_in_words_only_is_waited_out(worker: Context, simulator: Any) -> None:
     text = "Request was throttled. Expected available in 2 seconds."
     simulator.control(throttle={"next": 1, "kinds": ["create"], "detail": text})
-    creating = asyncio.create_task(create(work(worker), Entry()))
+    creating = asyncio.create_task(create(work_on(worker), Entry()))
     entry, _ = await creating
     assert entry.attempt == 1
     assert simulator.ledger()["calls"]["create"] == 2
@@ -512,8 +508,8 @@ async def test_a_cancel_outlasts_block_pages_and_a_false_401(
     worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(creation, "SOON", Backoff(base=0.02, cap=0.02))
-    _, made = await create(work(worker, replace(CAT, input={**INPUT, "predict_time": 60})), Entry())
+    _, made = await create(work_on(worker, replace(CAT, input={**INPUT, "predict_time": 60})), Entry())
     assert made
     simulator.control(error={"next": 2, "kinds": ["cancel"], "status": 403, "form": "html", "retry_after": 1})
-    await cancel_prediction(work(worker), made.id)
+    await cancel_prediction(work_on(worker), made.id)
     assert (await worker.replicate.get(made.id)).status == "canceled"

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,6 @@ from redis.exceptions import RedisError
 
 from jobs.batch_folder.folder import Folder
 from jobs.cli.operations import Operations
-from jobs.config import Config
 from jobs.errors import StorageError
 from jobs.model_limits import ModelLimits
 from jobs.queue.payload import Parcel, pack
@@ -26,10 +25,10 @@ from jobs.state.pending import PendingPrompt
 from jobs.state.status import read_status
 from jobs.state.waits import Waits
 from jobs.wire import Batch, Prompt, Result, Shard, timestamp
+from tests.integration.worker.prompt.works import CAT, INPUT, record_of, work_on
 from worker.backoff import Backoff
 from worker.context import Context, Work
 from worker.leases import Lease
-from worker.lifecycle import open_context
 from worker.limits.model_limiter import ModelLimiter
 from worker.limits.priority_semaphore import PrioritySemaphore
 from worker.polling import poll_policy
@@ -40,48 +39,34 @@ from worker.shard import run
 from worker.shard.finish import finish_batch, finish_left_over
 from worker.shard.run import predict_shard, run_shard
 
-INPUT = {"prompt": "cat", "width": 16, "height": 16, "output_format": "png"}
-CAT = Prompt(0, "cat", "simulator/image", INPUT)
 DOG = Prompt(1, "dog", "simulator/image", {**INPUT, "prompt": "dog"})
 
 
 @pytest.fixture
-async def worker(config: Config, simulator: Any) -> AsyncIterator[Context]:
+async def worker(
+    simulator: Any, open_worker: Callable[..., Awaitable[Context]], open_batch: Callable[..., Awaitable[Batch]]
+) -> Context:
     simulator.settings(limiter="off", predict_min=0.05, predict_max=0.1, loose=0.0)
-    settings = {"creates_per_minute": 60_000.0, "poll_interval": 0.1, "max_in_flight": 1, "max_attempts": 2}
-    async with open_context(config.model_copy(update=settings)) as context:
-        folder = Folder(config.output_dir, "night")
-        folder.path.mkdir(parents=True)
-        folder.manifest.write_text(
-            json.dumps({"batch": "night", "id": "b1", "realm": config.api_host, "created_at": 1.0})
-        )
-        rows = [{"id": prompt.id, "model": prompt.model, "input": prompt.input} for prompt in (CAT, DOG)]
-        folder.prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        await context.batches.open(Batch("night", "b1", config.api_host, 1.0, 2, 0, 1.0))
-        yield context
-
-
-def work(worker: Context, prompt: Prompt = CAT) -> Work:
-    return Work(worker, Shard("night", "b1", 0, 0, (prompt,)), prompt)
+    worker = await open_worker(max_in_flight=1, max_attempts=2)
+    await open_batch(worker, CAT, DOG)
+    return worker
 
 
 def record(worker: Context, prompt: Prompt = CAT) -> Result:
-    found = work(worker, prompt).folder.read_record(prompt.id)
-    assert found
-    return found
+    return record_of(work_on(worker, prompt))
 
 
 async def test_a_prompt_becomes_a_record_with_its_file(worker: Context) -> None:
-    await predict(work(worker))
+    await predict(work_on(worker))
     result = record(worker)
     assert (result.status, result.attempts, result.index, result.input) == ("succeeded", 1, 0, INPUT)
     assert result.output == ["cat/output_0.png"]
-    assert (work(worker).folder.path / result.files[0].path).stat().st_size == result.files[0].bytes
+    assert (work_on(worker).folder.path / result.files[0].path).stat().st_size == result.files[0].bytes
     assert result.created_at
     assert result.completed_at
     assert result.saved_at
     assert result.metrics["predict_time"] > 0
-    received = json.loads((work(worker).folder.prompt("cat") / "prediction.json").read_text())["prediction"]
+    received = json.loads((work_on(worker).folder.prompt("cat") / "prediction.json").read_text())["prediction"]
     assert received["id"] == result.prediction_id
     assert received["output"][0].startswith("http")
     assert (await worker.batches.get("night")).succeeded == 1
@@ -89,24 +74,24 @@ async def test_a_prompt_becomes_a_record_with_its_file(worker: Context) -> None:
 
 async def test_a_settled_prompt_is_skipped(worker: Context, simulator: Any) -> None:
     await worker.batches.settle("night", 0, "succeeded")
-    await predict(work(worker))
+    await predict(work_on(worker))
     assert simulator.ledger()["calls"].get("create", 0) == 0
 
 
 async def test_a_record_on_disk_settles_and_asks_nobody(worker: Context, simulator: Any) -> None:
-    await predict(work(worker))
+    await predict(work_on(worker))
     await worker.redis.delete(keys.settled("night"))
     calls = simulator.ledger()["calls"]
-    await predict(work(worker))
+    await predict(work_on(worker))
     assert simulator.ledger()["calls"] == calls
     assert 0 in await worker.batches.settled("night")
 
 
 async def test_a_running_prediction_is_attached_to_without_a_slot(worker: Context, simulator: Any) -> None:
     made = await worker.replicate.create(CAT.model, CAT.input)
-    await work(worker).ledger.record(await work(worker).ledger.intend(Entry()), made.id)
+    await work_on(worker).ledger.record(await work_on(worker).ledger.intend(Entry()), made.id)
     async with worker.in_flight.turn(0):  # the only one
-        await predict(work(worker))
+        await predict(work_on(worker))
     assert record(worker).prediction_id == made.id
     assert simulator.ledger()["created"] == 1
 
@@ -118,7 +103,7 @@ async def test_prompts_wait_in_the_order_of_their_batches_virtual_times_and_file
     scores = {"huge": 200.0, "small": 105.0}
     await worker.batches.open(replace(await worker.batches.get("night"), total=len(names)))
     works = [
-        replace(work(worker, Prompt(index, str(index), CAT.model, {**CAT.input, "prompt": name})), score=score)
+        replace(work_on(worker, Prompt(index, str(index), CAT.model, {**CAT.input, "prompt": name})), score=score)
         for index, name in enumerate(names)
         for score in [scores[name.partition(" ")[0]]]
     ]
@@ -142,7 +127,7 @@ async def test_a_models_own_limit_holds_and_other_models_pass_by(worker: Context
         for index in range(8)
         for model in ["simulator/text" if index > 5 else "simulator/image"]
     ]
-    await asyncio.gather(*(predict(work(others, prompt)) for prompt in prompts))
+    await asyncio.gather(*(predict(work_on(others, prompt)) for prompt in prompts))
     made = {create["input"]["prompt"]: create for create in simulator.ledger()["creates"]}
     order = sorted(made, key=lambda prompt: made[prompt]["created_at"])
     assert len(made) == 8
@@ -163,7 +148,7 @@ async def test_a_batch_that_is_over_leaves_its_models_limit_to_others(
         worker, model_limiter=ModelLimiter(redis, worker.config.model_copy(update={"model_limits": limits}))
     )
     simulator.settings(predict_min=60.0, predict_max=60.0)
-    shard = work(worker).shard
+    shard = work_on(worker).shard
     running = asyncio.create_task(run_shard(replace(worker, in_flight=PrioritySemaphore(10)), shard))
     await eventually(lambda: redis.hlen(keys.ledger("night")))
     desk = Operations(worker.config, redis)
@@ -174,17 +159,17 @@ async def test_a_batch_that_is_over_leaves_its_models_limit_to_others(
 
 
 async def test_an_intent_of_a_dead_worker_is_searched_for(worker: Context, simulator: Any) -> None:
-    await work(worker).ledger.intend(Entry())
+    await work_on(worker).ledger.intend(Entry())
     made = await worker.replicate.create(CAT.model, CAT.input)
-    await predict(work(worker))
+    await predict(work_on(worker))
     assert record(worker).prediction_id == made.id
     assert simulator.ledger()["created"] == 1
 
 
 async def test_a_prediction_that_is_lost_is_attempted_anew(worker: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(poll_policy, "NEW", 0.0)
-    await work(worker).ledger.record(await work(worker).ledger.intend(Entry()), "nosuchprediction")
-    await predict(work(worker))
+    await work_on(worker).ledger.record(await work_on(worker).ledger.intend(Entry()), "nosuchprediction")
+    await predict(work_on(worker))
     result = record(worker)
     assert (result.status, result.attempts, len(result.prediction_ids)) == ("succeeded", 2, 2)
 
@@ -203,7 +188,7 @@ async def test_a_failure_says_what_failed(
     worker: Context, simulator: Any, fault: dict[str, Any], kind: str, attempts: int
 ) -> None:
     simulator.control(**fault)
-    await predict(work(worker))
+    await predict(work_on(worker))
     result = record(worker)
     assert result.error
     assert (result.status, result.error.kind, result.attempts) == ("failed", kind, attempts)
@@ -211,15 +196,13 @@ async def test_a_failure_says_what_failed(
     assert (await worker.batches.get("night")).failed == 1
 
 
-async def test_a_prediction_that_never_ends_is_interrupted(worker: Context, simulator: Any) -> None:
-    simulator.control(unknown_status={"rate": 1.0, "text": "pondering", "seconds": 10_000})
-    made = await worker.replicate.create(CAT.model, CAT.input)
-    intent = await work(worker).ledger.record(await work(worker).ledger.intend(Entry()), made.id)
+async def test_a_prediction_that_never_ends_is_interrupted(worker: Context) -> None:
+    made = await worker.replicate.create(CAT.model, {**CAT.input, "predict_time": 3600})
+    intent = await work_on(worker).ledger.record(await work_on(worker).ledger.intend(Entry()), made.id)
     stored = json.loads(await worker.redis.hget(keys.ledger("night"), "0"))
     stored["at"] = intent.at - worker.config.deadline - 61
     await worker.redis.hset(keys.ledger("night"), "0", json.dumps(stored))
-    simulator.clear()
-    await predict(work(worker))
+    await predict(work_on(worker))
     assert record(worker).attempts == 2
 
 
@@ -240,7 +223,7 @@ async def test_a_foreign_clock_makes_no_prediction_overdue(
     waited = worker.poller.wait
     monkeypatch.setattr(worker.replicate, "create", skewed)
     monkeypatch.setattr(worker.poller, "wait", wait)
-    await predict(work(worker, replace(CAT, input={**INPUT, "predict_time": 1})))
+    await predict(work_on(worker, replace(CAT, input={**INPUT, "predict_time": 1})))
     assert (record(worker).status, simulator.ledger()["created"]) == ("succeeded", 1)
     assert asked == [pytest.approx(time.time(), abs=60)]
 
@@ -261,14 +244,14 @@ async def test_an_output_that_ended_before_its_intent_is_kept_as_long_as_any(
 
     monkeypatch.setattr(worker.poller, "wait", wait)
     monkeypatch.setattr(worker.outputs, "save", save)
-    await predict(work(worker))
+    await predict(work_on(worker))
     assert (record(worker).status, simulator.ledger()["created"]) == ("succeeded", 1)
     assert kept == [pytest.approx(RETENTION, abs=60)]
 
 
 async def test_who_commits_first_wins(worker: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     original = worker.outputs.save
-    rival = work(worker)
+    rival = work_on(worker)
 
     async def slow(*arguments: Any) -> Any:
         saved = await original(*arguments)
@@ -279,7 +262,7 @@ async def test_who_commits_first_wins(worker: Context, monkeypatch: pytest.Monke
         return saved
 
     monkeypatch.setattr(worker.outputs, "save", slow)
-    await predict(work(worker))
+    await predict(work_on(worker))
     assert record(worker).prediction_id == "theirs"
     assert not list((rival.folder.path / ".saving").iterdir())
     assert (await worker.batches.get("night")).succeeded == 1
@@ -293,10 +276,10 @@ async def test_what_the_disk_refuses_is_saved_when_the_cause_is_gone(
     worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
 ) -> None:
     monkeypatch.setattr(saving, "DISK", Backoff(base=0.1, cap=0.1))
-    obstacle = work(worker).folder.path / ".saving"
+    obstacle = work_on(worker).folder.path / ".saving"
     obstacle.write_text("in the way")
-    predicting = asyncio.create_task(predict(work(worker)))
-    trouble = await eventually(lambda: worker.folders.own_trouble(work(worker).folder.path))
+    predicting = asyncio.create_task(predict(work_on(worker)))
+    trouble = await eventually(lambda: worker.folders.own_trouble(work_on(worker).folder.path))
     assert "cannot be written" in trouble
     obstacle.unlink()
     await predicting
@@ -321,7 +304,7 @@ async def test_a_download_that_keeps_breaking_costs_no_new_prediction(
 
     monkeypatch.setattr(worker.outputs, "_sleep", at_once)
     monkeypatch.setattr(worker.outputs, "save", save)
-    await predict(work(worker))
+    await predict(work_on(worker))
     assert (record(worker).status, len(times), simulator.ledger()["created"]) == ("succeeded", 3, 1)
 
 
@@ -335,7 +318,7 @@ async def test_an_output_past_its_hour_is_lost(
     monkeypatch.setattr(worker.outputs, "_sleep", at_once)
     monkeypatch.setattr(saving, "RETENTION", -3600.0)
     simulator.control(**fault)
-    await predict(work(worker))
+    await predict(work_on(worker))
     error = record(worker).error
     assert error
     assert (error.kind, simulator.ledger()["created"]) == ("output_lost", 2)
@@ -344,10 +327,10 @@ async def test_an_output_past_its_hour_is_lost(
 async def test_what_stands_in_the_way_of_one_record_holds_up_no_other(
     worker: Context, simulator: Any, eventually: Callable[..., Any]
 ) -> None:
-    target = work(worker).folder.prompt("cat")
+    target = work_on(worker).folder.prompt("cat")
     target.mkdir()
     (target / "notes.txt").write_text("mine")
-    predicting = asyncio.create_task(predict(work(worker)))
+    predicting = asyncio.create_task(predict(work_on(worker)))
     assert "in the way" in await eventually(lambda: told(worker))
     assert (await worker.account.trouble(), await worker.account.notice()) == (None, None)
     assert "create" not in simulator.ledger()["calls"], "nothing is paid for what cannot be kept"
@@ -357,10 +340,10 @@ async def test_what_stands_in_the_way_of_one_record_holds_up_no_other(
 
 
 async def test_an_unreadable_record_is_a_failure_that_says_so(worker: Context, simulator: Any) -> None:
-    target = work(worker).folder.prompt("cat")
+    target = work_on(worker).folder.prompt("cat")
     target.mkdir()
     (target / "prediction.json").write_text("{")
-    await predict(work(worker))
+    await predict(work_on(worker))
     assert (await worker.batches.get("night")).failed == 1
     assert (target / "prediction.json").read_text() == "{"
     assert simulator.ledger()["created"] == 0
@@ -374,7 +357,7 @@ async def test_an_unexpected_error_ends_one_prompt_with_a_traceback_in_the_log(
 
     monkeypatch.setattr(story, "judge", broken)
     monkeypatch.setattr(worker.outputs, "save", broken)
-    await predict(work(worker))
+    await predict(work_on(worker))
     error = record(worker).error
     assert error
     assert (error.kind, error.message) == ("internal", "AttributeError: no such thing")
@@ -398,14 +381,14 @@ async def test_who_was_overtaken_makes_no_result_of_an_old_failure(
         return verdict
 
     monkeypatch.setattr(story, "save_or_classify", stalled)
-    await predict(work(worker))
+    await predict(work_on(worker))
     result = record(worker)
     assert (result.status, result.attempts, simulator.ledger()["created"]) == ("succeeded", 2, 2)
 
 
 async def test_a_file_that_comes_late_is_paid_for_once(worker: Context, simulator: Any) -> None:
     simulator.control(late_file={"rate": 1.0, "seconds": 2.5})
-    await predict(work(worker))
+    await predict(work_on(worker))
     assert (record(worker).status, simulator.ledger()["created"]) == ("succeeded", 1)
     assert simulator.ledger()["faults"]["late_file"] > 2
 
@@ -415,7 +398,7 @@ async def test_an_output_on_an_unnamed_host_is_text_and_a_warning(
 ) -> None:
     url = "https://elsewhere.example/x/out.png"
     echo = replace(CAT, model="simulator/echo", input={"output": [url]})
-    await predict(work(worker, echo))
+    await predict(work_on(worker, echo))
     assert (record(worker).output, record(worker).unsaved) == ([url], (url,))
     assert f"BATCH_OUTPUT_HOSTS does not name its host, or it is no URL: {url}" in caplog.text
 
@@ -433,7 +416,7 @@ async def test_an_output_on_an_unnamed_host_is_text_and_a_warning(
     ],
 )
 async def test_what_a_success_lacks_is_counted(worker: Context, output: Any, unsaved: int, empty: int) -> None:
-    await predict(work(worker, replace(CAT, model="simulator/echo", input={"output": output})))
+    await predict(work_on(worker, replace(CAT, model="simulator/echo", input={"output": output})))
     result = record(worker)
     assert (result.status, len(result.unsaved), result.empty) == ("succeeded", unsaved, bool(empty))
     status = await read_status(worker.redis, await worker.batches.get("night"))
@@ -444,7 +427,7 @@ async def test_what_a_success_lacks_is_counted(worker: Context, output: Any, uns
 async def test_urls_that_are_left_on_purpose_are_not_counted(worker: Context) -> None:
     worker.outputs._config = worker.config.model_copy(update={"use_file_output": False})
     echo = replace(CAT, model="simulator/echo", input={"output": ["https://a.example/0.png"]})
-    await predict(work(worker, echo))
+    await predict(work_on(worker, echo))
     assert record(worker).unsaved == ()
 
 
@@ -482,9 +465,9 @@ async def test_a_canceled_prompt_does_not_wait_for_a_broken_download(
     monkeypatch.setattr(worker.outputs, "_sleep", at_once)
     simulator.control(broken_body={"rate": 1.0, "fraction": 0.0})
     made = await worker.replicate.create(CAT.model, CAT.input)
-    await work(worker).ledger.record(await work(worker).ledger.intend(Entry()), made.id)
+    await work_on(worker).ledger.record(await work_on(worker).ledger.intend(Entry()), made.id)
     await worker.poller.wait(made.id, time.time())
-    await predict(work(worker), canceled=True)
+    await predict(work_on(worker), canceled=True)
     assert record(worker).status == "canceled"
 
 
@@ -494,8 +477,8 @@ async def test_an_overdue_prediction_is_canceled_before_the_next(
     simulator.control(unknown_status={"next": 1, "text": "pondering", "seconds": 10_000})
     monkeypatch.setattr(poll_policy, "GRACE", -float(worker.config.deadline))
     made = await worker.replicate.create(CAT.model, {**CAT.input, "predict_time": 600})
-    entry = await work(worker).ledger.record(await work(worker).ledger.intend(Entry()), made.id)
-    ended = await story.follow(work(worker), entry)
+    entry = await work_on(worker).ledger.record(await work_on(worker).ledger.intend(Entry()), made.id)
+    ended = await story.follow(work_on(worker), entry)
     assert not ended.terminal
     assert simulator.ledger()["creates"][0]["status"] == "canceled"
 
@@ -523,7 +506,7 @@ async def test_trouble_with_redis_is_nobodys_result(worker: Context, monkeypatch
 
     monkeypatch.setattr(story, "attempt", away)
     with pytest.raises(RedisError):
-        await predict(work(worker))
+        await predict(work_on(worker))
     assert 0 not in await worker.batches.settled("night")
 
 
@@ -537,19 +520,19 @@ async def test_who_is_overtaken_looks_again(worker: Context, monkeypatch: pytest
         return await original(work, entry)
 
     monkeypatch.setattr(story, "attempt", once)
-    await predict(work(worker))
+    await predict(work_on(worker))
     assert len(times) == 2
     assert record(worker).status == "succeeded"
 
 
 async def test_what_was_known_of_a_prompt_may_be_out_of_date(worker: Context, simulator: Any) -> None:
     before = PendingPrompt(0, Entry())
-    await predict(work(worker))
-    await predict(replace(work(worker), known=before))
-    open_one = await work(worker, DOG).ledger.intend(Entry())
+    await predict(work_on(worker))
+    await predict(replace(work_on(worker), known=before))
+    open_one = await work_on(worker, DOG).ledger.intend(Entry())
     created = await worker.replicate.create(DOG.model, DOG.input)
-    await work(worker, DOG).ledger.record(open_one, created.id)
-    await predict(replace(work(worker, DOG), known=before))
+    await work_on(worker, DOG).ledger.record(open_one, created.id)
+    await predict(replace(work_on(worker, DOG), known=before))
     assert [record(worker, prompt).status for prompt in (CAT, DOG)] == ["succeeded", "succeeded"]
     assert simulator.ledger()["created"] == 2
 
@@ -569,7 +552,7 @@ class TestShard:
         self, worker: Context, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.INFO, "worker")
-        folder = work(worker).folder
+        folder = work_on(worker).folder
         left = [folder.path / f".{name}.1234abcd.part" for name in ("results.jsonl", "errors.jsonl", "index.html")]
         for part in left:
             part.touch()
@@ -583,20 +566,20 @@ class TestShard:
 
     async def test_a_shard_that_finds_all_settled_finishes_what_was_left_undone(self, worker: Context) -> None:
         for prompt in (CAT, DOG):
-            await predict(work(worker, prompt))
+            await predict(work_on(worker, prompt))
         assert (await worker.batches.get("night")).finished_at is None
         await run_shard(worker, self.shard)
         assert (await worker.batches.get("night")).finished_at
 
     async def test_a_batch_whose_last_job_was_lost_is_finished_at_the_second_look(self, worker: Context) -> None:
         for prompt in (CAT, DOG):
-            await predict(work(worker, prompt))
+            await predict(work_on(worker, prompt))
         complete = await finish_left_over(worker, set())
         assert complete == {"b1"}
         assert (await worker.batches.get("night")).finished_at is None
         assert await finish_left_over(worker, complete) == {"b1"}
         assert (await worker.batches.get("night")).finished_at
-        assert work(worker).folder.gallery.exists()
+        assert work_on(worker).folder.gallery.exists()
         assert await finish_left_over(worker, complete) == set()
 
     async def test_results_that_cannot_be_written_are_trouble(
@@ -654,13 +637,13 @@ class TestShard:
         assert await worker.account.trouble() is None
 
     async def test_a_damaged_record_does_not_keep_a_batch_from_finishing(self, worker: Context) -> None:
-        target = work(worker).folder.prompt("cat")
+        target = work_on(worker).folder.prompt("cat")
         target.mkdir()
         (target / "prediction.json").write_text("{")
         await run_shard(worker, self.shard)
         batch = await worker.batches.get("night")
         assert (batch.succeeded, batch.failed, bool(batch.finished_at)) == (1, 1, True)
-        first = json.loads(work(worker).folder.results.read_text().splitlines()[0])
+        first = json.loads(work_on(worker).folder.results.read_text().splitlines()[0])
         assert (first["id"], first["error"]["kind"]) == ("cat", "internal")
 
     async def test_what_goes_wrong_with_a_shard_leaves_it_in_the_queue(
@@ -695,7 +678,7 @@ class TestShard:
     async def test_an_ambiguous_create_of_a_canceled_batch_is_found_and_ended(
         self, worker: Context, simulator: Any
     ) -> None:
-        await work(worker).ledger.intend(Entry())
+        await work_on(worker).ledger.intend(Entry())
         await worker.replicate.create(CAT.model, {**CAT.input, "predict_time": 600})
         slow = replace(CAT, input={**CAT.input, "predict_time": 600})
         await worker.batches.request_cancel("night")
@@ -712,13 +695,13 @@ async def test_who_stalled_past_its_lease_neither_creates_nor_commits(
     caplog.set_level(logging.DEBUG, "worker")
     if created:
         made = await worker.replicate.create(CAT.model, CAT.input)
-        await work(worker).ledger.record(await work(worker).ledger.intend(Entry()), made.id)
+        await work_on(worker).ledger.record(await work_on(worker).ledger.intend(Entry()), made.id)
     lease = Lease("night:0", "", renewed_at=asyncio.get_running_loop().time() - 1000)
     worker.leases._held["night:0"] = lease
-    prompt = asyncio.create_task(predict(work(worker)))
+    prompt = asyncio.create_task(predict(work_on(worker)))
     await eventually(lambda: "stalled past its lease" in caplog.text)
     assert simulator.ledger()["created"] == int(created)
-    assert work(worker).folder.read_record("cat") is None
+    assert work_on(worker).folder.read_record("cat") is None
     lease.renewed_at = asyncio.get_running_loop().time() + 1000
     await prompt
     assert record(worker).status == "succeeded"

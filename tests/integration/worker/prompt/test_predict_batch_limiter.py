@@ -3,48 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from jobs.batch_folder.folder import Folder
-from jobs.config import Config
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
-from jobs.wire import Batch, Prompt, Shard
-from worker.context import Context, Work
-from worker.lifecycle import open_context
+from jobs.wire import Batch, Shard
+from tests.integration.worker.prompt import works
+from worker.context import Context
 from worker.prompt.predict import predict
 from worker.shard.run import run_shard
 
 KEY = keys.places("night")
+work = partial(works.work, model="simulator/text", limited=True)
 
 
 @pytest.fixture
-async def two(config: Config, simulator: Any) -> AsyncIterator[tuple[Context, Context]]:
+async def two(
+    simulator: Any, open_worker: Callable[..., Awaitable[Context]], open_batch: Callable[..., Awaitable[Batch]]
+) -> tuple[Context, Context]:
     """Two workers on one batch that allows three predictions in flight."""
     simulator.settings(limiter="off", predict_min=0.05, predict_max=0.2, loose=0.0)
-    settings: dict[str, Any] = {"creates_per_minute": 60_000.0, "poll_interval": 0.1, "max_attempts": 2}
-    settings |= {"breaker_failures": 0.02, "breaker_pause": 600.0}
-    config = config.model_copy(update=settings)
-    async with open_context(config) as one, open_context(config) as other:
-        folder = Folder(config.output_dir, "night")
-        folder.path.mkdir(parents=True)
-        folder.manifest.write_text(
-            json.dumps({"batch": "night", "id": "b1", "realm": config.api_host, "created_at": 1.0})
-        )
-        await one.batches.open(Batch("night", "b1", config.api_host, 1.0, 100, 0, 1.0))
-        await one.batches.set_budget("night", None, None, 3)
-        yield one, other
-
-
-def work(worker: Context, index: int, model: str = "simulator/text", **given: Any) -> Work:
-    prompt = Prompt(index, f"p{index}", model, {"prompt": "cat", "seed": index} | given)
-    return Work(worker, Shard("night", "b1", 0, 0, (prompt,)), prompt, limited=True)
+    settings = {"max_attempts": 2, "breaker_failures": 0.02, "breaker_pause": 600.0}
+    one, other = await open_worker(**settings), await open_worker(**settings)
+    await open_batch(one, total=100)
+    await one.batches.set_budget("night", None, None, 3)
+    return one, other
 
 
 def most_at_once(simulator: Any) -> int:
@@ -128,11 +117,11 @@ async def test_prompts_whose_model_is_paused_hold_no_places(
     worker = two[0]
     await worker.batches.set_budget("night", None, None, 1)
     await asyncio.gather(*(worker.connections.acquire(0.0) for _ in range(worker.connections.size)))
-    early = asyncio.create_task(predict(work(worker, 1, "simulator/image")))
+    early = asyncio.create_task(predict(work(worker, 1, model="simulator/image")))
     await eventually(lambda: redis.zcard(KEY))  # it has its place, and waits for a connection
     for _ in range(2):
         await worker.breaker.record_outcome("simulator/image", "night/other", "failed", "gone")
-    late = [asyncio.create_task(predict(work(worker, index, "simulator/image"))) for index in (2, 3)]
+    late = [asyncio.create_task(predict(work(worker, index, model="simulator/image"))) for index in (2, 3)]
     for _ in range(worker.connections.size):
         worker.connections.release()
     await asyncio.wait_for(predict(work(worker, 4)), 30)

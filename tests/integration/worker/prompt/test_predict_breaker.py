@@ -3,51 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from jobs.batch_folder.folder import Folder
-from jobs.config import Config
-from jobs.wire import Batch, Prompt, Shard
+from jobs.wire import Batch
+from tests.integration.worker.prompt.works import work
 from worker.context import Context, Work
-from worker.lifecycle import open_context
 from worker.limits.priority_semaphore import PrioritySemaphore
 from worker.limits.refused_rows import MANY_UNKNOWN
 from worker.prompt import create
 from worker.prompt.predict import predict
 
-IMAGE = {"prompt": "cat", "width": 16, "height": 16}
-
 
 @pytest.fixture
-async def worker(config: Config, simulator: Any, request: pytest.FixtureRequest) -> AsyncIterator[Context]:
+async def worker(
+    simulator: Any,
+    request: pytest.FixtureRequest,
+    open_worker: Callable[..., Awaitable[Context]],
+    open_batch: Callable[..., Awaitable[Batch]],
+) -> Context:
     simulator.settings(limiter="off", predict_min=0.05, predict_max=0.1, loose=0.0)
     settings: dict[str, Any] = {
-        "creates_per_minute": 60_000.0,
-        "poll_interval": 0.1,
         "max_attempts": 1,
         "max_in_flight": 1,
         "breaker_refusals": 3,
         "breaker_failures": 0.05,
         "breaker_pause": getattr(request, "param", 0.5),
     }
-    async with open_context(config.model_copy(update=settings)) as context:
-        folder = Folder(config.output_dir, "night")
-        folder.path.mkdir(parents=True)
-        folder.manifest.write_text(
-            json.dumps({"batch": "night", "id": "b1", "realm": config.api_host, "created_at": 1.0})
-        )
-        await context.batches.open(Batch("night", "b1", config.api_host, 1.0, 100, 0, 1.0))
-        yield context
-
-
-def work(worker: Context, index: int, model: str = "simulator/image", **given: Any) -> Work:
-    prompt = Prompt(index, f"p{index}", model, IMAGE | given | {"seed": index})
-    return Work(worker, Shard("night", "b1", 0, 0, (prompt,)), prompt)
+    worker = await open_worker(**settings)
+    await open_batch(worker, total=100)
+    return worker
 
 
 def kinds(works: list[Work]) -> list[Any]:

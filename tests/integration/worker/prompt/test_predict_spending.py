@@ -5,49 +5,40 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
 import pytest
 
-from jobs.batch_folder.folder import Folder
-from jobs.config import Config
 from jobs.prices.setting import Prices
 from jobs.redis_client import keys
 from jobs.replicate_api.predictions import CREATE_TIMEOUT
 from jobs.state.status import read_status
 from jobs.wire import Batch, Prompt, Result, Shard, Status
+from tests.integration.worker.prompt.works import INPUT, record_of
 from worker.backoff import Backoff
 from worker.context import Context, Work
-from worker.lifecycle import open_context
 from worker.prompt import admission, create, retry_policy
 from worker.prompt import predict as story
 from worker.prompt.predict import predict
 
-INPUT = {"prompt": "cat", "width": 16, "height": 16, "output_format": "png"}
 PROMPTS = [Prompt(index, f"cat-{index}", "simulator/image", INPUT | {"seed": index}) for index in range(3)]
 
 
 @pytest.fixture
-async def worker(config: Config, simulator: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Context]:
+async def worker(
+    simulator: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    open_worker: Callable[..., Awaitable[Context]],
+    open_batch: Callable[..., Awaitable[Batch]],
+) -> Context:
     simulator.settings(limiter="off", predict_min=0.05, predict_max=0.1, loose=0.0)
     monkeypatch.setattr(story, "decide", partial(retry_policy.decide, random=lambda: 0.0))
     monkeypatch.setattr(admission, "SOON", Backoff(0.05, 0.1))
-    settings: dict[str, Any] = {
-        "creates_per_minute": 60_000.0,
-        "poll_interval": 0.1,
-        "max_attempts": 2,
-        "prices": Prices.parse("simulator/image=0.003"),
-    }
-    async with open_context(config.model_copy(update=settings)) as context:
-        folder = Folder(config.output_dir, "night")
-        folder.path.mkdir(parents=True)
-        folder.manifest.write_text(
-            json.dumps({"batch": "night", "id": "b1", "realm": config.api_host, "created_at": 1.0})
-        )
-        await context.batches.open(Batch("night", "b1", config.api_host, 1.0, 3, 0, 1.0))
-        yield context
+    worker = await open_worker(max_attempts=2, prices=Prices.parse("simulator/image=0.003"))
+    await open_batch(worker, total=3)
+    return worker
 
 
 @pytest.fixture
@@ -63,9 +54,7 @@ def work(worker: Context, index: int = 0) -> Work:
 
 
 def record(worker: Context, index: int = 0) -> Result:
-    found = work(worker).folder.read_record(PROMPTS[index].id)
-    assert found
-    return found
+    return record_of(work(worker, index))
 
 
 async def status(worker: Context) -> Status:
@@ -100,9 +89,7 @@ async def test_seconds_cost_what_they_took(worker: Context) -> None:
 async def test_a_model_without_a_price_has_no_cost(worker: Context) -> None:
     other = Work(worker, work(worker).shard, Prompt(0, "text", "simulator/text", {"prompt": "x"}))
     await predict(other)
-    found = other.folder.read_record("text")
-    assert found
-    assert found.cost is None
+    assert record_of(other).cost is None
     now = await status(worker)
     assert (now.predictions, now.cost) == (1, None)
 
@@ -110,8 +97,7 @@ async def test_a_model_without_a_price_has_no_cost(worker: Context) -> None:
 async def test_what_is_refused_costs_nothing(worker: Context) -> None:
     wrong = Work(worker, work(worker).shard, Prompt(0, "wrong", "simulator/image", {"prompt": "x", "num_outputs": 9}))
     await predict(wrong)
-    found = wrong.folder.read_record("wrong")
-    assert found
+    found = record_of(wrong)
     assert (found.attempts, found.cost) == (1, 0.0)
     assert (await status(worker)).predictions == 0
 

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobs.batch_folder.folder import Folder
 from jobs.config import Config
 from jobs.errors import BrokenDownload, OutputGone, Unanswered
 from jobs.redis_client import keys
 from jobs.replicate_api.predictions import RETENTION, Prediction
 from jobs.state.status import read_status
-from jobs.wire import Batch, Prompt, Result, Shard, timestamp
+from jobs.wire import Batch, timestamp
+from tests.integration.worker.prompt.works import CAT, record_of, work_on
 from worker import backpressure
 from worker.backoff import Backoff
 from worker.context import Context, Work
-from worker.lifecycle import open_context
 from worker.outputs.backlog import Backlog, Unsaved
 from worker.outputs.file_host import files_client
 from worker.outputs.file_writer import FileWriter
@@ -30,8 +29,6 @@ from worker.prompt import predict as story
 from worker.prompt import save as saving
 from worker.prompt.predict import predict
 from worker.prompt.save import fetch, kept_until
-
-CAT = Prompt(0, "cat", "simulator/image", {"prompt": "cat", "width": 16, "height": 16, "output_format": "png"})
 
 
 @pytest.fixture(autouse=True)
@@ -42,28 +39,21 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def worker(config: Config, simulator: Any) -> AsyncIterator[Context]:
+async def worker(
+    config: Config,
+    simulator: Any,
+    open_worker: Callable[..., Awaitable[Context]],
+    open_batch: Callable[..., Awaitable[Batch]],
+) -> Context:
     simulator.settings(limiter="off", predict_min=0.05, predict_max=0.1, loose=0.0)
-    settings = {"creates_per_minute": 60_000.0, "poll_interval": 0.1, "max_attempts": 2}
-    hosts = {"output_hosts": (*config.output_hosts, "127.0.0.1")}
-    async with open_context(config.model_copy(update=settings | hosts)) as context:
-        folder = Folder(config.output_dir, "night")
-        folder.path.mkdir(parents=True)
-        folder.manifest.write_text('{"batch": "night", "id": "b1", "realm": "main", "created_at": 1.0}')
-        folder.prompts.write_text('{"id": "cat", "model": "simulator/image", "input": {}}\n')
-        await context.batches.open(Batch("night", "b1", config.api_host, 1.0, 1, 0, 1.0))
-        yield context
+    worker = await open_worker(max_attempts=2, output_hosts=(*config.output_hosts, "127.0.0.1"))
+    await open_batch(worker, CAT)
+    return worker
 
 
 @pytest.fixture
 def work(worker: Context) -> Work:
-    return Work(worker, Shard("night", "b1", 0, 0, (CAT,)), CAT)
-
-
-def record(work: Work) -> Result:
-    found = work.folder.read_record("cat")
-    assert found
-    return found
+    return work_on(worker)
 
 
 def ended(output: Any, ago: float = 1.0, **fields: Any) -> Prediction:
@@ -181,7 +171,7 @@ async def test_a_worker_that_was_down_for_hours_ends_it_as_output_lost(
     monkeypatch.setattr(saving, "RETENTION", -1.0)
     simulator.control(broken_body={"next": 1, "fraction": 0.0})
     await predict(work)
-    assert (record(work).status, record(work).attempts) == ("succeeded", 2)
+    assert (record_of(work).status, record_of(work).attempts) == ("succeeded", 2)
     batch = await worker.batches.get("night")
     assert (batch.outputs_lost, simulator.ledger()["created"]) == (1, 2)
 
@@ -312,7 +302,7 @@ async def test_creates_wait_while_a_backlog_would_miss_the_hour(
         assert simulator.ledger()["created"] == 0
         assert await worker.redis.ttl(keys.trouble(worker.config.api_host)) <= 1
     await predicting
-    assert record(work).status == "succeeded"
+    assert record_of(work).status == "succeeded"
 
 
 NAMES = ["../../../etc/passwd", "..%2F..%2Fpasswd", "%00", "a/../../b.png", "....", "C:%5Cx", "con.png%00/..%2Fx"]

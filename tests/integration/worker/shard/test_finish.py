@@ -8,17 +8,15 @@ import json
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jobs.batch_folder.folder import Folder
-from jobs.config import Config
-from jobs.wire import Batch, Shard
+from jobs.wire import Batch, Prompt, Shard
 from worker.context import Context
-from worker.lifecycle import open_context
 from worker.shard.finish import finish_batch
 
 LEASE = 1.0
@@ -27,9 +25,8 @@ RECORD = {"id": "cat", "index": 0, "status": "succeeded", "model": "owner/model"
 
 
 @pytest.fixture
-async def worker(config: Config) -> AsyncIterator[Context]:
-    async with open_context(config.model_copy(update={"lease": LEASE})) as context:
-        yield context
+async def worker(open_worker: Callable[..., Awaitable[Context]]) -> Context:
+    return await open_worker(lease=LEASE)
 
 
 class SlowRecord:
@@ -37,9 +34,7 @@ class SlowRecord:
 
     def __init__(self, folder: Folder) -> None:
         self.folder = folder
-        folder.prompt("cat").mkdir(parents=True)
-        folder.manifest.write_text('{"batch": "night", "id": "b1", "realm": "main", "created_at": 1.0}')
-        folder.prompts.write_text('{"id": "cat", "model": "owner/model", "input": {}}\n')
+        folder.prompt("cat").mkdir()
         self.path = folder.prompt("cat") / "prediction.json"
         os.mkfifo(self.path)
 
@@ -57,8 +52,8 @@ class SlowRecord:
 
 
 @pytest.fixture
-async def slow(worker: Context) -> SlowRecord:
-    await worker.batches.open(Batch("night", "b1", worker.config.api_host, 1.0, 1, 0, 1.0))
+async def slow(worker: Context, open_batch: Callable[..., Awaitable[Batch]]) -> SlowRecord:
+    await open_batch(worker, Prompt(0, "cat", "owner/model", {}))
     await worker.batches.settle("night", 0, "succeeded")
     return SlowRecord(Folder(worker.config.output_dir, "night"))
 

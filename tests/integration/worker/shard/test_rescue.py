@@ -1,14 +1,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from jobs.batch_folder.folder import Folder
-from jobs.config import Config
 from jobs.queue.dead_letters import DeadLetters
 from jobs.queue.payload import JobId
 from jobs.queue.shard_queue import Queue
@@ -16,7 +13,6 @@ from jobs.redis_client import keys
 from jobs.state.ledger import Entry
 from jobs.wire import Batch, Prompt, Shard
 from worker.context import Context, Work, job_slots
-from worker.lifecycle import open_context
 from worker.shard import rescue
 from worker.shard.rescue import Rescue
 
@@ -27,21 +23,20 @@ LEASE = 0.3
 
 
 @pytest.fixture
-async def worker(config: Config, simulator: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Context]:
+async def worker(
+    simulator: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    open_worker: Callable[..., Awaitable[Context]],
+    open_batch: Callable[..., Awaitable[Batch]],
+) -> Context:
     """A worker with two job slots beside a dead one's shard, which is in the queue."""
     monkeypatch.setattr(rescue, "FIRST_REFUSAL", 0.1)
     simulator.settings(limiter="off", predict_min=0.0, predict_max=0.1, queue_max=0.0)
-    settings = {"creates_per_minute": 60_000.0, "poll_interval": 0.1, "max_in_flight": 2, "lease": LEASE}
-    async with open_context(config.model_copy(update=settings)) as context:
-        assert job_slots(context.config) == 2
-        folder = Folder(config.output_dir, "night")
-        folder.path.mkdir(parents=True)
-        folder.manifest.write_text(
-            json.dumps({"batch": "night", "id": "b1", "realm": config.api_host, "created_at": 1.0})
-        )
-        batch = await context.batches.open(Batch("night", "b1", config.api_host, 1.0, len(PROMPTS), 0, 1.0))
-        await Queue(context.redis, config.api_host).add(batch, [SHARD])
-        yield context
+    worker = await open_worker(max_in_flight=2, lease=LEASE)
+    assert job_slots(worker.config) == 2
+    batch = await open_batch(worker, *PROMPTS)
+    await Queue(worker.redis, worker.config.api_host).add(batch, [SHARD])
+    return worker
 
 
 @pytest.fixture

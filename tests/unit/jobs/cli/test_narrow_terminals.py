@@ -2,41 +2,25 @@ from __future__ import annotations
 
 import io
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
 
 import pytest
 from rich.cells import cell_len
-from rich.console import Console, RenderableType
 
 from jobs.cli import tables
 from jobs.cli.progress import picture
 from jobs.schedules.scheduler import ScheduleStatus
 from jobs.terminal import Printer
 from jobs.wire import Failure, Result, Status
+from tests.unit.jobs.cli import pictures
+from tests.unit.jobs.cli.pictures import drawn
 
 NOW = datetime(2026, 11, 23, 3, 0, tzinfo=UTC).timestamp()
 WIDTHS = [20, 36, 60, 72, 80, 120, 250]
 LONG = "a-name-of-a-batch-that-is-as-long-as-a-name-may-be-in-this-proje"
 
 
-def a_status(**facts: Any) -> Status:
-    basis: dict[str, Any] = {
-        "batch": "prompts",
-        "state": "running",
-        "total": 300,
-        "succeeded": 84,
-        "failed": 0,
-        "canceled": 0,
-        "in_flight": 0,
-        "waiting": 10,
-        "unknown_creates": 0,
-        "created_at": "2026-11-21T02:03:04.000Z",
-        "rate_per_minute": 0.0,
-        "workers": 1,
-    }
-    return Status(**{**basis, **facts})
-
-
+a_status = partial(pictures.a_status, total=300, succeeded=84)
 BUSY = a_status(
     batch="nightly-2026-11-21T0200",
     failed=12,
@@ -48,12 +32,6 @@ BUSY = a_status(
     succeeded=69,
 )
 HUGE = a_status(batch=LONG, total=10_000_000, succeeded=9_999_999, failed=1_000_000, in_flight=1000, cost=123_456.78)
-
-
-def drawn(table: RenderableType, width: int) -> list[str]:
-    console = Console(file=io.StringIO(), width=width)
-    console.print(table)
-    return [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined] # a StringIO
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Self
 
 import pytest
@@ -10,28 +11,12 @@ from rich.console import Console
 
 from jobs.cli.progress import LINE_EVERY, BarScreen, LineScreen, LineWriter, follow, is_live, picture, screen_for, told
 from jobs.wire import Status
+from tests.unit.jobs.cli import pictures
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-def a_status(**facts: Any) -> Status:
-    basis: dict[str, Any] = {
-        "batch": "prompts",
-        "state": "running",
-        "total": 1000,
-        "succeeded": 0,
-        "failed": 0,
-        "canceled": 0,
-        "in_flight": 0,
-        "waiting": 1000,
-        "unknown_creates": 0,
-        "created_at": "2026-11-21T02:00:00.000Z",
-        "rate_per_minute": 0.0,
-        "workers": 1,
-    }
-    return Status(**{**basis, **facts})
-
-
+a_status = partial(pictures.a_status, total=1000, waiting=1000)
 FINISHED: dict[str, Any] = {"state": "finished", "finished_at": "2026-11-21T03:00:00.000Z", "succeeded": 1000}
 
 
@@ -77,9 +62,8 @@ class Terminal(io.StringIO):
 
 
 def drawn(status: Status, width: int = 80) -> str:
-    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
-    console.print(picture(status))
-    return ESCAPES.sub("", console.file.getvalue())  # type: ignore[attr-defined] # a StringIO
+    lines = pictures.drawn(picture(status), width, force_terminal=True, color_system=None)
+    return ESCAPES.sub("", "\n".join(lines))
 
 
 async def test_follow_shows_each_look_and_ends_with_the_batch() -> None:
@@ -141,11 +125,11 @@ def test_the_last_line_waits_for_nothing_but_is_written_once() -> None:
 
 
 def test_a_file_gets_lines_without_escapes() -> None:
-    console = Console(file=io.StringIO(), width=60)
-    with screen_for(console) as screen:
+    out = io.StringIO()
+    with screen_for(Console(file=out, width=60)) as screen:
         screen.show(a_status(failed=3, in_flight=100, rate_per_minute=594, eta=3601.2, succeeded=500))
         screen.show(a_status(**FINISHED))
-    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined] # a StringIO
+    lines = out.getvalue().splitlines()
     assert lines == [
         "prompts: running, 503 of 1000 done, 3 failed, 100 in flight, 594/min, ETA 1:00:01",
         "prompts: finished, 1000 of 1000 done",
@@ -153,8 +137,8 @@ def test_a_file_gets_lines_without_escapes() -> None:
 
 
 def test_a_note_is_told_once_until_its_cause_is_over() -> None:
-    console = Console(file=io.StringIO(), width=60)
-    write = LineWriter(console)
+    out = io.StringIO()
+    write = LineWriter(Console(file=out, width=60))
     full, slow = "the disk is full", "12,345 outputs wait: at 3.1 a second the first would be lost at 02:13"
     for number, reason in enumerate(
         [full, full, slow, "9,999 outputs wait: at 3 a second the first would be lost at 03:00"]
@@ -162,7 +146,7 @@ def test_a_note_is_told_once_until_its_cause_is_over() -> None:
         write(a_status(succeeded=number, reason=reason))
     write(a_status(succeeded=4))
     write(a_status(succeeded=5, reason=full))
-    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined] # a StringIO
+    lines = out.getvalue().splitlines()
     assert [line for line in lines if line.startswith("  ")] == [
         f"  prompts: {full}",
         f"  prompts: {slow}",

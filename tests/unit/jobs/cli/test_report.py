@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import json
 import re
 import time
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console, RenderableType
 
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.results import Totals
@@ -23,38 +21,15 @@ from jobs.state.account import ModelPause
 from jobs.terminal import Printer, as_json
 from jobs.text import printable
 from jobs.wire import Failure, Result, Status
+from tests.unit.jobs.cli.pictures import a_status, drawn
 
 CREATED = datetime(2026, 11, 21, 2, 3, 4, tzinfo=UTC).timestamp()
 START = "python -m arq worker.Settings"
 
 
-def a_status(**facts: Any) -> Status:
-    basis: dict[str, Any] = {
-        "batch": "prompts",
-        "state": "running",
-        "total": 10,
-        "succeeded": 0,
-        "failed": 0,
-        "canceled": 0,
-        "in_flight": 0,
-        "waiting": 10,
-        "unknown_creates": 0,
-        "created_at": "2026-11-21T02:03:04.000Z",
-        "rate_per_minute": 0.0,
-        "workers": 1,
-    }
-    return Status(**{**basis, **facts})
-
-
 def a_receipt(**facts: Any) -> Receipt:
     basis = {"batch": "prompts", "total": 250, "enqueued": 250, "already_done": 0, "shards": 3, "workers": 1}
     return Receipt.model_validate({**basis, **facts})
-
-
-def drawn(table: RenderableType, width: int = 120) -> list[str]:
-    console = Console(file=io.StringIO(), width=width)
-    console.print(table)
-    return [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined] # a StringIO
 
 
 @given(st.text())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -22,40 +22,28 @@ from jobs.state.ledger import Entry
 from jobs.state.rate_limit import Hold
 from jobs.state.status import read_status
 from jobs.state.waits import Wait, Waits
-from jobs.wire import Batch, Prompt, Shard
+from jobs.wire import Batch
+from tests.integration.worker.prompt.works import work
 from worker.context import Context, Work
-from worker.lifecycle import open_context
 from worker.limits import waiting
 from worker.prompt.predict import predict
 from worker.shard.run import find_folder
 
-IMAGE = {"prompt": "cat", "width": 16, "height": 16}
-
 
 @pytest.fixture
-async def worker(config: Config, simulator: Any) -> AsyncIterator[Context]:
+async def worker(
+    simulator: Any, open_worker: Callable[..., Awaitable[Context]], open_batch: Callable[..., Awaitable[Batch]]
+) -> Context:
     simulator.settings(limiter="off", predict_min=60.0, predict_max=60.0, loose=0.0)
     settings: dict[str, Any] = {
-        "creates_per_minute": 60_000.0,
-        "poll_interval": 0.1,
         "breaker_failures": 0.01,
         "breaker_pause": 600.0,
         "breaker_refusals": 1,
         "model_limits": ModelLimits.parse("simulator/text=max 1, simulator/audio=1/min"),
     }
-    async with open_context(config.model_copy(update=settings)) as context:
-        folder = Folder(config.output_dir, "night")
-        folder.path.mkdir(parents=True)
-        folder.manifest.write_text(
-            json.dumps({"batch": "night", "id": "b1", "realm": config.api_host, "created_at": 1.0})
-        )
-        await context.batches.open(Batch("night", "b1", config.api_host, 1.0, 100, 0, 1.0))
-        yield context
-
-
-def work(worker: Context, index: int, model: str = "simulator/image", **given: Any) -> Work:
-    prompt = Prompt(index, f"p{index}", model, IMAGE | given | {"seed": index})
-    return Work(worker, Shard("night", "b1", 0, 0, (prompt,)), prompt)
+    worker = await open_worker(**settings)
+    await open_batch(worker, total=100)
+    return worker
 
 
 @pytest.fixture
