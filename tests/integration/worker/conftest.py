@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -9,9 +10,10 @@ import pytest
 
 from jobs.batch_folder.folder import Folder
 from jobs.config import Config
-from jobs.wire import Batch, Prompt
+from jobs.wire import Batch, Prompt, Shard
 from worker.context import Context
 from worker.lifecycle import open_context
+from worker.limits.batch_limiter import BatchConcurrencyLimit
 
 QUICK = {"creates_per_minute": 60_000.0, "poll_interval": 0.1}
 
@@ -25,6 +27,24 @@ async def open_worker(config: Config) -> AsyncIterator[Callable[..., Awaitable[C
             return await stack.enter_async_context(open_context(config.model_copy(update=QUICK | settings)))
 
         yield start
+
+
+@pytest.fixture
+def refusals(monkeypatch: pytest.MonkeyPatch) -> Callable[[BatchConcurrencyLimit], Counter[int]]:
+    """`refusals(limiter)[3]`: how often the third prompt has asked for a place since, in vain."""
+
+    def count(limiter: BatchConcurrencyLimit) -> Counter[int]:
+        refused, original = Counter[int](), limiter.try_acquire
+
+        async def try_acquire(shard: Shard, index: int) -> bool:
+            granted = await original(shard, index)
+            refused[index] += not granted
+            return granted
+
+        monkeypatch.setattr(limiter, "try_acquire", try_acquire)
+        return refused
+
+    return count
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -127,12 +128,16 @@ async def test_the_first_goes_on_as_soon_as_a_prediction_of_its_worker_ends(
 
 
 async def test_one_that_is_cancelled_leaves_its_turn_to_the_next_and_holds_nothing(
-    two: tuple[BatchConcurrencyLimit, BatchConcurrencyLimit], redis: Redis
+    two: tuple[BatchConcurrencyLimit, BatchConcurrencyLimit],
+    redis: Redis,
+    refusals: Callable[..., Counter[int]],
+    eventually: Callable[..., Any],
 ) -> None:
     for index in (1, 2):
         await two[0].try_acquire(SHARD, index)
+    refused = refusals(two[0])
     waiting = [asyncio.create_task(two[0].acquire(SHARD, index, index)) for index in (3, 4)]
-    await asyncio.sleep(0.05)
+    await eventually(lambda: refused[3])
     waiting[0].cancel()
     await asyncio.wait([waiting[0]])
     await two[1].release(SHARD, 1)

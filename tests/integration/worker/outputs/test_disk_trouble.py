@@ -60,8 +60,13 @@ async def told(worker: Context, batch: str = "night") -> str:
     return "; ".join(wait.sentence({}) for wait in await Waits(worker.redis).of(batch))
 
 
+def tries(caplog: pytest.LogCaptureFixture) -> int:
+    """How often the disk refused a prompt."""
+    return caplog.text.count("cannot be saved, trying on")
+
+
 async def test_a_folder_that_goes_away_and_comes_back_costs_nothing(
-    worker: Context, simulator: Any, eventually: Callable[..., Any]
+    worker: Context, simulator: Any, eventually: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """While its predictions run. Nothing is counted before its record is on disk."""
     here, away = folder(worker).path, folder(worker).path.with_name("away")
@@ -69,9 +74,9 @@ async def test_a_folder_that_goes_away_and_comes_back_costs_nothing(
     await eventually(lambda: simulator.ledger()["created"] == 2)
     here.rename(away)
     assert "the folder of 'night' is gone: put " in await eventually(lambda: told(worker))
-    await eventually(lambda: worker.folders._troubles)
+    await eventually(lambda: tries(caplog) > 2)
     assert (await worker.batches.get("night")).settled == 0
-    assert not here.exists(), "it must not be made anew"
+    assert not here.exists(), "nobody creates it again"
     away.rename(here)
     await running
     batch = await worker.batches.get("night")
@@ -81,7 +86,11 @@ async def test_a_folder_that_goes_away_and_comes_back_costs_nothing(
 
 
 async def test_another_batchs_folder_receives_nothing_and_settles_nothing(
-    worker: Context, simulator: Any, make_folder: Callable[..., Folder], eventually: Callable[..., Any]
+    worker: Context,
+    simulator: Any,
+    make_folder: Callable[..., Folder],
+    eventually: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     here, away = folder(worker).path, folder(worker).path.with_name("away")
     running = asyncio.create_task(run_shard(worker, SHARD))
@@ -92,8 +101,7 @@ async def test_another_batchs_folder_receives_nothing_and_settles_nothing(
     theirs.prompt("cat").mkdir()
     (theirs.prompt("cat") / "prediction.json").write_text(json.dumps(record))
     assert "is another batch's folder now" in await eventually(lambda: told(worker))
-    await eventually(lambda: worker.folders._troubles)
-    await asyncio.sleep(0.2)
+    await eventually(lambda: tries(caplog) > 2)
     assert (await worker.batches.get("night")).settled == 0
     assert sorted(path.name for path in here.iterdir()) == ["batch.json", "cat", "prompts.jsonl"]
     here.rename(here.with_name("theirs"))
@@ -215,7 +223,7 @@ async def test_while_the_disk_refuses_one_prompt_tries_for_all(
     obstacle.unlink()
     await asyncio.gather(*predicting)
     assert simulator.ledger()["created"] == 12
-    assert not worker.folders._troubles
+    assert (worker.folders.disk_trouble(), worker.folders.own_troubles()) == (None, {})
 
 
 async def test_what_killed_runs_left_is_swept_by_who_has_their_lease(worker: Context) -> None:

@@ -218,13 +218,13 @@ async def test_an_overdue_prediction_is_given_back_as_it_is(config: Config, redi
     assert all(not prediction.terminal for prediction in ended)
 
 
-async def test_nobody_waits_for_a_cancelled_waiter(bench: SimulatorBench) -> None:
+async def test_nobody_waits_for_a_cancelled_waiter(bench: SimulatorBench, eventually: Any) -> None:
     (id_,) = await bench.create(1, predict_time=30)
     waiting = asyncio.create_task(bench.poller.wait(id_, time.time()))
-    await asyncio.sleep(0.05)
+    await eventually(lambda: bench.poller.in_flight == 1)
     waiting.cancel()
     await asyncio.wait([waiting])
-    assert bench.poller._waiters == {}
+    assert bench.poller.in_flight == 0
 
 
 async def test_the_read_budget_is_kept(config: Config, redis: Redis, simulator: Any) -> None:

@@ -168,14 +168,16 @@ async def test_a_late_answer_that_was_adopted_is_left_alone(worker: Context, sim
     assert simulator.ledger()["creates"][0]["status"] != "canceled"
 
 
-async def test_a_search_sees_that_the_answer_has_come_to_another_worker(worker: Context, simulator: Any) -> None:
+async def test_a_search_sees_that_the_answer_has_come_to_another_worker(
+    worker: Context, simulator: Any, eventually: Callable[..., Any]
+) -> None:
     """To one that stalled with the answer in its socket, and goes on: its claim is the prompt's own."""
     simulator.control(list_lag={"rate": 1.0, "seconds": 600})
     intent = await work_on(worker).ledger.intend(Entry())
     made = await worker.replicate.create(CAT.model, INPUT)
     searching = asyncio.create_task(search(work_on(worker), intent))
-    await asyncio.sleep(0.5)
-    assert not searching.done()
+    await eventually(lambda: simulator.ledger()["calls"].get("list", 0) >= 2)
+    assert not searching.done(), "the first look did not end it"
     recorded = await work_on(worker).ledger.record(intent, made.id)
     assert await searching == recorded
     with pytest.raises(Overtaken):
@@ -288,11 +290,15 @@ async def test_an_api_that_cannot_be_reached_is_waited_for(
 
 
 async def test_a_worker_that_stalled_after_its_intent_sends_nothing(
-    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
+    worker: Context,
+    simulator: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    eventually: Callable[..., Any],
 ) -> None:
     monkeypatch.setattr(creation, "CREATE_TIMEOUT", -1.0)
     creating = asyncio.create_task(create(work_on(worker), Entry()))
-    await asyncio.sleep(1)
+    await eventually(lambda: "this worker stalled before it could send the request" in caplog.text)
     assert simulator.ledger()["created"] == 0
     monkeypatch.setattr(creation, "CREATE_TIMEOUT", 30.0)
     entry, _ = await creating
@@ -382,8 +388,13 @@ async def test_a_refused_token_pauses_until_it_is_accepted_again(
     simulator.control(unauthorized={"rate": 1.0})
     creating = asyncio.create_task(create(work_on(worker), Entry()))
     assert "401" in await eventually(worker.account.pause_reason)
-    await asyncio.sleep(0.3)
-    await worker.token.look()
+    asked = simulator.ledger()["calls"]["account"]
+
+    async def is_asked_again() -> bool:
+        await worker.token.look()
+        return bool(simulator.ledger()["calls"]["account"] > asked)
+
+    await eventually(is_asked_again)
     assert await worker.account.pause_reason(), "refused still"
     simulator.clear()
     await eventually(lambda: lifted(worker))

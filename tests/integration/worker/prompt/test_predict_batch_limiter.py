@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -52,6 +53,10 @@ def most_at_once(simulator: Any) -> int:
 
 async def created(simulator: Any) -> int:
     return int((await asyncio.to_thread(simulator.ledger))["created"])
+
+
+def were_refused_again(refused: Sequence[Counter[int]], before: Sequence[int]) -> bool:
+    return all(each.total() > least + 1 for each, least in zip(refused, before, strict=True))
 
 
 async def end(*tasks: asyncio.Task[None]) -> None:
@@ -161,9 +166,13 @@ async def test_a_place_that_was_lost_meanwhile_is_waited_for_again(
 
 
 async def test_a_limit_that_is_raised_takes_effect_for_those_that_wait(
-    two: tuple[Context, Context], simulator: Any, eventually: Callable[..., Any]
+    two: tuple[Context, Context],
+    simulator: Any,
+    refusals: Callable[..., Counter[int]],
+    eventually: Callable[..., Any],
 ) -> None:
     simulator.settings(predict_min=60.0, predict_max=60.0)
+    refused = refusals(two[0].batch_limiter), refusals(two[1].batch_limiter)
     tasks = [asyncio.create_task(predict(work(two[index % 2], index))) for index in range(8)]
     for limit in (3, 5):
         await two[0].batches.set_budget("night", None, None, limit)
@@ -172,7 +181,8 @@ async def test_a_limit_that_is_raised_takes_effect_for_those_that_wait(
             return await created(simulator) == limit
 
         await eventually(reached)
-        await asyncio.sleep(0.6)
+        before = [each.total() for each in refused]
+        await eventually(partial(were_refused_again, refused, before))
         assert await created(simulator) == limit
     await end(*tasks)
 

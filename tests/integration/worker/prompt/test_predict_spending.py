@@ -19,6 +19,7 @@ from jobs.wire import Batch, Prompt, Result, Shard, Status
 from tests.integration.worker.prompt.works import INPUT, record_of
 from worker.backoff import Backoff
 from worker.context import Context, Work
+from worker.limits.circuit_breaker import ModelPaused
 from worker.prompt import admission, create, retry_policy
 from worker.prompt import predict as story
 from worker.prompt.predict import predict
@@ -217,6 +218,14 @@ async def test_a_spent_budget_uses_up_no_start_times(worker: Context, monkeypatc
     assert 1 <= taken.count("create") <= 25  # those that were at the gate already
 
 
+def is_barred(worker: Context) -> bool:
+    try:
+        worker.breaker.check("simulator/image", "night/another")
+    except ModelPaused:
+        return True
+    return False
+
+
 @pytest.mark.parametrize("probe", ["", "night/cat-0"], ids=["not yet the probe", "the probe, when another was refused"])
 async def test_a_probe_that_has_to_wait_for_its_budget_lets_another_try(
     worker: Context, eventually: Callable[..., Any], probe: str
@@ -227,7 +236,7 @@ async def test_a_probe_that_has_to_wait_for_its_budget_lets_another_try(
     pause |= {"probe": probe, "since": int(time.time() * 1000)}
     paused = keys.paused_models(worker.config.api_host)
     await worker.redis.hset(paused, "simulator/image", json.dumps(pause))
-    await asyncio.sleep(1.1)  # the breaker looks each second
+    await eventually(lambda: is_barred(worker))
     worker.short_of_budget.update({"b1"} if probe else ())
     prompt = asyncio.create_task(predict(work(worker)))
     await eventually(lambda: "b1" in worker.short_of_budget)

@@ -202,7 +202,7 @@ async def test_the_hour_is_counted_by_the_apis_clock(work: Work) -> None:
 
 async def test_a_host_that_trickles_is_given_up(work: Work, raw_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A byte now and then is no stall: it would keep its slot from all others, for days."""
-    monkeypatch.setattr("worker.outputs.file_host.SLOW_SECONDS", 0.05)
+    monkeypatch.setattr("worker.outputs.file_host.SLOW_SECONDS", 0.3)
     monkeypatch.setattr(work.worker.outputs, "_sleep", lambda _: asyncio.sleep(0))
     transfers = []
 
@@ -287,7 +287,12 @@ async def test_the_oldest_output_is_saved_first(work: Work, file_host: Any) -> N
 
 
 async def test_creates_wait_while_a_backlog_would_miss_the_hour(
-    worker: Context, work: Work, simulator: Any, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
+    worker: Context,
+    work: Work,
+    simulator: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(backpressure, "HOLD", 1)
     monkeypatch.setattr(Backlog, "speed", 3.0)
@@ -298,7 +303,7 @@ async def test_creates_wait_while_a_backlog_would_miss_the_hour(
         assert trouble.startswith("12,000 outputs wait to be saved: at 3 a second the first would be lost at ")
         assert (await read_status(worker.redis, await worker.batches.get("night"))).reason == trouble
         predicting = asyncio.create_task(predict(work))
-        await asyncio.sleep(0.3)
+        await eventually(lambda: "create limit: waiting: 12,000 outputs" in caplog.text)
         assert simulator.ledger()["created"] == 0
         assert await worker.redis.ttl(keys.trouble(worker.config.api_host)) <= 1
     await predicting

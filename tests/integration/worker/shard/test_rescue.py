@@ -13,6 +13,7 @@ from jobs.redis_client import keys
 from jobs.state.ledger import Entry
 from jobs.wire import Batch, Prompt, Shard
 from worker.context import Context, Work, job_slots
+from worker.limits.job_slots import JobSlots
 from worker.shard import rescue
 from worker.shard.rescue import Rescue
 
@@ -106,9 +107,18 @@ async def test_an_attempt_that_failed_is_closed_and_the_next_one_left_to_the_run
     assert simulator.ledger()["created"] == 1
 
 
-async def test_a_worker_with_a_free_slot_leaves_it_to_arq(worker: Context) -> None:
+async def test_a_worker_with_a_free_slot_leaves_it_to_arq(
+    worker: Context, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
+) -> None:
+    looks = []
+
+    def is_full(slots: JobSlots) -> bool:
+        looks.append(len(slots.running))
+        return len(slots.running) >= slots.size
+
     await left_running(worker, 0)
-    await asyncio.sleep(LEASE * 4)
+    monkeypatch.setattr(JobSlots, "is_full", property(is_full))
+    await eventually(lambda: len(looks) > 2)  # each look follows what the one before led to
     assert 0 not in await worker.batches.settled("night")
 
 
@@ -117,7 +127,7 @@ async def test_a_worker_with_a_free_slot_leaves_it_to_arq(worker: Context) -> No
 async def test_what_somebody_holds_is_left_alone(worker: Context, key: str) -> None:
     await worker.redis.set(key, "somebody else")
     await left_running(worker, 0)
-    await asyncio.sleep(LEASE * 4)
+    await Rescue(worker).search()
     assert 0 not in await worker.batches.settled("night")
     assert await worker.redis.get(key) == b"somebody else"
 
@@ -144,8 +154,9 @@ async def test_of_a_canceled_batch_what_runs_is_canceled(
 
 @pytest.mark.usefixtures("full")
 @pytest.mark.parametrize("trouble", ["dead", "tampered", "deleted"])
-async def test_a_shard_that_cannot_be_run_is_not_rescued(worker: Context, trouble: str) -> None:
-    looker = Rescue(worker)
+async def test_a_shard_that_cannot_be_run_is_not_rescued(
+    worker: Context, trouble: str, eventually: Callable[..., Any]
+) -> None:
     await left_running(worker, 0)
     if trouble == "dead":
         await DeadLetters(worker.redis).move_to_dead_letters(JobId.parse(SHARD.job_id), "because")
@@ -153,6 +164,6 @@ async def test_a_shard_that_cannot_be_run_is_not_rescued(worker: Context, troubl
         await worker.redis.set(keys.ARQ_JOB + SHARD.job_id, b"tampered")
     else:
         await worker.batches.delete("night")
-    async with looker.running():
-        await asyncio.sleep(LEASE * 4)
+    await Rescue(worker).search()
+    await eventually(lambda: released(worker))
     assert 0 not in await worker.batches.settled("night")
