@@ -56,7 +56,7 @@ async def costs() -> list[Cost]:
 @contextmanager
 def _redis(place: Path) -> Iterator[Redis]:
     """A client of an embedded server, which writes each change to disk before it answers."""
-    yield connect("unix://" + quote(str(embedded.join(place / "redis"))))
+    yield connect("unix://" + quote(str(embedded.ensure_running(place / "redis"))))
     embedded.stop(place / "redis")
 
 

@@ -69,7 +69,7 @@ def installed(folder: Path, api: str, more: Mapping[str, str]) -> Iterator[Insta
     """With a Redis server of its own until the block ends; `more` are settings that differ from the defaults."""
     directory = folder / "redis"
     try:
-        url = f"unix://{embedded.join(directory)}"
+        url = f"unix://{embedded.ensure_running(directory)}"
         yield Installation(folder, {**_defaults(), **_surroundings(folder, api), "REDIS_URL": url, **more})
     finally:
         embedded.stop(directory)

@@ -26,7 +26,7 @@ def _server() -> float:
     with fresh() as folder:
         directory = folder / "redis"
         started = time.monotonic()
-        embedded.join(directory)
+        embedded.ensure_running(directory)
         try:
             return time.monotonic() - started
         finally:

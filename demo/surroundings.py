@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.prompts_copy import read_copy
 from jobs.config import Config
-from jobs.redis_client.embedded import join
+from jobs.redis_client.embedded import ensure_running
 from simulator.process import RunningSimulator
 
 PORT = 5555
@@ -53,7 +53,7 @@ def environment(simulator: RunningSimulator) -> dict[str, str]:
         "REPLICATE_API_TOKEN": "r8_demo",
         "REPLICATE_BASE_URL": simulator.url,
         "BATCH_OUTPUT_HOSTS": urlsplit(simulator.files_url).hostname or "",
-        "REDIS_URL": f"unix://{join(default('redis_dir'))}",
+        "REDIS_URL": f"unix://{ensure_running(default('redis_dir'))}",
         "no_proxy": "*",  # everything is on this machine; in small letters it goes before NO_PROXY
     }
 

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
-from jobs.redis_client.outage import ABSENCE
+from jobs.redis_client.outage import OUTAGE
 from jobs.redis_client.resilience import Redis
 from worker.background import every
 
@@ -162,7 +162,7 @@ class Leases:
     async def _renew_all(self) -> None:
         renewals = [self._renew(lease) for lease in self._held.values() if lease.renewed_at]
         lost = [name for name in await asyncio.gather(*renewals, return_exceptions=True) if name]
-        if lost and not ABSENCE.lately(2 * self.seconds):  # that Redis is away is logged already
+        if lost and not OUTAGE.failed_within(2 * self.seconds):  # that Redis is down is logged already
             names = ", ".join(map(str, lost))
             logger.warning("! the lease was lost: %s (this worker stalled, or Redis did not answer)", names)
 

@@ -18,7 +18,7 @@ from typing import Any
 from jobs.config import Config
 from jobs.errors import AccountRefused, BatchError, ConfigError, ReplicateError
 from jobs.queue.shard_queue import Queue
-from jobs.redis_client.client import connect, redis_url, revive
+from jobs.redis_client.client import connect, redis_url, restart_embedded
 from jobs.redis_client.resilience import Redis
 from jobs.replicate_api.client import api_client
 from jobs.replicate_api.predictions import Replicate
@@ -127,7 +127,7 @@ def background_loops(worker: Context) -> Iterator[AbstractAsyncContextManager[No
     yield Rescue(worker).running()
     yield every(HEARTBEAT, partial(account.beat, owner, SILENT), at_end=partial(account.leave, owner))
     yield every(HEARTBEAT, file.beat, at_end=file.stop)
-    yield every(HEARTBEAT, partial(asyncio.to_thread, revive, worker.config))  # the embedded server, if it died
+    yield every(HEARTBEAT, partial(asyncio.to_thread, restart_embedded, worker.config))
     yield every(1.0, BackPressure(worker).check)
     yield every(TOKEN_CHECK, worker.token.look)
     yield every(1.0, worker.waits.look)

@@ -18,7 +18,7 @@ from jobs.cli import options, report, tables
 from jobs.cli.operations import Operations, known_folder
 from jobs.config import Config
 from jobs.errors import NothingEnqueued
-from jobs.redis_client.client import place
+from jobs.redis_client.client import server_name
 from jobs.terminal import Commands, Printer, run_app
 from jobs.text import printable
 from jobs.wire import Status
@@ -43,11 +43,11 @@ def main() -> None:
     run_app(app)
 
 
-def _ask(question: Callable[[Operations], Awaitable[Answer]], *, begin: bool = False) -> Answer:
-    """Answer from Redis; only what `begin`s something starts an embedded server where none has ever run."""
+def _ask(question: Callable[[Operations], Awaitable[Answer]], *, start: bool = False) -> Answer:
+    """Answer from Redis; `start` an embedded server even where none has ever run."""
 
     async def answered() -> Answer:
-        async with Operations.opened(begin=begin) as desk:
+        async with Operations.opened(start=start) as desk:
             return await question(desk)
 
     return asyncio.run(answered())
@@ -104,7 +104,7 @@ def enqueue(
         _show_checked(order.source, check_prompts(order, Config.load()), as_json=as_json)
     else:
         with told(Printer(stderr=True)) as tell:
-            receipt = _ask(lambda desk: desk.enqueue(order, None if order.source == "-" else tell), begin=True)
+            receipt = _ask(lambda desk: desk.enqueue(order, None if order.source == "-" else tell), start=True)
         _show_receipt(receipt, as_json=as_json)
 
 
@@ -123,7 +123,7 @@ def run(
 
     order = given.order()
     paper = Printer(stderr=as_json)
-    status = _ask(lambda desk: burst.run(desk, order, paper, everything=everything), begin=True)
+    status = _ask(lambda desk: burst.run(desk, order, paper, everything=everything), start=True)
     if as_json:
         typer.echo(terminal.as_json(status))
     _end(status)
@@ -137,7 +137,7 @@ def status(batch: options.AnyBatch = None, *, as_json: options.AsJson = False) -
         if batch:
             return [await desk.status(batch)], []
         found, warnings = await desk.statuses(), await desk.schedule_warnings()
-        return found, warnings if found else [f"Asked: {place(desk.config)}.", *warnings]
+        return found, warnings if found else [f"Asked: {server_name(desk.config)}.", *warnings]
 
     try:
         found, warnings = _ask(question)
@@ -210,7 +210,7 @@ def retry(
 @app.command()
 def pause(reason: Annotated[str, typer.Argument(help="What `status` shows meanwhile.")] = "paused by hand") -> None:
     """Create nothing more until `resume`; what runs is still saved."""
-    typer.echo(printable(_ask(lambda desk: desk.pause(reason), begin=True)))
+    typer.echo(printable(_ask(lambda desk: desk.pause(reason), start=True)))
 
 
 @app.command()

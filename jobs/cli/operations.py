@@ -13,7 +13,7 @@ from jobs.budget import Budget
 from jobs.cli.report import NO_BATCH
 from jobs.config import Config
 from jobs.errors import BatchNotFound, InputError
-from jobs.redis_client.client import opened, place
+from jobs.redis_client.client import opened, server_name
 from jobs.redis_client.requirements import check_server
 from jobs.redis_client.resilience import Redis
 from jobs.state.account import Account
@@ -43,17 +43,17 @@ class Operations:
 
     @classmethod
     @asynccontextmanager
-    async def opened(cls, *, begin: bool = True) -> AsyncIterator[Self]:
-        """Read the configuration and open its Redis, `begin` as in `connection.opened`; ConfigError, RedisUnreachable.
+    async def opened(cls, *, start: bool = True) -> AsyncIterator[Self]:
+        """Read the configuration and open its Redis, `start` as for `client.opened`; ConfigError, RedisUnreachable.
 
         Says of a batch that is not found where it was looked for.
         """
         config = Config.load()
         try:
-            async with opened(config, begin=begin) as redis:
+            async with opened(config, start=start) as redis:
                 yield cls(config, redis)
         except BatchNotFound as error:
-            raise BatchNotFound(f"{error} (asked: {place(config)})") from error
+            raise BatchNotFound(f"{error} (asked: {server_name(config)})") from error
 
     async def newest(self, name: str | None) -> str:
         """The name itself, or that of the newest batch; BatchNotFound when there is none."""

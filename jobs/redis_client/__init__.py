@@ -1,1 +1,1 @@
-"""Connecting to Redis, and outliving its absence."""
+"""Connecting to Redis, and waiting while it is down."""

@@ -1,4 +1,4 @@
-"""The connection to Redis: which one, how patiently, and what to say when it does not answer."""
+"""The connection to Redis: which server, for how long to retry, and what to say when it does not answer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from jobs.redis_client.requirements import CLUSTER, RIGHTS_CURE, is_cluster_erro
 from jobs.redis_client.resilience import PatientArqRedis, PatientPool, Redis, RetryWindow
 
 PATIENT_SECONDS, IMPATIENT_SECONDS = 12 * 3600.0, 1.0
-"""A worker without a supervisor waits for a night: what it would end for, it would not find when started again."""
+"""For how long calls are retried. A worker without a supervisor waits for a night instead of ending."""
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5, 15
 
@@ -32,20 +32,20 @@ def redis_url(config: Config) -> str:
     """Return REDIS_URL, else the URL of the embedded server, which is started unless it runs (RedisUnreachable)."""
     if config.redis_url:
         return config.redis_url.get_secret_value()
-    return "unix://" + quote(str(embedded.join(config.redis_dir)))
+    return "unix://" + quote(str(embedded.ensure_running(config.redis_dir)))
 
 
-def revive(config: Config) -> None:
-    """Start the embedded server again if it died; one that was stopped on purpose stays so. RedisUnreachable."""
+def restart_embedded(config: Config) -> None:
+    """Start the embedded server again if it died, not if it was stopped on purpose. RedisUnreachable."""
     if not config.redis_url and (config.redis_dir / embedded.PID).exists():
-        embedded.join(config.redis_dir)
+        embedded.ensure_running(config.redis_dir)
 
 
 def connect(url: str, *, patient: bool = False) -> Redis:
     """Return a client of up to 32 connections that answers in bytes; nothing is sent yet.
 
-    What a lost connection, a loading or a full server broke is repeated for about a second, or twelve hours if
-    `patient`: it may then have its effect twice. ConfigError when the URL cannot be read.
+    A call that fails because of a lost connection, a loading or a full server is retried for about a second, or twelve
+    hours if `patient`: it may then take effect twice. ConfigError when the URL cannot be read.
     """
     redis = Redis(connection_pool=_pool(url, patient=patient))
     redis.auto_close_connection_pool = True
@@ -55,7 +55,7 @@ def connect(url: str, *, patient: bool = False) -> Redis:
 def arq_redis(url: str) -> ArqRedis:
     """Return arq's client for a worker, its `redis_pool`: patient, so that the worker survives a restart of Redis.
 
-    With the client that arq makes for itself, a loss between WATCH and EXEC ends the worker, whatever its settings.
+    With arq's own client, a connection lost between WATCH and EXEC ends the worker, whatever its settings.
     """
     redis = PatientArqRedis(_pool(url, patient=True))
     redis.auto_close_connection_pool = True
@@ -65,9 +65,9 @@ def arq_redis(url: str) -> ArqRedis:
 def arq_settings(url: str) -> RedisSettings:
     """Return arq's settings for the same URL, for `arq --check`: they give up after about a second."""
     options = _options(url)
-    place = {"path": "unix_socket_path", "db": "database"}
+    arq_names = {"path": "unix_socket_path", "db": "database"}
     names = {field.name for field in fields(RedisSettings)}
-    known = {name: value for key, value in options.items() if (name := place.get(key, key)) in names}
+    known = {name: value for key, value in options.items() if (name := arq_names.get(key, key)) in names}
     return RedisSettings(
         **known,
         ssl=options.get("connection_class") is SSLConnection,
@@ -79,48 +79,48 @@ def arq_settings(url: str) -> RedisSettings:
 
 
 @asynccontextmanager
-async def opened(config: Config, *, begin: bool = True) -> AsyncIterator[Redis]:
+async def opened(config: Config, *, start: bool = True) -> AsyncIterator[Redis]:
     """Yield a client of a server that answers; RedisUnreachable when it does not, also later in the block.
 
-    Without `begin` no embedded server is started where none has ever run; NothingEnqueued.
+    Without `start`, no embedded server is started where none has ever run; NothingEnqueued.
     """
-    if not begin and not config.redis_url and not embedded.has_run(config.redis_dir):
+    if not start and not config.redis_url and not embedded.has_run(config.redis_dir):
         raise NothingEnqueued(
-            f"Nothing was ever enqueued here: {place(config)} has never run. Run the command in the folder where you "
-            "enqueued, or set REDIS_URL."
+            f"Nothing was ever enqueued here: {server_name(config)} has never run. Run the command in the folder where "
+            "you enqueued, or set REDIS_URL."
         )
     url = redis_url(config)
     redis = connect(url)
     try:
-        await _greet(redis, config, url)
+        await _ping(redis, config, url)
         yield redis
     except exceptions.RedisError as error:
-        # What mends the server or its URL, not the program; a lost or refused login is a ConnectionError.
+        # The server or its URL has to be fixed, not the program; a lost or refused login is a ConnectionError.
         known = is_passing(error) or is_refused_right(error) or is_cluster_error(error)
         if not known and not isinstance(error, exceptions.ConnectionError):
             raise
-        raise RedisUnreachable(_sentence(config, url, error)) from error
+        raise RedisUnreachable(_explain(config, url, error)) from error
     finally:
         await redis.aclose()
 
 
-async def _greet(redis: Redis, config: Config, url: str) -> None:
-    """Ask the server for a first answer; whatever it refuses, such as a database that it does not have, is final."""
+async def _ping(redis: Redis, config: Config, url: str) -> None:
+    """Wait for a first answer; an error, such as for a database that does not exist, is final."""
     try:
         await redis.ping()
     except exceptions.RedisError as error:
-        raise RedisUnreachable(_sentence(config, url, error)) from error
+        raise RedisUnreachable(_explain(config, url, error)) from error
 
 
-def place(config: Config) -> str:
-    """Which Redis the settings name, as people may see it."""
+def server_name(config: Config) -> str:
+    """The Redis that the settings name, without its password."""
     if config.redis_url:
-        return shown(config.redis_url.get_secret_value())
+        return without_password(config.redis_url.get_secret_value())
     return f"the local server in {config.redis_dir.absolute()}"
 
 
-def shown(url: str) -> str:
-    """The URL as people may see it: without its password."""
+def without_password(url: str) -> str:
+    """A URL that may be shown."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
@@ -138,7 +138,7 @@ def _script(module: str) -> str:
 
 def _pool(url: str, *, patient: bool) -> PatientPool:
     options = {"socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": ANSWER_SECONDS} | _options(url)
-    retry = RetryWindow(PATIENT_SECONDS if patient else IMPATIENT_SECONDS, tells=patient)
+    retry = RetryWindow(PATIENT_SECONDS if patient else IMPATIENT_SECONDS, logs=patient)
     pool = PatientPool(max_connections=32, timeout=None, retry=retry, **options)
     try:
         pool.make_connection()  # not connected yet; finds options that do not exist
@@ -160,12 +160,12 @@ def _options(url: str) -> dict[str, Any]:
     return options
 
 
-def _sentence(config: Config, url: str, error: Exception) -> str:
-    cure = "Start it, mend REDIS_URL, or unset it to use the embedded server."
+def _explain(config: Config, url: str, error: Exception) -> str:
+    cure = "Start it, correct REDIS_URL, or unset it to use the embedded server."
     if not config.redis_url:
         cure = "Run the command again: it starts the embedded server."
     if is_refused_right(error):
         cure = RIGHTS_CURE
     if is_cluster_error(error):
         cure = CLUSTER
-    return f"No Redis can be used at {shown(url)}: {reason(error).rstrip('.')}. {cure}"
+    return f"No Redis can be used at {without_password(url)}: {reason(error).rstrip('.')}. {cure}"

@@ -25,7 +25,7 @@ with contextlib.suppress(ImportError):  # not there on Windows, where `binary()`
     import fcntl
 
 LONGEST_SOCKET = 103
-"""Bytes that a socket's path may have: macOS allows 103, Linux 107; longer ones are cut silently."""
+"""Bytes that a socket's path may have: macOS allows 103, Linux 107; longer ones are cut without an error."""
 OPTIONS = {
     "port": "0",
     "unixsocketperm": "700",
@@ -40,31 +40,31 @@ PATIENCE_SECONDS = 30.0
 STARTS = 2
 PID = "valkey.pid"
 DATA = "appendonlydir"
-"""Valkey makes it at its first start."""
+"""Valkey creates it at its first start."""
 
 CURE = "Set REDIS_URL to use a server of your own."
 
 
-def join(directory: Path) -> Path:
+def ensure_running(directory: Path) -> Path:
     """Return the socket of the directory's server, starting it unless it runs.
 
-    RedisUnreachable when it cannot be started; its sentence ends with the server's log or the cure.
+    RedisUnreachable when it cannot be started; its message ends with the server's log or the cure.
     """
     home = directory.resolve()
-    place = _remembered_socket(home)
-    if place and _is_up(_ask(place, "PING")):
-        return place
+    path = _remembered_socket(home)
+    if path and _is_up(_send_command(path, "PING")):
+        return path
     with _start_lock(home):
-        return _started(home)
+        return _start(home)
 
 
 def has_run(directory: Path) -> bool:
-    """Tell whether a server has ever kept data in the directory."""
+    """Whether a server has ever kept data in the directory."""
     return os.path.exists(directory / DATA)  # noqa: PTH110 - Path's raises where it may not look
 
 
 def stop(directory: Path) -> bool:
-    """Shut the directory's server down, its data saved; return when it is gone. False when none ran.
+    """Shut the directory's server down, its data saved; return when it has ended. False when none ran.
 
     RedisUnreachable when it does not end within half a minute.
     """
@@ -80,11 +80,11 @@ def stop(directory: Path) -> bool:
                     _clean(home)
                     return ran
             ran = True
-            place = _remembered_socket(home)
-            if place:
-                _ask(place, "SHUTDOWN")
+            path = _remembered_socket(home)
+            if path:
+                _send_command(path, "SHUTDOWN")
             time.sleep(0.005)
-    raise RedisUnreachable(_silent(home))
+    raise RedisUnreachable(_explain_silence(home))
 
 
 def binary() -> Path:
@@ -98,32 +98,32 @@ def binary() -> Path:
     )
 
 
-def _started(home: Path) -> Path:
+def _start(home: Path) -> Path:
     starts = 0
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
-        place = _remembered_socket(home)
-        answer = _ask(place, "PING") if place else b""
-        if place and _is_up(answer):
-            return place
+        path = _remembered_socket(home)
+        answer = _send_command(path, "PING") if path else b""
+        if path and _is_up(answer):
+            return path
         if answer.startswith(b"-LOADING"):
             deadline = time.monotonic() + PATIENCE_SECONDS
-        # Tried again and again: after a kill -9 the fork child of a rewrite holds it for a while.
+        # Retried, because after a kill -9 the fork child of a rewrite holds it for a while.
         with _server_lock(home) as free:
             if free is not None:
                 if starts == STARTS:
-                    raise RedisUnreachable(_refusal(home))
+                    raise RedisUnreachable(_explain_failed_start(home))
                 _spawn(home, free)
                 starts += 1
         time.sleep(0.005)
-    raise RedisUnreachable(_silent(home))
+    raise RedisUnreachable(_explain_silence(home))
 
 
 def _spawn(home: Path, server_lock: int) -> None:
     program = binary()
     _clean(home)
-    place = _new_socket(home)
-    files = {"unixsocket": place, "dir": home, "logfile": home / "valkey.log", "pidfile": home / PID}
+    path = _new_socket(home)
+    files = {"unixsocket": path, "dir": home, "logfile": home / "valkey.log", "pidfile": home / PID}
     options = {**OPTIONS, **{name: str(path) for name, path in files.items()}}
     done = subprocess.run(  # noqa: S603 - our own program and options
         [program, *(part for name, value in options.items() for part in (f"--{name}", value))],
@@ -141,12 +141,12 @@ def _spawn(home: Path, server_lock: int) -> None:
         raise RedisUnreachable(f"The embedded server does not start: {done.stderr or done.stdout}{CURE}")
 
 
-def _ask(place: Path, command: str) -> bytes:
-    """Send one command; b"" when nobody answers."""
+def _send_command(path: Path, command: str) -> bytes:
+    """Send one command and return the answer, b"" when there is none."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(ANSWER_SECONDS)
-            connection.connect(str(place))
+            connection.connect(str(path))
             connection.sendall(f"{command}\r\n".encode())
             return connection.recv(512)
     except OSError:
@@ -161,7 +161,7 @@ def _is_up(answer: bytes) -> bool:
 def _start_lock(home: Path) -> Iterator[None]:
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _opened(home / "start.lock") as lock:
+        with _open_lock(home / "start.lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
     except OSError as error:
@@ -174,7 +174,7 @@ def _start_lock(home: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _server_lock(home: Path) -> Iterator[int | None]:
     """The lock's descriptor, or None while a server lives."""
-    with _opened(home / "server.lock") as lock:
+    with _open_lock(home / "server.lock") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -184,7 +184,7 @@ def _server_lock(home: Path) -> Iterator[int | None]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
+def _open_lock(path: Path) -> Iterator[int]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         yield descriptor
@@ -198,8 +198,8 @@ def _short_name(home: Path) -> str:
     )
 
 
-def _fits(place: Path) -> bool:
-    return len(os.fsencode(place)) <= LONGEST_SOCKET
+def _fits(path: Path) -> bool:
+    return len(os.fsencode(path)) <= LONGEST_SOCKET
 
 
 def _remembered_socket(home: Path) -> Path | None:
@@ -207,51 +207,51 @@ def _remembered_socket(home: Path) -> Path | None:
     if _fits(home / "valkey.sock"):
         return home / "valkey.sock"
     try:
-        place = Path(os.fsdecode((home / "socket.path").read_bytes()))
-        kept = place.parent.lstat()
+        path = Path(os.fsdecode((home / "socket.path").read_bytes()))
+        kept = path.parent.lstat()
     except (OSError, ValueError):
         return None
     # A copied directory names the original's socket; in /tmp anybody may have made the directory.
     ours = stat.S_ISDIR(kept.st_mode) and kept.st_uid == os.getuid() and not kept.st_mode & 0o077
-    return place if ours and place.parent.name == _short_name(home) else None
+    return path if ours and path.parent.name == _short_name(home) else None
 
 
 def _new_socket(home: Path) -> Path:
     if _fits(home / "valkey.sock"):
         return home / "valkey.sock"
     places = [Path(root, _short_name(home), "valkey.sock") for root in (tempfile.gettempdir(), "/tmp")]  # noqa: S108 - checked to be ours
-    place = next(filter(_fits, places))
-    place.parent.mkdir(mode=0o700, exist_ok=True)
+    path = next(filter(_fits, places))
+    path.parent.mkdir(mode=0o700, exist_ok=True)
     fresh = home / "socket.path.new"
-    fresh.write_bytes(os.fsencode(place))
+    fresh.write_bytes(os.fsencode(path))
     fresh.replace(home / "socket.path")
-    if _remembered_socket(home) != place:
-        raise RedisUnreachable(f"{place.parent} belongs to somebody else; the embedded server needs it. {CURE}")
-    return place
+    if _remembered_socket(home) != path:
+        raise RedisUnreachable(f"{path.parent} belongs to somebody else; the embedded server needs it. {CURE}")
+    return path
 
 
 def _clean(home: Path) -> None:
-    """Remove what a dead server left; call it with the server's lock."""
-    place = _remembered_socket(home)
-    if place:
-        place.unlink(missing_ok=True)
-        if place.parent != home:
-            place.parent.rmdir()
+    """Remove what a dead server left behind; the caller holds the server's lock."""
+    path = _remembered_socket(home)
+    if path:
+        path.unlink(missing_ok=True)
+        if path.parent != home:
+            path.parent.rmdir()
     (home / "socket.path").unlink(missing_ok=True)
     (home / PID).unlink(missing_ok=True)
 
 
-def _refusal(home: Path) -> str:
+def _explain_failed_start(home: Path) -> str:
     path = home / "valkey.log"
     log = path.read_text(errors="replace").splitlines()[-8:] if path.exists() else []
     lines = "".join(f"\n  {line}" for line in log)
     return (
         f"The embedded server in {home} does not start. The end of its log, valkey.log:{lines}\n"
-        f"Mend that, or move {home} away to begin with an empty server (the outputs on disk stay), or set REDIS_URL."
+        f"Fix that, or move {home} away to start with an empty server (the outputs on disk stay), or set REDIS_URL."
     )
 
 
-def _silent(home: Path) -> str:
+def _explain_silence(home: Path) -> str:
     pid = home / PID
     process = pid.read_text().strip() if pid.exists() else "?"
     return f"The embedded server in {home} runs (process {process}) but does not answer. End it: kill {process}"

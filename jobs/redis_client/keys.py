@@ -7,7 +7,7 @@ from __future__ import annotations
 
 PREFIX = "replicate-batch:"
 VERSION = 1
-"""Part of the queue's name: a worker never takes a payload of a format that it does not know."""
+"""Part of the queue's name: a worker never takes a payload in a format that it does not know."""
 
 BATCHES = f"{PREFIX}batches"
 """ZSET: batch name → when it was created, Unix seconds."""
@@ -16,7 +16,7 @@ ARQ_JOB = "arq:job:"
 """STRING prefix (arq): a job's payload, by job id."""
 
 ARQ_IN_PROGRESS = "arq:in-progress:"
-"""STRING prefix (arq): set while somebody looks at the job."""
+"""STRING prefix (arq): set while a worker has the job."""
 
 ARQ_RETRY = "arq:retry:"
 """STRING prefix (arq): how often a job was started."""
@@ -28,7 +28,7 @@ def queue(api_host: str) -> str:
 
 
 def batch(name: str) -> str:
-    """HASH: the fields of `models.Batch`, and `last_shard`: the job id of the shard that was queued last."""
+    """HASH: the fields of `wire.Batch`, and `last_shard`: the job id of the shard that was queued last."""
     return f"{PREFIX}batch:{name}"
 
 
@@ -53,22 +53,22 @@ def ledger(name: str) -> str:
 
 
 def retried(name: str) -> str:
-    """HASH: index of a prompt → how often its result was taken back; prompts that never were are not in it."""
+    """HASH: index of a prompt → how often it was retried; only prompts that were."""
     return f"{PREFIX}retried:{name}"
 
 
 def kept_with_batch(name: str) -> list[str]:
-    """What expires with a finished batch and is persisted when it goes on, in the order that Lua scripts take it."""
+    """The keys that expire with a finished batch and are persisted when it is reopened, in the order of Lua scripts."""
     return [key(name) for key in (batch, settled, unsuccessful, ledger, retried, places)]
 
 
 def runs(name: str) -> str:
-    """HASH: job id → JSON of a shard's runs: who runs it, how many died in a row, why it is set aside; 30 days."""
+    """HASH: job id → JSON of a shard's runs: the open run, how many died in a row, why it is set aside; 30 days."""
     return f"{PREFIX}runs:{name}"
 
 
 def waits(name: str) -> str:
-    """HASH: worker id → JSON of what prompts of the batch wait for in it, and until when that holds; a minute."""
+    """HASH: worker id → JSON of what prompts of the batch wait for in it, and until when that is valid; a minute."""
     return f"{PREFIX}waits:{name}"
 
 
@@ -92,7 +92,7 @@ def lease(name: str) -> str:
 
 
 def asked(api_host: str) -> str:
-    """LIST: what workers wait for, for the one that sweeps (`lease` of `sweeper:<api host>`); a minute."""
+    """LIST: what workers wait for, for the polling leader (`lease` of `sweeper:<api host>`); a minute."""
     return f"{PREFIX}asked:{api_host}"
 
 
@@ -122,12 +122,12 @@ def model_rate(api_host: str, model: str) -> str:
 
 
 def pause(api_host: str) -> str:
-    """STRING: why nothing may be created; until `resume`."""
+    """STRING: why no predictions may be created; until `resume`."""
     return f"{PREFIX}pause:{api_host}"
 
 
 def own_pause(api_host: str) -> str:
-    """HASH: of a pause that a worker made: by (401, 402), and when it is looked at again, ms."""
+    """HASH: a pause that a worker set: by (401, 402), and when it is checked again, ms."""
     return f"{PREFIX}own-pause:{api_host}"
 
 
@@ -137,7 +137,7 @@ def breaker(api_host: str) -> str:
 
 
 def paused_models(api_host: str) -> str:
-    """HASH: model that its breaker paused → JSON of a `ModelPause`; expires when nobody tries one for a day."""
+    """HASH: model that its breaker paused → JSON of a `ModelPause`; expires after a day without a probe."""
     return f"{PREFIX}paused-models:{api_host}"
 
 
@@ -152,7 +152,7 @@ def trouble(api_host: str) -> str:
 
 
 def notice(api_host: str) -> str:
-    """STRING: what people should know of at present, holding nothing back; expires by itself."""
+    """STRING: what people should know at present, though nothing waits for it; expires by itself."""
     return f"{PREFIX}notice:{api_host}"
 
 
@@ -162,12 +162,12 @@ def worker(api_host: str, worker_id: str) -> str:
 
 
 def workers(api_host: str) -> str:
-    """ZSET: worker id → until when its last heartbeat holds, Unix seconds."""
+    """ZSET: worker id → until when its last heartbeat is valid, Unix seconds."""
     return f"{PREFIX}workers:{api_host}"
 
 
 def schedule(api_host: str, name: str, due: int) -> str:
-    """STRING: the batch of a schedule for that time (Unix seconds), held short by who fires, long when it is done."""
+    """STRING: the batch of a schedule for that time (Unix seconds); expires soon until it is done, then late."""
     return f"{PREFIX}schedule:{api_host}:{name}:{due}"
 
 

@@ -1,6 +1,6 @@
-"""Whether Redis answers, as this process sees it: one line when it is lost and one when it is back, whoever notices.
+"""Whether Redis answers, as this process sees it: one log line when it is lost and one when it is back.
 
-All patient clients report here, and no other module tells. When the process ends, their waiting is cut short.
+All patient clients report here, and no other module logs it. When the process ends, their waiting is cut short.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from contextlib import asynccontextmanager
 from redis import exceptions
 
 LOSSES = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
-"""No answer came; a loading server is among them, and redis-py lets out OSErrors while it connects."""
+"""No answer came. They include a server that is loading; redis-py raises plain OSErrors while it connects."""
 
 QUIET_SECONDS = 0.5
-"""A connection that is lost and made again sooner is no matter."""
+"""A connection that is back sooner is not worth a log line."""
 
 CALM_SECONDS = 6.0
-"""Longer than between two signs of life of a worker, each of which is a write."""
+"""Longer than the time between two heartbeats of a worker, each of which is a write."""
 
-FAREWELL_SECONDS, LAST_SECONDS = 3.0, 2.0
+SHUTDOWN_SECONDS, LAST_SECONDS = 3.0, 2.0
+"""What is left, after the shutdown began, to the calls that wait and to each later call."""
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ _ANNOTATED = re.compile(r"Command # .* of pipeline caused error: \(['\"](.*)['\"
 
 
 def is_passing(error: BaseException) -> bool:
-    """Tell whether Redis will answer the same command otherwise when it is well again; a refused login is no such."""
+    """Whether the same command will succeed once Redis has recovered; a refused login will not."""
     if isinstance(error, exceptions.AuthenticationError):
         return False
     if isinstance(error, (*LOSSES, exceptions.OutOfMemoryError, exceptions.ReadOnlyError)):
@@ -44,7 +45,7 @@ def is_passing(error: BaseException) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """What Redis said, in a line: without the commands of a pipeline, which may be long."""
+    """What Redis said, in one line, without the commands of a pipeline, which may be long."""
     text = str(error)
     if annotated := _ANNOTATED.fullmatch(text):
         text = annotated[1]
@@ -52,81 +53,80 @@ def reason(error: BaseException) -> str:
 
 
 def is_news(record: logging.LogRecord) -> bool:
-    """Tell, as a filter of a log, whether a record says more than that Redis is away, which is told here."""
+    """Whether a log record says more than that Redis is down, which is logged here; a filter for loggers."""
     raised = record.exc_info[1] if record.exc_info else None
-    given = record.args if isinstance(record.args, tuple) else ()
-    return not any(_only_passing(error) for error in (raised, *given))
+    arguments = record.args if isinstance(record.args, tuple) else ()
+    return not any(_is_only_passing(error) for error in (raised, *arguments))
 
 
-def _only_passing(error: object) -> bool:
+def _is_only_passing(error: object) -> bool:
     if isinstance(error, BaseExceptionGroup):
-        return all(map(_only_passing, error.exceptions))
+        return all(map(_is_only_passing, error.exceptions))
     return isinstance(error, exceptions.RedisError) and is_passing(error)
 
 
 class OutageTracker:
-    """Since when Redis has not done what it was asked, and how many calls wait for it."""
+    """Since when calls to Redis have failed, and how many of them wait to be repeated."""
 
     def __init__(self) -> None:
         self.waiting = 0
         self._since: float | None = None
-        self._first_missed_at = self._missed_at = self._back_at = float("-inf")
-        self._told = self._refuses = False
+        self._first_failed_at = self._failed_at = self._back_at = float("-inf")
+        self._logged = self._refuses = False
 
-    def missed(self, error: Exception, since: float) -> None:
-        """Note that a call, begun at `since`, was in vain and will be repeated."""
-        self._missed_at = time.monotonic()
+    def record_failure(self, error: Exception, since: float) -> None:
+        """Note that a call, started at `since`, failed and will be repeated."""
+        self._failed_at = time.monotonic()
         if self._since is None:
-            self._first_missed_at = self._missed_at
-        timeout = (
-            isinstance(error, exceptions.TimeoutError) and since > self._back_at
-        )  # an older call tells of the past
+            self._first_failed_at = self._failed_at
+        # A call from before the last answer says nothing about now.
+        timeout = isinstance(error, exceptions.TimeoutError) and since > self._back_at
         self._since = max(min(since, self._since or since), self._back_at)
         self._refuses = isinstance(error, exceptions.ResponseError)
-        if not self._told and (timeout or self._missed_at - self._first_missed_at > QUIET_SECONDS):
-            self._told = True
+        if not self._logged and (timeout or self._failed_at - self._first_failed_at > QUIET_SECONDS):
+            self._logged = True
             what = "takes no changes" if self._refuses else "does not answer"
             logger.warning("! Redis %s, waiting: %s", what, reason(error))
 
-    def answered(self, *, repeated: bool) -> None:
-        """Note an answer; where Redis only refuses to write, the one to the last call that was refused."""
-        if self._since is None or (self._refuses and (self.waiting > repeated or not (repeated or self._calm()))):
+    def record_answer(self, *, repeated: bool) -> None:
+        """Note an answer; while Redis only refuses writes, the outage ends with the last call that was refused."""
+        if self._since is None or (self._refuses and (self.waiting > repeated or not (repeated or self._is_calm()))):
             return
         self._back_at = time.monotonic()
-        if self._told:
+        if self._logged:
             logger.warning("Redis answers again, after %.1f s", self._back_at - self._since)
-        self._since, self._told = None, False
+        self._since, self._logged = None, False
 
-    def lately(self, seconds: float) -> bool:
-        """Tell whether a call was in vain within the last `seconds`."""
-        return time.monotonic() - self._missed_at < seconds
+    def failed_within(self, seconds: float) -> bool:
+        """Whether a call failed within the last `seconds`."""
+        return time.monotonic() - self._failed_at < seconds
 
-    def _calm(self) -> bool:
-        """Whoever was refused has been cancelled since, and nobody was refused for long enough."""
-        return not self.lately(CALM_SECONDS)
+    def _is_calm(self) -> bool:
+        """The refused calls have been cancelled since, and none was refused for long enough."""
+        return not self.failed_within(CALM_SECONDS)
 
 
 class ShutdownDeadline:
-    """The end of a process, which needs no Redis: calls get a few seconds, and after one in vain none is tried."""
+    """The end of a process, which does not wait for Redis: calls get a few seconds, and after a failed one, none."""
 
     def __init__(self) -> None:
-        self.begun = self.in_vain = False
+        self.begun = self.failed = False
         self._deadline: float | None = None
         self._calls: set[asyncio.Timeout] = set()
 
     def begin(self) -> None:
-        """Let whoever waits for Redis wait for three more seconds only, and each later call for two."""
+        """Give calls that wait three more seconds, and each later call two."""
         if not self.begun:
             self.begun = True
-            self._deadline = asyncio.get_running_loop().time() + FAREWELL_SECONDS
+            self._deadline = asyncio.get_running_loop().time() + SHUTDOWN_SECONDS
             for call in self._calls:
                 call.reschedule(self._deadline)
 
     @asynccontextmanager
-    async def bounding(self) -> AsyncIterator[None]:
-        """Run one call to Redis, with all its repeats; ConnectionError when the end of the process cut it short."""
-        if self.in_vain:
-            raise exceptions.ConnectionError("Redis was away when this process ended")
+    async def limit_call(self) -> AsyncIterator[None]:
+        """Run one call to Redis with all its repeats; ConnectionError when the shutdown cut it short."""
+        if self.failed:
+            raise exceptions.ConnectionError("Redis was down when this process ended")
         call = asyncio.timeout_at(self._until())
         try:
             async with call:
@@ -135,8 +135,8 @@ class ShutdownDeadline:
         except TimeoutError:
             if not call.expired():
                 raise
-            self.in_vain = True
-            raise exceptions.ConnectionError("Redis is away, and this process ends") from None
+            self.failed = True
+            raise exceptions.ConnectionError("Redis is down, and this process ends") from None
         finally:
             self._calls.discard(call)
 
@@ -146,5 +146,5 @@ class ShutdownDeadline:
         return max(self._deadline, asyncio.get_running_loop().time() + LAST_SECONDS)
 
 
-ABSENCE = OutageTracker()
+OUTAGE = OutageTracker()
 SHUTDOWN_DEADLINE = ShutdownDeadline()

@@ -1,4 +1,4 @@
-"""Whether a Redis is fit to keep jobs: it forgets no keys when it is full, is new enough, and lets us do our work."""
+"""Whether a Redis can keep jobs: it evicts no keys when it is full, is new enough, and grants the rights we need."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 
 OLDEST = (5, 0)
-"""Older ones refuse a script that writes after it has asked for the time."""
+"""Older ones refuse a script that writes after it has called TIME."""
 
 ACL_LINE = (
     "ACL SETUSER replicate-batch on >PASSWORD ~replicate-batch:* ~arq:* resetchannels -@all +@read +@write "
     "+@connection +@transaction -@dangerous +eval +evalsha +script|load +script|exists +time +info"
 )
-"""What makes a user of a shared Redis who may do what we do, and nothing else."""
+"""Creates a user of a shared Redis with the rights we need, and no others."""
 
 RIGHTS_CURE = f"An administrator gives these rights: {ACL_LINE}"
 
@@ -32,20 +32,20 @@ logger = logging.getLogger(__name__)
 
 
 async def check_server(redis: Redis) -> None:
-    """Raise UnfitRedis unless the server is one, new enough, evicts nothing, and lets this user do what we do.
+    """Raise UnfitRedis unless the server is no cluster, is new enough, evicts nothing and grants the rights we need.
 
-    One that does not tell about itself is warned of.
+    A server without INFO only gets a warning.
     """
     try:
-        judge({**await redis.info("server"), **await redis.info("memory"), **await redis.info("cluster")})
+        check_info({**await redis.info("server"), **await redis.info("memory"), **await redis.info("cluster")})
     except ResponseError as error:
         logger.debug("INFO: %s", error)
-        judge({})
+        check_info({})
     await check_rights(redis)
 
 
 async def check_rights(redis: Redis) -> None:
-    """Raise UnfitRedis unless this user may do what we do. What is tried changes nothing."""
+    """Raise UnfitRedis unless this user has the rights we need. The commands that try it change nothing."""
     key = f"{keys.PREFIX}rights"
     try:
         await redis.time()
@@ -63,18 +63,18 @@ async def check_rights(redis: Redis) -> None:
 
 
 def is_refused_right(error: BaseException) -> bool:
-    """Whether Redis refuses a command since its user may not do it, or not with that key; scripts say it otherwise."""
+    """Whether Redis refuses a command or a key for lack of rights; scripts report it in other words."""
     texts = ("has no permissions to", "The user executing the script can't")
     return isinstance(error, NoPermissionError) or any(text in str(error) for text in texts)
 
 
 def is_cluster_error(error: BaseException) -> bool:
-    """Whether it is one that only a Redis in cluster mode gives."""
+    """Whether only a Redis in cluster mode gives this error."""
     return str(error).startswith(("CROSSSLOT", "MOVED", "ASK ", "CLUSTERDOWN", "Keys in request don't hash"))
 
 
 def lasting_refusal(error: BaseException) -> UnfitRedis | None:
-    """What an error, or one of a group, says of a Redis that will refuse the same for ever; None when it may pass."""
+    """The UnfitRedis for an error, or one of a group, that no retry will cure; None when it may pass."""
     if isinstance(error, BaseExceptionGroup):
         return next(filter(None, map(lasting_refusal, error.exceptions)), None)
     if not isinstance(error, RedisError):
@@ -84,17 +84,17 @@ def lasting_refusal(error: BaseException) -> UnfitRedis | None:
     elif is_cluster_error(error):
         cure = CLUSTER
     elif isinstance(error, AuthenticationError):
-        cure = "Mend REDIS_URL."
+        cure = "Correct REDIS_URL."
     elif "WRONGTYPE" in str(error):
         cure = (
             "Another program has written to a key of ours: `python -m jobs delete BATCH --force` and enqueue it again."
         )
     else:
         return None
-    return UnfitRedis(f"Redis refuses what this worker asks, and will go on so: {str(error)[:300]}. {cure}")
+    return UnfitRedis(f"Redis refuses what this worker needs, and no retry will help: {str(error)[:300]}. {cure}")
 
 
-def judge(info: Mapping[str, Any]) -> None:
+def check_info(info: Mapping[str, Any]) -> None:
     """Raise UnfitRedis for what INFO says of its mode, its version and its eviction policy."""
     if str(info.get("cluster_enabled", 0)) == "1":
         raise UnfitRedis(CLUSTER)
@@ -103,7 +103,9 @@ def judge(info: Mapping[str, Any]) -> None:
     if numbers and numbers < OLDEST:
         raise UnfitRedis(f"This Redis is too old: {version}. Use Redis {OLDEST[0]}.{OLDEST[1]} or newer, or Valkey.")
     if policy is None:
-        logger.warning("! this Redis does not tell its maxmemory-policy: see that it is noeviction, or jobs may vanish")
+        logger.warning(
+            "! this Redis does not show its maxmemory-policy: make sure that it is noeviction, or jobs may vanish"
+        )
     elif policy != "noeviction":
         raise UnfitRedis(
             f"This Redis deletes keys when its memory is full (maxmemory-policy is {policy}): jobs, and what is known "

@@ -1,4 +1,4 @@
-"""What a client does while Redis is away: how long it repeats a command, and what arq must not notice."""
+"""What a client does while Redis is down: how long it repeats a command, and what it hides from arq."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.commands.core import AsyncScript
 
 from jobs.redis_client.auto_pipeline import AutoPipeline
-from jobs.redis_client.outage import ABSENCE, LOSSES, SHUTDOWN_DEADLINE, is_passing
+from jobs.redis_client.outage import LOSSES, OUTAGE, SHUTDOWN_DEADLINE, is_passing
 
 REFUSED_PAUSE = 0.5
 """Seconds until a transaction that Redis refused under a WATCH fails."""
@@ -30,54 +30,54 @@ Fail = Callable[[Any], Awaitable[Any]]
 
 
 class RetryWindow(Retry):
-    """Repeats what passes by itself (a lost connection, a full memory, a failover) until `seconds` after the first try.
+    """Retries passing errors (a lost connection, full memory, a failover) until `seconds` after the first try.
 
-    By time, not by count: redis-py nests a connect's repeats in a command's, which multiplies counts. One that
-    `tells` says in the log that Redis is away.
+    By time, not by count: redis-py nests a connect's retries in a command's, which multiplies counts. One that
+    `logs` writes to the log when Redis is lost and when it is back.
     """
 
-    def __init__(self, seconds: float, *, tells: bool = False) -> None:
+    def __init__(self, seconds: float, *, logs: bool = False) -> None:
         super().__init__(ExponentialBackoff(cap=1.0, base=0.01), retries=-1)
-        self.seconds, self.tells = seconds, tells
+        self.seconds, self.logs = seconds, logs
 
     async def call_with_retry(self, do: Do[T], fail: Fail) -> T:
-        """Return what `do` returns; raise its last error when patience ends, and at once one that will not pass."""
+        """Return what `do` returns; raise its last error when the window ends, or at once one that will not pass."""
         return await self.wait_out(do, fail)
 
     async def wait_out(self, do: Do[T], fail: Fail, *, greeting: bool = False) -> T:
-        """Do the same; that a `greeting` succeeds does not mean that Redis does what it is asked."""
+        """Do the same; a `greeting` that succeeds does not show that Redis executes commands."""
         began, failures = time.monotonic(), 0
         try:
-            async with SHUTDOWN_DEADLINE.bounding():
+            async with SHUTDOWN_DEADLINE.limit_call():
                 while True:
                     try:
                         answer = await do()
                     except (exceptions.RedisError, OSError) as error:
                         failures += 1
-                        ABSENCE.waiting += failures == 1
-                        await self._bear(error, began, failures, fail)
+                        OUTAGE.waiting += failures == 1
+                        await self._pause_before_retry(error, began, failures, fail)
                     else:
-                        if self.tells and not greeting:
-                            ABSENCE.answered(repeated=failures > 0)
+                        if self.logs and not greeting:
+                            OUTAGE.record_answer(repeated=failures > 0)
                         return answer
         finally:
-            ABSENCE.waiting -= failures > 0
+            OUTAGE.waiting -= failures > 0
 
-    async def _bear(self, error: Exception, began: float, failures: int, fail: Fail) -> None:
-        """Pause before the next try; raises the error when there is to be none."""
+    async def _pause_before_retry(self, error: Exception, began: float, failures: int, fail: Fail) -> None:
+        """Pause before the next try; raise the error when there is none."""
         if not is_passing(error):
             raise error
         pause = self._backoff.compute(failures)
         if time.monotonic() - began + pause > self.seconds:
             raise error
-        if self.tells and not SHUTDOWN_DEADLINE.begun:
-            ABSENCE.missed(error, began)
-        await fail(error)  # it also leaves a server that became a replica, for whoever has its address now
+        if self.logs and not SHUTDOWN_DEADLINE.begun:
+            OUTAGE.record_failure(error, began)
+        await fail(error)  # also leaves a server that became a replica, for the one that has its address now
         await asyncio.sleep(pause)
 
 
-class _Steady(AbstractConnection):
-    """A connection that leaves all repeating to its pool and its commands, and is interrupted at any point."""
+class _UnretriedConnection(AbstractConnection):
+    """A connection that leaves all retries to its pool and its commands, and can be cancelled at any point."""
 
     async def connect(self) -> None:
         """Connect, once."""
@@ -88,7 +88,7 @@ class _Steady(AbstractConnection):
             self.retry = retry
 
     async def disconnect(self, nowait: bool = False) -> None:
-        """Disconnect; where nobody is left to hear it, nobody is waited for."""
+        """Disconnect; do not fail when the server no longer answers."""
         with suppress(exceptions.TimeoutError):
             await super().disconnect(nowait)
 
@@ -109,17 +109,17 @@ class _Steady(AbstractConnection):
 
 
 class PatientPool(BlockingConnectionPool):
-    """A pool that repeats the greeting too: redis-py repeats only the bare connect before it."""
+    """A pool that retries the greeting too: redis-py retries only the bare connect before it."""
 
     def __init__(self, *, connection_class: type[AbstractConnection] = Connection, **options: Any) -> None:
-        steady = type(connection_class.__name__, (_Steady, connection_class), {})
-        # What is repeated is decided by Patience alone.
-        super().__init__(connection_class=steady, retry_on_error=[exceptions.RedisError, OSError], **options)
+        unretried = type(connection_class.__name__, (_UnretriedConnection, connection_class), {})
+        # RetryWindow alone decides what is retried.
+        super().__init__(connection_class=unretried, retry_on_error=[exceptions.RedisError, OSError], **options)
 
     async def get_connection(self, *command: Any, **options: Any) -> AbstractConnection:
-        """Wait for a free connection; who is cancelled as one became free passes the word on, as asyncio does not."""
+        """Wait for a free connection; a waiter that is cancelled wakes the next one, which asyncio does not."""
         try:
-            async with SHUTDOWN_DEADLINE.bounding():
+            async with SHUTDOWN_DEADLINE.limit_call():
                 connection: AbstractConnection = await super().get_connection(*command, **options)
                 return connection
         except asyncio.CancelledError:
@@ -128,20 +128,20 @@ class PatientPool(BlockingConnectionPool):
             raise
 
     async def ensure_connection(self, connection: AbstractConnection) -> None:
-        """Connect, greet and check a connection, as patiently as its commands are sent."""
-        ensure, patience = super().ensure_connection, connection.retry
-        assert isinstance(patience, RetryWindow)  # noqa: S101 - for mypy
-        await patience.wait_out(lambda: ensure(connection), lambda _: connection.disconnect(), greeting=True)
+        """Connect, greet and check a connection, with the retries of a command."""
+        ensure, window = super().ensure_connection, connection.retry
+        assert isinstance(window, RetryWindow)  # noqa: S101 - for mypy
+        await window.wait_out(lambda: ensure(connection), lambda _: connection.disconnect(), greeting=True)
 
 
 class _PatientPipeline(Pipeline):
-    """A pipeline whose scripts survive a restart, and whose lost WATCH shows at EXEC, where arq expects it.
+    """A pipeline whose scripts survive a restart, and which reports a lost WATCH at EXEC, where arq expects it.
 
     A WatchError while reading ends arq's worker.
     """
 
     watched: tuple[Any, ...] = ()
-    lost = False
+    watch_lost = False
 
     async def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
         if args[0] == "WATCH":
@@ -150,14 +150,14 @@ class _PatientPipeline(Pipeline):
             try:
                 return await super().immediate_execute_command(*args, **options)
             except exceptions.WatchError:
-                self.lost = True
-                await asyncio.sleep(0.05)  # a loading server answers WATCH at once, and reads not yet
+                self.watch_lost = True
+                await asyncio.sleep(0.05)  # a loading server already answers WATCH, but no reads
                 await super().immediate_execute_command(*self.watched)
 
     async def execute(self, raise_on_error: bool = True) -> list[Any]:
-        if not self.lost:
+        if not self.watch_lost:
             return await super().execute(raise_on_error)
-        self.lost = False
+        self.watch_lost = False
         await self.reset()
         raise exceptions.WatchError("the connection was lost while watching")
 
@@ -165,11 +165,11 @@ class _PatientPipeline(Pipeline):
         execute = super()._execute_transaction
         try:
             return await execute(connection, commands, raise_on_error)
-        except exceptions.NoScriptError:  # Redis restarted after they were loaded; what went before is idempotent
+        except exceptions.NoScriptError:  # Redis restarted after they were loaded; all before is idempotent
             await self.load_scripts()
             return await execute(connection, commands, raise_on_error)
         except exceptions.ResponseError as error:
-            if self.watching and is_passing(error):  # the WATCH is over, so it becomes a WatchError; arq looks again
+            if self.watching and is_passing(error):  # the WATCH has ended: redis-py raises WatchError, arq polls again
                 await asyncio.sleep(REFUSED_PAUSE)
             raise
 
@@ -178,7 +178,7 @@ class _PatientPipeline(Pipeline):
             self.watching = False
         try:
             await super().reset()
-        except LOSSES:  # redis-py foresees a refused UNWATCH, and not one that nobody answers
+        except LOSSES:  # redis-py expects a refused UNWATCH, not one without an answer
             self.watching = False
             await super().reset()
 
@@ -208,43 +208,43 @@ class _Commands(RedisPyClient):
 
 
 class Redis(_Commands):
-    """A client whose transactions outlive a restart of Redis, and whose calls of scripts share round trips."""
+    """A client whose transactions survive a restart of Redis, and whose script calls share round trips."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._round_trips = AutoPipeline(self.execute_command, lambda: self.pipeline(transaction=False))
+        self._auto_pipeline = AutoPipeline(self.execute_command, lambda: self.pipeline(transaction=False))
 
     def evalsha(self, sha: str, numkeys: int, *keys_and_args: Any) -> Awaitable[Any]:
-        """Call a script, together with those that are called at the same time."""
-        return self._round_trips.evalsha(sha, numkeys, *keys_and_args)
+        """Call a script, together with others that are called at the same time."""
+        return self._auto_pipeline.evalsha(sha, numkeys, *keys_and_args)
 
     def register_script(self, script: str) -> AsyncScript:  # type: ignore[override]  # narrower
-        """Return the script; its text is kept for a server that has forgotten it."""
+        """Return the script; its text is kept for a server that has lost it."""
         registered: AsyncScript = super().register_script(script)
-        self._round_trips.texts[registered.sha] = script
+        self._auto_pipeline.texts[registered.sha] = script
         return registered
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         """Close all connections."""
-        await self._round_trips.close()
+        await self._auto_pipeline.close()
         await super().aclose(close_connection_pool)
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
-        """Return a pipeline that loads its scripts again when Redis has forgotten them."""
+        """Return a pipeline that loads its scripts again when Redis has lost them."""
         return _PatientPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
 
 
 class PatientArqRedis(ArqRedis):
-    """arq's client, for workers that outlive a restart of Redis."""
+    """arq's client, for workers that survive a restart of Redis."""
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
-        """Return a pipeline whose lost WATCH shows at EXEC."""
-        pipeline = _PatientPipeline if transaction else _Inquiry
+        """Return a pipeline that reports a lost WATCH at EXEC."""
+        pipeline = _PatientPipeline if transaction else _ServerInfoPipeline
         return pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
 
 
-class _Inquiry(Pipeline):
-    """What arq asks of the server before it starts; a user who may not know gets empty answers."""
+class _ServerInfoPipeline(Pipeline):
+    """What arq asks the server before it starts; a user without the rights gets empty answers."""
 
     async def execute(self, raise_on_error: bool = True) -> list[Any]:
         answers = await super().execute(raise_on_error=False)

@@ -88,7 +88,7 @@ class RateLimit:
             except (RedisError, OSError) as error:
                 if not is_passing(error):
                     raise
-                if SHUTDOWN_DEADLINE.in_vain and operation != "reserve":
+                if SHUTDOWN_DEADLINE.failed and operation != "reserve":
                     return None  # what is not given back runs out
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 1.0)

@@ -103,7 +103,7 @@ def _asked(folder: Folder, config: Config) -> tuple[Snapshot | None, Disagreemen
 
 async def _snapshot(name: str, config: Config) -> Snapshot | None:
     with suppress(NothingEnqueued):
-        async with opened(config, begin=False) as redis:
+        async with opened(config, start=False) as redis:
             return await take_snapshot(redis, name)
     return None
 

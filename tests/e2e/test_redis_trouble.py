@@ -280,5 +280,5 @@ def test_a_server_that_does_not_tell_is_accepted_with_a_warning(
     server.client.acl_setuser("worker", enabled=True, nopass=True, commands=["+@all", "-info"], keys=["*"])
     worker = worker_process("--burst", redis_url=f"redis://worker:any@127.0.0.1:{server.port}")
     assert worker.wait() == 0
-    assert worker.log().count("does not tell its maxmemory-policy") == 1
+    assert worker.log().count("does not show its maxmemory-policy") == 1
     assert "Traceback" not in worker.log()

@@ -31,7 +31,7 @@ SCHEDULE = '[[schedule]]\nname = "nightly"\ncron = "* * * * *"\nfile = "night.js
 def server(tmp_path: Path) -> Iterator[Redis]:
     """A Redis of this test's own, as its administrator."""
     home = tmp_path / "server"
-    with Redis(unix_socket_path=str(embedded.join(home))) as client:
+    with Redis(unix_socket_path=str(embedded.ensure_running(home))) as client:
         yield client
     embedded.stop(home)
 
@@ -156,7 +156,7 @@ async def test_a_worker_whom_redis_refuses_for_good_ends_with_a_sentence(  # noq
         server.delete("replicate-batch:ledger:night")
         server.set("replicate-batch:ledger:night", "mine")
     assert worker.wait() == 2
-    assert "Redis refuses what this worker asks, and will go on so: " in worker.log()
+    assert "Redis refuses what this worker needs, and no retry will help: " in worker.log()
     assert ("ACL SETUSER" if trouble == "rights" else "Another program has written") in worker.log()
     assert worker.log().count("Traceback") == 0
 

@@ -66,7 +66,7 @@ def _settings_finding() -> Finding:
 
 async def _examine_redis(config: Config) -> list[Finding]:
     try:
-        async with opened(config, begin=False) as redis:
+        async with opened(config, start=False) as redis:
             answers = [await _run_check(check, ask(redis, config)) for check, ask in IN_REDIS.items()]
     except NothingEnqueued:
         return await _run_check("redis", asyncio.to_thread(embedded_findings, config))

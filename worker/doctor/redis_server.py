@@ -11,7 +11,7 @@ from redis.exceptions import NoPermissionError, RedisError
 from jobs.config import Config
 from jobs.errors import UnfitRedis
 from jobs.redis_client import embedded
-from jobs.redis_client.client import place
+from jobs.redis_client.client import server_name
 from jobs.redis_client.requirements import ACL_LINE, CLUSTER, OLDEST, RIGHTS_CURE, check_rights
 from jobs.redis_client.resilience import Redis
 from worker.doctor.finding import Finding, failure, ok, warning
@@ -68,7 +68,9 @@ async def _rights(redis: Redis) -> list[Finding]:
 def embedded_findings(config: Config) -> list[Finding]:
     """Report whether the embedded server, which has never run, can be started; RedisUnreachable."""
     embedded.binary()
-    return [ok("redis", f"{place(config)} has never run: nothing was enqueued yet. `enqueue` or a worker starts it")]
+    return [
+        ok("redis", f"{server_name(config)} has never run: nothing was enqueued yet. `enqueue` or a worker starts it")
+    ]
 
 
 async def _settings(redis: Redis) -> dict[str, str]:

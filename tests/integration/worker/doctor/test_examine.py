@@ -46,7 +46,7 @@ Settings = dict[str, str]
 async def server(tmp_path: Path) -> AsyncIterator[Redis]:
     """A Redis of our own, whose settings a test may change."""
     home = tmp_path / "server"
-    url = "unix://" + quote(str(embedded.join(home)))
+    url = "unix://" + quote(str(embedded.ensure_running(home)))
     client = connection.connect(url)
     yield client
     await client.aclose()

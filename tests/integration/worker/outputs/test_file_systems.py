@@ -124,5 +124,5 @@ async def test_a_file_system_without_locks_is_said_with_a_cure(
     with pytest.raises(StorageError, match=r"cannot be locked: .*NFS.*BATCH_OUTPUT_DIR"):
         await enqueue(Order(source), config, redis)
     with pytest.raises(RedisUnreachable, match="BATCH_REDIS_DIR to another directory, on a local disk"):
-        embedded.join(config.redis_dir)
+        embedded.ensure_running(config.redis_dir)
     assert (await asyncio.to_thread(verify, "night", config)).agrees

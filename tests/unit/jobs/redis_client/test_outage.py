@@ -11,7 +11,7 @@ from redis import exceptions
 from jobs.errors import UnfitRedis
 from jobs.redis_client import outage
 from jobs.redis_client.outage import OutageTracker, ShutdownDeadline, is_news, is_passing, reason
-from jobs.redis_client.requirements import judge
+from jobs.redis_client.requirements import check_info
 
 IN_A_SCRIPT = "ERR Error running script (call to f_1): @user_script:7: @user_script: 7: -{} it is so"
 IN_A_PIPELINE = "Command # 1 (SET key 'OOM in a prompt') of pipeline caused error: ('{} it is so',)"
@@ -55,9 +55,9 @@ def test_a_loss_and_its_end_are_told_once(caplog: pytest.LogCaptureFixture, monk
     monkeypatch.setattr(outage, "QUIET_SECONDS", -1.0)
     redis = OutageTracker()
     for _ in range(3):
-        redis.missed(exceptions.ConnectionError("gone"), time.monotonic() - 5)
-    redis.answered(repeated=False)
-    redis.answered(repeated=True)
+        redis.record_failure(exceptions.ConnectionError("gone"), time.monotonic() - 5)
+    redis.record_answer(repeated=False)
+    redis.record_answer(repeated=True)
     assert [message.partition(":")[0] for message in caplog.messages] == [
         "! Redis does not answer, waiting",
         "Redis answers again, after 5.0 s",
@@ -66,8 +66,8 @@ def test_a_loss_and_its_end_are_told_once(caplog: pytest.LogCaptureFixture, monk
 
 def test_a_connection_that_is_made_again_soon_is_no_matter(caplog: pytest.LogCaptureFixture) -> None:
     redis = OutageTracker()
-    redis.missed(exceptions.ConnectionError("cut"), time.monotonic())
-    redis.answered(repeated=True)
+    redis.record_failure(exceptions.ConnectionError("cut"), time.monotonic())
+    redis.record_answer(repeated=True)
     assert not caplog.messages
 
 
@@ -75,26 +75,26 @@ def test_reads_do_not_end_a_refusal_to_write(caplog: pytest.LogCaptureFixture, m
     monkeypatch.setattr(outage, "QUIET_SECONDS", -1.0)
     redis = OutageTracker()
     redis.waiting = 2
-    redis.missed(exceptions.OutOfMemoryError("full"), time.monotonic())
-    redis.answered(repeated=False)  # a read
-    redis.answered(repeated=True)  # another one still waits
+    redis.record_failure(exceptions.OutOfMemoryError("full"), time.monotonic())
+    redis.record_answer(repeated=False)  # a read
+    redis.record_answer(repeated=True)  # another one still waits
     assert len(caplog.messages) == 1
     redis.waiting = 0  # they were cancelled
-    redis.answered(repeated=False)
+    redis.record_answer(repeated=False)
     assert len(caplog.messages) == 1
     redis.waiting = 1
-    redis.answered(repeated=True)
+    redis.record_answer(repeated=True)
     assert "answers again" in caplog.messages[-1]
 
 
 async def test_at_the_end_nobody_waits_long_and_after_one_in_vain_nobody_tries(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(outage, "FAREWELL_SECONDS", 0.05)
+    monkeypatch.setattr(outage, "SHUTDOWN_SECONDS", 0.05)
     farewell = ShutdownDeadline()
 
     async def call() -> None:
-        async with farewell.bounding():
+        async with farewell.limit_call():
             await asyncio.Event().wait()
 
     waiting = asyncio.create_task(call())
@@ -103,15 +103,15 @@ async def test_at_the_end_nobody_waits_long_and_after_one_in_vain_nobody_tries(
     for attempt in (waiting, call()):
         with pytest.raises(exceptions.ConnectionError):
             await attempt
-    assert farewell.in_vain
+    assert farewell.failed
 
 
 async def test_an_answer_in_time_is_taken_at_the_end_too() -> None:
     farewell = ShutdownDeadline()
     farewell.begin()
-    async with farewell.bounding():
+    async with farewell.limit_call():
         await asyncio.sleep(0)
-    assert not farewell.in_vain
+    assert not farewell.failed
 
 
 @pytest.mark.parametrize(
@@ -133,11 +133,11 @@ def test_errors_that_only_say_that_redis_is_away_are_no_news(error: Any, news: b
 
 @pytest.mark.parametrize("version", ["7.2.4", "5.0.14", "9.1.0", ""])
 def test_a_server_that_is_new_enough_and_evicts_nothing_is_fit(version: str, caplog: pytest.LogCaptureFixture) -> None:
-    judge({"redis_version": version, "maxmemory_policy": "noeviction"})
+    check_info({"redis_version": version, "maxmemory_policy": "noeviction"})
     assert not caplog.messages
 
 
 def test_an_old_server_is_refused_by_its_version() -> None:
     with pytest.raises(UnfitRedis, match=r"too old: 4\.0\.9\. Use Redis 5\.0 or newer") as error:
-        judge({"redis_version": "4.0.9", "maxmemory_policy": "noeviction"})
+        check_info({"redis_version": "4.0.9", "maxmemory_policy": "noeviction"})
     assert error.value.exit_code == 2
