@@ -21,6 +21,7 @@ BatchError
 │   ├── AccountRefused    401 or 402: nothing works until somebody mends the account
 │   ├── NotFound          404
 │   └── InvalidRequest    any other 4xx: this request will never work
+├── OverBudget            the batch's budget allows no further prediction
 └── OutputError           one output file of a prediction could not be had
     ├── OutputGone        the file host has it no more
     ├── FileRefused       not a host or a scheme that we may fetch from
@@ -33,7 +34,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 
 class BatchError(Exception):
@@ -171,6 +172,17 @@ class InvalidRequest(ReplicateError):
     def __init__(self, message: str, *, status: int, fields: Sequence[dict[str, Any]] = ()) -> None:
         self.fields = tuple(fields)
         super().__init__(message, status=status)
+
+
+class OverBudget(BatchError):
+    """The batch's budget allows no further prediction: it is `spent` for good, `short` for now, or a price is missing.
+
+    While attempts are open, some of what they have reserved may come back.
+    """
+
+    def __init__(self, verdict: Literal["spent", "short", "unpriced"]) -> None:
+        self.verdict = verdict
+        super().__init__(f"the batch's budget is {verdict}")
 
 
 class OutputError(BatchError):

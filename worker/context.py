@@ -12,6 +12,7 @@ from jobs.redis_client.resilience import Redis
 from jobs.replicate_api.predictions import Replicate
 from jobs.state.account import Account
 from jobs.state.batches import Batches
+from jobs.state.claims import Claims
 from jobs.state.ledger import Ledger, Overtaken
 from jobs.state.pending import PendingPrompt
 from jobs.wire import SHARD_SIZE, Prompt, Shard
@@ -43,6 +44,7 @@ class Context:
     gate: RequestGate
     token: TokenCheck
     replicate: Replicate
+    claims: Claims
     poller: Poller
     orphans: OrphanSearch
     outputs: OutputSaver

@@ -25,6 +25,7 @@ from jobs.replicate_api.predictions import Replicate
 from jobs.schedules.scheduler import Schedules
 from jobs.state.account import Account
 from jobs.state.batches import Batches
+from jobs.state.claims import Claims
 from worker.background import every
 from worker.backpressure import BackPressure
 from worker.context import Context, job_slots
@@ -142,7 +143,7 @@ async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitSta
     account, breaker = Account(redis, config.api_host), CircuitBreaker(redis, config)
     token = TokenCheck(limiter, account, replicate.account)
     gate = RequestGate(limiter, account, token)
-    leases = Leases(redis, config.api_host, owner, config.lease)
+    leases, claims = Leases(redis, config.api_host, owner, config.lease), Claims(redis, config.api_host)
     return Context(
         config=config,
         redis=redis,
@@ -152,8 +153,9 @@ async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitSta
         gate=gate,
         token=token,
         replicate=replicate,
+        claims=claims,
         poller=Poller(replicate, gate, config, PollingLeader(redis, config.api_host, owner)),
-        orphans=OrphanSearch(replicate, gate),
+        orphans=OrphanSearch(replicate, gate, claims),
         outputs=OutputSaver(config, await stack.enter_async_context(files_client(config))),
         breaker=breaker,
         model_limiter=ModelLimiter(redis, config),

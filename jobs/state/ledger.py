@@ -11,10 +11,11 @@ import secrets
 from dataclasses import dataclass
 from typing import Literal
 
+from jobs.errors import OverBudget
 from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
 from jobs.redis_client.resilience import Redis
-from jobs.state.claims import CLAIM_TTL, Claims
+from jobs.state.claims import CLAIM_TTL
 
 Ending = Literal["attempt", "refused", "unknown", "output_lost", "aborted"]
 
@@ -29,17 +30,6 @@ class Served(Overtaken):
 
 class Claimed(Exception):
     """The prediction serves another prompt already."""
-
-
-class OverBudget(Exception):
-    """The batch's budget does not allow another prediction: `spent` for good, `short` for now, or the price is missing.
-
-    While attempts are open, some of what they have reserved may come back.
-    """
-
-    def __init__(self, verdict: Literal["spent", "short", "unpriced"]) -> None:
-        self.verdict = verdict
-        super().__init__(f"the batch's budget is {verdict}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +103,6 @@ class Ledger:
         """Raise Overtaken unless the entry is still the prompt's: before a result is made of it."""
         if await self.read() != entry:
             raise Overtaken(f"prompt {self.index} of {self.batch}: another worker goes on with it")
-
-    async def unclaimed(self, prediction_ids: list[str]) -> list[str]:
-        """Those predictions that nobody has claimed, in the same order."""
-        return await Claims(self.redis, self.api_host).unclaimed(prediction_ids)
-
-    async def disown(self, prediction_id: str) -> bool:
-        """Claim an orphan for nobody, so that it may be canceled; False when it serves a prompt."""
-        return await Claims(self.redis, self.api_host).disown(prediction_id)
 
     async def age(self, entry: Entry) -> float:
         """Seconds since the entry's intent, by Redis's clock."""

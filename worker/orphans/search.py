@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from jobs.errors import ReplicateError, Unanswered
 from jobs.replicate_api.predictions import Prediction, Replicate
+from jobs.state.claims import Claims
 from jobs.wire import Prompt
 from worker.background import every
 from worker.limits.request_gate import RequestGate
@@ -35,14 +36,15 @@ class _Query:
 class OrphanSearch:
     """Reads the account's list once for all who search at the same time."""
 
-    def __init__(self, replicate: Replicate, gate: RequestGate) -> None:
+    def __init__(self, replicate: Replicate, gate: RequestGate, claims: Claims) -> None:
         self._replicate = replicate
         self._gate = gate
+        self._claims = claims
         self._queries: list[_Query] = []
         self._wake = asyncio.Event()
 
     async def find(self, prompt: Prompt, since: float, until: float) -> list[str]:
-        """Ids of predictions like the prompt's, created in that span, from a list that is read after this call.
+        """Ids of unclaimed predictions like the prompt's, created in that span, from a list read after this call.
 
         Unix seconds by our clock; oldest first. Raises ReplicateError when the list could not be read.
         """
@@ -50,7 +52,8 @@ class OrphanSearch:
         self._queries.append(query)
         self._wake.set()
         predictions = await query.found
-        return [prediction.id for prediction in reversed(predictions) if could_serve(prediction, prompt)]
+        like = [prediction.id for prediction in reversed(predictions) if could_serve(prediction, prompt)]
+        return await self._claims.unclaimed(like)
 
     def running(self) -> AbstractAsyncContextManager[None]:
         """Read the list while somebody searches, until the block ends."""

@@ -12,7 +12,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 
 from redis.exceptions import RedisError
 
-from jobs.state.ledger import Entry, OverBudget
+from jobs.errors import OverBudget
+from jobs.state.ledger import Entry
 from jobs.state.waits import Kind
 from worker.context import Work
 from worker.leases import lease_name

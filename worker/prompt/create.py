@@ -1,12 +1,12 @@
-"""Creating the prediction of an attempt, once: intend → POST → record, and a search when the answer was lost."""
+"""The prediction of an attempt, created once: intend → POST → record, and a search when the answer was lost."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, NamedTuple, TypeVar
 
 from jobs.errors import (
@@ -16,17 +16,18 @@ from jobs.errors import (
     InvalidRequest,
     NotFound,
     NotSent,
+    OverBudget,
     RateLimited,
     ReplicateError,
     Unanswered,
 )
 from jobs.replicate_api.predictions import CREATE_TIMEOUT, Prediction
-from jobs.state.ledger import Claimed, Entry, OverBudget, Overtaken, Served
+from jobs.state.ledger import Claimed, Entry, Overtaken, Served
 from worker.background import finish_despite_cancel
 from worker.backoff import Backoff
 from worker.context import Work
 from worker.limits.circuit_breaker import MustWait
-from worker.prompt.admission import Permit
+from worker.prompt.admission import Permit, attached, permit
 from worker.prompt.cost import price
 from worker.prompt.retry_policy import SOON
 
@@ -105,6 +106,39 @@ class _Unknown(Unanswered):
         super().__init__(str(error), status=error.status)
 
 
+@asynccontextmanager
+async def open_attempt(work: Work, entry: Entry) -> AsyncIterator[Created | Refused]:
+    """The prompt's open attempt, or a new one; in the block its prediction counts as in flight.
+
+    An ambiguous entry is searched for first. Overtaken when another worker moved the prompt on.
+    """
+    async with AsyncExitStack() as held:
+        yield await _open(work, entry, held)
+
+
+async def _open(work: Work, entry: Entry, held: AsyncExitStack) -> Created | Refused:
+    if entry.ambiguous:
+        entry = await search(work, entry)
+    while entry.prediction_id is None:
+        if missing := _refuse_missing_model(work, entry):
+            return missing
+        try:
+            granted = await held.enter_async_context(permit(work, entry))
+        except OverBudget as error:
+            return Refused(entry, error)
+        match outcome := await create(work, granted):
+            case Created():
+                granted.note_created()
+                return outcome
+            case Refused():
+                await work.worker.refused_rows.note_refused(work.shard, work.prompt.model, outcome.error)
+                return outcome
+        entry = outcome.entry
+        await held.aclose()
+    await held.enter_async_context(attached(work))
+    return Created(entry, None)
+
+
 async def create(work: Work, permit: Permit) -> Created | Refused | Postponed:
     """Bring about the next prediction of the prompt; an ambiguous entry (searched for in vain) is replaced.
 
@@ -165,10 +199,10 @@ def _refusal(work: Work, entry: Entry) -> Refused | None:
     if entry.unknown_creates + entry.ambiguous > MAX_UNKNOWN:
         message = f"{MAX_UNKNOWN + 1} creates were never answered, and their predictions cannot be found"
         return Refused(entry, Unanswered(message))
-    return refuse_missing_model(work, entry)
+    return _refuse_missing_model(work, entry)
 
 
-def refuse_missing_model(work: Work, entry: Entry) -> Refused | None:
+def _refuse_missing_model(work: Work, entry: Entry) -> Refused | None:
     """Refuse another prompt of a model that does not exist, asking nobody."""
     error = work.worker.refused_rows.missing(work.shard, work.prompt.model)
     return Refused(entry, error) if error else None
@@ -197,9 +231,9 @@ async def search(work: Work, entry: Entry) -> Entry:
         try:
             found = await worker.orphans.find(work.prompt, intended_at, intended_at + patience)
         except ReplicateError as error:
-            logger.debug("%s: the list cannot be read, trying on: %s", work.name, error)
+            logger.debug("%s: the list cannot be read, retrying: %s", work.name, error)
         else:
-            for prediction_id in await work.ledger.unclaimed(found):
+            for prediction_id in found:
                 with suppress(Claimed):
                     logger.info("+ %s: adopts prediction %s", work.name, prediction_id)
                     return await work.ledger.record(entry, prediction_id)
@@ -285,9 +319,19 @@ async def _offer(work: Work, prediction_id: str) -> None:
 
 async def cancel_orphan(work: Work, prediction_id: str) -> None:
     """End a prediction that came too late to serve its prompt, unless an equal prompt has adopted it."""
-    if await work.ledger.disown(prediction_id):
+    if await work.worker.claims.disown(prediction_id):
         logger.warning("! %s: prediction %s came too late and is canceled", work.name, prediction_id)
         await cancel_prediction(work, prediction_id)
+
+
+async def cancel_open(work: Work) -> Entry:
+    """Cancel the prediction of the prompt's open attempt, searched for if need be; return the prompt's entry."""
+    entry = await work.ledger.read()
+    if entry.ambiguous:
+        entry = await search(work, entry)
+    if entry.prediction_id:
+        await cancel_prediction(work, entry.prediction_id)
+    return entry
 
 
 async def cancel_prediction(work: Work, prediction_id: str) -> None:
@@ -297,7 +341,7 @@ async def cancel_prediction(work: Work, prediction_id: str) -> None:
             async with work.worker.gate.passing("read"):
                 await work.worker.replicate.cancel(prediction_id)
         except (RateLimited, NotSent, Unanswered, AccountRefused) as error:
-            logger.info("prediction %s could not be canceled, trying on: %s", prediction_id, error)
+            logger.info("prediction %s could not be canceled, retrying: %s", prediction_id, error)
             await asyncio.sleep(SOON.delay(tries))
         except ReplicateError as error:
             logger.warning("! prediction %s cannot be canceled: %s", prediction_id, error)

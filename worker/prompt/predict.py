@@ -11,13 +11,13 @@ from redis.exceptions import RedisError
 from jobs.errors import NotFound, OutputError, StorageError
 from jobs.replicate_api.predictions import Prediction
 from jobs.state.batches import Spent
-from jobs.state.ledger import Ending, Entry, OverBudget, Overtaken
+from jobs.state.ledger import Ending, Entry, Overtaken
 from jobs.state.pending import PendingPrompt, read_pending
 from jobs.wire import Failure, Result
 from worker.context import Work
-from worker.prompt.admission import attached, permit, release
+from worker.prompt.admission import release
 from worker.prompt.cost import cost
-from worker.prompt.create import Created, Refused, cancel_prediction, create, refuse_missing_model, search
+from worker.prompt.create import Refused, cancel_open, cancel_prediction, open_attempt, search
 from worker.prompt.retry_policy import SOON, GiveUp, Verdict, classify, classify_error, decide, model_outcome
 from worker.prompt.save import commit_failure, read_record, save
 
@@ -28,13 +28,6 @@ UNEXPECTED = 2
 
 JUST_NOW = 60.0
 """Seconds: a prediction that says it was created before that is as old as its intent; asking costs a round trip."""
-
-BUDGET_SPENT = Verdict(
-    Failure(
-        kind="over_budget",
-        message="the batch's budget is spent; `python -m jobs retry` with a higher limit goes on",
-    )
-)
 
 
 async def predict(work: Work, *, canceled: bool = False) -> None:
@@ -82,8 +75,6 @@ async def run_or_fail(work: Work, entry: Entry, surprises: list[Exception], *, c
 
 async def attempt(work: Work, entry: Entry) -> Result:
     """Make attempts until one succeeds and is saved, or the retry policy gives up."""
-    if entry.ambiguous:
-        entry = await search(work, entry)
     while True:
         entry, ended = await run_attempt(work, entry)
         outcome = await end_attempt(work, entry, ended)
@@ -125,24 +116,10 @@ async def end_attempt(work: Work, entry: Entry, ended: Prediction | Verdict) -> 
 
 async def run_attempt(work: Work, entry: Entry) -> tuple[Entry, Prediction | Verdict]:
     """The end of an attempt: of the prediction that runs already, or of a new one."""
-    try:
-        while entry.prediction_id is None:
-            if missing := refuse_missing_model(work, entry):
-                return entry, classify_error(missing.error)
-            async with permit(work, entry) as granted:
-                outcome = await create(work, granted)
-                entry = outcome.entry
-                match outcome:
-                    case Created():
-                        granted.note_created()
-                        return entry, await follow_or_lose(work, entry, outcome.prediction)
-                    case Refused():
-                        await work.worker.refused_rows.note_refused(work.shard, work.prompt.model, outcome.error)
-                        return entry, classify_error(outcome.error)
-    except OverBudget:
-        return entry, BUDGET_SPENT
-    async with attached(work):
-        return entry, await follow_or_lose(work, entry)
+    async with open_attempt(work, entry) as opened:
+        if isinstance(opened, Refused):
+            return opened.entry, classify_error(opened.error)
+        return opened.entry, await follow_or_lose(work, *opened)
 
 
 async def save_or_classify(work: Work, entry: Entry, ended: Prediction | Verdict) -> Result | Verdict:
@@ -168,13 +145,8 @@ async def close_attempt(work: Work, entry: Entry, failure: Failure, prediction: 
 
 async def fail_unexpectedly(work: Work, error: Exception) -> Result:
     """End a prompt that fails in a way that nobody foresaw, and what runs of it at Replicate."""
-    entry = await work.ledger.read()
-    if entry.ambiguous:
-        entry = await search(work, entry)
-    if entry.prediction_id:
-        await cancel_prediction(work, entry.prediction_id)
-    await release(work)
-    await work.worker.breaker.record_outcome(work.prompt.model, work.name, "ignored")
+    entry = await cancel_open(work)
+    await _stop_counting(work)
     return await commit_failure(work, entry, Failure(kind="internal", message=f"{type(error).__name__}: {error}"))
 
 
@@ -218,22 +190,24 @@ def judge(prediction: Prediction) -> Verdict | None:
 
 async def cancel_prompt(work: Work) -> Result:
     """End what a canceled batch left of a prompt: an open create first ends, and is then canceled at Replicate."""
-    entry, prediction = await work.ledger.read(), None
-    if entry.ambiguous:
-        entry = await search(work, entry)
+    entry, prediction = await cancel_open(work), None
     if entry.prediction_id:
-        await cancel_prediction(work, entry.prediction_id)
         try:
             prediction = await follow(work, entry)
             if judge(prediction) is None:
                 return await save(work, entry, prediction, keep_trying=False)
         except (NotFound, OutputError) as error:
             logger.info("%s: nothing to save: %s", work.name, error)
-    await release(work)
-    await work.worker.breaker.record_outcome(work.prompt.model, work.name, "ignored")
+    await _stop_counting(work)
     await work.ledger.confirm(entry)
     failure = Failure(kind="canceled", message="the batch was canceled")
     return await commit_failure(work, entry, failure, prediction, outcome="canceled")
+
+
+async def _stop_counting(work: Work) -> None:
+    """Nothing of the prompt is in flight any more, and its model is not judged by it."""
+    await release(work)
+    await work.worker.breaker.record_outcome(work.prompt.model, work.name, "ignored")
 
 
 async def settle(work: Work, result: Result, retry_count: int, started: float | None = None) -> bool:

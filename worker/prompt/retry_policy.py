@@ -18,6 +18,7 @@ from jobs.errors import (
     InvalidRequest,
     NotFound,
     OutputGone,
+    OverBudget,
     Unanswered,
 )
 from jobs.wire import ErrorKind, Failure
@@ -96,11 +97,16 @@ _STOPPED: dict[str, str] = {
     "aborted": "it was not started before its deadline",
     "canceled": "somebody else canceled it, or its deadline passed",
 }
-_OUTPUTS: tuple[tuple[type[BatchError], ErrorKind, Backoff | None], ...] = (
+_ERRORS: tuple[tuple[type[BatchError], ErrorKind, Backoff | None], ...] = (
     (OutputGone, "output_lost", SOON),
     (BrokenDownload, "output_lost", SOON),
     (FileRefused, "file_refused", None),
     (FileTooBig, "file_too_big", None),
+    (NotFound, "not_found", None),
+    (InvalidRequest, "invalid_input", None),
+    (Unanswered, "create_unknown", None),
+    (OverBudget, "over_budget", None),
+    (BatchError, "internal", None),
 )
 
 
@@ -145,19 +151,18 @@ def classify_error(error: BatchError) -> Verdict:
 
     (RateLimited, AccountRefused and NotSent use no attempt: whoever makes the call waits and sends again.)
     """
-    message = str(error)
-    for raised, kind, backoff in _OUTPUTS:
-        if isinstance(error, raised):
-            return Verdict(Failure(kind=kind, message=message), backoff)
-    if isinstance(error, NotFound):
-        if error.prediction_id is not None:
-            return Verdict(Failure(kind="output_lost", message=message, code="404"), SOON)
-        return Verdict(Failure(kind="not_found", message=message, code="404"))
-    if isinstance(error, InvalidRequest):
-        return Verdict(Failure(kind="invalid_input", message=_with_fields(error), code=str(error.status)))
-    if isinstance(error, Unanswered):
-        return Verdict(Failure(kind="create_unknown", message=message))
-    return Verdict(Failure(kind="internal", message=message))
+    message, code = str(error), None
+    _, kind, backoff = next(row for row in _ERRORS if isinstance(error, row[0]))
+    match error:
+        case NotFound() if error.prediction_id is not None:
+            kind, code, backoff = "output_lost", "404", SOON
+        case NotFound():
+            code = "404"
+        case InvalidRequest():
+            message, code = _with_fields(error), str(error.status)
+        case OverBudget():
+            message = "the batch's budget is spent; `python -m jobs retry` with a higher limit goes on"
+    return Verdict(Failure(kind=kind, message=message, code=code), backoff)
 
 
 def _with_fields(error: InvalidRequest) -> str:

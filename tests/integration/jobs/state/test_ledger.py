@@ -152,13 +152,14 @@ async def test_the_ledger_of_a_namesake_is_not_touched(ledger: Ledger) -> None:
 
 
 async def test_unclaimed_and_disowned_predictions(ledger: Ledger) -> None:
+    claims = Claims(ledger.redis, "api")
     await ledger.record(await ledger.intend(Entry()), "p1")
-    assert await ledger.unclaimed([]) == []
-    assert await ledger.unclaimed(["p0", "p1", "p2"]) == ["p0", "p2"]
-    assert await ledger.disown("p2")
-    assert await ledger.disown("p2"), "the answer to the first call may be lost"
-    assert not await ledger.disown("p1")
-    assert await ledger.unclaimed(["p0", "p1", "p2"]) == ["p0"]
+    assert await claims.unclaimed([]) == []
+    assert await claims.unclaimed(["p0", "p1", "p2"]) == ["p0", "p2"]
+    assert await claims.disown("p2")
+    assert await claims.disown("p2"), "the answer to the first call may be lost"
+    assert not await claims.disown("p1")
+    assert await claims.unclaimed(["p0", "p1", "p2"]) == ["p0"]
 
 
 async def test_a_prediction_is_either_adopted_or_disowned(ledger: Ledger) -> None:
@@ -191,7 +192,7 @@ async def test_a_deleted_batch_is_gone(ledger: Ledger) -> None:
 async def test_the_claim_outlives_settling(ledger: Ledger) -> None:
     await ledger.record(await ledger.intend(Entry()), "p1")
     await Batches(ledger.redis).settle("cats", 3, "succeeded")
-    assert await ledger.unclaimed(["p1"]) == []
+    assert await Claims(ledger.redis, "api").unclaimed(["p1"]) == []
 
 
 async def test_the_entry_is_readable_json(ledger: Ledger) -> None:
@@ -218,4 +219,4 @@ async def test_a_prompt_that_a_search_has_served_takes_no_second_prediction(ledg
     with pytest.raises(Served):
         await ledger.record(intent, "p2")
     assert await ledger.read() == adopted
-    assert await ledger.unclaimed(["p2"]) == ["p2"]
+    assert await Claims(ledger.redis, "api").unclaimed(["p2"]) == ["p2"]

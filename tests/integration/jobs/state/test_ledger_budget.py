@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
+from jobs.errors import OverBudget
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches, Spent
-from jobs.state.ledger import Entry, Ledger, OverBudget, Overtaken
+from jobs.state.ledger import Entry, Ledger, Overtaken
 from jobs.wire import Batch
 
 PRICE = 3_000

@@ -21,6 +21,7 @@ from jobs.redis_client.resilience import Redis
 from jobs.replicate_api.client import api_client
 from jobs.replicate_api.predictions import Replicate
 from jobs.state.account import Account
+from jobs.state.claims import Claims
 from jobs.state.ledger import Ledger
 from jobs.wire import Result
 from worker.cli import app
@@ -142,14 +143,14 @@ async def test_what_a_lost_create_may_adopt_is_left_alone(
 
 
 async def test_what_is_canceled_can_be_adopted_no_more(
-    config: Config, replicate: Replicate, ledger: Callable[[int], Ledger], simulator: Any
+    config: Config, replicate: Replicate, redis: Redis, simulator: Any
 ) -> None:
     cat, stranger = await created(replicate, CAT), await created(replicate, {"prompt": "a stranger's", **RUNS})
     simulator.advance(LATER)
     orphans = await found(config, cancel=True)
     assert (orphans[cat].canceled, orphans[stranger].canceled) == (True, False)
     assert (await replicate.get(stranger)).status == "processing"
-    assert await ledger(0).unclaimed([cat]) == []
+    assert await Claims(redis, config.api_host).unclaimed([cat]) == []
     assert list(await found(config)) == [stranger], "what is canceled is settled"
 
 

@@ -13,6 +13,7 @@ from jobs.redis_client.resilience import Redis
 from jobs.replicate_api.client import api_client
 from jobs.replicate_api.predictions import Replicate
 from jobs.state.account import Account
+from jobs.state.claims import Claims
 from jobs.wire import Prompt
 from worker.limits.rate_limiter import RateLimiter
 from worker.limits.request_gate import RequestGate
@@ -36,7 +37,7 @@ async def orphans(config: Config, redis: Redis, replicate: Replicate) -> AsyncIt
         account = Account(redis, config.api_host)
         token = TokenCheck(limiter, account, replicate.account)
         gate = RequestGate(limiter, account, token)
-        orphans = OrphanSearch(replicate, gate)
+        orphans = OrphanSearch(replicate, gate, Claims(redis, config.api_host))
         async with orphans.running():
             yield orphans
 
@@ -48,6 +49,14 @@ async def created(replicate: Replicate, *prompts: Prompt) -> list[str]:
 async def test_predictions_of_equal_input_are_found_oldest_first(orphans: OrphanSearch, replicate: Replicate) -> None:
     first, _, second = await created(replicate, CAT, DOG, CAT)
     assert await orphans.find(CAT, time.time() - 5, time.time()) == [first, second]
+
+
+async def test_a_claimed_prediction_is_left_out(
+    orphans: OrphanSearch, replicate: Replicate, config: Config, redis: Redis
+) -> None:
+    first, second = await created(replicate, CAT, CAT)
+    assert await Claims(redis, config.api_host).disown(first)
+    assert await orphans.find(CAT, time.time() - 5, time.time()) == [second]
 
 
 async def test_all_pages_are_read(orphans: OrphanSearch, replicate: Replicate) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from jobs.config import Config
+from jobs.errors import OverBudget
 from jobs.model_limits import ModelLimits
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
-from jobs.state.ledger import Entry, OverBudget, Overtaken
+from jobs.state.ledger import Entry, Overtaken
 from jobs.wire import Batch
 from tests.integration.worker.prompt import works
 from worker.context import Context, Work

@@ -157,7 +157,7 @@ async def test_an_answer_that_comes_too_late_is_an_orphan_and_canceled(
     (made,) = simulator.ledger()["creates"]
     assert made["status"] == "canceled"
     assert f"prediction {made['id']} came too late" in caplog.text
-    assert await work_on(worker).ledger.unclaimed([made["id"]]) == []
+    assert await worker.claims.unclaimed([made["id"]]) == []
 
 
 async def test_a_late_answer_that_was_adopted_is_left_alone(worker: Context, simulator: Any) -> None:
@@ -201,7 +201,7 @@ async def test_a_prediction_beside_an_adopted_one_waits_for_an_equal_prompt(
     with pytest.raises(Overtaken):
         await create(work_on(worker), Entry())
     made, _ = simulator.ledger()["creates"]
-    assert await work_on(worker).ledger.unclaimed([made["id"]]) == [made["id"]]
+    assert await worker.claims.unclaimed([made["id"]]) == [made["id"]]
     if taken:
         twin = work_on(worker, TWIN).ledger
         await twin.record(await twin.intend(Entry()), made["id"])

@@ -21,11 +21,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from jobs.errors import OverBudget
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 from jobs.replicate_api.predictions import CREATE_TIMEOUT
 from jobs.state.batches import Batches, Bits, Spent, batch_of
-from jobs.state.ledger import Claimed, Entry, Ledger, OverBudget, Overtaken, Served, entry_of
+from jobs.state.claims import Claims
+from jobs.state.ledger import Claimed, Entry, Ledger, Overtaken, Served, entry_of
 from jobs.state.pending import read_pending
 from jobs.wire import Batch, Outcome
 from worker.leases import Lease, Leases
@@ -308,6 +310,9 @@ class Protocol(RuleBasedStateMachine):
 
     # -- how a worker steps
 
+    def claims_of(self, hand: Hand) -> Claims:
+        return Claims(self.clients[hand.worker], API_HOST)
+
     def ledger(self, hand: Hand) -> Ledger:
         return Ledger(self.clients[hand.worker], API_HOST, NAME, ID, hand.prompt)
 
@@ -492,7 +497,7 @@ class Protocol(RuleBasedStateMachine):
         self.step(hand, act(), lose=lose)
 
     async def _disown(self, hand: Hand, prediction_id: str) -> None:
-        if await self.ledger(hand).disown(prediction_id):
+        if await self.claims_of(hand).disown(prediction_id):
             self.disowned.add(prediction_id)
             self.end(prediction_id, "canceled", 1)
 
@@ -525,7 +530,7 @@ class Protocol(RuleBasedStateMachine):
         old = self.now - self.intended[hand.entry.nonce] > CREATE_TIMEOUT + SURE_AFTER
 
         async def act() -> None:
-            hand.candidates = await self.ledger(hand).unclaimed([] if hidden else listed)
+            hand.candidates = await self.claims_of(hand).unclaimed([] if hidden else listed)
             hand.sure = old and not hand.candidates
 
         self.step(hand, act())
