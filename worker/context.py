@@ -1,4 +1,4 @@
-"""What a worker holds while it runs, and one prompt in its hand."""
+"""What a worker holds while it runs, and the work on one prompt."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from worker.limits.request_gate import RequestGate
 from worker.limits.token_check import TokenCheck
 from worker.limits.waiting import Waiting
 from worker.orphans.search import OrphanSearch
-from worker.outputs.folder_health import Folders
+from worker.outputs.folder_health import FolderHealth
 from worker.outputs.saver import OutputSaver
 from worker.polling.poller import Poller
 
@@ -64,27 +64,27 @@ class Context:
     creates: set[asyncio.Task[Any]] = field(default_factory=set)
     """Creates under way: kept here, so that none is lost to the garbage collector."""
 
-    folders: Folders = field(default_factory=Folders)
+    folders: FolderHealth = field(default_factory=FolderHealth)
 
     short_of_budget: set[str] = field(default_factory=set)
     """Ids of batches that were refused a create: their prompts ask before they queue for another."""
 
 
 def job_slots(config: Config) -> int:
-    """How many shards a worker has in hand at once: stragglers must not idle it."""
+    """How many shards a worker runs at once: it must not idle while the last prompts of one run."""
     return max(4 * config.max_in_flight // SHARD_SIZE, 2)
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One prompt of a shard in a worker's hand."""
+    """One prompt of a shard that runs in this worker."""
 
     worker: Context
     shard: Shard
     prompt: Prompt
 
     known: PendingPrompt | None = None
-    """What its shard's look found of it, when it found neither a record nor anything in a record's place."""
+    """What was read of it with its shard, when there was neither a record nor anything in a record's place."""
 
     score: float = 0.0
     """The virtual time of its shard in the queue."""
@@ -115,5 +115,5 @@ class Work:
 
     @property
     def name(self) -> str:
-        """How the prompt is called in logs."""
+        """The prompt's name in logs."""
         return f"{self.shard.batch}/{self.prompt.id}"

@@ -27,7 +27,7 @@ _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:.]*:[0-9a-f:.]*")
 
 
 def is_output(value: Any, hosts: Sequence[str]) -> bool:
-    """Tell whether a value of an output is a file: a URL that may be fetched, or a `data:` URI that decodes.
+    """Whether a value of an output is a file: a URL that may be fetched, or a `data:` URI that decodes.
 
     All else is text: a chat answer that begins with "https:", an unlisted host, broken base64.
     """
@@ -40,7 +40,7 @@ def is_output(value: Any, hosts: Sequence[str]) -> bool:
 
 
 def looks_like_file(text: str) -> bool:
-    """Whether a text that is no file for `is_output` is the URL of one all the same: on another host, or misspelt."""
+    """Whether a text that `is_output` rejects is a file's URL nevertheless: on another host, or misspelt."""
     match = _ANY_URL.fullmatch(text) if len(text) <= _LONGEST else None
     if match is None:
         return False

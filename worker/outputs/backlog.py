@@ -15,16 +15,16 @@ from jobs.replicate_api.predictions import RETENTION
 from worker.limits.priority_semaphore import PrioritySemaphore
 
 MARGIN = 300.0
-"""An output should be here so many seconds before its hour is over."""
+"""Seconds before the end of its hour by which an output should be saved."""
 
 ENOUGH, ALL = 60.0, 180.0
-"""Seconds of saving under load after which its speed is known, and over which it is taken."""
+"""Seconds under load after which the speed of saving is known, and over which it is averaged."""
 
 STALE = 600.0
-"""What was measured so many seconds ago says nothing of the present."""
+"""Seconds after which a measurement is too old to count."""
 
 STANDSTILL = 300.0
-"""Seconds under load without one output saved, after which nothing is expected any more."""
+"""Seconds under load without one saved output, after which the speed counts as zero."""
 
 
 def would_miss(kept: Sequence[float], in_flight: int, speed: float, now: float, margin: float) -> float | None:
@@ -45,7 +45,7 @@ def would_miss(kept: Sequence[float], in_flight: int, speed: float, now: float, 
 
 
 @dataclass(slots=True, eq=False)
-class Unsaved:
+class UnsavedOutput:
     """One prediction that has ended and is not saved; `breaking`: its own transfers fail, again and again.
 
     `absent`: a file of it is not at its URL; between its looks it needs nothing that another could use.
@@ -55,7 +55,7 @@ class Unsaved:
     breaking: bool = False
     absent: bool = False
     is_blocked: Callable[[], bool] = lambda: False
-    """Whether its folder takes nothing: nobody else's output would be saved later for that."""
+    """Whether its folder cannot be written: then it delays nobody else."""
 
 
 class Backlog:
@@ -66,7 +66,7 @@ class Backlog:
 
     def __init__(self, slots: PrioritySemaphore) -> None:
         self._slots = slots
-        self._unsaved: set[Unsaved] = set()
+        self._unsaved: set[UnsavedOutput] = set()
         self._saved = 0
         self._looked_at: float | None = None
         self._saved_at = 0.0
@@ -75,9 +75,9 @@ class Backlog:
         self._holding = False
 
     @contextmanager
-    def unsaved(self, kept_until: float, is_blocked: Callable[[], bool] = lambda: False) -> Iterator[Unsaved]:
-        """A prediction waits in the block to be saved, and is when it ends well."""
-        entry = Unsaved(kept_until, is_blocked=is_blocked)
+    def unsaved(self, kept_until: float, is_blocked: Callable[[], bool] = lambda: False) -> Iterator[UnsavedOutput]:
+        """A prediction waits in the block to be saved; it is saved when the block ends without an error."""
+        entry = UnsavedOutput(kept_until, is_blocked=is_blocked)
         self._unsaved.add(entry)
         try:
             yield entry
@@ -104,7 +104,7 @@ class Backlog:
         return sum(entry.absent for entry in self._unsaved)
 
     @property
-    def _present(self) -> list[Unsaved]:
+    def _present(self) -> list[UnsavedOutput]:
         """Those that could be saved at once."""
         return [entry for entry in self._unsaved if not entry.absent and not entry.is_blocked()]
 
@@ -144,7 +144,7 @@ class Backlog:
         )
 
     def _why_files_are_absent(self) -> str | None:
-        """One file that is not there is its own trouble; very many, and none that is, are their host's."""
+        """A few absent files are trouble of their own; very many, and no file that is there, are their host's."""
         minutes = ((self._looked_at or 0.0) - self._saved_at) / 60
         if self._absent <= self._slots.size or minutes * 60 < STANDSTILL:
             return None

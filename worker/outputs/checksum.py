@@ -16,18 +16,18 @@ Algorithm = Literal["crc32c", "md5"]
 
 
 class Hash(Protocol):
-    """One under way, as hashlib's."""
+    """A running checksum, like hashlib's objects."""
 
     def update(self, data: bytes, /) -> None:
-        """Go on with the next bytes."""
+        """Add the next bytes."""
 
     def digest(self) -> bytes:
-        """What it has come to."""
+        """The checksum of the bytes so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checksum:
-    """What a file comes to; `sure`: the host says so, it is no ETag that merely looks like one."""
+    """The checksum a file must have; `sure`: its host declares it, it is no ETag that merely looks like one."""
 
     algorithm: Algorithm
     digest: bytes

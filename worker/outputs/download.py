@@ -14,7 +14,7 @@ from jobs.errors import BrokenDownload, FileTooBig
 from worker.outputs.checksum import Checksum
 from worker.outputs.file_output import FileOutput
 from worker.outputs.file_response import FileResponse
-from worker.outputs.file_writer import FileWriter, Written
+from worker.outputs.file_writer import FileWriter, WrittenFile
 from worker.outputs.media_types import contradiction, extension
 
 logger = logging.getLogger(__name__)
@@ -34,10 +34,10 @@ def pause(failures: int, dice: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
+class DownloadedFile:
     """A whole file; `checked`: it has the checksum that its host gives (None: no such), `warning`: what is strange."""
 
-    written: Written
+    written: WrittenFile
     checked: bool | None = None
     warning: str | None = None
 
@@ -46,7 +46,7 @@ class Fetched:
 class Download:
     """Streams, checks and resumes one file; `slot` is held while bytes flow, not while it waits.
 
-    `kept_until` (Unix seconds) is when the host may delete it: what breaks after that is not tried again.
+    `kept_until` (Unix seconds) is when the host may delete it: what breaks after that is not retried.
     """
 
     file: FileOutput
@@ -58,7 +58,7 @@ class Download:
     _rejected: Counter[str] = field(default_factory=Counter, init=False)
     _warned: str | None = field(default=None, init=False)
 
-    async def run(self, wait: Callable[[int], Awaitable[None]]) -> Fetched:
+    async def run(self, wait: Callable[[int], Awaitable[None]]) -> DownloadedFile:
         """Bring the whole file to disk; `wait` is given how many transfers have failed in a row.
 
         Raises FileRefused, FileTooBig and OutputGone at once, BrokenDownload after 8 fruitless transfers or one that
@@ -77,7 +77,7 @@ class Download:
                 logger.info("↻ %s; %d bytes are here", error, self.writer.bytes)
             await wait(failures)
 
-    async def _transfer(self) -> Fetched:
+    async def _transfer(self) -> DownloadedFile:
         async with self.file.open(self._range()) as answer:
             whole = await self._begin(answer)
             async for chunk in answer.chunks:
@@ -92,7 +92,7 @@ class Download:
         return {"Range": f"bytes={self.writer.bytes}-", "If-Range": self._whole.validator}
 
     async def _begin(self, answer: FileResponse) -> FileResponse:
-        """Go on where the last transfer broke, or start anew; return the answer that described the whole file."""
+        """Go on where the last transfer broke, or start again; return the answer that described the whole file."""
         self._check_size(answer.length or 0)
         if self._whole and self._continues(self._whole, answer):
             return self._whole
@@ -112,8 +112,8 @@ class Download:
         if size > self.max_bytes:
             raise FileTooBig(f"{self.file.url[:200]} has more than {self.max_bytes:,} bytes", self.file.url)
 
-    async def _finish(self, whole: FileResponse) -> Fetched:
-        """Check length, checksum and nature; what is wrong starts anew, what stays strange is kept with a warning."""
+    async def _finish(self, whole: FileResponse) -> DownloadedFile:
+        """Check length, checksum and nature; download again what is wrong, keep what stays strange with a warning."""
         suffix = extension(self.file.name, whole.content_type, self.writer.head)
         self._whole = None
         if whole.length not in (None, self.writer.bytes):
@@ -124,15 +124,15 @@ class Download:
             raise self._broken(f"it {warning}")
         return await self._finish_checked(whole.checksum, suffix, warning)
 
-    async def _finish_checked(self, checksum: Checksum | None, suffix: str, warning: str | None) -> Fetched:
+    async def _finish_checked(self, checksum: Checksum | None, suffix: str, warning: str | None) -> DownloadedFile:
         if written := await self.writer.finish(suffix):
-            return Fetched(written, checked=True if checksum else None, warning=warning)
+            return DownloadedFile(written, checked=True if checksum else None, warning=warning)
         self._rejected[self.writer.sha256] += 1
         times, sure = self._rejected[self.writer.sha256], checksum is None or checksum.sure
         if times >= (SAME_BYTES if sure else 2) and (written := await self.writer.finish(suffix, check=False)):
             # An ETag that looked like an md5 is none; a checksum that was declared should have been right.
             wrong = "has another checksum than its host gives" if sure else None
-            return Fetched(written, checked=False if sure else None, warning=warning or wrong)
+            return DownloadedFile(written, checked=False if sure else None, warning=warning or wrong)
         raise self._broken(
             f"its {checksum.algorithm if checksum else 'checksum'} is not the one that the file host gives"
         )

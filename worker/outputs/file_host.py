@@ -42,7 +42,7 @@ async def open_file(
 ) -> AsyncIterator[FileResponse]:
     """Open one output file; every redirect, 5 at most, is checked against `hosts` before it is followed.
 
-    Yields a FileAnswer of status 200, 206 or 416; raises FileRefused, OutputGone or BrokenDownload.
+    Yields a FileResponse of status 200, 206 or 416; raises FileRefused, OutputGone or BrokenDownload.
     """
     response = await _follow(client, url, hosts, headers)
     try:
@@ -70,7 +70,7 @@ async def _follow(
         checked = check_output_url(place, hosts)
         with _file_errors(url):
             request = client.build_request("GET", checked, headers=headers)
-            async with asyncio.timeout(SLOW_SECONDS):  # httpx's own begins anew with each byte of the head
+            async with asyncio.timeout(SLOW_SECONDS):  # httpx's own timeout restarts with each byte of the head
                 response = await send(client, request)
         if not response.has_redirect_location:
             return response

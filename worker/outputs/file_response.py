@@ -51,7 +51,7 @@ class FileResponse:
 
     @property
     def length(self) -> int | None:
-        """The whole file's length in bytes, if it is told."""
+        """The whole file's length in bytes, if the host says it."""
         if self.status == 206:
             match = _RANGE.match(self.headers.get("content-range", ""))
             return int(match[2]) if match and match[2] != "*" else None
@@ -66,7 +66,7 @@ class FileResponse:
 
     @property
     def checksum(self) -> Checksum | None:
-        """What the file's bytes come to: as Google's storage declares it, else by an ETag that looks like an md5."""
+        """The file's checksum: as Google's storage declares it, else from an ETag that looks like an md5."""
         etag = (self.validator or "").strip('"')
         supposed = Checksum("md5", bytes.fromhex(etag), sure=False) if _MD5.fullmatch(etag) else None
         crc32c = self._declared("crc32c") if CRC32C_IS_CHEAP else None

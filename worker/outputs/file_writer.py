@@ -20,7 +20,7 @@ WRITE_SIZE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenFile:
     """A file that is whole, on disk or held for the commit of its staging folder."""
 
     path: Path
@@ -77,7 +77,7 @@ class FileWriter:
         if self._gathered >= WRITE_SIZE:
             await off_loop(self._part, self._spill)
 
-    async def finish(self, suffix: str, *, check: bool = True) -> Written | None:
+    async def finish(self, suffix: str, *, check: bool = True) -> WrittenFile | None:
         """Bring the rest to disk, or hold all of it, and give the file its name: the stem and `suffix`.
 
         None: what came has another checksum; it has no name, and can be restarted, or finished without a check.
@@ -90,7 +90,7 @@ class FileWriter:
             self._staging.hold(name, self._unwritten)
         elif not await off_loop(path, self._finish, path, check=check):
             return None
-        return Written(path, self.bytes, self.sha256)
+        return WrittenFile(path, self.bytes, self.sha256)
 
     @property
     def sha256(self) -> str:

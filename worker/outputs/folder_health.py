@@ -1,4 +1,4 @@
-"""The batches' folders as this worker finds them: which it has seen, which it uses, which are in trouble.
+"""The batches' folders as this worker finds them: which it has seen, which are in use, which cannot be written.
 
 While saving fails in a folder, one prompt after the other tries it, not all at once: each try may be a whole download.
 """
@@ -19,14 +19,14 @@ from jobs.batch_folder.folder import SAVING, Folder
 from jobs.errors import LostFolder, StorageError
 from worker.backoff import Backoff
 
-TRIAL = Backoff(base=0.5, cap=5.0)
-"""Between the tries of all prompts of a folder, while saving fails in it."""
+PROBE_PAUSE = Backoff(base=0.5, cap=5.0)
+"""Between two probes of a folder in which saving fails."""
 
-TURN = 30.0
-"""Seconds after which the next one tries, too."""
+PROBE_SECONDS = 30.0
+"""Seconds after which the next prompt may probe, too."""
 
 HOLD = 5
-"""Seconds that a trouble holds back creates: while it lasts it is told again every second."""
+"""Seconds that a reported trouble holds back creates; while it lasts it is reported every second."""
 
 
 OF_ONE_FOLDER = frozenset(
@@ -44,7 +44,7 @@ OF_ONE_FOLDER = frozenset(
         errno.EINVAL,
     }
 )
-"""What the system says of one folder or file. All else, a full disk say, may be true of every folder."""
+"""Errors that concern one folder or file. All others, such as a full disk, may be true of every folder."""
 
 SWEPT = "-swept"
 """The end of the name of a folder that is being deleted."""
@@ -52,7 +52,7 @@ SWEPT = "-swept"
 
 @dataclass(slots=True, eq=False)
 class Trouble:
-    """What the disk said last in a folder, how often in a row, and whose turn it is to try.
+    """What the disk said last in a folder, how often in a row, and whose turn it is to probe.
 
     `alone`: it is this folder's own, and the others are well.
     """
@@ -63,7 +63,7 @@ class Trouble:
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-class Folders:
+class FolderHealth:
     """All folders of one worker."""
 
     def __init__(self) -> None:
@@ -74,11 +74,11 @@ class Folders:
         self._used: Counter[tuple[Folder, str]] = Counter()
         self._saving: Counter[Path] = Counter()
         self._troubles: dict[Path, Trouble] = {}
-        self._hindered: dict[Path, str] = {}
+        self._write_problems: dict[Path, str] = {}
 
     @contextmanager
     def using(self, folder: Folder, batch_id: str) -> Iterator[None]:
-        """A shard of the batch runs in the block: its folder is looked after."""
+        """A shard of the batch runs in the block: its folder is checked regularly."""
         self._used[folder, batch_id] += 1
         try:
             yield
@@ -100,41 +100,41 @@ class Folders:
 
     @asynccontextmanager
     async def probe(self, path: Path) -> AsyncIterator[None]:
-        """Try to save in the block: at once, or after a while, one after the other, if it went wrong for the last."""
+        """Save in the block: all at once, but one after the other, with pauses, while saving fails in the folder."""
         while trouble := self._troubles.get(path):
             async with _for_a_while(trouble.turn):
                 if self._troubles.get(path) is trouble:
-                    await asyncio.sleep(TRIAL.delay(trouble.failures))
+                    await asyncio.sleep(PROBE_PAUSE.delay(trouble.failures))
                     yield
                     return
         yield
 
     def failed(self, path: Path, reason: str, *, alone: bool = False) -> None:
-        """The disk refused it; `alone`: for a reason that is this folder's own."""
+        """Saving failed; `alone`: for a reason that is this folder's own."""
         trouble = self._troubles.setdefault(path, Trouble(reason))
         trouble.reason, trouble.alone, trouble.failures = reason, alone, trouble.failures + 1
 
     def succeeded(self, path: Path) -> None:
-        """The disk took it: all may go on."""
+        """Saving worked: all may go on."""
         self._troubles.pop(path, None)
 
     async def look(self) -> None:
-        """Look whether the folders in use are as they were."""
-        self._hindered = await asyncio.to_thread(_hindrances, list(self._used)) if self._used else {}
+        """Check whether the folders in use can still be written."""
+        self._write_problems = await asyncio.to_thread(_find_problems, list(self._used)) if self._used else {}
 
     def disk_trouble(self) -> str | None:
-        """What hinders saving in every folder, as the disk said last."""
+        """Why nothing can be saved in any folder, as the disk said last."""
         return next((trouble.reason for trouble in self._troubles.values() if not trouble.alone), None)
 
     def own_troubles(self) -> dict[Path, str]:
-        """What hinders saving in single folders."""
+        """Why nothing can be saved in single folders."""
         alone = {path: trouble.reason for path, trouble in self._troubles.items() if trouble.alone}
-        return self._hindered | alone
+        return self._write_problems | alone
 
     def own_trouble(self, path: Path) -> str | None:
-        """What hinders saving in this folder only."""
+        """Why nothing can be saved in this folder, when others can be written."""
         trouble = self._troubles.get(path)
-        return trouble.reason if trouble and trouble.alone else self._hindered.get(path)
+        return trouble.reason if trouble and trouble.alone else self._write_problems.get(path)
 
 
 def is_of_one_folder(error: StorageError | OSError) -> bool:
@@ -145,27 +145,27 @@ def is_of_one_folder(error: StorageError | OSError) -> bool:
 
 @asynccontextmanager
 async def _for_a_while(turn: asyncio.Lock) -> AsyncIterator[None]:
-    """Hold a lock for TURN seconds at most: one slow download must not keep all others from trying."""
+    """Hold a lock for PROBE_SECONDS at most: one slow download must not keep all others from trying."""
     await turn.acquire()
     with ExitStack() as held:
         held.callback(turn.release)
-        timer = asyncio.get_running_loop().call_later(TURN, held.close)
+        timer = asyncio.get_running_loop().call_later(PROBE_SECONDS, held.close)
         held.callback(timer.cancel)
         yield
 
 
 def write_problem(folder: Folder, batch_id: str) -> str | None:
-    """Why nothing can be saved in the batch's folder; None when it can, as far as one sees."""
+    """Why nothing can be saved in the batch's folder; None when it can, as far as can be seen."""
     try:
         folder.check(batch_id)
     except LostFolder as error:
         return str(error)
     if not os.access(folder.path, os.W_OK | os.X_OK):
-        return f"{folder.path} is not writable; make it so, or mend BATCH_OUTPUT_DIR"
+        return f"{folder.path} is not writable; make it so, or correct BATCH_OUTPUT_DIR"
     return None
 
 
-def _hindrances(used: list[tuple[Folder, str]]) -> dict[Path, str]:
+def _find_problems(used: list[tuple[Folder, str]]) -> dict[Path, str]:
     looked = ((folder.path, write_problem(folder, batch_id)) for folder, batch_id in used)
     return {path: reason for path, reason in looked if reason}
 

@@ -25,7 +25,7 @@ from worker.outputs.staging import Staging, Storage
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
+class SavedOutput:
     """An output with every file replaced by its path, and the files; paths are relative to the batch's folder.
 
     `unsaved` are URLs that look like files, and were not fetched.
@@ -62,7 +62,7 @@ class OutputSaver:
         self.backlog = Backlog(self._slots)
         self._sleep, self._dice = sleep, dice
 
-    async def save(self, staging: Staging, output: Any, kept_until: float = math.inf) -> Saved:
+    async def save(self, staging: Staging, output: Any, kept_until: float = math.inf) -> SavedOutput:
         """Write an output into its prompt's staging folder; of those that wait, the lowest `kept_until` is next.
 
         That is in Unix seconds. Raises OutputError when a file cannot be had (a broken transfer was repeated by then),
@@ -79,7 +79,7 @@ class OutputSaver:
             file.url: paths[file.place] for file in found if file.place in paths and file.url[:5].lower() == "data:"
         }
         left = other_texts(output, wanted) if self._config.use_file_output else []
-        return Saved(value, tuple(files), tuple(filter(looks_like_file, left)), data)
+        return SavedOutput(value, tuple(files), tuple(filter(looks_like_file, left)), data)
 
     async def _fetch(self, staging: Staging, found: OutputFile, kept_until: float) -> SavedFile:
         file = FileOutput(found.url, self._client, hosts=self._config.output_hosts)

@@ -22,7 +22,7 @@ from worker.prompt.cost import price
 from worker.prompt.retry_policy import SOON
 
 FOLDER_PAUSE = 1.0
-"""Seconds between two looks whether the folder takes outputs again."""
+"""Seconds between two checks whether the folder can be written again."""
 
 
 @asynccontextmanager
@@ -47,7 +47,7 @@ async def attached(work: Work) -> AsyncIterator[None]:
 
 
 async def release(work: Work) -> None:
-    """Tell Redis that no prediction of the prompt is in flight, unless another worker has its shard by now."""
+    """Count no prediction of the prompt as in flight any more, unless another worker has its shard by now."""
     await work.worker.model_limiter.release(work.prompt.model, work.name)
     if work.limited and work.worker.leases.is_valid(lease_name(work.shard.job_id)):
         await work.worker.batch_limiter.release(work.shard, work.prompt.index)
@@ -65,8 +65,8 @@ class Permit:
     async def acquire(self) -> None:
         """Wait for all that holds no slot meanwhile, in order."""
         work, worker, model, waits = self._work, self._work.worker, self._work.prompt.model, self._work.worker.waits
-        await _until_folder_is_well(work)
-        self.entry = await _until_affordable(work, self.entry)
+        await _wait_for_folder(work)
+        self.entry = await _wait_for_budget(work, self.entry)
         with waits.on(work.name, "breaker", model):
             await worker.breaker.admit(model, work.name)
         with waits.on(work.name, "refused", model):
@@ -89,7 +89,7 @@ class Permit:
         return self._work.worker.connections.turn(self._work.order)
 
     def is_outdated(self) -> bool:
-        """Whether the budget or the folder says by now what would have kept the prompt waiting."""
+        """Whether the prompt would have to wait by now for its budget or its folder."""
         worker, work = self._work.worker, self._work
         return work.shard.batch_id in worker.short_of_budget or bool(worker.folders.own_trouble(work.folder.path))
 
@@ -123,7 +123,7 @@ class Permit:
             await release(self._work)
 
     async def _count_in(self) -> None:
-        """Count the prompt as in flight: all limits are looked at once more, right before the request."""
+        """Count the prompt as in flight: all limits are checked once more, right before the request."""
         work, worker = self._work, self._work.worker
         worker.breaker.check(work.prompt.model, work.name)
         self._counted = True
@@ -146,14 +146,14 @@ async def _released(held: Permit) -> AsyncIterator[Permit]:
     await held.release()
 
 
-async def _until_folder_is_well(work: Work) -> None:
+async def _wait_for_folder(work: Work) -> None:
     while reason := work.worker.folders.own_trouble(work.folder.path):
         work.worker.breaker.forgo(work.prompt.model, work.name)  # so that another batch's prompt may probe its model
         with work.worker.waits.on(work.name, "folder", reason):
             await asyncio.sleep(FOLDER_PAUSE)
 
 
-async def _until_affordable(work: Work, entry: Entry) -> Entry:
+async def _wait_for_budget(work: Work, entry: Entry) -> Entry:
     tries = 0
     while work.shard.batch_id in work.worker.short_of_budget:
         try:

@@ -35,10 +35,10 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SURE_AFTER = 30.0
-"""Seconds past a create's own time after which a prediction that no sweep shows does not exist."""
+"""Seconds past a create's own time after which a prediction that the list does not show does not exist."""
 
 SEARCHABLE = 55 * 60.0
-"""Seconds after which a prediction can be found no more: Replicate removes inputs after an hour."""
+"""Seconds after which a prediction can no longer be found: Replicate removes inputs after an hour."""
 
 MAX_UNKNOWN = 3
 """How often an intent that nobody can find is replaced, in all attempts of a prompt."""
@@ -52,7 +52,7 @@ BLOCKED = Backoff(base=5.0, cap=60.0)
 """Before a prompt that met a block page is created again: it may be the only one, so others go first."""
 
 ONCE_MORE_AFTER = 5.0
-"""Seconds after which a model that has worked, and is said not to exist, is asked for once more."""
+"""Seconds after which a model that has worked, and now is said not to exist, is tried once more."""
 
 STOP_PATIENCE = 10.0
 """Seconds that a create under way may take when its worker stops; after that it is left to a search."""
@@ -91,7 +91,7 @@ class _Search(NamedTuple):
 
 
 class _NotCreated(Exception):
-    """The API's answer ended the intent: past the gate, which has nothing to learn from it."""
+    """The API's answer ended the intent; an exception, since the gate must not take it for its own."""
 
     def __init__(self, outcome: Refused | _Again) -> None:
         self.outcome = outcome

@@ -24,32 +24,32 @@ from worker.prompt.save import commit_failure, read_record, save
 logger = logging.getLogger(__name__)
 
 UNEXPECTED = 2
-"""How often a prompt that failed in an unforeseen way is taken up again."""
+"""How often a prompt that failed in an unforeseen way is run again."""
 
 JUST_NOW = 60.0
 """Seconds: a prediction that says it was created before that is as old as its intent; asking costs a round trip."""
 
 
 async def predict(work: Work, *, canceled: bool = False) -> None:
-    """Bring one prompt to its settled result; raises nothing but CancelledError and what Redis does."""
+    """Run one prompt until its result is settled; raises only CancelledError and RedisError."""
     started, tries, trouble = time.monotonic(), 0, ""
-    surprises: list[Exception] = []
+    failures: list[Exception] = []
     found = work.known or await load_pending(work)
     while found is not None:
         try:
             record = None if found is work.known else await asyncio.to_thread(read_record, work)
-            result = record or await run_or_fail(work, found.entry, surprises, canceled=canceled)
+            result = record or await run_or_fail(work, found.entry, failures, canceled=canceled)
         except Overtaken as error:
             trouble = str(error)
-            logger.debug("%s: %s; looking again", work.name, error)
+            logger.debug("%s: %s; trying again", work.name, error)
         except StorageError as error:
-            logger.info("? %s: %s; looking again", work.name, error)
+            logger.info("? %s: %s; trying again", work.name, error)
             trouble = str(error)
         except RedisError:
             raise
-        except Exception as error:  # whatever it is, it concerns this prompt and no other
+        except Exception as error:  # an unforeseen error is this prompt's own, and ends no other
             logger.exception("! %s: failed unexpectedly", work.name)
-            surprises.append(error)
+            failures.append(error)
             trouble = "an unexpected error, which is in the log"
         else:
             if await settle(work, result, found.retry_count, started):
@@ -66,10 +66,10 @@ async def load_pending(work: Work) -> PendingPrompt | None:
     return (await read_pending(work.worker.redis, work.shard.batch, [index])).get(index)
 
 
-async def run_or_fail(work: Work, entry: Entry, surprises: list[Exception], *, canceled: bool) -> Result:
-    """What becomes of a prompt that has no record: what is tried of it, or, after so many surprises, nothing more."""
-    if len(surprises) > UNEXPECTED:
-        return await fail_unexpectedly(work, surprises[-1])
+async def run_or_fail(work: Work, entry: Entry, failures: list[Exception], *, canceled: bool) -> Result:
+    """Run or cancel a prompt that has no record; one that failed too often in an unforeseen way is ended."""
+    if len(failures) > UNEXPECTED:
+        return await fail_unexpectedly(work, failures[-1])
     return await (cancel_prompt(work) if canceled else attempt(work, entry))
 
 
@@ -84,7 +84,7 @@ async def attempt(work: Work, entry: Entry) -> Result:
 
 
 async def resume(work: Work) -> None:
-    """Bring a prompt's open attempt to its end, and create nothing: another attempt is left to its shard's run."""
+    """Bring a prompt's open attempt to its end, and create nothing: a retry is left to the run of its shard."""
     found = await load_pending(work)
     if found is None:
         return
@@ -98,7 +98,7 @@ async def resume(work: Work) -> None:
 
 
 async def end_attempt(work: Work, entry: Entry, ended: Prediction | Verdict) -> Result | Entry:
-    """Make a result of an attempt's end, or close it and wait as the retry policy says: another may follow."""
+    """Turn the end of an attempt into a result, or close the attempt and wait until the next one may start."""
     outcome = await save_or_classify(work, entry, ended)
     if isinstance(outcome, Result):
         return outcome
@@ -144,7 +144,7 @@ async def close_attempt(work: Work, entry: Entry, failure: Failure, prediction: 
 
 
 async def fail_unexpectedly(work: Work, error: Exception) -> Result:
-    """End a prompt that fails in a way that nobody foresaw, and what runs of it at Replicate."""
+    """End a prompt that fails in an unforeseen way, and cancel its prediction at Replicate."""
     entry = await cancel_open(work)
     await _stop_counting(work)
     return await commit_failure(work, entry, Failure(kind="internal", message=f"{type(error).__name__}: {error}"))

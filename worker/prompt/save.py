@@ -31,9 +31,9 @@ from jobs.state.ledger import Entry
 from jobs.wire import Failure, Outcome, Result, timestamp
 from worker.backoff import Backoff
 from worker.context import Work
-from worker.outputs.backlog import Unsaved
+from worker.outputs.backlog import UnsavedOutput
 from worker.outputs.folder_health import HOLD, is_of_one_folder
-from worker.outputs.saver import Saved
+from worker.outputs.saver import SavedOutput
 from worker.outputs.shape import is_empty
 from worker.outputs.staging import Staging
 from worker.prompt.cost import total
@@ -123,8 +123,8 @@ async def kept_after_intent(work: Work, entry: Entry, prediction: Prediction) ->
 
 
 async def fetch(
-    work: Work, prediction: Prediction, staging: Staging, unsaved: Unsaved, *, keep_trying: bool
-) -> tuple[Prediction, Saved]:
+    work: Work, prediction: Prediction, staging: Staging, unsaved: UnsavedOutput, *, keep_trying: bool
+) -> tuple[Prediction, SavedOutput]:
     """Download an output; with `keep_trying` again and again, while it is kept, when the transfer breaks.
 
     So too when a file is not there (403, 404, 410): until Replicate says that it has removed it, or its hour is over.
@@ -158,7 +158,7 @@ async def _wait_for_file(work: Work, error: OutputGone, looks: int, kept_until: 
         await asyncio.sleep(min(ABSENT.delay(looks), left))
 
 
-async def _download_in_time(work: Work, prediction: Prediction, staging: Staging, kept_until: float) -> Saved:
+async def _download_in_time(work: Work, prediction: Prediction, staging: Staging, kept_until: float) -> SavedOutput:
     """Download once, however long the host goes on sending."""
     try:
         async with asyncio.timeout(max(kept_until - time.time(), 0.0) + LATE):
@@ -167,7 +167,7 @@ async def _download_in_time(work: Work, prediction: Prediction, staging: Staging
         raise BrokenDownload(f"{work.name}: not whole {LATE:.0f} s after its hour", work.name) from error
 
 
-def _warn_of_unsaved(work: Work, saved: Saved) -> None:
+def _warn_of_unsaved(work: Work, saved: SavedOutput) -> None:
     if saved.unsaved:
         more = f" and {len(saved.unsaved) - 1} more" if len(saved.unsaved) > 1 else ""
         logger.warning(

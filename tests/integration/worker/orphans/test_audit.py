@@ -142,6 +142,7 @@ async def test_what_a_lost_create_may_adopt_is_left_alone(
     assert [(await replicate.get(id_)).status for id_ in (cat, dog)] == ["processing", "canceled"]
 
 
+@pytest.mark.usefixtures("pets")
 async def test_what_is_canceled_can_be_adopted_no_more(
     config: Config, replicate: Replicate, redis: Redis, simulator: Any
 ) -> None:

@@ -20,7 +20,7 @@ from jobs.batch_folder.folder import Folder
 from jobs.config import Config
 from jobs.errors import BrokenDownload, FileTooBig, OutputGone, StorageError
 from simulator.checksums import crc32c
-from worker.outputs.download import LONGEST_PAUSE, SAME_BYTES, TRIES, Download, Fetched, pause
+from worker.outputs.download import LONGEST_PAUSE, SAME_BYTES, TRIES, Download, DownloadedFile, pause
 from worker.outputs.file_host import files_client
 from worker.outputs.file_output import FileOutput
 from worker.outputs.file_writer import FileWriter
@@ -34,7 +34,7 @@ GOOGLE = {
     "x-goog-hash": f"crc32c={base64.b64encode(crc32c(CONTENT).to_bytes(4)).decode()}, {GOOGLE_MD5['x-goog-hash']}"
 }
 OPAQUE = {"ETag": '"version-1"'}
-Fetch = Callable[..., Awaitable[Fetched]]
+Fetch = Callable[..., Awaitable[DownloadedFile]]
 
 
 def zipped(data: bytes) -> bytes:
@@ -59,7 +59,7 @@ async def fetch(staging: Staging, waits: list[int]) -> AsyncIterator[Fetch]:
 
     async with files_client(Config.load()) as client:
 
-        async def run(url: str, max_bytes: int = 10**9) -> Fetched:
+        async def run(url: str, max_bytes: int = 10**9) -> DownloadedFile:
             file = FileOutput(url, client, hosts=("127.0.0.1",))
             async with FileWriter(staging, "output") as writer:
                 return await Download(file, writer, max_bytes, asyncio.Semaphore(1)).run(wait)
@@ -67,7 +67,7 @@ async def fetch(staging: Staging, waits: list[int]) -> AsyncIterator[Fetch]:
         yield run
 
 
-def is_whole(fetched: Fetched, content: bytes = CONTENT) -> bool:
+def is_whole(fetched: DownloadedFile, content: bytes = CONTENT) -> bool:
     written = fetched.written
     return (
         written.path.read_bytes() == content

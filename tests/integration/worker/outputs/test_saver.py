@@ -20,7 +20,7 @@ from jobs.errors import BrokenDownload, FileTooBig, OutputError, OutputGone, Sto
 from worker.outputs.download import TRIES
 from worker.outputs.file_host import files_client
 from worker.outputs.file_writer import WRITE_SIZE
-from worker.outputs.saver import OutputSaver, Saved
+from worker.outputs.saver import OutputSaver, SavedOutput
 from worker.outputs.shape import without
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 50
@@ -61,14 +61,14 @@ def folder(tmp_path: Path) -> Folder:
 
 
 @pytest.fixture
-def save(make: Make, folder: Folder) -> Callable[[Any], Awaitable[Saved]]:
-    async def save(output: Any) -> Saved:
+def save(make: Make, folder: Folder) -> Callable[[Any], Awaitable[SavedOutput]]:
+    async def save(output: Any) -> SavedOutput:
         return await commit(make(), folder, output)
 
     return save
 
 
-async def commit(outputs: OutputSaver, folder: Folder, output: Any) -> Saved:
+async def commit(outputs: OutputSaver, folder: Folder, output: Any) -> SavedOutput:
     """As a worker does, with a record of nothing."""
     async with outputs.storage.staging(folder, "p-1") as staging:
         saved = await outputs.save(staging, output)
@@ -76,7 +76,7 @@ async def commit(outputs: OutputSaver, folder: Folder, output: Any) -> Saved:
     return saved
 
 
-async def save_only(outputs: OutputSaver, folder: Folder, output: Any) -> Saved:
+async def save_only(outputs: OutputSaver, folder: Folder, output: Any) -> SavedOutput:
     async with outputs.storage.staging(folder, "p-1") as staging:
         return await outputs.save(staging, output)
 

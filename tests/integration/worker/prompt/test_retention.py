@@ -21,7 +21,7 @@ from tests.integration.worker.prompt.works import CAT, record_of, work_on
 from worker import backpressure
 from worker.backoff import Backoff
 from worker.context import Context, Work
-from worker.outputs.backlog import Backlog, Unsaved
+from worker.outputs.backlog import Backlog, UnsavedOutput
 from worker.outputs.file_host import files_client
 from worker.outputs.file_writer import FileWriter
 from worker.outputs.saver import OutputSaver
@@ -77,7 +77,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, *answers: Prediction | Exception)
 
 
 async def fetched(work: Work, prediction: Prediction, *, keep_trying: bool = True) -> Any:
-    unsaved = Unsaved(kept_until(work, prediction))
+    unsaved = UnsavedOutput(kept_until(work, prediction))
     async with work.worker.outputs.storage.staging(work.folder, "cat") as staging:
         output = (await fetch(work, prediction, staging, unsaved, keep_trying=keep_trying))[1].output
         await staging.commit(b"{}")
