@@ -26,8 +26,8 @@ async def client(plain: RunningSimulator, monkeypatch: pytest.MonkeyPatch) -> As
     monkeypatch.setenv("REPLICATE_POLL_INTERVAL", "0.02")
     made = replicate.Client(api_token=TOKEN, base_url=plain.url, trust_env=False)
     yield made
-    made._client.close()
-    await made._async_client.aclose()
+    made._client.close()  # noqa: SLF001 - it cannot be closed otherwise
+    await made._async_client.aclose()  # noqa: SLF001 - as above
 
 
 def test_run_of_an_official_model_waits_and_returns_its_output(client: Any, plain: RunningSimulator) -> None:

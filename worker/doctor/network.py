@@ -42,7 +42,10 @@ async def api_findings(config: Config) -> list[Finding]:
             name = await replicate.account()
     except (ReplicateError, ConfigError) as error:
         return [_refusal(config, error)]
-    return [ok("account", f"{name} at {config.replicate_base_url}; the token is valid"), _clock(replicate.clock_offset)]
+    return [
+        ok("account", f"{name} at {config.replicate_base_url}; the token is valid"),
+        clock_finding(replicate.clock_offset),
+    ]
 
 
 async def host_findings(config: Config) -> list[Finding]:
@@ -69,7 +72,8 @@ def _refusal(config: Config, error: ReplicateError | ConfigError) -> Finding:
     return failure("account", f"{config.replicate_base_url} does not answer as expected: {error}", cure)
 
 
-def _clock(ahead: float) -> Finding:
+def clock_finding(ahead: float) -> Finding:
+    """Judge our clock by the API's; 0: its answer has no date."""
     if not ahead:
         return warning("api clock", "the API's answer has no date: our clock cannot be compared")
     shown = f"the API's clock and ours differ by {abs(ahead):.1f} s"

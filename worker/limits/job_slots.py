@@ -18,17 +18,22 @@ from jobs.redis_client.resilience import Redis
 from worker.leases import Leases, lease_name
 from worker.running_jobs import RunningJobs
 
-STEP_ASIDE = 15.0
-"""Seconds after which a shard whose prompts have nothing to do but wait may make room for another."""
-
-DEFERRED = 30.0
-"""Seconds that a shard which made room is behind all others, and between two looks for a folder that was not seen."""
-
 FIRST = 2
 """Shards that stay, of all that wait for the same: they are next when it comes."""
 
 LOOKED_AT = 1000
 """Shards at the queue's head among which others are looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What tests shorten, in seconds."""
+
+    step_aside: float = 15.0
+    """After so long a shard whose prompts have nothing to do but wait may make room for another."""
+
+    deferred: float = 30.0
+    """So long a shard which made room is behind all others; also between two looks for a folder that was not seen."""
 
 
 @dataclass(slots=True, eq=False)
@@ -59,6 +64,7 @@ class JobSlots:
     leases: Leases
     running: RunningJobs
     size: int
+    timing: Timing = field(default_factory=Timing)
     _slots: list[JobSlot] = field(default_factory=list)
     _deferred: dict[str, float] = field(default_factory=dict)
     _unseen: dict[str, float] = field(default_factory=dict)
@@ -81,11 +87,11 @@ class JobSlots:
 
     def defer(self, job: str) -> None:
         """Let a shard that made room wait behind all others, for a while."""
-        self._deferred[job] = asyncio.get_running_loop().time() + DEFERRED
+        self._deferred[job] = asyncio.get_running_loop().time() + self.timing.deferred
 
     def skip_batch(self, batch: str) -> None:
         """Start no shard of a batch whose folder is not seen, but one after a while, to look again."""
-        self._unseen[batch] = asyncio.get_running_loop().time() + DEFERRED
+        self._unseen[batch] = asyncio.get_running_loop().time() + self.timing.deferred
 
     def resume_batch(self, batch: str) -> None:
         """Start its shards again: the batch's folder is seen."""
@@ -105,7 +111,7 @@ class JobSlots:
     async def make_room(self) -> None:
         """Choose who yields to shards that no worker has started."""
         now = asyncio.get_running_loop().time()
-        idle = [slot for slot in self._slots if slot.since is not None and now >= slot.since + STEP_ASIDE]
+        idle = [slot for slot in self._slots if slot.since is not None and now >= slot.since + self.timing.step_aside]
         if idle and self.is_full and (later := self._later_ones(idle)):
             for slot in later[: await self._unstarted(len(later))]:
                 slot.must_yield = True

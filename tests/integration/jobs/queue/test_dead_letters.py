@@ -142,9 +142,10 @@ class TestNight:
         """What arq does with a job that is at the queue's head."""
         payload = payload or await Queue(worker.redis, worker.config.api_host).payload(job_id)
         assert payload
-        await predict_shard({"worker": worker, "job_id": job_id, "job_try": 1, "lease": None}, Parcel(payload))
+        context: dict[str, Any] = {"worker": worker, "job_id": job_id, "job_try": 1, "lease": None}
+        await predict_shard(context, Parcel(payload))
         await worker.redis.zrem(keys.queue(worker.config.api_host), job_id)
-        await worker.leases.release(next(iter(worker.leases._held.values())))
+        await worker.leases.release(context["lease"])
 
     async def test_a_tampered_payload_sets_its_shard_aside_until_retry(
         self, worker: Context, desk: Operations, caplog: pytest.LogCaptureFixture

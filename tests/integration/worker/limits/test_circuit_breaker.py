@@ -325,19 +325,21 @@ async def test_an_open_model_costs_one_call_a_second(
     await eventually(told)
 
 
-async def test_a_report_whose_answer_was_lost_counts_once(redis: Redis, config: Config, workers: Workers) -> None:
-    (breaker,) = await workers(1)
+async def test_a_report_whose_answer_was_lost_counts_once(
+    redis: Redis, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaker = CircuitBreaker(redis, config)
     await spoil(breaker, 2)
-    send = breaker._script
+    send = redis.evalsha
 
     async def lossy(*arguments: Any) -> Any:
-        breaker._script = send
         await send(*arguments)
         raise ConnectionResetError
 
-    breaker._script = lossy
-    with pytest.raises(ConnectionResetError):
-        await breaker.record_outcome(DOG, "night/x", "failed")
+    with monkeypatch.context() as patch:
+        patch.setattr(redis, "evalsha", lossy)
+        with pytest.raises(ConnectionResetError):
+            await breaker.record_outcome(DOG, "night/x", "failed")
     await breaker.record_outcome(DOG, "night/x", "failed")
     assert await redis.hget(keys.breaker(config.api_host), DOG) == b"0 ff"
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
@@ -15,10 +14,10 @@ from jobs.errors import UnfitRedis
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 from worker.leases import Leases
-from worker.limits import job_slots
-from worker.limits.job_slots import JobSlot, JobSlots
+from worker.limits.job_slots import JobSlot, JobSlots, Timing
 from worker.running_jobs import RunningJobs
 
+Take = Callable[[str, float, frozenset[str]], Awaitable[JobSlot]]
 A, B = frozenset({"model limit a"}), frozenset({"model limit b"})
 
 
@@ -29,33 +28,39 @@ def config(redis_url: str, tmp_path: Path) -> Config:
 
 
 @pytest.fixture
-def slots(redis: Redis, config: Config, monkeypatch: pytest.MonkeyPatch) -> JobSlots:
-    monkeypatch.setattr(job_slots, "STEP_ASIDE", 0.0)
+def slots(redis: Redis, config: Config) -> JobSlots:
     leases = Leases(redis, config.api_host, "me", 15.0)
-    return JobSlots(redis, config, leases, RunningJobs(leases), 8)
+    return JobSlots(redis, config, leases, RunningJobs(leases), 8, Timing(step_aside=0.0))
 
 
 @pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
+async def take(slots: JobSlots) -> AsyncIterator[Take]:
+    """`await take("a:0:0", 1.0, A)`: a shard that runs, and what its prompts wait for."""
+
+    async def run(job: str) -> None:
+        await slots.running.single_flight(job)
+        await asyncio.Event().wait()
+
+    async with AsyncExitStack() as stack:
+
+        async def start(job: str, score: float, waits: frozenset[str]) -> JobSlot:
+            stack.callback(asyncio.create_task(run(job)).cancel)
+            await asyncio.sleep(0)
+            slot = stack.enter_context(slots.hold(job, score))
+            slot.note(waits)
+            return slot
+
+        yield start
 
 
 async def queue(redis: Redis, config: Config, *jobs: str) -> None:
     await redis.zadd(keys.queue(config.api_host), {job: 100.0 + place for place, job in enumerate(jobs)})
 
 
-def take(slots: JobSlots, stack: ExitStack, job: str, score: float, waits: frozenset[str]) -> JobSlot:
-    slots.running._runs[job] = cast("Any", None)
-    slot = stack.enter_context(slots.hold(job, score))
-    slot.note(waits)
-    return slot
-
-
 async def test_the_last_ones_make_room_and_no_more_than_others_wait(
-    slots: JobSlots, stack: ExitStack, redis: Redis, config: Config
+    slots: JobSlots, take: Take, redis: Redis, config: Config
 ) -> None:
-    held = [take(slots, stack, f"huge:{n}:0", 100.0 * n, A) for n in range(8)]
+    held = [await take(f"huge:{n}:0", 100.0 * n, A) for n in range(8)]
     await queue(redis, config, *(slot.job for slot in held))
     await slots.make_room()
     assert not any(slot.must_yield for slot in held), "nobody else waits"
@@ -66,37 +71,42 @@ async def test_the_last_ones_make_room_and_no_more_than_others_wait(
 
 
 async def test_who_is_next_for_each_limit_stays_and_so_does_who_works(
-    slots: JobSlots, stack: ExitStack, redis: Redis, config: Config
+    slots: JobSlots, take: Take, redis: Redis, config: Config
 ) -> None:
-    held = [take(slots, stack, f"a:{n}:0", n, A) for n in range(5)]
-    held.append(take(slots, stack, "b:0:0", 9.0, B))
-    held += [take(slots, stack, f"c:{n}:0", 10.0, frozenset()) for n in range(2)]
+    held = [await take(f"a:{n}:0", n, A) for n in range(5)]
+    held.append(await take("b:0:0", 9.0, B))
+    held += [await take(f"c:{n}:0", 10.0, frozenset()) for n in range(2)]
     await queue(redis, config, *(f"other:{n}:0" for n in range(50)))
     await slots.make_room()
     assert {slot.job for slot in held if slot.must_yield} == {"a:2:0", "a:3:0", "a:4:0"}
 
 
 async def test_one_that_made_room_comes_after_all_others_and_keeps_its_virtual_time(
-    slots: JobSlots, redis: Redis, config: Config, monkeypatch: pytest.MonkeyPatch
+    slots: JobSlots, take: Take, redis: Redis, config: Config
 ) -> None:
     await queue(redis, config, "a:0:0", "a:1:0", "b:0:0")
     slots.defer("a:0:0")
     jobs = await redis.zrange(keys.queue(config.api_host), 0, -1)
     assert slots.pick(jobs) == [b"a:1:0", b"b:0:0", b"a:0:0"]
     assert await redis.zscore(keys.queue(config.api_host), "a:0:0") == 100.0
-    assert await slots._unstarted(10) == 2, "it has been looked at"
-    monkeypatch.setattr(job_slots, "DEFERRED", 0.0)
+    held = [await take(f"huge:{n}:0", n, A) for n in range(8)]
+    await slots.make_room()
+    assert sum(slot.must_yield for slot in held) == 2, "nobody makes room for what has just made room"
+    slots.timing = Timing(deferred=0.0)
     slots.defer("a:0:0")
     assert slots.pick(jobs) == jobs
 
 
 async def test_of_a_batch_that_is_skipped_one_shard_is_tried_now_and_then(
-    slots: JobSlots,
+    slots: JobSlots, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    loop, later = asyncio.get_running_loop(), [0.0]
+    clock = loop.time
+    monkeypatch.setattr(loop, "time", lambda: clock() + later[0])
     jobs = [b"a:0:0", b"a:1:0", b"b:0:0"]
     slots.skip_batch("a")
     assert slots.pick(jobs) == [b"b:0:0"]
-    slots._unseen["a"] = asyncio.get_running_loop().time()
+    later[0] = slots.timing.deferred
     assert slots.pick(jobs) == [b"a:0:0", b"b:0:0"]
     assert slots.pick(jobs) == [b"b:0:0"]
     slots.resume_batch("a")

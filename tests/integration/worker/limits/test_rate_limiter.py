@@ -92,7 +92,7 @@ async def test_an_idle_limit_leaves_nothing_behind(redis: Redis) -> None:
 
 async def test_buckets_and_realms_are_apart(redis: Redis) -> None:
     await bucket(redis, 600).hold(60, "reduced")
-    elsewhere = RateLimiter(redis, "other.test", {"create": 600})._buckets["create"]
+    elsewhere = RateLimit(redis, "other.test", "create", 600)
     for limit in (bucket(redis, 600, "read"), elsewhere):
         assert (await limit.reserve(1)).why == ""
 
@@ -152,16 +152,16 @@ async def test_a_429_takes_a_fifth_of_the_pace_and_ten_minutes_give_back_all(red
 
 
 async def test_answers_that_leave_less_than_we_would_slow_down_and_others_cost_nothing(redis: Redis) -> None:
-    limiter = RateLimiter(redis, API_HOST, {"create": 600})
-    mine = limiter._buckets["create"]
-    for left in (None, 599, 300, 6, 5):
-        await limiter.left("create", left)
+    mine = bucket(redis, 600)
+    await RateLimiter(redis, API_HOST, {"create": 600}).left("create", None)
+    for left in (599, 300, 6, 5):
+        await mine.left(left)
     assert await redis.exists(keys.limit(API_HOST, "create")) == 0
     start = (await many(mine, 10))[-1]
-    await limiter.left("create", 2)
+    await mine.left(2)
     assert (await mine.reserve(1)).times[0] - start == pytest.approx(2 * MINUTE / 591, rel=0.01)
     start += int(2 * MINUTE / 591)
-    await limiter.left("create", 0)
+    await mine.left(0)
     assert (await mine.reserve(1)).times[0] - start == pytest.approx(6 * MINUTE / 591, rel=0.01)
 
 

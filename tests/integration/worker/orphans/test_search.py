@@ -92,11 +92,13 @@ async def test_a_list_that_cannot_be_read_is_an_error_for_all_who_search(orphans
     assert await orphans.find(CAT, now, now) == []
 
 
-async def test_what_nobody_expected_is_an_error_too(orphans: OrphanSearch, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_nobody_expected_is_an_error_too(
+    orphans: OrphanSearch, replicate: Replicate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def odd(**_: object) -> None:
         raise KeyError("odd")
 
-    monkeypatch.setattr(orphans._replicate, "list", odd)
+    monkeypatch.setattr(replicate, "list", odd)
     with pytest.raises(ReplicateError, match="odd"):
         await orphans.find(CAT, time.time(), time.time())
     monkeypatch.undo()

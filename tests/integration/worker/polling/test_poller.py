@@ -120,7 +120,7 @@ async def test_a_new_prediction_may_not_be_known_everywhere_yet(
 ) -> None:
     """Else another one is paid while this one runs on."""
     (made,) = await bench.create(1, predict_time=0.1)
-    get, asked = bench.poller._replicate.get, []
+    get, asked = bench.replicate.get, []
 
     async def late(prediction_id: str) -> Prediction:
         asked.append(prediction_id)
@@ -128,7 +128,7 @@ async def test_a_new_prediction_may_not_be_known_everywhere_yet(
             raise NotFound("no such prediction", status=404, prediction_id=prediction_id)
         return await get(prediction_id)
 
-    monkeypatch.setattr(bench.poller._replicate, "get", late)
+    monkeypatch.setattr(bench.replicate, "get", late)
     (ended,) = await bench.wait([made])
     assert ended.status == "succeeded"
 

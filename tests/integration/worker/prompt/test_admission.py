@@ -71,12 +71,12 @@ async def hold(one: Work, entered: asyncio.Event, *, creates: bool = False) -> N
         await asyncio.Event().wait()
 
 
-async def test_while_it_is_held_others_wait(worker: Context, redis: Redis) -> None:
+async def test_while_it_is_held_others_wait(worker: Context, redis: Redis, eventually: Callable[..., Any]) -> None:
     async with permit(work(worker), Entry()) as granted:
         await create(work(worker), granted)
         assert await counted(redis, worker.config) == (1, 1)
         waiting = asyncio.create_task(another_gets_all(worker))
-        await asyncio.wait([waiting], timeout=0.5)
+        await eventually(lambda: worker.waits.before_create("night/p9") == "batch limit night")
         assert not waiting.done()
     await waiting
     assert await counted(redis, worker.config) == (0, 0)
@@ -157,6 +157,8 @@ async def test_cancelled_while_it_waits(
     await stop(waiting)
     assert await counted(redis, worker.config) == ((1, 0) if blocked == "batch" else (0, 0))
     assert worker.in_flight.waiting == worker.connections.waiting == 0
+    assert worker.in_flight.free == (blocked != "in flight")
+    assert worker.connections.free == (blocked != "connection")
     if blocked in ("batch", "model", "in flight", "connection", "start time"):
         await free(worker, five, blocked)
         await another_gets_all(worker)
@@ -193,7 +195,7 @@ async def test_cancelled_while_its_prediction_runs(worker: Context, redis: Redis
     await entered.wait()
     await stop(running)
     assert await counted(redis, worker.config) == (1, 1)
-    assert worker.in_flight.waiting == 0
+    assert (worker.in_flight.free, worker.connections.free) == (1, 1)
     async with attached(work(worker)):
         assert await counted(redis, worker.config) == (1, 1)
     assert await counted(redis, worker.config) == (0, 0)
@@ -238,7 +240,7 @@ async def test_a_worker_that_stalled_past_its_lease(worker: Context, redis: Redi
         await asyncio.wait_for(hold(one, asyncio.Event(), creates=True), 20)
     assert (await counted(redis, worker.config))[1] == 0
     assert not (await one.ledger.read()).nonce
-    assert worker.in_flight.waiting == 0
+    assert (worker.in_flight.free, worker.connections.free) == (1, 1)
 
 
 async def test_attached_ends_by_an_error(worker: Context, redis: Redis) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 
 from jobs.errors import Blocked, InvalidRequest, NotFound, Unanswered
@@ -279,11 +280,11 @@ async def test_throttling_uses_no_attempt(worker: Context, simulator: Any) -> No
 async def test_an_api_that_cannot_be_reached_is_waited_for(
     worker: Context, simulator: Any, caplog: pytest.LogCaptureFixture, eventually: Callable[..., Any]
 ) -> None:
-    home = worker.replicate._client.base_url
-    worker.replicate._client.base_url = "http://127.0.0.1:1"
+    client = worker.replicate._client  # noqa: SLF001 - an address changes in no other way
+    home, client.base_url = client.base_url, httpx.URL("http://127.0.0.1:1")
     creating = asyncio.create_task(create(work_on(worker), Entry()))
     await eventually(lambda: "the API does not answer" in caplog.text)
-    worker.replicate._client.base_url = home
+    client.base_url = home
     entry, _ = await creating
     assert (entry.attempt, entry.unknown_creates) == (1, 0)
     assert simulator.ledger()["created"] == 1
@@ -336,10 +337,12 @@ async def test_a_create_that_hangs_is_left_to_a_search(
     assert not worker.creates or all(task.cancelling() for task in worker.creates)
 
 
-async def test_nothing_is_created_while_paused(worker: Context, simulator: Any) -> None:
+async def test_nothing_is_created_while_paused(
+    worker: Context, simulator: Any, eventually: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
     await worker.account.pause("no credit")
     creating = asyncio.create_task(create(work_on(worker), Entry()))
-    await asyncio.wait([creating], timeout=1)
+    await eventually(lambda: "create limit: paused: no credit" in caplog.text)
     assert simulator.ledger()["created"] == 0
     await worker.account.resume()
     await creating

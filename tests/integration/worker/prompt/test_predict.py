@@ -28,7 +28,6 @@ from jobs.wire import Batch, Prompt, Result, Shard, timestamp
 from tests.integration.worker.prompt.works import CAT, INPUT, record_of, work_on
 from worker.backoff import Backoff
 from worker.context import Context, Work
-from worker.leases import Lease
 from worker.limits.model_limiter import ModelLimiter
 from worker.limits.priority_semaphore import PrioritySemaphore
 from worker.polling import poll_policy
@@ -424,8 +423,9 @@ async def test_what_a_success_lacks_is_counted(worker: Context, output: Any, uns
     assert bool(status.unsaved_host) == bool(unsaved)
 
 
-async def test_urls_that_are_left_on_purpose_are_not_counted(worker: Context) -> None:
-    worker.outputs._config = worker.config.model_copy(update={"use_file_output": False})
+@pytest.mark.usefixtures("worker")
+async def test_urls_that_are_left_on_purpose_are_not_counted(open_worker: Callable[..., Awaitable[Context]]) -> None:
+    worker = await open_worker(use_file_output=False)
     echo = replace(CAT, model="simulator/echo", input={"output": ["https://a.example/0.png"]})
     await predict(work_on(worker, echo))
     assert record(worker).unsaved == ()
@@ -696,8 +696,9 @@ async def test_who_stalled_past_its_lease_neither_creates_nor_commits(
     if created:
         made = await worker.replicate.create(CAT.model, CAT.input)
         await work_on(worker).ledger.record(await work_on(worker).ledger.intend(Entry()), made.id)
-    lease = Lease("night:0", "", renewed_at=asyncio.get_running_loop().time() - 1000)
-    worker.leases._held["night:0"] = lease
+    lease = await worker.leases.acquire("night:0", "")
+    assert lease
+    lease.renewed_at = asyncio.get_running_loop().time() - 1000
     prompt = asyncio.create_task(predict(work_on(worker)))
     await eventually(lambda: "stalled past its lease" in caplog.text)
     assert simulator.ledger()["created"] == int(created)
@@ -706,4 +707,4 @@ async def test_who_stalled_past_its_lease_neither_creates_nor_commits(
     await prompt
     assert record(worker).status == "succeeded"
     assert simulator.ledger()["created"] == 1
-    del worker.leases._held["night:0"]
+    await worker.leases.release(lease)

@@ -82,16 +82,21 @@ async def test_two_workers_never_have_more_in_flight_than_the_batch_allows(
 
 
 async def test_the_prediction_of_a_worker_that_died_keeps_its_place_until_it_is_settled(
-    two: tuple[Context, Context], simulator: Any, redis: Redis, eventually: Callable[..., Any]
+    two: tuple[Context, Context],
+    simulator: Any,
+    redis: Redis,
+    refusals: Callable[..., Counter[int]],
+    eventually: Callable[..., Any],
 ) -> None:
     simulator.settings(predict_min=2.0, predict_max=2.0)
     await two[0].batches.set_budget("night", None, None, 1)
+    refused = refusals(two[1].batch_limiter)
     died = asyncio.create_task(predict(work(two[0], 0)))
     await eventually(lambda: redis.hlen(keys.ledger("night")))
     await eventually(lambda: created(simulator))
     await end(died)
     waiting = asyncio.create_task(predict(work(two[1], 1)))
-    await eventually(lambda: two[1].batch_limiter._lanes.get("b1"))
+    await eventually(lambda: refused[1])
     assert await redis.zrange(KEY, 0, -1) == [b"0"]
     await predict(work(two[1], 0))
     await waiting
@@ -131,7 +136,7 @@ async def test_prompts_whose_model_is_paused_hold_no_places(
         worker.connections.release()
     await asyncio.wait_for(predict(work(worker, 4)), 30)
     assert not await redis.exists(KEY)
-    assert {"night/p1", "night/p2", "night/p3"} <= worker.waits._of_prompts.keys()
+    assert all(worker.waits.before_create(f"night/p{index}") for index in (1, 2, 3))
     await end(early, *late)
 
 
@@ -148,9 +153,14 @@ async def test_an_attempt_that_fails_gives_its_place_to_the_next(
 
 
 async def test_a_place_that_was_lost_meanwhile_is_waited_for_again(
-    two: tuple[Context, Context], simulator: Any, redis: Redis, eventually: Callable[..., Any]
+    two: tuple[Context, Context],
+    simulator: Any,
+    redis: Redis,
+    refusals: Callable[..., Counter[int]],
+    eventually: Callable[..., Any],
 ) -> None:
     await two[0].batches.set_budget("night", None, None, 1)
+    refused = refusals(two[0].batch_limiter)
     held = [two[0].connections.acquire(0.0) for _ in range(two[0].connections.size)]
     await asyncio.gather(*held)
     task = asyncio.create_task(predict(work(two[0], 0)))
@@ -158,7 +168,7 @@ async def test_a_place_that_was_lost_meanwhile_is_waited_for_again(
     await redis.delete(KEY)  # it waited until it did not count any more
     assert await two[1].batch_limiter.try_acquire(work(two[1], 1).shard, 1)
     two[0].connections.release()
-    await eventually(lambda: two[0].batch_limiter._lanes.get("b1"))
+    await eventually(lambda: refused[0] > 1)  # right before its request, and in the queue again
     assert simulator.ledger()["created"] == 0
     await two[1].batch_limiter.release(work(two[1], 1).shard, 1)
     await task

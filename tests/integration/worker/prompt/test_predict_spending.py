@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
 
@@ -204,13 +205,13 @@ async def test_lost_creates_that_used_up_the_budget_do_not_wait_for_each_other(w
 
 async def test_a_spent_budget_uses_up_no_start_times(worker: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[str] = []
-    acquire = worker.gate._limiter.acquire
+    passing = worker.gate.passing
 
-    async def counted(bucket: str, order: float = 0.0) -> Any:
+    def counted(bucket: str, *arguments: Any, **options: Any) -> AbstractAsyncContextManager[None]:
         taken.append(bucket)
-        return await acquire(bucket, order)
+        return passing(bucket, *arguments, **options)
 
-    monkeypatch.setattr(worker.gate._limiter, "acquire", counted)
+    monkeypatch.setattr(worker.gate, "passing", counted)
     await worker.batches.set_budget("night", 0, None)
     shard = work(worker).shard
     prompts = [Prompt(index, f"p-{index}", "simulator/image", INPUT) for index in range(60)]

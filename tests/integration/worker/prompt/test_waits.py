@@ -19,7 +19,7 @@ from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
 from jobs.state.ledger import Entry
-from jobs.state.rate_limit import Hold
+from jobs.state.rate_limit import Hold, RateLimit
 from jobs.state.status import read_status
 from jobs.state.waits import Wait, Waits
 from jobs.wire import Batch
@@ -84,7 +84,7 @@ async def test_a_pause_of_the_account(
 
 @pytest.mark.parametrize(("why", "reason"), [("throttled", "holds us back (429"), ("reduced", "six creates a minute")])
 async def test_an_answer_429(worker: Context, waits: Callable[..., Any], why: Hold, reason: str) -> None:
-    await worker.gate._limiter.hold("create", 600.0, why)
+    await RateLimit(worker.redis, worker.config.api_host, "create", 60_000.0).hold(600.0, why)
     await waits(reason, work(worker, 0))
 
 

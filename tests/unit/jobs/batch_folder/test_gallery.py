@@ -507,7 +507,7 @@ def test_the_templates_trust_nothing() -> None:
 
 def test_ten_thousand_prompts_need_one_page_of_memory(sheet: Sheet, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[int] = []
-    original: Callable[..., None] = gallery._write
+    original: Callable[..., None] = gallery._write  # noqa: SLF001 - what one page gets
 
     def write(folder: Folder, page: dict[str, Any], **options: Any) -> None:
         written.append(len(page["frames"]))

@@ -368,7 +368,7 @@ async def test_blocking_mode_has_a_connection_for_each_prediction() -> None:
     sizes = []
     for wait in (0, 60):
         async with api_client(config(prefer_wait=wait, max_in_flight=100)) as client:
-            sizes.append(client._transport.connections)  # type: ignore[attr-defined]
+            sizes.append(client._transport.connections)  # type: ignore[attr-defined]  # noqa: SLF001 - see above
     assert sizes == [API_CONNECTIONS, API_CONNECTIONS + 100]
 
 

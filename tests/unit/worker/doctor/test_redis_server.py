@@ -35,10 +35,10 @@ AOF = {"aof_enabled": 1, "aof_last_write_status": "ok"}
         (_clock(0.3), "ok"),
         (_clock(-5), "warning"),
         (_clock(100), "failure"),
-        ([network._clock(0.4)], "ok"),
-        ([network._clock(0.0)], "warning"),
-        ([network._clock(-30)], "warning"),
-        ([network._clock(500)], "failure"),
+        ([network.clock_finding(0.4)], "ok"),
+        ([network.clock_finding(0.0)], "warning"),
+        ([network.clock_finding(-30)], "warning"),
+        ([network.clock_finding(500)], "failure"),
     ],
 )
 def test_verdicts(findings: Iterable[Finding], verdict: str) -> None:
