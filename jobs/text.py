@@ -7,7 +7,9 @@ import re
 from jobs.config import started_by_make
 
 _COMMAND = re.compile(r"python -m (jobs|worker|arq)\b ?([^`;\n]*)")
-_OPTION = re.compile(r"(?<![\w-])--(name|model|input|priority|limit|max-predictions|max-cost|max-in-flight)\b")
+_OPTION = re.compile(
+    r"(?<![\w-])--(name|model|input|each|repeat|seed-from|priority|limit|max-predictions|max-cost|max-in-flight)\b"
+)
 _FLAG = re.compile(r"(?<![\w-])--(append|replace|check|all|json)\b")
 _TARGETS = {"status": "BATCH", "watch": "BATCH", "enqueue": "FILE", "run": "FILE"}
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import wraps
 from inspect import Parameter, Signature, signature
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jobs.budget import MOST_PREDICTIONS, Budget
+from jobs.expansion.expansion import Expansion
+from jobs.expansion.matrix import build_matrix
+from jobs.expansion.value_list import MOST, json_or_text, read_values
 from jobs.prices.money import micro_dollars
 from jobs.text import as_typed
 
@@ -40,6 +43,11 @@ Source = Annotated[str, typer.Argument(metavar="FILE", help="Prompts: .jsonl, .j
 Name = Annotated[str | None, typer.Option(help="Name of the batch and its folder; default: the file's stem.")]
 Model = Annotated[str | None, typer.Option(help="Model of the rows that name none; default: BATCH_MODEL.")]
 Input = Annotated[list[str], typer.Option("--input", metavar="KEY=VALUE", help="Input of the rows that lack it.")]
+Each = Annotated[
+    list[str], typer.Option("--each", metavar="KEY=VALUES", help="Each row once a value: seed=1..4, model=a/b,c/d.")
+]
+Repeat = Annotated[int | None, typer.Option(min=1, max=MOST, metavar="N", help="Each row so many times.")]
+SeedFrom = Annotated[int | None, typer.Option(metavar="SEED", help="With --repeat: the seeds, counted from here.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many prompts: a pilot.")]
 Priority = Annotated[float, typer.Option(callback=_check_priority, help="2 gets twice the share of 1.")]
 Append = Annotated[bool, typer.Option("--append", help="Also to a batch that was begun from another file.")]
@@ -69,6 +77,9 @@ class OrderOptions:
     name: Name = None
     model: Model = None
     given: Input = field(default_factory=list)
+    each: Each = field(default_factory=list)
+    repeat: Repeat = None
+    seed_from: SeedFrom = None
     limit: Limit = None
     priority: Priority = 1.0
     max_predictions: MaxPredictions = None
@@ -83,21 +94,34 @@ class OrderOptions:
 
         if self.source == "-" and not self.name:
             raise typer.BadParameter(as_typed("standard input needs a --name"), param_hint="FILE")
-        try:
+        with usage_errors("--input"):
             given = read_input(self.given)
-        except ValueError as error:
-            raise typer.BadParameter(str(error), param_hint="--input") from None
         return Order(
             self.source,
             name=self.name,
             model=self.model,
             input=given,
+            expansion=self._expansion(),
             limit=self.limit,
             priority=self.priority,
             budget=Budget(self.max_predictions, self.max_cost, self.max_in_flight),
             append=self.append,
             replace=self.replace,
         )
+
+    def _expansion(self) -> Expansion | None:
+        with usage_errors("--each"):
+            matrix = build_matrix([read_values(text) for text in self.each], self.repeat, self.seed_from)
+        return Expansion(matrix) if self.each or self.repeat else None
+
+
+@contextmanager
+def usage_errors(option: str) -> Iterator[None]:
+    """What is wrong with an option is a usage error."""
+    try:
+        yield
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
 
 
 def takes_order(command: Callable[..., None]) -> Callable[..., None]:
@@ -129,15 +153,3 @@ def read_input(pairs: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"{pair!r} is not KEY=VALUE")
         given[key] = json_or_text(text)
     return given
-
-
-def json_or_text(text: str) -> Any:
-    """The JSON value that the text is, else the text; NaN and Infinity are no JSON."""
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        return text
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(name)

@@ -38,9 +38,13 @@ __all__ = ["Checked", "Order", "Receipt", "Tell", "check", "enqueue", "retry", "
 
 
 class Checked(BaseModel):
-    """How many prompts `enqueue` would take; costs and warnings as in a receipt, a sentence for each unpriced model."""
+    """How many prompts `enqueue` would take; costs and warnings as in a receipt, a sentence for each unpriced model.
+
+    `rows`: how many rows of the file they were made of, when one may become many.
+    """
 
     total: int
+    rows: int | None = None
     cost_at_least: float | None = None
     cost_at_most: float | None = None
     unpriced: tuple[str, ...] = ()
@@ -59,8 +63,14 @@ def check(order: Order, config: Config) -> Checked:
     found.demand_prices(order.budget, file_name(order))
     least, most = found.range(config.max_attempts) or (None, None)
     unpriced = tuple(found.unpriced()) if config.prices else ()
-    warnings = tuple(names.warnings())
-    return Checked(total=found.prompts, cost_at_least=least, cost_at_most=most, unpriced=unpriced, warnings=warnings)
+    return Checked(
+        total=found.prompts,
+        rows=names.rows or None,
+        cost_at_least=least,
+        cost_at_most=most,
+        unpriced=unpriced,
+        warnings=tuple(names.warnings()),
+    )
 
 
 async def enqueue(order: Order, config: Config, redis: Redis, tell: Tell = silent) -> Receipt:
@@ -70,7 +80,7 @@ async def enqueue(order: Order, config: Config, redis: Redis, tell: Tell = silen
     await read_ownership(folder, config, redis)
     with spooling(order, folder) as spool:
         await _fill(spool, config, tell)
-        tell(f"enqueuing {len(spool):,} prompts")
+        tell(f"enqueuing {len(spool):,} prompts{f' made of {spool.names.rows:,} rows' if spool.names.rows else ''}")
         async with locked(folder):
             return await _enqueue(spool, folder, config, redis)
 

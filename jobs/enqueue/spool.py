@@ -17,6 +17,7 @@ from jobs.budget import UNCHANGED, Budget
 from jobs.config import Config
 from jobs.enqueue.estimate import Estimate
 from jobs.errors import InputError, Problem, PromptsError
+from jobs.expansion.expansion import Expansion
 from jobs.names import name_problem
 from jobs.prices.setting import Prices
 from jobs.prompts_file.formats import FORMATS
@@ -43,7 +44,7 @@ def silent(_: str) -> None:
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be enqueued: a file or "-", and what its rows do not say.
+    """What is to be enqueued: a file or "-", what its rows do not say, and what makes many rows of one.
 
     `append`: also to a batch that was begun from another file; `replace`: a row takes the place of one of the same id
     that did not succeed.
@@ -53,6 +54,7 @@ class Order:
     name: str | None = None
     model: str | None = None
     input: dict[str, Any] = field(default_factory=dict)
+    expansion: Expansion | None = None
     limit: int | None = None
     priority: float = 1.0
     budget: Budget = UNCHANGED
@@ -94,7 +96,8 @@ def read_rows(order: Order, config: Config, ids: Ids, names: KeyNames) -> Iterat
     """Yield the valid rows; after the last one, PromptsError if any was wrong."""
     problems: list[Problem] = []
     count = 0
-    for item in read_prompts(order.source, Defaults(order.model or config.model, order.input), ids, names):
+    defaults = Defaults(order.model or config.model, order.input)
+    for item in read_prompts(order.source, defaults, ids, names, order.expansion):
         if isinstance(item, Row):
             yield item
             continue

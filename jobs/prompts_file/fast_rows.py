@@ -51,14 +51,25 @@ class PlainRows:
             row = loads(line)
             if type(row) is not dict or _needs_strict_reader(line, row) or not self._is_text:
                 return None
-            prompt_id = row.pop("id") if "id" in row else f"{number:06d}"
-            model = row.pop("model", self._model)
-            values = self._values(row)
-            if values is None or not _are_names(prompt_id, model) or not _are_plain(values):
-                return None
-            text = dumps({"id": prompt_id, "input": values, "model": model}, option=OPT_SORT_KEYS)
+            return self._row(row, number)
         except (ValueError, TypeError):  # of orjson, and of names that are no text
             return None
+
+    def read_values(self, row: dict[str, Any], number: int) -> Row | None:
+        """Return the row that these values are, which are taken out of it; None when it is not plain."""
+        try:
+            found = self._row(row, number)
+        except (ValueError, TypeError):
+            return None
+        return None if found is None or b"\\u0000" in found.text else found
+
+    def _row(self, row: dict[str, Any], number: int) -> Row | None:
+        prompt_id = row.pop("id") if "id" in row else f"{number:06d}"
+        model = row.pop("model", self._model)
+        values = self._values(row)
+        if values is None or not _are_names(prompt_id, model) or not _are_plain(values):
+            return None
+        text = dumps({"id": prompt_id, "input": values, "model": model}, option=OPT_SORT_KEYS)
         if not self._known.issuperset(values):
             self._names.note(values, number)
         return Row(number, prompt_id, model, text) if len(text) <= MAX_LINE else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 USUAL = (
@@ -34,11 +34,16 @@ def usual_name(key: str) -> str | None:
 
 
 class KeyNames:
-    """The keys of a file's inputs, each with the first line that has it; who meets only `known` ones need not note."""
+    """The keys of a file's inputs, each with the first line that has it; who meets only `known` ones need not note.
+
+    `rows` counts the file's rows where each becomes many.
+    """
 
     def __init__(self) -> None:
         self._lines: dict[str, int] = {}
+        self._replaced: dict[str, int] = {}
         self.known = set[str]()
+        self.rows = 0
 
     def note(self, values: Mapping[str, Any], line: int) -> None:
         """Remember the keys of a row's input."""
@@ -47,9 +52,18 @@ class KeyNames:
             for key in values:
                 self._lines.setdefault(key, line)
 
+    def note_replaced(self, keys: Iterable[str], line: int) -> None:
+        """Remember that a row has a value of its own for keys that the command line sets."""
+        for key in keys:
+            self._replaced.setdefault(key, line)
+
     def warnings(self) -> list[str]:
         """A sentence for each key that is like a usual one; a plural only where the usual one is never there."""
-        return [
+        replaced = [
+            f"line {line}: the row has a {key} of its own, which the command line replaces"
+            for key, line in self._replaced.items()
+        ]
+        return replaced + [
             f"line {line}: the input {key!r} is not {usual!r}, and is sent as it is"
             for key, line in self._lines.items()
             if (usual := usual_name(key)) and (usual not in self.known or usual.casefold() == key.casefold())

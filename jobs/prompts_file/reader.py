@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jobs.errors import Problem
+from jobs.expansion.expansion import Expansion, Variant
 from jobs.names import model_problem, name_problem
 from jobs.prompts_file.fast_rows import Defaults, PlainRows, Row
 from jobs.prompts_file.formats import MAX_LINE, Record, read_records
@@ -59,27 +61,80 @@ class _Wrong(Exception):
     """Something is wrong with a row."""
 
 
-def read_prompts(source: str, defaults: Defaults, ids: Ids, names: KeyNames | None = None) -> Iterator[Row | Problem]:
+def read_prompts(
+    source: str, defaults: Defaults, ids: Ids, names: KeyNames | None = None, expansion: Expansion | None = None
+) -> Iterator[Row | Problem]:
     """Yield each valid row, noting its id in `ids`, and each problem; InputError when the file cannot be opened.
 
-    The keys of inputs are noted in `names`.
+    The keys of inputs are noted in `names`. By an expansion a row of the file becomes many.
     """
     if defaults.model is not None and (problem := model_problem(defaults.model)):
         yield Problem(0, f"--model or BATCH_MODEL: {problem}")
         return
     names = names or KeyNames()
-    reader = _Reader(defaults, Path(source).parent, names)
-    empty = True
-    for record in read_records(source, PlainRows(defaults, names).read):
+    read = _Variants(expansion, source, defaults, names).rows if expansion else partial(_rows, defaults, names)
+    empty, repeated = True, None
+    for row in read(source):
         empty = False
-        row = record if isinstance(record, Row) else reader.read(record)
-        if isinstance(row, Row):
-            first = ids.add(row.id, row.line)
-            yield row if first is None else Problem(row.line, f"the id {row.id!r} is that of line {first} already")
-        else:
-            yield from row
+        if isinstance(row, Problem) or (first := ids.add(row.id, row.line)) is None:
+            yield row
+        elif (row.line, first) != repeated:
+            yield Problem(row.line, f"the id {row.id!r} is that of line {first} already")
+            repeated = (row.line, first) if expansion else None  # all variants of a row may be there already
     if empty:
         yield Problem(0, "there is no prompt in it")
+
+
+def _rows(defaults: Defaults, names: KeyNames, source: str) -> Iterator[Row | Problem]:
+    reader = _Reader(defaults, Path(source).parent, names)
+    for record in read_records(source, PlainRows(defaults, names).read):
+        row = record if isinstance(record, Row) else reader.read(record)
+        if isinstance(row, Row):
+            yield row
+        else:
+            yield from row
+
+
+class _Variants:
+    """Reads the variants of each row, as if they stood in the file at its line."""
+
+    def __init__(self, expansion: Expansion, source: str, defaults: Defaults, names: KeyNames) -> None:
+        self._expansion, self._defaults, self._names = expansion, defaults, names
+        filled = Defaults(defaults.model)
+        self._plain, self._reader = PlainRows(filled, names), _Reader(filled, Path(source).parent, names)
+
+    def rows(self, source: str) -> Iterator[Row | Problem]:
+        """Yield the variants; what is wrong with several variants of a row is said once."""
+        for record in read_records(source, lambda *_: None):
+            self._names.rows += 1
+            told = set[str]()
+            for item in self._of(record):
+                if isinstance(item, Row):
+                    yield item
+                elif item.message not in told:
+                    told.add(item.message)
+                    yield item
+
+    def _of(self, record: Record) -> Iterator[Row | Problem]:
+        base, given = self._reader.read_base(record), record.row
+        if isinstance(base, Variant) and not isinstance(given, Problem):
+            self._names.note_replaced(self._expansion.sets & {*given, *base.input}, record.line)
+            for variant in self._expansion.variants(base._replace(input=self._defaults.input | base.input)):
+                if "input" not in given and "prompt" not in variant.input:
+                    yield Problem(record.line, _no_prompt(variant.input))
+                else:
+                    yield from self._row(record, variant)
+        elif not isinstance(base, Variant):
+            yield from base
+
+    def _row(self, record: Record, variant: Variant) -> Iterable[Row | Problem]:
+        row: dict[str, Any] = {"id": variant.id, "input": variant.input}
+        if variant.model is not None:
+            row["model"] = variant.model
+        if found := self._plain.read_values(dict(row), record.line):
+            return [found]
+        read = self._reader.read(Record(record.line, record.number, row))
+        return [read] if isinstance(read, Row) else read
 
 
 class _Reader:
@@ -97,6 +152,16 @@ class _Reader:
             return self._row(record)
         except _Wrong as error:
             return self._problems(record) or [Problem(record.line, str(error))]
+
+    def read_base(self, record: Record) -> Variant | list[Problem]:
+        """The row that variants are made of, or what is wrong with it before any is made."""
+        if isinstance(record.row, Problem):
+            return [record.row]
+        try:
+            _check_object(record)
+            return Variant(self._id(record), record.row.get("model"), _own_input(record))
+        except _Wrong as error:
+            return [Problem(record.line, str(error))]
 
     def _row(self, record: Record) -> Row:
         _check_object(record)
@@ -149,15 +214,11 @@ class _Reader:
 
     def _input(self, record: Record) -> dict[str, Any]:
         row: Any = record.row
-        if not _LONG_FORM.issuperset(row):
-            _refuse_foreign_keys(row)
-        values = row["input"] if "input" in row else {key: row[key] for key in row if key not in _LONG_FORM}
-        if not isinstance(values, dict):
-            raise _Wrong("input is not an object")
+        values = _own_input(record)
         if self._defaults.input:
             values = {**self._defaults.input, **values}
         if "input" not in row and "prompt" not in values:
-            raise _Wrong(f"it has neither input nor prompt{_meant(values)}")
+            raise _Wrong(_no_prompt(values))
         self._check_strings(values)
         return values
 
@@ -189,9 +250,19 @@ class _Reader:
             raise _Wrong(f"{name!r}: {path[0]!r} names a local file; give an https URL or a data: URI")
 
 
-def _meant(values: dict[str, Any]) -> str:
+def _own_input(record: Record) -> dict[str, Any]:
+    row: Any = record.row
+    if not _LONG_FORM.issuperset(row):
+        _refuse_foreign_keys(row)
+    values = row["input"] if "input" in row else {key: row[key] for key in row if key not in _LONG_FORM}
+    if not isinstance(values, dict):
+        raise _Wrong("input is not an object")
+    return values
+
+
+def _no_prompt(values: dict[str, Any]) -> str:
     found = next((key for key in values if usual_name(key) == "prompt"), None)
-    return f": it has {found!r}; is 'prompt' meant?" if found else ""
+    return "it has neither input nor prompt" + (f": it has {found!r}; is 'prompt' meant?" if found else "")
 
 
 def _refuse_foreign_keys(row: dict[str, Any]) -> None:

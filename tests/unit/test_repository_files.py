@@ -108,6 +108,7 @@ def test_make_passes_a_value_through_whole() -> None:
 OPTIONS = {
     "NAME": "--name", "MODEL": "--model", "INPUT": "--input", "LIMIT": "--limit", "PRIORITY": "--priority",
     "MAX_PREDICTIONS": "--max-predictions", "MAX_COST": "--max-cost", "MAX_IN_FLIGHT": "--max-in-flight",
+    "EACH": "--each", "REPEAT": "--repeat", "SEED_FROM": "--seed-from",
 }  # fmt: skip
 
 

@@ -88,12 +88,28 @@ def test_check_only_validates(cli: Cli, source: str, config: Config, tmp_path: P
     answer = cli("enqueue", source, "--model", "a/b", "--check", "--json", **nowhere)
     assert json.loads(answer.out) == {
         "total": 150,
+        "rows": None,
         "cost_at_least": None,
         "cost_at_most": None,
         "unpriced": [],
         "warnings": [],
     }
     assert not config.output_dir.exists()
+
+
+def test_one_row_becomes_many_and_more_values_add_only_what_is_new(cli: Cli, tmp_path: Path, config: Config) -> None:
+    (tmp_path / "cats.csv").write_text("id,prompt\nred,a red cat\nblue,a blue cat\n")
+    seeds = ["--model", "a/b", "--each", "seed=1..2"]
+    checked = cli("enqueue", "cats.csv", "--check", *seeds, "--each", "steps=4,8")
+    assert checked.out == "cats.csv: 8 prompts made of 2 rows, no error\n"
+    assert cli("enqueue", "cats.csv", *seeds).out.startswith("cats: 4 prompts enqueued in 1 shard")
+    assert cli("enqueue", "cats.csv", "--model", "a/b", "--repeat", "3", "--seed-from", "1").out.startswith(
+        "cats: 2 prompts enqueued in 1 shard; 6 in all"
+    )
+    rows = kept(config, "cats")
+    made = (("red", 1), ("red", 2), ("blue", 1), ("blue", 2), ("red", 3), ("blue", 3))
+    assert [row["id"] for row in rows] == [f"{name}--seed-{seed}" for name, seed in made]
+    assert rows[-1]["input"] == {"prompt": "a blue cat", "seed": 3}
 
 
 def test_a_misspelt_column_is_told_by_check_enqueue_and_run(cli: Cli, tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.cli.options import json_or_text, read_input
+from jobs.cli.options import read_input
+from jobs.expansion.value_list import json_or_text
 
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(
