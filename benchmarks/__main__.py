@@ -12,11 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.contenders import CONTENDERS
-from benchmarks.figures import Figures, Results, table
-from benchmarks.machine import machine
+from benchmarks.candidates import CANDIDATES
 from benchmarks.measurements import MEASUREMENTS, Choice
-from benchmarks.page import PAGE, write
+from benchmarks.page import PAGE, describe_machine, write
+from benchmarks.results import Figures, Results, table
 from benchmarks.targets import HEADINGS, lines
 
 console = Console(width=220, highlight=False)
@@ -28,9 +27,9 @@ def main() -> None:
     commands = flags.add_subparsers(required=True, dest="command")
     run = commands.add_parser("run", help="some measurements; prints medians")
     run.add_argument("names", nargs="+", choices=MEASUREMENTS, metavar="NAME", help=", ".join(MEASUREMENTS))
-    run.add_argument("--only", help=f"contenders, by comma: {', '.join(CONTENDERS)}")
+    run.add_argument("--only", help=f"candidates, by comma: {', '.join(CANDIDATES)}")
     run.add_argument("--repetitions", type=int)
-    run.add_argument("--share", type=float, help="of the prompts, 0 to 1")
+    run.add_argument("--share", type=float, help="share of the prompts to run, 0 to 1")
     run.add_argument("--json", action="store_true", help="print the medians as JSON")
     commands.add_parser("quick", help="the essential ratios, in two minutes")
     commands.add_parser("all", help="everything, in half an hour; writes docs/benchmarks.md")
@@ -42,7 +41,7 @@ def main() -> None:
 def _run(given: argparse.Namespace) -> None:
     only = tuple(given.only.split(",")) if given.only else None
     choice = Choice(only=only, repetitions=given.repetitions, share=given.share)
-    results = measured(given.names, choice)
+    results = measure(given.names, choice)
     if given.json:
         print(json.dumps(results))
     _check(results, given.names)
@@ -50,13 +49,13 @@ def _run(given: argparse.Namespace) -> None:
 
 def _quick(_: argparse.Namespace) -> None:
     names = [one.name for one in MEASUREMENTS.values() if one.quick]
-    _check(measured(names, Choice(quick=True)), names)
+    _check(measure(names, Choice(quick=True)), names)
 
 
 def _all(_: argparse.Namespace) -> None:
-    place = machine()
-    results = measured(list(MEASUREMENTS), Choice())
-    write(results, place, "make bench")
+    machine = describe_machine()
+    results = measure(list(MEASUREMENTS), Choice())
+    write(results, machine, "make bench")
     console.print(f"Written: {PAGE}")
     _check(results, MEASUREMENTS)
 
@@ -67,29 +66,29 @@ def _check(results: Results, names: Collection[str]) -> None:
         sys.exit(1)
 
 
-def measured(names: Sequence[str], choice: Choice) -> Results:
-    """Measure, show each table as it comes, and last what the targets say."""
+def measure(names: Sequence[str], choice: Choice) -> Results:
+    """Measure, show each table when it is done, and the targets last."""
     results = {}
     for name in names:
         console.print(f"[bold]{name}[/]: {MEASUREMENTS[name].title}")
         try:
-            results[name] = MEASUREMENTS[name].measure(choice, tell)
-        except RuntimeError as error:  # the others are worth their time
+            results[name] = MEASUREMENTS[name].measure(choice, report_run)
+        except RuntimeError as error:  # the others are still worth measuring
             console.print(f"[red]{name} failed:[/] {escape(str(error))}")
             continue
-        show(*table(results[name]))
-    show(HEADINGS, list(lines(results)))
+        show_table(*table(results[name]))
+    show_table(HEADINGS, list(lines(results)))
     return results
 
 
-def tell(who: str, figures: Figures) -> None:
-    """One line as soon as a run is done."""
+def report_run(who: str, figures: Figures) -> None:
+    """Print one line for a run that is done."""
     shown = ", ".join(f"{name} {figures[name]:.4g}" for name in ("wall", "rate", "mb_s", "cpu_ms") if name in figures)
     console.print(f"  {who:18} {shown}")
 
 
-def show(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table, unless it is empty."""
+def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table, unless it is empty."""
     if not rows:
         return
     shown = Table(*headings, box=None, pad_edge=False, header_style="bold")

@@ -1,4 +1,4 @@
-"""All that is measured, by name; each has a full form and a quick one."""
+"""All measurements by name; each has a full and a quick form."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from benchmarks.capacity import capacity
-from benchmarks.costs import costs
-from benchmarks.figures import Rows, Telling
-from benchmarks.limits import limits
-from benchmarks.million import million
-from benchmarks.races import race
-from benchmarks.starts import starts
-from benchmarks.takeover import takeover
-from benchmarks.trouble import trouble
+from benchmarks.cases.capacity import capacity
+from benchmarks.cases.comparison import compare
+from benchmarks.cases.durability import costs
+from benchmarks.cases.faults import inject_faults
+from benchmarks.cases.limits import limits
+from benchmarks.cases.million import million
+from benchmarks.cases.startup import startup
+from benchmarks.cases.takeover import takeover
+from benchmarks.results import Reporter, Rows
 from benchmarks.workloads import WORKLOADS, Workload
 
 
@@ -29,11 +29,11 @@ class Choice:
     share: float | None = None
 
     def times(self, full: int, quick: int = 1) -> int:
-        """How often something is repeated."""
+        """The number of repetitions."""
         return self.repetitions or (quick if self.quick else full)
 
     def part(self, quick: float) -> float:
-        """How much of the work is done."""
+        """The share of the work that is done."""
         return self.share or (quick if self.quick else 1.0)
 
 
@@ -43,20 +43,20 @@ class Measurement:
 
     name: str
     title: str
-    measure: Callable[[Choice, Telling], Rows]
+    measure: Callable[[Choice, Reporter], Rows]
     quick: bool = False
 
 
-def _race(workload: Workload, choice: Choice, tell: Telling) -> Rows:
-    contenders = choice.only or (workload.quick if choice.quick else workload.contenders)
-    return race(workload.shorter(choice.part(0.25)), contenders, choice.times(workload.repetitions), tell)
+def _compare(workload: Workload, choice: Choice, report: Reporter) -> Rows:
+    candidates = choice.only or (workload.quick if choice.quick else workload.candidates)
+    return compare(workload.shorter(choice.part(0.25)), candidates, choice.times(workload.repetitions), report)
 
 
-def _told(measure: Callable[[Choice], Rows]) -> Callable[[Choice, Telling], Rows]:
-    def measured(choice: Choice, tell: Telling) -> Rows:
+def _reporting(measure: Callable[[Choice], Rows]) -> Callable[[Choice, Reporter], Rows]:
+    def measured(choice: Choice, report: Reporter) -> Rows:
         rows = measure(choice)
         for who, figures in rows.items():
-            tell(who, figures)
+            report(who, figures)
         return rows
 
     return measured
@@ -70,8 +70,8 @@ def _limits(choice: Choice) -> Rows:
     return limits(130.0 * choice.part(0.15))
 
 
-def _trouble(choice: Choice) -> Rows:
-    return trouble(int(200 * choice.part(0.2)))
+def _faults(choice: Choice) -> Rows:
+    return inject_faults(int(200 * choice.part(0.2)))
 
 
 def _million(choice: Choice) -> Rows:
@@ -83,24 +83,24 @@ def _takeover(choice: Choice) -> Rows:
     return takeover(choice.times(3))
 
 
-def _starts(choice: Choice) -> Rows:
-    return starts(choice.times(5, 3))
+def _startup(choice: Choice) -> Rows:
+    return startup(choice.times(5, 3))
 
 
-def _costs(_: Choice) -> Rows:
+def _durability(_: Choice) -> Rows:
     return {cost.what: {"wall_ms": cost.wall, "cpu_ms": cost.cpu} for cost in asyncio.run(costs())}
 
 
 MEASUREMENTS = {
     one.name: one
     for one in (
-        Measurement("capacity", "The stand-in, in a second of its CPU", _told(_capacity), quick=True),
-        *(Measurement(work.name, work.title, partial(_race, work), quick=bool(work.quick)) for work in WORKLOADS),
-        Measurement("limits", "600 creates and 3,000 reads a minute", _told(_limits)),
-        Measurement("trouble", "Every fault at 5 %", _told(_trouble)),
-        Measurement("million", "1,000,000 short prompts", _told(_million), quick=True),
-        Measurement("takeover", "A worker is killed", _told(_takeover)),
-        Measurement("starts", "Starts", _told(_starts), quick=True),
-        Measurement("costs", "What durability costs a prediction", _told(_costs)),
+        Measurement("capacity", "The stand-in, in a second of its CPU", _reporting(_capacity), quick=True),
+        *(Measurement(work.name, work.title, partial(_compare, work), quick=bool(work.quick)) for work in WORKLOADS),
+        Measurement("limits", "600 creates and 3,000 reads a minute", _reporting(_limits)),
+        Measurement("faults", "Every fault at 5 %", _reporting(_faults)),
+        Measurement("million", "1,000,000 short prompts", _reporting(_million), quick=True),
+        Measurement("takeover", "A worker is killed", _reporting(_takeover)),
+        Measurement("startup", "Start-up", _reporting(_startup), quick=True),
+        Measurement("durability", "What durability costs a prediction", _reporting(_durability)),
     )
 }

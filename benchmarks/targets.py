@@ -1,22 +1,19 @@
-"""What must be reached, and what was: ratios within one run, and figures where no peer has any."""
+"""Targets and what was reached: ratios within one run, and figures of ours without a peer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from benchmarks.figures import Results
+from benchmarks.results import Results
 
 Reached = Callable[[Results], float]
-"""May raise KeyError: then it was not measured."""
+"""Raises KeyError if it was not measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A line of the table; `most` turns it around: less is better. `form` writes its figures.
-
-    `peer`: it compares with somebody else's program.
-    """
+    """A row of the table; with `most`, less is better. `form` formats its figures; `peer`: it compares with a peer."""
 
     what: str
     reached: Reached
@@ -27,7 +24,7 @@ class Target:
     peer: bool = False
 
     def verdict(self, reached: float) -> str:
-        """Met, or missed by how much."""
+        """Whether it is met, or by how much it is missed."""
         if self._reaches(reached, self.least):
             return "met, aim too" if self.aim is not None and self._reaches(reached, self.aim) else "met"
         by = f"by {abs(reached - self.least) / self.least:.0%}" if self.least else f"by {reached:g}"
@@ -37,14 +34,14 @@ class Target:
         return reached <= bound if self.most else reached >= bound
 
     def bound(self, value: float | None) -> str:
-        """What is asked for, with its sign."""
+        """The target value with its sign."""
         return "" if value is None else f"{'≤' if self.most else '≥'} {self.form.format(value)}"
 
 
 def lines(results: Results, *, peer: bool | None = None, missed: bool = False) -> Iterator[list[str]]:
     """The table's rows: what, at least, aim, reached, verdict. What was not measured is left out.
 
-    `peer` chooses those that compare with others, or those that do not; `missed` those that were not met.
+    `peer` selects those that compare with a peer, or those that do not; `missed` those that were not met.
     """
     for target in TARGETS:
         try:
@@ -61,12 +58,12 @@ HEADINGS = ["what", "at least", "aim", "reached", ""]
 
 
 def figure(measurement: str, row: str, name: str) -> Reached:
-    """One figure as it is."""
+    """One figure."""
     return lambda results: results[measurement][row][name]
 
 
 def ratio(measurement: str, name: str, one: str, other: str) -> Reached:
-    """One contender's figure divided by another's."""
+    """One candidate's figure divided by another's."""
     return lambda results: results[measurement][one][name] / results[measurement][other][name]
 
 
@@ -76,7 +73,7 @@ def worst(measurement: str, name: str, choose: Callable[..., float]) -> Reached:
 
 
 def _slowest_pace(results: Results) -> float:
-    """A first burst must not hide a slow pace, nor a late start be hidden by it."""
+    """The lower of share and pace: a first burst must not hide a slow pace or a late start."""
     return min(min(row["share"], row["pace"]) for row in results["limits"].values())
 
 
@@ -92,8 +89,8 @@ def _against_official(
 
 
 TARGETS = (
-    Target("whole, checked files under 5 % faults", figure("trouble", "ours", "whole"), 1, form=SHARE),
-    Target("predictions paid that were not meant", figure("trouble", "ours", "unmeant"), 0, form=COUNT, most=True),
+    Target("whole, checked files under 5 % faults", figure("faults", "ours", "whole"), 1, form=SHARE),
+    Target("predictions paid unintentionally", figure("faults", "ours", "unintended"), 0, form=COUNT, most=True),
     Target("creates while prompts wait, of the account's limit, worst case", _slowest_pace, 0.97, 0.985, form=SHARE),
     Target("429 answers, most of any case", worst("limits", "throttled", max), 0, form=COUNT, most=True),
     Target("mean delay to notice, 600 at once, s", figure("at-once", "ours", "delay"), 0.5, most=True),
@@ -107,8 +104,8 @@ TARGETS = (
         form="{:.1f}",
         most=True,
     ),
-    Target("start of a worker until its first create, s", figure("starts", "worker", "start"), 1.5, most=True),
-    Target("start of the embedded server, s", figure("starts", "embedded server", "start"), 0.2, most=True),
+    Target("start of a worker until its first create, s", figure("startup", "worker", "start"), 1.5, most=True),
+    Target("start of the embedded server, s", figure("startup", "embedded server", "start"), 0.2, most=True),
     Target("enqueue, prompts/s", figure("million", "enqueue", "rate"), 100_000, 200_000, form=COUNT),
     Target("enqueue, peak MB of the producer", figure("million", "enqueue", "peak_mb"), 300, form=COUNT, most=True),
     Target("enqueue, MB of Redis", figure("million", "enqueue", "redis_mb"), 100, form=COUNT, most=True),

@@ -1,4 +1,4 @@
-"""The work that is measured: how many prompts, what their model gives, and who takes part."""
+"""The workloads of comparisons: how many prompts, what their model does, and which candidates run them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from dataclasses import dataclass, field, replace
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """So many prompts whose predictions run as `model` says and give so many files of so many bytes.
+    """Prompts whose predictions run as `model` says, each with `files` files of `file_bytes` bytes.
 
-    `settings` are those of ours. Of a `timed` one the prompts must stay as many as they are. `quick` are the contenders
-    of the quick run.
+    `settings` are for ours. A `timed` workload cannot be shortened. `quick` are the candidates of the quick run.
     """
 
     name: str
     title: str
     prompts: int
-    contenders: tuple[str, ...]
+    candidates: tuple[str, ...]
     model: str = "instant"
     files: int = 1
     file_bytes: int = 102_400
@@ -31,7 +30,7 @@ class Workload:
         return self if self.timed else replace(self, prompts=max(int(self.prompts * share), 1))
 
     def server_flags(self) -> list[str]:
-        """What the stand-in is told."""
+        """The flags of the stand-in server."""
         return [f"--model={self.model}", f"--files={self.files}", f"--bytes={self.file_bytes}"]
 
 

@@ -16,28 +16,27 @@ import httpx
 import pytest
 
 from benchmarks import page
-from benchmarks.chart import chart
-from benchmarks.contenders import CONTENDERS, Peer
-from benchmarks.figures import Rows
-from benchmarks.limits import KINDS, _case
+from benchmarks.candidates import CANDIDATES, Peer
+from benchmarks.cases.comparison import run
+from benchmarks.cases.faults import _count_unintended
+from benchmarks.cases.limits import KINDS, _case
+from benchmarks.cases.million import million
 from benchmarks.measurements import MEASUREMENTS
-from benchmarks.million import million
-from benchmarks.processes import RunningServer, server
-from benchmarks.races import run
+from benchmarks.processes import RunningServer, start_server
+from benchmarks.results import Rows
 from benchmarks.targets import TARGETS, Target, lines
-from benchmarks.trouble import _unmeant
 from benchmarks.workloads import WORKLOADS, Workload
 
 
 @pytest.fixture
-def standing_in() -> Iterator[RunningServer]:
-    with server(["--model=fixed:0.5", "--files=2", "--bytes=3000"]) as running:
+def server() -> Iterator[RunningServer]:
+    with start_server(["--model=fixed:0.5", "--files=2", "--bytes=3000"]) as running:
         yield running
 
 
 @pytest.fixture
-def client(standing_in: RunningServer) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=standing_in.url, trust_env=False) as client:
+def client(server: RunningServer) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, trust_env=False) as client:
         yield client
 
 
@@ -56,12 +55,12 @@ def ended(client: httpx.Client, prediction_id: str) -> dict[str, Any]:
         time.sleep(0.05)
 
 
-def test_a_prediction_starts_ends_and_names_its_files(client: httpx.Client, standing_in: RunningServer) -> None:
+def test_a_prediction_starts_ends_and_names_its_files(client: httpx.Client, server: RunningServer) -> None:
     created = create(client)
     assert (created["status"], created["output"], len(created["id"])) == ("starting", None, 26)
     prediction = ended(client, created["id"])
     assert (prediction["status"], prediction["input"]) == ("succeeded", {"seed": 0})
-    assert [url.startswith(standing_in.files_url) for url in prediction["output"]] == [True, True]
+    assert [url.startswith(server.files_url) for url in prediction["output"]] == [True, True]
     assert client.get("/v1/predictions/bbbbbbbbbbbbbbbbbbbbbbbbbb").status_code == 404
 
 
@@ -95,56 +94,56 @@ def test_files_come_with_checksums_and_in_parts(client: httpx.Client) -> None:
     assert client.get(url, headers={"range": "bytes=3000-"}).status_code == 416
 
 
-def test_calls_and_delays_are_told(client: httpx.Client, standing_in: RunningServer) -> None:
+def test_calls_and_delays_are_reported(client: httpx.Client, server: RunningServer) -> None:
     prediction = ended(client, create(client)["id"])
     client.get(prediction["output"][0])
-    report = standing_in.report()
+    report = server.report()
     assert (report["counts"]["create"], report["counts"]["file"], report["bytes"]) == (1, 1, 3000)
     assert report["counts"]["get"] >= 1
     assert report["delay_mean"] == report["delay_worst"] > 0
 
 
-@pytest.mark.parametrize("contender", ["ours", "official", "httpx", "aiohttp", "curl"])
-def test_a_run_is_whole_and_counted(contender: str) -> None:
-    if contender == "curl" and not shutil.which("curl"):
+@pytest.mark.parametrize("candidate", ["ours", "official", "httpx", "aiohttp", "curl"])
+def test_a_run_is_whole_and_counted(candidate: str) -> None:
+    if candidate == "curl" and not shutil.which("curl"):
         pytest.skip("there is no curl")
-    creates = 0 if contender == "curl" else 5
-    figures = run(Workload("try", "", 5, (), files=2, file_bytes=70_000), contender)
+    creates = 0 if candidate == "curl" else 5
+    figures = run(Workload("try", "", 5, (), files=2, file_bytes=70_000), candidate)
     assert (figures["whole"], figures["create"], figures["file"]) == (1.0, creates, 10)
     assert figures["cpu_ms"] >= figures["work_ms"] > 0
     assert figures["peak_mb"] > 0
     assert figures["wall"] > 0
 
 
-def test_a_contender_that_fails_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(CONTENDERS, "broken", Peer("no_such_client"))
+def test_a_candidate_that_fails_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CANDIDATES, "broken", Peer("no_such_client"))
     with pytest.raises(RuntimeError, match="No module named"):
         run(Workload("try", "", 1, ()), "broken")
 
 
-def test_a_limit_is_watched() -> None:
+def test_a_limit_is_measured() -> None:
     figures = _case(KINDS[0], 1, 6.0)
     assert figures["throttled"] == 0
     assert 0 < figures["share"] <= 1.1
     assert figures["create"] >= 1
 
 
-def test_enqueuing_and_arq_are_rated() -> None:
+def test_enqueuing_and_arq_are_measured() -> None:
     rows = million(300, 1.0, 50)
     assert [rows["enqueue"]["prompts"], rows["arq, enqueue_job in a loop"]["prompts"]] == [300, 50]
     assert all(row["rate"] > 0 for who, row in rows.items() if "rate" in row)
     assert rows["worker"]["peak_mb"] > 10
 
 
-def test_what_was_paid_without_being_meant() -> None:
+def test_what_was_paid_unintentionally_is_counted() -> None:
     def result(*ids: str, unknown: int = 0) -> dict[str, Any]:
         return {"prediction_ids": list(ids), "unknown_creates": unknown}
 
     creates = {id_: {"canceled_by_call": id_ == "gone"} for id_ in ("a", "b", "gone")}
-    assert _unmeant([result("a"), result("b")], creates) == 0
-    assert _unmeant([result("a", unknown=1)], creates) == 0
-    assert _unmeant([result("a")], creates) == 1
-    assert _unmeant([result("a", "b"), result("a")], creates) == 1
+    assert _count_unintended([result("a"), result("b")], creates) == 0
+    assert _count_unintended([result("a", unknown=1)], creates) == 0
+    assert _count_unintended([result("a")], creates) == 1
+    assert _count_unintended([result("a", "b"), result("a")], creates) == 1
 
 
 @pytest.mark.parametrize(
@@ -168,15 +167,17 @@ class EveryFigure(dict[str, float]):
 
 
 def everything() -> dict[str, Rows]:
-    races: dict[str, Rows] = {work.name: {who: EveryFigure() for who in work.contenders} for work in WORKLOADS}
+    compared: dict[str, Rows] = {work.name: {who: EveryFigure() for who in work.candidates} for work in WORKLOADS}
     names = {
         "limits": ["bucket, 1 worker"],
-        "trouble": ["ours"],
+        "faults": ["ours"],
         "million": ["enqueue", "worker"],
         "takeover": ["kill 1"],
-        "starts": ["embedded server", "worker"],
+        "startup": ["embedded server", "worker"],
     }
-    return races | {name: {row: EveryFigure(throttled=1.0, wall=1.0) for row in rows} for name, rows in names.items()}
+    return compared | {
+        name: {row: EveryFigure(throttled=1.0, wall=1.0) for row in rows} for name, rows in names.items()
+    }
 
 
 def test_every_target_has_its_measurement() -> None:
@@ -219,6 +220,8 @@ def test_the_page_begins_with_what_a_user_feels_and_says_last_what_was_missed(
 
 
 def test_the_longest_bar_is_the_largest_figure() -> None:
-    drawn = chart({"instant": {"ours": {"rate": 300.0, "cpu_ms": 1.0}, "official": {"rate": 100.0, "cpu_ms": 4.0}}})
+    drawn = page.chart(
+        {"instant": {"ours": {"rate": 300.0, "cpu_ms": 1.0}, "official": {"rate": 100.0, "cpu_ms": 4.0}}}
+    )
     lengths = [float(bar.attrib["width"]) for bar in ET.fromstring(drawn).iter() if "rx" in bar.attrib]
     assert lengths == pytest.approx([530, 530 / 3, 530 / 4, 530], abs=0.1)

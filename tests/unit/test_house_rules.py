@@ -29,7 +29,7 @@ HTTPX_ERRORS = {
 }
 ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.putenv"}
 REDIS_COMMANDS_IN = {
-    "benchmarks/costs.py",
+    "benchmarks/cases/durability.py",
     "jobs/state/account.py",
     "jobs/state/batches.py",
     "jobs/queue/dead_letters.py",

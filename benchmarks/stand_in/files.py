@@ -1,4 +1,4 @@
-"""The host of output files: lengths, checksums and ranges as Replicate's has them, bytes from memory."""
+"""Output files with lengths, checksums and ranges as Replicate's host has them, served from memory."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Self
 
 import google_crc32c
 
-from benchmarks.wire import Answer, Request
+from benchmarks.stand_in.http1 import Answer, Request
 
 VARIANTS = 8
-"""So many different files of a size: none is drawn twice."""
+"""Different files of a size; each is generated once."""
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
@@ -28,8 +28,8 @@ class OutputFile:
     head: bytes
 
     @classmethod
-    def drawn(cls, size: int, seed: int) -> Self:
-        """Noise of that size, always the same for a seed."""
+    def generate(cls, size: int, seed: int) -> Self:
+        """Random bytes of that size, always the same for a seed."""
         data = Random(seed).randbytes(size)
         md5 = hashlib.md5(data, usedforsecurity=False)
         crc32c = google_crc32c.value(data).to_bytes(4)
@@ -55,6 +55,6 @@ class OutputFile:
         return Answer(self.data[start : stop + 1], 206, self.head + part)
 
 
-def drawn(size: int) -> list[OutputFile]:
-    """All files there are of a size."""
-    return [OutputFile.drawn(size, seed) for seed in range(VARIANTS)]
+def generate_files(size: int) -> list[OutputFile]:
+    """All files of a size."""
+    return [OutputFile.generate(size, seed) for seed in range(VARIANTS)]

@@ -1,18 +1,18 @@
-"""Start-up times: of the embedded server, and of a worker until its first create."""
+"""Start-up times of the embedded server, and of a worker until its first create."""
 
 from __future__ import annotations
 
 import statistics
 import time
 
-from benchmarks.figures import Rows
-from benchmarks.ground import fresh
-from benchmarks.races import medians, run
+from benchmarks.cases.comparison import medians, run
+from benchmarks.processes import temporary_folder
+from benchmarks.results import Rows
 from benchmarks.workloads import Workload
 from jobs.redis_client import embedded
 
 
-def starts(times: int) -> Rows:
+def startup(times: int) -> Rows:
     """Medians over the given number of starts."""
     workload = Workload("start", "", 10, (), file_bytes=1_000)
     worker = medians([run(workload, "ours") for _ in range(times)])
@@ -23,7 +23,7 @@ def starts(times: int) -> Rows:
 
 
 def _server() -> float:
-    with fresh() as folder:
+    with temporary_folder() as folder:
         directory = folder / "redis"
         started = time.monotonic()
         embedded.ensure_running(directory)

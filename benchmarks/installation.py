@@ -1,4 +1,4 @@
-"""The project as a user runs it: a Redis server, a folder for outputs, commands and workers."""
+"""An installation of this project as a user has it: a Redis server, a folder for outputs, commands and workers."""
 
 from __future__ import annotations
 
@@ -13,35 +13,37 @@ from typing import Any
 
 import psutil
 
-from benchmarks.processes import ROOT, Measured, Used
+from benchmarks.processes import ROOT, MeasuredProcess, Usage
 from jobs.batch_folder.folder import Folder
 from jobs.config import Config
 from jobs.redis_client import embedded
 
 UNLIMITED = "1000000"
-"""Creates and reads a minute where the server has no limit: more than any machine reaches."""
+"""Creates and reads a minute for a server without limits: more than any machine reaches."""
 
 NAME = "bench"
 
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """Ours in a folder; `environment` has all settings, so that neither the user's nor .env's play a part."""
+    """The project in a folder; `environment` has all settings, so that the user's own and .env have no effect."""
 
     folder: Path
     environment: Mapping[str, str]
 
-    def enqueue(self, prompts: Path) -> Used:
+    def enqueue(self, prompts: Path) -> Usage:
         """Enqueue a file as the batch `bench`."""
         return self.command("enqueue", str(prompts), f"--name={NAME}")
 
-    def command(self, *words: str) -> Used:
+    def command(self, *words: str) -> Usage:
         """Run `python -m jobs …` to its end."""
-        return Measured([sys.executable, "-m", "jobs", *words], self.environment, self.folder).wait()
+        return MeasuredProcess([sys.executable, "-m", "jobs", *words], self.environment, self.folder).wait()
 
-    def worker(self, *flags: str, log: str = "log") -> Measured:
+    def worker(self, *flags: str, log: str = "log") -> MeasuredProcess:
         """Start a worker."""
-        return Measured([sys.executable, "-m", "arq", "worker.Settings", *flags], self.environment, self.folder, log)
+        return MeasuredProcess(
+            [sys.executable, "-m", "arq", "worker.Settings", *flags], self.environment, self.folder, log
+        )
 
     def status(self) -> dict[str, Any]:
         """What `status --json` says of the batch."""
@@ -65,12 +67,12 @@ class Installation:
 
 
 @contextlib.contextmanager
-def installed(folder: Path, api: str, more: Mapping[str, str]) -> Iterator[Installation]:
-    """With a Redis server of its own until the block ends; `more` are settings that differ from the defaults."""
+def install(folder: Path, api: str, more: Mapping[str, str]) -> Iterator[Installation]:
+    """Run a Redis server of its own until the block ends; `more` are settings that differ from the defaults."""
     directory = folder / "redis"
     try:
         url = f"unix://{embedded.ensure_running(directory)}"
-        yield Installation(folder, {**_defaults(), **_surroundings(folder, api), "REDIS_URL": url, **more})
+        yield Installation(folder, {**_defaults(), **_environment(folder, api), "REDIS_URL": url, **more})
     finally:
         embedded.stop(directory)
 
@@ -81,7 +83,7 @@ def _defaults() -> dict[str, str]:
     return {f"BATCH_{name.upper()}": str(value) for name, value in defaults.items()}
 
 
-def _surroundings(folder: Path, api: str) -> dict[str, str]:
+def _environment(folder: Path, api: str) -> dict[str, str]:
     return {
         "REPLICATE_API_TOKEN": "bench",
         "REPLICATE_BASE_URL": api,

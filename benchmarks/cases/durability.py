@@ -1,4 +1,4 @@
-"""What durability costs a prediction: checksums, fsync, ledger, record and folder, each measured by itself."""
+"""What durability costs a prediction: checksums, fsync, ledger, record and folder, each measured alone."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Cost:
 
 
 async def costs() -> list[Cost]:
-    """Measure everything, each with nothing beside it."""
+    """Measure everything, one after the other."""
     with tempfile.TemporaryDirectory(prefix="costs-", dir=".") as place, _redis(Path(place)) as redis:
         works = [(f"{name} of {size >> 10} KiB", work) for size in SIZES for name, work in _sums(size)]
         works += [(f"file, record and folder, {name}", _folders(Path(place) / name, fsync)) for name, fsync in FSYNC]
@@ -86,12 +86,12 @@ def _sums(size: int) -> Iterator[tuple[str, Work]]:
 
 
 def _folders(home: Path, fsync: bool) -> Work:  # noqa: FBT001 - the only thing that changes
-    """A prompt's folder: a file of 100 KiB as it comes, its record, the rename of both."""
+    """A prompt's folder: a file of 100 KiB, its record, and the rename."""
     storage, content = Storage(fsync=fsync), secrets.token_bytes(SMALL)
     checksum = Checksum("md5", hashlib.md5(content, usedforsecurity=False).digest())
     folder = Folder(home.parent, home.name)
     home.mkdir()
-    folder.manifest.write_text('{"batch": "costs", "id": "b1", "realm": "api", "created_at": 1.0}')
+    folder.manifest.write_text('{"batch": "durability", "id": "b1", "realm": "api", "created_at": 1.0}')
 
     async def save(number: int) -> None:
         record = Result(
@@ -109,12 +109,12 @@ def _folders(home: Path, fsync: bool) -> Work:  # noqa: FBT001 - the only thing 
 
 async def _ledger(redis: Redis) -> Work:
     batches = Batches(redis)
-    await batches.open(Batch("costs", "b1", "api", 1.0, ROUNDS * IN_ONE, 0, 1.0))
+    await batches.open(Batch("durability", "b1", "api", 1.0, ROUNDS * IN_ONE, 0, 1.0))
 
     async def pay_once(number: int) -> None:
-        ledger = Ledger(redis, "api", "costs", "b1", number)
+        ledger = Ledger(redis, "api", "durability", "b1", number)
         await ledger.record(await ledger.intend(Entry()), f"prediction{number}")
-        await batches.settle("costs", number, "succeeded", "b1", Spent(1), 0)
+        await batches.settle("durability", number, "succeeded", "b1", Spent(1), 0)
 
     return pay_once
 

@@ -1,4 +1,4 @@
-"""A million prompts: to enqueue them beside arq's own ways, and what a worker and Redis need then."""
+"""A million prompts: enqueuing them compared with arq's own ways, and the memory of a worker and of Redis."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import json
 import sys
 import time
 
-from benchmarks.figures import Figures, Rows
-from benchmarks.ground import fresh
-from benchmarks.ours import installed
-from benchmarks.processes import Measured, Used, server
+from benchmarks.installation import install
+from benchmarks.processes import MeasuredProcess, Usage, start_server, temporary_folder
+from benchmarks.results import Figures, Rows
 
 
 def million(count: int, working: float, jobs: int) -> Rows:
-    """Enqueue so many, then work for some seconds; and so many jobs in arq's own ways: a million take it minutes."""
+    """Enqueue `count` prompts, then work for some seconds; and enqueue `jobs` jobs in arq's own ways."""
     with (
-        fresh() as folder,
-        server(["--model=fixed:10", "--bytes=1000"]) as standing_in,
-        installed(folder, standing_in.url, {}) as ours,
+        temporary_folder() as folder,
+        start_server(["--model=fixed:10", "--bytes=1000"]) as server,
+        install(folder, server.url, {}) as ours,
     ):
         file = ours.folder / "million.jsonl"
         with file.open("w") as lines:
@@ -28,19 +27,19 @@ def million(count: int, working: float, jobs: int) -> Rows:
         time.sleep(working)
         started = time.monotonic()
         ours.status()
-        looked = time.monotonic() - started
+        status_seconds = time.monotonic() - started
         used = worker.end()
     return {
         "enqueue": _rate(count, enqueued) | {"redis_mb": memory / 1e6},
         "worker": {"peak_mb": used.peak / 1e6},
-        "status": {"wall": looked},
+        "status": {"wall": status_seconds},
         "arq, enqueue_job in a loop": _arq("loop", jobs),
         "arq, enqueue_job and gather": _arq("gather", jobs),
     }
 
 
 def _arq(way: str, jobs: int) -> Figures:
-    with fresh() as folder, installed(folder, "http://127.0.0.1:1", {}) as ours:
+    with temporary_folder() as folder, install(folder, "http://127.0.0.1:1", {}) as ours:
         command = [
             sys.executable,
             "-m",
@@ -49,10 +48,10 @@ def _arq(way: str, jobs: int) -> Figures:
             way,
             ours.environment["REDIS_URL"],
         ]
-        used = Measured(command, {}, ours.folder).wait()
+        used = MeasuredProcess(command, {}, ours.folder).wait()
         return _rate(jobs, used) | {"redis_mb": ours.redis_memory / 1e6}
 
 
-def _rate(count: int, used: Used) -> Figures:
+def _rate(count: int, used: Usage) -> Figures:
     figures = {"prompts": count, "wall": used.wall, "rate": count / used.wall}
     return figures | {"cpu_ms": used.cpu / count * 1e3, "peak_mb": used.peak / 1e6}

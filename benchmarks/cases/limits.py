@@ -1,4 +1,4 @@
-"""Under a real limit: how much of it is used, against each kind of server limiter, with one worker and with four."""
+"""A real rate limit: how much of it is used, with each kind of limiter and with one worker and four."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from benchmarks.figures import Figures, Rows
-from benchmarks.ground import fresh
-from benchmarks.ours import installed
-from benchmarks.races import prompts
+from benchmarks.cases.comparison import prompts
+from benchmarks.installation import install
+from benchmarks.processes import temporary_folder
+from benchmarks.results import Figures, Rows
 from simulator.process import RunningSimulator, running
 
 KINDS = ("sliding", "fixed", "bucket")
 WORKERS = (1, 4)
 CREATES, READS = 600, 3000
-"""A minute: Replicate's own."""
+"""Replicate's limits, a minute."""
 
 AT_ONCE = 3
 COLD = 5.0
@@ -23,7 +23,7 @@ COLD = 5.0
 
 
 def limits(seconds: float) -> Rows:
-    """Some cases at the same time: a worker is idle for most of it, but must not be kept from a core when it is due."""
+    """Measure several cases at once, but not all: workers are mostly idle, and need a core when a create is due."""
     cases = {f"{kind}, {count} worker{'s' * (count > 1)}": (kind, count) for count in WORKERS for kind in KINDS}
     with ThreadPoolExecutor(AT_ONCE) as threads:
         figures = threads.map(lambda case: _case(case[0], case[1], seconds), cases.values())
@@ -33,15 +33,15 @@ def limits(seconds: float) -> Rows:
 def _case(kind: str, workers: int, seconds: float) -> Figures:
     more = {"BATCH_CREATES_PER_MINUTE": str(CREATES), "BATCH_READS_PER_MINUTE": str(READS)}
     with (
-        fresh() as folder,
+        temporary_folder() as folder,
         running(limiter=kind, limit_creates=CREATES, limit_reads=READS, loose=0, seed=1) as simulator,
-        installed(folder, simulator.url, more) as ours,
+        install(folder, simulator.url, more) as ours,
     ):
         file = ours.folder / "prompts.jsonl"
         file.write_text("".join(prompts(int(CREATES / 60 * seconds * 1.2) + 100, "simulator/text", predict_time=2)))
         ours.enqueue(file)
         started = [ours.worker() for _ in range(workers)]
-        _until_first(simulator)
+        _wait_for_first(simulator)
         time.sleep(seconds)
         ledger = simulator.ledger()
         for worker in started:
@@ -49,7 +49,7 @@ def _case(kind: str, workers: int, seconds: float) -> Figures:
     return _figures(ledger, seconds)
 
 
-def _until_first(simulator: RunningSimulator) -> None:
+def _wait_for_first(simulator: RunningSimulator) -> None:
     deadline = time.monotonic() + 60
     while not simulator.ledger(summary=True)["created"]:
         if time.monotonic() > deadline:

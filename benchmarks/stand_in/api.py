@@ -1,16 +1,27 @@
-"""The predictions of the stand-in's one account, and the JSON that shows them."""
+"""The part of Replicate's predictions API that a batch client uses, and its one account."""
 
 from __future__ import annotations
 
 import json
+import math
+import time
 from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from email.utils import formatdate
+from urllib.parse import parse_qsl, urlencode
+
+from benchmarks.stand_in.http1 import Answer, Request
 
 PAGE = 100
 """Predictions in a page of the list, as Replicate has it."""
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuv"
+
+RunTime = Callable[[], float]
+"""Draws the seconds that a prediction runs."""
 
 
 @dataclass(slots=True)
@@ -36,7 +47,7 @@ class Prediction:
         return digits.rjust(26, "b")
 
     def body(self, api: str, now: float) -> bytes:
-        """The JSON as of now; what has ended is written once."""
+        """The JSON as of now; once it has ended, it is rendered only once."""
         if now < self.ends:
             return self._written(api, "starting" if now - self.created < 0.1 else "processing")
         if self._ended is None:
@@ -74,7 +85,7 @@ class Account:
         """Create a prediction that runs for the given seconds."""
         number = len(self.all)
         urls = [f"{self._files_url}/sim/{number}/{file}/output.png" for file in range(self._files_each)]
-        now = round(now, 6)  # as it is shown: who asks for what was created since then must find it
+        now = round(now, 6)  # as it is shown, so that `created_after` that time includes it
         created = Prediction(number + (1 << 60), prompt_input, now, now + seconds, json.dumps(urls))
         self.all.append(created)
         return created
@@ -93,3 +104,65 @@ class Account:
         end = bisect_left(self.all, before, key=lambda one: one.created) if cursor is None else cursor
         start = max(end - PAGE, first)
         return self.all[start:end][::-1], start if start > first else None
+
+
+class Api:
+    """Answers calls and counts them by kind."""
+
+    def __init__(self, url: str, account: Account, run_time: RunTime) -> None:
+        self._url, self._account, self._run_time = url, account, run_time
+        self.counts: Counter[str] = Counter()
+
+    def answer(self, request: Request) -> Answer:
+        """Answer one call."""
+        path, _, query = request.target.partition("?")
+        parts = path.strip("/").split("/")
+        match request.method, parts[1:]:
+            case "GET", ["predictions", prediction_id]:
+                return self._get(prediction_id)
+            case "GET", ["predictions"]:
+                return self._list(dict(parse_qsl(query)))
+            case "POST", ["predictions"] | ["models", _, _, "predictions"]:
+                return self._create(request.body)
+            case "POST", ["predictions", prediction_id, "cancel"]:
+                return self._cancel(prediction_id)
+            case "GET", ["account"]:
+                return self._counted("account", b'{"type":"user","username":"bench","name":"bench"}')
+        return self._counted("other", b'{"detail":"The requested resource could not be found."}', 404)
+
+    def _create(self, body: bytes) -> Answer:
+        prompt_input = json.dumps(json.loads(body)["input"], separators=(",", ":"))
+        prediction = self._account.create(prompt_input, time.time(), self._run_time())
+        return self._counted("create", prediction.body(self._url, -math.inf), 201)
+
+    def _get(self, prediction_id: str) -> Answer:
+        return self._shown("get", self._account.find(prediction_id))
+
+    def _cancel(self, prediction_id: str) -> Answer:
+        prediction, now = self._account.find(prediction_id), time.time()
+        if prediction and now < prediction.ends:
+            prediction.canceled, prediction.ends = True, now
+        return self._shown("cancel", prediction)
+
+    def _shown(self, kind: str, prediction: Prediction | None) -> Answer:
+        if prediction is None:
+            return self._counted(kind, b'{"detail":"The requested resource could not be found."}', 404)
+        return self._counted(kind, prediction.body(self._url, time.time()))
+
+    def _list(self, query: dict[str, str]) -> Answer:
+        now, cursor = time.time(), query.get("cursor")
+        after = _moment(query.get("created_after"), -math.inf)
+        before = _moment(query.get("created_before"), math.inf)
+        rows, older = self._account.page(after, before, int(cursor) if cursor else None)
+        url = f'"{self._url}/v1/predictions?{urlencode(query | {"cursor": older})}"' if older is not None else "null"
+        shown = b",".join(row.body(self._url, now) for row in rows)
+        return self._counted("list", b'{"next":%s,"previous":null,"results":[%s]}' % (url.encode(), shown))
+
+    def _counted(self, kind: str, body: bytes, status: int = 200) -> Answer:
+        self.counts[kind] += 1
+        date = formatdate(usegmt=True).encode()
+        return Answer(body, status, b"content-type: application/json\r\ndate: %s\r\n" % date)
+
+
+def _moment(text: str | None, default: float) -> float:
+    return datetime.fromisoformat(text.replace(" ", "+")).timestamp() if text else default

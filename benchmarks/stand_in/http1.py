@@ -1,4 +1,4 @@
-"""HTTP/1.1 as lean as Python allows: the server that is measured against must not be the bottleneck."""
+"""A minimal HTTP/1.1 server protocol."""
 
 from __future__ import annotations
 
@@ -43,21 +43,21 @@ class Answer:
     cut: int | None = None
 
 
-Answering = Callable[[Request], Answer]
+Handler = Callable[[Request], Answer]
 
 
-class Wire(asyncio.Protocol):
-    """One connection: requests in, answers out, in order."""
+class HttpProtocol(asyncio.Protocol):
+    """One connection: answers its requests in order."""
 
-    def __init__(self, answering: Answering) -> None:
-        self._answering = answering
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
         self._buffer = b""
         self._pending: deque[memoryview] = deque()
         self._paused = self._closing = False
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the way back; asyncio does not take Nagle's delay from a socket made by `create_server`."""
+        """Keep the transport; asyncio leaves Nagle's algorithm on for a socket of `create_server`."""
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._transport = cast("asyncio.Transport", transport)
 
@@ -65,7 +65,7 @@ class Wire(asyncio.Protocol):
         """Answer what has arrived whole."""
         self._buffer = self._buffer + data if self._buffer else data
         while request := self._next_request():
-            self._send(request, self._answering(request))
+            self._send(request, self._handler(request))
 
     def pause_writing(self) -> None:
         """The client is slower than we are."""
@@ -74,7 +74,7 @@ class Wire(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Go on with the file."""
         self._paused = False
-        self._pump()
+        self._write_pending()
 
     def _next_request(self) -> Request | None:
         end = self._buffer.find(b"\r\n\r\n")
@@ -112,9 +112,9 @@ class Wire(asyncio.Protocol):
             view = memoryview(body)
             self._pending.append(memoryview(head))
             self._pending.extend(view[at : at + _PIECE] for at in range(0, size, _PIECE))
-        self._pump()
+        self._write_pending()
 
-    def _pump(self) -> None:
+    def _write_pending(self) -> None:
         while self._pending and not self._paused:
             self._transport.write(self._pending.popleft())
         if self._closing and not self._pending:

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.server`: a lean stand-in for Replicate's API and its file host, in one process.
+"""`python -m benchmarks.stand_in`: the server.
 
-It prints `server API-URL FILES-URL` when it listens, `first` at the first create, and ends with its standard input.
-`GET /control/report` says what was asked and when; it is no part of the API and not counted.
+It prints `server API-URL FILES-URL` when it listens, `first` at the first create, and stops when its standard input
+ends. `GET /control/report`, which does not count, returns calls, bytes and delays.
 """
 
 from __future__ import annotations
@@ -18,19 +18,18 @@ import time
 from random import Random
 from typing import Any
 
-from benchmarks.api import Api, RunTime
-from benchmarks.files import drawn
-from benchmarks.predictions import Account
-from benchmarks.wire import Answer, Request, Wire
+from benchmarks.stand_in.api import Account, Api, RunTime
+from benchmarks.stand_in.files import generate_files
+from benchmarks.stand_in.http1 import Answer, HttpProtocol, Request
 
 
 class Server:
-    """API and files on a port each, as hosts of their own."""
+    """API and file host, each on a port of its own."""
 
     def __init__(self, flags: argparse.Namespace, api_port: int, files_port: int) -> None:
         self._account = Account(f"http://127.0.0.1:{files_port}", flags.files)
         self._api = Api(f"http://127.0.0.1:{api_port}", self._account, run_time(flags.model))
-        self._files = drawn(flags.bytes)
+        self._files = generate_files(flags.bytes)
         self._files_asked = self._bytes_sent = 0
         self._first: float | None = None
         self._last = 0.0
@@ -81,8 +80,8 @@ def run_time(model: str) -> RunTime:
         case "fixed":
             return lambda: float(seconds)
         case "log-normal":
-            dice = Random(1)
-            return lambda: dice.lognormvariate(math.log(float(seconds)), 0.5)
+            random = Random(1)
+            return lambda: random.lognormvariate(math.log(float(seconds)), 0.5)
     raise ValueError(f"no such model: {model}")
 
 
@@ -92,15 +91,15 @@ async def serve(flags: argparse.Namespace) -> None:
     sockets = [socket.create_server(("127.0.0.1", 0), backlog=4096) for _ in range(2)]
     ports = [one.getsockname()[1] for one in sockets]
     server = Server(flags, *ports)
-    for sock, answering in zip(sockets, (server.api, server.files), strict=True):
-        await loop.create_server(lambda answering=answering: Wire(answering), sock=sock)  # type: ignore[misc]
+    for sock, handler in zip(sockets, (server.api, server.files), strict=True):
+        await loop.create_server(lambda handler=handler: HttpProtocol(handler), sock=sock)  # type: ignore[misc]
     print("server", *(f"http://127.0.0.1:{port}" for port in ports), flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
 
 
 def main() -> None:
     """Read the flags and serve."""
-    flags = argparse.ArgumentParser(prog="python -m benchmarks.server")
+    flags = argparse.ArgumentParser(prog="python -m benchmarks.stand_in")
     flags.add_argument("--model", default="instant", help=run_time.__doc__)
     flags.add_argument("--files", type=int, default=1, help="output files of a prediction")
     flags.add_argument("--bytes", type=int, default=102_400, help="of each file")

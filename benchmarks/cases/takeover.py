@@ -1,4 +1,4 @@
-"""How long until another worker takes over the prompts of a killed one."""
+"""Takeover: how long until another worker runs the prompts of a killed one."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from benchmarks.figures import Rows
-from benchmarks.ground import fresh
-from benchmarks.ours import installed
-from benchmarks.processes import Measured, RunningServer, server
-from benchmarks.races import prompts
+from benchmarks.cases.comparison import prompts
+from benchmarks.installation import install
+from benchmarks.processes import MeasuredProcess, RunningServer, start_server, temporary_folder
+from benchmarks.results import Rows
 
 PROMPTS = 200
 SHARDS = PROMPTS // 100
-PATIENCE = 90.0
+TIMEOUT = 90.0
 _BEGUN = re.compile(rb"\xe2\x86\x92 (bench:\d+:\d+)")
 """arq's line when a job begins, which is when the worker has its lease."""
 
@@ -28,37 +27,37 @@ def takeover(times: int) -> Rows:
 
 def _kill() -> float:
     with (
-        fresh() as folder,
-        server(["--model=fixed:120", "--bytes=1000"]) as standing_in,
-        installed(folder, standing_in.url, {}) as ours,
+        temporary_folder() as folder,
+        start_server(["--model=fixed:120", "--bytes=1000"]) as server,
+        install(folder, server.url, {}) as ours,
     ):
         file = ours.folder / "prompts.jsonl"
         file.write_text("".join(prompts(PROMPTS)))
         ours.enqueue(file)
         victim = ours.worker(log="victim")
-        _until_created(standing_in)
-        heir = ours.worker(log="heir")
-        time.sleep(3)  # it has started, and stands by
+        _wait_until_created(server)
+        standby = ours.worker(log="standby")
+        time.sleep(3)  # until it has started
         victim.kill()
         killed = time.monotonic()
         try:
-            return _until_in_hand(heir) - killed
+            return _wait_until_taken_over(standby) - killed
         finally:
-            heir.kill()
+            standby.kill()
 
 
-def _until_created(standing_in: RunningServer) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while standing_in.report()["created"] < PROMPTS:
+def _wait_until_created(server: RunningServer) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while server.report()["created"] < PROMPTS:
         if time.monotonic() > deadline:
             raise RuntimeError("the worker did not create all predictions")
         time.sleep(0.1)
 
 
-def _until_in_hand(heir: Measured) -> float:
-    deadline = time.monotonic() + PATIENCE
-    while len(set(_BEGUN.findall(heir.log.read_bytes()))) < SHARDS:
+def _wait_until_taken_over(standby: MeasuredProcess) -> float:
+    deadline = time.monotonic() + TIMEOUT
+    while len(set(_BEGUN.findall(standby.log.read_bytes()))) < SHARDS:
         if time.monotonic() > deadline:
-            raise RuntimeError(f"nobody took over:\n{heir.log.read_text()[-2000:]}")
+            raise RuntimeError(f"nobody took over:\n{standby.log.read_text()[-2000:]}")
         time.sleep(0.02)
     return time.monotonic()

@@ -1,4 +1,4 @@
-"""What is measured, and how it is shown: rows of named figures."""
+"""Results: rows of named figures, and the tables that show them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ Figures = dict[str, float]
 """By name. Seconds, unless the name says milliseconds (`_ms`); MB are 10^6 bytes."""
 
 Rows = dict[str, Figures]
-"""By contender or case."""
+"""By candidate or case."""
 
 Results = Mapping[str, Rows]
 """By measurement."""
 
-Telling = Callable[[str, Figures], None]
-"""Called with each run as soon as it is done."""
+Reporter = Callable[[str, Figures], None]
+"""Called with each run when it is done."""
 
 SHOWN = {
     "prompts": ("prompts", ",.0f"),
@@ -40,7 +40,7 @@ SHOWN = {
     "throttled": ("429s", ",.0f"),
     "faults": ("faults", ",.0f"),
     "predictions": ("predictions", ",.0f"),
-    "unmeant": ("paid, not meant", ",.0f"),
+    "unintended": ("paid, unintended", ",.0f"),
     "server": ("server's CPU", ".0%"),
     "enqueue_ms": ("enqueue ms each", ".2f"),
 }

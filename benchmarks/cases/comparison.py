@@ -1,4 +1,4 @@
-"""Contenders on the same work, in turn: each run against a server of its own, in a folder of its own."""
+"""Candidates on the same workload in turn, each run with a server and a folder of its own."""
 
 from __future__ import annotations
 
@@ -7,37 +7,36 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.contenders import CONTENDERS, Outcome, Place
-from benchmarks.figures import Figures, Rows, Telling
-from benchmarks.ground import fresh
-from benchmarks.processes import server
+from benchmarks.candidates import CANDIDATES, Outcome, RunContext
+from benchmarks.processes import start_server, temporary_folder
+from benchmarks.results import Figures, Reporter, Rows
 from benchmarks.workloads import Workload
 
 BIG = 10**9
-"""Bytes of outputs in all: more are not kept until the end."""
+"""Bytes of outputs; more than that are removed right after the run."""
 
 
-def race(workload: Workload, contenders: Sequence[str], repetitions: int, tell: Telling) -> Rows:
-    """Let all take turns, so that what disturbs the machine disturbs all; medians by contender."""
-    runs: dict[str, list[Figures]] = {name: [] for name in contenders}
+def compare(workload: Workload, candidates: Sequence[str], repetitions: int, report: Reporter) -> Rows:
+    """Run all in turn, so that other load on the machine affects all alike; returns medians by candidate."""
+    runs: dict[str, list[Figures]] = {name: [] for name in candidates}
     for _ in range(repetitions):
-        for name in contenders:
+        for name in candidates:
             figures = run(workload, name)
             runs[name].append(figures)
-            tell(name, figures)
+            report(name, figures)
     return {name: medians(done) for name, done in runs.items()}
 
 
-def run(workload: Workload, contender: str) -> Figures:
-    """Do it once."""
+def run(workload: Workload, candidate: str) -> Figures:
+    """Run one candidate once."""
     big = workload.prompts * workload.files * workload.file_bytes > BIG
-    with fresh(big=big) as folder, server(workload.server_flags()) as standing_in:
-        place = Place(folder, folder / "prompts.jsonl", standing_in, workload)
-        with place.prompts.open("w") as file:
+    with temporary_folder(big=big) as folder, start_server(workload.server_flags()) as server:
+        context = RunContext(folder, folder / "prompts.jsonl", server, workload)
+        with context.prompts.open("w") as file:
             file.writelines(prompts(workload.prompts))
-        outcome = CONTENDERS[contender].run(place)
-        whole = sum(path.stat().st_size == workload.file_bytes for path in place.outputs.rglob("output*.png"))
-        return _figures(workload, outcome, standing_in.report(), whole)
+        outcome = CANDIDATES[candidate].run(context)
+        whole = sum(path.stat().st_size == workload.file_bytes for path in context.outputs.rglob("output*.png"))
+        return _figures(workload, outcome, server.report(), whole)
 
 
 def _figures(workload: Workload, outcome: Outcome, report: Mapping[str, Any], whole: int) -> Figures:
@@ -66,12 +65,12 @@ def _figures(workload: Workload, outcome: Outcome, report: Mapping[str, Any], wh
 
 
 def prompts(count: int, model: str = "bench/model", **more: Any) -> Iterable[str]:
-    """So many lines of a prompts file, no two alike; `more` goes into each input."""
+    """`count` different lines of a prompts file; `more` goes into each input."""
     for number in range(count):
         prompt = f"A lighthouse on a cliff at dawn, storm clouds, oil on canvas, study number {number}"
         yield json.dumps({"model": model, "input": {"prompt": prompt, "seed": number, **more}}) + "\n"
 
 
 def medians(runs: Sequence[Figures]) -> Figures:
-    """Of each figure by itself."""
+    """The median of each figure."""
     return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
