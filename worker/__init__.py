@@ -1,4 +1,4 @@
-"""The consumer, and the only place that talks to Replicate. `arq worker.Settings` runs it.
+"""The worker: creates predictions and saves their outputs. `arq worker.Settings` runs it.
 
 Importing it has no effect: `Settings` reads the configuration when it is first asked for.
 """

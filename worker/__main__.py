@@ -1,4 +1,4 @@
-"""`python -m worker`: what talks to Replicate without a batch."""
+"""`python -m worker`."""
 
 from __future__ import annotations
 

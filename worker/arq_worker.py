@@ -1,4 +1,4 @@
-"""arq's worker, with a clean end while Redis is away: within seconds, nothing left open, no traceback."""
+"""arq's worker, which also stops cleanly while Redis is away: in seconds, nothing left open, no traceback."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ logger = logging.getLogger(__name__)
 
 
 class PatientWorker(Worker):
-    """In arq's own, a job cancelled inside arq's calls of Redis makes `close()` raise before everything is closed."""
+    """With arq's own worker, a job cancelled in one of arq's calls to Redis makes `close()` raise too early."""
 
     @cached_property
     def finishing(self) -> set[asyncio.Task[Any]]:
-        """Calls of `finish_job` under way; not set in __init__, as arq reads its settings from that signature."""
+        """The running calls of `finish_job`; not set in __init__, as arq reads its settings from that signature."""
         return set()
 
     def run(self) -> None:
-        """Run until a signal, or until Redis was away for too long: then end with exit code 3.
+        """Run until a signal, or until Redis was away for too long: then exit with code 3.
 
-        Closing the terminal ends it as Ctrl-C does, unless SIGHUP is ignored, as under nohup.
+        Closing the terminal stops it as Ctrl-C does, unless SIGHUP is ignored, as under nohup.
         """
         set_up_logs()
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
@@ -53,33 +53,33 @@ class PatientWorker(Worker):
         SHUTDOWN_DEADLINE.begin()
         creates = len(self.ctx["worker"].creates) if "worker" in self.ctx else 0
         logger.info(
-            "stopping on %s: waiting for %d creates that are under way; what runs at Replicate is found again",
+            "stopping on %s: waiting for %d creates that are under way; running predictions will be found again",
             signum.name,
             creates,
         )
         super().handle_sig(signum)
 
     async def _poll_iteration(self) -> None:
-        """Look at the queue; raise the job slots' reason to stop once there is one."""
+        """Poll the queue; raise the reason to stop once there is one."""
         slots, only = self.ctx["worker"].job_slots, self.ctx.get("only")
         try:
             await super()._poll_iteration()
         except RedisError as error:
             if not (refusal := lasting_refusal(error)):
                 raise
-            slots.close(refusal)
+            slots.request_stop(refusal)
         if reason := await slots.stop_reason(is_idle=not self.tasks, burst=self.burst, only=only):
             for task in self.tasks.values():
                 task.cancel()
             raise reason
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:
-        """Start the jobs that have a slot; with `only` in `ctx` those of one batch, with which a burst ends."""
+        """Start jobs; with `only` in `ctx` those of one batch, and a burst ends with that batch."""
         slots = self.ctx["worker"].job_slots
         if not (only := self.ctx.get("only")):
-            return await super().start_jobs(slots.pick(job_ids))
+            return await super().start_jobs(slots.pick_jobs(job_ids))
         mine = await self._jobs_of(only, job_ids)
-        await super().start_jobs(slots.pick(mine))
+        await super().start_jobs(slots.pick_jobs(mine))
         if self.burst and not mine and not self.tasks and self.main_task:
             self.main_task.cancel()
         return None
@@ -93,8 +93,8 @@ class PatientWorker(Worker):
         return mine
 
     async def finish_job(self, *arguments: Any) -> None:
-        """Record in Redis how a job ended; while Redis is away the job stays in the queue."""
-        if task := asyncio.current_task():  # arq's, which outlives the job's task when this one is cancelled
+        """Record the end of a job in Redis; while Redis is away the job stays in the queue."""
+        if task := asyncio.current_task():  # a task of arq's that outlives the job's task when that one is cancelled
             self.finishing.add(task)
             task.add_done_callback(self.finishing.discard)
         try:
@@ -105,13 +105,13 @@ class PatientWorker(Worker):
             logger.debug("job %s: its end was not recorded: %s", arguments[0], error)
 
     async def finish_failed_job(self, job_id: str, result_data: bytes | None) -> None:
-        """Remove a job whose payload is gone from the queue, after making it a dead letter."""
+        """Move a job whose payload is gone to the dead letters, then remove it from the queue."""
         if await self.pool.zscore(self.queue_name, job_id) is not None:
             await dead_letter_unreadable(self.ctx["worker"], job_id)
         await super().finish_failed_job(job_id, result_data)
 
     async def close(self) -> None:
-        """Wait for the jobs to end and close what was opened, whether Redis answers or not."""
+        """Wait for the jobs to end and close everything, whether Redis answers or not."""
         SHUTDOWN_DEADLINE.begin()
         while ending := {task for task in (*self.tasks.values(), *self.finishing) if not task.done()}:
             await asyncio.wait(ending)

@@ -1,4 +1,4 @@
-"""Background loops, which a failing step does not end, and tasks, which a cancel does not end."""
+"""Background loops that survive a failing step, and tasks that survive a cancel."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from jobs.errors import BatchError
 from jobs.redis_client.outage import is_passing
 
 LAST_STEP_SECONDS = 10.0
-"""How long the step at the end may take; what it asks of Redis gives up sooner."""
+"""How long the last step may take; its calls to Redis give up sooner."""
 
 Step = Callable[[], Awaitable[float | None]]
-"""Returns the seconds until the next step, `math.inf` to be woken only, or None for the usual ones."""
+"""Returns the seconds until the next step, `math.inf` to wait for `wake`, or None for the usual pause."""
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -28,9 +28,9 @@ T = TypeVar("T")
 async def every(
     seconds: float, step: Step, *, wake: asyncio.Event | None = None, at_end: Step | None = None
 ) -> AsyncIterator[None]:
-    """Repeat `step` until the block ends, then take the step `at_end`; neither ever raises.
+    """Repeat `step` until the block ends, then run `at_end`; errors of both are logged, not raised.
 
-    `wake` cuts a rest short, but not the one after an error.
+    `wake` ends a pause early, but not the one after an error.
     """
     task = asyncio.create_task(_repeat(seconds, step, wake or asyncio.Event()))
     try:
@@ -39,37 +39,37 @@ async def every(
         task.cancel()
         await asyncio.wait([task])
         if at_end:
-            await _take_last_step(at_end)
+            await _run_last_step(at_end)
 
 
 async def _repeat(seconds: float, step: Step, wake: asyncio.Event) -> None:
-    trouble = ""
+    logged = ""
     while True:
         wake.clear()
         try:
-            rest = await step()
+            pause = await step()
         except (BatchError, RedisError, OSError) as error:
-            trouble = _log_if_new(error, trouble)
+            logged = _log_if_new(error, logged)
         except Exception:
             logger.exception("! unexpected, will be retried")
         else:
-            trouble = ""
-            await _rest(seconds if rest is None else rest, wake)
+            logged = ""
+            await _pause(seconds if pause is None else pause, wake)
             continue
         await asyncio.sleep(seconds)
 
 
 def _log_if_new(error: Exception, before: str) -> str:
-    """Log trouble unless it was logged `before`; returns what was logged last."""
+    """Log an error unless it was logged `before`; returns what was logged last."""
     if isinstance(error, RedisError) and is_passing(error):
         return before  # the client logs that Redis is away
-    trouble = str(error) or type(error).__name__
-    if trouble != before:
-        logger.warning("! %s; will be retried", trouble)
-    return trouble
+    message = str(error) or type(error).__name__
+    if message != before:
+        logger.warning("! %s; will be retried", message)
+    return message
 
 
-async def _rest(seconds: float, wake: asyncio.Event) -> None:
+async def _pause(seconds: float, wake: asyncio.Event) -> None:
     try:
         async with asyncio.timeout(None if seconds == math.inf else seconds):
             await wake.wait()
@@ -77,7 +77,7 @@ async def _rest(seconds: float, wake: asyncio.Event) -> None:
         return
 
 
-async def _take_last_step(step: Step) -> None:
+async def _run_last_step(step: Step) -> None:
     try:
         async with asyncio.timeout(LAST_STEP_SECONDS):
             await step()
@@ -90,10 +90,10 @@ async def _take_last_step(step: Step) -> None:
 async def finish_despite_cancel(
     task: asyncio.Future[T], *, within: float | None = None, on_cancel: Callable[[], None] | None = None
 ) -> T:
-    """Return what a task does; a cancel waits for its end, and goes on then.
+    """Return a task's result; a cancel is raised only after the task has ended.
 
-    With `within` it waits so many seconds and then cancels the task; after a second cancel it stops waiting, and the
-    task runs on.
+    With `within`, a cancel waits for so many seconds and then cancels the task; a second cancel stops waiting and
+    leaves the task running.
     """
     try:
         return await asyncio.shield(task)
@@ -106,5 +106,5 @@ async def finish_despite_cancel(
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([task])
         if not task.cancel():
-            task.exception()  # retrieved: whoever was cancelled does not want it
+            task.exception()  # retrieved, so that asyncio does not log it
         raise

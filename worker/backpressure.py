@@ -1,4 +1,4 @@
-"""Back-pressure: creates wait while outputs pile up, or while the disk takes none."""
+"""Back-pressure: creates wait while outputs pile up or cannot be written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 class BackPressure:
-    """Watches a worker's backlog and folders, and holds creates for all workers of the account."""
+    """Watches this worker's backlog and folders, and holds creates for all workers of the account."""
 
     def __init__(self, worker: Context) -> None:
         self._worker = worker
@@ -22,20 +22,20 @@ class BackPressure:
         self._reported = set[Path]()
 
     async def check(self) -> None:
-        """Hold creates if need be; log when a hold begins and when it ends."""
+        """Hold creates if necessary; log when a hold begins and ends."""
         worker, backlog = self._worker, self._worker.outputs.backlog
         backlog.look(asyncio.get_running_loop().time())
         reason = backlog.why_hold(worker.poller.in_flight, time.time())
         if bool(reason) != self._held:
             self._held = bool(reason)
-            logger.warning("! %s", reason) if reason else logger.info("the outputs that wait are saved in time again")
+            logger.warning("! %s", reason) if reason else logger.info("outputs are saved in time again")
         if reason := worker.folders.disk_trouble() or reason:
             await worker.account.report_trouble(reason, HOLD)
         await worker.folders.look()
         self._report_folders()
 
     def _report_folders(self) -> None:
-        """Let `status` show which batches' folders cannot be written: only their own prompts wait."""
+        """Report the folders that cannot be written to `status`; only the prompts of their own batch wait."""
         waits, troubles = self._worker.waits, self._worker.folders.own_troubles()
         for path in self._reported - troubles.keys():
             waits.note(path.name, "")

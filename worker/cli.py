@@ -1,4 +1,4 @@
-"""`python -m worker`: the worker itself, a check of it, doctor, orphans: argument parsing only."""
+"""The command line of `python -m worker`: worker, check, doctor and orphans; argument parsing only."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from jobs.terminal import Commands, Printer, as_json, run_app
 if TYPE_CHECKING:
     from worker.orphans.audit import OrphanList
 
-# Each command imports what only it needs, hence PLC0415.
+# Each command imports what it alone needs, hence PLC0415.
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 Since = Annotated[str, typer.Option(metavar="TIME", help="How far back to look: 90m, 2h, 1d.")]
-Cancel = Annotated[bool, typer.Option("--cancel", help="End those of ours that still run.")]
-Burst = Annotated[bool, typer.Option("--burst", help="End when nothing is queued any more.")]
+Cancel = Annotated[bool, typer.Option("--cancel", help="Cancel those of ours that still run.")]
+Burst = Annotated[bool, typer.Option("--burst", help="Stop when the queue is empty.")]
 Pid = Annotated[int | None, typer.Option(help="Only the worker with this process id.")]
-Only = Annotated[str | None, typer.Option(metavar="BATCH", help="Work on this batch, and fire no schedules.")]
+Only = Annotated[str | None, typer.Option(metavar="BATCH", help="Work on this batch only, and fire no schedules.")]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -40,7 +40,7 @@ def main() -> None:
 
 @app.callback()
 def commands() -> None:
-    """Work, and ask this machine, Redis and Replicate."""
+    """Run a worker, and check this machine, Redis and Replicate."""
 
 
 @app.command()
@@ -57,7 +57,7 @@ def worker(*, burst: Burst = False, only: Only = None) -> None:
 
 @app.command()
 def check(*, pid: Pid = None) -> None:
-    """Tell whether the workers started here are alive.
+    """Check whether the workers started here are alive.
 
     Those of this host and this directory; exit code 1 if one is silent, or there is none.
     """
@@ -70,7 +70,7 @@ def check(*, pid: Pid = None) -> None:
 
 @app.command()
 def doctor(*, json: AsJson = False) -> None:
-    """Check all that a night's work needs; exit code 1 if something is in its way."""
+    """Check everything that an overnight run needs; exit code 1 if something fails."""
     from worker.doctor.examine import examine
     from worker.doctor.finding import finding_lines
 
@@ -86,7 +86,8 @@ def doctor(*, json: AsJson = False) -> None:
 def orphans(*, since: Since = "2h", cancel: Cancel = False, json: AsJson = False) -> None:
     """List predictions of the account that no ledger, claim or record knows.
 
-    Ours is one whose input equals a prompt of a batch; exit code 1 if one of these runs on. Others are never canceled.
+    A prediction is ours if its input equals a prompt of a batch; exit code 1 if one of ours still runs. Others are
+    never canceled.
     """
     from worker.orphans.audit import orphan_lines
 

@@ -25,7 +25,7 @@ from worker.limits.priority_semaphore import PrioritySemaphore
 from worker.limits.refused_rows import RefusedRows
 from worker.limits.request_gate import RequestGate
 from worker.limits.token_check import TokenCheck
-from worker.limits.waiting import Waiting
+from worker.limits.wait_reporter import WaitReporter
 from worker.orphans.search import OrphanSearch
 from worker.outputs.folder_health import FolderHealth
 from worker.outputs.saver import OutputSaver
@@ -34,7 +34,7 @@ from worker.polling.poller import Poller
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The state on arq's `ctx`: everything that the path of a prompt needs, opened by the lifecycle."""
+    """The state in arq's `ctx`: everything that processing a prompt needs, opened by the lifecycle."""
 
     config: Config
     redis: Redis
@@ -53,21 +53,21 @@ class Context:
     batch_limiter: BatchConcurrencyLimit
     refused_rows: RefusedRows
     in_flight: PrioritySemaphore
-    """From the create of a prediction to its end."""
+    """Held from the create of a prediction to its end."""
 
     connections: PrioritySemaphore
-    """Creates under way: no more than there are connections, so that an intent never waits for one."""
+    """Held during a create: no more than there are connections, so that an intent never waits for one."""
 
-    waits: Waiting
+    waits: WaitReporter
     job_slots: JobSlots
 
     creates: set[asyncio.Task[Any]] = field(default_factory=set)
-    """Creates under way: kept here, so that none is lost to the garbage collector."""
+    """The creates under way, referenced here so that none is garbage-collected."""
 
     folders: FolderHealth = field(default_factory=FolderHealth)
 
     short_of_budget: set[str] = field(default_factory=set)
-    """Ids of batches that were refused a create: their prompts ask before they queue for another."""
+    """Ids of batches whose budget refused a create: their prompts check it before they queue again."""
 
 
 def job_slots(config: Config) -> int:
@@ -90,11 +90,11 @@ class Work:
     """The virtual time of its shard in the queue."""
 
     limited: bool = False
-    """Whether its batch limits how many are in flight at once."""
+    """Whether its batch limits its predictions in flight."""
 
     @property
     def order(self) -> float:
-        """Its place among all prompts that wait in a worker: by their batches' virtual times, then as in the file."""
+        """Its rank among the prompts that wait in a worker: by virtual time, then as in the file."""
         return self.score + self.prompt.index % SHARD_SIZE / 1000
 
     @property
@@ -104,12 +104,12 @@ class Work:
 
     @property
     def ledger(self) -> Ledger:
-        """The prompt's place in the ledger."""
+        """The prompt's entry in the ledger."""
         shard = self.shard
         return Ledger(self.worker.redis, self.worker.config.api_host, shard.batch, shard.batch_id, self.prompt.index)
 
-    def demand_lease(self) -> None:
-        """Raise Overtaken when this worker stalled for so long that another one may have the shard by now."""
+    def check_lease(self) -> None:
+        """Raise Overtaken when this worker stalled for so long that another may have acquired the shard."""
         if not self.worker.leases.is_valid(lease_name(self.shard.job_id)):
             raise Overtaken(f"{self.name}: this worker stalled past its lease")
 

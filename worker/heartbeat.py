@@ -1,7 +1,7 @@
-"""The heartbeat of each worker process, for its supervisor: a file that the process keeps locked and touches.
+"""The heartbeat of a worker process, for its supervisor: a file that the process keeps locked and touches.
 
-The file is local to the machine or the container, and its folder belongs to one working directory. It is about the
-process alone: while Redis or the API is away a worker waits, and a restart would not help.
+The file is local to the machine or container and to the working directory. It says only that the process is alive:
+while Redis or the API is away a worker waits, and a restart would not help.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ SILENT = 3 * HEARTBEAT
 
 
 class Heartbeat:
-    """The file of this process, locked while it lives: so a reused process id misleads nobody."""
+    """The file of this process, locked while it lives, so that a reused process id does not mislead."""
 
     def __init__(self) -> None:
         self._path = heartbeat_folder() / f"{socket.gethostname()}-{os.getpid()}"
         self._file = -1
 
     async def beat(self) -> None:
-        """Touch the file; create it when it is not there, or was cleaned away. OSError."""
+        """Touch the file; create it if it is missing. OSError."""
         if self._file < 0 or not self._path.exists():
             await self.stop()
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -42,7 +42,7 @@ class Heartbeat:
         os.utime(self._file)
 
     async def stop(self) -> None:
-        """Remove the file: this process is no worker any more."""
+        """Remove the file when the worker stops."""
         if self._file < 0:
             return
         with suppress(OSError):
@@ -54,19 +54,19 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class Liveness:
-    """When a worker process that has not ended last beat."""
+    """When a worker process that has not ended last touched its file."""
 
     pid: int
     seconds: float
 
     @property
     def is_alive(self) -> bool:
-        """Whether it beats; a process that is stopped or hangs does not."""
+        """Whether it still touches its file; a process that is stopped or hangs does not."""
         return self.seconds < SILENT
 
     def __str__(self) -> str:
         state = "alive" if self.is_alive else "silent, it is stopped or hangs"
-        return f"worker {self.pid}: {state}; last sign of life {max(self.seconds, 0):.0f} s ago"
+        return f"worker {self.pid}: {state}; last heartbeat {max(self.seconds, 0):.0f} s ago"
 
 
 def read_liveness() -> Iterator[Liveness]:
@@ -81,7 +81,7 @@ def read_liveness() -> Iterator[Liveness]:
 
 
 def heartbeat_folder() -> Path:
-    """Return where the workers of this user and this working directory have their files."""
+    """Return the folder of the files of this user's workers in this working directory."""
     place = hashlib.sha256(f"{os.getuid()} {Path.cwd()}".encode(errors="surrogateescape")).hexdigest()[:16]
     return Path(tempfile.gettempdir(), f"replicate-batch-workers-{place}")
 

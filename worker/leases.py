@@ -1,7 +1,7 @@
 """Leases of shards and of roles: a process renews those it holds, and loses them when it stalls or dies.
 
-A shard's job may return only while its lease is held, or after the shard has left the queue: when a stale run returns,
-arq deletes the shard that another process runs.
+A shard's job may return only while it holds the lease, or after the shard has left the queue: arq deletes the job of a
+run that returns, even if another process runs it.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from worker.background import every
 logger = logging.getLogger(__name__)
 
 RELEASE_SECONDS = 2.0
-"""How long releasing a lease may take; one that is not released expires."""
+"""How long releasing a lease may take; otherwise it expires."""
 
 LeaseState = Literal["mine", "taken", "gone"]
-"""`taken`: somebody else holds the lease; `gone`: its job has left the queue."""
+"""`taken`: another process holds the lease; `gone`: its job has left the queue."""
 
 
 def lease_name(job_id: str) -> str:
-    """Return the lease of a job's shard, `<batch>:<n>`: one for all generations."""
+    """The name of the lease of a job's shard, `<batch>:<n>`; all generations share it."""
     return job_id.rpartition(":")[0]
 
 
 @dataclass(slots=True, eq=False)
 class Lease:
-    """One name held by this process; `job` is the arq job that is kept from others, "" for a role."""
+    """A lease of this process; `job` is its arq job, or "" for a role."""
 
     name: str
     job: str
@@ -48,7 +48,7 @@ class Lease:
 
 
 class Leases:
-    """All leases of one process, renewed together every third of their time."""
+    """All leases of one process; they are renewed together every third of their lifetime."""
 
     def __init__(self, redis: Redis, api_host: str, owner: str, seconds: float) -> None:
         self._redis = redis
@@ -57,10 +57,10 @@ class Leases:
         self.seconds = seconds
         self._held: dict[str, Lease] = {}
         self.stopping = asyncio.Event()
-        """Set when the process stops: nobody waits for a lease any more."""
+        """Set when the process stops; then nobody waits for a lease."""
 
     async def acquire(self, name: str, job: str) -> Lease | None:
-        """Wait until the lease is ours and this process runs nothing else under it.
+        """Wait for the lease, and until nothing else runs under it in this process.
 
         None when the job has left the queue, or this process stops.
         """
@@ -75,33 +75,33 @@ class Leases:
             self._forget(lease)
             if state == "gone":
                 return None
-            await self._pause(other.ended if other else self.stopping)
+            await self._wait_for(other.ended if other else self.stopping)
         return None
 
     async def try_acquire(self, name: str, job: str) -> Lease | None:
-        """Acquire a lease without waiting; None when somebody has it, or arq has started the job somewhere."""
+        """Acquire a lease without waiting; None when it is taken, or arq has started its job."""
         if name in self._held:
             return None
         lease = self._held[name] = Lease(name, job)
-        if await self._try(lease, "take") == "mine":
+        if await self._try(lease, "try_acquire") == "mine":
             return lease
         self._forget(lease)
         return None
 
-    async def unheld(self, names: Sequence[str]) -> list[str]:
-        """Return those leases that nobody holds."""
+    async def find_unheld(self, names: Sequence[str]) -> list[str]:
+        """Return those of the leases that nobody holds."""
         owners = await self._redis.mget([keys.lease(name) for name in names]) if names else []
         return [name for name, owner in zip(names, owners, strict=True) if owner is None]
 
-    async def keep_from_others(self, job: str) -> None:
-        """Renew arq's in-progress mark of the job, so that no other worker starts it meanwhile."""
+    async def mark_in_progress(self, job: str) -> None:
+        """Renew arq's in-progress key of the job, so that no other worker starts it."""
         try:
-            await self._ask("wait", Lease("", job))
+            await self._call("wait", Lease("", job))
         except RedisError as error:
             logger.debug("job %s: %s", job, error)
 
     def is_valid(self, name: str) -> bool:
-        """Whether a run under the lease may act: not once it has expired, even if nobody has noticed yet."""
+        """Whether a run under the lease may still act; False once it has expired, even if nobody has noticed yet."""
         lease = self._held.get(name)
         if lease is None or lease.renewed_at is None:
             return True
@@ -110,7 +110,7 @@ class Leases:
     async def _try(self, lease: Lease, op: str) -> LeaseState:
         asked_at = asyncio.get_running_loop().time()
         try:
-            state = await self._ask(op, lease)
+            state = await self._call(op, lease)
         except RedisError as error:
             logger.debug("lease %s: not asked, %s", lease.name, error)
             return "taken"
@@ -122,12 +122,12 @@ class Leases:
         return state
 
     async def run(self, lease: Lease, body: Coroutine[Any, Any, None]) -> bool:
-        """Run `body` while we hold the lease; False when it was lost, with `body` cancelled."""
+        """Run `body` while we hold the lease; False when it was lost and `body` cancelled."""
         lease.body = asyncio.create_task(body)
         try:
             await lease.body
         except asyncio.CancelledError:
-            if not lease.lost or _cancelled_from_outside():
+            if not lease.lost or _is_cancelled():
                 raise
         finally:
             if lease.lost:
@@ -137,13 +137,13 @@ class Leases:
     async def release(self, lease: Lease, *, reopen: bool = False) -> None:
         """Release the lease, unless it was lost; while Redis is away it expires instead.
 
-        `reopen`: its job was not started by arq, which may do so at once.
+        `reopen`: also let arq start the job at once.
         """
         if self._held.get(lease.name) is lease:
             self._forget(lease)
             with suppress(RedisError, TimeoutError):
                 async with asyncio.timeout(RELEASE_SECONDS):
-                    await self._ask("reopen" if reopen else "release", lease)
+                    await self._call("reopen" if reopen else "release", lease)
 
     @asynccontextmanager
     async def renewing(self) -> AsyncIterator[None]:
@@ -172,7 +172,7 @@ class Leases:
         asked_at = loop.time()
         try:
             async with asyncio.timeout(self.seconds / 3):
-                mine = await self._ask("renew", lease) == "mine"
+                mine = await self._call("renew", lease) == "mine"
         except (RedisError, TimeoutError):
             mine = loop.time() - (lease.renewed_at or 0) < self.seconds
         else:
@@ -195,32 +195,32 @@ class Leases:
         lease.ended.set()
 
     def absorb_cancel(self) -> None:
-        """Treat the cancel of this task as the end of the process, and go on."""
+        """Take the cancel of this task as the process's stop, and continue."""
         self.stopping.set()
         if task := asyncio.current_task():
             task.uncancel()
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep, until this process stops at the latest."""
+        """Sleep, but no longer than until this process stops."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.stopping.wait()
 
-    async def _pause(self, event: asyncio.Event) -> None:
-        """Wait for an event, until a dead owner's lease may have expired at the latest."""
+    async def _wait_for(self, event: asyncio.Event) -> None:
+        """Wait for an event, but no longer than a dead owner's lease may take to expire."""
         try:
             async with asyncio.timeout(min(self.seconds / 5, 1.0)):
                 await event.wait()
         except TimeoutError:
             return
 
-    async def _ask(self, op: str, lease: Lease) -> LeaseState:
+    async def _call(self, op: str, lease: Lease) -> LeaseState:
         script = load_script(self._redis, __name__)
         names = [keys.lease(lease.name), keys.ARQ_IN_PROGRESS + lease.job, keys.queue(self._api_host)]
         state: bytes = await script(keys=names, args=[op, self.owner, int(self.seconds * 1000), lease.job])
         return state.decode()  # type: ignore[return-value]  # the script returns no other text
 
 
-def _cancelled_from_outside() -> bool:
+def _is_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

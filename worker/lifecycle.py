@@ -1,4 +1,4 @@
-"""A worker's life: open its resources in order, run the background loops, close all in reverse order."""
+"""A worker's lifecycle: open its resources in order, run its background loops, close everything in reverse order."""
 
 from __future__ import annotations
 
@@ -33,36 +33,35 @@ from worker.heartbeat import HEARTBEAT, SILENT, Heartbeat
 from worker.leases import Leases, lease_name
 from worker.limits.batch_limiter import BatchConcurrencyLimit
 from worker.limits.circuit_breaker import CircuitBreaker
-from worker.limits.job_slots import JobSlots
+from worker.limits.job_slots import JobSlots, RunningJobs
 from worker.limits.model_limiter import ModelLimiter
 from worker.limits.priority_semaphore import PrioritySemaphore
 from worker.limits.rate_limiter import RateLimiter
 from worker.limits.refused_rows import RefusedRows
 from worker.limits.request_gate import RequestGate
-from worker.limits.token_check import TokenCheck, lift
-from worker.limits.waiting import Waiting
+from worker.limits.token_check import TokenCheck, lift_pause
+from worker.limits.wait_reporter import WaitReporter
 from worker.orphans.search import OrphanSearch
 from worker.outputs.file_host import files_client
 from worker.outputs.saver import OutputSaver
 from worker.polling.leader import PollingLeader
 from worker.polling.poller import Poller
 from worker.prompt.create import STOP_PATIENCE
-from worker.running_jobs import RunningJobs
 from worker.shard.rescue import Rescue
 
 logger = logging.getLogger(__name__)
 
 CREATES_AT_ONCE = 24
-"""Of the API client's 64 connections: a create takes well under a second, and the limit is about ten a second."""
+"""Of the API client's 64 connections; about ten creates start a second, and each takes well under a second."""
 
 TOKEN_CHECK = 5.0
-"""Seconds between two looks at Redis whether a refused token is due to be tried again."""
+"""Seconds between two checks whether a refused token is due for another try."""
 
 MOST_FILES = 65_536
 
 
 async def startup(ctx: dict[str, Any]) -> None:
-    """Open the worker's resources, or end the process with one sentence that says why it cannot work."""
+    """Open the worker's resources, or end the process with one sentence that says why it cannot start."""
     raise_file_limit()
     config: Config = ctx["config"]
     stack = ctx["stack"] = AsyncExitStack()
@@ -86,7 +85,7 @@ async def shutdown(ctx: dict[str, Any]) -> None:
 
 
 async def acquire_lease(ctx: dict[str, Any]) -> None:
-    """Wait for the shard's lease; arq's `on_job_start`. It never raises: that would end the worker."""
+    """Wait for the shard's lease; arq's `on_job_start`. It never raises, as that would end the worker."""
     leases, ctx["lease"] = ctx["worker"].leases, None
     await ctx["worker"].job_slots.running.single_flight(ctx["job_id"])
     try:
@@ -96,7 +95,7 @@ async def acquire_lease(ctx: dict[str, Any]) -> None:
 
 
 async def release_lease(ctx: dict[str, Any]) -> None:
-    """Release the lease of a job that ended or will be retried; arq's `after_job_end`, so it never raises."""
+    """Release the lease of a job that ended or will be retried; arq's `after_job_end`. It never raises either."""
     if lease := ctx["lease"]:
         try:
             await ctx["worker"].leases.release(lease)
@@ -119,7 +118,7 @@ async def open_context(config: Config) -> AsyncIterator[Context]:
 
 
 def background_loops(worker: Context) -> Iterator[AbstractAsyncContextManager[None]]:
-    """What a worker does beside its jobs, each loop after those it needs."""
+    """The loops that run beside a worker's jobs, each after those it needs."""
     account, owner, file = worker.account, worker.leases.owner, Heartbeat()
     yield worker.breaker.running()
     yield worker.poller.running()
@@ -130,8 +129,8 @@ def background_loops(worker: Context) -> Iterator[AbstractAsyncContextManager[No
     yield every(HEARTBEAT, file.beat, at_end=file.stop)
     yield every(HEARTBEAT, partial(asyncio.to_thread, restart_embedded, worker.config))
     yield every(1.0, BackPressure(worker).check)
-    yield every(TOKEN_CHECK, worker.token.look)
-    yield every(1.0, worker.waits.look)
+    yield every(TOKEN_CHECK, worker.token.lift_if_accepted)
+    yield every(1.0, worker.waits.report_changes)
     yield every(1.0, worker.job_slots.make_room)
 
 
@@ -163,13 +162,13 @@ async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitSta
         refused_rows=RefusedRows(config, breaker),
         in_flight=PrioritySemaphore(config.max_in_flight),
         connections=PrioritySemaphore(config.max_in_flight if config.prefer_wait else CREATES_AT_ONCE),
-        waits=Waiting(redis, owner),
+        waits=WaitReporter(redis, owner),
         job_slots=JobSlots(redis, config, leases, RunningJobs(leases), job_slots(config)),
     )
 
 
 async def finish_creates(creates: set[asyncio.Task[Any]]) -> None:
-    """Let creates end whose prompts were cancelled twice: one that is cut short is ambiguous."""
+    """Wait for creates whose prompts were cancelled twice: one that is interrupted is ambiguous."""
     if creates:
         await asyncio.wait(creates, timeout=STOP_PATIENCE)
 
@@ -185,7 +184,7 @@ async def log_startup(worker: Context) -> None:
         logger.warning("! the API at %s does not answer yet: %s", config.replicate_base_url, error)
         name = "unknown yet"
     else:
-        await lift(worker.account, "401")
+        await lift_pause(worker.account, "401")
     logger.info("account %s at %s", name, config.replicate_base_url)
     logger.info(
         "limits: %g creates and %g reads a minute for all workers; %d in flight, %d downloads for this one",
@@ -207,7 +206,7 @@ async def fire_due_schedules(schedules: Schedules) -> None:
 
 
 def raise_file_limit() -> None:
-    """Raise the limit of open files to what the system allows: each connection and each file being saved is one."""
+    """Raise the limit of open files as far as the system allows: each connection and each download takes one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):  # macOS reports a limit that it does not grant
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, MOST_FILES) if hard > 0 else MOST_FILES, hard))

@@ -1,4 +1,4 @@
-"""The format of a log line: time, level, worker, message. Foreign texts in it must not control a terminal."""
+"""The format of log lines: time, level, worker, message, without control characters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LineFormatter(logging.Formatter):
 
 
 def set_up_logs() -> None:
-    """Set up our loggers, and arq's in the same format without its job lines, which take a virtual time for a date."""
+    """Set up our loggers, and arq's in the same format but without its job lines, which misread our scores as dates."""
     logging.getLogger("arq.worker").setLevel(logging.WARNING)
     for handler in logging.getLogger("arq").handlers:
         handler.setFormatter(LineFormatter())

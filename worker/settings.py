@@ -1,4 +1,4 @@
-"""The composition root: what `arq worker.Settings` reads. Importing it reads the configuration."""
+"""The settings that `arq worker.Settings` reads. Importing this module reads the configuration."""
 
 from __future__ import annotations
 

@@ -41,11 +41,11 @@ class DeadLetters:
 
     async def record_crash(self, job: JobId, run: str) -> None:
         """Have a run that failed unexpectedly counted as if its process had died."""
-        await self._ask("blame", job, run)
+        await self._ask("record_crash", job, run)
 
     async def move_to_dead_letters(self, job: JobId, reason: str) -> None:
         """Set a shard aside."""
-        await self._ask("bury", job, reason, KEEP)
+        await self._ask("move_to_dead_letters", job, reason, KEEP)
 
     async def of(self, batch: str) -> dict[str, str]:
         """The batch's jobs that are set aside, each with the reason, in order."""

@@ -1,10 +1,10 @@
--- Put shards into the queue unless they are in it, at virtual times that share the workers between batches:
+-- Add shards to the queue unless they are in it, at virtual times that share the workers between batches:
 -- max(score of the queue's head, score of the batch's last shard in the queue) + prompts / priority.
 -- Idempotent: a call whose answer was lost may be repeated.
 --
 -- KEYS[1] ZSET    the queue
 -- KEYS[2] HASH    the batch
--- KEYS[3..] the other keys that expire with a finished batch (kept_with_batch in keys.py); a batch that goes on keeps them
+-- KEYS[3..] the other keys that expire with a finished batch (kept_with_batch in keys.py); persisted while it runs
 -- arq:job:<id> STRING payload, for each shard
 -- ARGV    batch id, total, priority, prefix of job keys, ttl of payloads (ms), then for each shard: job id, prompts, payload
 -- Returns shards and prompts that were added; shards is -1 when the batch no longer exists.

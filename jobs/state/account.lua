@@ -1,9 +1,9 @@
--- The pause of an account: a manual one stays until it is lifted manually; workers check their own again.
+-- The pause of an account: a manual one stays until a person lifts it; workers check their own again.
 --
 -- KEYS[1] STRING  why nothing may be created
--- KEYS[2] HASH    of a worker's own pause: by (401 | 402), next (ms of the server's clock: when it is checked again)
+-- KEYS[2] HASH    of a pause by a worker: by (401 | 402), next (ms of the server's clock: when it is checked again)
 -- ARGV    'pause', reason, by ('' = manual), ms until it is checked again
--- ARGV    'look', by, ms until the next check: 1 for the first caller when a pause of that kind is due for one
+-- ARGV    'check', by, ms until the next check: 1 for the first caller when a pause of that kind is due for a check
 -- ARGV    'lift', by
 -- returns 1 when it had an effect, else 0
 
@@ -14,7 +14,7 @@ local by, due = own[1], tonumber(own[2] or 0)
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
-local function look_at(ms)
+local function schedule_check(ms)
   redis.call('HSET', KEYS[2], 'next', string.format('%.0f', now + ms))
 end
 
@@ -32,16 +32,16 @@ elseif op == 'pause' then
     redis.call('HSET', KEYS[2], 'by', ARGV[3])
   end
   if not paused or by == ARGV[3] then
-    look_at(tonumber(ARGV[4]))
+    schedule_check(tonumber(ARGV[4]))
   end
   return paused and 0 or 1
 elseif not paused or by ~= ARGV[2] then
   return 0
-elseif op == 'look' then
+elseif op == 'check' then
   if now < due then
     return 0
   end
-  look_at(tonumber(ARGV[3]))
+  schedule_check(tonumber(ARGV[3]))
   return 1
 end
 redis.call('DEL', KEYS[1], KEYS[2])

@@ -79,7 +79,7 @@ class Account:
 
     async def is_due(self, by: str) -> bool:
         """Whether a pause of that kind is to be looked at now; True for one worker only."""
-        return await self._change("look", by, int(LOOK_EVERY * 1000))
+        return await self._change("check", by, int(LOOK_EVERY * 1000))
 
     async def lift(self, by: str) -> bool:
         """Lift a pause that a worker made for that reason, and no other; True when there was one."""

@@ -1,16 +1,16 @@
--- Count a result exactly once, take it back for a retry, or close the batch when all are counted.
+-- Count a result exactly once, uncount it for a retry, or finish the batch when all are counted.
 -- Idempotent: a call whose answer was lost may be repeated.
 --
 -- KEYS[1] HASH    the batch; predictions and cost (micro-dollars) are what it has spent and reserved
 -- KEYS[2] BITMAP  settled prompts
 -- KEYS[3] BITMAP  prompts whose result is not succeeded
 -- KEYS[4] HASH    the batch's ledger
--- KEYS[5] HASH    prompts whose result was taken back -> how often: a prompt's term; 0 when it never was
+-- KEYS[5] HASH    prompts that were retried -> how often: their retry count
 -- KEYS[6] ZSET    prompts in flight (worker/limits/batch_limiter.lua)
--- KEYS[7] STRING  results of this span of seconds
--- ARGV    'settle', batch's id ('' = any), index, outcome, predictions, cost ('' = unknown), kind of error, model, term
---                 that the result is of ('' = any), last prediction, files that were not saved, the host of one, 1 = no
---                 output at all                                         returns 1 when the count changed, else 0
+-- KEYS[7] STRING  results in this span of seconds, for the pace
+-- ARGV    'settle', batch's id ('' = any), index, outcome, predictions, cost ('' = unknown), kind of error, model,
+--                 retry count of the result ('' = any), last prediction, files that were not saved, the host of one, 1 = an
+--                 empty output                                          returns 1 when the count changed, else 0
 -- ARGV    'unsettle', batch's id ('' = any), index, outcome, kind       returns 1 when the count changed, else 0
 -- ARGV    'finish', '', Unix seconds, ttl                               returns 1 when this call finished it, else 0
 -- ARGV    'cancel', ''                                                  returns 1 when there is such a batch, else 0
@@ -34,7 +34,7 @@ if op == 'finish' then
   if sum < tonumber(redis.call('HGET', KEYS[1], 'total')) then
     return 0
   end
-  for i = 1, #KEYS - 1 do -- all but the pace, which expires by itself
+  for i = 1, #KEYS - 1 do -- except the pace, which expires by itself
     redis.call('EXPIRE', KEYS[i], ARGV[4])
   end
   return redis.call('HSETNX', KEYS[1], 'finished_at', ARGV[3])
@@ -42,7 +42,7 @@ end
 
 local index, outcome = ARGV[3], ARGV[4]
 local settled = redis.call('GETBIT', KEYS[2], index) == 1
-local term = redis.call('HGET', KEYS[5], index) or '0'
+local retry_count = redis.call('HGET', KEYS[5], index) or '0'
 
 if op == 'unsettle' then
   if not settled then
@@ -58,9 +58,9 @@ if op == 'unsettle' then
   return 1
 end
 
--- Of what the ledger has counted for the prompt and what its result says, the larger counts. The result's cost does in
--- any case if it knows all that the ledger does. Else it was made before Redis lost something, or is late: its worker
--- was overtaken, and what came after that may be paid, too.
+-- The larger of what the ledger counted for the prompt and what its result says counts. The cost of the result replaces
+-- the ledger's if it covers all predictions of the ledger. Otherwise Redis lost something, or the result is late: its
+-- worker was overtaken, and later predictions may be paid, too.
 local function count_spent(predictions, cost, last)
   local stored = redis.call('HGET', KEYS[4], index)
   local entry = stored and cjson.decode(stored)
@@ -85,8 +85,8 @@ if settled then
   redis.call('ZREM', KEYS[6], index)
   return 0
 end
-if ARGV[9] ~= '' and ARGV[9] ~= term then
-  return 0 -- a late call, for a result that was taken back meanwhile
+if ARGV[9] ~= '' and ARGV[9] ~= retry_count then
+  return 0 -- a late call, for a result that was retried meanwhile
 end
 count_spent(tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[10])
 redis.call('HDEL', KEYS[4], index)

@@ -1,7 +1,7 @@
 -- The pay-once ledger: every change is a compare-and-set on the nonce of the prompt's open attempt.
 -- An entry is JSON {attempt, nonce, at, prediction_id?, prediction_ids, unknown_creates, aborted, cost, reserved, ended?};
--- its nonce is "" when the attempt is over and another may begin; `ended` is the nonce before that. Money is in
--- micro-dollars: an intent reserves its price, its end puts the cost in the price's place. Idempotent: a call whose
+-- its nonce is "" when the attempt has ended and another may begin; `ended` is the nonce that it had. Money is in
+-- micro-dollars: an intent reserves the price, and its end replaces that by the cost. Idempotent: a call whose
 -- answer was lost may be repeated.
 --
 -- KEYS[1] HASH    the ledger: index -> entry
@@ -14,8 +14,8 @@
 -- ARGV    'withdraw', batch's id, index, nonce
 -- ARGV    'close', batch's id, index, nonce, cost, 'attempt' | 'refused' | 'unknown' | 'output_lost' | 'aborted', model
 -- returns {verdict, entry or ''}; verdict = ok | gone | settled | conflict | claimed (the prediction serves another
--- prompt) | served (the prompt has another prediction), and of a budget: short (for the moment: open attempts may
--- free some of it) | spent | unpriced
+-- prompt) | served (the prompt has another prediction), and of a budget: short (for now: open attempts may free
+-- some of it) | spent | unpriced
 
 local op, index = ARGV[1], ARGV[3]
 
@@ -34,20 +34,20 @@ local function count(field, by)
   redis.call('HINCRBY', KEYS[3], field, string.format('%.0f', by + 0)) -- 0 is never -0
 end
 
--- What keeps the batch's budget from one more prediction at that price; `own` attempts among the open ones are ours.
+-- Why the batch's budget does not allow another prediction at that price; `own` is how many open attempts are ours.
 local function refusal(price, own)
   local batch = redis.call('HMGET', KEYS[3], 'max_predictions', 'predictions', 'max_cost', 'cost', 'reservations')
   if batch[3] and not price then
     return 'unpriced'
   end
-  local many = batch[1] and tonumber(batch[2] or 0) + 1 > tonumber(batch[1])
-  local dear = batch[3] and tonumber(batch[4] or 0) + price > tonumber(batch[3])
-  if many or dear then
+  local too_many = batch[1] and tonumber(batch[2] or 0) + 1 > tonumber(batch[1])
+  local too_expensive = batch[3] and tonumber(batch[4] or 0) + price > tonumber(batch[3])
+  if too_many or too_expensive then
     return tonumber(batch[5] or 0) > own and 'short' or 'spent'
   end
 end
 
-local function keep()
+local function save()
   stored = cjson.encode(entry)
   redis.call('HSET', KEYS[1], index, stored)
   return {'ok', stored}
@@ -78,7 +78,7 @@ local function intend(expected, nonce, mode, price)
   count('cost', entry.reserved)
   local now = redis.call('TIME')
   entry.nonce, entry.prediction_id, entry.at = nonce, nil, tonumber(now[1]) + tonumber(now[2]) / 1000000
-  return keep()
+  return save()
 end
 
 local function record(nonce, prediction_id, claimant, ttl)
@@ -96,14 +96,14 @@ local function record(nonce, prediction_id, claimant, ttl)
   end
   entry.prediction_id = prediction_id
   entry.prediction_ids = entry.prediction_ids == '' and prediction_id or entry.prediction_ids .. ' ' .. prediction_id
-  return keep()
+  return save()
 end
 
 local function withdraw(nonce)
   if entry.ended == nonce or not stored then
     return {'ok', stored or ''}
   end
-  if entry.nonce ~= nonce or entry.prediction_id then -- another worker's search has found what seemed not to exist
+  if entry.nonce ~= nonce or entry.prediction_id then -- another worker's search has found the prediction
     return {'conflict', stored}
   end
   count('predictions', -1)
@@ -115,7 +115,7 @@ local function withdraw(nonce)
     redis.call('HDEL', KEYS[1], index)
     return {'ok', ''}
   end
-  return keep()
+  return save()
 end
 
 local function count_end(cost, how, model)
@@ -147,7 +147,7 @@ local function close(nonce, cost, how, model)
     count_end(cost, how, model)
     entry.nonce, entry.ended, entry.prediction_id = '', nonce, nil
   end
-  return keep()
+  return save()
 end
 
 if op == 'afford' then

@@ -1,4 +1,4 @@
-"""A rate limit of the account in Redis: workers and producers reserve their start times there. The script says how."""
+"""A rate limit of the account in Redis, where workers and producers reserve start times; the rule is in the script."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ HOLDS = get_args(Hold)
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What the limit answers; µs, by the clock of `now`. `wait` (0 = open): when to ask again.
+    """The limit's answer; in µs, by the clock of `now`. `wait` (0 = open) says when to ask again.
 
-    `horizon` is how many start times may be held at once, `why` (`text` details it) why there are none or few;
-    after a change of `epoch` earlier start times are void; `leased` ones must be answered for or given back.
+    `horizon` is how many start times may be held at once, `why` (with `text`) why there are none or few; a change of
+    `epoch` voids earlier start times; a `leased` one must be finished or given back.
     """
 
     now: int
@@ -50,37 +50,37 @@ class RateLimit:
             self._keys += [keys.pause(api_host), keys.trouble(api_host), keys.own_pause(api_host)]
 
     async def reserve(self, count: int) -> Reservation:
-        """Reserve at most `count` start times; 0 only asks whether they may be used."""
+        """Reserve at most `count` start times; with 0, only ask whether those reserved are valid."""
         now, epoch, wait, horizon, leased, why, text, *times = await self._call("reserve", count)
         return Reservation(
             now, epoch, wait, horizon, bool(leased), why.decode(), text.decode(errors="replace"), tuple(times)
         )
 
     async def give_back(self) -> None:
-        """Say that a leased start time was not used."""
-        await self._call("answered", 0)
+        """Return a leased start time that was not used."""
+        await self._call("finish", 0)
 
-    async def answered(self) -> None:
-        """Say that a request with a leased start time is over."""
-        await self._call("answered", 1)
+    async def finish_request(self) -> None:
+        """Record that a request with a leased start time has ended."""
+        await self._call("finish", 1)
 
     async def hold(self, seconds: float | None, why: Hold) -> float:
-        """Let nobody start for so long, None: longer each time; returns how many seconds the hold lasts."""
+        """Start nothing for so long (None: longer each time); returns how many seconds the hold lasts."""
         lasts = await self._call("hold", -1 if seconds is None else int(seconds * 1e6), HOLDS.index(why))
         return (lasts or 0) / 1e6
 
-    async def left(self, remaining: int) -> None:
-        """Slow down when an answer leaves little of the limit (`ratelimit-remaining`): others use it, too.
+    async def heed_remaining(self, remaining: int) -> None:
+        """Slow down when an answer's `ratelimit-remaining` is low, as others use the limit too.
 
-        Alone we leave 1 % at the least, or, of a small bucket, half; with less left, each request costs more.
+        Alone we leave at least 1 %, or half of a small bucket; with less left, each request costs more.
         """
         self._most_left = max(self._most_left, remaining)
         usual = min(int(self._limit // 100), self._most_left // 2)
         if remaining + 1 < usual:
-            await self._call("scarce", usual / (remaining + 1) - 1)
+            await self._call("slow_down", usual / (remaining + 1) - 1)
 
     async def _call(self, operation: str, *arguments: float) -> Any:
-        """Ask until Redis answers, however impatient its client is; who tells of its absence is the client."""
+        """Repeat the call until Redis answers; the client logs the outage."""
         delay = 0.05
         while True:
             try:
@@ -89,6 +89,6 @@ class RateLimit:
                 if not is_passing(error):
                     raise
                 if SHUTDOWN_DEADLINE.failed and operation != "reserve":
-                    return None  # what is not given back runs out
+                    return None  # a lease that is not returned expires
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 1.0)

@@ -1,6 +1,6 @@
--- Release what prompts hold of the limits that all batches share, when no worker follows them any more.
+-- Release what prompts hold of the limits that all batches share, once no worker processes them any more.
 --
--- KEYS[1]    HASH  paused model → JSON (worker/limits/circuit_breaker.lua); a probe among the prompts makes room for another
+-- KEYS[1]    HASH  paused model → JSON (worker/limits/circuit_breaker.lua); a probe among the prompts is given up
 -- KEYS[2..]  ZSET  prompts with a prediction of a limited model in flight (worker/limits/model_limiter.lua)
 -- ARGV[1]    '<batch>/' for all prompts of a batch, or '' for those that follow
 -- ARGV[2..]  prompts, `<batch>/<prompt id>`

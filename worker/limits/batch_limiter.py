@@ -1,6 +1,6 @@
-"""The places of a batch that limits its predictions in flight, shared by all workers through Redis.
+"""The concurrency limit of a batch, shared by all workers through Redis.
 
-Of a batch's prompts that wait in a worker, the first in order asks for one; the others hold nothing meanwhile.
+Of a batch's prompts that wait in a worker, only the first in order asks Redis; the others hold nothing meanwhile.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from jobs.wire import Shard
 from worker.limits.circuit_breaker import SLACK, MustWait
 from worker.limits.priority_semaphore import PrioritySemaphore
 
-LOOK = 0.25
-"""Seconds until the first asks again: a prediction may end at any moment, elsewhere."""
+RETRY_SECONDS = 0.25
+"""Until the first asks again: a prediction of another worker may end at any moment."""
 
 
 class BatchBusy(MustWait):
     """The batch's limit is reached."""
 
 
-class _Lane:
-    """The prompts of this worker that wait for a place in one batch."""
+class _Queue:
+    """The prompts of one batch that wait in this worker."""
 
     def __init__(self) -> None:
         self.slots = PrioritySemaphore(1)
@@ -33,47 +33,44 @@ class _Lane:
 
 
 class BatchConcurrencyLimit:
-    """Who may have a prediction in flight, of batches with a limit; nobody calls it for other batches.
-
-    `deadline` is the longest that a prediction runs, in seconds.
-    """
+    """The limits of all batches that have one; `deadline` is the longest that a prediction runs, in seconds."""
 
     def __init__(self, redis: Redis, deadline: float) -> None:
         self._script = load_script(redis, __name__)
         self._life = int((deadline + SLACK) * 1000)
-        self._lanes: WeakValueDictionary[str, _Lane] = WeakValueDictionary()
+        self._queues: WeakValueDictionary[str, _Queue] = WeakValueDictionary()
 
     async def acquire(self, shard: Shard, index: int, order: float) -> None:
-        """Return when the prompt has a place: it is to be given back."""
-        lane = self._lanes.setdefault(shard.batch_id, _Lane())
-        async with lane.slots.turn(order):
+        """Wait until the prompt may have a prediction in flight; `release` must follow."""
+        queue = self._queues.setdefault(shard.batch_id, _Queue())
+        async with queue.slots.turn(order):
             try:
-                while await self._none_free(lane, shard, index):
+                while await self._is_full(queue, shard, index):
                     with suppress(TimeoutError):
-                        async with asyncio.timeout(LOOK):
-                            await lane.freed.wait()
+                        async with asyncio.timeout(RETRY_SECONDS):
+                            await queue.freed.wait()
             except asyncio.CancelledError:
                 await self.release(shard, index)
                 raise
 
     async def try_acquire(self, shard: Shard, index: int) -> bool:
-        """Take a place if one is free; who has one keeps it, for a prediction's time from now on."""
-        return await self._call("take", shard, index)
+        """Count the prompt as in flight if the limit allows it, or once more if it is counted already."""
+        return await self._call("acquire", shard, index)
 
     async def count(self, shard: Shard, index: int) -> None:
-        """Take a place even if none is free, for a prediction that runs already."""
+        """Count the prompt even beyond the limit, for a prediction that is running already."""
         await self._call("count", shard, index)
 
     async def release(self, shard: Shard, index: int) -> None:
-        """The prompt has no prediction in flight any more; those of results that are counted need not be given."""
-        await self._call("give", shard, index)
-        if lane := self._lanes.get(shard.batch_id):
-            lane.freed.set()
+        """Count the prompt no more; settling a result does so, too."""
+        await self._call("release", shard, index)
+        if queue := self._queues.get(shard.batch_id):
+            queue.freed.set()
 
-    async def _none_free(self, lane: _Lane, shard: Shard, index: int) -> bool:
-        lane.freed.clear()
+    async def _is_full(self, queue: _Queue, shard: Shard, index: int) -> bool:
+        queue.freed.clear()
         return not await self.try_acquire(shard, index)
 
-    async def _call(self, what: str, shard: Shard, index: int) -> bool:
+    async def _call(self, op: str, shard: Shard, index: int) -> bool:
         its_keys = [keys.places(shard.batch), keys.batch(shard.batch), keys.settled(shard.batch)]
-        return bool(await self._script(its_keys, [what, shard.batch_id, index, self._life]))
+        return bool(await self._script(its_keys, [op, shard.batch_id, index, self._life]))

@@ -1,7 +1,7 @@
 """The circuit breaker of each model, shared by all workers of an account through Redis.
 
-A model that mostly fails is paused; then one prompt at a time is tried, of one batch after the other, until one
-succeeds. The rule is in the script. Prompts of other models notice nothing.
+A model that mostly fails is paused; then one prompt at a time is sent as a probe, batches taking turns, until one
+succeeds. Other models are not affected. The rule is in the script.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from jobs.state.account import ModelPause
 from worker.background import every
 
 WINDOW = 50
-"""Predictions whose ends are remembered, as in the script."""
+"""How many outcomes of a model are kept, as in the script."""
 
 REFRESH, SOONEST = 1.0, 0.02
-"""Seconds between two looks at Redis; the shorter one when a probe may start."""
+"""Seconds between two calls to Redis; the shorter one when a probe may start."""
 
 SLACK = 300.0
-"""Seconds past the deadline of a prediction after which a probe that tells nothing is replaced."""
+"""Seconds past the deadline of a prediction after which a probe without an outcome is replaced."""
 
 MOST_OUTCOMES = 1000
-"""Told to Redis in one call."""
+"""Reported to Redis in one call."""
 
 LONGEST_MESSAGE = 200
 
@@ -45,7 +45,7 @@ class MustWait(Exception):
 
 
 class ModelPaused(MustWait):
-    """The model was paused meanwhile."""
+    """The model was paused while a create waited."""
 
 
 class _Attempt(NamedTuple):
@@ -56,7 +56,7 @@ class _Attempt(NamedTuple):
 
 
 class CircuitBreaker:
-    """All models' breakers as this process sees them, at most a second late; `running` keeps the view fresh."""
+    """The breakers of all models as this process sees them, up to a second late; `running` refreshes the view."""
 
     def __init__(self, redis: Redis, config: Config) -> None:
         self._redis = redis
@@ -66,26 +66,26 @@ class CircuitBreaker:
         pause, life = int(config.breaker_pause * 1000), int((config.deadline + SLACK) * 1000)
         self._rule = [config.breaker_failures * WINDOW, pause, life]
         self._outcomes: deque[_Attempt] = deque()
-        self._report: list[_Attempt] = []  # sent; kept until it is answered, under the same number
+        self._report: list[_Attempt] = []  # sent under `_number`, and sent again until it is acknowledged
         self._number = 0
         self._pauses: dict[str, ModelPause] = {}
         self._waiting: dict[str, dict[asyncio.Future[None], str]] = {}
-        self._probed: dict[tuple[str, str], int] = {}  # model and batch → when its last probe was, in turns
-        self._turns = count(1)
-        self._now = 0  # ms, by the clock of Redis, at the last look
-        self._turn = asyncio.Lock()
+        self._probed: dict[tuple[str, str], int] = {}  # model and batch → number of its last probe
+        self._probe_numbers = count(1)
+        self._now = 0  # ms by the clock of Redis, at the last call
+        self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
 
     def running(self) -> AbstractAsyncContextManager[None]:
         """Report outcomes to Redis and read which models are paused, every second until the block ends."""
-        return every(REFRESH, self._look, wake=self._wake, at_end=self._tell)
+        return every(REFRESH, self._refresh, wake=self._wake, at_end=self._report_outcomes)
 
     async def admit(self, model: str, prompt: str) -> None:
-        """Return when a create for the model may be tried, holding nothing meanwhile.
+        """Wait until the prompt may create a prediction of the model.
 
-        While the model is paused, one prompt at a time returns as its probe: `record_outcome` must follow.
+        While the model is paused, one prompt at a time is admitted as its probe: `record_outcome` must follow.
         """
-        while self._bars(model, prompt):
+        while self._is_barred(model, prompt):
             waiting = self._waiting.setdefault(model, {})
             if not waiting:
                 self._wake.set()
@@ -98,39 +98,39 @@ class CircuitBreaker:
 
     def check(self, model: str, prompt: str) -> None:
         """Raise ModelPaused when the model is paused and the prompt is not its probe."""
-        if self._bars(model, prompt):
+        if self._is_barred(model, prompt):
             raise ModelPaused(self._pauses[model].reason)
 
     async def record_outcome(self, model: str, prompt: str, outcome: ModelOutcome, message: str = "") -> None:
-        """Say how an attempt ended (`ignored`: it tells nothing of the model), and with which error."""
+        """Record how an attempt ended (`ignored`: it says nothing about the model), and with which error."""
         pause = self._pauses.get(model)
         if outcome == "ignored" and not pause:
             return
         line = " ".join(message.split())[:LONGEST_MESSAGE].encode("utf-8", "replace")
         self._outcomes.append(_Attempt(model, prompt, outcome, line))
         if pause.probe == prompt if pause else outcome != "succeeded":
-            await self._tell()
+            await self._report_outcomes()
 
-    def forgo(self, model: str, prompt: str) -> None:
-        """The prompt is stopped: if it is a probe, another one may try."""
+    def give_up_probe(self, model: str, prompt: str) -> None:
+        """The prompt stops: if it is the probe, another prompt may be."""
         pause = self._pauses.get(model)
         if pause and pause.probe == prompt:
             self._outcomes.append(_Attempt(model, prompt, "ignored", b""))
             self._wake.set()
 
     async def has_worked(self, model: str) -> bool:
-        """Whether the model had a prediction that ended, for any worker, within a week."""
+        """Whether any worker had a prediction of the model end within a week."""
         if any(attempt.model == model and attempt.outcome != "ignored" for attempt in (*self._report, *self._outcomes)):
             return True
         return bool(await self._redis.hexists(self._keys[0], model))
 
-    def _bars(self, model: str, prompt: str) -> bool:
+    def _is_barred(self, model: str, prompt: str) -> bool:
         pause = self._pauses.get(model)
         return pause is not None and pause.probe != prompt
 
-    async def _look(self) -> float:
-        """Exchange outcomes and pauses with Redis; returns the seconds until the next look."""
-        await self._tell(look=True)
+    async def _refresh(self) -> float:
+        """Exchange outcomes and pauses with Redis; returns the seconds until the next time."""
+        await self._report_outcomes(refresh=True)
         ripe = [
             (pause.next - self._now) / 1000
             for pause in self._pauses.values()
@@ -138,12 +138,12 @@ class CircuitBreaker:
         ]
         return max(min([REFRESH, *ripe]), SOONEST)
 
-    async def _tell(self, *, look: bool = False) -> None:
-        """Report outcomes in order, one call at a time; `look` asks Redis even if there are none."""
-        async with self._turn:
-            while look or self._report or self._outcomes:
+    async def _report_outcomes(self, *, refresh: bool = False) -> None:
+        """Report outcomes in order, one call at a time; `refresh` calls Redis even if there are none."""
+        async with self._lock:
+            while refresh or self._report or self._outcomes:
                 await self._exchange()
-                look = False
+                refresh = False
 
     async def _exchange(self) -> None:
         if not self._report:
@@ -154,34 +154,36 @@ class CircuitBreaker:
         arguments = [*self._rule, self._number, len(self._report), *_flat(self._report), *_flat(candidates.items())]
         now, events, pauses = await self._script(self._keys, arguments)
         self._report = []
-        self._see(now, pauses)
+        self._update_pauses(now, pauses)
         for event, model in zip(events[::2], events[1::2], strict=True):
             self._log(event.decode(), model.decode())
-        self._let_go()
+        self._wake_waiters()
 
     def _candidates(self) -> dict[str, str]:
-        """For each paused model the prompt that has waited longest, of the batch that was not tried for longest.
+        """The next probe of each model: the prompt that waited longest, of the batch that was not probed for longest.
 
         A batch whose prompts all fail must not use up the probes of others.
         """
-        return {model: self._next_of(model, waiting.values()) for model, waiting in self._waiting.items() if waiting}
+        return {
+            model: self._choose_probe(model, waiting.values()) for model, waiting in self._waiting.items() if waiting
+        }
 
-    def _next_of(self, model: str, prompts: Iterable[str]) -> str:
+    def _choose_probe(self, model: str, prompts: Iterable[str]) -> str:
         return min(prompts, key=lambda prompt: self._probed.get((model, batch_in(prompt)), 0))
 
-    def _see(self, now: int, pauses: list[bytes]) -> None:
+    def _update_pauses(self, now: int, pauses: list[bytes]) -> None:
         found = (ModelPause.parse(*pair) for pair in zip(pauses[::2], pauses[1::2], strict=True))
         self._pauses, self._now = {pause.model: pause for pause in found}, now
 
-    def _let_go(self) -> None:
-        """Wake the prompts of models that are open again, and those that are to be probes."""
+    def _wake_waiters(self) -> None:
+        """Wake the prompts of models that are open again, and those that are probes now."""
         for model, waiting in self._waiting.items():
             for change, prompt in waiting.items():
-                if change.done() or self._bars(model, prompt):
+                if change.done() or self._is_barred(model, prompt):
                     continue
                 if model in self._pauses:
-                    self._probed[model, batch_in(prompt)] = next(self._turns)
-                    logger.info("model %s: %s tries it", model, prompt)
+                    self._probed[model, batch_in(prompt)] = next(self._probe_numbers)
+                    logger.info("model %s: %s is sent as a probe", model, prompt)
                 change.set_result(None)
         self._waiting = {model: waiting for model, waiting in self._waiting.items() if waiting}
 

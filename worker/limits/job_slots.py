@@ -1,6 +1,6 @@
-"""The job slots of a worker: which shards make room for others, which are deferred, and which batches are skipped.
+"""The job slots of a worker: which jobs run, which make room for others, are deferred, or are skipped.
 
-The queue stays as it is: its virtual times are the batches' shares. What a worker defers, only it remembers.
+The queue does not change: its virtual times share the workers between batches. Deferring and skipping are local.
 """
 
 from __future__ import annotations
@@ -10,35 +10,71 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from jobs.config import Config
 from jobs.errors import BatchError, ConfigError
 from jobs.queue.shard_queue import Queue
 from jobs.redis_client.resilience import Redis
 from worker.leases import Leases, lease_name
-from worker.running_jobs import RunningJobs
 
-FIRST = 2
-"""Shards that stay, of all that wait for the same: they are next when it comes."""
+MOST_NEXT = 2
+"""Of the shards that wait for the same thing, so many stay: they are next to get it."""
 
-LOOKED_AT = 1000
-"""Shards at the queue's head among which others are looked for."""
+QUEUE_HEAD = 1000
+"""So many shards at the head of the queue are considered."""
+
+
+class RunningJobs:
+    """The arq jobs of this process, including those that wait for their lease; each runs once at a time.
+
+    arq starts a job a second time when its in-progress key expired while the process stalled. Two runs at once would
+    end in a KeyError inside arq, which drops the job from the queue.
+    """
+
+    def __init__(self, leases: Leases) -> None:
+        self._leases = leases
+        self._runs: dict[str, asyncio.Task[Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def __contains__(self, job: str) -> bool:
+        return job in self._runs
+
+    async def single_flight(self, job: str) -> None:
+        """Wait until no other run of the job is left, even when cancelled; then this task is its run."""
+        run = asyncio.current_task()
+        while (other := self._runs.get(job)) and not other.done():
+            try:
+                await asyncio.wait([other], timeout=self._leases.seconds / 5)
+                await self._leases.mark_in_progress(job)
+            except asyncio.CancelledError:
+                self._leases.absorb_cancel()
+                other.cancel()  # arq knows only the later run, and cancels no other
+        if run:
+            self._runs[job] = run
+            run.add_done_callback(lambda _: self._forget(job, run))
+
+    def _forget(self, job: str, run: asyncio.Task[Any]) -> None:
+        if self._runs.get(job) is run:
+            del self._runs[job]
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What tests shorten, in seconds."""
+    """Delays that tests shorten, in seconds."""
 
-    step_aside: float = 15.0
-    """After so long a shard whose prompts have nothing to do but wait may make room for another."""
+    yield_after: float = 15.0
+    """A shard whose prompts have all waited for this long may make room for another."""
 
     deferred: float = 30.0
-    """So long a shard which made room is behind all others; also between two looks for a folder that was not seen."""
+    """For this long a shard that made room comes after all others; also between two checks for a missing folder."""
 
 
 @dataclass(slots=True, eq=False)
 class JobSlot:
-    """A slot with a shard: what all its prompts wait for, since when, and whether it must make room for another."""
+    """A slot with a shard: what all its prompts wait for, since when, and whether it must yield to another."""
 
     job: str
     score: float
@@ -47,7 +83,7 @@ class JobSlot:
     must_yield: bool = False
 
     def note(self, waits: frozenset[str]) -> None:
-        """Say what its prompts wait for; nothing, if one of them is at work."""
+        """Note what its prompts wait for; nothing if one of them does not wait."""
         self.waits = waits
         if not waits:
             self.since = None
@@ -68,7 +104,7 @@ class JobSlots:
     _slots: list[JobSlot] = field(default_factory=list)
     _deferred: dict[str, float] = field(default_factory=dict)
     _unseen: dict[str, float] = field(default_factory=dict)
-    _closed: BatchError | None = None
+    _stop: BatchError | None = None
 
     @property
     def is_full(self) -> bool:
@@ -77,7 +113,7 @@ class JobSlots:
 
     @contextmanager
     def hold(self, job: str, score: float) -> Iterator[JobSlot]:
-        """Run the shard in the block; it yields its slot when it is told to."""
+        """Hold a slot for the shard in the block, which must end soon after `must_yield` is set."""
         slot = JobSlot(job, score)
         self._slots.append(slot)
         try:
@@ -86,42 +122,42 @@ class JobSlots:
             self._slots.remove(slot)
 
     def defer(self, job: str) -> None:
-        """Let a shard that made room wait behind all others, for a while."""
+        """Start a shard that made room only after all others, for a while."""
         self._deferred[job] = asyncio.get_running_loop().time() + self.timing.deferred
 
     def skip_batch(self, batch: str) -> None:
-        """Start no shard of a batch whose folder is not seen, but one after a while, to look again."""
+        """Start no shards of a batch whose folder is missing, except one after a while, to check again."""
         self._unseen[batch] = asyncio.get_running_loop().time() + self.timing.deferred
 
     def resume_batch(self, batch: str) -> None:
-        """Start its shards again: the batch's folder is seen."""
+        """Start the batch's shards again: its folder is there."""
         self._unseen.pop(batch, None)
 
-    def close(self, reason: BatchError) -> None:
-        """Have the worker stop, for the first reason that is given."""
-        self._closed = self._closed or reason
+    def request_stop(self, reason: BatchError) -> None:
+        """Make the worker stop; the first reason counts."""
+        self._stop = self._stop or reason
 
-    def pick(self, jobs: Sequence[bytes]) -> list[bytes]:
-        """Those jobs at the queue's head that may be started, in the order in which they should be."""
+    def pick_jobs(self, jobs: Sequence[bytes]) -> list[bytes]:
+        """The jobs that may start, in the order in which they should."""
         now = asyncio.get_running_loop().time()
         self._deferred = {job: until for job, until in self._deferred.items() if until > now}
         wanted = [job for job in jobs if not self._is_skipped(job.decode(), now)] if self._unseen else list(jobs)
         return sorted(wanted, key=lambda job: job.decode() in self._deferred) if self._deferred else wanted
 
     async def make_room(self) -> None:
-        """Choose who yields to shards that no worker has started."""
+        """Choose the shards that yield to shards that no worker has started."""
         now = asyncio.get_running_loop().time()
-        idle = [slot for slot in self._slots if slot.since is not None and now >= slot.since + self.timing.step_aside]
-        if idle and self.is_full and (later := self._later_ones(idle)):
+        idle = [slot for slot in self._slots if slot.since is not None and now >= slot.since + self.timing.yield_after]
+        if idle and self.is_full and (later := self._yielding_slots(idle)):
             for slot in later[: await self._unstarted(len(later))]:
                 slot.must_yield = True
 
     async def stop_reason(self, *, is_idle: bool, burst: bool, only: str | None = None) -> BatchError | None:
-        """Why this worker must stop, now or since it is idle and can start nothing (of `only` one batch)."""
-        if self._closed or not (self._unseen and is_idle):
-            return self._closed
+        """Why this worker must stop: on request, or because it sees no folder of the queued batches (or of `only`)."""
+        if self._stop or not (self._unseen and is_idle):
+            return self._stop
         if not burst and await asyncio.to_thread(self.config.output_dir.is_dir):
-            return None  # other batches may come
+            return None  # other batches may be queued
         queued = await Queue(self.redis, self.config.api_host).first(None)
         if not all(_batch(job) in self._unseen for job in queued if only in (None, _batch(job))):
             return None
@@ -140,11 +176,11 @@ class JobSlots:
         self.skip_batch(batch)
         return False
 
-    def _later_ones(self, idle: list[JobSlot]) -> list[JobSlot]:
-        """Those that may yield, the last in the queue first: at most half of the slots are kept for who is next."""
+    def _yielding_slots(self, idle: list[JobSlot]) -> list[JobSlot]:
+        """The slots that may yield, the last in the queue first; at most half of all stay for shards that are next."""
         waiting, stay, later = Counter[str](), 0, list[JobSlot]()
         for slot in sorted(idle, key=lambda slot: slot.score):
-            is_next = any(waiting[wait] < FIRST for wait in slot.waits)
+            is_next = any(waiting[wait] < MOST_NEXT for wait in slot.waits)
             waiting.update(slot.waits)
             if is_next and stay < self.size // 2:
                 stay += 1
@@ -153,10 +189,10 @@ class JobSlots:
         return later[::-1]
 
     async def _unstarted(self, most: int) -> int:
-        jobs = await Queue(self.redis, self.config.api_host).first(LOOKED_AT)
+        jobs = await Queue(self.redis, self.config.api_host).first(QUEUE_HEAD)
         others = [job for job in jobs if job not in self._deferred and _batch(job) not in self._unseen]
         others = [job for job in others if job not in self.running]
-        return len((await self.leases.unheld([lease_name(job) for job in others]))[:most])
+        return len((await self.leases.find_unheld([lease_name(job) for job in others]))[:most])
 
 
 def _batch(job: str) -> str:

@@ -1,18 +1,18 @@
 -- The limits of one model, shared by all workers: predictions in flight, and creates a minute (GCRA, see rate_limiter.lua).
--- A start may be early by half an interval, and a minute has one interval less than starts are allowed in it: so no
--- minute sees more than the limit. Idempotent for a prompt, but for the rate: each try is a request.
+-- A create may start half an interval early, and a minute has one interval less than the creates it allows, so no minute
+-- sees more than the limit. Idempotent for a prompt, except for the rate: each call is another request.
 --
 -- KEYS[1] ZSET    `<batch>/<prompt id>` with a prediction in flight -> until when it is counted, ms
 -- KEYS[2] STRING  tat of the creates, in microseconds
 -- KEYS[3] SET     models with a limit, so that a batch's predictions can be released (jobs/state/release.lua)
--- KEYS[4] HASH    the prompt's batch: one that was deleted takes nothing
--- ARGV    'begin', prompt, ms it is counted at most, most in flight ('' = any), creates a minute ('' = any), model
--- ARGV    'end', prompt
--- 'begin' returns 0, or after how many microseconds to ask again.
+-- KEYS[4] HASH    the prompt's batch; nothing is counted for one that was deleted
+-- ARGV    'start', prompt, ms it is counted at most, most in flight ('' = any), creates a minute ('' = any), model
+-- ARGV    'release', prompt
+-- 'start' returns 0, or after how many microseconds to ask again.
 
-local FULL = 250000 -- a prediction may end at any moment, elsewhere
+local RETRY_AFTER = 250000 -- a prediction of another worker may end at any moment
 
-if ARGV[1] == 'end' then
+if ARGV[1] == 'release' then
   return redis.call('ZREM', KEYS[1], ARGV[2])
 end
 
@@ -26,7 +26,7 @@ local ttl, most, rate = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now / 1000)
 if most and not redis.call('ZSCORE', KEYS[1], ARGV[2]) and redis.call('ZCARD', KEYS[1]) >= most then
-  return FULL
+  return RETRY_AFTER
 end
 if rate then
   local interval = 60000000 / math.max(rate - 1, rate / 2)

@@ -1,6 +1,6 @@
 """The limits of single models, shared by all workers through Redis: creates a minute, and predictions in flight.
 
-Of the prompts of a limited model that wait in a worker, the first in order tries; the others hold nothing meanwhile.
+Of a model's prompts that wait in a worker, only the first in order asks Redis; the others hold nothing meanwhile.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class ModelBusy(MustWait):
 
 
 @dataclass(slots=True)
-class _Lane:
-    """The prompts of this worker that wait for one model: `first` tries, not before `open_at` (loop time)."""
+class _Queue:
+    """The prompts of one model that wait in this worker: `first` may try from `open_at` (loop time)."""
 
     limit: ModelLimit
     slots: PrioritySemaphore = field(default_factory=lambda: PrioritySemaphore(1))
@@ -32,58 +32,60 @@ class _Lane:
 
 
 class ModelLimiter:
-    """Whose turn it is for each model with limits of its own; costs nothing for other models."""
+    """The limits of all models that have one; other models cost nothing."""
 
     def __init__(self, redis: Redis, config: Config) -> None:
         self._script = load_script(redis, __name__)
         self._config = config
         self._life = int((config.deadline + SLACK) * 1000)
-        self._lanes: dict[str, _Lane] = {}
+        self._queues: dict[str, _Queue] = {}
 
     async def acquire(self, model: str, prompt: str, order: float) -> None:
-        """Return when the prompt is the first and may try: it has to `start`, or to `leave`."""
-        if not (lane := self._lane(model)):
+        """Wait until the prompt is first in its queue; `start` or `leave` must follow."""
+        if not (queue := self._queue_of(model)):
             return
-        await lane.slots.acquire(order)
-        lane.first = prompt
+        await queue.slots.acquire(order)
+        queue.first = prompt
         try:
-            await asyncio.sleep(lane.open_at - asyncio.get_running_loop().time())
+            await asyncio.sleep(queue.open_at - asyncio.get_running_loop().time())
         except asyncio.CancelledError:
             self.leave(model, prompt)
             raise
 
     async def start(self, model: str, prompt: str) -> None:
-        """Count a create that is about to be made, and its prediction as in flight; ModelBusy when it has to wait.
+        """Count a create that starts now, and its prediction as in flight; ModelBusy when the limit is reached.
 
-        Then it is the first until it leaves.
+        After ModelBusy the prompt stays first until it leaves.
         """
-        if not (lane := self._lane(model)):
+        if not (queue := self._queue_of(model)):
             return
-        limits = ["" if value is None else value for value in (lane.limit.at_once, lane.limit.per_minute)]
-        wait = await self._script(self._keys(lane, prompt), ["begin", prompt, self._life, *limits, lane.limit.model])
-        lane.open_at = asyncio.get_running_loop().time() + wait / 1e6
+        limits = ["" if value is None else value for value in (queue.limit.at_once, queue.limit.per_minute)]
+        wait = await self._script(self._keys(queue, prompt), ["start", prompt, self._life, *limits, queue.limit.model])
+        queue.open_at = asyncio.get_running_loop().time() + wait / 1e6
         if wait:
-            raise ModelBusy(f"the limit of {lane.limit.model} is reached")
+            raise ModelBusy(f"the limit of {queue.limit.model} is reached")
         self.leave(model, prompt)
 
     def leave(self, model: str, prompt: str) -> None:
-        """Let the next one try, if the prompt was the first."""
-        lane = self._lane(model)
-        if lane and lane.first == prompt:
-            lane.first = ""
-            asyncio.get_running_loop().call_soon(lane.slots.release)  # so that it may come back as the first
+        """Leave the first place in the queue, if the prompt has it."""
+        queue = self._queue_of(model)
+        if queue and queue.first == prompt:
+            queue.first = ""
+            asyncio.get_running_loop().call_soon(
+                queue.slots.release
+            )  # later, so that the prompt may queue again and be first
 
     async def release(self, model: str, prompt: str) -> None:
-        """The prompt has no prediction in flight any more."""
-        lane = self._lane(model)
-        if lane and lane.limit.at_once:
-            await self._script(self._keys(lane, prompt), ["end", prompt])
+        """Count the prompt's prediction as in flight no more."""
+        queue = self._queue_of(model)
+        if queue and queue.limit.at_once:
+            await self._script(self._keys(queue, prompt), ["release", prompt])
 
-    def _lane(self, model: str) -> _Lane | None:
+    def _queue_of(self, model: str) -> _Queue | None:
         limit = self._config.model_limits.of(model)
-        return self._lanes.setdefault(limit.model, _Lane(limit)) if limit else None
+        return self._queues.setdefault(limit.model, _Queue(limit)) if limit else None
 
-    def _keys(self, lane: _Lane, prompt: str) -> list[str]:
-        api_host, model = self._config.api_host, lane.limit.model
+    def _keys(self, queue: _Queue, prompt: str) -> list[str]:
+        api_host, model = self._config.api_host, queue.limit.model
         of_model = [keys.model_in_flight(api_host, model), keys.model_rate(api_host, model)]
         return [*of_model, keys.limited_models(api_host), keys.batch(batch_in(prompt))]

@@ -1,4 +1,4 @@
-"""Slots that go to those who wait for them in order: prompts by their turn, files by how long they are kept."""
+"""A semaphore whose slots go to waiters by priority: prompts by their order, files by their expiry."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import count
 
 
 class PrioritySemaphore:
-    """So many may go on at once; of those that wait, the one with the lowest order is next."""
+    """`size` slots; of those that wait, the one with the lowest order is next."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -23,7 +23,7 @@ class PrioritySemaphore:
         return sum(not turn.done() for _, _, turn in self._queue)
 
     def turn(self, order: float) -> Turn:
-        """A slot to be had again and again by `async with`."""
+        """A context manager that holds a slot in its block; it can be entered again."""
         return Turn(self, order)
 
     async def acquire(self, order: float) -> None:
@@ -36,12 +36,12 @@ class PrioritySemaphore:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # it was our turn already: somebody else's now
+            if turn.done() and not turn.cancelled():  # the slot was ours already; it goes to the next
                 self.release()
             raise
 
     def release(self) -> None:
-        """Give a slot back: it goes to the first in the queue."""
+        """Release a slot: it goes to the first waiter."""
         while self._queue:
             _, _, turn = heapq.heappop(self._queue)
             if not turn.done():

@@ -1,4 +1,4 @@
-"""A 401 is believed when a free question says so too, twice; its pause ends when the token is accepted again."""
+"""The check of the token: a 401 counts when `GET /account` confirms it twice, and its pause ends by itself."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from jobs.state.account import Account
 from worker.limits.rate_limiter import RateLimiter
 
 AGAIN_AFTER = 2.0
-"""Seconds between the two questions."""
+"""Seconds between the two requests."""
 
 UNCONFIRMED = 1.0
-"""Seconds that a request waits after a 401 that nothing confirms; all others of its limit with it."""
+"""Seconds for which a bucket is held after a 401 that is not confirmed."""
 
 logger = logging.getLogger(__name__)
 
 
 class TokenCheck:
-    """Asks `GET /account`, seldom enough to take no place of the read limit, which leaves a hundredth unused."""
+    """Asks `GET /account`, so rarely that it needs no start time: the read limit leaves a hundredth unused."""
 
     def __init__(self, limiter: RateLimiter, account: Account, ask: Callable[[], Awaitable[object]]) -> None:
         self._limiter = limiter
@@ -30,25 +30,25 @@ class TokenCheck:
         self._checks = 0
 
     async def check(self, bucket: str, error: AccountRefused) -> None:
-        """Pause the account if the token is refused there too; else hold the bucket for a moment."""
+        """Pause the account if the token is refused there too; otherwise hold the bucket for a moment."""
         before = self._checks
         async with self._turn:
             if self._checks != before or await self._account.pause_reason():
-                return  # somebody has found out meanwhile
+                return  # another request has checked it meanwhile
             if await self._is_accepted() is False and await self._is_accepted(AGAIN_AFTER) is False:
-                await pause(self._account, error)
+                await pause_account(self._account, error)
             else:
                 seconds = await self._limiter.hold(bucket, UNCONFIRMED, "outage")
                 logger.warning("! a 401 that GET /account does not confirm; %s waits %.0f s", bucket, seconds)
             self._checks += 1
 
-    async def look(self) -> None:
-        """Lift a pause for a refused token when the token is accepted again; one worker looks, every few minutes."""
+    async def lift_if_accepted(self) -> None:
+        """Lift the pause for a refused token once it is accepted again; one worker asks, every few minutes."""
         if await self._account.is_due("401") and await self._is_accepted():
-            await lift(self._account, "401")
+            await lift_pause(self._account, "401")
 
     async def _is_accepted(self, after: float = 0.0) -> bool | None:
-        """Whether the token is, asked after so many seconds; None when the answer does not say."""
+        """Whether the token is accepted, asked after so many seconds; None when the answer does not say."""
         await asyncio.sleep(after)
         try:
             await self._ask()
@@ -60,13 +60,13 @@ class TokenCheck:
         return True
 
 
-async def pause(account: Account, error: AccountRefused) -> None:
+async def pause_account(account: Account, error: AccountRefused) -> None:
     """Pause everything until the account is accepted again."""
     if await account.pause_for(str(error.status), f"{error} (HTTP {error.status})"):
-        logger.error("! everything is paused, and looked at again every few minutes. %s", error)  # no traceback
+        logger.error("! everything is paused, and checked again every few minutes. %s", error)  # no traceback
 
 
-async def lift(account: Account, by: str) -> None:
+async def lift_pause(account: Account, by: str) -> None:
     """Lift a pause of that kind, if there is one."""
     if await account.lift(by):
-        logger.info("the account is accepted again (no %s any more); everything goes on", by)
+        logger.info("the account is accepted again (no %s any more); everything continues", by)

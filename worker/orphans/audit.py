@@ -109,7 +109,7 @@ class OrphanAudit:
 
     async def _cancel(self, orphan: Orphan) -> None:
         try:
-            async with self.gate.passing("read"):
+            async with self.gate.request("read"):
                 await self.replicate.cancel(orphan.id)
         except AccountRefused:
             raise

@@ -20,7 +20,7 @@ async def list_pages(
     read: set[str | None] = set()
     until = until + offset if until else None
     while True:
-        async with gate.passing("read"):
+        async with gate.request("read"):
             page = await replicate.list(since=since + offset, until=until, cursor=cursor)
         yield page
         read.add(cursor)

@@ -145,7 +145,7 @@ class Poller:
         return [min(older, key=lambda waiter: (waiter.polled_at, waiter.since))]
 
     async def _poll_one(self, waiter: Waiter) -> None:
-        async with self._gate.passing("read"):
+        async with self._gate.request("read"):
             waiter.polled_at = waiter.seen_at = asyncio.get_running_loop().time()
             try:
                 prediction = await self._replicate.get(waiter.prediction_id)

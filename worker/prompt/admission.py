@@ -98,7 +98,7 @@ class Permit:
         """Make one request in the block, when the rate limit lets it start; MustWait when another limit is reached."""
         work, breaker = self._work, self._work.worker.breaker
         breaker.check(work.prompt.model, work.name)  # those that queue must not use up what others could
-        async with work.worker.gate.passing("create", work.order, prompt=work.name, before=self._count_in):
+        async with work.worker.gate.request("create", work.order, prompt=work.name, before=self._count_in):
             yield
 
     def keep(self) -> None:
@@ -148,7 +148,9 @@ async def _released(held: Permit) -> AsyncIterator[Permit]:
 
 async def _wait_for_folder(work: Work) -> None:
     while reason := work.worker.folders.own_trouble(work.folder.path):
-        work.worker.breaker.forgo(work.prompt.model, work.name)  # so that another batch's prompt may probe its model
+        work.worker.breaker.give_up_probe(
+            work.prompt.model, work.name
+        )  # so that another batch's prompt may probe its model
         with work.worker.waits.on(work.name, "folder", reason):
             await asyncio.sleep(FOLDER_PAUSE)
 
@@ -159,7 +161,7 @@ async def _wait_for_budget(work: Work, entry: Entry) -> Entry:
         try:
             await work.ledger.afford(price(work))
         except OverBudget as over:
-            work.worker.breaker.forgo(work.prompt.model, work.name)  # so that another may probe
+            work.worker.breaker.give_up_probe(work.prompt.model, work.name)  # so that another may probe
             if over.verdict == "spent":
                 raise
             if entry.ambiguous:  # it may have been paid: nothing of it comes back that others could wait for

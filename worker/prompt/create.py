@@ -255,7 +255,7 @@ async def _as_now(work: Work, entry: Entry) -> Entry:
 
 async def _post_and_record(work: Work, permit: Permit, entry: Entry, *, doubted: bool) -> Created | _Search:
     started = time.monotonic()
-    work.demand_lease()
+    work.check_lease()
     permit.keep()
     intent = await work.ledger.intend(entry, price(work), replace=entry.ambiguous)
     try:
@@ -277,14 +277,14 @@ async def _post_and_record(work: Work, permit: Permit, entry: Entry, *, doubted:
     except Overtaken:
         await cancel_orphan(work, prediction.id)
         raise
-    await work.worker.gate.left("create", work.worker.replicate.creates_left)
+    await work.worker.gate.heed_remaining("create", work.worker.replicate.creates_left)
     return Created(recorded, prediction)
 
 
 async def _end_intent(work: Work, intent: Entry, error: ReplicateError, *, doubted: bool) -> None:
     """Withdraw an intent that created nothing; _NotCreated when it never will, or when that is not certain."""
     final: ReplicateError | None = None
-    if isinstance(error, Blocked) and work.worker.gate.is_blocked_alone(work.name):
+    if isinstance(error, Blocked) and work.worker.gate.is_itself_blocked(work.name):
         final = _only_this(error)
     elif isinstance(error, NotFound | InvalidRequest):
         final = error
@@ -338,7 +338,7 @@ async def cancel_prediction(work: Work, prediction_id: str) -> None:
     """Ask Replicate to end a prediction, until it answers; what it refuses is left to end by itself."""
     for tries in range(1, CANCEL_TRIES + 1):
         try:
-            async with work.worker.gate.passing("read"):
+            async with work.worker.gate.request("read"):
                 await work.worker.replicate.cancel(prediction_id)
         except (RateLimited, NotSent, Unanswered, AccountRefused) as error:
             logger.info("prediction %s could not be canceled, retrying: %s", prediction_id, error)

@@ -183,7 +183,7 @@ async def _look_again(work: Work, prediction: Prediction, until: float) -> Predi
     tries = 0
     while True:
         try:
-            async with work.worker.gate.passing("read"):
+            async with work.worker.gate.request("read"):
                 found = await work.worker.replicate.get(prediction.id)
         except ReplicateError as error:
             logger.info("%s: cannot be looked up again: %s", work.name, error)
@@ -241,7 +241,7 @@ async def _commit(work: Work, staging: Staging, result: Result, raw: Any) -> Res
     Overtaken when the shard's lease may be another worker's by now: it may be making the next attempt.
     """
     record = encode_record(result, raw)
-    work.demand_lease()
+    work.check_lease()
     if await staging.commit(record):
         return result
     theirs = await asyncio.to_thread(read_record, work)

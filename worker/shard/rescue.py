@@ -76,10 +76,10 @@ class Rescue:
         indexes = [index for index, nonce in attempts.items() if nonce not in self._done]
         leases = self._worker.leases
         names = sorted({f"{batch.name}:{index // SHARD_SIZE}" for index in indexes})
-        if not (names := await leases.unheld(names)):
+        if not (names := await leases.find_unheld(names)):
             return
         await asyncio.sleep(FIRST_REFUSAL)
-        names = await leases.unheld(names)
+        names = await leases.find_unheld(names)
         for job_id in await self._queue.jobs(batch.name) if names else ():
             if lease_name(job_id) in names and (lease := await leases.try_acquire(lease_name(job_id), job_id)):
                 task = asyncio.create_task(self._rescue_shard(lease, set(indexes)))

@@ -47,7 +47,7 @@ async def predict_shard(ctx: dict[str, Any], parcel: Parcel) -> None:
         raise
     except Exception as error:  # the shard must stay in the queue
         if refusal := lasting_refusal(error):
-            worker.job_slots.close(refusal)
+            worker.job_slots.request_stop(refusal)
         else:
             logger.exception("! %s: ended unexpectedly, will be retried", job_id)
         await worker.leases.sleep(SOON.delay(ctx["job_try"]))
@@ -212,9 +212,9 @@ async def watch_batch(
     with worker.folders.using(folder, shard.batch_id), worker.job_slots.hold(shard.job_id, score) as slot:
         while not slot.must_yield and await worker.batches.standing(shard.batch, shard.batch_id) == standing:
             await asyncio.sleep(pace)
-            waits = {worker.waits.before_create(work.name) for one, work in prompts.items() if not one.done()}
+            waits = {worker.waits.reason_before_create(work.name) for one, work in prompts.items() if not one.done()}
             slot.note(frozenset() if "" in waits else frozenset(waits))
     for prompt, work in prompts.items():
         if prompt.cancel():
-            worker.breaker.forgo(work.prompt.model, work.name)
+            worker.breaker.give_up_probe(work.prompt.model, work.name)
     return not slot.must_yield

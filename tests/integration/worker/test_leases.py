@@ -127,7 +127,7 @@ async def test_a_lease_is_lost_when_redis_is_away_for_longer(mine: Leases, monke
     async def away(*_: object) -> Any:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(mine, "_ask", away)
+    monkeypatch.setattr(mine, "_call", away)
     assert await mine.run(lease, for_ever()) is False
 
 

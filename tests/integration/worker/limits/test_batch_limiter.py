@@ -106,7 +106,7 @@ async def test_many_prompts_of_many_workers_share_the_places(redis: Redis) -> No
         for index in reversed(range(90)):
             group.create_task(run(index % 3, workers[index % 3], index))
     assert (most, running, len(begun)) == (2, 0, 90)
-    assert not any(places._lanes for places in workers), "nobody waits"  # noqa: SLF001 - only memory tells
+    assert not any(places._queues for places in workers), "nobody waits"  # noqa: SLF001 - only memory tells
     for worker in range(3):
         own = [index for who, index in begun if who == worker]
         assert own[1:] == sorted(own[1:]), "but for the one that came first, when nobody waited"
@@ -121,7 +121,7 @@ async def test_the_first_goes_on_as_soon_as_a_prediction_of_its_worker_ends(
     for index in (1, 2):
         await two[0].try_acquire(SHARD, index)
     refused = refusals(two[0])
-    monkeypatch.setattr(places_of, "LOOK", 3600.0)
+    monkeypatch.setattr(places_of, "RETRY_SECONDS", 3600.0)
     waiting = asyncio.create_task(two[0].acquire(SHARD, 3, 3.0))
     await eventually(lambda: refused[3])
     await two[0].release(SHARD, 1)

@@ -185,7 +185,7 @@ async def test_one_probe_of_all_workers_reopens_a_model(
     await asyncio.gather(*tasks.values())
     assert not await paused(redis, config)
     assert [record.message for record in caplog.records[1:]] == [
-        f"model {CAT}: {probe} tries it",
+        f"model {CAT}: {probe} is sent as a probe",
         f"model {CAT} works again",
     ]
     await spoil(one, 2)
@@ -268,8 +268,8 @@ async def test_a_probe_that_is_stopped_makes_room_for_another(workers: Workers) 
     one, other = await workers(breaker_pause=SHORT)
     await spoil(one)
     await one.admit(CAT, "night/a")
-    one.forgo(CAT, "night/b")
-    one.forgo(CAT, "night/a")
+    one.give_up_probe(CAT, "night/b")
+    one.give_up_probe(CAT, "night/a")
     await other.admit(CAT, "day/a")
 
 
@@ -370,7 +370,7 @@ async def test_who_waits_at_the_gate_goes_back_and_leaves_its_turn(redis: Redis,
             breaker.check(model, "night/x")
 
         breaker.check(model, "night/x")
-        async with gate.passing("create", prompt="night/x", before=check):
+        async with gate.request("create", prompt="night/x", before=check):
             made.append(model)
 
     async with gate_of(redis, config) as (gate, breaker):
@@ -387,7 +387,7 @@ async def test_who_waits_at_the_gate_goes_back_and_leaves_its_turn(redis: Redis,
         with pytest.raises(ModelPaused):
             await create(gate, CAT)
         assert await redis.hget(keys.limit(config.api_host, "create"), "tat") == tat
-        async with gate.passing("read"):
+        async with gate.request("read"):
             pass
 
 

@@ -14,8 +14,7 @@ from jobs.errors import UnfitRedis
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 from worker.leases import Leases
-from worker.limits.job_slots import JobSlot, JobSlots, Timing
-from worker.running_jobs import RunningJobs
+from worker.limits.job_slots import JobSlot, JobSlots, RunningJobs, Timing
 
 Take = Callable[[str, float, frozenset[str]], Awaitable[JobSlot]]
 A, B = frozenset({"model limit a"}), frozenset({"model limit b"})
@@ -30,7 +29,7 @@ def config(redis_url: str, tmp_path: Path) -> Config:
 @pytest.fixture
 def slots(redis: Redis, config: Config) -> JobSlots:
     leases = Leases(redis, config.api_host, "me", 15.0)
-    return JobSlots(redis, config, leases, RunningJobs(leases), 8, Timing(step_aside=0.0))
+    return JobSlots(redis, config, leases, RunningJobs(leases), 8, Timing(yield_after=0.0))
 
 
 @pytest.fixture
@@ -87,14 +86,14 @@ async def test_one_that_made_room_comes_after_all_others_and_keeps_its_virtual_t
     await queue(redis, config, "a:0:0", "a:1:0", "b:0:0")
     slots.defer("a:0:0")
     jobs = await redis.zrange(keys.queue(config.api_host), 0, -1)
-    assert slots.pick(jobs) == [b"a:1:0", b"b:0:0", b"a:0:0"]
+    assert slots.pick_jobs(jobs) == [b"a:1:0", b"b:0:0", b"a:0:0"]
     assert await redis.zscore(keys.queue(config.api_host), "a:0:0") == 100.0
     held = [await take(f"huge:{n}:0", n, A) for n in range(8)]
     await slots.make_room()
     assert sum(slot.must_yield for slot in held) == 2, "nobody makes room for what has just made room"
     slots.timing = Timing(deferred=0.0)
     slots.defer("a:0:0")
-    assert slots.pick(jobs) == jobs
+    assert slots.pick_jobs(jobs) == jobs
 
 
 async def test_of_a_batch_that_is_skipped_one_shard_is_tried_now_and_then(
@@ -105,12 +104,12 @@ async def test_of_a_batch_that_is_skipped_one_shard_is_tried_now_and_then(
     monkeypatch.setattr(loop, "time", lambda: clock() + later[0])
     jobs = [b"a:0:0", b"a:1:0", b"b:0:0"]
     slots.skip_batch("a")
-    assert slots.pick(jobs) == [b"b:0:0"]
+    assert slots.pick_jobs(jobs) == [b"b:0:0"]
     later[0] = slots.timing.deferred
-    assert slots.pick(jobs) == [b"a:0:0", b"b:0:0"]
-    assert slots.pick(jobs) == [b"b:0:0"]
+    assert slots.pick_jobs(jobs) == [b"a:0:0", b"b:0:0"]
+    assert slots.pick_jobs(jobs) == [b"b:0:0"]
     slots.resume_batch("a")
-    assert slots.pick(jobs) == jobs
+    assert slots.pick_jobs(jobs) == jobs
 
 
 async def test_a_worker_that_can_do_nothing_says_so(slots: JobSlots, redis: Redis, config: Config) -> None:
@@ -132,6 +131,6 @@ async def test_a_worker_that_can_do_nothing_says_so(slots: JobSlots, redis: Redi
 
 async def test_a_worker_stops_for_the_first_reason_that_it_is_given(slots: JobSlots) -> None:
     first, second = UnfitRedis("first"), UnfitRedis("second")
-    slots.close(first)
-    slots.close(second)
+    slots.request_stop(first)
+    slots.request_stop(second)
     assert await slots.stop_reason(is_idle=False, burst=False) is first

@@ -62,15 +62,16 @@ async def test_a_prediction_that_nobody_ends_counts_until_its_deadline_is_over(r
 async def test_no_minute_sees_more_creates_than_the_models_limit(redis: Redis, config: Config, rate: int) -> None:
     mine = turns(redis, config, f"a/b={rate}/min")
     text = Path(model_limiter.__file__).with_suffix(".lua").read_text()
+    text = text.replace("redis.call('TIME')", f"redis.call('HMGET', '{CLOCK}', 's', 'us')")
     mine._script = redis.register_script(
-        text.replace("redis.call('TIME')", f"redis.call('HMGET', '{CLOCK}', 's', 'us')")
-    )
+        text.replace("math.ceil(interval / 500)", "3600000")
+    )  # it expires in real time
     times, now, epoch = list[int](), 0, (await redis.time())[0]
     while now < 300e6:
         await redis.hset(CLOCK, mapping={"s": epoch + now // 1_000_000, "us": now % 1_000_000})
-        lane = mine._lane("a/b")
-        assert lane
-        wait = await mine._script(mine._keys(lane, "night/1"), ["begin", "night/1", 1000, "", rate, "a/b"])
+        queue = mine._queue_of("a/b")
+        assert queue
+        wait = await mine._script(mine._keys(queue, "night/1"), ["start", "night/1", 1000, "", rate, "a/b"])
         if not wait:
             times.append(now)
         now += wait or 1
@@ -113,9 +114,9 @@ async def test_one_that_is_cancelled_leaves_its_turn_to_the_next(redis: Redis, c
     mine = turns(redis, config, "a/b=max 1")
     await mine.start("a/b", "night/0")
     waiting = [asyncio.create_task(mine.acquire("a/b", f"night/{n}", n)) for n in (1, 2)]
-    mine._lanes["a/b"].open_at += 3600
+    mine._queues["a/b"].open_at += 3600
     await asyncio.sleep(0)
-    mine._lanes["a/b"].open_at = 0.0
+    mine._queues["a/b"].open_at = 0.0
     waiting[0].cancel()
     await asyncio.wait_for(waiting[1], 10)
     assert waiting[0].cancelled()

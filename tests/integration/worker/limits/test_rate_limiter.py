@@ -153,22 +153,22 @@ async def test_a_429_takes_a_fifth_of_the_pace_and_ten_minutes_give_back_all(red
 
 async def test_answers_that_leave_less_than_we_would_slow_down_and_others_cost_nothing(redis: Redis) -> None:
     mine = bucket(redis, 600)
-    await RateLimiter(redis, API_HOST, {"create": 600}).left("create", None)
+    await RateLimiter(redis, API_HOST, {"create": 600}).heed_remaining("create", None)
     for left in (599, 300, 6, 5):
-        await mine.left(left)
+        await mine.heed_remaining(left)
     assert await redis.exists(keys.limit(API_HOST, "create")) == 0
     start = (await many(mine, 10))[-1]
-    await mine.left(2)
+    await mine.heed_remaining(2)
     assert (await mine.reserve(1)).times[0] - start == pytest.approx(2 * MINUTE / 591, rel=0.01)
     start += int(2 * MINUTE / 591)
-    await mine.left(0)
+    await mine.heed_remaining(0)
     assert (await mine.reserve(1)).times[0] - start == pytest.approx(6 * MINUTE / 591, rel=0.01)
 
 
 async def test_a_bucket_that_holds_few_is_not_taken_for_one_that_is_used_up(redis: Redis) -> None:
     limiter = RateLimiter(redis, API_HOST, {"create": 600})
     for _ in range(10):
-        await limiter.left("create", 2)
+        await limiter.heed_remaining("create", 2)
     assert await redis.exists(keys.limit(API_HOST, "create")) == 0
 
 
@@ -187,7 +187,7 @@ async def test_low_credit_means_six_a_minute_for_five_minutes_and_for_all(redis:
     await turn_clock(redis, 6)
     leased = await other.reserve(10)
     assert (len(leased.times), leased.leased, leased.why, leased.text) == (1, True, "reduced", "6")
-    await other.answered()
+    await other.finish_request()
     assert (await one.reserve(10)).times == ()
     await turn_clock(redis, 10)
     assert len((await one.reserve(10)).times) == 1
@@ -215,7 +215,7 @@ async def test_low_credit_does_not_raise_a_lower_limit(redis: Redis) -> None:
     mine = bucket(redis, 2)
     await mine.hold(0, "reduced")
     assert (await mine.reserve(1)).times
-    await mine.answered()
+    await mine.finish_request()
     await turn_clock(redis, 29)
     assert (await mine.reserve(1)).times == ()
     await turn_clock(redis, 1)
@@ -236,7 +236,7 @@ async def test_below_sixty_a_minute_the_next_starts_an_interval_after_the_answer
     assert 0 < waiting.wait <= SECOND / 10, "it may be answered at any moment"
     await turn_clock(redis, 20)
     assert (await other.reserve(5)).times == (), "however long the answer takes"
-    await one.answered()
+    await one.finish_request()
     assert SECOND / 2 < (await other.reserve(5)).wait <= SECOND
     await turn_clock(redis, 1.9)
     assert 0 < (await other.reserve(5)).wait <= SECOND / 10
@@ -258,7 +258,7 @@ async def test_a_late_answer_does_not_end_the_lease_of_another(redis: Redis) -> 
     await granted(slow)
     await turn_clock(redis, 120)
     await granted(other)
-    await slow.answered()
+    await slow.finish_request()
     await turn_clock(redis, 30)
     assert (await slow.reserve(1)).times == ()
 

@@ -26,7 +26,7 @@ async def taker(limiter):
     while True:
         await limiter.acquire("create")
         print(f"at {time.monotonic()}", flush=True)
-        await limiter.answered("create")
+        await limiter.finish_request("create")
 
 async def main(url, api_host, limit):
     redis = connect(url, patient=True)

@@ -114,14 +114,14 @@ class World:
         else:
             self.admitted[minute] += 1
             if self.headers:
-                await bucket.left(left)
+                await bucket.heed_remaining(left)
         await self._answered(bucket)
 
     async def _answered(self, bucket: RateLimit) -> None:
         """Only who had a lease must say so; it goes on then."""
         if bucket in self._leasing:
             self._leasing.discard(bucket)
-            await bucket.answered()
+            await bucket.finish_request()
             await self._reserve(bucket)
 
     def use(self, minutes: range) -> float:

@@ -153,7 +153,7 @@ async def test_one_at_a_time_below_sixty_a_minute(
             await turn_clock(redis, 10)
             await looked(redis, eventually, 0 if number == 3 else 2)
             assert len(waiters.order) == number
-            await limiter.answered("create")
+            await limiter.finish_request("create")
             await turn_clock(redis, 2)
 
 
@@ -161,7 +161,7 @@ async def test_answers_cost_nothing_at_sixty_a_minute_or_more(redis: Redis) -> N
     async with RateLimiter(redis, API_HOST, {"create": 600}) as limiter:
         await limiter.acquire("create")
         before = await calls(redis)
-        await limiter.answered("create")
+        await limiter.finish_request("create")
         assert await calls(redis) == before
 
 

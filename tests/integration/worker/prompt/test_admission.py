@@ -76,7 +76,7 @@ async def test_while_it_is_held_others_wait(worker: Context, redis: Redis, event
         await create(work(worker), granted)
         assert await counted(redis, worker.config) == (1, 1)
         waiting = asyncio.create_task(another_gets_all(worker))
-        await eventually(lambda: worker.waits.before_create("night/p9") == "batch limit night")
+        await eventually(lambda: worker.waits.reason_before_create("night/p9") == "batch limit night")
         assert not waiting.done()
     await waiting
     assert await counted(redis, worker.config) == (0, 0)
@@ -172,7 +172,7 @@ def is_waiting(worker: Context, blocked: str) -> bool:
     if blocked == "start time":
         return worker.connections.free == 0
     kinds = {"folder": "folder", "batch": "batch limit", "model": "model limit"}
-    return worker.waits.before_create("night/p0").startswith(kinds[blocked])
+    return worker.waits.reason_before_create("night/p0").startswith(kinds[blocked])
 
 
 async def free(worker: Context, five: Work, blocked: str) -> None:

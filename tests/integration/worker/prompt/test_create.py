@@ -394,7 +394,7 @@ async def test_a_refused_token_pauses_until_it_is_accepted_again(
     asked = simulator.ledger()["calls"]["account"]
 
     async def is_asked_again() -> bool:
-        await worker.token.look()
+        await worker.token.lift_if_accepted()
         return bool(simulator.ledger()["calls"]["account"] > asked)
 
     await eventually(is_asked_again)
@@ -406,7 +406,7 @@ async def test_a_refused_token_pauses_until_it_is_accepted_again(
 
 
 async def lifted(worker: Context) -> bool:
-    await worker.token.look()
+    await worker.token.lift_if_accepted()
     return await worker.account.pause_reason() is None
 
 
@@ -420,7 +420,7 @@ async def test_a_pause_by_hand_stays_whatever_a_worker_finds(
     assert await worker.account.pause("lunch")
     assert not await worker.account.pause("again")
     assert not await worker.account.pause_for("402", "no credit")
-    await worker.token.look()
+    await worker.token.lift_if_accepted()
     assert [await worker.account.is_due(by) for by in ("401", "402")] == [False, False]
     assert [await worker.account.lift(by) for by in ("401", "402")] == [False, False]
     assert await worker.account.pause_reason() == "lunch"
@@ -470,7 +470,7 @@ async def test_another_page_in_the_apis_place_is_searched_for(worker: Context, s
 async def test_a_prompt_that_alone_is_blocked_is_refused_and_others_go_on(
     worker: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.limits.block_pages.ENOUGH_PASSED", 0)
+    monkeypatch.setattr("worker.limits.request_gate.ENOUGH_PASSED", 0)
     post = worker.replicate.create
 
     async def firewalled(model: str, given: Any) -> Any:

@@ -136,7 +136,7 @@ async def test_prompts_whose_model_is_paused_hold_no_places(
         worker.connections.release()
     await asyncio.wait_for(predict(work(worker, 4)), 30)
     assert not await redis.exists(KEY)
-    assert all(worker.waits.before_create(f"night/p{index}") for index in (1, 2, 3))
+    assert all(worker.waits.reason_before_create(f"night/p{index}") for index in (1, 2, 3))
     await end(early, *late)
 
 

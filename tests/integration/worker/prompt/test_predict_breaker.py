@@ -65,7 +65,7 @@ async def test_after_many_refusals_rows_of_that_batch_are_created_one_at_a_time(
     other = asyncio.create_task(predict(work(worker, 10, "simulator/text")))
     await eventually(lambda: worker.connections.waiting == 2)  # one of them, and one of another model
     await eventually(
-        lambda: [worker.waits.before_create(one.name) for one in waiting].count("refused simulator/image") == 6
+        lambda: [worker.waits.reason_before_create(one.name) for one in waiting].count("refused simulator/image") == 6
     )
     for _ in held:
         worker.connections.release()

@@ -172,7 +172,7 @@ async def test_a_missing_price_holds_back_what_has_a_limit(worker: Context, even
     await worker.batches.set_budget("night", None, 1_000_000)
     unpriced = Work(worker, work(worker).shard, Prompt(0, "text", "simulator/text", {"prompt": "x"}))
     prompt = asyncio.create_task(predict(unpriced))
-    await eventually(lambda: worker.waits.before_create("night/text") == "price simulator/text")
+    await eventually(lambda: worker.waits.reason_before_create("night/text") == "price simulator/text")
     assert not prompt.done()
     prompt.cancel()
     await asyncio.wait([prompt])
@@ -205,13 +205,13 @@ async def test_lost_creates_that_used_up_the_budget_do_not_wait_for_each_other(w
 
 async def test_a_spent_budget_uses_up_no_start_times(worker: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[str] = []
-    passing = worker.gate.passing
+    request = worker.gate.request
 
     def counted(bucket: str, *arguments: Any, **options: Any) -> AbstractAsyncContextManager[None]:
         taken.append(bucket)
-        return passing(bucket, *arguments, **options)
+        return request(bucket, *arguments, **options)
 
-    monkeypatch.setattr(worker.gate, "passing", counted)
+    monkeypatch.setattr(worker.gate, "request", counted)
     await worker.batches.set_budget("night", 0, None)
     shard = work(worker).shard
     prompts = [Prompt(index, f"p-{index}", "simulator/image", INPUT) for index in range(60)]

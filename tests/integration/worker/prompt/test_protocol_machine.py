@@ -643,7 +643,7 @@ class Protocol(RuleBasedStateMachine):
 
     def ask_lease(self, worker: int, op: str) -> None:
         lease = Lease(f"{NAME}:0", f"{NAME}:0:0")
-        self.holds[worker] = self.do(self.leases[worker]._ask(op, lease)) == "mine"  # noqa: SLF001 - one step of what is repeated
+        self.holds[worker] = self.do(self.leases[worker]._call(op, lease)) == "mine"  # noqa: SLF001 - one step of what is repeated
         owner = self.do(self.eye.get(keys.lease(lease.name)))
         assert (owner == f"w{worker}".encode()) == self.holds[worker], "one owner, and it knows"
 

@@ -25,7 +25,7 @@ from jobs.state.waits import Wait, Waits
 from jobs.wire import Batch
 from tests.integration.worker.prompt.works import work
 from worker.context import Context, Work
-from worker.limits import waiting
+from worker.limits import wait_reporter
 from worker.prompt.predict import predict
 from worker.shard.run import find_folder
 
@@ -102,7 +102,7 @@ async def test_a_model_that_is_paused_is_no_reason_for_batches_without_it(worker
 async def test_the_limit_of_a_model(
     worker: Context, waits: Callable[..., Any], caplog: pytest.LogCaptureFixture, model: str
 ) -> None:
-    caplog.set_level(logging.INFO, "worker.limits.waiting")
+    caplog.set_level(logging.INFO, "worker.limits.wait_reporter")
     await waits(f"for the limit of {model}", *(work(worker, index, model) for index in range(5)))
     assert len([record for record in caplog.records if "for the limit of" in record.message]) == 1
 
@@ -110,17 +110,17 @@ async def test_the_limit_of_a_model(
 async def test_the_log_tells_of_a_wait_once_and_of_its_end(
     redis: Redis, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caplog.set_level(logging.INFO, "worker.limits.waiting")
-    mine = waiting.Waiting(redis, "me")
+    caplog.set_level(logging.INFO, "worker.limits.wait_reporter")
+    mine = wait_reporter.WaitReporter(redis, "me")
     for _ in range(20):  # it comes and goes
         with mine.on("night/1", "model limit", "a/b"), mine.on("night/2", "model limit", "a/b"):
-            await mine.look()
-        await mine.look()
+            await mine.report_changes()
+        await mine.report_changes()
     assert [record.message for record in caplog.records] == [
         "night: 2 prompts wait for the limit of a/b in BATCH_MODEL_LIMITS"
     ]
-    monkeypatch.setattr(waiting, "OVER", -1.0)
-    await mine.look()
+    monkeypatch.setattr(wait_reporter, "OVER", -1.0)
+    await mine.report_changes()
     assert caplog.records[-1].message == "night: nothing waits for the model limit of a/b any more"
 
 

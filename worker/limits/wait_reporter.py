@@ -1,4 +1,4 @@
-"""What the prompts of this worker wait for: told to `status`, and to the log when it begins and when it is over."""
+"""The reporter of what this worker's prompts wait for: to `status`, and to the log when a wait begins and ends."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from jobs.state.waits import FRESH, Kind, Wait, Waits
 from worker.limits.circuit_breaker import batch_in
 
 BEFORE_CREATE: tuple[Kind, ...] = ("budget", "price", "breaker", "refused", "batch limit", "model limit", "folder")
-"""Who waits for these holds nothing, and has nothing under way."""
+"""A prompt that waits for one of these holds nothing, and has no prediction."""
 
 LOGGED: tuple[Kind, ...] = ("budget", "price", "batch limit", "model limit")
-"""Others are in the log already."""
+"""The others are logged where they begin."""
 
 OVER = 10.0
-"""Seconds without a wait after which it is over: places are taken and given all the time."""
+"""Seconds after which a wait that was not seen again has ended: short gaps are normal."""
 
-MOST_TOLD = 5
+MOST_REPORTED = 5
 LONGEST_DETAIL = 300
 
 logger = logging.getLogger(__name__)
 
 
-class Waiting:
-    """All waits of one worker; `look` is called every second."""
+class WaitReporter:
+    """All waits of one worker; `report_changes` is called every second."""
 
     def __init__(self, redis: Redis, owner: str) -> None:
         self._waits = Waits(redis)
         self._owner = owner
         self._of_prompts: dict[str, tuple[Kind, str]] = {}
         self._of_batches: dict[str, str] = {}
-        self._told: dict[str, tuple[list[Wait], float]] = {}
+        self._reported: dict[str, tuple[list[Wait], float]] = {}
         self._logged: dict[tuple[str, Kind, str], float] = {}
 
     @contextmanager
@@ -47,36 +47,36 @@ class Waiting:
         finally:
             self._of_prompts.pop(prompt, None)
 
-    def before_create(self, prompt: str) -> str:
-        """What the prompt waits for without having anything under way, in short; "" when it does not."""
+    def reason_before_create(self, prompt: str) -> str:
+        """What the prompt waits for before its create, in short; "" when it does not."""
         kind, detail = self._of_prompts.get(prompt, ("", ""))
         if kind not in BEFORE_CREATE:
             return ""
         return f"{kind} {detail or batch_in(prompt)}"
 
     def note(self, batch: str, reason: str) -> None:
-        """Say what this worker misses of a whole batch; "" when nothing any more."""
+        """Note why a whole batch waits in this worker; "" when it waits no more."""
         self._of_batches[batch] = reason
         if not reason:
             del self._of_batches[batch]
 
-    async def look(self) -> None:
-        """Tell what has changed, or would be forgotten."""
+    async def report_changes(self) -> None:
+        """Report what has changed, and what would expire."""
         now, waits = asyncio.get_running_loop().time(), self._by_batch()
         self._log(waits, now)
-        for batch in sorted({*waits, *self._told}):
-            told, at = self._told.get(batch, ([], 0.0))
-            if waits.get(batch, []) != told or (told and now > at + FRESH / 3):
+        for batch in sorted({*waits, *self._reported}):
+            reported, at = self._reported.get(batch, ([], 0.0))
+            if waits.get(batch, []) != reported or (reported and now > at + FRESH / 3):
                 await self._waits.tell(batch, self._owner, waits.get(batch, []))
-                self._told[batch] = waits.get(batch, []), now
-        self._told = {batch: told for batch, told in self._told.items() if told[0]}
+                self._reported[batch] = waits.get(batch, []), now
+        self._reported = {batch: entry for batch, entry in self._reported.items() if entry[0]}
 
     def _by_batch(self) -> dict[str, list[Wait]]:
         counts: dict[str, Counter[tuple[Kind, str]]] = defaultdict(Counter)
         for prompt, wait in self._of_prompts.items():
             counts[batch_in(prompt)][wait] += 1
         found = {
-            batch: [Wait(kind, detail, prompts) for (kind, detail), prompts in of_batch.most_common(MOST_TOLD)]
+            batch: [Wait(kind, detail, prompts) for (kind, detail), prompts in of_batch.most_common(MOST_REPORTED)]
             for batch, of_batch in counts.items()
         }
         for batch, reason in self._of_batches.items():

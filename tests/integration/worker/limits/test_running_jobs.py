@@ -5,7 +5,7 @@ import asyncio
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 from worker.leases import Leases
-from worker.running_jobs import RunningJobs
+from worker.limits.job_slots import RunningJobs
 
 JOB = "cats:0:0"
 SECONDS = 0.6
