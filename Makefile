@@ -18,21 +18,24 @@ flag = $(if $(call given,$(1)),$(if $(filter 1,$(value $(1))),$(2),$(error Write
 needs = $(if $(call given,$(1)),,$(error Say which $(1): make $@ $(1)=$(2)))
 
 limits := LIMIT MAX_PREDICTIONS MAX_COST MAX_IN_FLIGHT
-many := EACH REPEAT SEED_FROM
+many := EACH REPEAT SEED_FROM TEMPLATE SAMPLE SAMPLE_SEED
 order = $(call option,NAME,--name) $(call option,MODEL,--model) $(call option,INPUT,--input) \
   $(call option,PRIORITY,--priority) $(foreach limit,$(limits),$(call option,$(limit),$(limit_$(limit)))) \
   $(foreach one,$(many),$(call option,$(one),$(many_$(one)))) \
-  $(call flag,APPEND,--append) $(call flag,REPLACE,--replace) $(call flag,JSON,--json) -- $(call argument,FILE)
+  $(call flag,DYNAMIC_PROMPTS,--dynamic-prompts) $(call flag,APPEND,--append) $(call flag,REPLACE,--replace) $(call flag,JSON,--json) -- $(call argument,FILE)
 many_EACH := --each
 many_REPEAT := --repeat
 many_SEED_FROM := --seed-from
+many_TEMPLATE := --template
+many_SAMPLE := --sample
+many_SAMPLE_SEED := --sample-seed
 limit_LIMIT := --limit
 limit_MAX_PREDICTIONS := --max-predictions
 limit_MAX_COST := --max-cost
 limit_MAX_IN_FLIGHT := --max-in-flight
 
 # An unknown variable is an error before anything runs: an ignored limit costs money.
-takes_order := FILE NAME MODEL INPUT PRIORITY $(limits) $(many) APPEND REPLACE JSON
+takes_order := FILE NAME MODEL INPUT PRIORITY $(limits) $(many) DYNAMIC_PROMPTS APPEND REPLACE JSON
 takes_run := $(takes_order) ALL
 takes_enqueue := $(takes_order) CHECK
 takes_status := BATCH JSON

@@ -8,9 +8,10 @@ from jobs.config import started_by_make
 
 _COMMAND = re.compile(r"python -m (jobs|worker|arq)\b ?([^`;\n]*)")
 _OPTION = re.compile(
-    r"(?<![\w-])--(name|model|input|each|repeat|seed-from|priority|limit|max-predictions|max-cost|max-in-flight)\b"
+    r"(?<![\w-])--(name|model|input|each|repeat|seed-from|template|sample|sample-seed|priority|limit"
+    r"|max-predictions|max-cost|max-in-flight)(?![\w-])"
 )
-_FLAG = re.compile(r"(?<![\w-])--(append|replace|check|all|json)\b")
+_FLAG = re.compile(r"(?<![\w-])--(append|replace|check|all|json|dynamic-prompts)\b")
 _TARGETS = {"status": "BATCH", "watch": "BATCH", "enqueue": "FILE", "run": "FILE"}
 
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs.budget import MOST_PREDICTIONS, Budget
-from jobs.expansion.expansion import Expansion
+from jobs.expansion.expansion import Expansion, Sample
 from jobs.expansion.matrix import build_matrix
+from jobs.expansion.template import read_template
 from jobs.expansion.value_list import MOST, json_or_text, read_values
 from jobs.prices.money import micro_dollars
 from jobs.text import as_typed
@@ -48,6 +49,14 @@ Each = Annotated[
 ]
 Repeat = Annotated[int | None, typer.Option(min=1, max=MOST, metavar="N", help="Each row so many times.")]
 SeedFrom = Annotated[int | None, typer.Option(metavar="SEED", help="With --repeat: the seeds, counted from here.")]
+Template = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="The prompt of each row: a {red|blue} {column}; {{ is a brace.")
+]
+OwnTemplates = Annotated[bool, typer.Option("--dynamic-prompts", help="The rows' own prompts are such templates.")]
+SampleSize = Annotated[
+    int | None, typer.Option("--sample", min=1, metavar="N", help="At most N prompts of each template and row.")
+]
+SampleSeed = Annotated[int | None, typer.Option(metavar="SEED", help="Which ones; default: 0.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many prompts: a pilot.")]
 Priority = Annotated[float, typer.Option(callback=_check_priority, help="2 gets twice the share of 1.")]
 Append = Annotated[bool, typer.Option("--append", help="Also to a batch that was begun from another file.")]
@@ -80,6 +89,10 @@ class OrderOptions:
     each: Each = field(default_factory=list)
     repeat: Repeat = None
     seed_from: SeedFrom = None
+    template: Template = None
+    dynamic_prompts: OwnTemplates = False
+    sample: SampleSize = None
+    sample_seed: SampleSeed = None
     limit: Limit = None
     priority: Priority = 1.0
     max_predictions: MaxPredictions = None
@@ -110,9 +123,20 @@ class OrderOptions:
         )
 
     def _expansion(self) -> Expansion | None:
+        if self.template is not None and self.dynamic_prompts:
+            raise typer.BadParameter("--template and --dynamic-prompts exclude each other", param_hint="--template")
+        if self.sample and self.template is None and not self.dynamic_prompts:
+            raise typer.BadParameter("it needs --template or --dynamic-prompts", param_hint="--sample")
+        if self.sample_seed is not None and not self.sample:
+            raise typer.BadParameter("it needs --sample", param_hint="--sample-seed")
         with usage_errors("--each"):
             matrix = build_matrix([read_values(text) for text in self.each], self.repeat, self.seed_from)
-        return Expansion(matrix) if self.each or self.repeat else None
+        with usage_errors("--template"):
+            template = read_template(self.template) if self.template is not None else None
+            sample = Sample(self.sample, self.sample_seed or 0) if self.sample else None
+            expansion = Expansion(matrix, template, self.dynamic_prompts, sample)
+            expansion.check()
+        return expansion if self.each or self.repeat or template or self.dynamic_prompts else None
 
 
 @contextmanager

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from jobs.expansion.matrix import Matrix
+from jobs.expansion.template import Template, TemplateError, read_template
+from jobs.expansion.value_list import MOST
 from jobs.expansion.variant_ids import variant_id
 
 
@@ -19,18 +22,69 @@ class Variant(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Sample:
+    """How many prompts are made of a template for a row, and what they are picked by."""
+
+    size: int
+    seed: int = 0
+
+    def indexes(self, count: int, row_id: str) -> Iterable[int]:
+        """Pick of so many, the same ones each time; a larger sample has those of a smaller one, too."""
+        if self.size >= count:
+            return range(count)
+        found: dict[int, None] = {}
+        tries = 0
+        while len(found) < self.size:
+            digest = hashlib.sha256(f"{self.seed}/{tries}/{row_id}".encode()).digest()
+            found[int.from_bytes(digest) % count] = None
+            tries += 1
+        return found
+
+
+@dataclass(frozen=True)
 class Expansion:
-    """Makes variants of rows; what it sets wins over what a row says."""
+    """Makes variants of rows; what it sets wins over what a row says.
+
+    `own_templates`: the prompt of each row is a template. The columns that a template names are not sent.
+    """
 
     matrix: Matrix
+    template: Template | None = None
+    own_templates: bool = False
+    sample: Sample | None = None
 
     @property
     def sets(self) -> frozenset[str]:
         """The keys that are set, whatever a row has there."""
-        return self.matrix.keys
+        written = self.template and "prompt" not in self.template.names
+        return self.matrix.keys | {"prompt"} if written else self.matrix.keys
+
+    def check(self) -> None:
+        """TemplateError when more would be made of each row than may be."""
+        if self.template:
+            self._indexes(self.template, "")
 
     def variants(self, row: Variant) -> Iterator[Variant]:
-        """Yield the rows that a row becomes."""
+        """Yield the rows that a row becomes; TemplateError when it does not fill its template."""
+        template = self.template
+        if self.own_templates and isinstance(prompt := row.input.get("prompt"), str):
+            template = read_template(prompt)
+        indexes = self._indexes(template, row.id) if template else ()
         for values, parts in self.matrix.combinations():
             model = values.pop("model", row.model)
-            yield Variant(variant_id(row.id, parts), model, row.input | values)
+            columns = row.input | values
+            if template is None:
+                yield Variant(variant_id(row.id, parts), model, columns)
+                continue
+            kept = {key: value for key, value in columns.items() if key not in template.names}
+            for index in indexes:
+                prompt, chosen = template.make(index, columns)
+                yield Variant(variant_id(row.id, [*parts, *chosen]), model, kept | {"prompt": prompt})
+
+    def _indexes(self, template: Template, row_id: str) -> Iterable[int]:
+        size = min(template.count, self.sample.size) if self.sample else template.count
+        if size * self.matrix.count > MOST:
+            raise TemplateError(
+                f"each row would become more than {MOST:,} rows; --sample N makes N prompts of a template"
+            )
+        return self.sample.indexes(template.count, row_id) if self.sample else range(template.count)

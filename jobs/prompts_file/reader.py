@@ -12,6 +12,7 @@ from typing import Any
 
 from jobs.errors import Problem
 from jobs.expansion.expansion import Expansion, Variant
+from jobs.expansion.template import TemplateError
 from jobs.names import model_problem, name_problem
 from jobs.prompts_file.fast_rows import Defaults, PlainRows, Row
 from jobs.prompts_file.formats import MAX_LINE, Record, read_records
@@ -119,11 +120,15 @@ class _Variants:
         base, given = self._reader.read_base(record), record.row
         if isinstance(base, Variant) and not isinstance(given, Problem):
             self._names.note_replaced(self._expansion.sets & {*given, *base.input}, record.line)
-            for variant in self._expansion.variants(base._replace(input=self._defaults.input | base.input)):
-                if "input" not in given and "prompt" not in variant.input:
-                    yield Problem(record.line, _no_prompt(variant.input))
-                else:
-                    yield from self._row(record, variant)
+            base = base._replace(input=self._defaults.input | base.input)
+            try:
+                for variant in self._expansion.variants(base):
+                    if "input" not in given and "prompt" not in variant.input:
+                        yield Problem(record.line, _no_prompt(variant.input))
+                    else:
+                        yield from self._row(record, variant)
+            except TemplateError as error:
+                yield Problem(record.line, str(error))
         elif not isinstance(base, Variant):
             yield from base
 

@@ -109,6 +109,7 @@ OPTIONS = {
     "NAME": "--name", "MODEL": "--model", "INPUT": "--input", "LIMIT": "--limit", "PRIORITY": "--priority",
     "MAX_PREDICTIONS": "--max-predictions", "MAX_COST": "--max-cost", "MAX_IN_FLIGHT": "--max-in-flight",
     "EACH": "--each", "REPEAT": "--repeat", "SEED_FROM": "--seed-from",
+    "TEMPLATE": "--template", "SAMPLE": "--sample", "SAMPLE_SEED": "--sample-seed",
 }  # fmt: skip
 
 
@@ -118,7 +119,7 @@ def test_make_takes_what_the_command_takes(target: str) -> None:
     assert set(shown) >= {f"{option}='1'" for option in OPTIONS.values()} | {"--json", "'a.jsonl'"}
     known = get_command(app).commands[target].params  # type: ignore[attr-defined]  # it is a group
     names = {option for parameter in known for option in parameter.opts if option.startswith("--")}
-    assert names - {"--json", "--check", "--append", "--replace", "--all"} == set(OPTIONS.values())
+    assert names - {"--json", "--check", "--append", "--replace", "--all", "--dynamic-prompts"} == set(OPTIONS.values())
 
 
 def test_make_passes_flags_on() -> None:

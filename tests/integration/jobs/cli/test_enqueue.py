@@ -102,6 +102,8 @@ def test_one_row_becomes_many_and_more_values_add_only_what_is_new(cli: Cli, tmp
     seeds = ["--model", "a/b", "--each", "seed=1..2"]
     checked = cli("enqueue", "cats.csv", "--check", *seeds, "--each", "steps=4,8")
     assert checked.out == "cats.csv: 8 prompts made of 2 rows, no error\n"
+    drawn = cli("enqueue", "cats.csv", "--check", *seeds, "--template", "{prompt}, {2$$ and $$ink|oil|chalk}")
+    assert drawn.out == "cats.csv: 24 prompts made of 2 rows, no error\n"
     assert cli("enqueue", "cats.csv", *seeds).out.startswith("cats: 4 prompts enqueued in 1 shard")
     assert cli("enqueue", "cats.csv", "--model", "a/b", "--repeat", "3", "--seed-from", "1").out.startswith(
         "cats: 2 prompts enqueued in 1 shard; 6 in all"

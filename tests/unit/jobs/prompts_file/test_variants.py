@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from jobs.errors import Problem
-from jobs.expansion.expansion import Expansion
+from jobs.expansion.expansion import Expansion, Sample
 from jobs.expansion.matrix import build_matrix
+from jobs.expansion.template import TemplateError, read_template
 from jobs.expansion.value_list import read_values
 from jobs.prompts_file.key_names import KeyNames
 from jobs.prompts_file.reader import Defaults, Ids, Row, read_prompts
@@ -110,3 +111,66 @@ def test_values_that_may_not_be_are_told_with_their_line(tmp_path: Path) -> None
     assert texts(read(path, "seed=1e999"))[0] == "line 1: a number is too large"
     assert texts(read(path, r'style="\ud800"'))[0].startswith("line 1: half a surrogate pair")
     assert texts(read(path, "image=./a.png"))[0].endswith("names a local file; give an https URL or a data: URI")
+
+
+def fill(path: Path, template: str | None, *each: str, sample: Sample | None = None, **given: Any) -> list[Any]:
+    matrix = build_matrix([read_values(text) for text in each], None, None)
+    expansion = Expansion(matrix, None if template is None else read_template(template), template is None, sample)
+    return texts(list(read_prompts(str(path), Defaults("o/n", given), Ids(), KeyNames(), expansion)))
+
+
+def test_a_template_uses_up_the_columns_that_it_names(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "name,seed", "cat,1", "dog,2")
+    assert fill(path, "a {photo|drawing} of a {name} in {style}", "style=oil,ink", steps=4)[:3] == [
+        {"id": f"000001--style-{style}--{kind}", "model": "o/n",
+         "input": {"prompt": f"a {kind} of a cat in {style}", "seed": 1, "steps": 4}}
+        for style, kind in (("oil", "photo"), ("oil", "drawing"), ("ink", "photo"))
+    ]  # fmt: skip
+    assert fill(path, "a {name} by {who}", who="me")[0]["input"] == {"prompt": "a cat by me", "seed": 1}
+
+
+def test_every_row_that_does_not_fill_the_template_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "name,style", "cat,oil", "dog,", ",ink")
+    assert fill(path, "a {name}, {style}", "seed=1..3")[3:] == [
+        "line 3: the template needs 'style', which the row does not have; it has name, seed",
+        "line 4: the template needs 'name', which the row does not have; it has style, seed",
+    ]
+    assert "is 'name' meant?" in fill(path, "a {nam}")[0]
+
+
+def test_the_rows_own_prompts_may_be_templates(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.jsonl",
+        {"prompt": "a {red|blue} {animal}", "animal": "fox"},
+        {"prompt": "a {red"},
+        {"input": {"image": "https://o.test/a.png"}},
+        {"prompts": "{a|b}"},
+    )
+    found = fill(path, None)
+    assert [row["input"] for row in found[:2]] == [{"prompt": "a red fox"}, {"prompt": "a blue fox"}]
+    assert found[2].startswith("line 2: at character 3 of the template: a { has no }")
+    assert found[3]["input"] == {"image": "https://o.test/a.png"}
+    assert found[4].startswith("line 4: it has neither input nor prompt")
+
+
+def test_a_sample_is_the_same_each_time_and_part_of_a_larger_one(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", {"id": "x", "prompt": "p"}, {"id": "y", "prompt": "p"})
+    huge = " ".join("{a|b|c|d|e|f|g|h}" for _ in range(40))
+    few, more = (fill(path, huge, sample=Sample(size)) for size in (3, 5))
+    assert few == fill(path, huge, sample=Sample(3))
+    assert few[:3] == more[:3]
+    assert few[3:] == more[5:8]
+    assert few[0]["input"] != few[3]["input"], "each row has its own"
+    assert few != fill(path, huge, sample=Sample(3, seed=1))
+    assert len({row["id"] for row in more}) == 10
+    assert len(fill(path, "{a|b|c}", sample=Sample(7))) == 6, "there are no more"
+    with pytest.raises(TemplateError, match="more than 1,000,000 rows"):
+        Expansion(build_matrix([], None, None), read_template(huge)).check()
+
+
+def test_a_prompt_that_a_template_replaces_is_a_warning(tmp_path: Path) -> None:
+    path, names = write(tmp_path / "a.jsonl", {"prompt": "x"}), KeyNames()
+    for template, warnings in (("a {prompt}", 0), ("a fox", 1)):
+        expansion = Expansion(build_matrix([], None, None), read_template(template))
+        list(read_prompts(str(path), Defaults("o/n"), Ids(), names, expansion))
+        assert len(names.warnings()) == warnings
