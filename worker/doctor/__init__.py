@@ -1,1 +1,1 @@
-"""`python -m worker doctor`: is everything fit for a night's work?"""
+"""The checks of `python -m worker doctor`: is everything ready for an overnight run?"""

@@ -1,4 +1,4 @@
-"""All checks of the doctor, each on its own: none spends or changes anything."""
+"""All checks of the doctor; they are independent, and none spends or changes anything."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from worker.doctor.status import (
     worker_findings,
 )
 
-ALONE: dict[str, Callable[[Config], list[Finding]]] = {
+LOCAL: dict[str, Callable[[Config], list[Finding]]] = {
     "network": network_findings,
     "schedules": schedule_file_findings,
     "outputs": room_findings,
@@ -52,7 +52,7 @@ async def examine() -> list[Finding]:
     found = [_settings_finding(), *await _examine_redis(config)]
     for check, ask in ONLINE.items():
         found += await _run_check(check, ask(config))
-    for check, look in ALONE.items():
+    for check, look in LOCAL.items():
         found += await _run_check(check, asyncio.to_thread(look, config))
     return found
 
@@ -77,7 +77,7 @@ async def _examine_redis(config: Config) -> list[Finding]:
 
 
 async def _run_check(check: str, answer: Awaitable[list[Finding]]) -> list[Finding]:
-    """Return a check's findings; one that raises becomes a failure, and the others go on."""
+    """Return a check's findings; a check that raises is a failure, and the others still run."""
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             return await answer
@@ -85,5 +85,5 @@ async def _run_check(check: str, answer: Awaitable[list[Finding]]) -> list[Findi
         return [failure(check, f"no answer within {CHECK_SECONDS:.0f} s")]
     except (BatchError, RedisError, OSError) as error:
         return [failure(check, str(error) or type(error).__name__)]
-    except Exception as error:  # noqa: BLE001 - the other checks are worth having
+    except Exception as error:  # noqa: BLE001 - the other checks must still run
         return [failure(check, f"this could not be checked: {type(error).__name__}: {error}")]

@@ -1,4 +1,4 @@
-"""What a check finds: all is well, a warning, or a failure; and the cure."""
+"""A finding: ok, a warning or a failure, and the cure."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def ok(check: str, message: str) -> Finding:
 
 
 def warning(check: str, message: str, cure: str | None = None) -> Finding:
-    """It works, but somebody should know."""
+    """It works, but a person should know."""
     return Finding(check=check, verdict="warning", message=message, cure=cure)
 
 
 def failure(check: str, message: str, cure: str | None = None) -> Finding:
-    """It will not work, or may lose too much."""
+    """It will not work, or may lose data or money."""
     return Finding(check=check, verdict="failure", message=message, cure=cure)
 
 
 def finding_lines(findings: Iterable[Finding]) -> Iterator[str]:
-    """One line a finding, its cure on the next, and a last line that counts."""
+    """A line for each finding and one for its cure, and a last line with the counts."""
     counts = {"ok": 0, "warning": 0, "failure": 0}
     for found in findings:
         counts[found.verdict] += 1

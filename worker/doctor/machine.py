@@ -1,4 +1,4 @@
-"""Can this machine save a night's outputs? Room, speed of the disk, open files."""
+"""Checks of this machine: free space, speed of the disk, open files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from worker.outputs.disk import write_file
 LITTLE_ROOM, NO_ROOM = 10e9, 1e9
 FEW_INODES = 100_000
 SLOW_DISK = 20.0
-"""MB/s: ten pictures of two megabytes a second."""
+"""MB/s: ten images of two megabytes a second."""
 
 PIECE, MOST_BYTES, SMALL = 1 << 20, 32 << 20, 50_000
 MOST_SMALL = 100
@@ -29,7 +29,7 @@ FEW_FILES = 1024
 
 
 def room_findings(config: Config) -> list[Finding]:
-    """How much room the output folder has, and whether it can be written."""
+    """Report the free space of the output folder, and whether it is writable."""
     place = _nearest(config.output_dir)
     disk, nodes = shutil.disk_usage(place), os.statvfs(place)
     shown = f"{config.output_dir.absolute()}: {disk.free / 1e9:,.1f} of {disk.total / 1e9:,.1f} GB are free"
@@ -48,7 +48,7 @@ def room_findings(config: Config) -> list[Finding]:
 
 
 def speed_findings(config: Config) -> list[Finding]:
-    """How fast files reach the disk, in a folder of its own that is removed; OSError."""
+    """Measure how fast files are written, in a temporary folder; OSError."""
     place = _nearest(config.output_dir)
     with tempfile.TemporaryDirectory(prefix=".doctor.", dir=place) as name:
         large = _megabytes_a_second(Path(name), fsync=config.fsync)
@@ -63,7 +63,7 @@ def speed_findings(config: Config) -> list[Finding]:
 
 
 def file_findings(_: Config) -> list[Finding]:
-    """How many files may be open at once: each connection and each file that is being saved is one."""
+    """Report how many files may be open at once: each connection and each download takes one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = "no limit of" if hard == resource.RLIM_INFINITY else f"{hard:,}"
     shown = f"{most} open files for a worker ({soft:,} for this shell)"

@@ -1,4 +1,4 @@
-"""Does the API know us, do our clocks agree, and can the hosts of outputs be found? One free request."""
+"""Checks of the network: proxies, the token, the clocks, and the hosts of outputs; one free request."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def network_findings(_: Config) -> list[Finding]:
 
 
 async def api_findings(config: Config) -> list[Finding]:
-    """Ask for the account; every expected error is a finding."""
+    """Request the account; every expected error is a finding."""
     try:
         Network.load()
     except ConfigError:

@@ -1,4 +1,4 @@
-"""Is this Redis fit for data that must not be lost? Version, persistence, eviction, memory, clock."""
+"""Checks of Redis: version, rights, persistence, eviction, memory, clock."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CANNOT_TELL = "(this server does not show its settings)"
 
 
 async def redis_findings(redis: Redis) -> list[Finding]:
-    """Ask the server about itself; RedisError."""
+    """Check the server's own information; RedisError."""
     info: Mapping[str, Any] = await _info(redis)
     if unfit := _mode(info) or await _rights(redis):
         return unfit
@@ -57,7 +57,7 @@ def _mode(info: Mapping[str, Any]) -> list[Finding]:
 
 
 async def _rights(redis: Redis) -> list[Finding]:
-    """What this user may not do, if anything."""
+    """The rights that this user lacks, if any."""
     try:
         await check_rights(redis)
     except UnfitRedis as error:

@@ -1,4 +1,4 @@
-"""What is to be done, and what holds it back: limits, pauses, workers, batches, schedules."""
+"""Checks of the state in Redis: limits, pauses, workers, batches, schedules."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Predictions that nothing of ours points to."""
+"""Orphans: predictions that no ledger entry points to."""

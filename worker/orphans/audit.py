@@ -1,6 +1,6 @@
-"""The audit of the account's predictions: which of them no claim, no ledger and no record on disk knows.
+"""The audit of the account's predictions: which of them no claim, ledger or record on disk knows.
 
-Only its input tells whose one is: if it equals a prompt of one of our batches, it is ours.
+A prediction is ours if its input equals a prompt of one of our batches.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from worker.orphans.matching import Match, find_matches, find_recorded
 from worker.polling.list_pass import list_pages
 
 YOUNG = 90.0
-"""Seconds until the prediction of a create is known here, at the latest."""
+"""A younger prediction, in seconds, may belong to a create whose answer is not recorded yet."""
 
 TRIES = 3
 
@@ -40,9 +40,9 @@ Whose = Literal["ours", "looked_for", "foreign", "unknown"]
 
 
 class Orphan(BaseModel):
-    """A prediction that serves no prompt; `age` in seconds, `prompt` the `<batch>/<id>` of one with an equal input.
+    """A prediction that belongs to no prompt; `age` in seconds, `prompt` the `<batch>/<id>` of one with an equal input.
 
-    `looked_for`: a prompt whose create was never answered may still adopt it. `unknown`: its input was removed.
+    `looked_for`: a prompt whose create was not answered may still adopt it. `unknown`: its input was removed.
     """
 
     id: str
@@ -67,13 +67,13 @@ class OrphanList(BaseModel):
 
     @property
     def left_running(self) -> bool:
-        """One of ours still runs, for money."""
+        """Whether one of ours still runs, and costs money."""
         return any(one.whose == "ours" and one.running and not one.canceled for one in self.orphans)
 
 
 @dataclass(frozen=True, slots=True)
 class OrphanAudit:
-    """Compares the account's list with all that is known here; only `cancel` changes anything."""
+    """Compares the account's list with claims, ledgers and records; only `cancel` changes anything."""
 
     config: Config
     redis: Redis
@@ -99,7 +99,7 @@ class OrphanAudit:
         return OrphanList(since=timestamp(since), seen=seen, too_young=len(left) - len(old), orphans=orphans)
 
     async def cancel(self, found: OrphanList) -> None:
-        """Cancel those of ours that still run, each claimed for nobody first, and note the outcome of each."""
+        """Cancel those of ours that still run, each disowned first, and note each outcome."""
         for orphan in found.orphans:
             if orphan.whose == "ours" and orphan.running:
                 if await self._claims.disown(orphan.id):
@@ -120,7 +120,7 @@ class OrphanAudit:
 
     @property
     def _young(self) -> float:
-        """Seconds until the prediction of a create is known here: an answer in blocking mode takes longer."""
+        """YOUNG, or longer in blocking mode, where answers take longer."""
         return max(YOUNG, CREATE_TIMEOUT * 2 + self.config.prefer_wait)
 
     def _age(self, prediction: Prediction) -> float:
@@ -149,7 +149,7 @@ class OrphanAudit:
         return Claims(self.redis, self.config.api_host)
 
     async def _list_unclaimed(self, since: float) -> tuple[int, dict[str, Prediction]]:
-        """How many predictions there are, and those that no prompt has claimed; an interrupted read starts again."""
+        """How many predictions there are, and those that no prompt has claimed; a failed read is retried."""
         for tries in range(1, TRIES + 1):
             try:
                 return await self._read_list(since)
@@ -188,7 +188,7 @@ def _in_ledgers(snapshots: Iterable[Snapshot]) -> set[str]:
 async def open_audit(config: Config) -> AsyncIterator[OrphanAudit]:
     """Open what an audit needs; ConfigError, RedisUnreachable.
 
-    A token that is refused here pauses nobody: the workers may have another one.
+    A token that is refused here does not pause the account: the workers may have another.
     """
     limits = {"create": config.creates_per_minute, "read": config.reads_per_minute}
     async with (
@@ -208,12 +208,12 @@ async def open_audit(config: Config) -> AsyncIterator[OrphanAudit]:
 
 
 def orphan_lines(found: OrphanList) -> Iterator[str]:
-    """One line a prediction, then what may be done, and a last line that counts."""
+    """A line for each prediction, then what can be done, and a last line with the counts."""
     says = {
         "ours": "ours",
         "looked_for": "being looked for",
         "foreign": "not ours",
-        "unknown": "whose, nobody can tell",
+        "unknown": "of unknown origin",
     }
     for one in found.orphans:
         age = f"{one.age / 60:.0f} min" if one.age is not None else "?"
@@ -222,6 +222,6 @@ def orphan_lines(found: OrphanList) -> Iterator[str]:
         failed = f"; it could not be canceled: {one.error}" if one.error else ""
         yield f"{one.id}  {one.model or '?'}  {state}, {age} old: {says[one.whose]}{like}{failed}"
     if found.left_running:
-        yield "What is ours and still runs is paid for nothing: --cancel ends it."
+        yield "Those of ours that still run cost money for nothing: --cancel ends them."
     young = f", {found.too_young} too young to tell" if found.too_young else ""
     yield f"{found.seen} predictions since {as_local(found.since)}: {len(found.orphans)} that nothing here knows{young}"

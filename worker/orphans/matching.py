@@ -1,4 +1,4 @@
-"""Which prompt a prediction could serve, and which predictions the batches on disk know."""
+"""Matching: which prompt a prediction could belong to, and which predictions the records on disk name."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from jobs.replicate_api.predictions import Prediction
 from jobs.wire import Prompt, canonical_json
 
 CLOCKS = 3600.0
-"""Seconds by which a record may seem too old: the disk's clock may be another machine's."""
+"""Seconds by which a record may seem too old, as its time may be by another machine's clock."""
 
 
 class Match(NamedTuple):
-    """A prompt that a prediction could serve, `<batch>/<id>`; `open`: one whose create was never answered."""
+    """A prompt that a prediction could belong to, `<batch>/<id>`; `open`: its create was not answered."""
 
     name: str
     open: bool
 
 
 def could_serve(prediction: Prediction, prompt: Prompt) -> bool:
-    """Tell whether the prediction could be the prompt's: an equal input, and no other model or version named."""
+    """Whether the prediction could be the prompt's: its input is equal, and it names no other model or version."""
     given = prediction.raw.get("input")
     return (
         isinstance(given, dict)
@@ -39,7 +39,7 @@ def could_serve(prediction: Prediction, prompt: Prompt) -> bool:
 
 
 def _same_model(prediction: Prediction, model: str) -> bool:
-    """Compare what was asked with what is shown: a version where one was asked, since models are renamed."""
+    """Compare what was asked for with what is shown: by version where one was asked for, as models are renamed."""
     if model.startswith("deployments/"):
         return _agrees(prediction.text("deployment"), model.removeprefix("deployments/"))
     version = model.rpartition(":")[2] if ":" in model or "/" not in model else ""
@@ -51,7 +51,7 @@ def _agrees(shown: str | None, asked: str) -> bool:
 
 
 def find_recorded(config: Config, since: float, wanted: Collection[str]) -> set[str]:
-    """Return those of the wanted predictions that are named by a record written since a time (Unix seconds)."""
+    """Return those of the wanted predictions that a record written since then (Unix seconds) names."""
     found: set[str] = set()
     for folder in _folders(config) if wanted else ():
         for record in _records(folder, since - CLOCKS):
@@ -62,7 +62,7 @@ def find_recorded(config: Config, since: float, wanted: Collection[str]) -> set[
 def find_matches(
     config: Config, predictions: Iterable[Prediction], is_open: Callable[[str, int], bool]
 ) -> dict[str, Match]:
-    """Return the prompt that each prediction could serve, if any, preferably one that `is_open` (batch, index)."""
+    """Return the prompt that each prediction could belong to, preferably one that `is_open` (batch, index)."""
     by_input: dict[str, list[Prediction]] = defaultdict(list)
     for prediction in predictions:
         if isinstance(given := prediction.raw.get("input"), dict):
@@ -79,7 +79,7 @@ def find_matches(
 
 
 def _folders(config: Config) -> Iterator[Folder]:
-    """The folders of all batches of this API host, those that Redis has forgotten too."""
+    """The folders of all batches of this API host, including those that Redis has forgotten."""
     with suppress(FileNotFoundError):
         for path in sorted(config.output_dir.iterdir()):
             folder = Folder(config.output_dir, path.name)
@@ -115,7 +115,7 @@ def _prompts(config: Config) -> Iterator[tuple[Folder, Prompt]]:
 
 
 def _key(value: Any) -> str:
-    """One text for inputs that `could_serve` takes for equal: 7.0 is 7."""
+    """The same text for all inputs that `could_serve` considers equal: 7.0 is 7."""
     return canonical_json(_plain(value))
 
 

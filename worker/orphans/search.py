@@ -1,7 +1,7 @@
-"""The search for predictions whose create was never answered: they are in the account's list, or do not exist.
+"""The search for predictions whose create was not answered: they are in the account's list, or do not exist.
 
-Replicate has no idempotency key: all that identifies a prediction is an equal input, an equal model and a missing
-claim. Predictions of equal prompts are interchangeable.
+Replicate has no idempotency key, so a prediction is identified by an equal input, an equal model and a missing claim.
+Predictions of equal prompts are interchangeable.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from worker.orphans.matching import could_serve
 from worker.polling.list_pass import list_pages
 
 MARGIN = 120.0
-"""Seconds by which a prediction may seem older than its intent: clocks differ."""
+"""Seconds by which a prediction may seem older than its intent, as clocks differ."""
 
 BETWEEN_READS = 1.0
 
@@ -34,7 +34,7 @@ class _Query:
 
 
 class OrphanSearch:
-    """Reads the account's list once for all who search at the same time."""
+    """Reads the account's list once for all searches of the same time."""
 
     def __init__(self, replicate: Replicate, gate: RequestGate, claims: Claims) -> None:
         self._replicate = replicate
@@ -56,11 +56,11 @@ class OrphanSearch:
         return await self._claims.unclaimed(like)
 
     def running(self) -> AbstractAsyncContextManager[None]:
-        """Read the list while somebody searches, until the block ends."""
+        """Answer searches until the block ends."""
         return every(BETWEEN_READS, self._answer_all, wake=self._wake)
 
     async def _answer_all(self) -> float:
-        """Answer all who search by reading the list once."""
+        """Answer all searches from one read of the list."""
         queries, self._queries = self._queries, []
         if queries:
             since, until = min(query.since for query in queries), max(query.until for query in queries)

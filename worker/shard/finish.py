@@ -1,4 +1,4 @@
-"""The last prompt of a batch is settled: write its results and its gallery, then close it."""
+"""The end of a batch: after its last prompt is settled, write its results and its gallery, and finish it."""
 
 from __future__ import annotations
 
@@ -22,49 +22,49 @@ from worker.context import Context
 from worker.outputs.folder_health import is_of_one_folder, sweep
 
 logger = logging.getLogger(__name__)
-BETWEEN_TRIES = 5.0
+RETRY_PAUSE = 5.0
 WRITTEN = (".results.jsonl.", ".errors.jsonl.", ".index")
-"""How files begin that are being written here; other parts are a producer's."""
+"""Prefixes of the part files that are written here; the others belong to a producer."""
 
 
 async def finish_batch(worker: Context, shard: Shard, score: float = 0.0) -> None:
-    """Finish the batch if all its prompts are settled and nobody has; safe to do twice.
+    """Finish the batch if all its prompts are settled; safe to repeat.
 
-    What cannot be written is tried again; RetryJob when other shards need the slot meanwhile.
+    Writing is retried until it succeeds; RetryJob when another shard needs the slot meanwhile.
     """
     path = Folder(worker.config.output_dir, shard.batch).path
     with worker.folders.saving(path), worker.job_slots.hold(shard.job_id, score) as slot:
-        while (batch := await worker.batches.find(shard.batch)) and batch.id == shard.batch_id and _complete(batch):
+        while (batch := await worker.batches.find(shard.batch)) and batch.id == shard.batch_id and _is_complete(batch):
             if slot.must_yield:
                 worker.job_slots.defer(shard.job_id)
                 raise RetryJob
             try:
                 await _try_to_finish(worker, batch)
             except (StorageError, OSError) as error:
-                logger.warning("! %s: its results cannot be written, trying on: %s", batch.name, error)
+                logger.warning("! %s: its results cannot be written, will be retried: %s", batch.name, error)
                 worker.folders.failed(path, str(error), alone=is_of_one_folder(error))
                 slot.note(frozenset({f"folder {shard.batch}"}))
-                await asyncio.sleep(BETWEEN_TRIES)
+                await asyncio.sleep(RETRY_PAUSE)
 
 
 async def finish_left_over(worker: Context, before: set[str]) -> set[str]:
-    """Finish batches whose last job was lost: those with an id in `before`, which the last look returned."""
+    """Finish batches whose last job was lost: those complete batches that the last call returned, too."""
     names = await worker.batches.names()
     known = [batch for name in names if (batch := await worker.batches.find(name))]
-    complete = [batch for batch in known if batch.api_host == worker.config.api_host and _complete(batch)]
+    complete = [batch for batch in known if batch.api_host == worker.config.api_host and _is_complete(batch)]
     for batch in complete:
         if batch.id in before:
-            with suppress(StorageError, OSError):  # not this worker's to tell: it may not see the folder
+            with suppress(StorageError, OSError):  # not reported: this worker may not see the folder
                 await _try_to_finish(worker, batch)
     return {batch.id for batch in complete}
 
 
-def _complete(batch: Batch) -> bool:
+def _is_complete(batch: Batch) -> bool:
     return not batch.finished_at and 0 < batch.total <= batch.settled
 
 
 async def _try_to_finish(worker: Context, batch: Batch) -> None:
-    """Write and close, unless another shard's worker did while this one waited for the lock."""
+    """Write the results and finish the batch, unless another worker did while this one waited for the lock."""
     folder = Folder(worker.config.output_dir, batch.name)
     await asyncio.to_thread(folder.check, batch.id)
     async with locked(folder, make=False):
@@ -72,10 +72,10 @@ async def _try_to_finish(worker: Context, batch: Batch) -> None:
         if now and now.id == batch.id and not now.finished_at:
             await _write_in_thread(folder, batch.id, fsync=worker.config.fsync)
             if await worker.batches.finish(batch.name):
-                _tell(batch, folder)
+                _log_finished(batch, folder)
 
 
-def _tell(batch: Batch, folder: Folder) -> None:
+def _log_finished(batch: Batch, folder: Folder) -> None:
     logger.info(
         "● %s is finished: %d succeeded, %d failed, %d canceled; %s",
         batch.name,
@@ -87,7 +87,7 @@ def _tell(batch: Batch, folder: Folder) -> None:
 
 
 async def _write_in_thread(folder: Folder, batch_id: str, *, fsync: bool) -> None:
-    """Write for as long as it takes, minutes for a million prompts; a cancel stops it before the lock is let go."""
+    """Write in a thread, which may take minutes; a cancel stops the thread before the lock is released."""
     stop = threading.Event()
     writing = asyncio.ensure_future(asyncio.to_thread(_write, folder, batch_id, stop, fsync=fsync))
     await finish_despite_cancel(writing, on_cancel=stop.set)
@@ -100,15 +100,15 @@ def _write(folder: Folder, batch_id: str, stop: threading.Event, *, fsync: bool)
         sweep(folder, lambda prompt_id: folder.prompt(prompt_id).exists())
         for part in part_files(folder.path):
             if part.startswith(WRITTEN):
-                (folder.path / part).unlink(missing_ok=True)  # of a worker that was killed while it wrote
+                (folder.path / part).unlink(missing_ok=True)  # left by a worker that was killed
 
 
 class _Stopped(Exception):
-    """Nobody waits for the lists any more."""
+    """The finish was cancelled."""
 
 
 def _watched(rows: Iterable[Row], folder: Folder, batch_id: str, stop: threading.Event) -> Iterator[Row]:
-    """Pass the rows on, page by page looking whether the folder is still the batch's; _Stopped."""
+    """Yield the rows, and check once a page that the folder is still the batch's; _Stopped."""
     for number, row in enumerate(rows):
         if stop.is_set():
             raise _Stopped

@@ -1,8 +1,8 @@
-"""Rescue: predictions that a dead worker left running are saved in time, even while every job slot is taken.
+"""Rescue: the running predictions of a dead worker are saved in time, even while every job slot is taken.
 
-arq starts a shard only when a slot is free, and Replicate keeps outputs for an hour. So a worker whose slots are all
-taken looks for open attempts that nobody follows, acquires the leases of their shards, follows the predictions and
-saves them. It creates nothing: the rest of such a shard waits for a slot.
+arq starts a shard only when a slot is free, and Replicate deletes outputs after an hour. So a worker without a free
+slot searches for open attempts of shards that nobody holds, acquires their leases, and polls and saves the
+predictions. It creates nothing: the other prompts of such a shard wait for a slot.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from worker.shard.run_log import record_run
 logger = logging.getLogger(__name__)
 
 FIRST_REFUSAL = 1.0
-"""Seconds that workers with a free slot get to start a shard that nobody holds; also between two looks for a slot."""
+"""Seconds that workers with a free slot get to start a shard that nobody holds; also between two checks for a slot."""
 
 
 class Rescue:
-    """The rescues of one worker, and the batches that it finishes for others."""
+    """The rescues of one worker; it also finishes batches whose last job was lost."""
 
     def __init__(self, worker: Context) -> None:
         self._worker = worker
@@ -46,7 +46,7 @@ class Rescue:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Search every LEASE seconds until the block ends; finishing may take minutes, so it has a loop of its own."""
+        """Search every BATCH_LEASE seconds until the block ends; finishing may take minutes, so it has its own loop."""
         seconds = self._worker.config.lease
         try:
             async with every(seconds, self._search_if_full), every(seconds, self._finish_left_over):
@@ -64,7 +64,7 @@ class Rescue:
         self._complete = await finish_left_over(self._worker, self._complete)
 
     async def search(self) -> None:
-        """Start to rescue every shard with open attempts that nobody holds and no worker has a slot for."""
+        """Start a rescue of every shard with open attempts that nobody holds and no worker has a slot for."""
         batches = self._worker.batches
         for name in await batches.names():
             batch = await batches.find(name)
@@ -91,7 +91,7 @@ class Rescue:
             await self._worker.leases.run(lease, self._run(JobId.parse(lease.job), indexes))
         except RedisError as error:
             logger.debug("%s: not rescued, %s", lease.job, error)
-        except Exception:  # its own run may succeed
+        except Exception:  # the shard's own run may succeed
             logger.exception("! %s: could not be rescued", lease.job)
         finally:
             await self._worker.leases.release(lease, reopen=True)
@@ -112,7 +112,7 @@ class Rescue:
                 await finish_batch(worker, shard)
 
     async def _load_shard(self, job: JobId) -> Shard | None:
-        """The shard; None when it cannot be read, which its own run will report."""
+        """The shard; None when it cannot be read, which its own run reports."""
         payload = await self._queue.payload(str(job))
         try:
             return await asyncio.to_thread(unpack, payload, str(job)) if payload else None
@@ -139,7 +139,7 @@ class Rescue:
         return None
 
     async def _cancel_once_free(self, prompts: list[asyncio.Task[None]]) -> None:
-        """Cancel the prompts when a slot stays free: arq has nothing else to start, so the shard can have its run."""
+        """Cancel the prompts when a slot stays free, so that arq can start the shard's own run."""
         free = 0
         while free < 2:
             await asyncio.sleep(FIRST_REFUSAL)

@@ -1,4 +1,4 @@
-"""One arq job: a shard's way from the queue to its last settled prompt."""
+"""One arq job: runs a shard until its last prompt is settled."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ UNWRITABLE_PAUSE = 5.0
 
 
 async def predict_shard(ctx: dict[str, Any], parcel: Parcel) -> None:
-    """Run a shard until every prompt has its result, while its lease is ours: the one function of arq's worker.
+    """Run a shard under its lease until every prompt has its result: the one function of arq's worker.
 
-    Raises nothing but CancelledError and RetryJob: on anything else arq would drop the shard for good.
+    Raises only CancelledError and RetryJob: on anything else arq would drop the shard for good.
     """
     worker: Context = ctx["worker"]
     job_id: str = ctx["job_id"]
@@ -57,7 +57,7 @@ async def predict_shard(ctx: dict[str, Any], parcel: Parcel) -> None:
 
 
 async def run_job(worker: Context, job_id: str, parcel: Parcel, score: float = 0.0) -> None:
-    """Record a run of the job's shard; one that is a dead letter is not run, one that cannot be read becomes one."""
+    """Run the job and record the run; a dead letter is not run, and a payload that cannot be read becomes one."""
     try:
         job = JobId.parse(job_id)
     except PayloadError as error:
@@ -76,7 +76,7 @@ async def run_job(worker: Context, job_id: str, parcel: Parcel, score: float = 0
 
 
 async def release_shard(worker: Context, parcel: Parcel, job_id: str) -> None:
-    """Release what the prompts of a dead letter hold: nobody follows what still runs of them."""
+    """Release what the prompts of a dead letter hold, as nobody polls their predictions any more."""
     try:
         shard = await asyncio.to_thread(unpack, parcel.payload, job_id)
     except PayloadError as error:
@@ -88,7 +88,7 @@ async def release_shard(worker: Context, parcel: Parcel, job_id: str) -> None:
 
 
 async def run_shard(worker: Context, shard: Shard, score: float = 0.0) -> None:
-    """Run the prompts until all have results, however often the batch is canceled, retried or limited meanwhile.
+    """Run the prompts until all have results, even if the batch is canceled, retried or limited meanwhile.
 
     RetryJob when a newer batch has this name: the job in the queue belongs to that one.
     """
@@ -136,13 +136,13 @@ async def find_folder(worker: Context, shard: Shard, folder: Folder) -> bool:
     )
     if shard.batch_id not in worker.folders.unseen:
         worker.folders.unseen.add(shard.batch_id)
-        logger.error("! %s is left alone: %s", shard.batch, reason)
+        logger.error("! %s is skipped: %s", shard.batch, reason)
     worker.waits.note(shard.batch, reason)
     return False
 
 
 async def wait_until_writable(worker: Context, shard: Shard, folder: Folder, score: float, standing: Standing) -> bool:
-    """Whether the folder is writable; False when it had to be waited for. RetryJob when others need the slot."""
+    """True if the folder is writable; otherwise wait for it, then False. RetryJob when another shard needs the slot."""
     reason = await asyncio.to_thread(write_problem, folder, shard.batch_id)
     if reason is None:
         return True
@@ -159,7 +159,7 @@ async def wait_until_writable(worker: Context, shard: Shard, folder: Folder, sco
 
 
 async def load_works(worker: Context, shard: Shard, score: float = 0.0, *, limited: bool = False) -> list[Work]:
-    """The prompts without a result; those with a record on disk are settled from it, without a request."""
+    """The prompts without a result; one with a record on disk is settled from that, without a request."""
     found = await read_pending(worker.redis, shard.batch, [prompt.index for prompt in shard.prompts])
     prompts = [prompt for prompt in shard.prompts if prompt.index in found]
     works = [Work(worker, shard, prompt, score=score, limited=limited) for prompt in prompts]
@@ -174,7 +174,7 @@ async def load_works(worker: Context, shard: Shard, score: float = 0.0, *, limit
 
 
 def _read_records(folder: Folder, works: list[Work]) -> list[tuple[Work, Result | StorageError | None]]:
-    """Read the records on disk, and delete what killed runs left of these prompts: their lease is ours."""
+    """Read the records on disk, and delete what killed runs left of these prompts, which our lease allows."""
     sweep(folder, {work.prompt.id for work in works}.__contains__)
     return [(work, _try_to_read(work)) for work in works]
 
@@ -187,7 +187,7 @@ def _try_to_read(work: Work) -> Result | StorageError | None:
 
 
 async def predict_until_change(worker: Context, shard: Shard, works: list[Work], standing: Standing) -> bool:
-    """Run all prompts at once, or cancel them if the batch is canceled, until that changes.
+    """Run all prompts at once, or cancel them if the batch is canceled, until its standing changes.
 
     False when other shards should go first.
     """
@@ -204,7 +204,7 @@ async def watch_batch(
 ) -> bool:
     """Cancel the prompts' tasks within a second or a poll interval when the batch is canceled, retried or limited.
 
-    Also when all of them wait, for a paused model say, and another shard needs the slot: then False.
+    Also, with False, when all of them wait, for a paused model say, and another shard needs the slot.
     """
     pace = max(worker.config.poll_interval, 1.0)
     score = max((work.score for work in prompts.values()), default=0.0)

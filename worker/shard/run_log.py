@@ -1,4 +1,4 @@
-"""The log of a shard's runs: one that began and never ended died with its process."""
+"""The log of a shard's runs: a run that began and never ended crashed with its process."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def record_run(worker: Context, job: JobId, *, whole: bool = True) -> AsyncIterator[str]:
-    """Record a run of the job in the block, under its lease; yields why the job is a dead letter, "" when it is not.
+    """Record a run of the job in the block, under its lease; yields why the job is a dead letter, or "".
 
-    An unexpected error counts as a crash, one of Redis does not. A run that is not `whole` leaves the job to another.
+    An unexpected error counts as a crash, one of Redis does not. After a run that is not `whole` the job runs again.
     """
     letters, run, over = DeadLetters(worker.redis), worker.leases.owner, False
     reason = await letters.begin(job, run)
@@ -40,7 +40,7 @@ async def record_run(worker: Context, job: JobId, *, whole: bool = True) -> Asyn
 
 
 async def dead_letter(worker: Context, job: JobId, reason: str) -> None:
-    """Make the job a dead letter: its prompts have not failed, but nobody runs it until `retry`."""
+    """Make the job a dead letter: its prompts have not failed, but it does not run until `retry`."""
     await DeadLetters(worker.redis).move_to_dead_letters(job, reason)
     log_dead_letter(job, reason)
 

@@ -200,7 +200,7 @@ async def test_a_folder_that_is_not_seen(
     assert not await find_folder(worker, shard, folder)
     assert not await find_folder(worker, shard, folder)
     await waits(f"does not see the batch's folder: it looked for {folder.manifest}")
-    assert len([record for record in caplog.records if "is left alone" in record.message]) == 1
+    assert len([record for record in caplog.records if " is skipped: " in record.message]) == 1
     folder.manifest.write_text(text)
     assert await find_folder(worker, shard, folder)
     await gone(worker, eventually)
