@@ -63,8 +63,8 @@ demo: $(VENV)/.for-use ## Run a whole batch offline: a simulator, 40 prompts, a 
 	@$(BIN)/python -m demo
 
 .PHONY: test
-test: $(VENV)/.for-work ## Run all tests and measure their coverage
-	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal --cov --cov-report=term
+test: $(VENV)/.for-work ## Run all tests
+	@$(pytest)
 
 .PHONY: chaos
 chaos: $(VENV)/.for-work ## Kill, stall and starve workers in every way; print what was lost (minutes)
@@ -107,6 +107,10 @@ bench: $(VENV)/.for-bench ## Measure this project beside its peers (half an hour
 .PHONY: bench-quick
 bench-quick: $(VENV)/.for-bench ## Print the essential ratios (two minutes)
 	@$(BIN)/python -m benchmarks quick
+
+.PHONY: coverage
+coverage: $(VENV)/.for-work ## Run all tests and measure their coverage (twice as long)
+	@$(pytest) --cov --cov-report=term
 
 .PHONY: install
 install: $(VENV)/.for-use ## Make .venv with what running needs (every target above does it by itself)
@@ -154,6 +158,7 @@ endef
 
 compile = .venv-lock/bin/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
   --upgrade --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(1) --output-file $(2)
+pytest = $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 pip = $(BIN)/python -m pip --disable-pip-version-check
 # The locks are complete. Without --no-deps pip resolves again, and takes a newer release of what is named with an extra.
 install = $(pip) install --quiet --no-deps --require-hashes -r $(1) && $(pip) check

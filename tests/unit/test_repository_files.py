@@ -213,12 +213,14 @@ def test_the_readme_names_only_producer_commands_that_exist() -> None:
 def test_ci_runs_what_contributors_run() -> None:
     assert re.findall(r"^make .*", read(".ci/run"), re.MULTILINE) == ["make lint", "make test"]
     assert "set -euo pipefail" in read(".ci/run")
-    job = yaml.safe_load(read(".github/workflows/ci.yml"))["jobs"]["check"]
+    jobs = yaml.safe_load(read(".github/workflows/ci.yml"))["jobs"]
+    job = jobs["check"]
     assert job["strategy"]["matrix"] == {
         "os": ["ubuntu-latest", "macos-latest"],
         "python": ["3.11", "3.12", "3.13"],
     }
     assert {"make lint", "make test", "make demo"} <= {step.get("run") for step in job["steps"]}
+    assert "make coverage" in {step.get("run") for step in jobs["coverage"]["steps"]}
 
 
 def test_the_example_lists_every_setting_with_its_default() -> None:

@@ -131,11 +131,12 @@ class Night:
         for _ in range(count):
             self.waiting.pop(0).close()
 
-    def seconds(self, count: float, *, saved_a_second: int = 0) -> list[bool]:
+    def seconds(self, count: float, *, saved_a_second: int = 0, every: int = 1) -> list[bool]:
+        """Let time pass and look `every` so many seconds: whether creates were held at each look."""
         held = []
-        for _ in range(int(count)):
-            self.clock += 1
-            self.save(saved_a_second)
+        for _ in range(int(count) // every):
+            self.clock += every
+            self.save(saved_a_second * every)
             self.backlog.look(self.clock)
             held.append(self.held())
         return held
@@ -162,7 +163,7 @@ def test_nothing_is_held_before_enough_is_known(night: Night) -> None:
 
 def test_a_backlog_that_is_saved_in_time_holds_nobody(night: Night) -> None:
     night.end(3000)
-    assert not any(night.seconds(900, saved_a_second=3))
+    assert not any(night.seconds(900, saved_a_second=3, every=3))
 
 
 def test_a_hold_lasts_until_twice_the_margin_is_kept(night: Night) -> None:
@@ -172,9 +173,9 @@ def test_a_hold_lasts_until_twice_the_margin_is_kept(night: Night) -> None:
     start = held.index(True)
     assert start == ENOUGH
     assert all(held[start:])
-    held = night.seconds(ALL, saved_a_second=6)
-    end = held.index(False)
-    assert not any(held[end:])
+    held = night.seconds(ALL, saved_a_second=6, every=4)
+    end = held.index(False) * 4
+    assert not any(held[end // 4 :])
     speed = (4 * (ALL - end) + 6 * end) / ALL
     assert speed >= (15_000 - 400 - 6 * end) / (RETENTION - 100 - end - 2 * MARGIN) - 0.5
 
@@ -183,7 +184,9 @@ def test_a_hold_does_not_change_back_and_forth(night: Night) -> None:
     """At 4.55 a second 15,000 are just saved in time with the margin: with a little more it ends, with less begins."""
     night.end(15_000)
     held = [
-        held for _ in range(6) for held in night.seconds(20, saved_a_second=4) + night.seconds(24, saved_a_second=5)
+        held
+        for _ in range(6)
+        for held in night.seconds(20, saved_a_second=4, every=4) + night.seconds(24, saved_a_second=5, every=4)
     ]
     assert sum(before != after for before, after in pairwise(held)) <= 1
 
@@ -215,9 +218,10 @@ def test_a_standstill_holds_creates_and_ends(night: Night) -> None:
 
 def test_what_breaks_by_itself_holds_nobody_while_others_are_saved(night: Night) -> None:
     night.end(40, left=MARGIN / 2, breaking=True)
-    night.waiting.clear()
+    broken, night.waiting = night.waiting, []
     night.end(1000)
     assert not any(night.seconds(ENOUGH + 20, saved_a_second=2))
+    assert len(broken) == 40, "nobody gave them up"
 
 
 def test_speed_is_of_the_last_minutes_and_under_load_only(night: Night) -> None:
@@ -226,9 +230,9 @@ def test_speed_is_of_the_last_minutes_and_under_load_only(night: Night) -> None:
         night.seconds(1, saved_a_second=1)
     assert night.backlog.speed is None
     night.end(10_000)
-    night.seconds(ALL, saved_a_second=1)
+    night.seconds(ALL, saved_a_second=1, every=4)
     assert night.backlog.speed == pytest.approx(1, rel=0.02)
-    night.seconds(ALL + 1, saved_a_second=5)
+    night.seconds(ALL + 4, saved_a_second=5, every=4)
     assert night.backlog.speed == pytest.approx(5, rel=0.02)
 
 
@@ -283,4 +287,4 @@ def test_outputs_whose_folder_takes_none_hold_nobody() -> None:
         with ExitStack() as stack:
             for _ in range(5000):
                 stack.enter_context(night.backlog.unsaved(NOW + RETENTION, partial(bool, blocked)))
-            assert any(night.seconds(400)) is not blocked
+            assert any(night.seconds(400, every=5)) is not blocked
