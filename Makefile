@@ -18,7 +18,7 @@ flag = $(if $(call given,$(1)),$(if $(filter 1,$(value $(1))),$(2),$(error Write
 needs = $(if $(call given,$(1)),,$(error Say which $(1): make $@ $(1)=$(2)))
 
 limits := LIMIT MAX_PREDICTIONS MAX_COST MAX_IN_FLIGHT
-many := EACH REPEAT SEED_FROM TEMPLATE SAMPLE SAMPLE_SEED
+many := EACH REPEAT SEED_FROM TEMPLATE SAMPLE SAMPLE_SEED MAP
 order = $(call option,NAME,--name) $(call option,MODEL,--model) $(call option,INPUT,--input) \
   $(call option,PRIORITY,--priority) $(foreach limit,$(limits),$(call option,$(limit),$(limit_$(limit)))) \
   $(foreach one,$(many),$(call option,$(one),$(many_$(one)))) \
@@ -29,6 +29,7 @@ many_SEED_FROM := --seed-from
 many_TEMPLATE := --template
 many_SAMPLE := --sample
 many_SAMPLE_SEED := --sample-seed
+many_MAP := --map
 limit_LIMIT := --limit
 limit_MAX_PREDICTIONS := --max-predictions
 limit_MAX_COST := --max-cost

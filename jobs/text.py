@@ -8,7 +8,7 @@ from jobs.config import started_by_make
 
 _COMMAND = re.compile(r"python -m (jobs|worker|arq)\b ?([^`;\n]*)")
 _OPTION = re.compile(
-    r"(?<![\w-])--(name|model|input|each|repeat|seed-from|template|sample|sample-seed|priority|limit"
+    r"(?<![\w-])--(name|model|input|each|repeat|seed-from|template|map|sample|sample-seed|priority|limit"
     r"|max-predictions|max-cost|max-in-flight)(?![\w-])"
 )
 _FLAG = re.compile(r"(?<![\w-])--(append|replace|check|all|json|dynamic-prompts)\b")

@@ -18,6 +18,7 @@ from jobs.expansion.matrix import build_matrix
 from jobs.expansion.template import read_template
 from jobs.expansion.value_list import MOST, json_or_text, read_values
 from jobs.prices.money import micro_dollars
+from jobs.prompts_file.columns import read_mapping
 from jobs.text import as_typed
 
 if TYPE_CHECKING:
@@ -40,7 +41,9 @@ def _read_dollars(text: str) -> int:
     return micro
 
 
-Source = Annotated[str, typer.Argument(metavar="FILE", help="Prompts: .jsonl, .jsonl.gz, .csv, .txt; - is stdin.")]
+Source = Annotated[
+    str, typer.Argument(metavar="FILE", help="Prompts: .jsonl, .jsonl.gz, .csv, .tsv, .txt; - is stdin.")
+]
 Name = Annotated[str | None, typer.Option(help="Name of the batch and its folder; default: the file's stem.")]
 Model = Annotated[str | None, typer.Option(help="Model of the rows that name none; default: BATCH_MODEL.")]
 Input = Annotated[list[str], typer.Option("--input", metavar="KEY=VALUE", help="Input of the rows that lack it.")]
@@ -57,6 +60,9 @@ SampleSize = Annotated[
     int | None, typer.Option("--sample", min=1, metavar="N", help="At most N prompts of each template and row.")
 ]
 SampleSeed = Annotated[int | None, typer.Option(metavar="SEED", help="Which ones; default: 0.")]
+Map = Annotated[
+    list[str], typer.Option("--map", metavar="OLD=NEW", help="Another name for a column; OLD= leaves it out.")
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many prompts: a pilot.")]
 Priority = Annotated[float, typer.Option(callback=_check_priority, help="2 gets twice the share of 1.")]
 Append = Annotated[bool, typer.Option("--append", help="Also to a batch that was begun from another file.")]
@@ -93,6 +99,7 @@ class OrderOptions:
     dynamic_prompts: OwnTemplates = False
     sample: SampleSize = None
     sample_seed: SampleSeed = None
+    map: Map = field(default_factory=list)
     limit: Limit = None
     priority: Priority = 1.0
     max_predictions: MaxPredictions = None
@@ -129,14 +136,17 @@ class OrderOptions:
             raise typer.BadParameter("it needs --template or --dynamic-prompts", param_hint="--sample")
         if self.sample_seed is not None and not self.sample:
             raise typer.BadParameter("it needs --sample", param_hint="--sample-seed")
+        with usage_errors("--map"):
+            columns = read_mapping(self.map)
         with usage_errors("--each"):
             matrix = build_matrix([read_values(text) for text in self.each], self.repeat, self.seed_from)
         with usage_errors("--template"):
             template = read_template(self.template) if self.template is not None else None
             sample = Sample(self.sample, self.sample_seed or 0) if self.sample else None
-            expansion = Expansion(matrix, template, self.dynamic_prompts, sample)
+            expansion = Expansion(matrix, template, self.dynamic_prompts, sample, columns)
             expansion.check()
-        return expansion if self.each or self.repeat or template or self.dynamic_prompts else None
+        is_given = self.each or self.repeat or template or self.dynamic_prompts or columns
+        return expansion if is_given else None
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def costs(facts: Receipt | Checked) -> str:
 
 def check_lines(source: str, checked: Checked) -> Iterator[str]:
     """That a file has no error, and what its prompts would cost."""
-    made = f" made of {counted(checked.rows, 'row')}" if checked.rows else ""
+    made = f" made of {counted(checked.rows, 'row')}" if checked.rows and checked.rows != checked.total else ""
     line = f"{source}: {counted(checked.total, 'prompt')}{made}, no error"
     yield f"{line}; {costs(checked)}" if costs(checked) else line
     yield from checked.unpriced

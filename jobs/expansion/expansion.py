@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from jobs.expansion.matrix import Matrix
@@ -45,13 +45,15 @@ class Sample:
 class Expansion:
     """Makes variants of rows; what it sets wins over what a row says.
 
-    `own_templates`: the prompt of each row is a template. The columns that a template names are not sent.
+    `own_templates`: the prompt of each row is a template. The columns that a template names are not sent. `columns` are
+    renamed before, or left out if their new name is empty.
     """
 
     matrix: Matrix
     template: Template | None = None
     own_templates: bool = False
     sample: Sample | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def sets(self) -> frozenset[str]:

@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Any
 
 from jobs.errors import Problem
+from jobs.prompts_file.columns import Columns
 from jobs.prompts_file.text_lines import MAX_LINE, Unreadable, is_blank, text_of
 
 SPECIAL = ("id", "custom_id", "model")
@@ -31,13 +32,15 @@ Lines = Iterator[tuple[int, bytes | Problem]]
 
 
 class Table:
-    """The rows of a CSV file, as in JSON Lines."""
+    """The rows of a CSV file, as in JSON Lines; without a separator it is seen in the header."""
 
-    def __init__(self, lines: Lines) -> None:
+    def __init__(self, lines: Lines, columns: Columns, separator: str | None = None) -> None:
         self._texts = _decoded(lines)
         self._skipped = 0
+        self._columns = columns
         self._header: list[str] = []
-        self._separator = ","
+        self._names: list[str] = []
+        self._fixed, self._separator = separator, ","
 
     def rows(self) -> Iterator[tuple[int, Any | Problem]]:
         """Yield the line and the row of each record, or what is wrong with it.
@@ -51,6 +54,7 @@ class Table:
         ended = self._skipped
         try:
             self._header = _checked_header(next(reader), ended + 1)
+            self._names = self._renamed(ended + 1)
             ended = self._skipped + reader.line_num
             for cells in reader:
                 begins, ended = ended + 1, self._skipped + reader.line_num
@@ -60,6 +64,12 @@ class Table:
             reason = next((plain for own, plain in _FAULTS if own in str(error)), "a line cannot be taken apart")
             raise Unreadable(Problem(ended + 1, f"not CSV: {reason}")) from None
 
+    def _renamed(self, line: int) -> list[str]:
+        try:
+            return self._columns.rename_all(self._header)
+        except ValueError as error:
+            raise Unreadable(Problem(line, str(error))) from None
+
     def _first_line(self) -> str | None:
         """The line with the header; one before it may name the separator, as Excel writes it."""
         named = None
@@ -67,7 +77,7 @@ class Table:
             if found := _SEPARATOR_LINE.fullmatch(text.rstrip("\r\n")):
                 named = found["separator"]
             elif text.strip(" \t\r\n,;"):
-                self._separator = named or max(",;\t", key=_QUOTED.sub("", text).count)
+                self._separator = named or self._fixed or max(",;\t", key=_QUOTED.sub("", text).count)
                 return text
             self._skipped += 1
         return None
@@ -83,7 +93,7 @@ class Table:
             return Problem(line, "this is the header once more: were files joined? Remove the line")
         if any("\ufeff" in cell for cell in cells):
             return Problem(line, "a byte order mark stands in a cell: files were joined without a line end")
-        given = {name: cell for name, cell in zip(header, cells, strict=True) if not is_blank(cell)}
+        given = {name: cell for name, cell in zip(self._names, cells, strict=True) if name and not is_blank(cell)}
         row: dict[str, Any] = {name: given.pop(name) for name in SPECIAL if name in given}
         return row | {"input": {name: _value(name, cell) for name, cell in given.items()}}
 

@@ -13,12 +13,16 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
 from jobs.errors import InputError, Problem
+from jobs.prompts_file.columns import Columns
 from jobs.prompts_file.csv_rows import SPECIAL, Table
 from jobs.prompts_file.text_lines import BLOCK, MAX_LINE, Unreadable, is_blank, number_lines, read_blocks, text_of
 
 __all__ = ["BLOCK", "FORMATS", "MAX_DOCUMENT", "MAX_LINE", "SPECIAL", "Record", "file_format", "read_records"]
 
-FORMATS = (".jsonl", ".jsonl.gz", ".csv", ".txt")
+FORMATS = (".jsonl", ".jsonl.gz", ".csv", ".txt", ".tsv")
+
+_TABLES = {".csv": None, ".tsv": "\t"}
+"""Their separators, None for one that is seen in the header."""
 
 MAX_DOCUMENT = 30_000_000
 """Bytes of JSON that is no JSON Lines, such as an array: it has to be in memory whole."""
@@ -49,7 +53,9 @@ def file_format(source: str) -> str:
     raise InputError(f"{source}: the format is not known by its name; it must end in {', '.join(FORMATS)}")
 
 
-def read_records(source: str, plain: Callable[[bytes, int], Plain | None]) -> Iterator[Record | Plain]:
+def read_records(
+    source: str, plain: Callable[[bytes, int], Plain | None], columns: Columns | None = None
+) -> Iterator[Record | Plain]:
     """Yield the records of a file or of standard input ("-"); InputError when it cannot be opened.
 
     A line of JSON is first shown to `plain`, with its number: what that makes of it, if anything, is yielded instead.
@@ -58,15 +64,28 @@ def read_records(source: str, plain: Callable[[bytes, int], Plain | None]) -> It
     with _opened(source) as stream:
         blocks = read_blocks(stream)
         try:
-            if suffix == ".csv":
-                yield from _csv_records(blocks)
+            if suffix in _TABLES:
+                yield from _table_records(blocks, columns or Columns(), _TABLES[suffix])
             elif suffix == ".txt":
                 yield from _text_records(blocks)
+            elif columns:
+                yield from (_renamed(record, columns) for record in _json_records(blocks, _never_plain))
             else:
                 yield from _json_records(blocks, plain)
         except Unreadable as error:
             line = max(error.problem.line, 1)
             yield Record(line, 0, Problem(line, f"{error.problem.message}; the rest was not checked"))
+
+
+def _never_plain(_line: bytes, _number: int) -> None:
+    return None
+
+
+def _renamed(record: Record, columns: Columns) -> Record:
+    try:
+        return record if isinstance(record.row, Problem) else record._replace(row=columns.rename(record.row))
+    except ValueError as error:
+        return record._replace(row=Problem(record.line, str(error)))
 
 
 @contextmanager
@@ -86,8 +105,8 @@ def _opened(source: str) -> Iterator[BinaryIO]:
         yield cast("BinaryIO", opened)
 
 
-def _csv_records(blocks: Iterator[bytes]) -> Iterator[Record]:
-    for number, (line, row) in enumerate(Table(number_lines(blocks)).rows(), 1):
+def _table_records(blocks: Iterator[bytes], columns: Columns, separator: str | None) -> Iterator[Record]:
+    for number, (line, row) in enumerate(Table(number_lines(blocks), columns, separator).rows(), 1):
         yield Record(line, number, row)
 
 

@@ -14,6 +14,7 @@ from jobs.errors import Problem
 from jobs.expansion.expansion import Expansion, Variant
 from jobs.expansion.template import TemplateError
 from jobs.names import model_problem, name_problem
+from jobs.prompts_file.columns import Columns
 from jobs.prompts_file.fast_rows import Defaults, PlainRows, Row
 from jobs.prompts_file.formats import MAX_LINE, Record, read_records
 from jobs.prompts_file.key_names import KeyNames, usual_name
@@ -106,7 +107,8 @@ class _Variants:
 
     def rows(self, source: str) -> Iterator[Row | Problem]:
         """Yield the variants; what is wrong with several variants of a row is said once."""
-        for record in read_records(source, lambda *_: None):
+        columns = Columns(self._expansion.columns)
+        for record in read_records(source, lambda *_: None, columns):
             self._names.rows += 1
             told = set[str]()
             for item in self._of(record):
@@ -115,6 +117,7 @@ class _Variants:
                 elif item.message not in told:
                     told.add(item.message)
                     yield item
+        yield from columns.problems() if self._names.rows else ()
 
     def _of(self, record: Record) -> Iterator[Row | Problem]:
         base, given = self._reader.read_base(record), record.row

@@ -109,7 +109,7 @@ OPTIONS = {
     "NAME": "--name", "MODEL": "--model", "INPUT": "--input", "LIMIT": "--limit", "PRIORITY": "--priority",
     "MAX_PREDICTIONS": "--max-predictions", "MAX_COST": "--max-cost", "MAX_IN_FLIGHT": "--max-in-flight",
     "EACH": "--each", "REPEAT": "--repeat", "SEED_FROM": "--seed-from",
-    "TEMPLATE": "--template", "SAMPLE": "--sample", "SAMPLE_SEED": "--sample-seed",
+    "TEMPLATE": "--template", "SAMPLE": "--sample", "SAMPLE_SEED": "--sample-seed", "MAP": "--map",
 }  # fmt: skip
 
 

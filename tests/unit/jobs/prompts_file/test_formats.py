@@ -43,6 +43,7 @@ def write(path: Path, data: bytes | str) -> Path:
         ("A.JSONL.GZ", ".jsonl.gz"),
         ("x/y.csv", ".csv"),
         ("notes.txt", ".txt"),
+        ("a.TSV", ".tsv"),
     ],
 )
 def test_the_format_follows_from_the_name(source: str, known_as: str) -> None:
