@@ -152,6 +152,11 @@ class Config(BaseSettings):
         return config
 
 
+def read_environment() -> dict[str, str | None]:
+    """All variables, those of .env included: inputs may refer to them."""
+    return {**dotenv_values(".env"), **os.environ}
+
+
 def quoted_settings() -> list[str]:
     """The settings in the environment with quotes around their value."""
     ours = {name: value for name, value in {**os.environ}.items() if name.startswith("BATCH_") or name in _PLAIN}
@@ -181,8 +186,7 @@ def _check_redis_url(url: str) -> None:
 def _misspelt(config: type[BaseSettings]) -> list[str]:
     """A sentence for each variable that is almost a setting: a limit that is not heard of would not be kept."""
     known = [f"BATCH_{field.upper()}" for field in config.model_fields]
-    given = {**dotenv_values(".env"), **os.environ}
-    suspects = sorted(name for name in given if name.startswith("BATCH_") and name not in known)
+    suspects = sorted(name for name in read_environment() if name.startswith("BATCH_") and name not in known)
     found = ((name, get_close_matches(name, known, n=1, cutoff=0.85)) for name in suspects)
     return [f"{name} is no setting; did you mean {close[0]}?" for name, close in found if close]
 

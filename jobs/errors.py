@@ -5,6 +5,7 @@ BatchError
 │   ├── PromptsError      a prompts file, with every wrong line
 │   ├── ConfigError       the environment or .env
 │   ├── ScheduleError     schedules.toml
+│   ├── MissingSecret     an input refers to an environment variable that is not set
 │   ├── UnfitRedis        a Redis that is too old, or forgets keys when it is full
 │   └── BatchNotFound     no batch of that name
 ├── RedisUnreachable      no Redis answers (exit code 3)
@@ -78,6 +79,10 @@ class ConfigError(InputError):
 
 class ScheduleError(InputError):
     """schedules.toml is wrong: where, and why."""
+
+
+class MissingSecret(InputError):
+    """An input refers to an environment variable that the worker does not have."""
 
 
 class UnfitRedis(InputError):

@@ -7,6 +7,7 @@ import base64
 import binascii
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -100,7 +101,7 @@ class PredictionApi:
             cursor=_cursor(query.get("cursor")),
             visible=lambda row: row.created <= shown_until,
         )
-        seen = View(view.api, view.files, view.now - stale.seconds(1.0), view.retention) if stale else view
+        seen = replace(view, now=view.now - stale.seconds(1.0)) if stale else view
         rows = b",".join(_row(row, seen) for row in page.rows)
         link = partial(_link, view.api, dict(query))
         return _answer(b'{"next":%s,"previous":%s,"results":[%s]}' % (link(page.older), link(page.newer), rows))
@@ -150,7 +151,9 @@ class PredictionApi:
 
     def _view(self, request: Request) -> View:
         settings = self._simulation.settings
-        return View(api_base(request), self._files_url, self._simulation.clock.now(), settings.retention)
+        return View(
+            api_base(request), self._files_url, self._simulation.clock.now(), settings.retention, settings.redaction
+        )
 
 
 def api_base(request: Request) -> str:

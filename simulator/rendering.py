@@ -43,12 +43,13 @@ def looseness(dice: Random, chance: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a body depends on besides the prediction: base URLs of API and file host, the clock, the retention."""
+    """What a body depends on besides the prediction: base URLs of API and file host, clock, retention, redaction."""
 
     api: str
     files: str
     now: float
     retention: float
+    redaction: str = "mask"
 
 
 def file_url(view: View, prediction: Prediction, file: File, number: int) -> str:
@@ -75,7 +76,7 @@ def prediction_fields(prediction: Prediction, view: View) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "id": prediction.id,
         **_identity(prediction),
-        "input": {} if removed else prediction.input,
+        "input": {} if removed else _shown_input(prediction, view),
         "logs": None if removed or loose & Loose.NULL_LOGS else _logs(prediction, status),
         "output": None if removed else _output(prediction, status, view),
         "data_removed": removed,
@@ -88,6 +89,14 @@ def prediction_fields(prediction: Prediction, view: View) -> dict[str, Any]:
     if loose:
         _drop(fields, loose)
     return fields
+
+
+def _shown_input(prediction: Prediction, view: View) -> dict[str, Any]:
+    """The input with its secrets masked or left out, as the API shows it afterwards."""
+    secret = {name for name in prediction.input if "x-cog-secret" in prediction.model.inputs.get(name, ())}
+    if view.redaction == "mask":
+        return {name: "[REDACTED]" if name in secret else value for name, value in prediction.input.items()}
+    return {name: value for name, value in prediction.input.items() if name not in secret}
 
 
 def _drop(fields: dict[str, Any], loose: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Self, get_args, get_type_hints
 
 from simulator.problems import Problem
 
+REDACTIONS = ("mask", "absent")
 LIMITERS = ("sliding", "fixed", "bucket", "off")
 
 
@@ -44,6 +45,7 @@ class Settings:
 
     loose: float = _setting(0.2, "chance of each looseness of a body: missing keys, nulls, rewritten names")
     inline: float = _setting(0.5, "chance that `Prefer: wait` answers `processing` with data: URIs inline")
+    redaction: str = _setting("mask", f"how secret inputs are shown: {', '.join(REDACTIONS)}")
     retention: float = _setting(3600.0, "input, output, logs and files are gone this long after completion")
     max_upload: int = _setting(100_000_000, "bytes; a larger file gets 413")
     keep: int = _setting(200_000, "predictions held in memory; the oldest are forgotten first")
@@ -51,6 +53,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.limiter not in LIMITERS:
             raise ValueError(f"limiter must be one of {', '.join(LIMITERS)}")
+        if self.redaction not in REDACTIONS:
+            raise ValueError(f"redaction must be one of {', '.join(REDACTIONS)}")
         if min(self.limit_creates, self.limit_gets, self.limit_reads, self.limit_burst, self.limit_window) <= 0:
             raise ValueError("limits are above 0")
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jobs.batch_folder.folder import Folder
 from jobs.config import Config
 from jobs.redis_client.resilience import Redis
-from jobs.replicate_api.predictions import Replicate
+from jobs.replicate_api.predictions import Prediction, Replicate
+from jobs.secret_inputs import Secrets
 from jobs.state.account import Account
 from jobs.state.batches import Batches
 from jobs.state.claims import Claims
@@ -44,6 +45,7 @@ class Context:
     gate: RequestGate
     token: TokenCheck
     replicate: Replicate
+    secrets: Secrets
     claims: Claims
     poller: Poller
     orphans: OrphanSearch
@@ -107,6 +109,11 @@ class Work:
         """The prompt's entry in the ledger."""
         shard = self.shard
         return Ledger(self.worker.redis, self.worker.config.api_host, shard.batch, shard.batch_id, self.prompt.index)
+
+    def mask(self, prediction: Prediction) -> Prediction:
+        """The prediction without the prompt's secrets: as it may be stored and logged."""
+        raw = self.worker.secrets.mask(prediction.raw, self.prompt.input)
+        return prediction if raw is prediction.raw else replace(prediction, raw=raw)
 
     def check_lease(self) -> None:
         """Raise Overtaken when this worker stalled for so long that another may have acquired the shard."""

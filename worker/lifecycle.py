@@ -15,7 +15,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from functools import partial
 from typing import Any
 
-from jobs.config import Config
+from jobs.config import Config, read_environment
 from jobs.errors import AccountRefused, BatchError, ConfigError, ReplicateError
 from jobs.queue.shard_queue import Queue
 from jobs.redis_client.client import connect, redis_url, restart_embedded
@@ -23,6 +23,7 @@ from jobs.redis_client.resilience import Redis
 from jobs.replicate_api.client import api_client
 from jobs.replicate_api.predictions import Replicate
 from jobs.schedules.scheduler import Schedules
+from jobs.secret_inputs import Secrets
 from jobs.state.account import Account
 from jobs.state.batches import Batches
 from jobs.state.claims import Claims
@@ -140,8 +141,7 @@ async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitSta
     limiter = await stack.enter_async_context(RateLimiter(redis, config.api_host, limits))
     replicate = Replicate(await stack.enter_async_context(api_client(config)), config)
     account, breaker = Account(redis, config.api_host), CircuitBreaker(redis, config)
-    token = TokenCheck(limiter, account, replicate.account)
-    gate = RequestGate(limiter, account, token)
+    gate = RequestGate(limiter, account, token := TokenCheck(limiter, account, replicate.account))
     leases, claims = Leases(redis, config.api_host, owner, config.lease), Claims(redis, config.api_host)
     return Context(
         config=config,
@@ -152,6 +152,7 @@ async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitSta
         gate=gate,
         token=token,
         replicate=replicate,
+        secrets=Secrets(read_environment()),
         claims=claims,
         poller=Poller(replicate, gate, config, PollingLeader(redis, config.api_host, owner)),
         orphans=OrphanSearch(replicate, gate, claims),

@@ -19,6 +19,8 @@ from jobs.prompts_file.fast_rows import Defaults, PlainRows, Row
 from jobs.prompts_file.formats import MAX_LINE, Record, read_records
 from jobs.prompts_file.key_names import KeyNames, usual_name
 from jobs.prompts_file.local_paths import find_path, holds_text
+from jobs.secret_inputs import KEY as SECRET
+from jobs.secret_inputs import reference_problem
 
 __all__ = ["Defaults", "Ids", "Row", "read_prompts"]
 
@@ -231,7 +233,7 @@ class _Reader:
         return values
 
     def _check_strings(self, values: dict[str, Any]) -> None:
-        """Refuse NUL, local files and what is nested too deeply.
+        """Refuse NUL, local files, wrong references to secrets and what is nested too deeply.
 
         A key that holds text, and all below it, may name a file: people read it.
         """
@@ -240,6 +242,8 @@ class _Reader:
             name, value, depth = stack.pop()
             if depth > MAX_DEPTH:
                 raise _Wrong(f"input is nested deeper than {MAX_DEPTH} levels")
+            if type(value) is dict and SECRET in value and (problem := reference_problem(value)):
+                raise _Wrong(f"{name!r}: {problem}")
             for key, item in value.items() if type(value) is dict else enumerate(value):
                 if type(key) is str and "\0" in key:
                     raise _Wrong(f"a key in {name!r} has a NUL character (\\u0000)")

@@ -15,7 +15,8 @@ import httpx
 from redis import Redis
 
 from jobs.redis_client import keys
-from tests.chaos.trial import Trial
+from jobs.secret_inputs import Secrets
+from tests.chaos.trial import SECRET, Trial
 from worker.prompt.create import MAX_UNKNOWN
 
 RUNNING = {"starting", "processing", "queued"}
@@ -96,7 +97,14 @@ class Judgement:
 
     def judge(self) -> list[str]:
         """What is wrong, in sentences."""
-        checks = (self._results, self._payments, self._counters, self._leftovers, self._logs, self._verify)
+        checks = (
+            self._results,
+            self._payments,
+            self._counters,
+            self._leftovers,
+            self._logs,
+            self._verify,
+        )
         return [complaint for check in checks for complaint in check()]
 
     def _results(self) -> Iterator[str]:
@@ -114,6 +122,12 @@ class Judgement:
             or (result["error"]["kind"] == "create_unknown" and result["unknown_creates"] >= MAX_UNKNOWN)
         )
 
+    def _secrets(self) -> Iterator[str]:
+        secret = SECRET["CHAOS_SECRET"].encode()
+        for path in self.trial.folder.rglob("*"):
+            if path.is_file() and secret in path.read_bytes():
+                yield f"{path} holds a secret"
+
     def _damage(self, result: dict[str, Any]) -> Iterator[str]:
         folder = self.trial.folder
         if not (folder / result["id"] / "prediction.json").is_file():
@@ -126,7 +140,7 @@ class Judgement:
             elif self._served[file["url"]] != file["sha256"]:
                 yield f"{file['path']}: not what was served"
         for id_ in result["prediction_ids"]:
-            if id_ not in self.creates or self.creates[id_]["input"] != result["input"]:
+            if id_ not in self.creates or self.creates[id_]["input"] != Secrets(SECRET).resolve(result["input"]):
                 yield f"{result['id']}: prediction {id_} is not of its input"
 
     @cached_property
@@ -161,6 +175,7 @@ class Judgement:
                 yield f"status: {name} is {self.status[name]} instead of {value}"
 
     def _leftovers(self) -> Iterator[str]:
+        yield from self._secrets()
         saving = self.trial.folder / ".saving"
         if saving.exists() and any(saving.iterdir()):
             yield f"left in .saving: {sorted(path.name for path in saving.iterdir())}"

@@ -22,6 +22,8 @@ from tests.chaos.points import Point
 from tests.chaos.servers import RedisServer
 
 LEASE = 15.0
+SECRET = {"CHAOS_SECRET": "a value that nothing but a request may hold"}
+"""Of the workers' environment; every fifth input refers to it."""
 IMAGE = {"width": 16, "height": 16, "output_format": "png"}
 SHRUNK = {"jobs.replicate_api.predictions:CREATE_TIMEOUT": 4.0, "worker.prompt.create:SURE_AFTER": 2.0}
 """Constants of the product that would make a case wait for minutes; the matrix calls it a short search."""
@@ -87,7 +89,8 @@ class Trial:
         if number % 5 == 0:
             return {"model": "simulator/image", "input": {"prompt": "the same cat", **IMAGE}}
         if number % 5 == 1:
-            return {"model": "simulator/text", "input": {"prompt": f"say {number}"}}
+            secret = {"$env": "CHAOS_SECRET"}
+            return {"model": "simulator/everything", "input": {"prompt": f"say {number}", "key": secret}}
         files = 1 + (number % 5 == 2)
         return {"model": "simulator/image", "input": {"prompt": f"cat {number}", "num_outputs": files, **IMAGE}}
 
@@ -95,7 +98,7 @@ class Trial:
         return subprocess.run(
             [*self.within, sys.executable, "-m", "jobs", *arguments],
             cwd=self.nursery.directory,
-            env=self.environment(self.config),
+            env=self.environment(self.config) | SECRET,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -122,7 +125,7 @@ class Trial:
             "signal": how.name,
             "constants": self.constants,
         }
-        env = self.environment(self.config.model_copy(update=settings)) | {"CHAOS": json.dumps(order)}
+        env = self.environment(self.config.model_copy(update=settings)) | SECRET | {"CHAOS": json.dumps(order)}
         return self.nursery.start("-m", "tests.chaos.victim", env=env, within=self.within)
 
     def falls(self, worker: Any, seconds: float = 180) -> None:

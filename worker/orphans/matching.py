@@ -15,6 +15,7 @@ from jobs.batch_folder.prompts_copy import read_copy
 from jobs.config import Config
 from jobs.errors import StorageError
 from jobs.replicate_api.predictions import Prediction
+from jobs.secret_inputs import secret_keys, without_keys
 from jobs.wire import Prompt, canonical_json
 
 CLOCKS = 3600.0
@@ -29,11 +30,11 @@ class Match(NamedTuple):
 
 
 def could_serve(prediction: Prediction, prompt: Prompt) -> bool:
-    """Whether the prediction could be the prompt's: its input is equal, and it names no other model or version."""
-    given = prediction.raw.get("input")
+    """Whether the prediction could be the prompt's: an equal input but for secrets, no other model or version named."""
+    given, secret = prediction.raw.get("input"), secret_keys(prompt.input)
     return (
         isinstance(given, dict)
-        and given == prompt.input  # 7.0 equals 7: numbers may be rewritten
+        and without_keys(given, secret) == without_keys(prompt.input, secret)  # 7.0 equals 7: numbers may be rewritten
         and _same_model(prediction, prompt.model)
     )
 
@@ -62,19 +63,28 @@ def find_recorded(config: Config, since: float, wanted: Collection[str]) -> set[
 def find_matches(
     config: Config, predictions: Iterable[Prediction], is_open: Callable[[str, int], bool]
 ) -> dict[str, Match]:
-    """Return the prompt that each prediction could belong to, preferably one that `is_open` (batch, index)."""
-    by_input: dict[str, list[Prediction]] = defaultdict(list)
-    for prediction in predictions:
-        if isinstance(given := prediction.raw.get("input"), dict):
-            by_input[_key(given)].append(prediction)
+    """Return the prompt that each prediction could serve, if any, preferably one that `is_open` (batch, index)."""
+    shown = [prediction for prediction in predictions if isinstance(prediction.raw.get("input"), dict)]
+    by_secret: dict[frozenset[str], dict[str, list[Prediction]]] = {}
     found: dict[str, Match] = {}
-    for folder, prompt in _prompts(config) if by_input else ():
-        for prediction in by_input.get(_key(prompt.input), ()):
+    for folder, prompt in _prompts(config) if shown else ():
+        secret = secret_keys(prompt.input)
+        if secret not in by_secret:
+            by_secret[secret] = _by_input(shown, secret)
+        for prediction in by_secret[secret].get(_key(without_keys(prompt.input, secret)), ()):
             known = found.get(prediction.id)
             if could_serve(prediction, prompt) and not (known and known.open):
                 match = Match(f"{folder.batch}/{prompt.id}", is_open(folder.batch, prompt.index))
                 if match.open or not known:
                     found[prediction.id] = match
+    return found
+
+
+def _by_input(predictions: Iterable[Prediction], secret: frozenset[str]) -> dict[str, list[Prediction]]:
+    """The predictions by their inputs without the secret keys."""
+    found: dict[str, list[Prediction]] = defaultdict(list)
+    for prediction in predictions:
+        found[_key(without_keys(prediction.raw["input"], secret))].append(prediction)
     return found
 
 

@@ -120,8 +120,8 @@ async def _open(work: Work, entry: Entry, held: AsyncExitStack) -> Created | Ref
     if entry.ambiguous:
         entry = await search(work, entry)
     while entry.prediction_id is None:
-        if missing := _refuse_missing_model(work, entry):
-            return missing
+        if refused := _refuse_in_vain(work, entry):
+            return refused
         try:
             granted = await held.enter_async_context(permit(work, entry))
         except OverBudget as error:
@@ -199,12 +199,13 @@ def _refusal(work: Work, entry: Entry) -> Refused | None:
     if entry.unknown_creates + entry.ambiguous > MAX_UNKNOWN:
         message = f"{MAX_UNKNOWN + 1} creates were never answered, and their predictions cannot be found"
         return Refused(entry, Unanswered(message))
-    return _refuse_missing_model(work, entry)
+    return _refuse_in_vain(work, entry)
 
 
-def _refuse_missing_model(work: Work, entry: Entry) -> Refused | None:
-    """Refuse another prompt of a model that does not exist, asking nobody."""
-    error = work.worker.refused_rows.missing(work.shard, work.prompt.model)
+def _refuse_in_vain(work: Work, entry: Entry) -> Refused | None:
+    """Refuse a prompt without a request: its model does not exist, or a secret of its input is not set here."""
+    missing_model = work.worker.refused_rows.missing(work.shard, work.prompt.model)
+    error = missing_model or work.worker.secrets.check(work.prompt.input)
     return Refused(entry, error) if error else None
 
 
@@ -260,10 +261,12 @@ async def _post_and_record(work: Work, permit: Permit, entry: Entry, *, doubted:
     intent = await work.ledger.intend(entry, price(work), replace=entry.ambiguous)
     try:
         _refuse_after_stall(started)
-        prediction = await work.worker.replicate.create(work.prompt.model, work.prompt.input)
+        sent = work.worker.secrets.resolve(work.prompt.input)
+        prediction = work.mask(await work.worker.replicate.create(work.prompt.model, sent))
     except Unanswered as error:
         raise _Unknown(intent, error) from error
     except ReplicateError as error:
+        work.worker.secrets.mask_error(error, work.prompt.input)
         await _end_intent(work, intent, error, doubted=doubted)
         permit.kept = False  # the intent was withdrawn: no prediction is in flight
         raise

@@ -164,7 +164,7 @@ async def follow(work: Work, entry: Entry, prediction: Prediction | None = None)
         prediction = await work.worker.poller.wait(str(entry.prediction_id), await created_at(work, entry, prediction))
     if not prediction.terminal:
         await cancel_prediction(work, prediction.id)
-    return prediction
+    return work.mask(prediction)
 
 
 async def created_at(work: Work, entry: Entry, prediction: Prediction | None) -> float:

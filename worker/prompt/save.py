@@ -184,7 +184,7 @@ async def _look_again(work: Work, prediction: Prediction, until: float) -> Predi
     while True:
         try:
             async with work.worker.gate.request("read"):
-                found = await work.worker.replicate.get(prediction.id)
+                found = work.mask(await work.worker.replicate.get(prediction.id))
         except ReplicateError as error:
             logger.info("%s: cannot be looked up again: %s", work.name, error)
             if isinstance(error, NotFound) or time.time() > until:

@@ -86,6 +86,18 @@ async def test_whose_an_orphan_is(config: Config, replicate: Replicate, simulato
     assert abs(one.age - LATER) < 30, "the API tells its time in whole seconds"
 
 
+async def test_a_prediction_is_known_without_its_secrets(
+    config: Config, redis: Redis, replicate: Replicate, simulator: Any, tmp_path: Path
+) -> None:
+    row = {"id": "cat", "model": "simulator/everything", "input": {"prompt": "cat", "key": {"$env": "KEY"}}}
+    (tmp_path / "secret.jsonl").write_text(json.dumps(row))
+    await enqueue(Order(str(tmp_path / "secret.jsonl")), config, redis)
+    ours = await created(replicate, {"prompt": "cat", "key": "the secret"}, "simulator/everything")
+    other = await created(replicate, {"prompt": "dog", "key": "the secret"}, "simulator/everything")
+    simulator.advance(LATER)
+    assert {id_: orphan.whose for id_, orphan in (await found(config)).items()} == {ours: "ours", other: "foreign"}
+
+
 async def test_what_is_known_here_is_no_orphan(
     config: Config, replicate: Replicate, ledger: Callable[[int], Ledger], redis: Redis, simulator: Any
 ) -> None:

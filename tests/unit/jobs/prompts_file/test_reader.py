@@ -92,6 +92,8 @@ def test_equal_rows_have_equal_texts_whatever_their_order(read: Read) -> None:
         ('{"input": {"x": %s}}' % ("9" * 5000), "Exceeds the limit"),
         ('{"prompt": "\\ud800"}', "surrogate"),
         ('{"input": {"\\udfff": 1}}', "surrogate"),
+        ('{"input": {"key": {"$env": "A B"}}}', '\'input.key\': {"$env": "NAME"} has the name of'),
+        ('{"input": {"keys": [{"$env": "REPLICATE_API_TOKEN"}]}}', "a setting of this tool, and is never sent"),
         ('{"input": ' + '{"a":' * 150 + "1" + "}" * 151, "nested deeper than 100"),
         ("[" * 500_000, "nested too deeply"),
         ('{"seed": 1}', "neither input nor prompt"),

@@ -1,0 +1,92 @@
+"""References to secrets in inputs: what they may be, what is sent, and what is masked."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.errors import InvalidRequest
+from jobs.secret_inputs import Secrets, reference_problem, secret_keys, without_keys
+
+SECRETS = Secrets({"OPENAI_API_KEY": "sk-0123456789", "PIN": "1234", "EMPTY": ""})
+KEY = {"$env": "OPENAI_API_KEY"}
+
+
+@pytest.mark.parametrize(
+    ("value", "part"),
+    [
+        (KEY, None),
+        ({"$env": "_a1"}, None),
+        ({"$env": "A B"}, "the name of an environment variable"),
+        ({"$env": ""}, "the name of an environment variable"),
+        ({"$env": 7}, "the name of an environment variable"),
+        ({"$env": "A", "default": "x"}, "nothing else in it"),
+        ({"$env": "REPLICATE_API_TOKEN"}, "never sent"),
+        ({"$env": "redis_url"}, "never sent"),
+        ({"$env": "BATCH_MODEL"}, "never sent"),
+    ],
+)
+def test_what_a_reference_may_be(value: Any, part: str | None) -> None:
+    problem = reference_problem(value)
+    assert problem is None if part is None else problem and part in problem
+
+
+def test_a_reference_is_found_at_any_depth() -> None:
+    assert secret_keys({"a": KEY, "b": [{"c": KEY}], "c": {"$env": "X", "y": 1}, "prompt": "$env"}) == {"a", "b"}
+    assert without_keys({"a": 1, "b": 2}, {"a"}) == {"b": 2}
+
+
+def test_the_value_is_sent_and_the_reference_kept() -> None:
+    values = {"prompt": "cat", "key": KEY, "headers": [{"auth": KEY}]}
+    assert SECRETS.resolve(values) == {
+        "prompt": "cat",
+        "key": "sk-0123456789",
+        "headers": [{"auth": "sk-0123456789"}],
+    }
+    assert values["key"] is KEY
+
+
+@pytest.mark.parametrize("name", ["OTHER", "EMPTY"])
+def test_a_variable_that_is_not_set_is_named(name: str) -> None:
+    missing = SECRETS.check({"key": KEY, "other": {"$env": name}})
+    assert f"no {name}, which" in str(missing)
+    assert SECRETS.check({"key": KEY}) is None
+
+
+def test_a_secret_is_masked_wherever_it_stands() -> None:
+    values = {"key": KEY, "pin": {"$env": "PIN"}}
+    raw = {"input": {"key": "sk-0123456789"}, "logs": "using sk-0123456789, 1234 steps", "sk-0123456789": [1, None]}
+    assert SECRETS.mask(raw, values) == {
+        "input": {"key": "$OPENAI_API_KEY"},
+        "logs": "using $OPENAI_API_KEY, 1234 steps",
+        "$OPENAI_API_KEY": [1, None],
+    }
+    assert SECRETS.mask(raw, {"prompt": "no secret"}) is raw
+
+
+def test_an_error_is_masked() -> None:
+    error = InvalidRequest("sk-0123456789 is wrong", status=422, fields=[{"field": "sk-0123456789"}])
+    SECRETS.mask_error(error, {"key": KEY})
+    assert (str(error), error.status, error.fields) == (
+        "$OPENAI_API_KEY is wrong",
+        422,
+        ({"field": "$OPENAI_API_KEY"},),
+    )
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | st.just(KEY),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.text(), JSON, max_size=5))
+def test_what_was_sent_can_be_shown_masked(values: dict[str, Any]) -> None:
+    sent = SECRETS.resolve(values)
+    assert "sk-0123456789" not in json.dumps(SECRETS.mask(sent, values), ensure_ascii=False)
+    assert without_keys(sent, secret_keys(values)) == without_keys(values, secret_keys(values))
