@@ -1,1 +1,1 @@
-"""A stand-in for the HTTP API of Replicate: for the demo, tests, benchmarks and development."""
+"""A simulator of Replicate's HTTP API, for the demo, tests, benchmarks and development."""

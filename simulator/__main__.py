@@ -9,9 +9,9 @@ import logging
 import sys
 
 from simulator import registry
+from simulator.answers import Problem
 from simulator.app import Application
 from simulator.faults import FAULTS, from_flag
-from simulator.problems import Problem
 from simulator.server import listen, serve
 from simulator.settings import add_flags, from_flags
 from simulator.simulation import Simulation

@@ -13,13 +13,13 @@ from starlette.responses import Response
 from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
+from simulator.answers import Problem, error_page, not_found
 from simulator.catalog_api import CatalogApi
 from simulator.control_api import ControlApi
 from simulator.faults import Fault
 from simulator.file_host import FileHost
 from simulator.prediction_api import PredictionApi
-from simulator.problems import Problem, error_page, not_found
-from simulator.server import gone, reset
+from simulator.server import reset, wait_for_disconnect
 from simulator.simulation import Simulation
 from simulator.upload_api import UploadApi
 
@@ -65,17 +65,17 @@ class Application:
         ledger.calls["output"] += 1
         if token := _header(scope, b"authorization"):
             ledger.file_tokens[token] += 1
-        if not await self._struck_before(scope, receive, send, "output"):
+        if not await self._apply_fault(scope, receive, send, "output"):
             await self._files(scope, receive, send)
 
     async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = kind_of(scope["method"], scope["path"])
         self._simulation.ledger.calls[kind] += 1
         headers = self._admit(scope, kind)
-        if await self._struck_before(scope, receive, send, kind):
+        if await self._apply_fault(scope, receive, send, kind):
             return
         if fault := self._simulation.faults.strike("lost_answer", kind):
-            await self._api(scope, receive, _swallow)
+            await self._api(scope, receive, _discard)
             await self._lose(fault, scope, receive, send)
         else:
             await self._api(scope, receive, self._with_headers(send, headers))
@@ -107,13 +107,13 @@ class Application:
         if kind == "create" and simulation.credit is not None and simulation.credit <= 0:
             raise Problem(402, _NO_CREDIT, title="Insufficient credit")
 
-    async def _struck_before(self, scope: Scope, receive: Receive, send: Send, kind: str) -> bool:
+    async def _apply_fault(self, scope: Scope, receive: Receive, send: Send, kind: str) -> bool:
         """Whether a fault answered, or refused to, before the effect."""
         faults = self._simulation.faults
         if (fault := faults.strike("delay", kind)) and not await self._delayed(fault):
             await reset(scope, receive)
         elif fault := faults.strike("hang", kind):
-            await gone(receive, fault.seconds(_FOREVER))
+            await wait_for_disconnect(receive, fault.seconds(_FOREVER))
             await reset(scope, receive)
         elif faults.strike("reset", kind):
             await reset(scope, receive)
@@ -132,17 +132,17 @@ class Application:
     async def _lose(self, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
         how = fault.options.get("how", "reset")
         if how == "hang":
-            await gone(receive, fault.seconds(_FOREVER))
+            await wait_for_disconnect(receive, fault.seconds(_FOREVER))
         if how in ("hang", "reset"):
             await reset(scope, receive)
         else:
             await self._server_error(int(how))(scope, receive, send)
 
     def _server_error(self, status: int | None = None, form: str = "", retry_after: Any = None) -> Response:
-        dice = self._simulation.dice["server error"]
-        status = status or dice.choice((500, 502, 503, 504))
+        random = self._simulation.random["server error"]
+        status = status or random.choice((500, 502, 503, 504))
         self._simulation.ledger.answers[str(status)] += 1
-        return error_page(status, form or dice.choice(("problem", "html", "empty")), retry_after)
+        return error_page(status, form or random.choice(("problem", "html", "empty")), retry_after)
 
     def _with_headers(self, send: Send, headers: dict[str, str]) -> Send:
         more = [(name.encode(), value.encode()) for name, value in headers.items()]
@@ -184,7 +184,7 @@ def _header(scope: Scope, name: bytes) -> str:
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
 
 
-async def _swallow(_message: Any) -> None:
+async def _discard(_message: Any) -> None:
     """Discard the answer: the client never gets it."""
 
 

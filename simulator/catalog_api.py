@@ -8,9 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from simulator.bodies import compact
+from simulator.answers import json_answer, not_found
 from simulator.models import Model
-from simulator.problems import not_found
 from simulator.registry import DEPLOYMENTS, MODELS
 from simulator.simulation import Simulation
 
@@ -36,13 +35,13 @@ class CatalogApi:
 
     async def account(self, _request: Request) -> Response:
         """GET /v1/account."""
-        return _answer(ACCOUNT)
+        return json_answer(ACCOUNT)
 
     async def model(self, request: Request) -> Response:
         """GET /v1/models/{owner}/{name}."""
         found = self._find(request)
         latest = _version(found, self._simulation.versions.latest(found)) if found.published else None
-        return _answer(
+        return json_answer(
             {
                 "url": f"https://replicate.com/{found.full_name}",
                 "owner": found.owner,
@@ -66,14 +65,14 @@ class CatalogApi:
         if found.official:
             raise not_found()
         results = [_version(found, version) for version in self._simulation.versions.of(found)]
-        return _answer({"next": None, "previous": None, "results": results})
+        return json_answer({"next": None, "previous": None, "results": results})
 
     async def version(self, request: Request) -> Response:
         """GET /v1/models/{owner}/{name}/versions/{id}."""
         found, version = self._find(request), request.path_params["id"]
         if self._simulation.versions.model(version) is not found:
             raise not_found()
-        return _answer(_version(found, version))
+        return json_answer(_version(found, version))
 
     async def deployment(self, request: Request) -> Response:
         """GET /v1/deployments/{owner}/{name}."""
@@ -89,7 +88,7 @@ class CatalogApi:
             "created_by": ACCOUNT,
             "configuration": {"hardware": "cpu", "min_instances": 0, "max_instances": 1},
         }
-        return _answer({"owner": owner, "name": name, "current_release": release})
+        return json_answer({"owner": owner, "name": name, "current_release": release})
 
     def _find(self, request: Request) -> Model:
         found = MODELS.get(f"{request.path_params['owner']}/{request.path_params['name']}")
@@ -105,7 +104,3 @@ def _version(found: Model, version: str) -> dict[str, Any]:
         "cog_version": "0.9.4",
         "openapi_schema": found.openapi_schema(),
     }
-
-
-def _answer(body: dict[str, Any]) -> Response:
-    return Response(compact(body), media_type="application/json")

@@ -10,8 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from simulator.bodies import compact
-from simulator.problems import Problem
+from simulator.answers import Problem, json_answer
 from simulator.simulation import Simulation
 
 
@@ -35,7 +34,7 @@ class ControlApi:
 
     async def health(self, _request: Request) -> Response:
         """Whether it is up."""
-        return _answer({"status": "ok", "created": self._simulation.predictions.count})
+        return json_answer({"status": "ok", "created": self._simulation.predictions.count})
 
     async def ledger(self, request: Request) -> Response:
         """The ledger of calls and predictions; `?summary=1` leaves out the list of creates."""
@@ -44,7 +43,7 @@ class ControlApi:
         body = simulation.ledger.body(
             simulation.predictions, simulation.clock.now(), simulation.faults.struck, summary=summary
         )
-        return _answer(body)
+        return json_answer(body)
 
     async def faults(self, request: Request) -> Response:
         """POST arms faults, DELETE disarms all; both answer what is armed."""
@@ -52,28 +51,28 @@ class ControlApi:
             self._simulation.faults.clear()
         elif request.method == "POST":
             self._simulation.faults.arm(await _body(request))
-        return _answer(self._simulation.faults.armed())
+        return json_answer(self._simulation.faults.armed())
 
     async def settings(self, request: Request) -> Response:
         """POST changes settings; answers all of them."""
         if request.method == "POST":
             self._simulation.change(await _body(request))
-        return _answer(dataclasses.asdict(self._simulation.settings))
+        return json_answer(dataclasses.asdict(self._simulation.settings))
 
     async def clock(self, request: Request) -> Response:
         """POST `{"advance": seconds}` moves the simulator's clock; answers its time."""
         if request.method == "POST":
             self._simulation.clock.ahead += float((await _body(request)).get("advance", 0))
-        return _answer({"now": self._simulation.clock.now(), "ahead": self._simulation.clock.ahead})
+        return json_answer({"now": self._simulation.clock.now(), "ahead": self._simulation.clock.ahead})
 
     async def publish(self, request: Request) -> Response:
         """POST `{"model": "owner/name"}` publishes a new version of a model; answers its id."""
-        return _answer({"version": self._simulation.versions.publish(str((await _body(request)).get("model")))})
+        return json_answer({"version": self._simulation.versions.publish(str((await _body(request)).get("model")))})
 
     async def reset(self, _request: Request) -> Response:
         """Forget everything."""
         self._simulation.reset()
-        return _answer({})
+        return json_answer({})
 
 
 async def _body(request: Request) -> dict[str, Any]:
@@ -84,7 +83,3 @@ async def _body(request: Request) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise Problem(422, "a JSON object is needed")
     return body
-
-
-def _answer(body: dict[str, Any]) -> Response:
-    return Response(compact(body), media_type="application/json")

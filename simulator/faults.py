@@ -1,4 +1,4 @@
-"""Faults on demand: what can go wrong, how often, and in which calls."""
+"""Fault injection: what can go wrong, how often, and in which calls."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from simulator.dice import Dice
-from simulator.problems import Problem
+from simulator.answers import Problem
+from simulator.randomness import SeededRandom
 
 API_CALLS = frozenset({"create", "get", "list", "cancel", "upload", "files", "models", "account"})
 CALLS = API_CALLS | {"output"}
@@ -61,8 +61,8 @@ class Fault:
 class Faults:
     """What is armed now; `strike` asks whether a fault hits this call."""
 
-    def __init__(self, dice: Dice, initial: dict[str, Any] | None = None) -> None:
-        self._dice = dice
+    def __init__(self, random: SeededRandom, initial: dict[str, Any] | None = None) -> None:
+        self._random = random
         self._armed: dict[str, Fault] = {}
         self.struck: dict[str, int] = {}
         self.arm(initial or {})
@@ -97,7 +97,7 @@ class Faults:
             fault.next -= 1
             if not fault.next and not fault.rate:
                 del self._armed[name]
-        elif self._dice[name].random() >= fault.rate:
+        elif self._random[name].random() >= fault.rate:
             return None
         self.struck[name] = self.struck.get(name, 0) + 1
         return fault

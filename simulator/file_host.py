@@ -12,9 +12,8 @@ from email.utils import formatdate
 
 from starlette.types import Receive, Scope, Send
 
-from simulator.checksums import crc32c
+from simulator.answers import not_found
 from simulator.faults import Fault
-from simulator.problems import not_found
 from simulator.server import close, reset
 from simulator.simulation import Simulation
 
@@ -24,6 +23,25 @@ _CACHE = 64_000_000
 _CHUNK = 1 << 18
 _SMALL = 1 << 14
 Headers = list[tuple[bytes, bytes]]
+
+_POLYNOMIAL = 0x82F63B78
+
+
+def _entry(value: int) -> int:
+    for _ in range(8):
+        value = value >> 1 ^ (_POLYNOMIAL if value & 1 else 0)
+    return value
+
+
+_TABLE = tuple(_entry(value) for value in range(256))
+
+
+def crc32c(data: bytes) -> int:
+    """The checksum of RFC 3720."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = crc >> 8 ^ _TABLE[(crc ^ byte) & 255]
+    return crc ^ 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ import math
 from collections import deque
 from typing import Any, Protocol
 
-from simulator.dice import Dice
-from simulator.problems import Problem
+from simulator.answers import Problem
+from simulator.randomness import SeededRandom
 from simulator.settings import Settings
 
 LOW_CREDIT = 5.0
@@ -100,8 +100,8 @@ class TokenBucket:
 class Limits:
     """One limiter each for creates, GETs of one prediction and all other calls; uploads have none."""
 
-    def __init__(self, settings: Settings, dice: Dice) -> None:
-        self._dice = dice
+    def __init__(self, settings: Settings, random: SeededRandom) -> None:
+        self._random = random
         limits = {"create": settings.limit_creates, "get": settings.limit_gets, "read": settings.limit_reads}
         self._limiters = {bucket: _limiter(settings, limit) for bucket, limit in limits.items()}
         self._reduced = TokenBucket(_REDUCED, settings.limit_window, 1, rejected_count=False)
@@ -127,7 +127,7 @@ class Limits:
         if detail:
             return Problem(429, detail, title="Too many requests")
         seconds = max(1, math.ceil(wait))
-        form = form or self._dice["throttled"].choice(("text", "field", "header"))
+        form = form or self._random["throttled"].choice(("text", "field", "header"))
         text = f"Your rate limit resets in ~{seconds}s."
         if not reduced:
             text = f"Request was throttled. {text}"

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from simulator.answers import invalid
 from simulator.cog_schema import cog_schema, faults_of
-from simulator.problems import invalid
 
 Read = Callable[[str], bytes | None]
 """The bytes behind a URL or data: URI of an input; None when there are none."""
@@ -32,7 +32,7 @@ class Ending:
     error: str | None
 
 
-def _no_trouble(_values: dict[str, Any], _earlier: int, _read: Read) -> Ending | None:
+def _never_fails(_values: dict[str, Any], _earlier: int, _read: Read) -> Ending | None:
     return None
 
 
@@ -57,7 +57,7 @@ class Model:
     inputs: dict[str, dict[str, Any]]
     output: dict[str, Any]
     make: Callable[[dict[str, Any], str], Any]
-    trouble: Callable[[dict[str, Any], int, Read], Ending | None] = _no_trouble
+    trouble: Callable[[dict[str, Any], int, Read], Ending | None] = _never_fails
     official: bool = True
     private: bool = False
     published: bool = True

@@ -8,9 +8,9 @@ from typing import Any
 
 from PIL import Image
 
-from simulator import drawing, video
+from simulator import file_contents
+from simulator.file_contents import random_bytes, random_bytes_md5
 from simulator.models import Ending, File, Read
-from simulator.noise import noise, noise_md5
 
 FAILURES: dict[str, str | None] = {
     "PA": "Prediction interrupted; please retry (code: PA)",
@@ -58,7 +58,7 @@ def _picture(values: dict[str, Any], seed: str, name: str, form: str) -> File:
     size = (values.get("width", 256), values.get("height", 256))
 
     def draw(_read: Read) -> bytes:
-        return drawing.encoded(drawing.picture(seed, values.get("prompt", ""), size), form)
+        return file_contents.encode_image(file_contents.draw_picture(seed, values.get("prompt", ""), size), form)
 
     return File(name, "image/jpeg" if form == "jpg" else f"image/{form}", draw)
 
@@ -75,8 +75,8 @@ def refusal(values: dict[str, Any], _earlier: int, _read: Read) -> Ending | None
 
 
 def _words(prompt: str, seed: str, count: int) -> list[str]:
-    dice = Random(seed)
-    return [f"{prompt[:60]}:", *(f" {dice.choice(_WORDS)}" for _ in range(count - 1))]
+    random = Random(seed)
+    return [f"{prompt[:60]}:", *(f" {random.choice(_WORDS)}" for _ in range(count - 1))]
 
 
 def tokens(values: dict[str, Any], seed: str) -> Any:
@@ -91,15 +91,20 @@ def text(values: dict[str, Any], seed: str) -> Any:
 
 def audio(values: dict[str, Any], seed: str) -> Any:
     """One WAV file."""
-    return File("audio.wav", "audio/wav", lambda _read: drawing.melody(seed, values["duration"]))
+    return File("audio.wav", "audio/wav", lambda _read: file_contents.synthesize_melody(seed, values["duration"]))
 
 
 def measures(values: dict[str, Any], seed: str) -> Any:
     """A dict, or lists of numbers."""
-    dice = Random(seed)
+    random = Random(seed)
     if values["kind"] == "numbers":
-        return [[round(dice.uniform(-1, 1), 6) for _ in range(8)] for _ in range(2)]
-    return {"label": dice.choice(_WORDS), "score": round(dice.random(), 4), "length": len(values["prompt"]), "tags": []}
+        return [[round(random.uniform(-1, 1), 6) for _ in range(8)] for _ in range(2)]
+    return {
+        "label": random.choice(_WORDS),
+        "score": round(random.random(), 4),
+        "length": len(values["prompt"]),
+        "tags": [],
+    }
 
 
 def nested(values: dict[str, Any], seed: str) -> Any:
@@ -111,29 +116,35 @@ def nested(values: dict[str, Any], seed: str) -> Any:
     prompt = values["prompt"]
     still = _picture(values, seed, "frame.png", "png")
     return {
-        "zip": File("frames.zip", "application/zip", lambda read: drawing.archive({still.name: still.draw(read)})),
+        "zip": File(
+            "frames.zip", "application/zip", lambda read: file_contents.zip_files({still.name: still.draw(read)})
+        ),
         "video": _video(prompt, seed),
     }
 
 
 def _video(prompt: str, seed: str) -> File:
     def images() -> list[Image.Image]:
-        return drawing.frames(seed, prompt, (192, 192))
+        return file_contents.draw_frames(seed, prompt, (192, 192))
 
-    if video.supported():
-        return File("video.mp4", "video/mp4", lambda _read: video.mp4(images(), 250))
-    return File("video.gif", "image/gif", lambda _read: drawing.gif(images(), 250))
+    if file_contents.can_encode_mp4():
+        return File("video.mp4", "video/mp4", lambda _read: file_contents.encode_mp4(images(), 250))
+    return File("video.gif", "image/gif", lambda _read: file_contents.encode_gif(images(), 250))
 
 
 def upscale(values: dict[str, Any], _seed: str) -> Any:
     """The given picture, larger."""
-    return File("output.png", "image/png", lambda read: drawing.enlarged(read(values["image"]) or b"", values["scale"]))
+    return File(
+        "output.png",
+        "image/png",
+        lambda read: file_contents.enlarge_image(read(values["image"]) or b"", values["scale"]),
+    )
 
 
 def unreadable(values: dict[str, Any], _earlier: int, read: Read) -> Ending | None:
     """A failure when the given URI is no picture."""
     data = read(values["image"])
-    return None if data and drawing.is_image(data) else Ending("failed", "cannot identify image file")
+    return None if data and file_contents.is_image(data) else Ending("failed", "cannot identify image file")
 
 
 def one_picture(values: dict[str, Any], seed: str) -> Any:
@@ -163,7 +174,7 @@ def blobs(values: dict[str, Any], seed: str) -> Any:
 
 def _blob(name: str, seed: str, size: int) -> File:
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    return File(name, kind, lambda _read: noise(seed, size), lambda: noise_md5(seed, size))
+    return File(name, kind, lambda _read: random_bytes(seed, size), lambda: random_bytes_md5(seed, size))
 
 
 def echo(values: dict[str, Any], seed: str) -> Any:

@@ -17,9 +17,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from simulator.answers import Problem, invalid, not_found
 from simulator.models import Model
-from simulator.predictions import Prediction, mapped
-from simulator.problems import Problem, invalid, not_found
+from simulator.predictions import Prediction, map_files
 from simulator.registry import DEPLOYMENTS, MODELS
 from simulator.rendering import View, prediction_body, prediction_fields, written
 from simulator.simulation import Simulation
@@ -128,11 +128,11 @@ class PredictionApi:
         fields = prediction_fields(prediction, view)
         if view.now < prediction.finish:
             return _answer(written(prediction, fields), 202, applied)
-        inline = self._simulation.dice["inline"].random() < self._simulation.settings.inline
+        inline = self._simulation.random["inline"].random() < self._simulation.settings.inline
         if inline and prediction.status(view.now) == "succeeded" and not prediction.removed:
             drawn = await asyncio.to_thread(self._data_uris, prediction)
             if sum(map(len, drawn)) <= _INLINE_LIMIT:
-                fields |= {"status": "processing", "output": mapped(prediction.output(), lambda _file, i: drawn[i])}
+                fields |= {"status": "processing", "output": map_files(prediction.output(), lambda _file, i: drawn[i])}
                 fields.pop("completed_at", None)
                 fields.pop("metrics", None)
         return _answer(written(prediction, fields), 201, applied)

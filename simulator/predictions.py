@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from simulator.bodies import canonical
+from simulator.answers import canonical
 from simulator.models import File, Model
 
 PAGE = 100
@@ -80,7 +80,7 @@ class Prediction:
     def files(self) -> list[File]:
         """The files of the output, in the order of their URLs."""
         found: list[File] = []
-        mapped(self.output(), lambda file, _number: found.append(file))
+        map_files(self.output(), lambda file, _number: found.append(file))
         return found
 
 
@@ -90,7 +90,7 @@ def digest(model: str, values: dict[str, Any]) -> bytes:
     return hashlib.blake2b(canonical([model, kept]), digest_size=16).digest()
 
 
-def mapped(output: Any, replace: Callable[[File, int], Any]) -> Any:
+def map_files(output: Any, replace: Callable[[File, int], Any]) -> Any:
     """The output with each file, counted from 0, replaced."""
     count = -1
 

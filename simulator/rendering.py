@@ -7,9 +7,9 @@ from enum import IntEnum
 from random import Random
 from typing import Any
 
-from simulator.bodies import compact, timestamp
+from simulator.answers import compact, timestamp
 from simulator.models import File
-from simulator.predictions import Prediction, mapped
+from simulator.predictions import Prediction, map_files
 
 _TERMINAL = frozenset({"succeeded", "failed", "canceled", "aborted"})
 
@@ -36,9 +36,9 @@ class Loose(IntEnum):
 _ALL = tuple(flag.value for flag in Loose)
 
 
-def looseness(dice: Random, chance: float) -> int:
+def looseness(random: Random, chance: float) -> int:
     """A set of oddities, each with that chance."""
-    return sum([flag for flag in _ALL if dice.random() < chance])
+    return sum([flag for flag in _ALL if random.random() < chance])
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ def _logs(prediction: Prediction, status: str) -> str:
 
 def _output(prediction: Prediction, status: str, view: View) -> Any:
     if status == "succeeded":
-        return mapped(prediction.output(), lambda file, number: file_url(view, prediction, file, number))
+        return map_files(prediction.output(), lambda file, number: file_url(view, prediction, file, number))
     if status in _TERMINAL or status == "starting" or not prediction.model.iterates:
         return None
     tokens = prediction.output()

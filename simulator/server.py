@@ -24,7 +24,7 @@ class Wire(H11Protocol):
         self.app_state = {**self.app_state, "transport": transport}
 
 
-async def gone(receive: Receive, seconds: float | None = None) -> None:
+async def wait_for_disconnect(receive: Receive, seconds: float | None = None) -> None:
     """Wait until the client has disconnected, at most for the given seconds."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
@@ -39,13 +39,13 @@ async def reset(scope: Scope, receive: Receive) -> None:
     if connection is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     transport.abort()
-    await gone(receive)
+    await wait_for_disconnect(receive)
 
 
 async def close(scope: Scope, receive: Receive) -> None:
     """Send what was written, then close; the client sees an early end."""
     scope["state"]["transport"].close()
-    await gone(receive)
+    await wait_for_disconnect(receive)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any, Self, get_args, get_type_hints
 
-from simulator.problems import Problem
+from simulator.answers import Problem
 
 REDACTIONS = ("mask", "absent")
 LIMITERS = ("sliding", "fixed", "bucket", "off")
@@ -22,7 +22,7 @@ def _setting(default: Any, text: str) -> Any:
 class Settings:
     """Each field is a flag (`limit_creates` is `--limit-creates`); times are in seconds."""
 
-    seed: int | None = _setting(None, "seed of all dice; ids stay unique from run to run")
+    seed: int | None = _setting(None, "seed of all random numbers; ids stay unique from run to run")
     token: str | None = _setting(None, "the only valid API token (default: any token)")
     sees_models: bool = _setting(default=True, text="false: the token may read no model (404), as one without rights")
     credit: float | None = _setting(None, "dollars left: below 5 the limits shrink, at 0 creates get 402")

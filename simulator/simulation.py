@@ -10,12 +10,12 @@ from collections import Counter
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from simulator.dice import Dice
 from simulator.faults import Faults
 from simulator.ledger import Ledger
 from simulator.limits import Limits
 from simulator.models import Ending, Model
 from simulator.predictions import Prediction, Predictions, digest
+from simulator.randomness import SeededRandom
 from simulator.rendering import looseness
 from simulator.settings import Settings
 from simulator.uploads import Uploads
@@ -50,8 +50,8 @@ class Simulation:
         """Forget everything; settings and faults are those of the start."""
         self.resets += 1
         self.clock = Clock()
-        self.dice = Dice(self._initial_settings.seed)
-        self.faults = Faults(self.dice, self._initial_faults)
+        self.random = SeededRandom(self._initial_settings.seed)
+        self.faults = Faults(self.random, self._initial_faults)
         self.ledger = Ledger()
         self.uploads = Uploads()
         self.versions = Versions()
@@ -64,19 +64,19 @@ class Simulation:
         """Change settings at run time; a change of limits empties the limiters."""
         self.settings = self.settings.changed(values)
         if any(name.startswith("limit") for name in values):
-            self.limits = Limits(self.settings, self.dice)
+            self.limits = Limits(self.settings, self.random)
         if "credit" in values:
             self.credit = self.settings.credit
 
     def _apply(self) -> None:
-        self.limits = Limits(self.settings, self.dice)
+        self.limits = Limits(self.settings, self.random)
         self.credit = self.settings.credit
 
     def create(self, model: Model, values: dict[str, Any], *, via: str, asked: str) -> Prediction:
         """Plan a prediction of a checked input and pay for it; `asked` is what the caller named."""
         now = self.clock.now()
-        dice = self.dice["times"]
-        starts = now + _number(values.get("queue_time"), dice.uniform(*self._queue()))
+        random = self.random["times"]
+        starts = now + _number(values.get("queue_time"), random.uniform(*self._queue()))
         prediction = Prediction(
             id=self.predictions.next_id(),
             number=self.predictions.count,
@@ -88,10 +88,10 @@ class Simulation:
             created=now,
             starts=starts,
             finish=starts + _number(values.get("predict_time"), self._run_time(model)),
-            loose=looseness(self.dice["loose"], self.settings.loose),
+            loose=looseness(self.random["loose"], self.settings.loose),
         )
         self._end(prediction, model.trouble(model.filled(values), self._earlier(model, values), self.read))
-        self._misfortune(prediction)
+        self._apply_faults(prediction)
         self.predictions.add(prediction)
         if self.credit is not None:
             self.credit -= model.cost
@@ -128,10 +128,10 @@ class Simulation:
         return self.settings.queue_min, max(self.settings.queue_min, self.settings.queue_max)
 
     def _run_time(self, model: Model) -> float:
-        settings, dice = self.settings, self.dice["times"]
+        settings, random = self.settings, self.random["times"]
         if model.slow:
-            return settings.slow_median * dice.lognormvariate(0, settings.slow_sigma)
-        return dice.uniform(settings.predict_min, max(settings.predict_min, settings.predict_max))
+            return settings.slow_median * random.lognormvariate(0, settings.slow_sigma)
+        return random.uniform(settings.predict_min, max(settings.predict_min, settings.predict_max))
 
     def _earlier(self, model: Model, values: dict[str, Any]) -> int:
         if "times" not in values:
@@ -145,7 +145,7 @@ class Simulation:
             at = prediction.starts if ending.status == "aborted" else prediction.finish
             prediction.end(at, ending.status, ending.error)
 
-    def _misfortune(self, prediction: Prediction) -> None:
+    def _apply_faults(self, prediction: Prediction) -> None:
         for status in ("aborted", "canceled", "failed"):
             if fault := self.faults.strike(status, "create"):
                 self._end(prediction, Ending(status, fault.options.get("text")))

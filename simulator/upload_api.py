@@ -10,9 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from simulator.bodies import compact
+from simulator.answers import Problem, invalid, json_answer
 from simulator.prediction_api import api_base
-from simulator.problems import Problem, invalid
 from simulator.simulation import Simulation
 from simulator.uploads import Upload
 
@@ -48,16 +47,16 @@ class UploadApi:
         if len(data) > limit:
             raise _too_large()
         upload = self._simulation.uploads.add(name, kind, data, metadata, self._simulation.clock.now())
-        return _answer(upload.body(api_base(request)), 201)
+        return json_answer(upload.body(api_base(request)), 201)
 
     async def list_all(self, request: Request) -> Response:
         """GET /v1/files."""
         rows = [upload.body(api_base(request)) for upload in self._simulation.uploads.all(self._simulation.clock.now())]
-        return _answer({"next": None, "previous": None, "results": rows})
+        return json_answer({"next": None, "previous": None, "results": rows})
 
     async def get(self, request: Request) -> Response:
         """GET /v1/files/{id}."""
-        return _answer(self._find(request).body(api_base(request)))
+        return json_answer(self._find(request).body(api_base(request)))
 
     async def download(self, request: Request) -> Response:
         """GET /v1/files/{id}/download; the signature is not checked."""
@@ -75,10 +74,6 @@ class UploadApi:
         if upload is None:
             raise Problem(404, "File not found")
         return upload
-
-
-def _answer(body: dict[str, Any], status: int = 200) -> Response:
-    return Response(compact(body), status, media_type="application/json")
 
 
 def _metadata(text: Any) -> dict[str, Any]:

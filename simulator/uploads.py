@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from simulator.bodies import timestamp
+from simulator.answers import timestamp
 
 _LIFETIME = 24 * 3600.0
 

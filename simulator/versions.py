@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from simulator.answers import Problem
 from simulator.models import Model
-from simulator.problems import Problem
 from simulator.registry import MODELS
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
-from simulator.dice import Dice
+from simulator.answers import Problem
 from simulator.faults import FAULTS, Faults, from_flag
-from simulator.problems import Problem
 from simulator.process import RunningSimulator
+from simulator.randomness import SeededRandom
 
 BODY = {"version": "simulator/text", "input": {"text": "x"}}
 
@@ -127,14 +127,14 @@ def test_a_rate_is_kept_and_seeded(name: str) -> None:
     (kind, *_) = FAULTS[name]
     runs = []
     for _ in range(2):
-        faults = Faults(Dice(7), {name: 0.25})
+        faults = Faults(SeededRandom(7), {name: 0.25})
         runs.append([faults.strike(name, kind) is not None for _ in range(2000)])
     assert runs[0] == runs[1]
     assert 400 < sum(runs[0]) < 600
 
 
 def test_the_next_calls_are_hit_and_then_the_rate_goes_on() -> None:
-    faults = Faults(Dice(1), {"hang": {"next": 2, "rate": 0.0001}})
+    faults = Faults(SeededRandom(1), {"hang": {"next": 2, "rate": 0.0001}})
     assert [faults.strike("hang", "get") is not None for _ in range(4)] == [True, True, False, False]
     assert faults.armed()["hang"]["next"] == 0
     assert faults.strike("hang", "output") is None
@@ -147,4 +147,4 @@ def test_a_fault_as_a_flag() -> None:
     with pytest.raises(ValueError, match="Expecting"):
         from_flag("hang=often")
     with pytest.raises(Problem):
-        Faults(Dice(1), dict([from_flag("nothing=1")]))
+        Faults(SeededRandom(1), dict([from_flag("nothing=1")]))

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from simulator.checksums import crc32c
+from simulator.file_host import crc32c
 from simulator.process import RunningSimulator
 
 Create = Callable[..., dict[str, Any]]

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.dice import Dice
+from simulator.answers import Problem
 from simulator.limits import FixedWindow, Limits, SlidingWindow, TokenBucket
-from simulator.problems import Problem
 from simulator.process import RunningSimulator
+from simulator.randomness import SeededRandom
 from simulator.settings import Settings
 
 gaps = st.lists(st.floats(0, 2), min_size=1, max_size=200)
@@ -143,7 +143,7 @@ def test_a_throttle_storm(plain: RunningSimulator, api: httpx.Client, form: str,
 
 
 def test_the_form_of_a_429_is_a_matter_of_chance() -> None:
-    limits = Limits(Settings(limit_creates=1, limit_window=60.0), Dice(1))
+    limits = Limits(Settings(limit_creates=1, limit_window=60.0), SeededRandom(1))
     limits.take("create", 0.0, None)
     seen = set()
     for _ in range(40):

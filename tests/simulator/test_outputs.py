@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from simulator import drawing, video
-from simulator.noise import noise, noise_md5
+from simulator import file_contents
+from simulator.file_contents import random_bytes, random_bytes_md5
 from simulator.outputs import FAILURES
 from simulator.registry import MODELS
 
@@ -91,7 +91,7 @@ def test_nested_lists_may_repeat_a_name(create: Create, download: Download) -> N
 
 
 def small_picture() -> bytes:
-    return drawing.encoded(drawing.picture("seed", "", (6, 4)), "png")
+    return file_contents.encode_image(file_contents.draw_picture("seed", "", (6, 4)), "png")
 
 
 def test_upscale_reads_data_uris_uploads_and_outputs(api: httpx.Client, create: Create, download: Download) -> None:
@@ -151,9 +151,9 @@ def test_bytes_of_a_given_size(create: Create, download: Download) -> None:
 
 @given(st.integers(0, 200_000), st.text(max_size=5))
 def test_noise_has_its_size_and_md5(size: int, seed: str) -> None:
-    made = noise(seed, size)
+    made = random_bytes(seed, size)
     assert len(made) == size
-    assert noise_md5(seed, size) == hashlib.md5(made, usedforsecurity=False).digest()
+    assert random_bytes_md5(seed, size) == hashlib.md5(made, usedforsecurity=False).digest()
 
 
 def test_echo_gives_back_any_value(create: Create, download: Download) -> None:
@@ -174,12 +174,12 @@ def test_every_model_describes_itself() -> None:
 
 
 def test_videos_are_the_same_every_time() -> None:
-    frames = drawing.frames("seed", "hello", (32, 32))
-    assert drawing.gif(frames, 100).startswith(b"GIF89a")
-    if not video.supported():
+    frames = file_contents.draw_frames("seed", "hello", (32, 32))
+    assert file_contents.encode_gif(frames, 100).startswith(b"GIF89a")
+    if not file_contents.can_encode_mp4():
         pytest.skip("this Pillow writes no AVIF")
-    made = video.mp4(frames, 100)
-    assert made == video.mp4(drawing.frames("seed", "hello", (32, 32)), 100)
+    made = file_contents.encode_mp4(frames, 100)
+    assert made == file_contents.encode_mp4(file_contents.draw_frames("seed", "hello", (32, 32)), 100)
     assert made[4:12] == b"ftypisom"
     assert b"vide" in made
     assert b"pict" not in made[made.index(b"moov") : made.index(b"mdat")]

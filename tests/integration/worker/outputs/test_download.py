@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from jobs.batch_folder.folder import Folder
 from jobs.config import Config
 from jobs.errors import BrokenDownload, FileTooBig, OutputGone, StorageError
-from simulator.checksums import crc32c
+from simulator.file_host import crc32c
 from worker.outputs.download import LONGEST_PAUSE, SAME_BYTES, TRIES, Download, DownloadedFile, pause
 from worker.outputs.file_host import files_client
 from worker.outputs.file_output import FileOutput

@@ -82,7 +82,7 @@ def test_any_extension_is_safe_in_a_file_name(name: str, content_type: str | Non
         ("out-0.png", None, b"RIFF\x00\x0a\x00\x00WEBPVP8 ", None),
         ("clip.mp4", None, b"ID3\x04", None),
         ("voice.mp3", "text/plain", b"\xff\xe3\x18\xc4\x00", None),
-        ("drawing.svg", "text/plain", b"<!-- by hand --><g>", None),
+        ("file_contents.svg", "text/plain", b"<!-- by hand --><g>", None),
         ("rows.json.gz", "application/json", b"[1]", None),
         ("page.html", "text/html", b"<html>", None),
         ("out", "text/html", b"<html>", None),

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from jobs.batch_folder.folder import Folder
 from jobs.errors import StorageError
-from simulator.checksums import crc32c
+from simulator.file_host import crc32c
 from worker.outputs import disk
 from worker.outputs import file_writer as stream
 from worker.outputs.checksum import Algorithm, Checksum

@@ -1,12 +1,12 @@
-"""Seeded dice: one sequence for each purpose, so that one kind of chance does not disturb another."""
+"""Seeded randomness: one sequence for each purpose, so that they do not affect each other."""
 
 from __future__ import annotations
 
 from random import Random
 
 
-class Dice:
-    """`dice["limiter"].random()`; without a seed every run differs."""
+class SeededRandom:
+    """`random["limits"].random()`; without a seed every run differs."""
 
     def __init__(self, seed: int | None) -> None:
         self._seed = Random().getrandbits(64) if seed is None else seed
