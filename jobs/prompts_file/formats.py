@@ -1,4 +1,4 @@
-"""What a prompts file says, record by record, whatever its format: JSON Lines, CSV or plain text."""
+"""What a prompts file says, record by record, whatever its format: JSON Lines, a table or plain text."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
 from jobs.errors import InputError, Problem
+from jobs.prompts_file.arrow_rows import ArrowTable
 from jobs.prompts_file.columns import Columns
 from jobs.prompts_file.csv_rows import SPECIAL, Table
 from jobs.prompts_file.text_lines import BLOCK, MAX_LINE, Unreadable, is_blank, number_lines, read_blocks, text_of
 
 __all__ = ["BLOCK", "FORMATS", "MAX_DOCUMENT", "MAX_LINE", "SPECIAL", "Record", "file_format", "read_records"]
 
-FORMATS = (".jsonl", ".jsonl.gz", ".csv", ".txt", ".tsv")
+FORMATS = (".jsonl", ".jsonl.gz", ".csv", ".txt", ".tsv", ".parquet", ".arrow")
 
 _TABLES = {".csv": None, ".tsv": "\t"}
 """Their separators, None for one that is seen in the header."""
@@ -60,21 +61,32 @@ def read_records(
 
     A line of JSON is first shown to `plain`, with its number: what that makes of it, if anything, is yielded instead.
     """
-    suffix = file_format(source)
+    suffix, columns = file_format(source), columns or Columns()
     with _opened(source) as stream:
-        blocks = read_blocks(stream)
         try:
-            if suffix in _TABLES:
-                yield from _table_records(blocks, columns or Columns(), _TABLES[suffix])
-            elif suffix == ".txt":
-                yield from _text_records(blocks)
-            elif columns:
-                yield from (_renamed(record, columns) for record in _json_records(blocks, _never_plain))
+            if suffix in (".parquet", ".arrow"):
+                yield from _numbered(ArrowTable(Path(source), columns).rows())
             else:
-                yield from _json_records(blocks, plain)
+                yield from _text_file_records(suffix, read_blocks(stream), plain, columns)
         except Unreadable as error:
             line = max(error.problem.line, 1)
             yield Record(line, 0, Problem(line, f"{error.problem.message}; the rest was not checked"))
+
+
+def _text_file_records(
+    suffix: str, blocks: Iterator[bytes], plain: Callable[[bytes, int], Plain | None], columns: Columns
+) -> Iterator[Record | Plain]:
+    if suffix in _TABLES:
+        return _numbered(Table(number_lines(blocks), columns, _TABLES[suffix]).rows())
+    if suffix == ".txt":
+        return _text_records(blocks)
+    if columns:
+        return (_renamed(record, columns) for record in _json_records(blocks, _never_plain))
+    return _json_records(blocks, plain)
+
+
+def _numbered(rows: Iterator[tuple[int, Any | Problem]]) -> Iterator[Record]:
+    return (Record(line, number, row) for number, (line, row) in enumerate(rows, 1))
 
 
 def _never_plain(_line: bytes, _number: int) -> None:
@@ -103,11 +115,6 @@ def _opened(source: str) -> Iterator[BinaryIO]:
     zipped = source.lower().endswith(".gz")
     with stream, gzip.GzipFile(fileobj=stream) if zipped else nullcontext(stream) as opened:
         yield cast("BinaryIO", opened)
-
-
-def _table_records(blocks: Iterator[bytes], columns: Columns, separator: str | None) -> Iterator[Record]:
-    for number, (line, row) in enumerate(Table(number_lines(blocks), columns, separator).rows(), 1):
-        yield Record(line, number, row)
 
 
 def _text_records(blocks: Iterator[bytes]) -> Iterator[Record]:

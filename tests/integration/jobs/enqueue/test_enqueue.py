@@ -235,7 +235,7 @@ async def test_standard_input_is_spooled(config: Config, redis: Redis) -> None:
         (Order("a.jsonl", priority=0), "--priority must be between"),
         (Order("a.jsonl", priority=float("nan")), "--priority must be between"),
         (Order("a.jsonl"), "a.jsonl cannot be read: No such file"),
-        (Order("a.parquet"), "the format is not known"),
+        (Order("a.xlsx"), "the format is not known"),
     ],
 )
 async def test_a_wrong_order_does_nothing(config: Config, redis: Redis, order: Order, reason: str) -> None:

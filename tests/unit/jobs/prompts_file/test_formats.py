@@ -50,7 +50,7 @@ def test_the_format_follows_from_the_name(source: str, known_as: str) -> None:
     assert file_format(source) == known_as
 
 
-@pytest.mark.parametrize("source", ["prompts", "a.json", "a.csv.gz", "a.parquet", "jsonl"])
+@pytest.mark.parametrize("source", ["prompts", "a.json", "a.csv.gz", "a.xlsx", "jsonl"])
 def test_an_unknown_format_names_the_known_ones(source: str) -> None:
     with pytest.raises(InputError, match=r"\.jsonl, \.jsonl\.gz, \.csv, \.txt"):
         read(source)
