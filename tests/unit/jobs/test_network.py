@@ -115,7 +115,8 @@ def test_what_no_proxy_means(
     scheme: str,
     host: str,
     port: int | None,
-    direct: bool,  # noqa: FBT001 - a table's column
+    *,
+    direct: bool,
 ) -> None:
     network = load(monkeypatch, ALL_PROXY="socks5://proxy:1080", NO_PROXY=no_proxy)
     assert (network.proxy_for(scheme, host, port) is None) == direct

@@ -16,7 +16,7 @@ from jobs.redis_client.embedded import stop
 from jobs.redis_client.resilience import Redis
 from jobs.state.account import Account
 from jobs.state.batches import Batches
-from jobs.wire import Failure, Result
+from jobs.wire import Failure, Outcome, Result
 
 Cli = Callable[..., Any]
 START = "python -m arq worker.Settings"
@@ -195,13 +195,14 @@ async def test_all_errors_of_a_file_at_once(cli: Cli, tmp_path: Path, redis: Red
 async def test_retry_enqueues_what_did_not_succeed(cli: Cli, source: str, config: Config, redis: Redis) -> None:
     cli("enqueue", source, "--model", "a/b", "--limit", "2")
     folder = Folder(config.output_dir, "cats")
-    for index, outcome in enumerate(("succeeded", "failed")):
+    outcomes: tuple[Outcome, ...] = ("succeeded", "failed")
+    for index, outcome in enumerate(outcomes):
         error = None if outcome == "succeeded" else Failure(kind="model_error", message="boom")
         row = kept(config, "cats")[index]
         result = Result(index=index, status=outcome, error=error, **row)
         folder.prompt(result.id).mkdir()
         (folder.prompt(result.id) / "prediction.json").write_text(result.model_dump_json())
-        await Batches(redis).settle("cats", index, outcome)  # type: ignore[arg-type] # it is a Literal
+        await Batches(redis).settle("cats", index, outcome)
     await Batches(redis).finish("cats")
     answer = cli("retry", "cats", "--json")
     assert answer.code == 0, answer.err

@@ -136,7 +136,8 @@ async def test_counters_stay_right_when_records_were_removed(
     config: Config,
     redis: Redis,
     folder: Folder,
-    kept: bool,  # noqa: FBT001
+    *,
+    kept: bool,
 ) -> None:
     await finish(redis, folder, {3: "failed", 4: "canceled", 150: "failed", 151: "canceled"})
     for index in (3, 151):

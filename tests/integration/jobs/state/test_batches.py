@@ -14,7 +14,7 @@ from jobs.state.batches import KEEP_FINISHED, Batches, Bits
 from jobs.state.ledger import Entry, Ledger
 from jobs.state.pending import read_pending
 from jobs.state.status import read_status
-from jobs.wire import NO_WORKER, Batch
+from jobs.wire import NO_WORKER, Batch, Outcome
 
 CATS = Batch("cats", "id-1", "api", 1000.0, 3, 0, 1.0)
 
@@ -27,8 +27,9 @@ async def batches(redis: Redis) -> Batches:
 
 
 async def settle_all(batches: Batches) -> None:
-    for index, outcome in enumerate(("succeeded", "failed", "canceled")):
-        await batches.settle("cats", index, outcome)  # type: ignore[arg-type]
+    outcomes: tuple[Outcome, ...] = ("succeeded", "failed", "canceled")
+    for index, outcome in enumerate(outcomes):
+        await batches.settle("cats", index, outcome)
 
 
 async def retry_counts(redis: Redis) -> dict[int, int]:

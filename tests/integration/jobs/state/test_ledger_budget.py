@@ -13,6 +13,7 @@ from jobs.state.ledger import Entry, Ledger, Overtaken
 from jobs.wire import Batch
 
 PRICE = 3_000
+NEW = Entry()
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ async def spent(batches: Batches) -> tuple[int, int]:
     return batch.predictions, batch.cost
 
 
-async def verdict(ledger: Ledger, entry: Entry = Entry(), price: int | None = PRICE) -> str:  # noqa: B008 - frozen
+async def verdict(ledger: Ledger, entry: Entry = NEW, price: int | None = PRICE) -> str:
     with pytest.raises(OverBudget) as refused:
         await ledger.intend(entry, price, replace=entry.ambiguous)
     assert await ledger.read() == entry

@@ -116,7 +116,8 @@ async def test_results_are_written_into_the_batchs_own_folder_only(
     worker: Context,
     make_folder: Callable[..., Folder],
     eventually: Callable[..., Any],
-    foreign: bool,  # noqa: FBT001 - a parameter of the test
+    *,
+    foreign: bool,
 ) -> None:
     """All is settled; the last thing to do is to write results and gallery, and the folder is not there."""
     for prompt in (CAT, DOG):

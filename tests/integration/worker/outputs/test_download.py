@@ -268,8 +268,8 @@ async def test_a_packed_transfer_that_ends_early_is_noticed(
         ("w.csv", zipped(b"a,b"), "gzip", b"a,b", ".csv"),
     ],
 )
-async def test_name_and_bytes_agree(  # noqa: PLR0917 - a table's columns
-    fetch: Fetch, file_host: Any, reply: Any, name: str, body: bytes, encoding: str, saved: bytes, suffix: str
+async def test_name_and_bytes_agree(
+    fetch: Fetch, file_host: Any, reply: Any, *, name: str, body: bytes, encoding: str, saved: bytes, suffix: str
 ) -> None:
     fetched = await fetch(file_host.serve(f"/{name}", reply(body, headers={"Content-Encoding": encoding})))
     assert fetched.written.path.suffix == suffix

@@ -209,7 +209,8 @@ async def night(
 async def test_any_answer_ends_in_a_result(
     night: Night,
     hostile: dict[str, list[tuple[int, bytes]]],
-    running: bool,  # noqa: FBT001 - drawn
+    *,
+    running: bool,
 ) -> None:
     if running:
         started = json.dumps(GOOD | {"id": f"run{len(night.prompts)}", "status": "starting"}).encode()

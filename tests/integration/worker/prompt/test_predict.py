@@ -34,7 +34,7 @@ from worker.polling import poll_policy
 from worker.prompt import predict as story
 from worker.prompt import save as saving
 from worker.prompt.predict import predict
-from worker.shard import run
+from worker.shard import finish, run
 from worker.shard.finish import finish_batch, finish_left_over
 from worker.shard.run import predict_shard, run_shard
 
@@ -585,8 +585,6 @@ class TestShard:
     async def test_results_that_cannot_be_written_are_trouble(
         self, worker: Context, eventually: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from worker.shard import finish  # noqa: PLC0415
-
         monkeypatch.setattr(finish, "BETWEEN_TRIES", 0.1)
         folder = Folder(worker.config.output_dir, "night")
         folder.results.mkdir()

@@ -114,7 +114,7 @@ class Hand:
     worker: int
     prompt: int
     phase: str
-    entry: Entry = Entry()  # noqa: RUF009 - frozen
+    entry: Entry = field(default_factory=Entry)
     answer: str = ""
     candidates: list[str] = field(default_factory=list)
     sure: bool = False

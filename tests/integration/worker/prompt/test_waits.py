@@ -27,6 +27,7 @@ from tests.integration.worker.prompt.works import work
 from worker.context import Context, Work
 from worker.limits import wait_reporter
 from worker.prompt.predict import predict
+from worker.prompt.retry_policy import Retry
 from worker.shard.run import find_folder
 
 
@@ -176,8 +177,6 @@ async def test_a_prompt_that_is_tried_again_in_a_while(
 
 
 def _later(verdict: Any) -> Any:
-    from worker.prompt.retry_policy import Retry  # noqa: PLC0415
-
     return Retry(600.0, verdict.failure)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -108,8 +109,12 @@ async def test_an_attempt_that_failed_is_closed_and_the_next_one_left_to_the_run
 
 
 async def test_a_worker_with_a_free_slot_leaves_it_to_arq(
-    worker: Context, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
+    worker: Context,
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO, "worker.shard.rescue")
     looks = []
 
     def is_full(slots: JobSlots) -> bool:
@@ -118,7 +123,8 @@ async def test_a_worker_with_a_free_slot_leaves_it_to_arq(
 
     await left_running(worker, 0)
     monkeypatch.setattr(JobSlots, "is_full", property(is_full))
-    await eventually(lambda: len(looks) > 2)  # each look follows what the one before led to
+    await eventually(lambda: len(looks) > 4)  # each look follows what the one before led to
+    assert "open predictions are followed" not in caplog.text
     assert 0 not in await worker.batches.settled("night")
 
 

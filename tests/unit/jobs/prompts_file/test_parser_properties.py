@@ -9,7 +9,7 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import example, given, reject, settings
 from hypothesis import strategies as st
 
 from jobs.errors import Problem, RateLimited
@@ -34,7 +34,8 @@ def test_of_all_waits_that_a_429_names_the_longest_counts(
     header: float | None,
     field: float | None,
     text: float | None,
-    title: bool,  # noqa: FBT001 - drawn
+    *,
+    title: bool,
 ) -> None:
     headers = {} if header is None else {"retry-after": str(header)}
     body: dict[str, Any] = {} if field is None else {"retry_after": field}
@@ -68,7 +69,8 @@ def test_of_a_file_that_was_cut_the_rows_before_the_cut_are_read_and_no_other(
     tmp_path_factory: pytest.TempPathFactory,
     prompts: list[str],
     cut: float,
-    packed: bool,  # noqa: FBT001 - drawn
+    *,
+    packed: bool,
 ) -> None:
     rows = [{"id": f"r{number}", "model": "o/n", "prompt": f"! {prompt}"} for number, prompt in enumerate(prompts)]
     data = "".join(json.dumps(row) + "\n" for row in rows).encode()
@@ -120,7 +122,7 @@ def test_a_schedule_fires_when_it_says_and_at_no_other_time(
     try:
         check_cron(cron)
     except ValueError:
-        assume(False)  # noqa: FBT003 - 30 February
+        reject()  # 30 February
     for fire in (next_fire(cron, UTC, now), last_fire(cron, UTC, now)):
         assert fire is not None
         moment = datetime.fromtimestamp(fire, UTC)

@@ -42,7 +42,7 @@ def test_what_passes_by_itself_is_known_in_every_form(code: str, form: str) -> N
         (ValueError("OOM of another kind"), False),
     ],
 )
-def test_what_passes_by_itself(error: Exception, passes: bool) -> None:  # noqa: FBT001
+def test_what_passes_by_itself(error: Exception, *, passes: bool) -> None:
     assert is_passing(error) is passes
 
 
@@ -125,7 +125,7 @@ async def test_an_answer_in_time_is_taken_at_the_end_too() -> None:
         (None, True),
     ],
 )
-def test_errors_that_only_say_that_redis_is_away_are_no_news(error: Any, news: bool) -> None:  # noqa: FBT001
+def test_errors_that_only_say_that_redis_is_away_are_no_news(error: Any, *, news: bool) -> None:
     raised = (type(error), error, None) if error else None
     assert is_news(logging.LogRecord("worker", logging.ERROR, "", 0, "it failed", (), raised)) is news
     assert is_news(logging.LogRecord("worker", logging.ERROR, "", 0, "it failed: %s", (error,), None)) is news

@@ -104,7 +104,7 @@ def test_nothing_else_is(url: str) -> None:
         ("https://example.com/x", (), False),
     ],
 )
-def test_plain_http_and_ports_are_for_listed_loopback_hosts(url: str, hosts: tuple[str, ...], allowed: bool) -> None:  # noqa: FBT001
+def test_plain_http_and_ports_are_for_listed_loopback_hosts(url: str, hosts: tuple[str, ...], *, allowed: bool) -> None:
     assert is_output(url, hosts) is allowed
 
 
@@ -121,7 +121,7 @@ def test_plain_http_and_ports_are_for_listed_loopback_hosts(url: str, hosts: tup
         (["https://replicate.delivery/x"], False),
     ],
 )
-def test_of_other_values_only_data_uris_are_files(value: Any, is_file: bool) -> None:  # noqa: FBT001 - a column
+def test_of_other_values_only_data_uris_are_files(value: Any, *, is_file: bool) -> None:
     assert is_output(value, REPLICATE) is is_file
 
 

@@ -60,8 +60,12 @@ def test_what_does_not_decode_is_no_data_uri(text: str) -> None:
     assert data_uri.parse(text) is None
 
 
-@given(st.binary(), st.booleans(), st.sampled_from(["image/png", "", "text/plain;charset=utf-8"]))
-def test_any_bytes_come_back_from_both_encodings(content: bytes, in_base64: bool, media_type: str) -> None:  # noqa: FBT001 - drawn
+@given(
+    content=st.binary(),
+    in_base64=st.booleans(),
+    media_type=st.sampled_from(["image/png", "", "text/plain;charset=utf-8"]),
+)
+def test_any_bytes_come_back_from_both_encodings(content: bytes, *, in_base64: bool, media_type: str) -> None:
     payload = base64.b64encode(content).decode() if in_base64 else quote(content)
     parsed = data_uri.parse(f"data:{media_type}{';base64' if in_base64 else ''},{payload}")
     assert parsed

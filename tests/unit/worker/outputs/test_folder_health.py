@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -109,14 +110,12 @@ async def test_a_folder_that_is_moved_during_the_commit_takes_its_own(
     folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody puts another batch's folder in its place after the look and before the rename."""
-    import os  # noqa: PLC0415
-
     original = os.rename
 
-    def late(*arguments: object, **descriptors: int) -> None:
+    def late(*arguments: Any, **descriptors: Any) -> None:
         original(folder.path, tmp_path / "ours")
         make(folder, "b2")
-        original(*arguments, **descriptors)  # type: ignore[arg-type]
+        original(*arguments, **descriptors)
 
     async with Storage(fsync=False).staging(folder, "a", "b1") as staging:
         await staging.write("output.txt", b"ours")
@@ -222,7 +221,7 @@ def test_one_folders_trouble_is_not_the_disks(tmp_path: Path) -> None:
         (None, True),
     ],
 )
-def test_what_the_system_says_tells_whose_trouble_it_is(cause: Exception | None, alone: bool) -> None:  # noqa: FBT001 - a parameter of the test
+def test_what_the_system_says_tells_whose_trouble_it_is(cause: Exception | None, *, alone: bool) -> None:
     error = StorageError("it cannot be written", Path("outputs"))
     error.__cause__ = cause
     assert is_of_one_folder(error) is alone
