@@ -43,7 +43,10 @@ def _read_dollars(text: str) -> int:
 
 Source = Annotated[
     str,
-    typer.Argument(metavar="FILE", help="Prompts: .jsonl, .jsonl.gz, .csv, .tsv, .txt, .parquet, .arrow; - is stdin."),
+    typer.Argument(
+        metavar="FILE",
+        help="Prompts: .jsonl, .jsonl.gz, .csv, .tsv, .txt, .parquet, .arrow; a dataset folder; -: stdin.",
+    ),
 ]
 Name = Annotated[str | None, typer.Option(help="Name of the batch and its folder; default: the file's stem.")]
 Model = Annotated[str | None, typer.Option(help="Model of the rows that name none; default: BATCH_MODEL.")]

@@ -16,6 +16,7 @@ from jobs.errors import InputError, Problem
 from jobs.prompts_file.arrow_rows import ArrowTable
 from jobs.prompts_file.columns import Columns
 from jobs.prompts_file.csv_rows import SPECIAL, Table
+from jobs.prompts_file.dataset_folder import metadata_of, name_by_file
 from jobs.prompts_file.text_lines import BLOCK, MAX_LINE, Unreadable, is_blank, number_lines, read_blocks, text_of
 
 __all__ = ["BLOCK", "FORMATS", "MAX_DOCUMENT", "MAX_LINE", "SPECIAL", "Record", "file_format", "read_records"]
@@ -57,11 +58,21 @@ def file_format(source: str) -> str:
 def read_records(
     source: str, plain: Callable[[bytes, int], Plain | None], columns: Columns | None = None
 ) -> Iterator[Record | Plain]:
-    """Yield the records of a file or of standard input ("-"); InputError when it cannot be opened.
+    """Yield the records of a file, of a dataset folder or of standard input ("-"); InputError when it cannot be opened.
 
     A line of JSON is first shown to `plain`, with its number: what that makes of it, if anything, is yielded instead.
     """
-    suffix, columns = file_format(source), columns or Columns()
+    path, columns = metadata_of(source), columns or Columns()
+    if path == source:
+        return _file_records(path, plain, columns)
+    records = _file_records(path, _never_plain, columns)
+    return (record._replace(row=name_by_file(record.row)) for record in records)
+
+
+def _file_records(
+    source: str, plain: Callable[[bytes, int], Plain | None], columns: Columns
+) -> Iterator[Record | Plain]:
+    suffix = file_format(source)
     with _opened(source) as stream:
         try:
             if suffix in (".parquet", ".arrow"):
@@ -106,8 +117,6 @@ def _opened(source: str) -> Iterator[BinaryIO]:
         yield sys.stdin.buffer
         return
     path = Path(source)
-    if path.is_dir():
-        raise InputError(f"{source} is a directory, not a prompts file")
     try:
         stream = path.open("rb")
     except OSError as error:

@@ -15,6 +15,7 @@ from jobs.expansion.expansion import Expansion, Variant
 from jobs.expansion.template import TemplateError
 from jobs.names import model_problem, name_problem
 from jobs.prompts_file.columns import Columns
+from jobs.prompts_file.dataset_folder import home_of
 from jobs.prompts_file.fast_rows import Defaults, PlainRows, Row
 from jobs.prompts_file.formats import MAX_LINE, Record, read_records
 from jobs.prompts_file.key_names import KeyNames, usual_name
@@ -90,7 +91,7 @@ def read_prompts(
 
 
 def _rows(defaults: Defaults, names: KeyNames, source: str) -> Iterator[Row | Problem]:
-    reader = _Reader(defaults, Path(source).parent, names)
+    reader = _Reader(defaults, home_of(source), names)
     for record in read_records(source, PlainRows(defaults, names).read):
         row = record if isinstance(record, Row) else reader.read(record)
         if isinstance(row, Row):
@@ -105,7 +106,7 @@ class _Variants:
     def __init__(self, expansion: Expansion, source: str, defaults: Defaults, names: KeyNames) -> None:
         self._expansion, self._defaults, self._names = expansion, defaults, names
         filled = Defaults(defaults.model)
-        self._plain, self._reader = PlainRows(filled, names), _Reader(filled, Path(source).parent, names)
+        self._plain, self._reader = PlainRows(filled, names), _Reader(filled, home_of(source), names)
 
     def rows(self, source: str) -> Iterator[Row | Problem]:
         """Yield the variants; what is wrong with several variants of a row is said once."""
@@ -274,7 +275,8 @@ def _own_input(record: Record) -> dict[str, Any]:
 
 def _no_prompt(values: dict[str, Any]) -> str:
     found = next((key for key in values if usual_name(key) == "prompt"), None)
-    return "it has neither input nor prompt" + (f": it has {found!r}; is 'prompt' meant?" if found else "")
+    caption = next((f"; --map {key}=prompt takes its {key}" for key in ("text", "caption") if key in values), "")
+    return "it has neither input nor prompt" + (f": it has {found!r}; is 'prompt' meant?" if found else caption)
 
 
 def _refuse_foreign_keys(row: dict[str, Any]) -> None:

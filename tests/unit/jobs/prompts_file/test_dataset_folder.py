@@ -1,0 +1,83 @@
+"""Folders of Hugging Face's datasets: metadata.jsonl, .csv or .parquet beside files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from jobs.errors import InputError
+from jobs.expansion.expansion import Expansion
+from jobs.expansion.matrix import build_matrix
+from jobs.prompts_file.reader import Defaults, Ids, Row, read_prompts
+
+
+def read(path: Path, **columns: str) -> list[Any]:
+    expansion = Expansion(build_matrix([], None, None), columns=columns) if columns else None
+    found = read_prompts(str(path), Defaults("o/n"), Ids(), expansion=expansion)
+    return [json.loads(item.text) if isinstance(item, Row) else str(item) for item in found]
+
+
+def ids(path: Path, *names: str) -> list[str]:
+    rows = [json.dumps({"file_name": name, "prompt": "x"}) for name in names]
+    (path / "metadata.jsonl").write_text("\n".join(rows))
+    return [row["id"] if isinstance(row, dict) else row for row in read(path)]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_captions_become_prompts_and_files_ids(tmp_path: Path, suffix: str) -> None:
+    rows = [{"file_name": "0001.png", "text": "a cat"}, {"file_name": "sub/0002.png", "text": "a dog"}]
+    path = tmp_path / f"metadata.{suffix}"
+    if suffix == "parquet":
+        parquet.write_table(pa.Table.from_pylist(rows), path)
+    elif suffix == "csv":
+        path.write_text("file_name,text\n0001.png,a cat\nsub/0002.png,a dog\n")
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "0001.png").write_bytes(b"png")
+    assert read(tmp_path, text="prompt") == [
+        {"id": "0001", "model": "o/n", "input": {"prompt": "a cat"}},
+        {"id": "sub-0002", "model": "o/n", "input": {"prompt": "a dog"}},
+    ]
+    first, second = read(tmp_path, text="prompt", file_name="image")
+    line = 2 if suffix == "csv" else 1
+    assert first.startswith(f"line {line}: 'input.image': '0001.png' names a local file; give an https URL")
+    assert second["input"] == {"prompt": "a dog", "image": "sub/0002.png"}, "there is no such file"
+    assert read(tmp_path, text="prompt", file_name="id")[0]["id"] == "0001.png"
+
+
+def test_ids_after_files_of_any_name(tmp_path: Path) -> None:
+    found = ids(tmp_path, "my cat.png", "日本.png", "a.b.png", "x\\y.png", "Größe.jpg", ".hidden", "-x.png", "")
+    assert found[:1] + found[2:4] == ["my-cat", "a.b", "x-y"]
+    assert found[-1] == "000008"
+    assert len(set(found)) == 8
+    assert ids(tmp_path, "a.png", "A.png") == ["a", "line 2: the id 'A' is that of line 1 already"]
+
+
+def test_a_row_with_an_id_keeps_it(tmp_path: Path) -> None:
+    (tmp_path / "metadata.jsonl").write_text(
+        '{"id": "own", "file_name": "a.png", "input": {"prompt": "x"}}\n'
+        '{"custom_id": "mine", "prompt": "x", "file_name": "b.png"}\n'
+        '{"prompt": "x"}\n[1]\n{"prompt": "x", "file_name": 5}\n'
+    )
+    found = read(tmp_path)
+    assert [row["id"] if isinstance(row, dict) else row for row in found] == [
+        "line 1: unknown key 'file_name' beside input: only id, custom_id and model may be there",
+        "mine",
+        "000003",
+        'line 4: a row is an object: {"prompt": …} or {"input": {…}}',
+        "000005",
+    ]
+
+
+def test_what_is_no_dataset(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is a directory, and no dataset: it has neither metadata\.jsonl, nor"):
+        read(tmp_path)
+    for name in ("metadata.jsonl", "metadata.csv"):
+        (tmp_path / name).write_text("")
+    with pytest.raises(InputError, match=r"has metadata\.jsonl and metadata\.csv; name the one that is meant"):
+        read(tmp_path)
