@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Mapping
 from types import FrameType
 
-from demo.plan import PROMPTS, SPECIAL, outcome_of, plan_of, surprises
-from demo.surroundings import PORT, batch_name, default, environment, finished, forget, free
+from demo.environment import PORT, batch_name, default, environment, find_free_port, is_finished, remove_interrupted
+from demo.plan import PROMPTS, SPECIAL, deviations, outcome_of, plan_of
 from jobs.batch_folder.folder import Folder
 from jobs.cli.report import counted
 from jobs.cli.tables import Column, Columns
@@ -24,37 +24,37 @@ START_OVER = "To start over: rm -rf {}; make demo"
 
 
 def main() -> int:
-    """Play the demo against a simulator of its own."""
+    """Run the demo against a simulator of its own."""
     flags = argparse.ArgumentParser(prog="python -m demo", description=main.__doc__)
     flags.add_argument(
         "--port", type=int, default=PORT, help="the simulator's; another one if taken (default: %(default)s)"
     )
     flags.add_argument("more", nargs="*", metavar="-- FLAG", help="flags of the simulator: -- --fault=lost_answer=0.1")
     given = flags.parse_args()
-    paper = Printer()
+    printer = Printer()
     try:
-        with running(f"--port={free(given.port)}", *given.more, seed=7) as simulator:
-            return play(simulator, paper)
+        with running(f"--port={find_free_port(given.port)}", *given.more, seed=7) as simulator:
+            return run_demo(simulator, printer)
     except KeyboardInterrupt:
         return STOPPED
 
 
-def play(simulator: RunningSimulator, paper: Printer) -> int:
+def run_demo(simulator: RunningSimulator, printer: Printer) -> int:
     """Run the batch, compare it with the plan, say so; returns the exit code."""
     env = environment(simulator)
     folder = Folder(default("output_dir"), batch_name(simulator))
-    paper.lines([f"A simulator of Replicate's API is up at {simulator.url}; nothing leaves this machine."])
-    again = finished(folder)
-    if not again and forget(folder, env):
-        paper.lines(["An earlier demo was interrupted; this one starts over."])
+    printer.lines([f"A simulator of Replicate's API is up at {simulator.url}; nothing leaves this machine."])
+    again = is_finished(folder)
+    if not again and remove_interrupted(folder, env):
+        printer.lines(["An earlier demo was interrupted; this one starts over."])
     code = run([sys.executable, "-m", "jobs", "run", str(PROMPTS), "--name", folder.batch], env)
-    if code not in (0, 1) or not finished(folder):
+    if code not in (0, 1) or not is_finished(folder):
         cure = "make demo starts it over." if code == STOPPED else START_OVER.format(folder.path)
-        paper.lines([f"The demo was not finished. {cure}"])
+        printer.lines([f"The demo was not finished. {cure}"])
         return code or 1
     with folder.results.open(encoding="utf-8") as lines:
         results = [Result.model_validate_json(line) for line in lines]
-    return conclude(results, folder, simulator.ledger(summary=True)["created"], again=again, paper=paper)
+    return print_outcome(results, folder, simulator.ledger(summary=True)["created"], again=again, printer=printer)
 
 
 def run(command: list[str], env: Mapping[str, str]) -> int:
@@ -73,17 +73,17 @@ def run(command: list[str], env: Mapping[str, str]) -> int:
                 signal.signal(number, handler)
 
 
-def conclude(results: list[Result], folder: Folder, created: int, *, again: bool, paper: Printer) -> int:
+def print_outcome(results: list[Result], folder: Folder, created: int, *, again: bool, printer: Printer) -> int:
     """Print what was planned beside what happened; returns the exit code."""
     expected = 0 if again else sum(result.attempts for result in results)
-    paper.print()
-    paper.show(comparison(results, created, expected))
-    paper.print()
-    if problems := list(surprises(results, folder, created, expected)):
-        paper.lines([*(f"Not as planned: {problem}" for problem in problems), START_OVER.format(folder.path)])
+    printer.print()
+    printer.show(comparison(results, created, expected))
+    printer.print()
+    if problems := list(deviations(results, folder, created, expected)):
+        printer.lines([*(f"Not as planned: {problem}" for problem in problems), START_OVER.format(folder.path)])
         return 1
     verdict = "All was done already: nothing was created, nothing spent." if again else "All went as planned."
-    paper.lines([verdict, f"Open the gallery: {folder.gallery.resolve()}"])
+    printer.lines([verdict, f"Open the gallery: {folder.gallery.resolve()}"])
     return 0
 
 

@@ -46,7 +46,7 @@ def outcome_of(result: Result) -> Plan:
     return Plan(result.status, result.error.kind if result.error else None, result.attempts)
 
 
-def surprises(results: Sequence[Result], folder: Folder, created: int, expected: int) -> Iterator[str]:
+def deviations(results: Sequence[Result], folder: Folder, created: int, expected: int) -> Iterator[str]:
     """Yield a sentence for each thing that did not go as planned: outcomes, files on disk, predictions created."""
     wanted = [prompt.id for prompt in read_copy(folder)]
     if [result.id for result in results] != wanted:
@@ -54,12 +54,12 @@ def surprises(results: Sequence[Result], folder: Folder, created: int, expected:
     for result in results:
         if (outcome := outcome_of(result)) != (plan := plan_of(result.id)):
             yield f"{result.id}: planned {plan}; it was {outcome}{f': {result.error.message}' if result.error else ''}"
-        yield from (f"{result.id}: {path} is not whole" for path in damaged(result, folder))
+        yield from (f"{result.id}: {path} is not whole" for path in damaged_files(result, folder))
     if created != expected:
         yield f"{created} predictions were created, {expected} were meant"
 
 
-def damaged(result: Result, folder: Folder) -> Iterator[str]:
+def damaged_files(result: Result, folder: Folder) -> Iterator[str]:
     """Yield the path of each file whose bytes on disk are not those that were recorded."""
     for file in result.files:
         path = folder.path / file.path

@@ -20,14 +20,14 @@ DEFAULT_SEED = 1
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("chaos")
-    group.addoption("--matrix", type=Path, help="Write the matrix of what was done and found as Markdown.")
-    group.addoption("--chaos-seed", type=int, help="The dice of all cases.")
+    group.addoption("--matrix", type=Path, help="Write the matrix as Markdown.")
+    group.addoption("--chaos-seed", type=int, help="The seed of all cases.")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     rows = matrix.rows_of(terminalreporter.stats)
     if rows:
-        terminalreporter.section("what was done to batches, and what became of them")
+        terminalreporter.section("faults and their outcome")
         terminalreporter.write_line("\n".join(matrix.text(rows)))
         if path := terminalreporter.config.getoption("matrix", None):
             matrix.write(rows, path)
@@ -109,8 +109,8 @@ def row(trial: Trial, judgement: Judgement, case: str) -> dict[str, Any]:
         "unknown": judgement.unknown,
         "unclaimed": len(judgement.unclaimed),
         "orphans": judgement.orphans,
-        "in_hand": f"{trial.in_hand_at - trial.blown_at:.1f}",
-        "finished": f"{trial.finished_at - trial.blown_at:.1f}",
+        "taken_over": f"{trial.taken_over_at - trial.fault_at:.1f}",
+        "finished": f"{trial.finished_at - trial.fault_at:.1f}",
         "seed": trial.seed,
         "notes": "; ".join([*trial.shrunk, *cures]),
     }

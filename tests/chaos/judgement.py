@@ -24,7 +24,7 @@ RUNNING = {"starting", "processing", "queued"}
 
 @dataclass
 class Judgement:
-    """Everything there is to say about an ended trial."""
+    """All checks of a trial that has ended."""
 
     trial: Trial
 
@@ -83,7 +83,7 @@ class Judgement:
 
     @cached_property
     def paid_twice(self) -> int:
-        """Creates that nobody asked for, more successes of a prompt than one, predictions of two prompts."""
+        """Unintended creates, second successes of a prompt, and predictions that two prompts name."""
         unmeant = max(0, len(self.unclaimed) - self.unknown)
         shared = sum(count - 1 for count in self.named.values())
         return unmeant + shared + max(0, self._second_successes() - int(self.status.get("output_lost", 0)))

@@ -1,4 +1,4 @@
-"""The matrix: one row a case, printed at the end of a run and written as Markdown for RELIABILITY.md."""
+"""The matrix: a row for each case, printed after a run and written as Markdown for RELIABILITY.md."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLUMNS = {
     "unknown": "unknown creates",
     "unclaimed": "of them paid",
     "orphans": "late answers canceled",
-    "in_hand": "in hand again, s",
+    "taken_over": "taken over, s",
     "finished": "finished, s",
     "seed": "seed",
     "notes": "notes",
@@ -28,8 +28,8 @@ paid twice: predictions that no result names and no unknown create accounts for,
 unknown creates: creates that were never answered and that nobody found, so that they were repeated
 of them paid: those that had created a prediction after all, which the list did not show in time
 late answers canceled: predictions that came after their create had been replaced, and were canceled at Replicate
-in hand again, finished: seconds from the last blow, or from its end, until each queued shard was held by a live worker,
-  and until the batch was finished; the start of a new worker counts
+taken over, finished: seconds from the last fault, or from its end, until a live worker held each queued shard, and
+  until the batch was finished, including the start of a new worker
 short lease: 1.5 s instead of 15; short search: a create is unknown after 6 s instead of 60
 """
 Row = dict[str, Any]

@@ -103,7 +103,7 @@ CANCELED = (
     *both("worker.prompt.create:cancel_prediction", 40),
     *both("jobs.replicate_api.predictions:Replicate.cancel", 20),
 )
-SALVAGE = (
+RESCUE = (
     *both("worker.shard.rescue:Rescue._rescue_shard", 1),
     *both("worker.shard.rescue:Rescue._resume_prompt", 15),
     *both("worker.prompt.predict:resume", 15),

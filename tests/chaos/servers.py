@@ -1,4 +1,4 @@
-"""What a case takes away and gives back: a Redis server of its own, and a way to the API that can be closed."""
+"""Servers that a case can stop and start: its own Redis server, and a gateway to the API."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def free_port() -> int:
 
 
 class RedisServer:
-    """A Valkey that keeps all it was told, in a directory and on a port of its own."""
+    """A durable Valkey, in a directory and on a port of its own."""
 
     def __init__(self, directory: Path) -> None:
         self.directory, self.port = directory, free_port()

@@ -13,8 +13,8 @@ import httpx
 from tests.chaos import points
 from tests.chaos.judgement import Judgement
 from tests.chaos.points import Point
+from tests.chaos.trapped_worker import found
 from tests.chaos.trial import Trial
-from tests.chaos.victim import found
 
 IN_TURN = (
     Point("jobs.state.ledger:Ledger.intend", "after", 20),
@@ -28,7 +28,7 @@ IN_TURN = (
 def test_workers_killed_at_one_point_after_the_other(trial: Trial, judged: Callable[..., Any]) -> None:
     trial.enqueue(120)
     for point in IN_TURN:
-        trial.falls(trial.worker(point))
+        trial.wait_until_killed(trial.worker(point))
     trial.worker()
     trial.finish()
     judged(trial, "short: workers killed at one point after the other")
@@ -38,20 +38,20 @@ def test_workers_and_redis_killed_while_answers_are_lost(trial: Trial, judged: C
     trial.simulator.control(lost_answer={"rate": 0.2, "how": "reset"}, list_lag={"rate": 0.5, "seconds": 0.5})
     trial.enqueue(120)
     workers = [trial.worker(creates_per_minute=1800.0), trial.worker(creates_per_minute=1800.0)]
-    trial.has_settled(10)
+    trial.wait_until_settled(10)
     trial.kill(workers[0])
-    trial.has_settled(30)
+    trial.wait_until_settled(30)
     trial.server.end(signal.SIGKILL)
     time.sleep(0.5)
     trial.server.start()
-    trial.blow("restart of Redis")
+    trial.record_fault("restart of Redis")
     trial.finish()
     judged(trial, "short: a worker and Redis killed while answers are lost")
 
 
 def test_every_point_is_in_the_product() -> None:
     tables = (points.SHARD, points.CREATE, points.SAVE, points.LAST, points.AFTER_FAULTS, points.REPLACED)
-    for point in [point for table in (*tables, points.CANCELED, points.SALVAGE) for point in table]:
+    for point in [point for table in (*tables, points.CANCELED, points.RESCUE) for point in table]:
         owner, name = found(point.target)
         assert callable(getattr(owner, name)), point.target
 

@@ -25,39 +25,39 @@ class Storm:
     """What can happen to two workers, Redis and the API; each is over when its method returns."""
 
     def __init__(self, trial: Trial) -> None:
-        self.trial, self.dice = trial, trial.dice
+        self.trial, self.random = trial, trial.random
         self.workers = [self.worker(), self.worker()]
 
     def worker(self) -> Any:
         return self.trial.worker(creates_per_minute=1200.0)
 
     def kill(self) -> None:
-        self.trial.kill(self.workers.pop(self.dice.randrange(2)))
+        self.trial.kill(self.workers.pop(self.random.randrange(2)))
         self.workers.append(self.worker())
 
     def deploy(self) -> None:
         self.workers.append(self.worker())
         self.trial.stop(self.workers.pop(0))
-        self.trial.blow("SIGTERM")
+        self.trial.record_fault("SIGTERM")
 
     def stall(self) -> None:
-        worker = self.dice.choice(self.workers)
+        worker = self.random.choice(self.workers)
         worker.stop()
-        time.sleep(self.dice.uniform(1.0, 4.0))
+        time.sleep(self.random.uniform(1.0, 4.0))
         worker.cont()
-        self.trial.blow("SIGSTOP")
+        self.trial.record_fault("SIGSTOP")
 
     def restart_redis(self) -> None:
-        self.trial.server.end(self.dice.choice([signal.SIGTERM, signal.SIGKILL]))
-        time.sleep(self.dice.uniform(0.0, 2.0))
+        self.trial.server.end(self.random.choice([signal.SIGTERM, signal.SIGKILL]))
+        time.sleep(self.random.uniform(0.0, 2.0))
         self.trial.server.start()
-        self.trial.blow("restarts of Redis")
+        self.trial.record_fault("restarts of Redis")
 
     def hang_api(self) -> None:
         os.kill(self.trial.simulator.pid, signal.SIGSTOP)
-        time.sleep(self.dice.uniform(1.0, 6.0))
+        time.sleep(self.random.uniform(1.0, 6.0))
         os.kill(self.trial.simulator.pid, signal.SIGCONT)
-        self.trial.blow("hangs of the API")
+        self.trial.record_fault("hangs of the API")
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
@@ -68,8 +68,8 @@ def test_everything_at_once(trial: Trial, judged: Callable[..., Any], number: in
     storm = Storm(trial)
     ends = time.monotonic() + SECONDS
     while time.monotonic() < ends:
-        time.sleep(trial.dice.uniform(0.2, 2.0))
-        trial.dice.choice([storm.kill, storm.kill, storm.deploy, storm.stall, storm.restart_redis, storm.hang_api])()
+        time.sleep(trial.random.uniform(0.2, 2.0))
+        trial.random.choice([storm.kill, storm.kill, storm.deploy, storm.stall, storm.restart_redis, storm.hang_api])()
     trial.finish(600)
     trial.done["faults"] = sum(trial.simulator.ledger(summary=True)["faults"].values())
     judged(trial, f"j: everything at once, {number}")

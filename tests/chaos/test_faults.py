@@ -34,7 +34,7 @@ def test_every_fault_at_once(trial: Trial, judged: Callable[..., Any]) -> None:
     trial.enqueue()
     for _ in range(2):
         trial.worker()
-    trial.since_now()
+    trial.restart_clock()
     trial.finish(900)
     struck = trial.simulator.ledger(summary=True)["faults"]
     assert set(struck) == set(FAULTS)
@@ -43,13 +43,13 @@ def test_every_fault_at_once(trial: Trial, judged: Callable[..., Any]) -> None:
 
 
 def test_lost_answers_and_a_list_that_lags(trial: Trial, judged: Callable[..., Any]) -> None:
-    trial.real()
+    trial.use_real_timing()
     trial.simulator.control(
         lost_answer={"rate": 0.2, "how": "reset"}, list_lag={"rate": 1.0, "seconds": 20}, stale_list=0.2
     )
     trial.enqueue()
     trial.worker()
-    trial.since_now()
+    trial.restart_clock()
     trial.finish()
     trial.done["lost answers"] = trial.simulator.ledger(summary=True)["faults"]["lost_answer"]
     judgement = judged(trial, "e: 20 % of the creates' answers lost, the list lags 20 s")
@@ -58,17 +58,17 @@ def test_lost_answers_and_a_list_that_lags(trial: Trial, judged: Callable[..., A
 
 
 def test_the_api_hangs_for_a_minute(trial: Trial, judged: Callable[..., Any]) -> None:
-    trial.real()
+    trial.use_real_timing()
     trial.enqueue()
     worker = trial.worker(creates_per_minute=1800.0)
-    trial.has_created(50)
+    trial.wait_until_created(50)
     os.kill(trial.simulator.pid, signal.SIGSTOP)
     try:
         time.sleep(60)
     finally:
         os.kill(trial.simulator.pid, signal.SIGCONT)
     assert worker.process.poll() is None
-    trial.blow("minute without answers")
+    trial.record_fault("minute without answers")
     trial.finish()
     judged(trial, "i: the API hangs for a minute")
 
@@ -82,14 +82,14 @@ def gateway(trial: Trial) -> Iterator[Gateway]:
 
 
 def test_the_api_refuses_connections_for_a_minute(trial: Trial, judged: Callable[..., Any], gateway: Gateway) -> None:
-    trial.real()
+    trial.use_real_timing()
     trial.enqueue()
     worker = trial.worker(creates_per_minute=1800.0)
-    trial.has_created(50)
+    trial.wait_until_created(50)
     gateway.close()
     time.sleep(60)
     gateway.open()
     assert worker.process.poll() is None
-    trial.blow("minute without connections")
+    trial.record_fault("minute without connections")
     trial.finish()
     judged(trial, "i: the API refuses connections for a minute")

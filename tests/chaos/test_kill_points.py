@@ -21,7 +21,7 @@ def test_killed_at(trial: Trial, judged: Callable[..., Any], point: Point) -> No
     trial.simulator.control(**point.faults)
     trial.enqueue()
     for _ in range(point.times):
-        trial.falls(trial.worker(point))
+        trial.wait_until_killed(trial.worker(point))
     trial.worker()
     trial.finish()
     assert not judged(trial, f"a: killed {point.name}").unclaimed
@@ -32,8 +32,8 @@ def test_killed_while_replacing_a_create_that_nobody_finds(
     trial: Trial, judged: Callable[..., Any], point: Point
 ) -> None:
     trial.enqueue()
-    trial.falls(trial.worker(Point("jobs.state.ledger:Ledger.intend", "after")))
-    trial.falls(trial.worker(point))
+    trial.wait_until_killed(trial.worker(Point("jobs.state.ledger:Ledger.intend", "after")))
+    trial.wait_until_killed(trial.worker(point))
     trial.worker()
     trial.finish()
     judgement = judged(trial, f"a: killed {point.name}")
@@ -47,16 +47,16 @@ def test_killed_while_canceling(trial: Trial, judged: Callable[..., Any], point:
     trial.simulator.settings(predict_min=20.0, predict_max=40.0)
     trial.enqueue()
     first = trial.worker(point)
-    trial.has_created(100)
+    trial.wait_until_created(100)
     assert trial.cli("cancel", trial.batch).returncode == 0
-    trial.falls(first)
-    trial.falls(trial.worker(point))
+    trial.wait_until_killed(first)
+    trial.wait_until_killed(trial.worker(point))
     trial.worker()
     trial.finish()
     judged(trial, f"a: killed {point.name}")
 
 
-@pytest.mark.parametrize("point", [None, *points.SALVAGE], ids=lambda point: point.name if point else "nowhere")
+@pytest.mark.parametrize("point", [None, *points.RESCUE], ids=lambda point: point.name if point else "nowhere")
 def test_killed_while_the_other_worker_has_no_slot_left(
     trial: Trial, judged: Callable[..., Any], point: Point | None
 ) -> None:
@@ -64,14 +64,14 @@ def test_killed_while_the_other_worker_has_no_slot_left(
     trial.simulator.settings(predict_min=5.0, predict_max=8.0)
     trial.enqueue(320)
     first = trial.worker(max_in_flight=50)
-    trial.reached(lambda: trial.shards_of(first) == 2)
+    trial.wait_until(lambda: trial.shards_of(first) == 2)
     second = trial.worker(point, max_in_flight=50)
-    trial.reached(lambda: trial.shards_of(second) == 2)
-    trial.has_created(90)
+    trial.wait_until(lambda: trial.shards_of(second) == 2)
+    trial.wait_until_created(90)
     trial.kill(first)
-    trial.reached(lambda: "nobody has a slot for it" in second.log() or second.process.poll() is not None)
+    trial.wait_until(lambda: "nobody has a slot for it" in second.log() or second.process.poll() is not None)
     if point:
-        trial.falls(second)
+        trial.wait_until_killed(second)
         trial.worker()
     trial.finish()
     judged(trial, f"a: no slot left, killed {point.name if point else 'nowhere'}")

@@ -24,8 +24,8 @@ def test_two_workers_killed_at_random(trial: Trial, judged: Callable[..., Any], 
     trial.enqueue(300)
     workers = [trial.worker(creates_per_minute=PACE), trial.worker(creates_per_minute=PACE)]
     for _ in range(times):
-        time.sleep(trial.dice.uniform(0.3, 3.0))
-        trial.kill(workers.pop(trial.dice.randrange(2)))
+        time.sleep(trial.random.uniform(0.3, 3.0))
+        trial.kill(workers.pop(trial.random.randrange(2)))
         workers.append(trial.worker(creates_per_minute=PACE))
     trial.finish()
     assert not judged(trial, f"b: two workers, one killed at random, {times} times").unclaimed
@@ -33,11 +33,11 @@ def test_two_workers_killed_at_random(trial: Trial, judged: Callable[..., Any], 
 
 @pytest.mark.parametrize("others", [0, 1])
 def test_killed_with_the_constants_of_the_product(trial: Trial, judged: Callable[..., Any], others: int) -> None:
-    trial.real()
+    trial.use_real_timing()
     trial.simulator.settings(predict_min=1.0, predict_max=5.0)
     trial.enqueue()
     worker = trial.worker()
-    trial.has_created(100)
+    trial.wait_until_created(100)
     for _ in range(others):
         trial.worker()
     trial.kill(worker)
@@ -45,7 +45,7 @@ def test_killed_with_the_constants_of_the_product(trial: Trial, judged: Callable
         trial.worker()
     trial.finish()
     judged(trial, "b: killed, " + ("another worker there" if others else "alone, started again"))
-    assert trial.in_hand_at - trial.blown_at <= trial.config.lease + PROMISED
+    assert trial.taken_over_at - trial.fault_at <= trial.config.lease + PROMISED
 
 
 def test_deploys_every_few_seconds(trial: Trial, judged: Callable[..., Any]) -> None:
@@ -54,10 +54,10 @@ def test_deploys_every_few_seconds(trial: Trial, judged: Callable[..., Any]) -> 
     trial.enqueue(300)
     workers = [trial.worker(creates_per_minute=PACE / 3) for _ in range(2)]
     for _ in range(8):
-        time.sleep(trial.dice.uniform(1.0, 3.0))
+        time.sleep(trial.random.uniform(1.0, 3.0))
         workers.append(trial.worker(creates_per_minute=PACE / 3))
         trial.stop(workers.pop(0))
-        trial.blow("SIGTERM")
+        trial.record_fault("SIGTERM")
     trial.finish()
     judgement = judged(trial, "h: SIGTERM every few seconds, as in rolling deploys")
     assert judgement.unknown == 0

@@ -20,13 +20,13 @@ def test_redis_restarts(trial: Trial, judged: Callable[..., Any], how: signal.Si
     trial.enqueue(300)
     for _ in range(2):
         trial.worker(creates_per_minute=1800.0)
-    trial.has_created(20)
+    trial.wait_until_created(20)
     for _ in range(5):
-        time.sleep(trial.dice.uniform(0.2, 1.5))
+        time.sleep(trial.random.uniform(0.2, 1.5))
         trial.server.end(how)
-        time.sleep(trial.dice.uniform(0.0, 4.0))
+        time.sleep(trial.random.uniform(0.0, 4.0))
         trial.server.start()
-        trial.blow(f"restarts of Redis by {how.name}")
+        trial.record_fault(f"restarts of Redis by {how.name}")
     trial.finish()
     judgement = judged(trial, f"c: Redis ended by {how.name} and started again")
     assert judgement.unknown == 0

@@ -20,19 +20,19 @@ ANSWERED = Point("jobs.replicate_api.predictions:Replicate.create", "after", 40)
 @pytest.mark.parametrize("others", [0, 1])
 def test_a_stalled_worker(trial: Trial, judged: Callable[..., Any], others: int, *, real: bool) -> None:
     if real:
-        trial.real()
+        trial.use_real_timing()
     trial.simulator.settings(predict_min=0.5, predict_max=3.0)
     trial.enqueue()
     worker = trial.worker(creates_per_minute=1800.0)
     for _ in range(2):
-        trial.has_settled(trial.settled() + 30)
+        trial.wait_until_settled(trial.settled() + 30)
         worker.stop()
         for _ in range(others - len(trial.living()) + 1):
             trial.worker(creates_per_minute=1800.0)
-        trial.reached(lambda: not trial.shards_of(worker))
+        trial.wait_until(lambda: not trial.shards_of(worker))
         time.sleep(1)
         worker.cont()
-        trial.blow("SIGSTOP past the lease")
+        trial.record_fault("SIGSTOP past the lease")
     trial.finish()
     judged(
         trial,
@@ -50,12 +50,12 @@ def test_an_answer_that_comes_after_its_create_was_replaced(
     trial.simulator.control(list_lag={"rate": 1.0, "seconds": 600})
     trial.enqueue()
     stalled = trial.worker(ANSWERED, signal.SIGSTOP)
-    trial.reached(lambda: trial.stopped(stalled))
+    trial.wait_until(lambda: trial.stopped(stalled))
     trial.simulator.settings(predict_min=0.1, predict_max=0.5)
     trial.worker()
-    trial.reached(lambda: trial.counted("unknown_creates"))
+    trial.wait_until(lambda: trial.counted("unknown_creates"))
     stalled.cont()
-    trial.blow("SIGSTOP at an answer")
+    trial.record_fault("SIGSTOP at an answer")
     trial.finish()
     judgement = judged(trial, f"g: answers after their creates were replaced, runs of {runs:g} s")
     assert judgement.unknown > 0

@@ -1,9 +1,8 @@
-"""One case: a batch, everything that it needs, what is done to it, and how long it took to go on."""
+"""A trial: one batch with everything that it needs, the faults that it meets, and how long recovery takes."""
 
 from __future__ import annotations
 
 import json
-import random
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import psutil
@@ -31,7 +31,7 @@ SHRUNK = {"jobs.replicate_api.predictions:CREATE_TIMEOUT": 4.0, "worker.prompt.c
 
 @dataclass
 class Trial:
-    """A batch named `night`; `blow` and `mended` are what recovery is measured from."""
+    """A batch named `night`; recovery is measured from the last `record_fault`."""
 
     name: str
     seed: int
@@ -46,26 +46,26 @@ class Trial:
     done: dict[str, int] = field(default_factory=dict)
     constants: dict[str, float] = field(default_factory=dict)
     free: bool = False
-    """Whether results other than succeeded are meant."""
+    """Whether results other than succeeded are expected."""
     refusals: bool = False
-    """Whether the API refuses the account now and then, so that somebody has to resume."""
+    """Whether the API sometimes refuses the account, so that the trial has to resume."""
     cures: dict[str, int] = field(default_factory=dict)
-    blown_at: float = 0.0
-    in_hand_at: float = 0.0
+    fault_at: float = 0.0
+    taken_over_at: float = 0.0
     finished_at: float = 0.0
     _looked_at: float = 0.0
     _moved_at: float = 0.0
     _settled: int = -1
 
     def __post_init__(self) -> None:
-        self.dice = random.Random(f"{self.seed} {self.name}")
+        self.random = Random(f"{self.seed} {self.name}")
 
     @property
     def folder(self) -> Path:
         return self.root / (self.config.output_dir / self.batch).relative_to("/")
 
-    def real(self) -> None:
-        """Use the product's own lease and search times."""
+    def use_real_timing(self) -> None:
+        """Use the real lease and search times."""
         self.constants.clear()
         self.config = self.config.model_copy(update={"lease": LEASE})
 
@@ -75,7 +75,7 @@ class Trial:
         lease = self.config.lease
         return ["short lease"] * (lease < LEASE) + ["short search"] * bool(self.constants)
 
-    # What is asked for
+    # Prompts and commands
 
     def enqueue(self, count: int = 210) -> None:
         """Prompts of one or two files, every fifth of them equal to the others."""
@@ -112,7 +112,7 @@ class Trial:
         found: dict[str, Any] = json.loads(answer.stdout)
         return found
 
-    # Who works
+    # Workers
 
     def worker(self, point: Point | None = None, how: signal.Signals = signal.SIGKILL, **settings: Any) -> Any:
         """A worker; with a point, one that ends itself there."""
@@ -121,30 +121,30 @@ class Trial:
             "target": target.target,
             "when": target.when,
             "having": target.having,
-            "hit": self.dice.randint(1, target.most),
+            "hit": self.random.randint(1, target.most),
             "signal": how.name,
             "constants": self.constants,
         }
         env = self.environment(self.config.model_copy(update=settings)) | SECRET | {"CHAOS": json.dumps(order)}
-        return self.nursery.start("-m", "tests.chaos.victim", env=env, within=self.within)
+        return self.nursery.start("-m", "tests.chaos.trapped_worker", env=env, within=self.within)
 
-    def falls(self, worker: Any, seconds: float = 180) -> None:
+    def wait_until_killed(self, worker: Any, seconds: float = 180) -> None:
         """Wait until a worker has killed itself at its point."""
-        self.reached(lambda: worker.process.poll() is not None or self._ended(), seconds)
+        self.wait_until(lambda: worker.process.poll() is not None or self._ended(), seconds)
         if worker.process.poll() is None:
             pytest.fail(f"the batch ended and the point was never reached:\n{worker.log()[-3000:]}")
         assert worker.process.returncode == -signal.SIGKILL, worker.log()[-3000:]
-        self.blow("SIGKILL")
+        self.record_fault("SIGKILL")
 
-    def reached(self, condition: Callable[[], Any], seconds: float = 180) -> None:
-        """Wait for it; meanwhile note when all is in hand again, and do what people are asked to do."""
+    def wait_until(self, condition: Callable[[], Any], seconds: float = 180) -> None:
+        """Wait for it; meanwhile note when all shards are taken over, and act as a user would."""
         deadline = time.monotonic() + seconds
         while not condition():
             now = time.monotonic()
             if now > deadline:
                 pytest.fail(f"did not happen within {seconds} s\n{self._logs()}")
-            if not self.in_hand_at and self.in_hand():
-                self.in_hand_at = time.monotonic()
+            if not self.taken_over_at and self.is_taken_over():
+                self.taken_over_at = time.monotonic()
             if now > self._looked_at + 1:
                 self._looked_at = now
                 self._operate(now)
@@ -152,27 +152,27 @@ class Trial:
 
     def kill(self, worker: Any) -> None:
         worker.kill()
-        self.blow("SIGKILL")
+        self.record_fault("SIGKILL")
 
-    def blow(self, what: str) -> None:
-        """Note that something was done to it just now, or has just ended: recovery counts from here."""
+    def record_fault(self, what: str) -> None:
+        """Record a fault that was injected or ended just now: recovery is measured from here."""
         self.done[what] = self.done.get(what, 0) + 1
-        self.since_now()
+        self.restart_clock()
 
-    def since_now(self) -> None:
-        self.blown_at, self.in_hand_at = time.monotonic(), 0.0
+    def restart_clock(self) -> None:
+        self.fault_at, self.taken_over_at = time.monotonic(), 0.0
 
-    # How it ends
+    # The end
 
     def finish(self, seconds: float = 300) -> None:
         """Wait for the end of the batch; then stop all workers."""
-        self.reached(self._ended, seconds)
+        self.wait_until(self._ended, seconds)
         self.finished_at = time.monotonic()
-        self.in_hand_at = self.in_hand_at or self.finished_at
+        self.taken_over_at = self.taken_over_at or self.finished_at
         self.stop(*self.living())
 
     def stop(self, *workers: Any) -> None:
-        """SIGTERM, as in a deploy: a worker ends well, or had not begun yet: found no Redis that answers, perhaps."""
+        """SIGTERM, as in a deploy: a worker ends cleanly, or had not started yet, perhaps as Redis did not answer."""
         for worker in workers:
             worker.terminate()
         for worker in workers:
@@ -183,8 +183,8 @@ class Trial:
     def living(self) -> list[Any]:
         return [child for child in self.nursery.children if child.process.poll() is None]
 
-    def in_hand(self) -> bool:
-        """Whether every shard that is still queued is leased by a process that lives."""
+    def is_taken_over(self) -> bool:
+        """Whether a live worker holds the lease of every queued shard."""
         pids = {str(child.process.pid) for child in self.living()}
         client = self.server.client
         jobs: Any = client.zrange(keys.queue(self.config.api_host), 0, -1)
@@ -199,13 +199,13 @@ class Trial:
         counts: Any = self.server.client.hmget(keys.batch(self.batch), list(counters))
         return sum(int(count or 0) for count in counts)
 
-    def has_settled(self, count: int) -> None:
+    def wait_until_settled(self, count: int) -> None:
         """Wait until the given number of prompts have their result."""
-        self.reached(lambda: self.settled() >= count)
+        self.wait_until(lambda: self.settled() >= count)
 
-    def has_created(self, count: int) -> None:
+    def wait_until_created(self, count: int) -> None:
         """Wait until the given number of predictions were created."""
-        self.reached(lambda: self.simulator.ledger(summary=True)["created"] >= count)
+        self.wait_until(lambda: self.simulator.ledger(summary=True)["created"] >= count)
 
     def shards_of(self, worker: Any) -> int:
         """How many shards a worker holds."""
@@ -223,7 +223,7 @@ class Trial:
         return bool(finished) and not self.server.client.zcard(keys.queue(self.config.api_host))
 
     def _operate(self, now: float) -> None:
-        """Resume where the account was refused; when nothing moves for a while, bring back what `status` calls dead."""
+        """Resume after a refused account; when nothing is settled for a while, retry dead letters."""
         if self.refusals and self.server.client.exists(keys.pause(self.config.api_host)):
             self._cure("resume")
         settled = self.settled()

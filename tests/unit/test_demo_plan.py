@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from demo.plan import PROMPTS, SPECIAL, surprises
-from demo.surroundings import finished, free
+from demo.environment import find_free_port, is_finished
+from demo.plan import PROMPTS, SPECIAL, deviations
 from jobs.batch_folder.folder import Folder
 from jobs.wire import Failure, Result, SavedFile
 
@@ -50,7 +50,7 @@ def test_every_planned_failure_is_a_sample() -> None:
 
 
 def test_what_goes_as_planned_surprises_nobody(folder: Folder) -> None:
-    assert list(surprises([result()], folder, created=1, expected=1)) == []
+    assert list(deviations([result()], folder, created=1, expected=1)) == []
 
 
 @pytest.mark.parametrize(
@@ -64,23 +64,23 @@ def test_what_goes_as_planned_surprises_nobody(folder: Folder) -> None:
     ],
 )
 def test_another_outcome_is_a_surprise(folder: Folder, changes: dict[str, Any], sentence: str) -> None:
-    (surprise,) = surprises([result(**changes)], folder, created=1, expected=1)
+    (surprise,) = deviations([result(**changes)], folder, created=1, expected=1)
     assert surprise.startswith("fox: ")
     assert sentence in surprise
 
 
 def test_a_planned_failure_that_succeeds_is_a_surprise(folder: Folder) -> None:
     folder.prompts.write_text('{"id": "fails-for-good", "model": "m", "input": {}}\n')
-    (surprise,) = surprises([result(id="fails-for-good")], folder, created=1, expected=1)
+    (surprise,) = deviations([result(id="fails-for-good")], folder, created=1, expected=1)
     assert "planned failed: model_error, 1 prediction" in surprise
 
 
 def test_a_missing_result_is_a_surprise(folder: Folder) -> None:
-    assert list(surprises([], folder, created=0, expected=0)) == [f"{folder.results} has 0 results for 1 prompts"]
+    assert list(deviations([], folder, created=0, expected=0)) == [f"{folder.results} has 0 results for 1 prompts"]
 
 
 def test_a_prediction_too_many_is_a_surprise(folder: Folder) -> None:
-    assert list(surprises([result()], folder, created=2, expected=1)) == ["2 predictions were created, 1 were meant"]
+    assert list(deviations([result()], folder, created=2, expected=1)) == ["2 predictions were created, 1 were meant"]
 
 
 @pytest.mark.parametrize("bytes_on_disk", [None, b"", b"other"])
@@ -90,31 +90,31 @@ def test_a_file_that_is_not_whole_is_a_surprise(folder: Folder, bytes_on_disk: b
     if bytes_on_disk is not None:
         (folder.path / saved.path).write_bytes(bytes_on_disk)
     with_file = result(files=(saved,))
-    assert list(surprises([with_file], folder, created=1, expected=1)) == ["fox: fox/output.png is not whole"]
+    assert list(deviations([with_file], folder, created=1, expected=1)) == ["fox: fox/output.png is not whole"]
     (folder.path / saved.path).write_bytes(b"fox!")
-    assert list(surprises([with_file], folder, created=1, expected=1)) == []
+    assert list(deviations([with_file], folder, created=1, expected=1)) == []
 
 
 def test_a_batch_is_finished_with_its_last_result(folder: Folder) -> None:
-    assert not finished(folder)
+    assert not is_finished(folder)
     folder.results.write_text("")
-    assert not finished(folder)
+    assert not is_finished(folder)
     folder.results.write_text("{}\n")
-    assert finished(folder)
+    assert is_finished(folder)
     folder.manifest.unlink()
-    assert not finished(folder)
+    assert not is_finished(folder)
 
 
 def test_a_free_port_is_taken_as_it_is() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
-    assert free(port) in (port, port + 100)  # somebody may have taken it, or the next one, since
+    assert find_free_port(port) in (port, port + 100)  # somebody may have taken it, or the next one, since
 
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_taken_port_and_a_taken_neighbour_are_passed_over(which: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         taken: int = server.getsockname()[1]
-        port = free(taken - which)
+        port = find_free_port(taken - which)
     assert port != taken - which
     assert (port - taken + which) % 100 == 0

@@ -1,4 +1,4 @@
-"""What the demo runs in: free ports, settings that ignore the user's own, a batch that starts from nothing."""
+"""The environment of the demo: free ports, settings that ignore the user's own, and a batch that starts empty."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PORT = 5555
 """Queue, limits and ledger belong to an API host: by the same port a second demo finds those of the first."""
 
 
-def free(port: int) -> int:
+def find_free_port(port: int) -> int:
     """The first of port, port + 100 … that is free and the next one, the file host's, too; 0 (any) when none is.
 
     Always the same order, so that the next demo beside the same neighbours comes to the same port.
@@ -39,13 +39,13 @@ def _is_free(port: int) -> bool:
 
 
 def batch_name(simulator: RunningSimulator) -> str:
-    """`demo`; with another port another batch, so that none is ever half of one host and half of another."""
+    """`demo`, or another name with another port, so that a batch always belongs to one host."""
     port = urlsplit(simulator.url).port
     return "demo" if port == PORT else f"demo-{port}"
 
 
 def environment(simulator: RunningSimulator) -> dict[str, str]:
-    """The environment of the commands: all settings said, so that neither the user's nor .env's play a part."""
+    """The environment of the commands: it has all settings, so that the user's own and .env have no effect."""
     names = set(Config.model_fields) - {"replicate_api_token", "replicate_base_url", "redis_url", "model"}
     return {
         **os.environ,
@@ -63,15 +63,15 @@ def default(setting: str) -> Any:
     return Config.model_fields[setting].default
 
 
-def finished(folder: Folder) -> bool:
-    """Tell whether the batch's results are those of all its prompts."""
+def is_finished(folder: Folder) -> bool:
+    """Whether the batch has the results of all its prompts."""
     if folder.batch_id() is None or not folder.results.exists():
         return False
     with folder.results.open("rb") as lines:
         return sum(1 for _ in lines) == sum(1 for _ in read_copy(folder))
 
 
-def forget(folder: Folder, env: Mapping[str, str]) -> bool:
+def remove_interrupted(folder: Folder, env: Mapping[str, str]) -> bool:
     """Remove an interrupted demo, whose predictions ended with its simulator. False when there was none."""
     command = [sys.executable, "-m", "jobs", "delete", folder.batch, "--force"]
     done = subprocess.run(command, env=env, capture_output=True, check=False)  # noqa: S603 - our own command

@@ -1,4 +1,4 @@
-"""A worker that ends itself at a named point: `python -m tests.chaos.victim [--burst]` with an Order in `CHAOS`.
+"""A worker that ends itself at a point: `python -m tests.chaos.trapped_worker [--burst]`, with an Order in `CHAOS`.
 
 It wraps functions of the product from outside and then runs arq's own command line.
 """
