@@ -74,6 +74,7 @@ class Config(BaseSettings):
     fsync: bool = True
     model_limits: Annotated[ModelLimits, NoDecode] = ModelLimits()
     prices: Annotated[Prices, NoDecode] = Prices()
+    prices_file: Path = Path("prices.toml")
     schedules: Path = Path("schedules.toml")
     max_file_bytes: Positive = 5_000_000_000
 

@@ -6,6 +6,7 @@ BatchError
 │   ├── ConfigError       the environment or .env
 │   ├── ScheduleError     schedules.toml
 │   ├── MissingSecret     an input refers to an environment variable that is not set
+│   ├── PriceError        prices.toml, or a cost that was not agreed to
 │   ├── UnfitRedis        a Redis that is too old, or forgets keys when it is full
 │   └── BatchNotFound     no batch of that name
 ├── RedisUnreachable      no Redis answers (exit code 3)
@@ -83,6 +84,10 @@ class ScheduleError(InputError):
 
 class MissingSecret(InputError):
     """An input refers to an environment variable that the worker does not have."""
+
+
+class PriceError(InputError):
+    """prices.toml is wrong: where, and why; or what something costs was not agreed to."""
 
 
 class UnfitRedis(InputError):

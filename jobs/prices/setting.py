@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Self
 
 from jobs.names import model_problem
+from jobs.prices.cost_range import CostRange
 from jobs.prices.money import MICRO, MOST_PRICE, dollars_text, micro_dollars
 
 MOST_RATE = 100 * MICRO
@@ -40,6 +42,21 @@ class Price:
         if not 0 <= predict_time <= LONGEST:
             return self.most
         return math.ceil(self.per_second * Fraction(repr(predict_time)))  # as it is written: 2.3 s is 23/10 s
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether the input makes no difference to the range: always."""
+        return True
+
+    def cost_range(self, values: Mapping[str, Any]) -> CostRange:
+        """What a prediction of any input costs if it succeeds."""
+        del values
+        return CostRange(self.per_prediction, self.reserved)
+
+    def bill(self, status: str, metrics: Mapping[str, Any], values: Mapping[str, Any]) -> int:
+        """Micro-dollars of a prediction that ended so: nothing if it was aborted."""
+        del values
+        return 0 if status == "aborted" else self.actual(metrics.get("predict_time"))
 
     def __str__(self) -> str:
         if self.per_second is None:

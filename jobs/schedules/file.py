@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from jobs.names import model_problem, name_problem
 from jobs.prices.money import micro_dollars
 from jobs.schedules import cron as fire_times
 from jobs.text import printable
+from jobs.toml_lines import find_lines, line_of, syntax_problem
 
 MAX_NAME = 47
 """A batch's name has 64 characters, of which `-2026-11-21T0200b` takes 17."""
@@ -87,7 +87,7 @@ def load(path: Path) -> tuple[Schedule | WrongSchedule, ...]:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise _refusal(path, [Problem(line, "not UTF-8")]) from None
     except (ValueError, RecursionError) as error:
-        raise _refusal(path, [_syntax(error, text)]) from None
+        raise _refusal(path, [syntax_problem(error, text)]) from None
     faults, tables = list(_faults(document)), document.get("schedule", [])
     problems = _located(faults, text) if faults else []
     if any(fault.table == _TOP for fault in faults):
@@ -218,44 +218,10 @@ def _refusal(path: Path, problems: list[Problem]) -> ScheduleError:
     return ScheduleError("\n".join([f"{path}: {count}", *(f"  {problem}" for problem in problems)]))
 
 
-def _syntax(error: Exception, text: str) -> Problem:
-    if isinstance(error, RecursionError):
-        return Problem(0, "nested too deep")
-    message, _, place = str(error).partition(" (at ")
-    if line := re.match(r"line (\d+)", place):
-        return Problem(int(line[1]), message)
-    return Problem(text.count("\n") + 1 if place else 0, message)
-
-
 def _located(faults: list[_Fault], text: str) -> list[tuple[int, Problem]]:
-    lines = _lines(text)
+    lines = find_lines(text, "schedule")
     found = []
     for fault in faults:
-        line = lines.get((fault.table, fault.key)) or lines.get((fault.table, _TABLE), 0)
-        found.append((fault.table, Problem(line, fault.message)))
+        path = (fault.key,) if fault.table == _TOP else ("schedule", fault.table, fault.key)
+        found.append((fault.table, Problem(line_of(lines, path), fault.message)))
     return sorted(found, key=lambda pair: pair[1].line)
-
-
-def _lines(text: str) -> dict[tuple[int, str], int]:
-    """Find the line that completes each key: the first at which the text up to there has it.
-
-    tomllib tells no lines, but it can say of any beginning of the file what is in it; to spare time
-    each schedule's lines are read from its header on.
-    """
-    lines, found = text.replace("\r\n", "\n").split("\n"), dict[tuple[int, str], int]()
-    start = before = 0
-    for end in range(1, len(lines) + 1):
-        try:
-            document = tomllib.loads("\n".join(lines[start:end]))
-        except (ValueError, RecursionError):
-            continue
-        tables = document.get("schedule", [])
-        tables = [table for table in tables if isinstance(table, dict)] if isinstance(tables, list) else []
-        for key in document:
-            found.setdefault((_TOP, key), end)
-        for number, table in enumerate(tables, before):
-            for key in (_TABLE, *table):
-                found.setdefault((number, key), end)
-        if len(tables) > 1 and lines[end - 1].lstrip().startswith("[["):
-            start, before = end - 1, before + len(tables) - 1
-    return found
