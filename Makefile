@@ -17,7 +17,7 @@ option = $(if $(call given,$(1)),$(2)=$(call quote,$(value $(1))))
 flag = $(if $(call given,$(1)),$(if $(filter 1,$(value $(1))),$(2),$(error Write $(1)=1, or leave it out)))
 needs = $(if $(call given,$(1)),,$(error Say which $(1): make $@ $(1)=$(2)))
 
-limits := LIMIT MAX_PREDICTIONS MAX_COST MAX_IN_FLIGHT
+limits := LIMIT MAX_PREDICTIONS MAX_COST MAX_IN_FLIGHT CONFIRM_ABOVE
 many := EACH REPEAT SEED_FROM TEMPLATE SAMPLE SAMPLE_SEED MAP
 order = $(call option,NAME,--name) $(call option,MODEL,--model) $(call option,INPUT,--input) \
   $(call option,PRIORITY,--priority) $(foreach limit,$(limits),$(call option,$(limit),$(limit_$(limit)))) \
@@ -34,6 +34,7 @@ limit_LIMIT := --limit
 limit_MAX_PREDICTIONS := --max-predictions
 limit_MAX_COST := --max-cost
 limit_MAX_IN_FLIGHT := --max-in-flight
+limit_CONFIRM_ABOVE := --confirm-above
 
 # An unknown variable is an error before anything runs: an ignored limit costs money.
 takes_order := FILE NAME MODEL INPUT PRIORITY $(limits) $(many) DYNAMIC_PROMPTS APPEND REPLACE JSON

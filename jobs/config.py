@@ -18,6 +18,7 @@ from jobs.model_limits import ModelLimits
 from jobs.prices.setting import Prices
 
 REPLICATE_URL = "https://api.replicate.com"
+PAGES_URL = "https://replicate.com"
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, le=1_000_000)]
 _HOST = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[?[0-9a-f:]+\]?")
@@ -75,6 +76,7 @@ class Config(BaseSettings):
     model_limits: Annotated[ModelLimits, NoDecode] = ModelLimits()
     prices: Annotated[Prices, NoDecode] = Prices()
     prices_file: Path = Path("prices.toml")
+    pages_url: str = PAGES_URL
     schedules: Path = Path("schedules.toml")
     max_file_bytes: Positive = 5_000_000_000
 
@@ -114,7 +116,7 @@ class Config(BaseSettings):
     def _parse_model_limits(cls, value: Any) -> Any:
         return ModelLimits.parse(value) if isinstance(value, str) else value
 
-    @field_validator("replicate_base_url")
+    @field_validator("replicate_base_url", "pages_url")
     @classmethod
     def _check_base_url(cls, value: str) -> str:
         parts = urlsplit(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -101,7 +101,8 @@ class Batch:
     """A batch as Redis knows it; times are Unix seconds, money is in micro-dollars, `api_host` is its producer's.
 
     `empty` prompts succeeded without any output, `unsaved` files stayed at their URLs, the last one on `unsaved_host`.
-    `predictions` and `cost` are what it has spent, what is reserved for open attempts included.
+    `predictions` and `cost` are what it has spent, what is reserved for open attempts included; `model_costs` are those
+    of prompts that have their result, by the model that their rows name.
     """
 
     name: str
@@ -129,6 +130,7 @@ class Batch:
     max_in_flight: int | None = None
     cancel_requested: bool = False
     finished_at: float | None = None
+    model_costs: dict[str, int] = field(default_factory=dict)
 
     @property
     def settled(self) -> int:
@@ -203,6 +205,7 @@ class Status(BaseModel):
     `reasons` are what makes its prompts wait, `reason` all of them in one line. `unsaved` files stayed at their URLs,
     `empty` prompts succeeded with no output; `dead_letters` are shards that are set aside; `stuck`: they are all that
     is left. `workers` are those of its `api_host`, which nobody else's pauses and notices concern.
+    `model_costs` are those of prompts that have their result.
     """
 
     batch: str
@@ -226,6 +229,7 @@ class Status(BaseModel):
     max_predictions: int | None = None
     cost: float | None = None
     max_cost: float | None = None
+    model_costs: dict[str, float] = {}
     max_in_flight: int | None = None
     dead_letters: list[str] = []
     stuck: bool = False

@@ -1,4 +1,4 @@
-"""The ASGI application: two origins on two ports, and a gate before the API."""
+"""The ASGI application: two origins on two ports, a gate before the API, and the models' public pages."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
+from simulator import pages
 from simulator.answers import Problem, error_page, not_found
 from simulator.catalog_api import CatalogApi
 from simulator.control_api import ControlApi
@@ -24,6 +25,7 @@ from simulator.simulation import Simulation
 from simulator.upload_api import UploadApi
 
 _CREATE = re.compile(r"/v1/(?:(?:models|deployments)/[^/]+/[^/]+/)?predictions")
+_PAGE = re.compile(r"/(?!v1/)[^/]+/[^/]+")
 _FOREVER = 3600.0
 _UNAUTHENTICATED = "You did not pass a valid authentication token"
 _NO_CREDIT = (
@@ -41,6 +43,7 @@ class Application:
         api = [route for each in apis for route in each.routes()]
         self._api = Router(api, redirect_slashes=False, default=_nothing_there)
         self._control = Router(ControlApi(simulation).routes(), redirect_slashes=False, default=_nothing_there)
+        self._pages = Router(pages.routes(), redirect_slashes=False, default=_nothing_there)
         self._files = FileHost(simulation)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,6 +54,8 @@ class Application:
                 await self._output(scope, receive, send)
             elif scope["path"].startswith("/control/"):
                 await self._control(scope, receive, send)
+            elif _PAGE.fullmatch(scope["path"]):
+                await self._pages(scope, receive, send)
             else:
                 await self._call(scope, receive, send)
         except Problem as problem:

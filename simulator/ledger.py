@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from decimal import Decimal
 from typing import Any
 
 from simulator.predictions import Prediction, Predictions, digest
+from simulator.rate_cards import billed
 
 
 class Ledger:
@@ -20,7 +22,10 @@ class Ledger:
         self.bytes_served = 0
 
     def body(self, predictions: Predictions, now: float, struck: dict[str, int], *, summary: bool) -> dict[str, Any]:
-        """The ledger as JSON; `groups` lists creates of equal model and input (in a summary: only repeated ones)."""
+        """The ledger as JSON; `cost` is by prediction, `billed` by rate cards.
+
+        `groups` lists creates of equal model and input (in a summary: only repeated ones).
+        """
         rows = predictions.all()
         groups = _groups(rows)
         repeated = [group for group in groups if len(group["ids"]) > 1]
@@ -28,6 +33,7 @@ class Ledger:
             "created": predictions.count,
             "repeated": sum(len(group["ids"]) - 1 for group in repeated),
             "cost": round(sum(row.cost(now) for row in rows), 6),
+            "billed": str(sum((_billed(row, now) for row in rows), Decimal(0))),
             "statuses": dict(Counter(row.status(now) for row in rows)),
             "calls": dict(self.calls),
             "answers": dict(self.answers),
@@ -49,12 +55,18 @@ def _create(row: Prediction, now: float) -> dict[str, Any]:
         "asked": row.asked,
         "input": row.input,
         "cost": row.cost(now),
+        "billed": str(_billed(row, now)),
         "status": row.status(now),
         "created_at": row.created,
         "finished_at": row.finish if now >= row.finish else None,
         "deadline": row.deadline,
         "canceled_by_call": row.canceled,
     }
+
+
+def _billed(row: Prediction, now: float) -> Decimal:
+    """Dollars by the model's rate card, when it has ended."""
+    return Decimal(0) if now < row.finish or row.final == "aborted" else billed(row.model, row.metrics())
 
 
 def _groups(rows: list[Prediction]) -> list[dict[str, Any]]:

@@ -36,6 +36,10 @@ def _never_fails(_values: dict[str, Any], _earlier: int, _read: Read) -> Ending 
     return None
 
 
+def _nothing_else(_values: dict[str, Any]) -> dict[str, Any]:
+    return {}
+
+
 COMMON_INPUTS: dict[str, dict[str, Any]] = {
     "seed": {"type": "integer", "description": "Same input and seed, same bytes"},
     "predict_time": {"type": "number", "minimum": 0, "description": "Seconds that the run takes"},
@@ -49,6 +53,7 @@ class Model:
 
     `private`: this account does not see it; not `published`: it has no version yet. `shown_schema` is what the API says
     of it in place of the inputs that it checks.
+    Its public page shows the `tiers` of a rate card or a `price_text`; `measure` gives what is counted of a success.
     """
 
     owner: str
@@ -64,6 +69,9 @@ class Model:
     shown_schema: dict[str, Any] | None = None
     slow: bool = False
     cost: float = 0.003
+    tiers: list[dict[str, Any]] = field(default_factory=list)
+    price_text: str = ""
+    measure: Callable[[dict[str, Any]], dict[str, Any]] = _nothing_else
     version: str = field(init=False)
 
     def __post_init__(self) -> None:

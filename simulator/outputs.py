@@ -132,6 +132,16 @@ def _video(prompt: str, seed: str) -> File:
     return File("video.gif", "image/gif", lambda _read: file_contents.encode_gif(images(), 250))
 
 
+def film(values: dict[str, Any], seed: str) -> Any:
+    """One video; how long it is, only its metrics say."""
+    return _video(values["prompt"], seed)
+
+
+def posters(values: dict[str, Any], seed: str) -> Any:
+    """A list of pictures."""
+    return [_picture(values, f"{seed}:{i}", f"out-{i}.png", "png") for i in range(values["number_of_images"])]
+
+
 def upscale(values: dict[str, Any], _seed: str) -> Any:
     """The given picture, larger."""
     return File(

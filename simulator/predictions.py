@@ -72,6 +72,13 @@ class Prediction:
         """Dollars; what never started is free."""
         return self.model.cost if min(now, self.finish) > self.starts and self.final != "aborted" else 0.0
 
+    def metrics(self) -> dict[str, Any]:
+        """What is measured of it when it has ended: its times, and of a success what the model counts."""
+        run = self.finish - self.starts if self.starts <= self.finish else 0.0
+        times = {"predict_time": round(run, 6), "total_time": round(self.finish - self.created, 6)}
+        counted = self.model.measure(self.model.filled(self.input)) if self.final == "succeeded" else {}
+        return times | counted
+
     def output(self) -> Any:
         """What the model makes of the input: JSON with `File` leaves, the same for the same input."""
         seed = hashlib.sha256(digest(self.model.full_name, self.input)).hexdigest()

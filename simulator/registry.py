@@ -13,6 +13,8 @@ simulator/flaky      prompt, error (a key of outputs.FAILURES, or any text), tim
                      status failed|canceled|aborted -> one string
 simulator/bytes      size, count, extension -> list of URLs of that many bytes
 simulator/echo       output -> that very value, where {"$file": "name.ext", "size"?: n} becomes a URL
+simulator/poster     prompt, quality low|medium|high|auto, number_of_images 1-10 -> list of URLs
+simulator/film       prompt, duration 4|6|8, resolution 720p|1080p, generate_audio -> one URL
 simulator/everything every kind of input that Cog writes, none of them required -> one string
 simulator/community  like image, but not official: it needs its version
 simulator/private    like image, but this account does not see it
@@ -27,7 +29,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from simulator import outputs
+from simulator import outputs, rate_cards
 from simulator.models import Model
 
 _PROMPT = {"type": "string", "required": True}
@@ -90,7 +92,16 @@ _CIRCULAR = {
     },
 }
 _ALL = (
-    _model("image", "Draws pictures", _PICTURE_INPUTS, _URIS, outputs.pictures, trouble=outputs.refusal),
+    _model(
+        "image",
+        "Draws pictures",
+        _PICTURE_INPUTS,
+        _URIS,
+        outputs.pictures,
+        trouble=outputs.refusal,
+        tiers=rate_cards.IMAGES,
+        measure=lambda values: {"image_output_count": values["num_outputs"]},
+    ),
     _model(
         "community",
         "Draws pictures; not official",
@@ -99,6 +110,7 @@ _ALL = (
         outputs.pictures,
         trouble=outputs.refusal,
         official=False,
+        price_text="from $0.01",
     ),
     _model(
         "tokens",
@@ -106,6 +118,11 @@ _ALL = (
         {"prompt": _PROMPT, "count": {"type": "integer", "default": 24, "minimum": 1, "maximum": 10_000}},
         {"type": "array", "items": _STRING, "x-cog-array-type": "iterator", "x-cog-array-display": "concatenate"},
         outputs.tokens,
+        tiers=rate_cards.TOKENS,
+        measure=lambda values: {
+            "token_input_count": len(values["prompt"].split()),
+            "token_output_count": values["count"],
+        },
     ),
     _model(
         "text",
@@ -113,6 +130,7 @@ _ALL = (
         _TEXT_INPUTS,
         _STRING,
         outputs.text,
+        price_text="$0.000225 per second",
     ),
     _model(
         "audio",
@@ -120,6 +138,11 @@ _ALL = (
         {"prompt": _PROMPT, "duration": {"type": "number", "default": 2, "minimum": 0, "maximum": 600}},
         _URI,
         outputs.audio,
+        tiers=rate_cards.SPEECH,
+        measure=lambda values: {
+            "character_input_count": len(values["prompt"]),
+            "audio_output_duration_seconds": values["duration"],
+        },
     ),
     _model(
         "json",
@@ -142,6 +165,47 @@ _ALL = (
         _URI,
         outputs.upscale,
         trouble=outputs.unreadable,
+        tiers=rate_cards.MEGAPIXELS,
+        measure=lambda values: {
+            "image_input_megapixel_count": 0.9,
+            "image_output_megapixel_count": values["scale"] ** 2,
+        },
+    ),
+    _model(
+        "poster",
+        "Draws pictures of any quality",
+        {
+            "prompt": _PROMPT,
+            "quality": {"type": "string", "default": "auto", "enum": ["low", "medium", "high", "auto"]},
+            "number_of_images": {"type": "integer", "default": 1, "minimum": 1, "maximum": 10},
+        },
+        _URIS,
+        outputs.posters,
+        tiers=rate_cards.POSTERS,
+        measure=lambda values: {
+            "image_output_count": values["number_of_images"],
+            "model_variant": values["quality"],
+        },
+    ),
+    _model(
+        "film",
+        "Moves pictures",
+        {
+            "prompt": _PROMPT,
+            "duration": {"type": "integer", "default": 8, "enum": [4, 6, 8]},
+            "resolution": {"type": "string", "default": "720p", "enum": ["720p", "1080p"]},
+            "generate_audio": {"type": "boolean", "default": True},
+        },
+        _URI,
+        outputs.film,
+        tiers=rate_cards.FILMS,
+        measure=lambda values: {
+            "video_output_count": 1,
+            "video_output_duration_seconds": float(values["duration"]),
+            "model_variant": "with_audio" if values["generate_audio"] else "without_audio",
+            "resolution_target": values["resolution"],
+            "with_audio": values["generate_audio"],
+        },
     ),
     _model("slow", "Takes its time", {"prompt": _PROMPT}, _URIS, outputs.one_picture, slow=True, cost=0.05),
     _model(
@@ -167,6 +231,8 @@ _ALL = (
         },
         _URIS,
         outputs.blobs,
+        tiers=rate_cards.UNITS,
+        measure=lambda values: {"unspecified_billing_metric": float(values["count"])},
     ),
     _model("everything", "Takes every kind of input", _EVERY_KIND, _STRING, outputs.text),
     _model(

@@ -155,11 +155,7 @@ def _times(prediction: Prediction, status: str, now: float) -> dict[str, Any]:
     if prediction.deadline is not None:
         times["deadline"] = timestamp(prediction.deadline, digits)
     if ended:
-        run = prediction.finish - prediction.starts if started is not None else 0.0
-        times["metrics"] = {
-            "predict_time": round(run, 6),
-            "total_time": round(prediction.finish - prediction.created, 6),
-        }
+        times["metrics"] = prediction.metrics()
     return times
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from jobs.batch_folder.folder import Folder
 from jobs.config import Config
+from jobs.prices.price_list import PriceBook
 from jobs.redis_client.resilience import Redis
 from jobs.replicate_api.predictions import Prediction, Replicate
 from jobs.secret_inputs import Secrets
@@ -62,6 +63,7 @@ class Context:
 
     waits: WaitReporter
     job_slots: JobSlots
+    prices: PriceBook
 
     creates: set[asyncio.Task[Any]] = field(default_factory=set)
     """The creates under way, referenced here so that none is garbage-collected."""

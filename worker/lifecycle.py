@@ -17,6 +17,7 @@ from typing import Any
 
 from jobs.config import Config, read_environment
 from jobs.errors import AccountRefused, BatchError, ConfigError, ReplicateError
+from jobs.prices.price_list import PriceBook
 from jobs.queue.shard_queue import Queue
 from jobs.redis_client.client import connect, redis_url, restart_embedded
 from jobs.redis_client.resilience import Redis
@@ -57,6 +58,9 @@ CREATES_AT_ONCE = 24
 
 TOKEN_CHECK = 5.0
 """Seconds between two checks whether a refused token is due for another try."""
+
+PRICE_CHECK = 10.0
+"""Seconds between two looks whether prices.toml has changed."""
 
 MOST_FILES = 65_536
 
@@ -133,6 +137,7 @@ def background_loops(worker: Context) -> Iterator[AbstractAsyncContextManager[No
     yield every(TOKEN_CHECK, worker.token.lift_if_accepted)
     yield every(1.0, worker.waits.report_changes)
     yield every(1.0, worker.job_slots.make_room)
+    yield every(PRICE_CHECK, partial(asyncio.to_thread, worker.prices.look))
 
 
 async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitStack) -> Context:
@@ -165,6 +170,7 @@ async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitSta
         connections=PrioritySemaphore(config.max_in_flight if config.prefer_wait else CREATES_AT_ONCE),
         waits=WaitReporter(redis, owner),
         job_slots=JobSlots(redis, config, leases, RunningJobs(leases), job_slots(config)),
+        prices=PriceBook(config),
     )
 
 

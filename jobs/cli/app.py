@@ -14,7 +14,8 @@ import typer
 
 from jobs import terminal
 from jobs.budget import Budget
-from jobs.cli import options, report, tables
+from jobs.cli import costs, options, prices, report, tables
+from jobs.cli.confirm import confirm_costs
 from jobs.cli.operations import Operations, known_folder
 from jobs.config import Config
 from jobs.errors import NothingEnqueued
@@ -24,7 +25,8 @@ from jobs.text import printable
 from jobs.wire import Status
 
 if TYPE_CHECKING:
-    from jobs.enqueue.enqueue import Checked
+    from jobs.enqueue.enqueue import Checked, Order
+    from jobs.enqueue.estimate import Confirm
     from jobs.enqueue.sharding import Receipt
 
 # Commands import what only they need, so that `status` and `watch` start at once.
@@ -36,6 +38,8 @@ app = typer.Typer(
     cls=Commands, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
+app.command()(costs.costs)
+app.add_typer(prices.app, name="prices")
 
 
 def main() -> None:
@@ -51,6 +55,13 @@ def _ask(question: Callable[[Operations], Awaitable[Answer]], *, start: bool = F
             return await question(desk)
 
     return asyncio.run(answered())
+
+
+def _enqueue(order: Order, confirm: Confirm | None) -> Receipt:
+    from jobs.cli.progress import told
+
+    with told(Printer(stderr=True)) as tell:
+        return _ask(lambda desk: desk.enqueue(order, tell, confirm), start=True)
 
 
 def _show_receipt(receipt: Receipt, *, as_json: bool) -> None:
@@ -96,16 +107,13 @@ def enqueue(
     as_json: options.AsJson = False,
 ) -> None:
     """Check a prompts file and enqueue what is not done yet."""
-    from jobs.cli.progress import told
     from jobs.enqueue.enqueue import check as check_prompts
 
     order = given.order()
     if check:
         _show_checked(order.source, check_prompts(order, Config.load()), as_json=as_json)
     else:
-        with told(Printer(stderr=True)) as tell:
-            receipt = _ask(lambda desk: desk.enqueue(order, None if order.source == "-" else tell), start=True)
-        _show_receipt(receipt, as_json=as_json)
+        _show_receipt(_enqueue(order, confirm_costs(given.confirm_above, given.source)), as_json=as_json)
 
 
 @app.command()
@@ -113,9 +121,7 @@ def enqueue(
 def run(
     given: options.OrderOptions,
     *,
-    everything: Annotated[
-        bool, typer.Option("--all", help="Work on all that is queued, not on this batch only.")
-    ] = False,
+    everything: options.Everything = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Enqueue, work with progress shown, sum up: all in one command."""
@@ -123,7 +129,8 @@ def run(
 
     order = given.order()
     paper = Printer(stderr=as_json)
-    status = _ask(lambda desk: burst.run(desk, order, paper, everything=everything), start=True)
+    confirm = confirm_costs(given.confirm_above, given.source)
+    status = _ask(lambda desk: burst.run(desk, order, paper, confirm, everything=everything), start=True)
     if as_json:
         typer.echo(terminal.as_json(status))
     _end(status)
@@ -200,11 +207,13 @@ def retry(
     max_predictions: options.MaxPredictions = None,
     max_cost: options.MaxCost = None,
     max_in_flight: options.MaxInFlight = None,
+    confirm_above: options.ConfirmAbove = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Enqueue again the prompts that failed or were canceled."""
     budget = Budget(max_predictions, max_cost, max_in_flight)
-    _show_receipt(_ask(lambda desk: desk.retry(batch, budget)), as_json=as_json)
+    confirm = confirm_costs(confirm_above, batch)
+    _show_receipt(_ask(lambda desk: desk.retry(batch, budget, confirm)), as_json=as_json)
 
 
 @app.command()

@@ -23,6 +23,7 @@ from jobs.wire import Status
 
 if TYPE_CHECKING:
     from jobs.enqueue.enqueue import Order, Receipt, Tell
+    from jobs.enqueue.estimate import Confirm
     from jobs.schedules.scheduler import ScheduleStatus
 
 
@@ -72,19 +73,21 @@ class Operations:
         names = await Batches(self.redis).names() if names is None else names
         return [await self.status(name) for name in names]
 
-    async def enqueue(self, order: Order, tell: Tell | None = None) -> Receipt:
-        """Enqueue a prompts file, and tell how far it is; PromptsError."""
+    async def enqueue(self, order: Order, tell: Tell | None = None, confirm: Confirm | None = None) -> Receipt:
+        """Enqueue a prompts file if `confirm` agrees to the costs, and tell how far it is; PromptsError."""
         from jobs.enqueue.enqueue import enqueue, silent
 
         await check_server(self.redis)
-        return await enqueue(order, self.config, self.redis, tell or silent)
+        if order.source == "-" or confirm:
+            tell = None  # a question needs the line that it is told in, and so does who types the prompts
+        return await enqueue(order, self.config, self.redis, tell or silent, confirm)
 
-    async def retry(self, name: str, budget: Budget) -> Receipt:
+    async def retry(self, name: str, budget: Budget, confirm: Confirm | None = None) -> Receipt:
         """Enqueue again what did not succeed; BatchNotFound."""
         from jobs.enqueue.enqueue import retry
 
         await check_server(self.redis)
-        return await retry(name, self.config, self.redis, budget)
+        return await retry(name, self.config, self.redis, budget, confirm)
 
     async def pause(self, reason: str) -> str:
         """Create nothing more at our API host until `resume`; says the reason that holds, which may be an older one."""

@@ -32,13 +32,16 @@ def _check_priority(value: float) -> float:
 
 
 def _read_dollars(text: str) -> int:
-    try:
-        micro = micro_dollars(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-    if not micro:
+    if not (micro := _read_threshold(text)):
         raise typer.BadParameter("it must be above 0")
     return micro
+
+
+def _read_threshold(text: str) -> int:
+    try:
+        return micro_dollars(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 Source = Annotated[
@@ -77,12 +80,17 @@ MaxPredictions = Annotated[
 ]
 MaxCost = Annotated[
     int | None,
-    typer.Option(parser=_read_dollars, metavar="DOLLARS", help="Never spend more on it; needs BATCH_PRICES."),
+    typer.Option(parser=_read_dollars, metavar="DOLLARS", help="Never spend more on it; needs all prices."),
+]
+ConfirmAbove = Annotated[
+    int | None,
+    typer.Option(parser=_read_threshold, metavar="DOLLARS", help="Ask first if it may cost more, or nobody knows."),
 ]
 MaxInFlight = Annotated[
     int | None,
     typer.Option(min=1, max=MOST_PREDICTIONS, metavar="N", help="Never have more running, of all workers together."),
 ]
+Everything = Annotated[bool, typer.Option("--all", help="Work on all that is queued, not on this batch only.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 BatchName = Annotated[str, typer.Argument(metavar="BATCH", help="Name of a batch.")]
 AnyBatch = Annotated[str | None, typer.Argument(metavar="BATCH", help="Name of a batch.")]
@@ -109,6 +117,7 @@ class OrderOptions:
     max_predictions: MaxPredictions = None
     max_cost: MaxCost = None
     max_in_flight: MaxInFlight = None
+    confirm_above: ConfirmAbove = None
     append: Append = False
     replace: Replace = False
 

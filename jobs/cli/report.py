@@ -24,6 +24,9 @@ _NUMBERS = re.compile(r"\d[\d.,:]*")
 MOST_NAMED = 5
 """Batches that a note names."""
 
+UNPRICED_SHOWN = 20
+"""Models without a price that are named; the rest are counted."""
+
 
 def over(status: Status) -> bool:
     """Tell whether every prompt has its result."""
@@ -56,10 +59,14 @@ def receipt_line(receipt: Receipt) -> str:
 
 def costs(facts: Receipt | Checked) -> str:
     """What is to be done will cost at least and at most, as far as that is known."""
-    if facts.cost_at_least is None or facts.cost_at_most is None:
-        return ""
-    least, most = money(facts.cost_at_least), money(facts.cost_at_most)
-    return f"costs {least}" if least == most else f"costs at least {least}, at most {most}"
+    return "" if facts.cost_at_least is None else cost_words(facts.cost_at_least, facts.cost_at_most)
+
+
+def cost_words(least: float, most: float | None) -> str:
+    """Dollars at least and at most, None: not known."""
+    if most is None:
+        return f"costs at least {money(least)}; how much at most is not known"
+    return f"costs {money(least)}" if least == most else f"costs at least {money(least)}, at most {money(most)}"
 
 
 def check_lines(source: str, checked: Checked) -> Iterator[str]:
@@ -67,8 +74,15 @@ def check_lines(source: str, checked: Checked) -> Iterator[str]:
     made = f" made of {counted(checked.rows, 'row')}" if checked.rows and checked.rows != checked.total else ""
     line = f"{source}: {counted(checked.total, 'prompt')}{made}, no error"
     yield f"{line}; {costs(checked)}" if costs(checked) else line
-    yield from checked.unpriced
+    yield from unpriced_lines(checked)
     yield from warning_lines(checked)
+
+
+def unpriced_lines(facts: Receipt | Checked) -> Iterator[str]:
+    """What is not known of the costs."""
+    yield from facts.unpriced[:UNPRICED_SHOWN]
+    if (more := len(facts.unpriced) - UNPRICED_SHOWN) > 0:
+        yield f"… and {counted(more, 'more model')} without a price"
 
 
 def warning_lines(facts: Receipt | Checked) -> Iterator[str]:
@@ -79,6 +93,7 @@ def warning_lines(facts: Receipt | Checked) -> Iterator[str]:
 def file_lines(receipt: Receipt) -> Iterator[str]:
     """What an `enqueue` did, of which file an older batch is, and what looks wrong in the file."""
     yield receipt_line(receipt)
+    yield from unpriced_lines(receipt)
     if receipt.begun_from and receipt.enqueued < receipt.total:
         yield f"The batch was begun from {receipt.begun_from}"
     yield from warning_lines(receipt)

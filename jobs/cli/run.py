@@ -26,6 +26,7 @@ from jobs.wire import Status
 
 if TYPE_CHECKING:
     from jobs.enqueue.enqueue import Order
+    from jobs.enqueue.estimate import Confirm
 
 COMMAND = (sys.executable, "-m", "worker", "worker", "--burst")
 LOG = ".worker.log"
@@ -42,7 +43,9 @@ TAIL = 4096
 STANDARD_ERROR = 2
 
 
-async def run(desk: Operations, order: Order, paper: Printer, *, everything: bool = False) -> Status:
+async def run(
+    desk: Operations, order: Order, paper: Printer, confirm: Confirm | None = None, *, everything: bool = False
+) -> Status:
     """Enqueue the order and follow it to its end with a burst worker; BatchError when the worker fails.
 
     The worker takes nothing of other batches, unless it is to work on `everything` that is queued.
@@ -51,7 +54,7 @@ async def run(desk: Operations, order: Order, paper: Printer, *, everything: boo
         raise ConfigError("REPLICATE_API_TOKEN is not set. Put it in the environment or in .env; nothing was enqueued.")
     Network.load()
     with told(paper) as tell:
-        receipt = await desk.enqueue(order, None if order.source == "-" else tell)
+        receipt = await desk.enqueue(order, tell, confirm)
     folder = Folder(desk.config.output_dir, receipt.batch)
     paper.lines(file_lines(receipt))
     status = await desk.status(receipt.batch)

@@ -22,6 +22,7 @@ from jobs.text import printable
 from jobs.wire import Result, Status, as_local
 
 if TYPE_CHECKING:
+    from jobs.batch_folder.costs import BatchCosts
     from jobs.batch_folder.folder import Folder
     from jobs.batch_folder.results import Totals
     from jobs.schedules.scheduler import ScheduleStatus
@@ -154,6 +155,8 @@ def _rows(status: Status, now: float) -> Iterator[tuple[str, str]]:
     yield ("predictions", f"{status.predictions}{limit}" if status.predictions or limit else "")
     dollars = "" if status.cost is None else money(status.cost)
     yield ("cost", dollars if status.max_cost is None else f"{money(status.cost or 0)} of {money(status.max_cost)}")
+    if len(status.model_costs) > 1:
+        yield from ((f"  {model}", money(cost)) for model, cost in status.model_costs.items())
     yield ("at once", "" if status.max_in_flight is None else f"at most {status.max_in_flight} in flight")
     yield ("begun", f"{as_local(status.created_at)}, {age(status.created_at, now)} ago")
     if status.finished_at:
@@ -222,6 +225,21 @@ def age(moment: str, now: float) -> str:
 def megabytes(size: int) -> str:
     """Bytes for people."""
     return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"
+
+
+def costs_table(costs: Sequence[BatchCosts]) -> Columns:
+    """One row for each batch and model."""
+    rows = [(one.batch, model, spent) for one in costs for model, spent in one.models.items()]
+    return Columns(
+        [
+            Column("batch", [batch for batch, _, _ in rows]),
+            Column("model", [model for _, model, _ in rows], gives_way=1),
+            Column("prompts", [str(spent.prompts) for *_, spent in rows], right=True, gives_way=3),
+            Column("predictions", [str(spent.predictions) for *_, spent in rows], right=True, gives_way=2),
+            Column("cost", [money(spent.cost) for *_, spent in rows], right=True),
+            Column("not known of", [str(spent.unknown or "") for *_, spent in rows], right=True),
+        ]
+    )
 
 
 def _grid() -> Table:

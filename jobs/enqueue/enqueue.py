@@ -17,9 +17,9 @@ from jobs.batch_folder.atomic_files import move, replacing, storing
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.lock import locked
 from jobs.batch_folder.manifest import Manifest
-from jobs.batch_folder.prompts_copy import CopiedRow, kept_line
+from jobs.batch_folder.prompts_copy import CopiedRow, kept_line, model_of
 from jobs.config import Config
-from jobs.enqueue.estimate import Estimate, estimate
+from jobs.enqueue.estimate import Confirm, Estimator
 from jobs.enqueue.merge import Merge, check_changed, compare, refuse_other_file
 from jobs.enqueue.ownership import check_ownership, limits, new_manifest, note_limits, read_ownership
 from jobs.enqueue.recovery import settle_recorded, spent_on_earlier_tries
@@ -56,30 +56,37 @@ def check(order: Order, config: Config) -> Checked:
     order.check()
     if order.name or order.source != "-":
         _ = order.batch
-    found, names = Estimate(config.prices), KeyNames()
+    estimator, names = Estimator.load(config), KeyNames()
+    found = estimator.begin()
     for row in read_file(order, config, Ids(), names):
         if order.limit is None or found.prompts < order.limit:
-            found.add(row.model, row.line)
+            found.add(row.model, row.line, row.text)
     found.demand_prices(order.budget, file_name(order))
-    least, most = found.range(config.max_attempts) or (None, None)
-    unpriced = tuple(found.unpriced()) if config.prices else ()
+    least, most = found.costs
     return Checked(
         total=found.prompts,
         rows=names.rows or None,
         cost_at_least=least,
         cost_at_most=most,
-        unpriced=unpriced,
+        unpriced=tuple(found.unpriced()) if estimator.prices else (),
         warnings=tuple(names.warnings()),
     )
 
 
-async def enqueue(order: Order, config: Config, redis: Redis, tell: Tell = silent) -> Receipt:
-    """Check the whole file, then enqueue what the batch does not have; PromptsError, InputError, StorageError."""
+async def enqueue(
+    order: Order, config: Config, redis: Redis, tell: Tell = silent, confirm: Confirm | None = None
+) -> Receipt:
+    """Check the whole file, then enqueue what the batch does not have, if `confirm` agrees to the costs.
+
+    PromptsError, InputError, StorageError.
+    """
     order.check()
     folder = Folder(config.output_dir, order.batch)
     await read_ownership(folder, config, redis)
     with spooling(order, folder) as spool:
         await _fill(spool, config, tell)
+        if confirm:
+            await _ask(spool, folder, config, redis, confirm)
         tell(f"enqueuing {len(spool):,} prompts{f' made of {spool.names.rows:,} rows' if spool.names.rows else ''}")
         async with locked(folder):
             return await _enqueue(spool, folder, config, redis)
@@ -92,6 +99,22 @@ async def _fill(spool: Spool, config: Config, tell: Tell) -> None:
         await asyncio.to_thread(spool.fill, config, tell)
 
 
+async def _ask(spool: Spool, folder: Folder, config: Config, redis: Redis, confirm: Confirm) -> None:
+    """Have the costs of what the batch has not done yet agreed to; without its lock, which workers need."""
+    manifest, batch = await read_ownership(folder, config, redis)
+    merge = await _merge(spool, folder, manifest, batch, redis)
+    settled = await Batches(redis).settled(batch.name) if batch else Bits(b"")
+    left = await asyncio.to_thread(
+        spool.estimator.estimate, folder, lambda index: index not in settled and index not in merge.changed
+    )
+    again = {place for place, _ in merge.changed.values()}
+    for place, text in enumerate(spool.texts()):
+        if merge.missing[place] or place in again:
+            left.add(model_of(text), spool.ids.line(place), text)
+    if left.prompts:
+        confirm(left.costs)
+
+
 async def _enqueue(spool: Spool, folder: Folder, config: Config, redis: Redis) -> Receipt:
     manifest, batch = await read_ownership(folder, config, redis)
     merge = await _merge(spool, folder, manifest, batch, redis)
@@ -99,7 +122,7 @@ async def _enqueue(spool: Spool, folder: Folder, config: Config, redis: Redis) -
     cheapest = 0
     if budget.max_cost is not None:
         spool.demand_prices(budget)
-        known = await asyncio.to_thread(estimate, folder, config.prices)
+        known = await asyncio.to_thread(spool.estimator.estimate, folder)
         known.demand_prices(budget, str(folder.prompts))
         cheapest = known.cheapest
     if batch and merge.changed and batch.settled >= batch.total and (spent := why_spent(batch, budget, cheapest)):
@@ -111,7 +134,7 @@ async def _enqueue(spool: Spool, folder: Folder, config: Config, redis: Redis) -
     batch = await _open(manifest, merge, spool.order, before, folder, redis)
     await settle_recorded(Batches(redis), batch, folder)
     added = await queue_again(redis, batch, folder, again)
-    receipt = await enqueue_unsettled(redis, batch, folder, partial(Bits.count, indexes=merge.known), config)
+    receipt = await enqueue_unsettled(redis, batch, folder, partial(Bits.count, indexes=merge.known), spool.estimator)
     more: dict[str, Any] = {"warnings": spool.names.warnings(), "begun_from": manifest.source}
     more |= {"enqueued": receipt.enqueued + added.prompts, "shards": receipt.shards + added.shards}
     return receipt.model_copy(update=more)

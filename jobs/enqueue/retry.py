@@ -16,7 +16,7 @@ from jobs.batch_folder.lock import locked
 from jobs.batch_folder.prompts_copy import CopiedRow, kept_line, read_rows
 from jobs.budget import UNCHANGED, Budget
 from jobs.config import Config
-from jobs.enqueue.estimate import estimate
+from jobs.enqueue.estimate import Confirm, Estimator
 from jobs.enqueue.ownership import limits, note_limits, read_ownership
 from jobs.enqueue.sharding import Receipt, enqueue_unsettled, job_of, shards_of
 from jobs.errors import InputError, StorageError
@@ -34,16 +34,20 @@ Retried = dict[int, Ended]
 """Index of each prompt that is tried again, and how it had ended."""
 
 
-async def retry(name: str, config: Config, redis: Redis, budget: Budget = UNCHANGED) -> Receipt:
-    """Enqueue again what did not succeed or is set aside, also of a canceled batch.
+async def retry(
+    name: str, config: Config, redis: Redis, budget: Budget = UNCHANGED, confirm: Confirm | None = None
+) -> Receipt:
+    """Enqueue again what did not succeed or is set aside, also of a canceled batch, if `confirm` agrees to the costs.
 
     BatchNotFound, StorageError, InputError.
     """
     budget.check()
-    batches = Batches(redis)
+    batches, estimator = Batches(redis), Estimator.load(config)
     await batches.get(name)
     folder = Folder(config.output_dir, name)
     await read_ownership(folder, config, redis)
+    if confirm:
+        await _ask(folder, batches, estimator, confirm)
     async with locked(folder):
         batch = await batches.get(name)
         failed, dead = await batches.unsuccessful(name), await DeadLetters(redis).of(name)
@@ -56,9 +60,16 @@ async def retry(name: str, config: Config, redis: Redis, budget: Budget = UNCHAN
             await batches.reopen(name, generation)
         added = await queue_again(redis, batch, folder, retried)
         await DeadLetters(redis).requeue(name, dead)
-        receipt = await enqueue_unsettled(redis, batch, folder, len, config)
+        receipt = await enqueue_unsettled(redis, batch, folder, len, estimator)
         more = {"enqueued": receipt.enqueued + added.prompts, "shards": receipt.shards + added.shards}
         return receipt.model_copy(update=more | {"warnings": [spent] if spent else []})
+
+
+async def _ask(folder: Folder, batches: Batches, estimator: Estimator, confirm: Confirm) -> None:
+    settled, failed = await batches.settled(folder.batch), await batches.unsuccessful(folder.batch)
+    left = await asyncio.to_thread(estimator.estimate, folder, lambda index: index in failed or index not in settled)
+    if left.prompts:
+        confirm(left.costs)
 
 
 async def revive(name: str, config: Config, redis: Redis) -> None:
@@ -69,7 +80,7 @@ async def revive(name: str, config: Config, redis: Redis) -> None:
         batch, dead = await batches.get(name), await letters.of(name)
         await asyncio.to_thread(set_aside, folder, batch, Bits(b""), dead, fsync=config.fsync)
         await letters.requeue(name, dead)
-        await enqueue_unsettled(redis, batch, folder, len, config)
+        await enqueue_unsettled(redis, batch, folder, len, Estimator())
 
 
 def why_spent(batch: Batch, budget: Budget, cheapest: int) -> str | None:
@@ -97,8 +108,9 @@ async def _limit(
     whole = budget.over(limits(manifest, batch))
     cheapest = 0
     if whole.max_cost is not None:
-        (await asyncio.to_thread(estimate, folder, config.prices)).demand_prices(whole, str(folder.prompts))
-        cheapest = (await asyncio.to_thread(estimate, folder, config.prices, failed.__contains__)).cheapest
+        estimator = Estimator.load(config)
+        (await asyncio.to_thread(estimator.estimate, folder)).demand_prices(whole, str(folder.prompts))
+        cheapest = (await asyncio.to_thread(estimator.estimate, folder, failed.__contains__)).cheapest
     batches = Batches(redis)
     if failed and not await batches.in_flight(batch.name) and (spent := why_spent(batch, whole, cheapest)):
         return spent  # nothing is in flight whose reservation could come free

@@ -11,8 +11,7 @@ from pydantic import BaseModel
 
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.prompts_copy import CopiedRow, are_of_first_generation, kept_row, read_lines
-from jobs.config import Config
-from jobs.enqueue.estimate import estimate
+from jobs.enqueue.estimate import Estimator
 from jobs.queue.dead_letters import DeadLetters
 from jobs.queue.payload import JobId, Packed, pack_rows
 from jobs.queue.shard_queue import Queue
@@ -28,7 +27,8 @@ class Receipt(BaseModel):
     `dead_letters` are shards that stay set aside until `retry`; `warnings` are of the file: names that look misspelt.
     `begun_from` is the file that the batch was begun from, where that is known.
 
-    The costs are in dollars, of all that is not done: if each succeeds at once, and if each needs all attempts.
+    The costs are in dollars, of all that is not done: if each succeeds at once, and if each needs all attempts;
+    `unpriced` are sentences on what is not known of them.
     """
 
     batch: str
@@ -40,6 +40,7 @@ class Receipt(BaseModel):
     dead_letters: list[str] = []
     cost_at_least: float | None = None
     cost_at_most: float | None = None
+    unpriced: list[str] = []
     warnings: list[str] = []
     begun_from: str | None = None
 
@@ -75,7 +76,7 @@ def _by_generation(
 
 
 async def enqueue_unsettled(
-    redis: Redis, batch: Batch, folder: Folder, done: Callable[[Bits], int], config: Config
+    redis: Redis, batch: Batch, folder: Folder, done: Callable[[Bits], int], estimator: Estimator
 ) -> Receipt:
     """Put every shard with an unsettled prompt into the queue unless it is there: this also mends a cut enqueue.
 
@@ -93,7 +94,9 @@ async def enqueue_unsettled(
 
     left = shards_of(batch, folder, wanted)
     added = await Queue(redis, batch.api_host).add(batch, (shard for shard, _ in left if shard.job_id not in dead))
-    costs = await asyncio.to_thread(_costs, folder, settled, config) if config.prices else None
+    estimate = estimator.begin()
+    if estimator.prices:
+        estimate = await asyncio.to_thread(estimator.estimate, folder, lambda index: index not in settled)
     return Receipt(
         batch=batch.name,
         total=batch.total,
@@ -102,10 +105,7 @@ async def enqueue_unsettled(
         shards=added.shards if last is None else 0,
         workers=await Account(redis, batch.api_host).workers(),
         dead_letters=list(dead),
-        cost_at_least=costs and costs[0],
-        cost_at_most=costs and costs[1],
+        cost_at_least=estimate.costs.least,
+        cost_at_most=estimate.costs.most,
+        unpriced=estimate.unpriced(),
     )
-
-
-def _costs(folder: Folder, settled: Bits, config: Config) -> tuple[float, float] | None:
-    return estimate(folder, config.prices, lambda index: index not in settled).range(config.max_attempts)

@@ -15,11 +15,10 @@ from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.prompts_copy import CopiedRow
 from jobs.budget import UNCHANGED, Budget
 from jobs.config import Config
-from jobs.enqueue.estimate import Estimate
+from jobs.enqueue.estimate import Estimator
 from jobs.errors import InputError, Problem, PromptsError
 from jobs.expansion.expansion import Expansion
 from jobs.names import name_problem
-from jobs.prices.setting import Prices
 from jobs.prompts_file.formats import FORMATS
 from jobs.prompts_file.key_names import KeyNames
 from jobs.prompts_file.reader import Defaults, Ids, Row, read_prompts
@@ -123,7 +122,8 @@ class Spool:
     def __init__(self, order: Order, path: Path) -> None:
         self.order, self.path = order, path
         self.ids, self.names = Ids(), KeyNames()
-        self.estimate = Estimate(Prices())
+        self.estimator = Estimator()
+        self.estimate = self.estimator.begin()
         self._fingerprints, self._starts = array("q"), array("Q")
 
     def __len__(self) -> int:
@@ -131,7 +131,8 @@ class Spool:
 
     def fill(self, config: Config, tell: Tell = silent) -> None:
         """Read the whole file and keep what the limit lets through; PromptsError, InputError, StorageError."""
-        self.estimate = Estimate(config.prices)
+        self.estimator = Estimator.load(config)
+        self.estimate = self.estimator.begin()
         limit, end = self.order.limit, 0
         with storing(self.path), self.path.open("xb", BLOCK) as file:
             for number, (line, _, model, text) in enumerate(read_rows(self.order, config, self.ids, self.names)):
@@ -141,7 +142,7 @@ class Spool:
                     self._starts.append(end)
                     end += file.write(text + b"\n")
                     self._fingerprints.append(hash(text))
-                    self.estimate.add(model, line)
+                    self.estimate.add(model, line, text)
             self.demand_prices(self.order.budget)
             flush(file, fsync=config.fsync)
 

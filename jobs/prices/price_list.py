@@ -31,3 +31,31 @@ class PriceList:
 
     def __bool__(self) -> bool:
         return bool(self.setting) or bool(self.cards)
+
+
+class PriceBook:
+    """The price list of a process that runs for days: prices.toml is read again when it changes."""
+
+    def __init__(self, config: Config) -> None:
+        """Read it; PriceError when it is wrong."""
+        self._config = config
+        self._mark = self._look_at()
+        self._list = PriceList.load(config)
+
+    def of(self, model: str) -> Pricing | None:
+        """The price of a model, as it was when the file was looked at last."""
+        return self._list.of(model)
+
+    def look(self) -> None:
+        """Read the file if it has changed; PriceError when it is wrong now: then the prices before hold."""
+        mark = self._look_at()
+        if mark != self._mark:
+            self._list = PriceList.load(self._config)
+            self._mark = mark
+
+    def _look_at(self) -> tuple[int, ...]:
+        try:
+            found = self._config.prices_file.stat()
+        except OSError:
+            return ()
+        return found.st_ino, found.st_size, found.st_mtime_ns

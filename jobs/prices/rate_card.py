@@ -69,7 +69,7 @@ class RateCard:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     at_most: Mapping[str, Decimal] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
-    _known: dict[str, CostRange] = field(default_factory=dict, compare=False, repr=False)
+    _known: dict[str, CostRange] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:

@@ -6,10 +6,10 @@ import asyncio
 import json as jsonlib
 import math
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from http.cookiejar import CookieJar
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -57,6 +57,11 @@ def api_client(config: Config) -> httpx.AsyncClient:
     return make_client(connections, headers, httpx.Timeout(CALL_SECONDS), base_url=config.replicate_base_url)
 
 
+def page_client(config: Config) -> httpx.AsyncClient:
+    """Return the client for the public pages of models, which never has the token; paths are relative to PAGES_URL."""
+    return make_client(4, {"Accept": "text/html"}, httpx.Timeout(CALL_SECONDS), base_url=config.pages_url)
+
+
 def make_client(
     connections: int, headers: Mapping[str, str], timeout: httpx.Timeout, base_url: str = ""
 ) -> httpx.AsyncClient:
@@ -99,25 +104,38 @@ async def call(
     A connection has 5 s to come about, so with a timeout above 15 s its failure always shows as NotSent.
     """
     what = f"{method} {url.partition('?')[0]}"
+    content = None if json is None else jsonlib.dumps(json, separators=(",", ":"))
+    if json is not None:
+        headers = {"Content-Type": "application/json"} | dict(headers or {})
+    build = partial(client.build_request, method, url, content=content, headers=headers)
+    response = await _exchange(client, build, what, timeout)
+    return _answer(response, what)
+
+
+async def read_page(client: httpx.AsyncClient, path: str) -> tuple[int, str]:
+    """GET what is no part of the API: its status and text; NotSent, Unanswered."""
+    build = partial(client.build_request, "GET", path)
+    response = await _exchange(client, build, f"GET {path}", CALL_SECONDS)
+    return response.status_code, response.text
+
+
+async def _exchange(
+    client: httpx.AsyncClient, build: Callable[..., httpx.Request], what: str, seconds: float
+) -> httpx.Response:
+    """Send the request that `build` makes with its timeout, and read the whole answer."""
     try:
-        async with asyncio.timeout(timeout):
-            request = client.build_request(
-                method,
-                url,
-                content=None if json is None else jsonlib.dumps(json, separators=(",", ":")),
-                headers={"Content-Type": "application/json"} | dict(headers or {}) if json is not None else headers,
-                timeout=httpx.Timeout(timeout, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
-            )
+        async with asyncio.timeout(seconds):
+            request = build(timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS))
             _keep_token_at_home(client, request)
             async with aclosing(await send(client, request)) as response:
                 await response.aread()
     except _UNSENT as error:
         raise NotSent(f"{what}: no connection to {client.base_url.host} ({reason_of(error)})") from error
     except TimeoutError as error:
-        raise Unanswered(f"{what}: no whole answer within {timeout:g} s") from error
+        raise Unanswered(f"{what}: no whole answer within {seconds:g} s") from error
     except BROKEN as error:
         raise Unanswered(f"{what}: no answer ({reason_of(error)})") from error
-    return _answer(response, what)
+    return response
 
 
 def _keep_token_at_home(client: httpx.AsyncClient, request: httpx.Request) -> None:

@@ -1,7 +1,8 @@
 -- Count a result exactly once, uncount it for a retry, or finish the batch when all are counted.
 -- Idempotent: a call whose answer was lost may be repeated.
 --
--- KEYS[1] HASH    the batch; predictions and cost (micro-dollars) are what it has spent and reserved
+-- KEYS[1] HASH    the batch; predictions and cost (micro-dollars) are what it has spent and reserved, cost:<model> what
+--                 the results of a model cost
 -- KEYS[2] BITMAP  settled prompts
 -- KEYS[3] BITMAP  prompts whose result is not succeeded
 -- KEYS[4] HASH    the batch's ledger
@@ -89,6 +90,9 @@ if ARGV[9] ~= '' and ARGV[9] ~= retry_count then
   return 0 -- a late call, for a result that was retried meanwhile
 end
 count_spent(tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[10])
+if ARGV[6] ~= '' and ARGV[8] ~= '' then
+  redis.call('HINCRBY', KEYS[1], 'cost:' .. ARGV[8], ARGV[6])
+end
 redis.call('HDEL', KEYS[4], index)
 redis.call('ZREM', KEYS[6], index)
 redis.call('SETBIT', KEYS[2], index, 1)

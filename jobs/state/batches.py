@@ -28,6 +28,9 @@ AT_WORK: tuple[Standing, ...] = ("open", "limited", "canceled")
 PACE_SPANS = 36
 """How many spans of a batch's pace Redis may still hold."""
 
+MODEL_COST = "cost:"
+"""How the fields of a batch begin that count what the results of a model cost, in micro-dollars."""
+
 KEEP_FINISHED = 30 * 86_400
 """Seconds that a finished batch's keys live on; its folder stays."""
 
@@ -102,6 +105,7 @@ class Batches:
         fields = {name: value for name, value in asdict(batch).items() if value is not None}
         fields["realm"] = fields.pop("api_host")  # its name in Redis since the first version
         fields["cancel_requested"] = int(batch.cancel_requested)
+        fields |= {MODEL_COST + model: cost for model, cost in fields.pop("model_costs").items()}
         async with self._redis.pipeline(transaction=True) as pipe:
             for field, value in fields.items():
                 pipe.hsetnx(keys.batch(batch.name), field, value)
@@ -267,8 +271,9 @@ def batch_of(fields: Mapping[bytes, bytes]) -> Batch:
     """Read a batch's hash; KeyError or ValueError when it is not as it was written."""
     text = {name.decode(): value.decode() for name, value in fields.items()}
     text["api_host"] = text.pop("realm")
+    model_costs = {name.removeprefix(MODEL_COST): cost for name, cost in text.items() if name.startswith(MODEL_COST)}
     try:
-        return _batch_adapter().validate_python(text)
+        return _batch_adapter().validate_python(text | {"model_costs": model_costs})
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_input=False)[0]
         raise ValueError(f"{wrong['loc'][0]}: {wrong['msg']}") from error

@@ -62,6 +62,7 @@ def _counts(batch: Batch) -> dict[str, Any]:
         "max_predictions": batch.max_predictions,
         "cost": None if batch.max_cost is None and not batch.cost else dollars(batch.cost),
         "max_cost": None if batch.max_cost is None else dollars(batch.max_cost),
+        "model_costs": {model: dollars(cost) for model, cost in sorted(batch.model_costs.items())},
         "max_in_flight": batch.max_in_flight,
     }
 

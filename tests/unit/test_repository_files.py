@@ -110,6 +110,7 @@ OPTIONS = {
     "MAX_PREDICTIONS": "--max-predictions", "MAX_COST": "--max-cost", "MAX_IN_FLIGHT": "--max-in-flight",
     "EACH": "--each", "REPEAT": "--repeat", "SEED_FROM": "--seed-from",
     "TEMPLATE": "--template", "SAMPLE": "--sample", "SAMPLE_SEED": "--sample-seed", "MAP": "--map",
+    "CONFIRM_ABOVE": "--confirm-above",
 }  # fmt: skip
 
 
@@ -207,6 +208,7 @@ def test_the_pages_name_only_commands_that_exist() -> None:
 def test_the_readme_names_only_producer_commands_that_exist() -> None:
     named = set(re.findall(r"python -m jobs ([a-z-]+)", read("README.md")))
     known = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+    known |= {str(group.name) for group in app.registered_groups}
     assert {"enqueue", "status", "watch", "results", "retry", "cancel"} <= named <= known
 
 

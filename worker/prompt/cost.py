@@ -1,7 +1,8 @@
-"""What a prompt's predictions cost, by the prices in the settings; inside in micro-dollars, in results in dollars."""
+"""What a prompt's predictions cost, by the prices that are known; inside in micro-dollars, in results in dollars."""
 
 from __future__ import annotations
 
+from jobs.prices.cost_range import Pricing
 from jobs.prices.money import dollars
 from jobs.replicate_api.predictions import Prediction
 from jobs.state.ledger import Entry
@@ -9,23 +10,34 @@ from worker.context import Work
 
 
 def price(work: Work) -> int | None:
-    """What one prediction of the prompt reserves; None when its model has no price."""
-    found = work.worker.config.prices.of(work.prompt.model)
-    return found.reserved if found else None
+    """What one prediction of the prompt reserves: the most that it may cost; None when that is not known."""
+    pricing = _pricing(work)
+    return pricing.cost_range(work.prompt.input).most if pricing else None
 
 
 def cost(work: Work, entry: Entry, prediction: Prediction | None) -> int:
-    """What the entry's open attempt came to: nothing if aborted, all that was reserved if its end is not known."""
-    found = work.worker.config.prices.of(work.prompt.model)
-    if prediction is None or found is None:
-        return entry.reserved
-    if prediction.status == "aborted":
-        return 0
-    return found.actual(prediction.metrics.get("predict_time"))
+    """What the entry's open attempt came to: nothing if aborted, all that was reserved if its bill is not known."""
+    bill = _bill(work, prediction)
+    return entry.reserved if bill is None else bill
 
 
 def total(work: Work, entry: Entry, prediction: Prediction | None) -> float | None:
-    """Dollars of all predictions of the prompt up to this one; None when its model has no price."""
-    if price(work) is None:
+    """Dollars of all predictions of the prompt up to this one; None when its model has no price, or no known bill."""
+    if _pricing(work) is None:
         return None
-    return dollars(entry.cost + (cost(work, entry, prediction) if entry.nonce else 0))
+    is_open = bool(entry.nonce)
+    is_unsure = entry.unknown_creates or (is_open and _bill(work, prediction) is None)
+    if is_unsure and price(work) is None:
+        return None
+    return dollars(entry.cost + (cost(work, entry, prediction) if is_open else 0))
+
+
+def _bill(work: Work, prediction: Prediction | None) -> int | None:
+    pricing = _pricing(work)
+    if prediction is None or pricing is None:
+        return None
+    return pricing.bill(prediction.status, prediction.metrics, work.prompt.input)
+
+
+def _pricing(work: Work) -> Pricing | None:
+    return work.worker.prices.of(work.prompt.model)

@@ -45,6 +45,7 @@ STATUS_KEYS = [
     "max_predictions",
     "cost",
     "max_cost",
+    "model_costs",
     "max_in_flight",
     "dead_letters",
     "stuck",

@@ -30,6 +30,7 @@ RECEIPT_KEYS = [
     "dead_letters",
     "cost_at_least",
     "cost_at_most",
+    "unpriced",
     "warnings",
     "begun_from",
 ]
@@ -64,7 +65,7 @@ async def test_enqueue_for_scripts(cli: Cli, source: str, config: Config, redis:
     assert list(facts) == RECEIPT_KEYS
     assert facts == {
         "batch": "pilot", "total": 2, "enqueued": 2, "already_done": 0, "shards": 1, "workers": 1,
-        "dead_letters": [], "cost_at_least": None, "cost_at_most": None,
+        "dead_letters": [], "cost_at_least": None, "cost_at_most": None, "unpriced": [],
         "warnings": [], "begun_from": str((config.output_dir.parent / source).resolve()),
     }  # fmt: skip
     assert (await Batches(redis).get("pilot")).priority == 2.5

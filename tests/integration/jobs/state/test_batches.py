@@ -10,7 +10,7 @@ from jobs.errors import BatchNotFound
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 from jobs.state.account import Account
-from jobs.state.batches import KEEP_FINISHED, Batches, Bits
+from jobs.state.batches import KEEP_FINISHED, Batches, Bits, Spent
 from jobs.state.ledger import Entry, Ledger
 from jobs.state.pending import read_pending
 from jobs.state.status import read_status
@@ -67,6 +67,21 @@ async def test_a_result_is_counted_once_however_often_it_is_settled(batches: Bat
     assert (await batches.get("cats")).failed == 1
     settled = await batches.settled("cats")
     assert (1 in settled, 0 in settled) == (True, False)
+
+
+async def test_the_costs_of_results_are_counted_by_model(batches: Batches, redis: Redis) -> None:
+    for _ in range(2):
+        await batches.settle("cats", 0, "succeeded", spent=Spent(1, 300, model="a/b"))
+        await batches.settle("cats", 1, "succeeded", spent=Spent(1, 20, model="a/b:1"))
+        await batches.settle("cats", 2, "failed", spent=Spent(2, 4, model="a/b"))
+    assert (await batches.get("cats")).model_costs == {"a/b": 304, "a/b:1": 20}
+    async with redis.pipeline() as pipe:
+        await batches.unsettle("cats", 2, "failed", pipe)
+        await pipe.execute()
+    await batches.settle("cats", 2, "succeeded", spent=Spent(1, None, model="c/d"))
+    found = await batches.get("cats")
+    assert (found.model_costs, found.cost) == ({"a/b": 304, "a/b:1": 20}, 324)
+    assert (await read_status(redis, found)).model_costs == {"a/b": 0.000304, "a/b:1": 0.00002}
 
 
 async def test_settling_sets_both_bitmaps(batches: Batches) -> None:

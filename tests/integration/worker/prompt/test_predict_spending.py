@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from decimal import Decimal
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jobs.config import Config
+from jobs.errors import PriceError
+from jobs.prices.price_list import PriceBook
 from jobs.prices.setting import Prices
 from jobs.redis_client import keys
 from jobs.replicate_api.predictions import CREATE_TIMEOUT
@@ -77,15 +83,115 @@ async def test_each_attempt_costs(worker: Context, simulator: Any) -> None:
     assert (await status(worker)).cost == 0.006
 
 
+def priced(worker: Context, **settings: Any) -> Context:
+    """The same worker with other prices."""
+    config = worker.config.model_copy(update={"prices": Prices()} | settings)
+    return dataclasses.replace(worker, config=config, prices=PriceBook(config))
+
+
 async def test_seconds_cost_what_they_took(worker: Context) -> None:
-    prices = Prices.parse("simulator/image=0.5/s max 2")
-    worker = Context(**{name: getattr(worker, name) for name in Context.__slots__} | {
-        "config": worker.config.model_copy(update={"prices": prices})
-    })  # fmt: skip
+    worker = priced(worker, prices=Prices.parse("simulator/image=0.5/s max 2"))
     await predict(work(worker))
     result = record(worker)
     assert result.cost == pytest.approx(result.metrics["predict_time"] / 2, abs=1e-6)
     assert (await status(worker)).cost == result.cost
+
+
+CARDS = """
+[[model]]
+name = "simulator/poster"
+prices = [{ metric = "image_output_count", dollars = 0.05 }]
+
+[[model]]
+name = "simulator/tokens"
+prices = [
+  { metric = "token_input_count", dollars = 0.25, per = 1_000_000 },
+  { metric = "token_output_count", dollars = 1.25, per = 1_000_000 },
+]
+
+[[model]]
+name = "simulator/film"
+
+[[model.tier]]
+criteria = { model_variant = "with_audio", resolution_target = "720p" }
+prices = [{ metric = "video_output_duration_seconds", dollars = 0.40 }]
+
+[[model.tier]]
+criteria = { model_variant = "without_audio", resolution_target = "720p" }
+prices = [{ metric = "video_output_duration_seconds", dollars = 0.20 }]
+"""
+
+
+@pytest.fixture
+def with_cards(worker: Context, tmp_path: Path) -> Context:
+    (tmp_path / "prices.toml").write_text(CARDS)
+    return priced(worker, prices_file=tmp_path / "prices.toml")
+
+
+def row(worker: Context, index: int, model: str, **values: Any) -> Work:
+    prompt = Prompt(index, f"p{index}", f"simulator/{model}", {"prompt": "a quiet lamp", **values})
+    return Work(worker, work(worker).shard, prompt)
+
+
+async def test_the_bill_is_made_by_the_rate_card_from_metrics(with_cards: Context, simulator: Any) -> None:
+    rows = [
+        (row(with_cards, 0, "poster", quality="medium", number_of_images=2), 0.1),
+        (row(with_cards, 1, "film", generate_audio=False), 1.6),
+        (row(with_cards, 2, "tokens", count=40), 0.000051),
+    ]
+    for one, dollars in rows:
+        await predict(one)
+        found = one.folder.read_record(one.prompt.id)
+        assert found
+        assert (found.status, found.cost) == ("succeeded", dollars), found.metrics
+    billed = Decimal(simulator.ledger()["billed"])
+    assert ((await status(with_cards)).cost, billed) == (1.700051, Decimal("1.70005075"))
+
+
+async def test_the_most_of_a_row_is_reserved_and_what_is_not_used_comes_back(
+    with_cards: Context, simulator: Any
+) -> None:
+    await with_cards.batches.set_budget("night", None, 3_000_000)
+    simulator.settings(predict_min=1.0, predict_max=1.0)
+    simulator.control(failed={"next": 1})
+    poster = asyncio.create_task(predict(row(with_cards, 0, "poster", number_of_images=9)))
+    while (await status(with_cards)).cost != 0.45:  # noqa: ASYNC110 - it is in Redis
+        await asyncio.sleep(0.02)
+    await poster
+    assert (await status(with_cards)).cost == 0.45, "nothing for the attempt that failed"
+    await predict(row(with_cards, 1, "film", duration=4, generate_audio=False))
+    assert (await status(with_cards)).cost == 1.25
+    await predict(row(with_cards, 2, "film", duration=6))
+    assert ((await status(with_cards)).over_budget, (await status(with_cards)).cost) == (1, 1.25)
+
+
+async def test_a_row_whose_most_is_not_known_waits_when_dollars_are_limited(
+    with_cards: Context, eventually: Callable[..., Any]
+) -> None:
+    await with_cards.batches.set_budget("night", None, 1_000_000)
+    prompt = asyncio.create_task(predict(row(with_cards, 0, "tokens")))
+    await eventually(lambda: with_cards.waits.reason_before_create("night/p0") == "price simulator/tokens")
+    prompt.cancel()
+    await asyncio.wait([prompt])
+    assert (await status(with_cards)).predictions == 0
+
+
+def test_prices_are_read_again_when_the_file_changes(config: Config, tmp_path: Path) -> None:
+    file = tmp_path / "prices.toml"
+    book = PriceBook(config.model_copy(update={"prices_file": file}))
+    assert book.of("simulator/film") is None
+    file.write_text(CARDS)
+    assert book.of("simulator/film") is None
+    book.look()
+    before = book.of("simulator/film")
+    assert before
+    file.write_text("[[model]]\n")
+    with pytest.raises(PriceError, match="line 1"):
+        book.look()
+    assert book.of("simulator/film") is before
+    file.unlink()
+    book.look()
+    assert book.of("simulator/film") is None
 
 
 async def test_a_model_without_a_price_has_no_cost(worker: Context) -> None:

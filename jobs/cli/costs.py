@@ -1,0 +1,50 @@
+"""`costs`: what all batches have cost, by the records in their folders."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import typer
+from pydantic import BaseModel
+
+from jobs import terminal
+from jobs.batch_folder.costs import BatchCosts, read_costs
+from jobs.cli import options, tables
+from jobs.cli.report import counted
+from jobs.config import Config
+from jobs.prices.money import MICRO, dollars, money
+from jobs.terminal import Printer
+
+
+class Costs(BaseModel):
+    """What `costs --json` prints, in dollars."""
+
+    since: datetime | None
+    cost: float
+    batches: list[BatchCosts]
+
+
+def _read_time(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no date or time, such as 2026-11-01 or 2026-11-01T08:00") from None
+
+
+Since = Annotated[
+    datetime | None,
+    typer.Option(parser=_read_time, metavar="DATE", help="Only results since then, local time unless it has a zone."),
+]
+
+
+def costs(*, since: Since = None, as_json: options.AsJson = False) -> None:
+    """Sum up what the batches in the output folder have cost."""
+    found = list(read_costs(Config.load().output_dir, since))
+    total = dollars(sum(round(one.cost * MICRO) for one in found))
+    if as_json:
+        typer.echo(terminal.as_json(Costs(since=since, cost=total, batches=found)))
+        return
+    unknown = sum(spent.unknown for one in found for spent in one.models.values())
+    lines = [f"{money(total)} in all" + (f", without {counted(unknown, 'prompt')} of unknown cost" if unknown else "")]
+    Printer().show(tables.costs_table(found), lines if found else ["No batch has a result."])
