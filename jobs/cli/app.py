@@ -121,16 +121,20 @@ def enqueue(
 def run(
     given: options.OrderOptions,
     *,
+    pilot: options.PilotSize = None,
     everything: options.Everything = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Enqueue, work with progress shown, sum up: all in one command."""
     from jobs.cli import run as burst
+    from jobs.cli.pilot import pilot_lines, pilot_order
 
-    order = given.order()
+    order = pilot_order(given.order(), pilot)
     paper = Printer(stderr=as_json)
     confirm = confirm_costs(given.confirm_above, given.source)
     status = _ask(lambda desk: burst.run(desk, order, paper, confirm, everything=everything), start=True)
+    if pilot and report.over(status):
+        paper.lines(pilot_lines(given.order(), Config.load()))
     if as_json:
         typer.echo(terminal.as_json(status))
     _end(status)

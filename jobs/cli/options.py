@@ -90,6 +90,9 @@ MaxInFlight = Annotated[
     int | None,
     typer.Option(min=1, max=MOST_PREDICTIONS, metavar="N", help="Never have more running, of all workers together."),
 ]
+PilotSize = Annotated[
+    int | None, typer.Option("--pilot", min=1, metavar="N", help="Only the first N; then say what all will cost.")
+]
 Everything = Annotated[bool, typer.Option("--all", help="Work on all that is queued, not on this batch only.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 BatchName = Annotated[str, typer.Argument(metavar="BATCH", help="Name of a batch.")]

@@ -176,6 +176,19 @@ def test_run_for_scripts(cli: Callable[..., Any], prompts: Callable[..., str]) -
     assert "cost $0.006" in " ".join(answer.err.split())
 
 
+def test_a_pilot_says_what_all_will_cost(cli: Callable[..., Any], prompts: Callable[..., str], simulator: Any) -> None:
+    simulator.settings(loose=0.0)
+    source, prices = prompts(IMAGE, IMAGE, IMAGE), Prices.parse("simulator/image=0.003")
+    answer = cli("run", source, "--pilot", "2", prices=prices)
+    assert answer.code == 0, answer.err
+    cost, time, more = answer.out.splitlines()[-3:]
+    assert cost == "Pilot: 2 of 3 prompts cost $0.006; all of them will cost about $0.009"
+    assert time.startswith("At 600 creates a minute all of them take about 0:00:0")
+    assert more == "The same command without --pilot goes on with the rest"
+    assert cli("run", source, prices=prices).code == 0
+    assert simulator.ledger(summary=True)["created"] == 3
+
+
 def test_a_missing_token_is_said_before_anything_is_enqueued(
     cli: Callable[..., Any], prompts: Callable[..., str], config: Config, simulator: Any
 ) -> None:

@@ -120,7 +120,9 @@ def test_make_takes_what_the_command_takes(target: str) -> None:
     assert set(shown) >= {f"{option}='1'" for option in OPTIONS.values()} | {"--json", "'a.jsonl'"}
     known = get_command(app).commands[target].params  # type: ignore[attr-defined]  # it is a group
     names = {option for parameter in known for option in parameter.opts if option.startswith("--")}
-    assert names - {"--json", "--check", "--append", "--replace", "--all", "--dynamic-prompts"} == set(OPTIONS.values())
+    assert names - {"--json", "--check", "--append", "--replace", "--all", "--pilot", "--dynamic-prompts"} == set(
+        OPTIONS.values()
+    )
 
 
 def test_make_passes_flags_on() -> None:

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.cli.pilot import cost_line, pilot_order, project_costs, project_seconds
+from jobs.enqueue.spool import Order
+from jobs.wire import Result
+
+
+def results(*costs: float | None) -> list[Result]:
+    return [
+        Result(id=str(index), index=index, status="succeeded", model="a/b", input={}, cost=cost)
+        for index, cost in enumerate(costs)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("costs", "total", "said"),
+    [
+        ((0.003, 0.003), 1000, "Pilot: 2 of 1000 prompts cost $0.006; all of them will cost about $3.00"),
+        ((0.5,), 10, "Pilot: 1 of 10 prompts cost $0.50; all of them will cost about $5.00"),
+        ((0.1, 0.3), 2, "Pilot: 2 of 2 prompts cost $0.40; all of them will cost about $0.40"),
+        ((0.1, None), 2, "Pilot: 2 of 2 prompts; what they cost is not known"),
+        ((), 2, "Pilot: 0 of 2 prompts; what they cost is not known"),
+    ],
+)
+def test_a_pilot_tells_what_all_cost(costs: tuple[float | None, ...], total: int, said: str) -> None:
+    assert cost_line(results(*costs), total).startswith(said)
+
+
+def test_a_spread_is_said() -> None:
+    assert cost_line(results(0.1, 0.2, 0.3), 100).endswith("about $20.00, between $8.63 and $31.37")
+
+
+@given(st.lists(st.integers(0, 10**7), min_size=1, max_size=20), st.integers(0, 10**6))
+def test_a_projection_lies_in_its_spread(costs: list[int], more: int) -> None:
+    total = len(costs) + more
+    low, about, high = project_costs(costs, total)
+    assert sum(costs) <= low <= about <= high
+    if not more:
+        assert low == about == high == sum(costs)
+
+
+@pytest.mark.parametrize(
+    ("per_minute", "in_flight", "seconds"), [(600, 1000, 102), (60_000, 10, 202), (60_000, 100_000, 3)]
+)
+def test_the_time_is_that_of_the_narrowest_place(per_minute: float, in_flight: int, seconds: int) -> None:
+    assert project_seconds([1.0, 3.0], 1000, per_minute, in_flight) == seconds
+
+
+def test_a_pilot_has_something_to_go_on_with() -> None:
+    assert pilot_order(Order("a.jsonl"), 10).limit == 10
+    assert pilot_order(Order("a.jsonl", limit=3), None).limit == 3
+    for order in (Order("a.jsonl", limit=3), Order("-", name="x")):
+        with pytest.raises(typer.BadParameter):
+            pilot_order(order, 10)
