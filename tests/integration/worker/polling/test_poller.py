@@ -144,7 +144,7 @@ async def test_polling_goes_on_after_failing_calls(
     bench: SimulatorBench, fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     ids = await bench.create(6)
-    bench.simulator.control(**{fault: {"next": 3, "kinds": ["get", "list"], "seconds": 0.1}})
+    bench.simulator.control(**{fault: {"next": 12, "kinds": ["get", "list"], "seconds": 0.1}})
     assert len(await bench.wait(ids)) == 6
     lost = [record for record in caplog.records if "the API does not answer" in record.message]
     assert 1 <= len(lost) <= 3, "one line a loss, not one a prediction"
