@@ -25,6 +25,8 @@ from jobs.text import as_typed, with_make
         ),
         ("`python -m jobs delete p --force` drops them", "`.venv/bin/python -m jobs delete p --force` drops them"),
         ("`python -m worker orphans --cancel` ends them", "`.venv/bin/python -m worker orphans --cancel` ends them"),
+        ("leave it out by --map image=; --sample N makes N", "leave it out by MAP=image=; SAMPLE=N makes N"),
+        ("--sample-seed needs --sample", "SAMPLE_SEED= needs SAMPLE="),
         ("a prompt --names nothing -- and --name-like", "a prompt --names nothing -- and NAME=-like"),
     ],
 )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from jobs.errors import Problem
 from jobs.prompts_file.fast_rows import Defaults, PlainRows, Row
-from jobs.prompts_file.formats import MAX_LINE, _line_records
+from jobs.prompts_file.formats import MAX_LINE, Record, _line_records
 from jobs.prompts_file.key_names import KeyNames
 from jobs.prompts_file.reader import _Reader
 
@@ -92,6 +92,14 @@ def test_what_is_read_fast_is_what_the_strict_reader_reads(
     for defaults in (DEFAULTS, Defaults(), Defaults("o/n", given_input)):
         found = plain(line, defaults)
         assert found is None or [found] == strict(line, defaults)
+
+
+@settings(max_examples=200, deadline=None)
+@given(prompt_id=st.sampled_from(["a--seed-1", "_" * 128]), model=MODELS, values=INPUTS)
+def test_a_variant_that_is_read_fast_is_what_the_strict_reader_reads(prompt_id: str, model: Any, values: Any) -> None:
+    for row in ({"id": prompt_id, "input": values}, {"id": prompt_id, "input": values, "model": model}):
+        found = PlainRows(DEFAULTS, KeyNames()).read_values(dict(row), 7)
+        assert found is None or found == _Reader(DEFAULTS, Path(), KeyNames()).read(Record(7, 7, row))
 
 
 @pytest.mark.parametrize(
