@@ -225,7 +225,7 @@ async def test_the_command(cli: Callable[..., Any], replicate: Replicate, simula
     assert (answer.code, answer.err) == (1, "")
     row, advice, last = answer.out.splitlines()
     assert row == f"{cat}  simulator/text  processing, 2 min old: ours, like pets/cat"
-    assert "--cancel ends it" in advice
+    assert "--cancel ends them" in advice
     assert "1 that nothing here knows" in last
     answer = cli("orphans", "--cancel", "--json", module="worker")
     assert answer.code == 0
