@@ -21,7 +21,7 @@ BLOCK = 1 << 20
 
 @contextmanager
 def replacing(path: Path, *, fsync: bool) -> Iterator[BinaryIO]:
-    """Write a file that takes the path's place, whole, when the block ends well; StorageError."""
+    """Write a file that replaces the path, whole, if the block succeeds; StorageError."""
     with storing(path), temporary(path.parent, path.name) as part:
         with part.open("wb") as file:
             yield file
@@ -30,14 +30,14 @@ def replacing(path: Path, *, fsync: bool) -> Iterator[BinaryIO]:
 
 
 def flush(file: BinaryIO, *, fsync: bool) -> None:
-    """Bring what was written to the disk."""
+    """Flush what was written, to the disk if `fsync`."""
     file.flush()
     if fsync:
         os.fsync(file.fileno())
 
 
 def move(part: Path, path: Path, *, fsync: bool) -> None:
-    """Give a written file its name, so that it keeps it in a power cut."""
+    """Give a written file its name, which survives a power cut if `fsync`."""
     part.replace(path)
     if fsync:
         directory = os.open(path.parent, os.O_RDONLY)
@@ -48,7 +48,7 @@ def move(part: Path, path: Path, *, fsync: bool) -> None:
 
 
 def fsync_directory(descriptor: int) -> None:
-    """Bring the names in a directory to the disk, as far as its file system can: CIFS and some of FUSE cannot."""
+    """Sync the names in a directory, if its file system can: CIFS and some of FUSE cannot."""
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -58,14 +58,14 @@ def fsync_directory(descriptor: int) -> None:
 
 @contextmanager
 def temporary(directory: Path, name: str) -> Iterator[Path]:
-    """Yield a hidden path in a directory, made if need be; what is there in the end is removed."""
+    """Yield a hidden path in a directory, created if need be; the file is removed when the block ends."""
     with storing(directory):
         directory.mkdir(parents=True, exist_ok=True)
     path = directory / f".{name}.{secrets.token_hex(4)}{PART}"
     try:
         yield path
     finally:
-        with suppress(OSError):  # the error before it is the one to tell
+        with suppress(OSError):  # the error before it matters more
             path.unlink(missing_ok=True)
 
 

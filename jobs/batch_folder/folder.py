@@ -21,10 +21,10 @@ RECORD = "prediction.json"
 """In a prompt's folder: its result."""
 
 LOCK = ".lock"
-"""What producers and workers lock while they write the lists of the batch."""
+"""What producers and workers lock while they write the batch's own files."""
 
 RETRIED = ".retried"
-"""Where in a batch's folder the records of earlier tries lie: `<id>.<generation>`."""
+"""Where in a batch's folder the records of earlier tries are: `<id>.<generation>`."""
 
 SAVING = ".saving"
 """Where in a batch's folder files are written before they are committed: `<id>.<nonce>`."""
@@ -35,12 +35,12 @@ _SETTLED = 2.0
 
 _MOST = 1000
 _known_ids: dict[tuple[int, ...], str] = {}
-"""What manifests hold, by what changes with them: one is looked at several times for each prompt."""
+"""Ids in manifests, by what changes with the file: each prompt reads its manifest several times."""
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """`OUTPUT_DIR/<batch>`: where everything of a batch lies."""
+    """`OUTPUT_DIR/<batch>`: all files of a batch."""
 
     output_dir: Path
     batch: str
@@ -76,7 +76,7 @@ class Folder:
         return self.path / "index.html"
 
     def prompt(self, prompt_id: str) -> Path:
-        """Where a settled prompt's record and files lie; the folder appears whole or not at all."""
+        """Where a settled prompt's record and files are; the folder appears whole or not at all."""
         return self.path / prompt_id
 
     def saving(self, prompt_id: str, nonce: str) -> Path:
@@ -96,7 +96,7 @@ class Folder:
     def opened(self, batch_id: str | None) -> Iterator[int]:
         """Open the folder itself, which must be of the batch with that random id (None: of any); LostFolder.
 
-        What is made or renamed relative to the descriptor lands in it or nowhere, also when somebody moves it.
+        What is created or renamed relative to the descriptor ends up in it or nowhere, even when somebody moves it.
         """
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.batch_folder.atomic_files import replacing
 from jobs.batch_folder.folder import Folder
-from jobs.batch_folder.gallery_items import GalleryItem, frame
+from jobs.batch_folder.gallery_items import GalleryItem, lay_out
 from jobs.batch_folder.manifest import read_manifest
 from jobs.batch_folder.prompts_copy import count_rows
 from jobs.batch_folder.results import Row, Totals, records
@@ -40,7 +40,7 @@ class Miss:
 
 @dataclass(slots=True)
 class Summary:
-    """What the first page says of the whole batch; grows while the other pages are written."""
+    """What the first page shows of the whole batch; collected while the other pages are written."""
 
     totals: Totals = field(default_factory=Totals)
     misses: list[Miss] = field(default_factory=list)
@@ -62,9 +62,9 @@ class Summary:
 
 
 def write_gallery(folder: Folder, rows: Iterable[Row] | None = None, *, fsync: bool) -> Path:
-    """Write the gallery of what there is by now, or of these rows, which are all; returns its first page.
+    """Write the gallery of the results so far, or of these rows, which are all; returns its first page.
 
-    Pages are written one by one and the first one last, because only it tells of all the others.
+    Pages are written one by one and the first one last, because it sums up all the others.
     Raises StorageError when a record cannot be read or a page cannot be written, ForeignFolder when it is no batch's.
     """
     manifest = read_manifest(folder)
@@ -76,9 +76,9 @@ def write_gallery(folder: Folder, rows: Iterable[Row] | None = None, *, fsync: b
     summary = Summary()
     pages = _pages(folder, summary, records(folder) if rows is None else rows)
     first = next(pages, [])
-    for number, frames in enumerate(pages, 2):
-        _write(folder, about | {"frames": frames, "page": number, "summary": None}, fsync=fsync)
-    _write(folder, about | {"frames": first, "page": 1, "summary": summary}, fsync=fsync)
+    for number, items in enumerate(pages, 2):
+        _write(folder, about | {"items": items, "page": number, "summary": None}, fsync=fsync)
+    _write(folder, about | {"items": first, "page": 1, "summary": summary}, fsync=fsync)
     return folder.gallery
 
 
@@ -99,15 +99,15 @@ def page_numbers(page: int, pages: int) -> list[int | None]:
 
 
 def _pages(folder: Folder, summary: Summary, rows: Iterable[Row]) -> Iterator[list[GalleryItem]]:
-    frames = _frames(folder, summary, rows)
-    while page := list(islice(frames, PAGE_SIZE)):
+    items = _items(folder, summary, rows)
+    while page := list(islice(items, PAGE_SIZE)):
         yield page
 
 
-def _frames(folder: Folder, summary: Summary, rows: Iterable[Row]) -> Iterator[GalleryItem]:
+def _items(folder: Folder, summary: Summary, rows: Iterable[Row]) -> Iterator[GalleryItem]:
     for prompt, result in rows:
         summary.add(prompt.index, result)
-        yield frame(folder, prompt, result)
+        yield lay_out(folder, prompt, result)
 
 
 def _write(folder: Folder, page: dict[str, Any], *, fsync: bool) -> None:

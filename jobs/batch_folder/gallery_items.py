@@ -1,4 +1,4 @@
-"""A frame of the gallery: what one prompt's place on the contact sheet shows. Plain values; the template escapes."""
+"""What the gallery shows of one prompt. Plain values; the template escapes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _KINDS: dict[Kind, str] = {
 }
 _KIND_OF = {suffix: kind for kind, suffixes in _KINDS.items() for suffix in suffixes.split()}
 _ACTIVE = (".html", ".htm", ".xhtml", ".xht", ".svg", ".xml", ".mhtml", ".shtml")
-"""A browser would run a script in these: they are named, never linked."""
+"""A browser would run scripts in these, so they are never linked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class GalleryItem:
-    """One prompt with what became of it; `status` is `waiting` while it has no record."""
+    """One prompt and its result; `status` is `waiting` while it has no record."""
 
     index: int
     id: str
@@ -58,7 +58,7 @@ class GalleryItem:
     prompt: str
     seed: str | None
     input: str
-    shots: tuple[Preview, ...] = ()
+    previews: tuple[Preview, ...] = ()
     output: str | None = None
     seconds: float | None = None
     failure: Failure | None = None
@@ -74,14 +74,14 @@ class GalleryItem:
 
     @property
     def layout(self) -> str:
-        """Pictures and films share the frame in rows of one, two or three (`up-1` …); other files stand in a column."""
-        if not all(shot.kind in ("image", "video") for shot in self.shots):
+        """Images and videos in rows of one, two or three (`up-1` …), else a column."""
+        if not all(preview.kind in ("image", "video") for preview in self.previews):
             return "column"
-        return f"up-{1 if len(self.shots) == 1 else 2 if len(self.shots) <= 4 else 3}"
+        return f"up-{1 if len(self.previews) == 1 else 2 if len(self.previews) <= 4 else 3}"
 
 
-def frame(folder: Folder, prompt: Prompt, result: Result | None) -> GalleryItem:
-    """Lay out one prompt; reads the beginning of its text files."""
+def lay_out(folder: Folder, prompt: Prompt, result: Result | None) -> GalleryItem:
+    """Return the item of one prompt; reads the beginning of its text files."""
     waiting = GalleryItem(
         prompt.index,
         prompt.id,
@@ -100,7 +100,7 @@ def pretty(value: Any) -> str:
 
 
 def _with_result(folder: Folder, waiting: GalleryItem, result: Result) -> GalleryItem:
-    shots = tuple(sorted((_shot(folder, result.id, file) for file in result.files), key=_rank))
+    previews = tuple(sorted((_preview(folder, result.id, file) for file in result.files), key=_rank))
     seconds = result.metrics.get("predict_time")
     return GalleryItem(
         waiting.index,
@@ -110,8 +110,8 @@ def _with_result(folder: Folder, waiting: GalleryItem, result: Result) -> Galler
         waiting.prompt,
         waiting.seed,
         waiting.input,
-        shots or _inline(folder, result),
-        pretty(result.output) if shots and isinstance(result.output, dict | list) else None,
+        previews or _inline(folder, result),
+        pretty(result.output) if previews and isinstance(result.output, dict | list) else None,
         float(seconds) if isinstance(seconds, int | float) else None,
         result.error,
         result.prediction_id,
@@ -122,7 +122,7 @@ def _with_result(folder: Folder, waiting: GalleryItem, result: Result) -> Galler
 
 
 def _warnings(result: Result) -> Iterator[str]:
-    """What is strange of its files, and which were not fetched."""
+    """What is unusual about its files, and which were not fetched."""
     for file in result.files:
         if file.warning:
             yield f"{PurePosixPath(file.path).name} {file.warning}"
@@ -130,7 +130,7 @@ def _warnings(result: Result) -> Iterator[str]:
         yield f"not fetched, and deleted there after an hour: {_clip(url, _PROMPT_SHOWN)}"
 
 
-def _shot(folder: Folder, prompt_id: str, file: SavedFile) -> Preview:
+def _preview(folder: Folder, prompt_id: str, file: SavedFile) -> Preview:
     path = PurePosixPath(file.path)
     if path.parts[:1] != (prompt_id,) or ".." in path.parts:
         return Preview("other", file.path, bytes=file.bytes)
@@ -140,9 +140,9 @@ def _shot(folder: Folder, prompt_id: str, file: SavedFile) -> Preview:
     return Preview(kind, path.name, source, href, file.bytes, _indented(text) if kind == "json" else text, cut)
 
 
-def _rank(shot: Preview) -> int:
-    """What can be seen comes first; files of one kind keep their order."""
-    return list(_KINDS).index(shot.kind) if shot.kind in _KINDS else len(_KINDS)
+def _rank(preview: Preview) -> int:
+    """Images and videos come first; files of one kind keep their order."""
+    return list(_KINDS).index(preview.kind) if preview.kind in _KINDS else len(_KINDS)
 
 
 def _beginning(path: Path) -> tuple[str, bool]:
@@ -162,7 +162,7 @@ def _indented(text: str) -> str:
 
 
 def _inline(folder: Folder, result: Result) -> tuple[Preview, ...]:
-    """A text or JSON output that is no entry of `files`; its file is linked when there is one."""
+    """A text or JSON output that is not in `files`; its file is linked if there is one."""
     output = result.output
     if output is None:
         return ()

@@ -1,4 +1,4 @@
-"""The lock of a batch's folder, against others who write its lists."""
+"""The lock of a batch's folder, for those that write its own files."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from jobs.errors import StorageError
 
 
 @asynccontextmanager
-async def locked(folder: Folder, *, make: bool = True) -> AsyncIterator[None]:
-    """Hold the folder, made if need be, against others who write its lists; wait for one that holds it."""
+async def locked(folder: Folder, *, create: bool = True) -> AsyncIterator[None]:
+    """Lock the folder, created if `create`; waits while another process has the lock."""
     with storing(folder.path):
-        if make:
+        if create:
             folder.path.mkdir(parents=True, exist_ok=True)
         lock = (folder.path / LOCK).open("ab")
     with lock:

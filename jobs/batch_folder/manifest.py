@@ -1,4 +1,4 @@
-"""batch.json: whose folder it is, and the limits that hold again after Redis lost the batch."""
+"""batch.json: the id that ties a folder to its batch, and the limits, which survive a loss of Redis."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ API_HOST = "realm"
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What batch.json says: `id` is random and ties the folder to Redis; `created_at` is in Unix seconds.
+    """The contents of batch.json: `id` is random and ties the folder to Redis; `created_at` is in Unix seconds.
 
-    The limits stand here too, `max_cost` in micro-dollars: they hold again after Redis lost the batch. `source` is the
-    path of the file that the batch was begun from; None for standard input.
+    `max_cost` is in micro-dollars; `source` is the path of the file that the batch was first enqueued from, None for
+    standard input.
     """
 
     batch: str
@@ -32,7 +32,7 @@ class Manifest:
 
 
 def read_manifest(folder: Folder) -> Manifest | None:
-    """Return whose folder it is, None for one that is not there or empty; ForeignFolder if not this batch's."""
+    """Return the manifest, None for a folder that is missing or empty; ForeignFolder for another batch's."""
     try:
         written = json.loads(folder.manifest.read_bytes())
         manifest = Manifest(api_host=written.pop(API_HOST), **written)
@@ -58,7 +58,7 @@ def _refuse_other_content(folder: Folder) -> None:
 
 
 def write_manifest(folder: Folder, manifest: Manifest, *, fsync: bool) -> None:
-    """Make the folder the batch's."""
+    """Write batch.json, which makes the folder the batch's."""
     with replacing(folder.manifest, fsync=fsync) as file:
         fields = {API_HOST if name == "api_host" else name: value for name, value in asdict(manifest).items()}
         file.write(json.dumps(fields, indent=2).encode() + b"\n")

@@ -23,7 +23,7 @@ _FIRST_ROWS = re.compile(rb'(?:\{"id":"[A-Za-z0-9._-]+",[^\n]*\}\n)+')
 
 @dataclass(slots=True)
 class CopiedRow:
-    """A row of the own copy; `text` is its JSON object without the generation, as in `prompts.Row`."""
+    """A row of the own copy; `text` is its JSON object without the generation, as in `fast_rows.Row`."""
 
     index: int
     generation: int
@@ -37,7 +37,7 @@ def read_copy(folder: Folder) -> Iterator[Prompt]:
         try:
             yield parse_prompt(index, line)
         except ValueError as error:
-            message = f"{folder.prompts}, line {index + 1}, is not as it was written; restore the file"
+            message = f"{folder.prompts}, line {index + 1}, is damaged; restore the file"
             raise StorageError(message, folder.prompts) from error
 
 
@@ -68,11 +68,10 @@ def read_lines(folder: Folder) -> Iterator[bytes]:
 
 
 def kept_row(folder: Folder, index: int, line: bytes) -> CopiedRow:
-    """Take a line of the copy apart; StorageError when it is not ours."""
+    """Parse a line of the copy; StorageError when it is not ours."""
     if not (match := _ROW.fullmatch(line)):
         raise StorageError(
-            f"{folder.prompts}, line {index + 1}, is not as it was written; restore the file, or delete "
-            f"the batch and its folder",
+            f"{folder.prompts}, line {index + 1}, is damaged; restore the file, or delete the batch and its folder",
             folder.prompts,
         )
     generation, prompt_id = match.groups()

@@ -90,7 +90,7 @@ def read_results(folder: Folder, *, failed: bool = False) -> Iterator[Result]:
 
 def result_line(result: Result) -> str:
     """One line of results.jsonl without its end: the keys in the model's order, text left readable."""
-    text = json.dumps(result.model_dump(), ensure_ascii=False, separators=(",", ":"))  # pydantic's ends at depth 255
+    text = json.dumps(result.model_dump(), ensure_ascii=False, separators=(",", ":"))  # pydantic stops at depth 255
     return text.translate(_LINE_BREAKS)
 
 

@@ -1,4 +1,4 @@
-"""What `verify` finds: each place where folder, results and Redis do not say the same."""
+"""What `verify` finds: each place where folder, results and Redis disagree."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel, ConfigDict
 
-REMAKE = "restore it, or have it made anew"
-RECOUNT = "have Redis count anew"
+RECREATE = "restore it, or have it created again"
+RECOUNT = "have Redis count again"
 MOVE = "move it away"
 ADVICE = {
-    REMAKE: "Made anew is a prompt, and paid again, when its folder is moved away and Redis counts anew.",
+    RECREATE: "To create a prompt again, which is paid again, move its folder away and have Redis count again.",
     RECOUNT: (
-        "Redis counts anew after `python -m jobs delete {batch} --force` and enqueuing the same prompts again as "
-        "{batch}: what has a record costs nothing, what still runs at Replicate is paid again."
+        "Redis counts again after `python -m jobs delete {batch} --force` and enqueuing the same prompts again as "
+        "{batch}: prompts with a record cost nothing, those still running at Replicate are paid again."
     ),
 }
-"""Cures that need a sentence, said once below all."""
+"""Cures that need a sentence, which is shown once, below all."""
 
 
 class Disagreement(BaseModel):
@@ -34,7 +34,7 @@ class Disagreement(BaseModel):
 
 
 class Verification(BaseModel):
-    """What was read of a batch and what does not agree; `in_redis` False: only the folder could be asked.
+    """What was read of a batch and what does not agree; `in_redis` False: only the folder could be read.
 
     `unread` files were counted and measured, but their bytes not compared; `cut_short`: there are more disagreements.
     """
@@ -53,7 +53,7 @@ class Verification(BaseModel):
 
     @property
     def agrees(self) -> bool:
-        """Nothing was found."""
+        """Whether nothing was found."""
         return not self.disagreements
 
 
@@ -66,7 +66,7 @@ def verification_lines(found: Verification) -> Iterator[str]:
     count = len(found.disagreements)
     verdict = "all agree" if not count else f"{count} disagreement{'' if count == 1 else 's'}"
     if found.cut_short:
-        verdict = f"more than {count} disagreements; the rest was not looked at"
+        verdict = f"more than {count} disagreements; the rest was not checked"
     unread = f", {found.unread} of them not read" if found.unread else ""
     yield (
         f"{found.batch}: {found.prompts} prompts, {found.results} results, {found.files} files "
@@ -75,7 +75,7 @@ def verification_lines(found: Verification) -> Iterator[str]:
 
 
 def advice(found: Verification) -> Iterator[str]:
-    """How those cures are done that no single command does."""
+    """How to apply the cures that take more than one command."""
     cures = {one.cure for one in found.disagreements}
-    cures |= {RECOUNT} if REMAKE in cures else set()
+    cures |= {RECOUNT} if RECREATE in cures else set()
     yield from (text.format(batch=found.batch) for cure, text in ADVICE.items() if cure in cures)

@@ -22,7 +22,7 @@ _OF_THE_SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 
 
 def file_faults(directory: Path, record: Result, *, read: bool) -> Iterator[str]:
-    """Say what is wrong with the files of a prompt's folder; with `read` their bytes are compared too."""
+    """Yield what is wrong with the files of a prompt's folder; with `read` their bytes are compared too."""
     for file in record.files:
         name = _name(directory, file)
         if name is None:
@@ -34,8 +34,8 @@ def file_faults(directory: Path, record: Result, *, read: bool) -> Iterator[str]
         yield f"{document} {fault}"
 
 
-def strays(directory: Path, record: Result | None) -> Iterator[str]:
-    """Name the files that a prompt's record does not name; any file where there is no record."""
+def unnamed_files(directory: Path, record: Result | None) -> Iterator[str]:
+    """Yield the files that a prompt's record does not name, or that there are files without a record."""
     try:
         there = set(os.listdir(directory)) - _OF_THE_SYSTEM  # noqa: PTH208 - names only, of a million folders
     except FileNotFoundError:
@@ -50,32 +50,32 @@ def strays(directory: Path, record: Result | None) -> Iterator[str]:
     yield from (f"{name} is a file that its record does not name" for name in sorted(there - named))
 
 
-def strangers(folder: Folder, ids: NameHashes) -> Iterator[str]:
-    """Folders that no row of the batch names."""
+def foreign_folders(folder: Folder, ids: NameHashes) -> Iterator[str]:
+    """Yield the folders that belong to no row of the batch."""
     with os.scandir(folder.path) as entries:
         for entry in entries:
             if not entry.name.startswith(".") and entry.name.lower() not in ids and entry.is_dir(follow_symlinks=False):
-                yield f"the folder {entry.name} is of no prompt of prompts.jsonl"
+                yield f"the folder {entry.name} belongs to no prompt of prompts.jsonl"
 
 
-def unfinished_business(folder: Folder) -> Iterator[str]:
-    """What a finished batch has no more: files that were being written."""
+def unfinished_files(folder: Folder) -> Iterator[str]:
+    """Yield the files that were still being written when a batch finished."""
     saving = folder.path / SAVING
     if saving.is_dir():
         count = sum(1 for _ in saving.iterdir())
-        yield f"{SAVING} is there, with {count} folder{'' if count == 1 else 's'} that became no prompt's"
+        yield f"{SAVING} is there, with {count} folder{'' if count == 1 else 's'} that were never committed"
     yield from (f"{name} was never written to its end" for name in part_files(folder.path))
 
 
 def missing_pages(folder: Folder, prompts: int) -> Iterator[str]:
-    """Pages of the gallery that are not there."""
+    """Yield the pages of the gallery that are missing."""
     for page in range(1, max(1, -(-prompts // PAGE_SIZE)) + 1):
         if not (folder.path / page_name(page)).is_file():
             yield f"the gallery's {page_name(page)} is missing"
 
 
 def _name(directory: Path, file: SavedFile) -> str | None:
-    """A file's name, None when it does not lie right in the prompt's folder."""
+    """A file's name, None when it is not directly in the prompt's folder."""
     path = PurePosixPath(file.path)
     return path.name if path.parts == (directory.name, path.name) else None
 
@@ -105,7 +105,7 @@ def _sha256(path: Path) -> str:
 
 
 def _document(directory: Path, record: Result) -> str | None:
-    """The name of the file that holds what is no file in an output, when there must or may be one."""
+    """The name of the file that holds the part of an output that is no file, if there must or may be one."""
     output = record.output
     if record.status != "succeeded" or output is None:
         return None
@@ -115,7 +115,7 @@ def _document(directory: Path, record: Result) -> str | None:
     there = [name for name in ("output.txt", "output.json") if (directory / name).exists()]
     texts = not record.files and bool(leaves) and all(isinstance(leaf, str) for leaf in leaves)
     if texts and all(leaf.startswith(("https:", "http:", "data:")) for leaf in leaves):
-        return there[0] if there else None  # they are files, unless their host is not listed: only a worker can tell
+        return there[0] if there else None  # files, unless their host is not allowed, which only a worker knows
     plain = isinstance(output, str) or (isinstance(output, list) and all(isinstance(part, str) for part in output))
     return "output.txt" if texts and plain and there != ["output.json"] else "output.json"
 
@@ -129,7 +129,7 @@ def _document_fault(path: Path, output: Any, *, read: bool) -> str | None:
         return "is missing"
     except (OSError, ValueError) as error:
         return f"cannot be read: {error}"
-    # In a record half a surrogate pair is a question mark, which hides what the file may have in its place.
+    # In a record, half a surrogate pair is a question mark, which may differ from the file.
     unsure = "?" in json.dumps(output, ensure_ascii=False)
     return None if unsure or _says(path.suffix, text, output) else "does not say what the record says"
 

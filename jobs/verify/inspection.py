@@ -1,6 +1,6 @@
-"""One look at every row of a batch: its record, its files, its place in Redis and in results.jsonl.
+"""Inspects every row of a batch: its record, its files, its state in Redis and its line in results.jsonl.
 
-Of each prompt only fingerprints stay in memory, so that a million of them fit.
+Only hashes of each prompt stay in memory, so that a million of them fit.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from jobs.errors import StorageError
 from jobs.names import name_problem
 from jobs.state.batches import Spent
 from jobs.state.snapshot import Snapshot
-from jobs.verify.disagreements import MOVE, RECOUNT, REMAKE, Disagreement
-from jobs.verify.folder import file_faults, strays
+from jobs.verify.disagreements import MOVE, RECOUNT, RECREATE, Disagreement
+from jobs.verify.folder import file_faults, unnamed_files
 from jobs.verify.redis import Waiting, prompt_faults
 from jobs.verify.results import Lines
 from jobs.wire import Prompt, Result
 
 LIMIT = 10_000
-"""Disagreements after which nothing more is looked at."""
+"""Disagreements after which the inspection stops."""
 
 
-class Enough(Exception):
-    """There are more disagreements than anybody will read."""
+class TooMany(Exception):
+    """There are more than LIMIT disagreements."""
 
 
 class Inspection:
-    """What was seen so far of a folder, and of its batch in Redis if it is known there.
+    """What was found so far in a folder, and in Redis if it knows the batch.
 
-    `read` tells of a prompt's id whether the bytes of its files are to be read, too.
+    `read` says of a prompt's id whether the bytes of its files are to be read, too.
     """
 
     def __init__(self, folder: Folder, snapshot: Snapshot | None, read: Callable[[str], bool]) -> None:
@@ -54,20 +54,20 @@ class Inspection:
             return self.snapshot.batch.finished_at is not None
         return self.counts["results"] == self.counts["prompts"]
 
-    def blame(self, disagreement: Disagreement) -> None:
-        """Note a disagreement; raises Enough."""
+    def report(self, disagreement: Disagreement) -> None:
+        """Note a disagreement; raises TooMany."""
         if len(self.found) == LIMIT:
-            raise Enough
+            raise TooMany
         self.found.append(disagreement)
 
-    def see_all(self, rows: BinaryIO) -> None:
-        """Look at each prompt in turn; `rows` is the open copy."""
+    def inspect_all(self, rows: BinaryIO) -> None:
+        """Inspect each prompt in turn; `rows` is the open copy."""
         for prompt in prompts_in(rows):
             self.counts["prompts"] += 1
             if isinstance(prompt, Prompt):
-                self._see(prompt)
+                self._inspect(prompt)
             else:
-                self.blame(Disagreement(what=prompt, cure="restore the file from a backup"))
+                self.report(Disagreement(what=prompt, cure="restore the file from a backup"))
         self.results.end()
         self.errors.end()
 
@@ -82,7 +82,7 @@ class Inspection:
             return self.folder.read_record(prompt.id)
         return None
 
-    def _see(self, prompt: Prompt) -> None:
+    def _inspect(self, prompt: Prompt) -> None:
         self.ids.add(prompt.id.lower(), prompt.index)
         record, damage = None, None
         try:
@@ -90,17 +90,17 @@ class Inspection:
         except StorageError as error:
             damage = str(error)
         failed = self.snapshot and prompt.index in self.snapshot.unsuccessful
-        cure = f"`python -m jobs retry {self.folder.batch}`" if failed else REMAKE
+        cure = f"`python -m jobs retry {self.folder.batch}`" if failed else RECREATE
         for what in self._faults(prompt, record, damage):
-            self.blame(Disagreement(prompt=prompt.id, what=what, cure=cure))
-        for what in strays(self.folder.prompt(prompt.id), record) if not damage else ():
-            self.blame(Disagreement(prompt=prompt.id, what=what, cure=MOVE))
+            self.report(Disagreement(prompt=prompt.id, what=what, cure=cure))
+        for what in unnamed_files(self.folder.prompt(prompt.id), record) if not damage else ():
+            self.report(Disagreement(prompt=prompt.id, what=what, cure=MOVE))
         for what in prompt_faults(self.snapshot, prompt, record) if self.snapshot else ():
-            self.blame(Disagreement(prompt=prompt.id, what=what, cure=RECOUNT))
+            self.report(Disagreement(prompt=prompt.id, what=what, cure=RECOUNT))
         self._count(prompt, record)
 
     def _faults(self, prompt: Prompt, record: Result | None, damage: str | None) -> Iterator[str]:
-        said = self._line(prompt, record)
+        result = self._line(prompt, record)
         if damage:
             yield damage
         elif record:
@@ -108,16 +108,16 @@ class Inspection:
             yield from file_faults(self.folder.prompt(prompt.id), record, read=self._read(prompt.id))
         elif self.snapshot and prompt.index in self.snapshot.settled:
             yield "Redis has its result, and its record is missing"
-        elif said and not self.snapshot and (said.status == "succeeded" or not prompt.generation):
+        elif result and not self.snapshot and (result.status == "succeeded" or not prompt.generation):
             yield "results.jsonl has its result, and its record is missing"
 
     def _line(self, prompt: Prompt, record: Result | None) -> Result | None:
-        """What results.jsonl says; before a batch is finished it may be of any age."""
+        """The result in results.jsonl, which may be of any age before a batch is finished."""
         if self.snapshot and not self.finished:
             return None
         if not record or record.status != "succeeded":
-            self.errors.follow(prompt.index, record)
-        return self.results.follow(prompt.index, record)
+            self.errors.compare(prompt.index, record)
+        return self.results.compare(prompt.index, record)
 
     def _count(self, prompt: Prompt, record: Result | None) -> None:
         for prediction in set(predictions_of(prompt, record, self.snapshot)):
@@ -146,7 +146,7 @@ def prompts_in(rows: BinaryIO) -> Iterator[Prompt | str]:
     """Yield each row of a copy, or what is wrong with it."""
     rows.seek(0)
     for index, line in enumerate(rows):
-        yield _prompt(index, line) or f"prompts.jsonl, line {index + 1}, is not as it was written"
+        yield _prompt(index, line) or f"prompts.jsonl, line {index + 1}, is damaged"
 
 
 def predictions_of(prompt: Prompt, record: Result | None, snapshot: Snapshot | None) -> Iterator[str]:

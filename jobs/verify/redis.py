@@ -14,20 +14,20 @@ from jobs.wire import Prompt, Result
 
 @dataclass(slots=True)
 class Waiting:
-    """Unsettled prompts by the job that should be in the queue for them: how many, and the first one's id."""
+    """Unsettled prompts by the job that should be queued for them: how many, and the id of the first."""
 
     snapshot: Snapshot
     _lost: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     def add(self, prompt: Prompt) -> None:
-        """Look for the job of a prompt without a result."""
+        """Check that the job of a prompt without a result is queued."""
         job = self.snapshot.job_of(prompt.index, prompt.generation)
         if not self.snapshot.jobs.get(job) and job not in self.snapshot.dead:
             first, count = self._lost.get(job, (prompt.id, 0))
             self._lost[job] = first, count + 1
 
     def faults(self) -> Iterator[Disagreement]:
-        """One for each job that is missing, or has lost its payload."""
+        """Yield one disagreement for each job that is missing, or has lost its payload."""
         cure = f"`python -m jobs retry {self.snapshot.batch.name}`"
         for job, (first, count) in self._lost.items():
             whose = f"{count} prompt{'s have' if count > 1 else ' has'} no result"
@@ -36,7 +36,7 @@ class Waiting:
 
 
 def prompt_faults(snapshot: Snapshot, prompt: Prompt, record: Result | None) -> Iterator[str]:
-    """Say where Redis and a record differ on one prompt."""
+    """Yield where Redis and a record disagree on one prompt."""
     settled = prompt.index in snapshot.settled
     failed = prompt.index in snapshot.unsuccessful
     if settled and record and failed == (record.status == "succeeded"):
@@ -44,11 +44,11 @@ def prompt_faults(snapshot: Snapshot, prompt: Prompt, record: Result | None) -> 
     if failed and not settled:
         yield "Redis has it as not succeeded, and as not settled"
     if settled and prompt.index in snapshot.ledger:
-        yield "it has its result, and its place in the ledger is still taken"
+        yield "it has its result, and still has an entry in the ledger"
 
 
 def batch_faults(snapshot: Snapshot, rows: int) -> Iterator[str]:
-    """Say where Redis differs from itself, or from how many rows there are."""
+    """Yield where Redis disagrees with itself, or with the number of rows."""
     batch, settled, failed = snapshot.batch, len(snapshot.settled), len(snapshot.unsuccessful)
     counters = f"{batch.succeeded} succeeded, {batch.failed} failed and {batch.canceled} canceled"
     if (batch.succeeded, batch.failed + batch.canceled) != (settled - failed, failed):
@@ -64,7 +64,7 @@ def batch_faults(snapshot: Snapshot, rows: int) -> Iterator[str]:
 
 
 def ledger_faults(snapshot: Snapshot, rows: int) -> Iterator[str]:
-    """Say what is wrong in the ledger beside the entries of prompts that have their result."""
+    """Yield what is wrong in the ledger, except entries of prompts that have their result."""
     for index in sorted(index for index in snapshot.ledger if index >= rows):
         yield f"the ledger has an entry of prompt {index}, which is not in prompts.jsonl"
     for name in snapshot.unreadable:
@@ -75,7 +75,7 @@ def ledger_faults(snapshot: Snapshot, rows: int) -> Iterator[str]:
 
 
 def outcome_faults(snapshot: Snapshot, outcomes: Counter[str]) -> Iterator[str]:
-    """Say how failed and canceled are counted otherwise than recorded; those `unknown` may be either."""
+    """Yield where failed and canceled are counted otherwise than recorded; `unknown` ones may be either."""
     batch = snapshot.batch
     for outcome, counted in (("failed", batch.failed), ("canceled", batch.canceled)):
         if not outcomes[outcome] <= counted <= outcomes[outcome] + outcomes["unknown"]:
@@ -88,7 +88,7 @@ def _beyond(bits: Bits, rows: int) -> int:
 
 
 def spending_faults(snapshot: Snapshot, spent: Counter[str]) -> Iterator[str]:
-    """Say what of the records is missing in the counts that budgets are kept by; earlier tries may add to these."""
+    """Yield what the counts of the budget lack of the records; earlier tries may add to the counts."""
     batch = snapshot.batch
     if batch.predictions < spent["predictions"]:
         yield f"Redis counts {batch.predictions} predictions, the records name {spent['predictions']}"

@@ -1,7 +1,7 @@
 """Whether folder, results and Redis agree on a batch. Nothing is changed.
 
-While workers and producers go on, the parts are read one after the other; so whatever does not agree is looked at
-twice, and only what has stayed so is a disagreement.
+Workers and producers go on while the parts are read one after the other; so what disagrees is compared twice, and
+only what has not changed is a disagreement.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from jobs.queue.dead_letters import sentence
 from jobs.redis_client.client import opened
 from jobs.state.snapshot import Snapshot, take_snapshot
 from jobs.verify.disagreements import MOVE, RECOUNT, Disagreement, Verification
-from jobs.verify.folder import missing_pages, strangers, unfinished_business
-from jobs.verify.inspection import Enough, Inspection, predictions_of, prompts_in
+from jobs.verify.folder import foreign_folders, missing_pages, unfinished_files
+from jobs.verify.inspection import Inspection, TooMany, predictions_of, prompts_in
 from jobs.verify.redis import batch_faults, ledger_faults, outcome_faults, spending_faults
 from jobs.wire import Prompt
 
-AGAIN = 1.5
-"""Seconds before the second look: a worker settles what it has committed well within them."""
+RECHECK_SECONDS = 1.5
+"""Seconds before the second comparison: enough for a worker to settle what it has committed."""
 
 PRODUCER_PATIENCE = 5.0
 
@@ -38,49 +38,49 @@ def verify(name: str, config: Config, *, read: bool = True) -> Verification:
     It blocks for as long as it takes; from asyncio, call it in a thread.
     """
     folder = Folder(config.output_dir, name)
-    first = _look(folder, config, lambda _: read)
+    first = _compare(folder, config, lambda _: read)
     if first.agrees:
         return first
-    time.sleep(AGAIN)
+    time.sleep(RECHECK_SECONDS)
     suspects = {one.prompt for one in first.disagreements}
-    second = _look(folder, config, lambda prompt: read and prompt in suspects)
+    second = _compare(folder, config, lambda prompt: read and prompt in suspects)
     known = set(first.disagreements)
     kept = tuple(one for one in second.disagreements if one in known)
     return second.model_copy(update={"disagreements": kept, "unread": first.unread})
 
 
-def _look(folder: Folder, config: Config, read: Callable[[str], bool]) -> Verification:
+def _compare(folder: Folder, config: Config, read: Callable[[str], bool]) -> Verification:
     with _between_producers(folder):
-        snapshot, trouble = _asked(folder, config)
+        snapshot, trouble = _read_redis(folder, config)
         if snapshot is None and not trouble and not folder.manifest.exists():
             raise BatchNotFound(f"neither Redis nor {folder.path} has a batch {folder.batch!r}")
         rows = folder.prompts.open("rb") if folder.prompts.exists() else None
-    with rows or io.BytesIO() as lines, closing(Inspection(folder, snapshot, read)) as seen:
+    with rows or io.BytesIO() as lines, closing(Inspection(folder, snapshot, read)) as inspection:
         cut_short = False
         try:
             if trouble:
-                seen.blame(trouble)
+                inspection.report(trouble)
             if rows is None:
                 cure = "restore it, or set BATCH_OUTPUT_DIR as it was"
-                seen.blame(Disagreement(what=f"{folder.prompts} is missing", cure=cure))
-            else:  # without it, everything would seem to be in the wrong place
-                seen.see_all(lines)
-                for fault in _batch_disagreements(seen, lines):
-                    seen.blame(fault)
-        except Enough:
+                inspection.report(Disagreement(what=f"{folder.prompts} is missing", cure=cure))
+            else:  # without it, everything would seem out of place
+                inspection.inspect_all(lines)
+                for fault in _batch_disagreements(inspection, lines):
+                    inspection.report(fault)
+        except TooMany:
             cut_short = True
     return Verification(
         batch=folder.batch,
         in_redis=snapshot is not None,
-        finished=seen.finished,
+        finished=inspection.finished,
         cut_short=cut_short,
-        disagreements=tuple(seen.found),
-        notes=tuple(_notes(seen)),
-        **seen.counts,
+        disagreements=tuple(inspection.found),
+        notes=tuple(_notes(inspection)),
+        **inspection.counts,
     )
 
 
-def _asked(folder: Folder, config: Config) -> tuple[Snapshot | None, Disagreement | None]:
+def _read_redis(folder: Folder, config: Config) -> tuple[Snapshot | None, Disagreement | None]:
     """What Redis knows of the folder's batch; and, if it is another's or not readable, a disagreement."""
     try:
         found = asyncio.run(_snapshot(folder.batch, config))
@@ -110,7 +110,7 @@ async def _snapshot(name: str, config: Config) -> Snapshot | None:
 
 @contextmanager
 def _between_producers(folder: Folder) -> Iterator[None]:
-    """Keep off enqueue and retry, which change the copy and Redis in turn, if they let us within five seconds."""
+    """Wait up to five seconds for enqueue and retry, which change the copy and Redis in turn, and keep them out."""
     path = folder.path / LOCK
     with path.open("rb") if path.exists() else io.BytesIO() as lock:
         deadline = time.monotonic() + PRODUCER_PATIENCE
@@ -119,82 +119,82 @@ def _between_producers(folder: Folder) -> Iterator[None]:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 time.sleep(0.05)
-            except OSError:  # the file system keeps no locks, so that nobody holds one
+            except OSError:  # a file system without locks: nobody holds one
                 break
             else:
                 break
         yield
 
 
-def _notes(seen: Inspection) -> Iterator[str]:
-    snapshot = seen.snapshot
+def _notes(inspection: Inspection) -> Iterator[str]:
+    snapshot = inspection.snapshot
     if snapshot is None:
-        yield "Redis does not know this batch (forgotten, expired or wiped): only its folder was looked at."
-        if left := seen.counts["prompts"] - seen.counts["results"]:
-            yield f"{left} prompts have no record; enqueuing the same prompts again goes on with them."
-    elif not seen.finished:
-        yield "The batch is not finished: results.jsonl, errors.jsonl and the gallery were not looked at."
+        yield "Redis does not know this batch (forgotten, expired or wiped): only its folder was checked."
+        if left := inspection.counts["prompts"] - inspection.counts["results"]:
+            yield f"{left} prompts have no record; enqueuing the same prompts again completes them."
+    elif not inspection.finished:
+        yield "The batch is not finished: results.jsonl, errors.jsonl and the gallery were not checked."
     if snapshot and snapshot.dead:
-        yield f"{sentence(seen.folder.batch, snapshot.dead, snapshot.batch.total)}."
+        yield f"{sentence(inspection.folder.batch, snapshot.dead, snapshot.batch.total)}."
 
 
-def _batch_disagreements(seen: Inspection, rows: BinaryIO) -> Iterator[Disagreement]:
-    """Look at counters, queue, ledger and what else is in the folder; `rows` is the open copy."""
-    yield from _of_redis(seen)
-    for what in strangers(seen.folder, seen.ids):
+def _batch_disagreements(inspection: Inspection, rows: BinaryIO) -> Iterator[Disagreement]:
+    """Check counters, queue, ledger and what else is in the folder; `rows` is the open copy."""
+    yield from _redis_disagreements(inspection)
+    for what in foreign_folders(inspection.folder, inspection.ids):
         yield Disagreement(what=what, cure=MOVE)
-    for what in (*_ids_twice(seen, rows), *_predictions_twice(seen, rows)):
+    for what in (*_repeated_ids(inspection, rows), *_repeated_predictions(inspection, rows)):
         yield Disagreement(what=what)
-    if seen.finished:
-        yield from _of_finished(seen)
+    if inspection.finished:
+        yield from _finished_disagreements(inspection)
 
 
-def _of_redis(seen: Inspection) -> Iterator[Disagreement]:
-    snapshot, rows = seen.snapshot, seen.counts["prompts"]
+def _redis_disagreements(inspection: Inspection) -> Iterator[Disagreement]:
+    snapshot, rows = inspection.snapshot, inspection.counts["prompts"]
     if snapshot is None:
         return
     for what in (
         *batch_faults(snapshot, rows),
         *ledger_faults(snapshot, rows),
-        *spending_faults(snapshot, seen.spent),
+        *spending_faults(snapshot, inspection.spent),
     ):
         yield Disagreement(what=what, cure=RECOUNT)
-    if seen.waiting:
-        yield from seen.waiting.faults()
-    if seen.finished:
-        yield from (Disagreement(what=what, cure=RECOUNT) for what in outcome_faults(snapshot, seen.outcomes))
+    if inspection.waiting:
+        yield from inspection.waiting.faults()
+    if inspection.finished:
+        yield from (Disagreement(what=what, cure=RECOUNT) for what in outcome_faults(snapshot, inspection.outcomes))
 
 
-def _of_finished(seen: Inspection) -> Iterator[Disagreement]:
-    folder, name = seen.folder, seen.folder.batch
-    for what in (*seen.results.faults(), *seen.errors.faults()):
+def _finished_disagreements(inspection: Inspection) -> Iterator[Disagreement]:
+    folder, name = inspection.folder, inspection.folder.batch
+    for what in (*inspection.results.faults(), *inspection.errors.faults()):
         yield Disagreement(what=what, cure=f"`python -m jobs results {name}`")
-    for what in missing_pages(folder, seen.counts["prompts"]):
+    for what in missing_pages(folder, inspection.counts["prompts"]):
         yield Disagreement(what=what, cure=f"`python -m jobs gallery {name}`")
-    for what in unfinished_business(folder):
+    for what in unfinished_files(folder):
         yield Disagreement(what=what, cure="remove it")
 
 
-def _ids_twice(seen: Inspection, rows: BinaryIO) -> Iterator[str]:
+def _repeated_ids(inspection: Inspection, rows: BinaryIO) -> Iterator[str]:
     lines: dict[str, list[str]] = {}
-    for prompt in _some(rows, seen.ids.repeated()):
+    for prompt in _prompts_at(rows, inspection.ids.repeated()):
         lines.setdefault(prompt.id.lower(), []).append(str(prompt.index + 1))
     for prompt_id, places in lines.items():
         if len(places) > 1:
             yield f"prompts.jsonl has the id {prompt_id} in lines {' and '.join(places)}"
 
 
-def _predictions_twice(seen: Inspection, rows: BinaryIO) -> Iterator[str]:
+def _repeated_predictions(inspection: Inspection, rows: BinaryIO) -> Iterator[str]:
     users: dict[str, dict[str, None]] = {}
-    for prompt in _some(rows, seen.predictions.repeated()):
-        for prediction in predictions_of(prompt, seen.record_of(prompt), seen.snapshot):
+    for prompt in _prompts_at(rows, inspection.predictions.repeated()):
+        for prediction in predictions_of(prompt, inspection.record_of(prompt), inspection.snapshot):
             users.setdefault(prediction, {})[prompt.id] = None
     for prediction, ids in users.items():
         if len(ids) > 1:
             yield f"prediction {prediction} serves {' and '.join(ids)}"
 
 
-def _some(rows: BinaryIO, indexes: set[int]) -> Iterator[Prompt]:
+def _prompts_at(rows: BinaryIO, indexes: set[int]) -> Iterator[Prompt]:
     for prompt in prompts_in(rows) if indexes else ():
         if isinstance(prompt, Prompt) and prompt.index in indexes:
             yield prompt

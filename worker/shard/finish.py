@@ -67,7 +67,7 @@ async def _try_to_finish(worker: Context, batch: Batch) -> None:
     """Write the results and finish the batch, unless another worker did while this one waited for the lock."""
     folder = Folder(worker.config.output_dir, batch.name)
     await asyncio.to_thread(folder.check, batch.id)
-    async with locked(folder, make=False):
+    async with locked(folder, create=False):
         now = await worker.batches.find(batch.name)
         if now and now.id == batch.id and not now.finished_at:
             await _write_in_thread(folder, batch.id, fsync=worker.config.fsync)

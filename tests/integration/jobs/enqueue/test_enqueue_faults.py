@@ -311,7 +311,7 @@ async def test_a_damaged_copy_is_not_built_upon(
     lines = folder.prompts.read_text().splitlines(keepends=True)
     damaged = {"lost": lines[:-1], "torn": [*lines[:-1], lines[-1][:-5]], "foreign": ["{}\n", *lines[1:]]}[damage]
     folder.prompts.write_text("".join(damaged))
-    with pytest.raises(StorageError, match=r"prompts\.jsonl(, line \d+, is not as it was written| has 949 of 950)"):
+    with pytest.raises(StorageError, match=r"prompts\.jsonl(, line \d+, is damaged| has 949 of 950)"):
         await enqueue(Order(source), config, redis)
 
 

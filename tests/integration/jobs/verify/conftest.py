@@ -75,7 +75,7 @@ async def enqueued(file: Path, config: Config) -> None:
 @pytest.fixture
 def unfinished(config: Config, redis_client: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Night:
     """Enqueued, and no worker has come yet; the second look follows at once."""
-    monkeypatch.setattr(module, "AGAIN", 0.0)
+    monkeypatch.setattr(module, "RECHECK_SECONDS", 0.0)
     file = tmp_path / "night.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     with ThreadPoolExecutor(1) as thread:  # tests in a loop of their own use it, too
@@ -106,7 +106,7 @@ def kept(
 @pytest.fixture
 def finished(config: Config, redis_client: Redis, kept: Kept, monkeypatch: pytest.MonkeyPatch) -> Night:
     """A finished batch to break; the second look follows at once."""
-    monkeypatch.setattr(module, "AGAIN", 0.0)
+    monkeypatch.setattr(module, "RECHECK_SECONDS", 0.0)
     folder = Folder(config.output_dir, "night")
     shutil.copytree(kept.folder, folder.path)
     redis_client.flushall()

@@ -105,7 +105,7 @@ FOLDER: dict[str, tuple[Break, str]] = {
         "one: its record names a file outside of its folder",
     ),
     "a prediction that serves two": (take_prediction, "prediction .* serves one and two"),
-    "a folder without a row": (lambda n: path(n, "stranger").mkdir(), "the folder stranger is of no prompt"),
+    "a folder without a row": (lambda n: path(n, "stranger").mkdir(), "the folder stranger belongs to no prompt"),
     "folders that were being saved": (saving, ".saving is there, with 1 folder"),
     "a file that was being written": (lambda n: path(n, ".results.jsonl.ab.part").touch(), "never written to its end"),
     "no gallery": (lambda n: n.folder.gallery.unlink(), "index.html is missing. Cure: `python -m jobs gallery night`"),
@@ -122,9 +122,9 @@ FOLDER: dict[str, tuple[Break, str]] = {
     "no JSON in the results": (lambda n: edit(n, "results.jsonl", '{"id":"two"', '"id":"two"'), "line 2 is no result"),
     "no copy": (lambda n: n.folder.prompts.unlink(), "prompts.jsonl is missing"),
     "a row less": (lambda n: drop_line(n, "prompts.jsonl", 9), "Redis counts 10 prompts, prompts.jsonl has 9"),
-    "a torn row": (lambda n: n.folder.prompts.write_bytes(n.folder.prompts.read_bytes()[:-9]), "line 10, is not as it"),
+    "a torn row": (lambda n: n.folder.prompts.write_bytes(n.folder.prompts.read_bytes()[:-9]), "line 10, is damaged"),
     "another row": (lambda n: edit(n, "prompts.jsonl", "a cat", "a dog"), "one: .* input is not that of the row"),
-    "an id that leads elsewhere": (lambda n: edit(n, "prompts.jsonl", '"one"', '"../one"'), "line 1, is not as it was"),
+    "an id that leads elsewhere": (lambda n: edit(n, "prompts.jsonl", '"one"', '"../one"'), "line 1, is damaged"),
     "an id twice": (lambda n: edit(n, "prompts.jsonl", '"two"', '"one"'), "has the id one in lines 1 and 2"),
     "no folder": (lambda n: shutil.rmtree(n.folder.path), "batch.json is missing. Cure: set BATCH_OUTPUT_DIR"),
     "no batch.json": (lambda n: n.folder.manifest.unlink(), "Redis knows the batch, and .*batch.json is missing"),
@@ -155,7 +155,7 @@ REDIS: dict[str, tuple[Break, str]] = {
     ),
     "a prompt too many": (lambda n: count(n, "total", 1), "Redis counts 11 prompts, prompts.jsonl has 10"),
     "never finished": (lambda n: n.redis.hdel(n.key("batch"), "finished_at"), "no job in the queue will finish"),
-    "an entry left": (lambda n: ledger(n, 0), "one: it has its result, and its place in the ledger is still taken"),
+    "an entry left": (lambda n: ledger(n, 0), "one: it has its result, and still has an entry in the ledger"),
     "a prediction of an entry": (
         lambda n: ledger(n, 1, prediction_ids=json.loads(path(n, "one/prediction.json").read_text())["prediction_id"]),
         "prediction .* serves one and two",
@@ -203,7 +203,7 @@ def test_a_batch_that_redis_forgot_is_compared_with_its_results(finished: Any) -
     shutil.rmtree(path(finished, "one"))
     found = finished.verify()
     assert [str(one) for one in found.disagreements] == [
-        "one: results.jsonl has its result, and its record is missing. Cure: restore it, or have it made anew"
+        "one: results.jsonl has its result, and its record is missing. Cure: restore it, or have it created again"
     ]
     finished.folder.results.unlink()
     assert finished.verify().agrees, "then nobody knows that it was there"

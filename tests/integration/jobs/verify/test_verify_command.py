@@ -34,7 +34,7 @@ def test_it_says_in_one_line_each_what_does_not(finished: Any, cli: Cli) -> None
     answer = cli("verify", "night", "--quick")
     assert (answer.code, answer.err) == (1, "")
     file, gallery, *_, last = answer.out.splitlines()
-    assert file == "! one: output_0.png is missing. Cure: restore it, or have it made anew"
+    assert file == "! one: output_0.png is missing. Cure: restore it, or have it created again"
     assert gallery == "! the gallery's index.html is missing. Cure: `python -m jobs gallery night`"
     assert last.endswith("6 of them not read): 2 disagreements")
     facts = json.loads(cli("verify", "night", "--json").out)

@@ -510,7 +510,7 @@ def test_ten_thousand_prompts_need_one_page_of_memory(sheet: Sheet, monkeypatch:
     original: Callable[..., None] = gallery._write  # noqa: SLF001 - what one page gets
 
     def write(folder: Folder, page: dict[str, Any], **options: Any) -> None:
-        written.append(len(page["frames"]))
+        written.append(len(page["items"]))
         original(folder, page, **options)
 
     monkeypatch.setattr(gallery, "_write", write)
