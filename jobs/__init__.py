@@ -1,1 +1,1 @@
-"""The contract and the producers: what is asked for, and how it is followed."""
+"""Batches: how they are enqueued, stored and followed, and what workers share with producers."""

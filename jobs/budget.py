@@ -1,4 +1,4 @@
-"""What a batch may spend in all its life, and have in flight at once; money is in micro-dollars."""
+"""What a batch may spend in total, and have in flight at once; money is in micro-dollars."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST_PREDICTIONS = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The limits of a batch; None is no limit, or in an order: as it was."""
+    """The limits of a batch; None is no limit, or in an order: unchanged."""
 
     max_predictions: int | None = None
     max_cost: int | None = None
@@ -28,7 +28,7 @@ class Budget:
             raise InputError(f"--max-cost must be above 0 and at most {dollars_text(MOST_COST)} dollars")
 
     def over(self, known: Budget) -> Budget:
-        """What is ordered here, on top of the limits that hold by now."""
+        """These limits, and the known ones where these are unchanged."""
         return Budget(
             known.max_predictions if self.max_predictions is None else self.max_predictions,
             known.max_cost if self.max_cost is None else self.max_cost,

@@ -27,10 +27,10 @@ _HOST = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[?[0-9a-f:]+\]?")
 _PLAIN = ("REPLICATE_API_TOKEN", "REPLICATE_BASE_URL", "REDIS_URL")
 _QUOTED = re.compile(r"""\s*(["'])(.*)\1\s*""", re.DOTALL)
 _TOKEN = re.compile(r"r8_\w+")
-"""A token of Replicate's: it may have been pasted into the wrong line."""
+"""A token of Replicate, which may have been pasted into the wrong line."""
 
 MOST_SHOWN = 200
-"""Characters of a wrong value."""
+"""Characters of a wrong value that are shown."""
 
 
 def _unprefixed(name: str) -> Any:
@@ -38,7 +38,7 @@ def _unprefixed(name: str) -> Any:
 
 
 def started_by_make() -> bool:
-    """Whether one of our make targets runs this command: MAKELEVEL would also tell of the makefiles of others."""
+    """Whether one of our make targets runs this command; MAKELEVEL would be set by other makefiles, too."""
     return {**os.environ}.get("STARTED_BY") == "make"
 
 
@@ -83,7 +83,7 @@ class Config(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _unquote(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Take off quotes around a value, which Docker's --env-file keeps; what is empty then is not set."""
+        """Remove quotes around a value, which Docker's --env-file keeps; an empty value is not set."""
         plain = {name: unquoted(value) if isinstance(value, str) else value for name, value in values.items()}
         return {name: value for name, value in plain.items() if value != "" or values[name] == ""}
 
@@ -173,7 +173,7 @@ def unquoted(value: str) -> str:
 
 
 def _check_redis_url(url: str) -> None:
-    """Raise ValueError for what a URL of Redis must not be; no sentence repeats any of it, it may hold a password."""
+    """Raise ValueError for an invalid Redis URL; no message repeats any of it, as it may hold a password."""
     parts = urlsplit(url)
     if parts.scheme not in ("redis", "rediss", "unix"):
         raise ValueError("the URL must begin with redis://, rediss:// or unix://")
@@ -187,11 +187,11 @@ def _check_redis_url(url: str) -> None:
 
 
 def _misspelt(config: type[BaseSettings]) -> list[str]:
-    """A sentence for each variable that is almost a setting: a limit that is not heard of would not be kept."""
+    """A sentence for each variable that is almost a setting: a misspelt limit would not be enforced."""
     known = [f"BATCH_{field.upper()}" for field in config.model_fields]
     suspects = sorted(name for name in read_environment() if name.startswith("BATCH_") and name not in known)
     found = ((name, get_close_matches(name, known, n=1, cutoff=0.85)) for name in suspects)
-    return [f"{name} is no setting; did you mean {close[0]}?" for name, close in found if close]
+    return [f"{name} is not a setting; did you mean {close[0]}?" for name, close in found if close]
 
 
 def _sentence(problem: Any) -> str:
@@ -199,8 +199,8 @@ def _sentence(problem: Any) -> str:
     plain = field.upper() in _PLAIN
     name = field.upper() if plain else f"BATCH_{field.upper()}"
     shown = "" if plain else f" (it is {_short(repr(problem['input']))})"
-    said = problem["msg"].removeprefix("Value error, ").partition(", unable to")[0]
-    return f"{name}{shown}: {said.replace('Input should', 'it should')}"
+    message = problem["msg"].removeprefix("Value error, ").partition(", unable to")[0]
+    return f"{name}{shown}: {message.replace('Input should', 'it should')}"
 
 
 def _short(text: str) -> str:

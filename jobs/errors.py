@@ -14,18 +14,18 @@ BatchError
 ├── StorageError          the disk or the output folder does not do what is asked
 │   ├── ForeignFolder     the folder at that path is not this batch's
 │   ├── LostFolder        a running batch's folder is gone, unreadable or another batch's
-│   └── DamagedRecord     a prompt's prediction.json is no record
+│   └── DamagedRecord     a prompt's prediction.json is not a record
 ├── ReplicateError        a call of Replicate's API did not do what was asked
-│   ├── NotSent           the request surely had no effect: safe to send again
-│   │   └── Blocked       a page in the API's place stopped it: everybody waits
+│   ├── NotSent           the request certainly had no effect: safe to send again
+│   │   └── Blocked       an intermediary stopped it: everybody waits
 │   ├── Unanswered        the request may have had its effect: never simply sent again
 │   ├── RateLimited       429: not done; everybody waits
-│   ├── AccountRefused    401 or 402: nothing works until somebody mends the account
+│   ├── AccountRefused    401 or 402: nothing works until somebody fixes the account
 │   ├── NotFound          404
 │   └── InvalidRequest    any other 4xx: this request will never work
 ├── OverBudget            the batch's budget allows no further prediction
-└── OutputError           one output file of a prediction could not be had
-    ├── OutputGone        the file host has it no more
+└── OutputError           one output file of a prediction could not be fetched
+    ├── OutputGone        the file host no longer has it
     ├── FileRefused       not a host or a scheme that we may fetch from
     ├── FileTooBig        more than MAX_FILE_BYTES
     └── BrokenDownload    cut short, stalled or with a wrong checksum: worth another try
@@ -127,13 +127,13 @@ class LostFolder(StorageError):
 
 
 class DamagedRecord(StorageError):
-    """A prompt's prediction.json is there and is no record."""
+    """A prompt's prediction.json exists and is not a record."""
 
 
 class ReplicateError(BatchError):
     """A call of Replicate's API failed; `status` is the HTTP status, None when no answer came.
 
-    `retry_after`: for how many seconds everybody shall wait, None when the answer does not say.
+    `retry_after`: for how many seconds everybody must wait, None when the answer does not say.
     """
 
     def __init__(
@@ -149,11 +149,11 @@ class ReplicateError(BatchError):
 
 
 class NotSent(ReplicateError):
-    """The request surely had no effect: no connection was made."""
+    """The request certainly had no effect: no connection was made."""
 
 
 class Blocked(NotSent):
-    """Something before the API (a firewall, a proxy) answered in its place: the request never reached it."""
+    """Something before the API (a firewall, a proxy) answered instead: the request never reached it."""
 
 
 class Unanswered(ReplicateError):
@@ -169,7 +169,7 @@ class RateLimited(ReplicateError):
 
 
 class AccountRefused(ReplicateError):
-    """401 (the token) or 402 (the credit): nothing works until somebody mends it."""
+    """401 (the token) or 402 (the credit): nothing works until somebody fixes it."""
 
 
 class NotFound(ReplicateError):
@@ -185,9 +185,9 @@ class InvalidRequest(ReplicateError):
 
 
 class OverBudget(BatchError):
-    """The batch's budget allows no further prediction: it is `spent` for good, `short` for now, or a price is missing.
+    """The batch's budget allows no further prediction: it is `spent`, `short` for now, or a price is missing.
 
-    While attempts are open, some of what they have reserved may come back.
+    While attempts are open, some of what they have reserved may be returned.
     """
 
     def __init__(self, verdict: Literal["spent", "short", "unpriced"]) -> None:
@@ -196,7 +196,7 @@ class OverBudget(BatchError):
 
 
 class OutputError(BatchError):
-    """One output file could not be had; `url` says which."""
+    """One output file could not be fetched; `url` says which."""
 
     def __init__(self, message: str, url: str) -> None:
         self.url = url

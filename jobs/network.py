@@ -19,7 +19,7 @@ from jobs.config import unquoted
 from jobs.errors import ConfigError
 
 KINDS = {"http": "http", "https": "https", "socks5": "socks5", "socks5h": "socks5", "socks": "socks5"}
-"""The schemes of a proxy's URL, and what we take them for; `socks://` is what GNOME writes."""
+"""The schemes of a proxy's URL, and their kinds; GNOME writes `socks://`."""
 
 SHAPE = "It looks like http://user:password@host:port, and a password's special characters are percent-encoded."
 
@@ -31,7 +31,7 @@ _HASHED = re.compile(r"[0-9a-f]{8}\.\d+")
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Proxies by the scheme of the URL that is asked for, what goes past them, and certificates (None: the usual)."""
+    """Proxies by the scheme of a URL, hosts that bypass them, and certificates (None: the default ones)."""
 
     proxies: Mapping[str, str] = field(repr=False)
     direct: tuple[str, ...]
@@ -47,7 +47,7 @@ class Network:
         return cls(proxies, tuple(filter(None, direct)), _tls(file, folder))
 
     def proxy_for(self, scheme: str, host: str, port: int | None) -> str | None:
-        """The proxy of a URL with this scheme, host and port (None: the scheme's); None when it is asked directly."""
+        """The proxy of a URL with this scheme, host and port (None: the scheme's); None when it needs none."""
         host, port = host.lower().strip("[]").rstrip("."), port or (443 if scheme == "https" else 80)
         if any(_matches(entry, host, port) for entry in self.direct):
             return None
@@ -96,7 +96,7 @@ def _proxy(variable: str, value: str) -> str:
 
 
 def _matches(entry: str, host: str, port: int) -> bool:
-    """Tell whether an entry of NO_PROXY means that host: an address, a network, or a name and all below it."""
+    """Whether an entry of NO_PROXY matches that host: an address, a network, or a name and all below it."""
     entry = entry.rpartition("://")[2]
     if with_port := _PORT.fullmatch(entry):
         entry = with_port[1]
@@ -111,10 +111,10 @@ def _matches(entry: str, host: str, port: int) -> bool:
 
 @lru_cache
 def _tls(file: str | None, folder: str | None) -> ssl.SSLContext | None:
-    """The certificates of SSL_CERT_FILE and SSL_CERT_DIR; to read them takes 25 ms."""
+    """The certificates of SSL_CERT_FILE and SSL_CERT_DIR; reading them takes 25 ms."""
     if not file and not folder:
         return None
-    cure = "Set it right, or unset it to use the usual certificates."
+    cure = "Correct it, or unset it to use the usual certificates."
     if folder and not file and not any(map(_has_certificates, folder.split(os.pathsep))):
         raise ConfigError(f"SSL_CERT_DIR: {folder} holds no certificates under hashed names (c_rehash). {cure}")
     try:

@@ -16,7 +16,7 @@ _TARGETS = {"status": "BATCH", "watch": "BATCH", "enqueue": "FILE", "run": "FILE
 
 
 def printable(text: str) -> str:
-    """Foreign text without what would steer a terminal; line ends stay."""
+    """Foreign text without control characters, which could steer a terminal; line ends stay."""
     return "".join(c if c == "\n" or c.isprintable() else "�" for c in text)
 
 

@@ -1,4 +1,4 @@
-"""The wire format: what a prompts file, a batch, a result and a status are made of."""
+"""The data that programs exchange: prompts, shards, batches, results, statuses."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class Batch:
 class SavedFile(BaseModel):
     """One output file on disk; `path` is relative to the batch's folder.
 
-    `checked`: its bytes have the checksum that its host gave; None: it gave none. `warning` says what is strange of it.
+    `checked`: its bytes match the checksum of its host; None: it sent none. `warning` says what is unusual about it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -196,13 +196,13 @@ class Result(BaseModel):
 
 
 NO_WORKER = "no worker is up"
-"""The reason in a status that tells nothing else of the batch."""
+"""The reason of a batch that waits for nothing else."""
 
 
 class Status(BaseModel):
     """What `status --json` prints; `eta` is in seconds, `rate_per_minute` is of the last minute, costs are dollars.
 
-    `reasons` are what makes its prompts wait, `reason` all of them in one line. `unsaved` files stayed at their URLs,
+    `reasons` are what its prompts wait for, `reason` all of them in one line. `unsaved` files stayed at their URLs,
     `empty` prompts succeeded with no output; `dead_letters` are shards that are set aside; `stuck`: they are all that
     is left. `workers` are those of its `api_host`, which nobody else's pauses and notices concern.
     `model_costs` are those of prompts that have their result.
@@ -240,4 +240,4 @@ class Status(BaseModel):
     workers: int
     api_host: str = ""
     elsewhere: bool = Field(default=False, exclude=True)
-    """Whether that is not the API host of the reader's settings."""
+    """Whether `api_host` differs from that of the reader's settings."""

@@ -34,7 +34,7 @@ class Price:
         return self.per_prediction if self.per_second is None else self.most
 
     def actual(self, predict_time: Any) -> int:
-        """What it came to, rounded up: by its seconds, also above `most`, which is taken when they are not known."""
+        """What it cost, rounded up: by its seconds, even above `most`, which counts when they are not known."""
         if self.per_second is None:
             return self.per_prediction
         if isinstance(predict_time, bool) or not isinstance(predict_time, int | float):

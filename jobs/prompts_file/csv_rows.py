@@ -1,4 +1,4 @@
-"""CSV as spreadsheets write it: the separator is the header's, trailing empty columns are none, TRUE is a boolean."""
+"""CSV as spreadsheets write it: the header tells the separator, trailing empty columns are dropped, TRUE is true."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _SEPARATOR_LINE = re.compile(r'"?sep=(?P<separator>[^\w"])"?[;,\t ]*', re.IGNORE
 _QUOTED = re.compile(r'"[^"]*"')
 _FAULTS = (
     ("unexpected end of data", "a quote is opened and never closed"),
-    ("expected after", "a closing quote has text behind it; a quote inside a cell is written twice"),
-    ("new-line character", "a carriage return stands in a cell without quotes"),
+    ("expected after", "text follows a closing quote; a quote inside a cell is written twice"),
+    ("new-line character", "a cell without quotes contains a carriage return"),
     ("field larger", f"a cell is longer than {MAX_LINE:,} bytes: is a quote never closed?"),
 )
-"""What the csv module says, and what people read instead."""
+"""Messages of the csv module, and what people read instead."""
 
 Lines = Iterator[tuple[int, bytes | Problem]]
 
@@ -35,7 +35,7 @@ class Table:
     """The rows of a CSV file, as in JSON Lines; without a separator it is seen in the header."""
 
     def __init__(self, lines: Lines, columns: Columns, separator: str | None = None) -> None:
-        self._texts = _decoded(lines)
+        self._texts = _decode(lines)
         self._skipped = 0
         self._columns = columns
         self._header: list[str] = []
@@ -45,7 +45,7 @@ class Table:
     def rows(self) -> Iterator[tuple[int, Any | Problem]]:
         """Yield the line and the row of each record, or what is wrong with it.
 
-        Unreadable at the first line that breaks the format: what follows cannot be told apart.
+        Unreadable at the first line that breaks the format: what follows cannot be split into rows.
         """
         csv.field_size_limit(MAX_LINE)
         if (first := self._first_line()) is None:
@@ -53,7 +53,7 @@ class Table:
         reader = csv.reader(chain([first], self._texts), strict=True, delimiter=self._separator)
         ended = self._skipped
         try:
-            self._header = _checked_header(next(reader), ended + 1)
+            self._header = _check_header(next(reader), ended + 1)
             self._names = self._renamed(ended + 1)
             ended = self._skipped + reader.line_num
             for cells in reader:
@@ -61,7 +61,7 @@ class Table:
                 if not all(map(is_blank, cells)):
                     yield begins, self._row(begins, cells)
         except csv.Error as error:
-            reason = next((plain for own, plain in _FAULTS if own in str(error)), "a line cannot be taken apart")
+            reason = next((plain for own, plain in _FAULTS if own in str(error)), "a line cannot be split into cells")
             raise Unreadable(Problem(ended + 1, f"not CSV: {reason}")) from None
 
     def _renamed(self, line: int) -> list[str]:
@@ -87,10 +87,14 @@ class Table:
         if all(map(is_blank, cells[len(header) :])):
             cells = cells[: len(header)]
         if len(cells) != len(header):
-            more = f"; text with {_named(self._separator)} in it stands in quotes" if len(cells) > len(header) else ""
+            more = (
+                f"; put text that contains {_separator_name(self._separator)} in quotes"
+                if len(cells) > len(header)
+                else ""
+            )
             return Problem(line, f"{len(cells)} cells where the header has {len(header)} columns{more}")
         if [cell.strip() for cell in cells] == header:
-            return Problem(line, "this is the header once more: were files joined? Remove the line")
+            return Problem(line, "this is the header again: were files joined? Remove the line")
         if any("\ufeff" in cell for cell in cells):
             return Problem(line, "a byte order mark stands in a cell: files were joined without a line end")
         given = {name: cell for name, cell in zip(self._names, cells, strict=True) if name and not is_blank(cell)}
@@ -98,18 +102,18 @@ class Table:
         return row | {"input": {name: _value(name, cell) for name, cell in given.items()}}
 
 
-def _named(separator: str) -> str:
+def _separator_name(separator: str) -> str:
     return {"\t": "a tab", ",": "a comma", ";": "a semicolon"}.get(separator, repr(separator))
 
 
-def _decoded(lines: Lines) -> Iterator[str]:
+def _decode(lines: Lines) -> Iterator[str]:
     for number, line in lines:
         if isinstance(text := text_of(number, line), Problem):
             raise Unreadable(text)
         yield text + "\n"
 
 
-def _checked_header(cells: list[str], line: int) -> list[str]:
+def _check_header(cells: list[str], line: int) -> list[str]:
     header = [name.strip() for name in cells]
     while header and not header[-1]:
         header.pop()

@@ -1,7 +1,7 @@
-"""A row of a prompts file as it will be kept. The plain rows of JSON Lines are read here, at 3 µs each.
+"""A row of a prompts file as it will be stored, and a fast reader of plain rows of JSON Lines, at 3 µs each.
 
-What is odd in any way is none of them and is left to `reader`, which is strict and says what is wrong: orjson takes a
-key that is there twice, and makes a rounded float of an integer beyond 64 bits.
+Any other row is left to `reader`, which is strict and says what is wrong: orjson accepts duplicate keys, and rounds
+integers beyond 64 bits to floats.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ODD = frozenset(("custom_id", "body", "method", "url"))
 
 
 class Row(NamedTuple):
-    """A valid row: its line in the file, id, model, and line of the own copy (canonical JSON, UTF-8, no newline)."""
+    """A valid row: its line in the file, id, model, and line in the batch's copy (canonical JSON, no newline)."""
 
     line: int
     id: str
@@ -31,14 +31,14 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Defaults:
-    """What fills in where a row says nothing; the row wins."""
+    """Model and input of rows that lack them; the row wins."""
 
     model: str | None = None
     input: dict[str, Any] = field(default_factory=dict)
 
 
 class PlainRows:
-    """Reads rows that say the usual in the usual way: of text, numbers, true, false and null, and right."""
+    """Reads plain rows: valid ones of text, numbers, true, false and null, not nested."""
 
     def __init__(self, defaults: Defaults, names: KeyNames) -> None:
         self._model, self._input, self._names = defaults.model, defaults.input, names
@@ -52,7 +52,7 @@ class PlainRows:
             if type(row) is not dict or _needs_strict_reader(line, row) or not self._is_text:
                 return None
             return self._row(row, number)
-        except (ValueError, TypeError):  # of orjson, and of names that are no text
+        except (ValueError, TypeError):  # from orjson, and for names that are not text
             return None
 
     def read_values(self, row: dict[str, Any], number: int) -> Row | None:
@@ -86,15 +86,15 @@ class PlainRows:
 
 
 def _needs_strict_reader(line: bytes, row: dict[str, Any]) -> bool:
-    """Whether a key may be there twice, or a string may hold NUL.
+    """Whether a key may be duplicated, or a string may hold NUL.
 
-    Quotes are then missing in what was read: it has the two of each string, and escaped ones as in the line.
+    A duplicate shows by its quotes: what was read has fewer than the line, escaped ones included.
     """
     return line.count(b'"') != dumps(row).count(b'"') or (b"\\" in line and (b"\\u0022" in line or b"\\u0000" in line))
 
 
 def _are_names(prompt_id: Any, model: Any) -> bool:
-    """Whether these are names that may be; TypeError when one is no text."""
+    """Whether these are valid names; TypeError when one is not text."""
     return is_prompt_id(prompt_id) and model_problem(model) is None
 
 

@@ -27,7 +27,7 @@ _TABLES = {".csv": None, ".tsv": "\t"}
 """Their separators, None for one that is seen in the header."""
 
 MAX_DOCUMENT = 30_000_000
-"""Bytes of JSON that is no JSON Lines, such as an array: it has to be in memory whole."""
+"""Most bytes of JSON that is not JSON Lines, such as an array, which has to be in memory whole."""
 
 _DOCUMENT = re.compile(rb"[ \t\r\n]*(\[|\{[ \t]*[\r\n])")
 _BLANK = re.compile(r"[ \t\r\n]*")
@@ -60,7 +60,7 @@ def read_records(
 ) -> Iterator[Record | Plain]:
     """Yield the records of a file, of a dataset folder or of standard input ("-"); InputError when it cannot be opened.
 
-    A line of JSON is first shown to `plain`, with its number: what that makes of it, if anything, is yielded instead.
+    A line of JSON first goes to `plain`, with its number: what that returns, unless None, is yielded instead.
     """
     path, columns = metadata_of(source), columns or Columns()
     if path == source:
@@ -132,27 +132,27 @@ def _text_records(blocks: Iterator[bytes]) -> Iterator[Record]:
         if isinstance(text := text_of(number, line), Problem):
             yield Record(number, number, text)
         elif not is_blank(text := text.strip()):
-            reason = _no_prompt(text, first=first)
+            reason = _explain_not_prompt(text, first=first)
             yield Record(number, number, Problem(number, reason) if reason else {"input": {"prompt": text}})
             first = False
 
 
-def _no_prompt(text: str, *, first: bool) -> str | None:
-    """Why a line of a text file is surely not one prompt."""
+def _explain_not_prompt(text: str, *, first: bool) -> str | None:
+    """Why a line of a text file is certainly not a prompt, if so."""
     if "\r" in text or "\n" in text:
-        return "a line end of another kind stands in the line: save the file with one kind, LF or CRLF"
+        return "the line contains a line end of another kind: save the file with one kind, LF or CRLF"
     if "\ufeff" in text:
-        return "a byte order mark stands in the line: files were joined without a line end"
+        return "the line contains a byte order mark: files were joined without a line end"
     if first and _HEADER.fullmatch(text):
         return "this is the header of a table, not a prompt: name the file .csv, or remove the line"
-    if first and text.startswith("{") and isinstance(row := _json(1, text), dict) and not row.keys().isdisjoint(_ROW):
+    if first and text.startswith("{") and isinstance(row := _parse(1, text), dict) and not row.keys().isdisjoint(_ROW):
         return "this is JSON, not a prompt: name the file .jsonl"
     return None
 
 
 def _json_records(blocks: Iterator[bytes], plain: Callable[[bytes, int], Plain | None]) -> Iterator[Record | Plain]:
     head = next(blocks, b"")
-    blocks = chain(iter([head] if head else []), blocks)  # which lets go of what was read
+    blocks = chain(iter([head] if head else []), blocks)  # which frees what was read
     return _document_records(blocks) if _DOCUMENT.match(head) else _line_records(number_lines(blocks), plain)
 
 
@@ -165,17 +165,17 @@ def _line_records(
         elif isinstance(text := text_of(number, line), Problem):
             yield Record(number, number, text)
         elif text := text.strip(" \t\r"):
-            yield Record(number, number, _json(number, text))
+            yield Record(number, number, _parse(number, text))
 
 
 def _document_records(blocks: Iterator[bytes]) -> Iterator[Record]:
-    """Read an array of rows, or rows that take several lines each; one thing that is wrong ends it."""
+    """Read an array of rows, or rows of several lines each; ends at the first problem."""
     text = _whole_text(blocks)
     line, counted = 1, 0
     for number, (place, row) in enumerate(_values(text), 1):
         line, counted = line + text.count("\n", counted, place), place
         if isinstance(row, Problem):
-            raise Unreadable(Problem(line, f"{row.message} (the file is no JSON Lines: it was read as a whole)"))
+            raise Unreadable(Problem(line, f"{row.message} (the file is not JSON Lines: it was read as a whole)"))
         yield Record(line, number, row)
 
 
@@ -184,7 +184,7 @@ def _whole_text(blocks: Iterator[bytes]) -> str:
     for block in blocks:
         data += block
         if len(data) > MAX_DOCUMENT:
-            reason = f"JSON of more than {MAX_DOCUMENT:,} bytes but no JSON Lines: write one row a line (jq -c '.[]')"
+            reason = f"JSON of more than {MAX_DOCUMENT:,} bytes, but not JSON Lines: write one row a line (jq -c '.[]')"
             raise Unreadable(Problem(1, reason))
     texts = []
     for number, line in enumerate(bytes(data).split(b"\n"), 1):
@@ -224,7 +224,7 @@ def _skip(text: str, place: int) -> int:
     return found.end() if found else place
 
 
-def _json(line: int, text: str) -> Any:
+def _parse(line: int, text: str) -> Any:
     row, end = _decode(text, 0)
     if isinstance(row, Problem):
         return Problem(line, row.message)
@@ -253,8 +253,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def _no_constant(name: str) -> None:
+def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)
+_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant)

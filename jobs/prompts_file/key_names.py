@@ -1,4 +1,4 @@
-"""Keys of inputs that differ from a usual name only in case, number or spelling: perhaps not what was meant."""
+"""Keys of inputs that differ from a usual name only in case, number or spelling: perhaps typos."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ USUAL = (
 """The columns that are no inputs, and inputs that many models have."""
 
 PLURALS = ("images", "masks")
-"""Names that models have, too."""
+"""Names that models use, too."""
 
 MOST = 1000
-"""Different keys that are looked at."""
+"""Most different keys that are checked."""
 
 
 def _plain(name: str) -> str:
@@ -28,13 +28,13 @@ _KNOWN = {_plain(name): name for name in USUAL}
 
 
 def usual_name(key: str) -> str | None:
-    """The usual name that a key is like and is not."""
+    """The usual name that a key resembles but is not."""
     known = _KNOWN.get(_plain(key)) if len(key) <= 100 and key not in PLURALS else None
     return known if known != key else None
 
 
 class KeyNames:
-    """The keys of a file's inputs, each with the first line that has it; who meets only `known` ones need not note.
+    """The keys of a file's inputs, each with its first line; rows with only `known` keys need not be noted.
 
     `rows` counts the file's rows where each becomes many.
     """
@@ -46,7 +46,7 @@ class KeyNames:
         self.rows = 0
 
     def note(self, values: Mapping[str, Any], line: int) -> None:
-        """Remember the keys of a row's input."""
+        """Note the keys of a row's input."""
         if len(self.known) <= MOST:
             self.known.update(values)
             for key in values:
@@ -58,7 +58,7 @@ class KeyNames:
             self._replaced.setdefault(key, line)
 
     def warnings(self) -> list[str]:
-        """A sentence for each key that is like a usual one; a plural only where the usual one is never there."""
+        """A sentence for each key that resembles a usual one; for a plural only if the usual one never occurs."""
         replaced = [
             f"line {line}: the row has a {key} of its own, which the command line replaces"
             for key, line in self._replaced.items()

@@ -18,11 +18,11 @@ _TEXT_KEY = re.compile(
 
 
 def find_path(value: str) -> re.Match[str] | None:
-    """Match a value that is shaped like a path, `surely` if it can be nothing else; only of such is the disk asked."""
+    """Match a value that looks like a path, as `surely` if it can be nothing else; only these are looked up on disk."""
     return _PATH.fullmatch(value.strip())
 
 
 @lru_cache(maxsize=1000)
 def holds_text(name: str) -> bool:
-    """Whether a value of that name (`input.prompt`) may say what it likes, since people read it."""
+    """Whether a value of that name (`input.prompt`) is text for people, which may look like anything."""
     return _TEXT_KEY.match(name) is not None

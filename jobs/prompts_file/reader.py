@@ -1,4 +1,4 @@
-"""A prompts file: every row as it will be kept, or everything that is wrong with it, line by line."""
+"""Reads a prompts file: every row as it will be stored, or everything that is wrong, line by line."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Ids:
         return len(self._lines)
 
     def add(self, prompt_id: str, line: int) -> int | None:
-        """Take the next id; if it was there already, do not, and return its first line."""
+        """Add the next id; if it was there already, do not, and return its first line."""
         lines = self._lines
         next_place = len(lines)
         place = self._places.setdefault(prompt_id.lower(), next_place)
@@ -62,7 +62,7 @@ class Ids:
         return self._lines[place]
 
 
-class _Wrong(Exception):
+class _RowError(Exception):
     """Something is wrong with a row."""
 
 
@@ -130,7 +130,7 @@ class _Variants:
             try:
                 for variant in self._expansion.variants(base):
                     if "input" not in given and "prompt" not in variant.input:
-                        yield Problem(record.line, _no_prompt(variant.input))
+                        yield Problem(record.line, _explain_no_prompt(variant.input))
                     else:
                         yield from self._row(record, variant)
             except TemplateError as error:
@@ -149,19 +149,19 @@ class _Variants:
 
 
 class _Reader:
-    """Turns records into rows; each part raises _Wrong with what is wrong."""
+    """Turns records into rows; each part of a row raises its own _RowError."""
 
     def __init__(self, defaults: Defaults, home: Path, names: KeyNames) -> None:
         self._defaults, self._names = defaults, names
         self._homes = (Path(), home)
 
     def read(self, record: Record) -> Row | list[Problem]:
-        """The row, or all that is wrong with it but for its being a duplicate."""
+        """The row, or everything that is wrong with it, except a duplicate id."""
         if isinstance(record.row, Problem):
             return [record.row]
         try:
             return self._row(record)
-        except _Wrong as error:
+        except _RowError as error:
             return self._problems(record) or [Problem(record.line, str(error))]
 
     def read_base(self, record: Record) -> Variant | list[Problem]:
@@ -171,7 +171,7 @@ class _Reader:
         try:
             _check_object(record)
             return Variant(self._id(record), record.row.get("model"), _own_input(record))
-        except _Wrong as error:
+        except _RowError as error:
             return [Problem(record.line, str(error))]
 
     def _row(self, record: Record) -> Row:
@@ -180,47 +180,47 @@ class _Reader:
         try:
             text = f'{{"id":"{prompt_id}","input":{_encode(values)},"model":"{model}"}}'.encode()
         except UnicodeEncodeError:
-            raise _Wrong("half a surrogate pair (\\ud800 to \\udfff) is not text") from None
+            raise _RowError("half a surrogate pair (\\ud800 to \\udfff) is not text") from None
         except ValueError:
-            raise _Wrong("a number is too large") from None
+            raise _RowError("a number is too large") from None
         if len(text) > MAX_LINE:
-            raise _Wrong(f"the row is larger than {MAX_LINE:,} bytes; give big files by URL")
+            raise _RowError(f"the row is larger than {MAX_LINE:,} bytes; give big files by URL")
         self._names.note(values, record.line)
         return Row(record.line, prompt_id, model, text)
 
     def _problems(self, record: Record) -> list[Problem]:
-        """All that is wrong with a row but for what shows when it is encoded."""
+        """Everything that is wrong with a row, except what only its encoding shows."""
         found = []
         for part in (_check_object,) if not isinstance(record.row, dict) else (self._id, self._model, self._input):
             try:
                 part(record)
-            except _Wrong as error:
+            except _RowError as error:
                 found.append(Problem(record.line, str(error)))
         return found
 
     def _id(self, record: Record) -> str:
         row: Any = record.row
         if "id" in row and "custom_id" in row:
-            raise _Wrong("it has both id and custom_id")
+            raise _RowError("it has both id and custom_id")
         if "id" in row or "custom_id" in row:
             prompt_id = row["id"] if "id" in row else row["custom_id"]
         else:
             prompt_id = f"{record.number:06d}"
         if not isinstance(prompt_id, str):
-            raise _Wrong("the id is not text: put it in quotes")
+            raise _RowError("the id is not text: put it in quotes")
         if problem := name_problem(prompt_id, 128):
-            raise _Wrong(f"the id {problem}")
+            raise _RowError(f"the id {problem}")
         return prompt_id
 
     def _model(self, record: Record) -> str:
         row: Any = record.row
         model = row.get("model", self._defaults.model)
         if model is None:
-            raise _Wrong("it has no model: add one to the row, or give --model or BATCH_MODEL")
+            raise _RowError("it has no model: add one to the row, or give --model or BATCH_MODEL")
         if not isinstance(model, str):
-            raise _Wrong("the model is not text")
+            raise _RowError("the model is not text")
         if problem := model_problem(model):
-            raise _Wrong(problem)
+            raise _RowError(problem)
         return model
 
     def _input(self, record: Record) -> dict[str, Any]:
@@ -229,25 +229,25 @@ class _Reader:
         if self._defaults.input:
             values = {**self._defaults.input, **values}
         if "input" not in row and "prompt" not in values:
-            raise _Wrong(_no_prompt(values))
+            raise _RowError(_explain_no_prompt(values))
         self._check_strings(values)
         return values
 
     def _check_strings(self, values: dict[str, Any]) -> None:
         """Refuse NUL, local files, wrong references to secrets and what is nested too deeply.
 
-        A key that holds text, and all below it, may name a file: people read it.
+        Keys that hold text for people, and all below them, may name a file.
         """
         stack: list[tuple[str, Any, int]] = [("input", values, 1)]
         while stack:
             name, value, depth = stack.pop()
             if depth > MAX_DEPTH:
-                raise _Wrong(f"input is nested deeper than {MAX_DEPTH} levels")
+                raise _RowError(f"input is nested deeper than {MAX_DEPTH} levels")
             if type(value) is dict and SECRET in value and (problem := reference_problem(value)):
-                raise _Wrong(f"{name!r}: {problem}")
+                raise _RowError(f"{name!r}: {problem}")
             for key, item in value.items() if type(value) is dict else enumerate(value):
                 if type(key) is str and "\0" in key:
-                    raise _Wrong(f"a key in {name!r} has a NUL character (\\u0000)")
+                    raise _RowError(f"a key in {name!r} has a NUL character (\\u0000)")
                 if type(item) is str:
                     self._check_string(f"{name}.{key}", item)
                 elif type(item) is dict or type(item) is list:
@@ -255,12 +255,12 @@ class _Reader:
 
     def _check_string(self, name: str, value: str) -> None:
         if "\0" in value:
-            raise _Wrong(f"{name!r} has a NUL character (\\u0000), which is no text")
+            raise _RowError(f"{name!r} has a NUL character (\\u0000), which is not text")
         if (path := find_path(value)) is None or holds_text(name):
             return
         found = any(os.path.isfile(home / text) for home in self._homes for text in {path[0], value})  # noqa: PTH113 - Path.is_file raises on long names
         if found or path["surely"]:
-            raise _Wrong(f"{name!r}: {path[0]!r} names a local file; give an https URL or a data: URI")
+            raise _RowError(f"{name!r}: {path[0]!r} names a local file; give an https URL or a data: URI")
 
 
 def _own_input(record: Record) -> dict[str, Any]:
@@ -269,11 +269,11 @@ def _own_input(record: Record) -> dict[str, Any]:
         _refuse_foreign_keys(row)
     values = row["input"] if "input" in row else {key: row[key] for key in row if key not in _LONG_FORM}
     if not isinstance(values, dict):
-        raise _Wrong("input is not an object")
+        raise _RowError("input is not an object")
     return values
 
 
-def _no_prompt(values: dict[str, Any]) -> str:
+def _explain_no_prompt(values: dict[str, Any]) -> str:
     found = next((key for key in values if usual_name(key) == "prompt"), None)
     caption = next((f"; --map {key}=prompt takes its {key}" for key in ("text", "caption") if key in values), "")
     return "it has neither input nor prompt" + (f": it has {found!r}; is 'prompt' meant?" if found else caption)
@@ -281,14 +281,14 @@ def _no_prompt(values: dict[str, Any]) -> str:
 
 def _refuse_foreign_keys(row: dict[str, Any]) -> None:
     if foreign := [key for key in _FOREIGN if key in row]:
-        raise _Wrong(
-            f"a row with {foreign[0]!r} is of another service's batch format; "
+        raise _RowError(
+            f"a row with {foreign[0]!r} is in another service's batch format; "
             'write {"id": …, "model": "owner/name", "input": {…}}'
         )
     if "input" in row and (unknown := [key for key in row if key not in _LONG_FORM]):
-        raise _Wrong(f"unknown key {unknown[0]!r} beside input: only id, custom_id and model may be there")
+        raise _RowError(f"unknown key {unknown[0]!r} beside input: only id, custom_id and model may be there")
 
 
 def _check_object(record: Record) -> None:
     if not isinstance(record.row, dict):
-        raise _Wrong('a row is an object: {"prompt": …} or {"input": {…}}')
+        raise _RowError('a row is an object: {"prompt": …} or {"input": {…}}')

@@ -1,6 +1,6 @@
-"""The lines of a prompts file as UTF-8. What the file is instead is recognised by its first bytes, and named.
+"""The lines of a prompts file as UTF-8. Other kinds of files are recognised by their first bytes, and named.
 
-Reading is bounded: never more than a block and one line of at most MAX_LINE bytes are in memory.
+Memory is bounded: at most a block and one line of MAX_LINE bytes.
 """
 
 from __future__ import annotations
@@ -50,48 +50,50 @@ class Unreadable(Exception):
 
 
 def read_blocks(stream: BinaryIO) -> Iterator[bytes]:
-    """Yield what a file says, in UTF-8 and without the byte order mark at its head; Unreadable."""
+    """Yield the contents of a file, in UTF-8 and without a byte order mark at its head; Unreadable."""
     try:
-        encoding, first = _recognise(stream.read(BLOCK))
+        encoding, first = _detect_encoding(stream.read(BLOCK))
         blocks = chain(first, iter(partial(stream.read, BLOCK), b""))
-        yield from blocks if encoding == "utf-8" else _recoded(blocks, encoding)
+        yield from blocks if encoding == "utf-8" else _recode(blocks, encoding)
     except EOFError:
-        raise _broken_off("it is cut short") from None
+        raise _unreadable("it is cut short") from None
     except zlib.error:
-        raise _broken_off("it is damaged") from None
+        raise _unreadable("it is damaged") from None
     except OSError as error:  # gzip's own has no strerror
-        raise _broken_off(error.strerror or "it is not packed by gzip, or damaged") from None
+        raise _unreadable(error.strerror or "it is not packed by gzip, or damaged") from None
 
 
-def _recognise(head: bytes) -> tuple[str, Iterator[bytes]]:
-    """The encoding of a file and what its first block says, if anything; not held longer than it is read."""
+def _detect_encoding(head: bytes) -> tuple[str, Iterator[bytes]]:
+    """The encoding of a file and its first block, which is freed as it is read."""
     mark, encoding = next(((mark, name) for mark, name in _MARKS if head.startswith(mark)), (b"", "utf-8"))
     if foreign := not mark and _foreign(head):
         raise Unreadable(Problem(1, f"this is {foreign}"))
     return encoding, filter(None, iter([head[len(mark) :]]))
 
 
-def _broken_off(reason: str) -> Unreadable:
+def _unreadable(reason: str) -> Unreadable:
     return Unreadable(Problem(0, f"the file cannot be read further: {reason}"))
 
 
-def _recoded(blocks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
+def _recode(blocks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
     decoder = codecs.getincrementaldecoder(encoding)()
     try:
         for block in blocks:
             yield decoder.decode(block).encode()
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
-        problem = Problem(0, f"from here on it is not {_shown(encoding)}, as which it begins: save the file as UTF-8")
+        problem = Problem(
+            0, f"from here on it is not {_encoding_name(encoding)}, as at its start: save the file as UTF-8"
+        )
         raise Unreadable(problem) from None
 
 
-def _shown(encoding: str) -> str:
+def _encoding_name(encoding: str) -> str:
     return encoding.upper().replace("-LE", "").replace("-BE", "")
 
 
 def _foreign(head: bytes) -> str | None:
-    """What the file is if it is surely not text in UTF-8."""
+    """What the file is if it is certainly not UTF-8 text."""
     for pattern, name in _FOREIGN:
         if pattern.match(head):
             return name
@@ -102,11 +104,13 @@ def _foreign(head: bytes) -> str | None:
     likeness = _likeness(sample, encoding)
     if likeness < (0.5 if _is_utf8(sample) else 0.001):
         return None
-    return f"{_shown(encoding)} without a byte order mark: save it as UTF-8 (iconv -f {encoding.upper()} -t UTF-8)"
+    return (
+        f"{_encoding_name(encoding)} without a byte order mark: save it as UTF-8 (iconv -f {encoding.upper()} -t UTF-8)"
+    )
 
 
 def _likeness(sample: bytes, encoding: str) -> float:
-    """The share of plain ASCII in what a sample says in that encoding; 0 when it cannot be of it."""
+    """The share of plain ASCII in a sample decoded by that encoding; 0 when it cannot be decoded."""
     try:
         text = codecs.getincrementaldecoder(encoding)().decode(sample)
     except UnicodeDecodeError:
@@ -136,7 +140,7 @@ _TOO_LONG = f"the line is longer than {MAX_LINE:,} bytes; give big files by URL"
 
 
 def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield each line; of one over MAX_LINE little more is kept than shows that it is."""
+    """Yield each line; of a longer one than MAX_LINE, little more than that is kept."""
     rest, ending = b"", b""
     for block in blocks:
         ending = ending or _line_end(block)
@@ -152,17 +156,17 @@ def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _line_end(head: bytes) -> bytes:
-    """Old Macs, and Excel on new ones, end lines with a carriage return alone."""
+    """Old Macs, and Excel on new ones, end lines with only a carriage return."""
     return b"\r" if b"\n" not in head and b"\r" in head[:-1] else b"\n"
 
 
 def text_of(number: int, line: bytes | Problem) -> str | Problem:
-    """Decode a line, or say why it is no text; a byte order mark at its head is left by files that were joined."""
+    """Decode a line, or say why it is not text; a byte order mark at its head comes from joined files."""
     if isinstance(line, Problem):
         return line
     line = line.removeprefix(BOM)
     if b"\0" in line:
-        return Problem(number, f"a NUL byte at offset {line.index(0)} of the line: this is no text, or damaged")
+        return Problem(number, f"a NUL byte at offset {line.index(0)} of the line: this is not text, or damaged")
     try:
         return line.decode()
     except UnicodeDecodeError as error:
@@ -170,7 +174,7 @@ def text_of(number: int, line: bytes | Problem) -> str | Problem:
 
 
 def is_blank(text: str) -> bool:
-    """Whether there is nothing to see in a text: white space, or the Ctrl-Z that ends a file of DOS."""
+    """Whether a text has nothing visible: white space, or the Ctrl-Z that ends a DOS file."""
     return not any(map(str.isprintable, text.strip()))
 
 

@@ -126,7 +126,7 @@ async def _exchange(
     try:
         async with asyncio.timeout(seconds):
             request = build(timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS))
-            _keep_token_at_home(client, request)
+            _refuse_other_host(client, request)
             async with aclosing(await send(client, request)) as response:
                 await response.aread()
     except _UNSENT as error:
@@ -138,7 +138,7 @@ async def _exchange(
     return response
 
 
-def _keep_token_at_home(client: httpx.AsyncClient, request: httpx.Request) -> None:
+def _refuse_other_host(client: httpx.AsyncClient, request: httpx.Request) -> None:
     home, target = client.base_url, request.url
     if (target.scheme, target.host, target.port) != (home.scheme, home.host, home.port):
         raise NotSent(f"{target.host} is not the API's host: the token is not sent there")
@@ -148,7 +148,7 @@ def _answer(response: httpx.Response, what: str) -> Answer:
     if not response.is_success:
         raise refusal(response.status_code, response.headers, response.content)
     try:
-        body = jsonlib.loads(response.content, parse_constant=_nothing, parse_float=_finite)
+        body = jsonlib.loads(response.content, parse_constant=_ignore_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise Unanswered(f"{what}: the answer is not JSON", status=response.status_code) from error
     if not isinstance(body, dict):
@@ -156,7 +156,7 @@ def _answer(response: httpx.Response, what: str) -> Answer:
     return Answer(response.status_code, body, response.headers)
 
 
-def _nothing(_: str) -> None:
+def _ignore_constant(_: str) -> None:
     """NaN is no JSON, and our files are."""
 
 
@@ -179,7 +179,7 @@ def _authorization(config: Config) -> dict[str, str]:
 
 class _NoCookies(CookieJar):
     def extract_cookies(self, response: object, request: object) -> None:
-        """Look for none: a policy that refuses them all costs a small call a tenth more."""
+        """Ignore all cookies; a policy that refuses them makes a small call a tenth slower."""
 
 
 def _user_agent() -> str:

@@ -1,6 +1,6 @@
 """Replicate's predictions API: create, get, list, cancel, account. One request each, no retries.
 
-Source: the published OpenAPI document; bodies are read as loosely as recorded traffic asks for.
+Source: the published OpenAPI document; bodies are parsed as loosely as recorded traffic requires.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from jobs.errors import NotFound, Unanswered
 from jobs.replicate_api.client import Answer, call
 
 CREATE_TIMEOUT = 30.0
-"""Seconds for a create in all, beside the time that blocking mode asks the server to wait."""
+"""Seconds for a whole create, besides the time that blocking mode lets the server wait."""
 
 TERMINAL = frozenset({"succeeded", "failed", "canceled", "aborted"})
 _FRACTION = re.compile(r"\.(\d{1,6})\d*")
 _ID = re.compile(r"[!-~]{1,200}")
 _LAST_SECOND = 253_402_300_799.0
-"""Of the year 9999, in UTC: what is written of a time must be readable again."""
+"""The end of the year 9999 in UTC: Python can format no later time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Replicate's object; `raw` is as received, and only `id` and `status` are sure to be there."""
+    """Replicate's object; `raw` is as received, where only `id` and `status` are certain."""
 
     id: str
     status: str
@@ -40,23 +40,23 @@ class Prediction:
 
     @property
     def terminal(self) -> bool:
-        """It has ended; an unknown status has not."""
+        """Whether it has ended; one with an unknown status has not."""
         return self.status in TERMINAL
 
     @property
     def output(self) -> Any:
-        """What the model gave: any JSON value."""
+        """The model's output: any JSON value."""
         return self.raw.get("output")
 
     @property
     def error(self) -> str | None:
-        """Why it failed, as a text."""
+        """Why it failed, as text."""
         error = self.raw.get("error")
         return error if error is None or isinstance(error, str) else str(error)
 
     @property
     def data_removed(self) -> bool:
-        """Its output is lost: Replicate has deleted it."""
+        """Whether Replicate has deleted its output."""
         return self.status == "succeeded" and self.output is None and bool(self.raw.get("data_removed"))
 
     @property
@@ -99,12 +99,12 @@ class Replicate:
         self.clock_offset = 0.0
         """Seconds that the API's clock is ahead of ours, by the `Date` of its last answer."""
         self.creates_left: int | None = None
-        """How many creates the limit leaves, by `ratelimit-remaining` of the last one's answer."""
+        """How many creates the limit leaves, by `ratelimit-remaining` of the last answer to a create."""
 
     async def create(self, model: str, prompt_input: Mapping[str, Any]) -> Prediction:
         """POST one prediction; `model` is a version, a model or `deployments/owner/name`.
 
-        Unanswered means that nobody knows whether it was created: never simply call again.
+        After Unanswered it may exist or not: never simply call again.
         """
         wait = self._config.prefer_wait
         headers = {"Cancel-After": f"{self._config.deadline}s"} | ({"Prefer": f"wait={wait}"} if wait else {})
@@ -124,7 +124,7 @@ class Replicate:
             ) from error
 
     async def cancel(self, prediction_id: str) -> Prediction:
-        """Ask to end a prediction; one that has ended stays as it is."""
+        """Cancel a prediction; one that has ended stays as it is."""
         path = f"/v1/predictions/{quote(prediction_id, safe='')}/cancel"
         return _prediction((await self._call("POST", path)).body)
 
@@ -159,7 +159,7 @@ def _count(text: str | None) -> int | None:
 
 
 def _own_path(url: Any) -> str | None:
-    """Keep path and query of a cursor only: the token goes to no host but the configured one."""
+    """Path and query of a cursor, without its host: the token goes only to the configured one."""
     if not isinstance(url, str) or not url:
         return None
     try:
@@ -187,7 +187,7 @@ def _rows(rows: list[Any]) -> list[Prediction]:
 
 
 def _is_prediction(body: Mapping[str, Any]) -> bool:
-    """Its id goes into paths, keys of Redis and lists separated by spaces."""
+    """Whether it has a valid id, which goes into paths, Redis keys and lists separated by spaces."""
     prediction_id, status = body.get("id"), body.get("status")
     return isinstance(prediction_id, str) and bool(_ID.fullmatch(prediction_id)) and isinstance(status, str)
 

@@ -1,4 +1,4 @@
-"""How long an answer asks us to wait: in a header, a field of its body or its text, in any of the usual forms."""
+"""How long an answer asks us to wait, in a header, a field of its body or its text, in any common form."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 LONGEST_WAIT = 3600.0
-"""Seconds; a longer Retry-After would outlive every output, so it is not believed."""
+"""Seconds; a longer Retry-After would outlast every output, so it is capped."""
 
 DEEPEST = 6
-"""Levels of a body that are looked through."""
+"""Levels of a body that are searched."""
 
 _EPOCH, _EPOCH_MS = 1e9, 1e11
 """A larger number is a point in time: Unix seconds, or milliseconds."""

@@ -18,7 +18,7 @@ from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
 IDLE_SECONDS = 5.0
-"""As httpx: on a connection that was idle for longer the server may be hanging up, and a create would be lost."""
+"""As httpx: the server may be closing a connection that was idle for longer, and a create would be lost."""
 
 LONGEST_LINE = 1 << 16
 """Bytes of a header: a signed Location is longer than aiohttp's 8 KiB."""
@@ -70,7 +70,7 @@ class Transport(httpx.AsyncBaseTransport):
 
 
 class Client(httpx.AsyncClient):
-    """httpx's client, which knows its transport and nothing of the environment."""
+    """httpx's client with its transport at hand, and without settings from the environment."""
 
     def __init__(self, own: httpx.AsyncBaseTransport, **settings: Any) -> None:
         super().__init__(transport=own, trust_env=False, **settings)
@@ -111,7 +111,7 @@ def _session(connections: int, tls: ssl.SSLContext) -> aiohttp.ClientSession:
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Whatever fails in here fails before a byte of the request is sent."""
+    """A connector whose errors all mean that no byte of the request was sent."""
 
     async def connect(
         self,
@@ -121,7 +121,7 @@ class _Connector(aiohttp.TCPConnector):
     ) -> Connection:
         try:
             connection = await super().connect(req, traces, timeout)
-            # What came unasked while it was idle would be taken for the answer.
+            # Data that arrived while it was idle would be taken for the answer.
             while connection.protocol is not None and connection.protocol.should_close:
                 connection.close()
                 connection = await super().connect(req, traces, timeout)
@@ -133,13 +133,13 @@ class _Connector(aiohttp.TCPConnector):
 
 
 async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """A GET whose connection breaks is sent again by aiohttp, unless the error is none of its own."""
+    """Raise httpx's errors, so that aiohttp does not send a GET again when its connection breaks."""
     with _errors():
         return await handler(request)
 
 
 class _Response(aiohttp.ClientResponse):
-    """Knows how its connection ended, which aiohttp forgets."""
+    """A response that remembers how its connection ended, which aiohttp does not."""
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
         self._carrier = connection.protocol

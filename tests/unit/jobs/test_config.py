@@ -66,7 +66,7 @@ def test_the_realm_is_the_api_host(monkeypatch: pytest.MonkeyPatch, url: str, ba
         ("BATCH_LEASE", "inf", "BATCH_LEASE"),
         ("BATCH_POLL_INTERVAL", "4000", "BATCH_POLL_INTERVAL"),
         ("BATCH_CREATES_PER_MINUTE", "inf", "BATCH_CREATES_PER_MINUTE"),
-        ("BATCH_MODLE", "x", "BATCH_MODLE is no setting; did you mean BATCH_MODEL?"),
+        ("BATCH_MODLE", "x", "BATCH_MODLE is not a setting; did you mean BATCH_MODEL?"),
         ("BATCH_CREATES_PER_MINUT", "60", "did you mean BATCH_CREATES_PER_MINUTE?"),
     ],
 )

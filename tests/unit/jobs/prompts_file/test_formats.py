@@ -209,7 +209,7 @@ def test_a_csv_cell_that_is_a_json_number_or_truth_value_becomes_it(tmp_path: Pa
         ("\na, ,b\n1,2,3\n", 2, "column 2 has no name"),
         ('\n""\n1\n', 2, "column 1 has no name"),
         ('a\n1\n"open\nand\nopen', 3, "not CSV: a quote is opened and never closed; the rest was not checked"),
-        ('a\n"x"y\n', 2, "not CSV: a closing quote has text behind it"),
+        ('a\n"x"y\n', 2, "not CSV: text follows a closing quote"),
         ("a\nx\rz\n", 2, "not CSV"),
         ("a\n1\nb\xff\n2", 3, "this is 'b\xff'; the rest was not checked"),
     ],

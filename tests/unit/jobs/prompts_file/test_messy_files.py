@@ -72,7 +72,7 @@ def test_a_wide_encoding_without_a_mark_is_refused_by_its_name(read: Any, suffix
 
 def test_a_file_that_is_no_utf16_to_its_end_says_where(read: Any) -> None:
     *_, last = read(".txt", "a fox\na cat\n".encode("utf-16") + b"x")
-    assert "from here on it is not UTF-16, as which it begins" in str(last)
+    assert "from here on it is not UTF-16, as at its start" in str(last)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -100,7 +100,7 @@ def test_carriage_returns_alone_end_lines(read: Any, suffix: str) -> None:
 
 def test_line_ends_of_two_kinds_are_no_prompt(read: Any) -> None:
     found = read(".txt", "a\nb\rc\n")
-    assert "a line end of another kind stands in the line" in problem(found[1:])
+    assert "the line contains a line end of another kind" in problem(found[1:])
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -110,7 +110,7 @@ def test_files_that_were_joined_by_cat(read: Any, suffix: str) -> None:
     prompts = [json.loads(item.text)["input"]["prompt"] for item in found if isinstance(item, Row)]
     assert prompts == ["a fox", "köttur 猫"] * 2
     assert [str(item) for item in found if isinstance(item, Problem)] == (
-        ["line 4: this is the header once more: were files joined? Remove the line"] if suffix == ".csv" else []
+        ["line 4: this is the header again: were files joined? Remove the line"] if suffix == ".csv" else []
     )
     *_, last = read(suffix, one.rstrip(b"\n") + one)
     assert any(isinstance(item, Problem) for item in (last, *read(suffix, one.rstrip(b"\n") + one)))
@@ -180,7 +180,7 @@ def test_a_cell_of_blanks_is_empty(read: Any) -> None:
 def test_lines_keep_their_numbers_behind_a_separator_line(read: Any) -> None:
     found = read(".csv", 'sep=;\n\nprompt;seed\n"a\nb";1\nc;2;3\n')
     assert (
-        str(found[-1]) == "line 6: 3 cells where the header has 2 columns; text with a semicolon in it stands in quotes"
+        str(found[-1]) == "line 6: 3 cells where the header has 2 columns; put text that contains a semicolon in quotes"
     )
 
 
@@ -251,7 +251,7 @@ def test_an_array_is_read_up_to_a_bound(read: Any, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(formats, "MAX_DOCUMENT", 1000)
     assert len(inputs(read(".jsonl", json.dumps([{"prompt": "a"}] * 50)))) == 50
     message = problem(read(".jsonl", json.dumps([{"prompt": "a"}] * 100)))
-    assert "JSON of more than 1,000 bytes but no JSON Lines: write one row a line" in message
+    assert "JSON of more than 1,000 bytes, but not JSON Lines: write one row a line" in message
 
 
 @pytest.mark.parametrize(

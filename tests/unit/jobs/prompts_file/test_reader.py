@@ -102,7 +102,7 @@ def test_equal_rows_have_equal_texts_whatever_their_order(read: Read) -> None:
         ('{"input": null}', "input is not an object"),
         ('{"input": {}, "seed": 1}', "unknown key 'seed' beside input"),
         ('{"custom_id": "a", "method": "POST", "body": {}}', "another service's batch format"),
-        ('{"prompt": "a", "url": "/v1"}', "a row with 'url' is of another service's"),
+        ('{"prompt": "a", "url": "/v1"}', "a row with 'url' is in another service's"),
         ('{"id": "a", "custom_id": "a", "prompt": "b"}', "both id and custom_id"),
         ('{"id": 7, "prompt": "a"}', "the id is not text: put it in quotes"),
         ('{"id": null, "prompt": "a"}', "the id is not text"),

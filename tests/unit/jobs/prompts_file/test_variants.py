@@ -106,7 +106,7 @@ def test_values_that_may_not_be_are_told_with_their_line(tmp_path: Path) -> None
     path = write(tmp_path / "a.jsonl", {"prompt": "x"})
     assert (
         texts(read(path, r'style="a\u0000"'))[0]
-        == "line 1: 'input.style' has a NUL character (\\u0000), which is no text"
+        == "line 1: 'input.style' has a NUL character (\\u0000), which is not text"
     )
     assert texts(read(path, "seed=1e999"))[0] == "line 1: a number is too large"
     assert texts(read(path, r'style="\ud800"'))[0].startswith("line 1: half a surrogate pair")
