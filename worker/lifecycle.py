@@ -145,9 +145,8 @@ async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitSta
     limits = {"create": config.creates_per_minute, "read": config.reads_per_minute}
     limiter = await stack.enter_async_context(RateLimiter(redis, config.api_host, limits))
     replicate = Replicate(await stack.enter_async_context(api_client(config)), config)
-    account, breaker = Account(redis, config.api_host), CircuitBreaker(redis, config)
+    account, leases = Account(redis, config.api_host), Leases(redis, config.api_host, owner, config.lease)
     gate = RequestGate(limiter, account, token := TokenCheck(limiter, account, replicate.account))
-    leases, claims = Leases(redis, config.api_host, owner, config.lease), Claims(redis, config.api_host)
     return Context(
         config=config,
         redis=redis,
@@ -158,11 +157,11 @@ async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitSta
         token=token,
         replicate=replicate,
         secrets=Secrets(read_environment()),
-        claims=claims,
+        claims=(claims := Claims(redis, config.api_host)),
         poller=Poller(replicate, gate, config, PollingLeader(redis, config.api_host, owner)),
         orphans=OrphanSearch(replicate, gate, claims),
         outputs=OutputSaver(config, await stack.enter_async_context(files_client(config))),
-        breaker=breaker,
+        breaker=(breaker := CircuitBreaker(redis, config)),
         model_limiter=ModelLimiter(redis, config),
         batch_limiter=BatchConcurrencyLimit(redis, config.deadline),
         refused_rows=RefusedRows(config, breaker),
