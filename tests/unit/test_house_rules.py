@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import httpx
@@ -142,8 +143,13 @@ def complaints(check: Check, allowed: set[str] = frozenset()) -> list[str]:  # t
         f"{name}: {complaint}"
         for path in MODULES
         if (name := path.relative_to(ROOT).as_posix()) not in allowed
-        for complaint in check(ast.parse(path.read_text(encoding="utf-8")))
+        for complaint in check(tree_of(path))
     ]
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def test_a_file_is_on_one_noun_and_short() -> None:

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +14,9 @@ from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
 from jobs.wire import Batch
+from tests.integration.worker.limits.timed_script import TimedScript
 from worker.limits import model_limiter
 from worker.limits.model_limiter import ModelBusy, ModelLimiter
-
-CLOCK = "clock"
 
 
 @pytest.fixture(autouse=True)
@@ -61,21 +60,17 @@ async def test_a_prediction_that_nobody_ends_counts_until_its_deadline_is_over(r
 @pytest.mark.parametrize("rate", [1, 2, 6, 59, 60, 600])
 async def test_no_minute_sees_more_creates_than_the_models_limit(redis: Redis, config: Config, rate: int) -> None:
     mine = turns(redis, config, f"a/b={rate}/min")
-    text = Path(model_limiter.__file__).with_suffix(".lua").read_text()
-    text = text.replace("redis.call('TIME')", f"redis.call('HMGET', '{CLOCK}', 's', 'us')")
-    mine._script = redis.register_script(
-        text.replace("math.ceil(interval / 500)", "3600000")
-    )  # it expires in real time
     times, now, epoch = list[int](), 0, (await redis.time())[0]
+    forever = {"math.ceil(interval / 500)": "3600000"}  # it expires in real time
+    mine._script = TimedScript(redis, model_limiter, lambda: epoch * 1_000_000 + now, forever)
     while now < 300e6:
-        await redis.hset(CLOCK, mapping={"s": epoch + now // 1_000_000, "us": now % 1_000_000})
         queue = mine._queue_of("a/b")
         assert queue
         wait = await mine._script(mine._keys(queue, "night/1"), ["start", "night/1", 1000, "", rate, "a/b"])
         if not wait:
             times.append(now)
         now += wait or 1
-    most = max(sum(start <= time < start + 60e6 for time in times) for start in times)
+    most = max(bisect_left(times, start + 60e6) - number for number, start in enumerate(times))
     assert most <= rate
     assert len(times) >= (rate - 1) * 5, "and it is used"
 

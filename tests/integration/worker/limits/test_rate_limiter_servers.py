@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from itertools import count
-from pathlib import Path
 
 import pytest
 
@@ -18,8 +17,9 @@ from jobs.redis_client.resilience import Redis
 from jobs.state import rate_limit
 from jobs.state.rate_limit import RateLimit
 from simulator.limits import FixedWindow, SlidingWindow, TokenBucket
+from tests.integration.worker.limits.timed_script import TimedScript
 
-API_HOST, CLOCK = "api.test", "clock"
+API_HOST = "api.test"
 MINUTE = 60.0
 SPREAD = 0.5
 """Seconds by which a request comes late at the server at most."""
@@ -62,11 +62,7 @@ class World:
 
     def _worker(self) -> None:
         bucket = RateLimit(self.redis, API_HOST, "create", self.limit)
-        text = Path(rate_limit.__file__).with_suffix(".lua").read_text()
-        assert text.count("redis.call('TIME')") == 1
-        bucket._script = self.redis.register_script(
-            text.replace("redis.call('TIME')", f"redis.call('HMGET', '{CLOCK}', 's', 'us')")
-        )
+        bucket._script = TimedScript(self.redis, rate_limit, lambda: self.epoch * 1_000_000 + round(self.now * 1e6))
         self.at(self.now + self.dice.random(), lambda: self._reserve(bucket))
 
     def other_program(self, a_minute: float, since: float, until: float) -> None:
@@ -84,15 +80,10 @@ class World:
             self.now, _, act = heapq.heappop(self._events)
             await act()
 
-    async def _turn_clock(self) -> None:
-        micros = round(self.now * 1e6)
-        await self.redis.hset(CLOCK, mapping={"s": self.epoch + micros // 1_000_000, "us": micros % 1_000_000})
-
     async def _reserve(self, bucket: RateLimit) -> None:
         if self.idle[0] <= self.now < self.idle[1]:
             self.at(self.idle[1] + self.dice.random(), lambda: self._reserve(bucket))
             return
-        await self._turn_clock()
         answer = await bucket.reserve(1000)
         due = [self.now + max(0, start - answer.now) / 1e6 for start in answer.times]
         for start in due:
@@ -107,7 +98,6 @@ class World:
         low = self.now < self.low_until
         server = self.low_server if low else self.server
         wait, left, minute = server.take(self.now), server.remaining(self.now), int(self.now / MINUTE)
-        await self._turn_clock()
         if wait:
             self.rejected[minute] += 1
             await bucket.hold(math.ceil(wait), "reduced" if low else "throttled")
