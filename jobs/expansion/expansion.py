@@ -1,4 +1,4 @@
-"""What makes many rows of one, as the options of `enqueue` and `run` say it."""
+"""The options of `enqueue` and `run` that turn one row into many, as one value."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Variant(NamedTuple):
 
 @dataclass(frozen=True)
 class Sample:
-    """How many prompts are made of a template for a row, and what they are picked by."""
+    """How many prompts of a template each row gets; the seed decides which."""
 
     size: int
     seed: int = 0
 
     def indexes(self, count: int, row_id: str) -> Iterable[int]:
-        """Pick of so many, the same ones each time; a larger sample has those of a smaller one, too."""
+        """Pick some of `count` indexes, always the same ones; a larger sample includes the smaller one."""
         if self.size >= count:
             return range(count)
         found: dict[int, None] = {}
@@ -43,7 +43,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Expansion:
-    """Makes variants of rows; what it sets wins over what a row says.
+    """Makes variants of rows. The values that it sets replace those of the row.
 
     `own_templates`: the prompt of each row is a template. The columns that a template names are not sent. `columns` are
     renamed before, or left out if their new name is empty.
@@ -57,12 +57,12 @@ class Expansion:
 
     @property
     def sets(self) -> frozenset[str]:
-        """The keys that are set, whatever a row has there."""
+        """The keys whose values in a row are replaced."""
         written = self.template and "prompt" not in self.template.names
         return self.matrix.keys | {"prompt"} if written else self.matrix.keys
 
     def check(self) -> None:
-        """TemplateError when more would be made of each row than may be."""
+        """Raise TemplateError if each row would become too many."""
         if self.template:
             self._indexes(self.template, "")
 

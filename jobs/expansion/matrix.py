@@ -39,7 +39,7 @@ class Matrix:
         return (*self.each, self.repeats) if self.repeats else self.each
 
     def combinations(self) -> Iterator[Combination]:
-        """Yield each combination. The order of the parts is the same whatever the order of the options was."""
+        """Yield each combination. The order of an id's parts does not depend on the order of the options."""
         order, keys = self._order, [one.key for one in self.each]
         for chosen in _products(self._lists):
             values = {key: value for key, (value, _) in zip(keys, chosen, strict=False)}

@@ -26,6 +26,8 @@ MOST_NESTED = 20
 _SOME = re.compile(r"\s*(?P<least>\d{1,3})?(?P<range>-)?(?P<most>\d{1,3})?\s*\$\$(?:(?P<between>[^{}|$]*)\$\$)?")
 _WEIGHT = re.compile(r"\s*[\d.]+::")
 _WILDCARD = re.compile(r"__[\w*/~@-]*[^\W_][\w*/~@-]*__")
+_MISPLACED = re.compile(r"[^{}|]*\$\$")
+_BLANKS = re.compile(r"\s+(?=\{)")
 _STRUCTURE = re.compile(r"[{}|]")
 _BRACES = re.compile(r"\{\{|\}\}|[{}]")
 
@@ -138,14 +140,14 @@ class Template:
         return self.body.count
 
     def make(self, index: int, columns: Mapping[str, Any]) -> tuple[str, list[str]]:
-        """The prompt at an index, and for its id what was taken of each group; TemplateError."""
+        """Return the prompt at an index, and for its id the text of each group; TemplateError."""
         texts = self.body.texts(index, columns)
         parts = [slug(text.strip()) for part, text in zip(self.body.parts, texts, strict=True) if part.count > 1]
         return "".join(texts), parts
 
 
 def read_template(text: str) -> Template:
-    """Understand a template; TemplateError says what is wrong with it, and what is not supported."""
+    """Parse a template; TemplateError if it is malformed or uses what is not supported."""
     parser = _Parser(text)
     return Template(parser.body(), frozenset(parser.names))
 
@@ -159,7 +161,7 @@ class _Parser:
         self.names = set[str]()
 
     def body(self) -> Joined:
-        """All of it. Outside of groups a brace that is written twice is that brace."""
+        """Parse the whole template. Outside of groups, a doubled brace is a literal one."""
         parts: list[Node] = []
         while found := _BRACES.search(self._text, self._place):
             parts += self._plain(found.start())
@@ -184,7 +186,7 @@ class _Parser:
             yield Text(text)
 
     def _group(self) -> Node:
-        """What stands between braces, the first of which is behind us."""
+        """Parse a group, whose opening brace has been read."""
         self._refuse_unsupported(self._place)
         self._open.append(self._place - 1)
         if len(self._open) > MOST_NESTED:
@@ -208,21 +210,21 @@ class _Parser:
             raise self._error("samplers ({~…} and {@…}) are not supported; --sample picks some of all prompts")
 
     def _some(self) -> re.Match[str] | None:
-        """How many options are taken, if that is said."""
+        """Parse how many options are taken, if the group says so."""
         found = _SOME.match(self._text, self._place)
         if found:
             self._place = found.end()
             if found["least"] is None and found["most"] is None:
                 raise self._error("before $$ stands how many are taken: {2$$a|b|c} or {1-2$$ and $$a|b|c}")
-        elif re.compile(r"[^{}|]*\$\$").match(self._text, self._place):
+        elif _MISPLACED.match(self._text, self._place):
             raise self._error("before $$ stands how many are taken: {2$$a|b|c} or {1-2$$ and $$a|b|c}")
         return found
 
     def _option(self) -> Joined:
-        """One option, up to the | or } that ends it."""
+        """Parse an option, up to the | or } that ends it."""
         if _WEIGHT.match(self._text, self._place):
             raise self._error("weights ({2::a|b}) are not supported; each variant is made once")
-        if nested := re.compile(r"\s+(?=\{)").match(self._text, self._place):
+        if nested := _BLANKS.match(self._text, self._place):
             self._place = nested.end()
         parts: list[Node] = []
         while found := _STRUCTURE.search(self._text, self._place):
@@ -235,7 +237,7 @@ class _Parser:
         raise self._error("a { has no } behind it; a brace itself is written twice")
 
     def _single(self, option: Joined) -> Node:
-        """Braces without a |: a column, unless there are groups in them."""
+        """Return what braces without a | are: a column, unless they contain groups."""
         if any(not isinstance(part, Text) for part in option.parts):
             return option
         name = option.make(0, {}).strip()
@@ -245,7 +247,7 @@ class _Parser:
         return Column(name)
 
     def _selections(self, options: tuple[Joined, ...], some: re.Match[str]) -> Node:
-        """So many of the options, in every order, as dynamic prompts takes them."""
+        """Return all selections of the options in every order, as dynamic prompts makes them."""
         least = int(some["least"]) if some["least"] else 1
         most = int(some["most"]) if some["most"] else len(options) if some["range"] else least
         least, most = sorted((min(least, len(options)), min(most, len(options))))

@@ -21,7 +21,7 @@ _NO_INPUTS = ("id", "custom_id", "input")
 
 
 class ValueList:
-    """A key and its values in the order in which they are given; ranges are counted out only when they are needed."""
+    """A key and its values in the order in which they are given; ranges are never expanded in memory."""
 
     def __init__(self, key: str, parts: Sequence[range | tuple[Any, ...]]) -> None:
         _check_distinct(key, parts)
@@ -48,7 +48,7 @@ def read_values(text: str) -> ValueList:
     if not key or not equals:
         raise ValueError(f"{text!r} is not KEY=VALUES")
     if key in _NO_INPUTS:
-        raise ValueError(f"{key!r} is no input; each row gets its id from the values")
+        raise ValueError(f"{key!r} cannot be set by --each")
     parts = [part if isinstance(part, range) else (part,) for part in _split(key, values)]
     if key == "model":
         _check_models(parts)

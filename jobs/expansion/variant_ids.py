@@ -1,4 +1,4 @@
-"""Ids of the rows that one row becomes: readable, and a function of nothing but the row's own id and the values.
+"""Ids of the rows that one row becomes: readable, and derived only from the row's own id and the values.
 
 Whoever enqueues again with more values, or with the options in another order, gets the same ids, and pays only for what
 is new.

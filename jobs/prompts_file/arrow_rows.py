@@ -31,7 +31,7 @@ Convert = Callable[[Any], Any]
 
 
 class _NoValue(ValueError):
-    """A type or a value that JSON cannot say."""
+    """A type or a value that JSON cannot express."""
 
 
 class ArrowTable:
@@ -155,7 +155,7 @@ def _converter_of(name: str, kind: Any) -> Convert:
 
 
 def _converter(kind: Any) -> Convert:  # noqa: C901, PLR0911 - a table of types
-    """What makes JSON of the values of a type; _NoValue when nothing can."""
+    """Return what converts the values of a type to JSON; _NoValue if nothing can."""
     from pyarrow import types
 
     if types.is_dictionary(kind):
@@ -200,7 +200,7 @@ def _number(value: float) -> float | None:
 
 
 def _shortest(code: str, value: float) -> float | None:
-    """The number with the fewest digits that is stored as this one: 7.1, not 7.099999904632568."""
+    """The shortest number that is stored in the same bytes: 7.1, not 7.099999904632568."""
     if math.isnan(value) or math.isinf(value):
         return _number(value)
     packed = struct.pack(code, value)

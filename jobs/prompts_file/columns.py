@@ -12,7 +12,7 @@ _BESIDE_INPUT = ("id", "custom_id", "model")
 
 
 class Columns:
-    """What the columns of a file are called from now on; "" leaves one out. Which are never there is remembered."""
+    """New names for the columns of a file; "" leaves one out. Remembers which columns the file has."""
 
     def __init__(self, names: Mapping[str, str] | None = None) -> None:
         self._names = names or {}
