@@ -38,7 +38,7 @@ limit_CONFIRM_ABOVE := --confirm-above
 
 # An unknown variable is an error before anything runs: an ignored limit costs money.
 takes_order := FILE NAME MODEL INPUT PRIORITY $(limits) $(many) DYNAMIC_PROMPTS APPEND REPLACE JSON
-takes_run := $(takes_order) ALL PILOT
+takes_run := $(takes_order) ALL PILOT BY
 takes_enqueue := $(takes_order) CHECK
 takes_status := BATCH JSON
 takes_watch := BATCH JSON
@@ -78,7 +78,7 @@ run enqueue status watch redis-stop: export STARTED_BY := make
 
 .PHONY: run
 run: $(VENV)/.for-use ## Enqueue FILE, run it, show the progress and a summary
-	@$(call needs,FILE,prompts.jsonl)$(BIN)/python -m jobs run $(call flag,ALL,--all) $(call option,PILOT,--pilot) $(order)
+	@$(call needs,FILE,prompts.jsonl)$(BIN)/python -m jobs run $(call flag,ALL,--all) $(call option,PILOT,--pilot) $(call option,BY,--by) $(order)
 
 .PHONY: enqueue
 enqueue: $(VENV)/.for-use ## Enqueue FILE for the workers

@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -122,15 +123,18 @@ def run(
     given: options.OrderOptions,
     *,
     pilot: options.PilotSize = None,
+    by: options.By = None,
     everything: options.Everything = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Enqueue, work with progress shown, sum up: all in one command."""
     from jobs.cli import run as burst
-    from jobs.cli.pilot import pilot_lines, pilot_order
+    from jobs.cli.pilot import by_line, pilot_lines, pilot_order
 
     order = pilot_order(given.order(), pilot)
     paper = Printer(stderr=as_json)
+    if by:
+        paper.lines([by_line(order, Config.load(), by, datetime.now().astimezone())])
     confirm = confirm_costs(given.confirm_above, given.source)
     status = _ask(lambda desk: burst.run(desk, order, paper, confirm, everything=everything), start=True)
     if pilot and report.over(status):

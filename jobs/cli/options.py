@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, Field, dataclass, field, fields
+from datetime import datetime, time, timedelta
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,6 +43,17 @@ def _read_threshold(text: str) -> int:
         return micro_dollars(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def _read_clock(text: str) -> datetime:
+    """The next time that a local clock shows this."""
+    try:
+        clock = time.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no time of day, such as 07:00") from None
+    now = datetime.now().astimezone()
+    today = now.replace(hour=clock.hour, minute=clock.minute, second=0, microsecond=0)
+    return today if today > now else (today + timedelta(days=1)).replace(tzinfo=None).astimezone()
 
 
 Source = Annotated[
@@ -89,6 +101,10 @@ ConfirmAbove = Annotated[
 MaxInFlight = Annotated[
     int | None,
     typer.Option(min=1, max=MOST_PREDICTIONS, metavar="N", help="Never have more running, of all workers together."),
+]
+By = Annotated[
+    datetime | None,
+    typer.Option(parser=_read_clock, metavar="HH:MM", help="Say first whether it can be done by then, or how many."),
 ]
 PilotSize = Annotated[
     int | None, typer.Option("--pilot", min=1, metavar="N", help="Only the first N; then say what all will cost.")

@@ -1,11 +1,11 @@
-"""A pilot: the first prompts of a file run to their end, and what they tell of the cost and the time of all."""
+"""A pilot: the first prompts of a file run to their end, and what results tell of the cost and the time of all."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
@@ -65,6 +65,30 @@ def project_costs(costs: Sequence[int], total: int) -> tuple[int, int, int]:
     error = SURE * stdev(costs) / math.sqrt(len(costs)) * total if len(costs) > 1 else 0.0
     error *= math.sqrt(max(total - len(costs), 0) / total)  # the pilot's own costs are known
     return max(about - round(error), sum(costs)), about, about + round(error)
+
+
+def by_line(order: Order, config: Config, by: datetime, now: datetime) -> str:
+    """Whether what the file has left can be done by then, at the account's rate; how many of it, if not."""
+    if order.source == "-":
+        raise typer.BadParameter("it needs a file that can be read twice", param_hint="--by")
+    from jobs.batch_folder.folder import Folder
+    from jobs.batch_folder.results import read_results
+    from jobs.enqueue.enqueue import check
+
+    results = list(read_results(Folder(config.output_dir, order.batch)))
+    left = max(check(order, config).total - len(results), 0)
+    seconds = [found for result in results if (found := _seconds(result))]
+    possible = project_count(seconds, (by - now).total_seconds(), config.creates_per_minute, config.max_in_flight)
+    basis = f"the {counted(len(seconds), 'result')} so far" if seconds else "the rate of creates alone"
+    many = "all" if possible >= left else f"about {possible:,}"
+    return f"Of {counted(left, 'prompt')} left, {many} can be done by {by:%H:%M %Z}, going by {basis} and one worker"
+
+
+def project_count(seconds: Sequence[float], within: float, per_minute: float, in_flight: int) -> int:
+    """How many prompts end within so many seconds, if they take as long as these, or no time if there are none."""
+    run = fmean(seconds) if seconds else 0.0
+    rate = min(per_minute / 60, in_flight / run) if run else per_minute / 60
+    return max(math.floor((within - run) * rate), 0)
 
 
 def project_seconds(seconds: Sequence[float], total: int, per_minute: float, in_flight: int) -> int:

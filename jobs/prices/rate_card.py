@@ -76,15 +76,10 @@ class RateCard:
         """All that it counts, each once."""
         return tuple(dict.fromkeys(rate.metric for tier in self.tiers for rate in tier.rates))
 
-    @cached_property
+    @property
     def keys(self) -> frozenset[str] | None:
         """The inputs that make a difference; None: any may."""
-        if any(METRICS[metric].reads_all for metric in self.metrics):
-            return None
-        named = {key for metric in self.metrics for key in (*METRICS[metric].keys, *METRICS[metric].beside)}
-        criteria = {key for name in self._criteria for key in CRITERIA[name].keys}
-        audio = CRITERIA["with_audio"].keys if "model_variant" in self._criteria else ()
-        return frozenset({*named, *criteria, *audio, *self.inputs.values()})
+        return None if self._read_whole else self._own_keys
 
     @property
     def is_flat(self) -> bool:
@@ -93,10 +88,11 @@ class RateCard:
 
     def cost_range(self, values: Mapping[str, Any]) -> CostRange:
         """What a prediction of this input costs if it succeeds and gives what the input asks for."""
-        keys = self.keys
-        if keys is None:
-            return self._range(values)
-        key = repr([(name, values[name]) for name in sorted(keys & values.keys())])
+        key = repr([(name, values[name]) for name in sorted(self._own_keys & values.keys())])
+        if self._read_whole:
+            filled = self._filled(values)
+            units = (self._units(metric, filled) for metric in self._read_whole)
+            key += "".join(f" {each.least} {each.most}" for each in units)
         if key not in self._known:
             if len(self._known) >= MOST_KNOWN:
                 self._known.clear()
@@ -120,6 +116,20 @@ class RateCard:
         bills = [_bill(tier, metrics, succeeded=status == "succeeded") for tier in self.tiers if tier.allows(facts)]
         known = [bill for bill in bills if bill is not None]
         return max(known) if known and len(known) == len(bills) else None
+
+    @cached_property
+    def _read_whole(self) -> tuple[str, ...]:
+        """The metrics that any input may tell something of."""
+        return tuple(metric for metric in self.metrics if METRICS[metric].reads_all)
+
+    @cached_property
+    def _own_keys(self) -> frozenset[str]:
+        """The inputs that tell something of the criteria and of all other metrics."""
+        metrics = [METRICS[name] for name in self.metrics if not METRICS[name].reads_all]
+        named = {key for metric in metrics for key in (*metric.keys, *metric.beside)}
+        criteria = {key for name in self._criteria for key in CRITERIA[name].keys}
+        audio = CRITERIA["with_audio"].keys if "model_variant" in self._criteria else ()
+        return frozenset({*named, *criteria, *audio, *self.inputs.values()})
 
     @cached_property
     def _criteria(self) -> dict[str, set[Value]]:

@@ -185,7 +185,10 @@ def test_a_pilot_says_what_all_will_cost(cli: Callable[..., Any], prompts: Calla
     assert cost == "Pilot: 2 of 3 prompts cost $0.006; all of them will cost about $0.009"
     assert time.startswith("At 600 creates a minute all of them take about 0:00:0")
     assert more == "The same command without --pilot goes on with the rest"
-    assert cli("run", source, prices=prices).code == 0
+    rest = cli("run", source, "--by", "23:59", prices=prices)
+    assert rest.code == 0
+    said = r"Of 1 prompt left, (all|about 0) can be done by 23:59 \w+, going by the 2 results so far and one worker"
+    assert re.match(said, rest.out), rest.out
     assert simulator.ledger(summary=True)["created"] == 3
 
 

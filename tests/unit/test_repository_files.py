@@ -120,9 +120,8 @@ def test_make_takes_what_the_command_takes(target: str) -> None:
     assert set(shown) >= {f"{option}='1'" for option in OPTIONS.values()} | {"--json", "'a.jsonl'"}
     known = get_command(app).commands[target].params  # type: ignore[attr-defined]  # it is a group
     names = {option for parameter in known for option in parameter.opts if option.startswith("--")}
-    assert names - {"--json", "--check", "--append", "--replace", "--all", "--pilot", "--dynamic-prompts"} == set(
-        OPTIONS.values()
-    )
+    flags = {"--json", "--check", "--append", "--replace", "--all", "--dynamic-prompts"}
+    assert names - flags - {"--pilot", "--by"} == set(OPTIONS.values())
 
 
 def test_make_passes_flags_on() -> None:

@@ -19,6 +19,7 @@ from worker.doctor.status import (
     batch_findings,
     limit_findings,
     pause_findings,
+    price_file_findings,
     schedule_file_findings,
     schedule_findings,
     worker_findings,
@@ -27,6 +28,7 @@ from worker.doctor.status import (
 LOCAL: dict[str, Callable[[Config], list[Finding]]] = {
     "network": network_findings,
     "schedules": schedule_file_findings,
+    "prices": price_file_findings,
     "outputs": room_findings,
     "disk speed": speed_findings,
     "open files": file_findings,

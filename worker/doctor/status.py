@@ -6,7 +6,8 @@ import time
 from collections.abc import AsyncIterator
 
 from jobs.config import Config
-from jobs.errors import ScheduleError
+from jobs.errors import PriceError, ScheduleError
+from jobs.prices.file import load_cards
 from jobs.queue.dead_letters import DeadLetters, sentence
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
@@ -91,6 +92,16 @@ def schedule_file_findings(config: Config) -> list[Finding]:
     if wrong := describe(config.schedules, found):
         return [failure("schedules", wrong, "fix it: these do not fire meanwhile")]
     return [ok("schedules", f"{len(found) or 'none'} in {config.schedules}")]
+
+
+def price_file_findings(config: Config) -> list[Finding]:
+    """Check the file of rate cards."""
+    try:
+        cards = load_cards(config.prices_file)
+    except PriceError as error:
+        return [failure("prices", str(error), "fix it: no worker starts meanwhile, and nothing is enqueued")]
+    shown = f"{len(config.prices.by_model) or 'none'} in BATCH_PRICES, {len(cards) or 'none'} in {config.prices_file}"
+    return [ok("prices", shown)]
 
 
 async def _held(redis: Redis, config: Config, bucket: str) -> AsyncIterator[Finding]:

@@ -33,6 +33,7 @@ from worker.doctor.status import (
     batch_findings,
     limit_findings,
     pause_findings,
+    price_file_findings,
     schedule_file_findings,
     schedule_findings,
     worker_findings,
@@ -189,6 +190,17 @@ async def test_batches(config: Config, redis: Redis) -> None:
         "warning",
         True,
     )
+
+
+def test_prices(config: Config, tmp_path: Path) -> None:
+    config = config.model_copy(update={"prices_file": tmp_path / "prices.toml"})
+    assert of(price_file_findings(config), "prices").message == f"none in BATCH_PRICES, none in {config.prices_file}"
+    price = 'prices = [{ metric = "run_count", dollars = 1 }]'
+    config.prices_file.write_text(f'[[model]]\nname = "a/b"\n{price}\n')
+    assert "1 in" in of(price_file_findings(config), "prices").message
+    config.prices_file.write_text("[[model]]\n")
+    wrong = of(price_file_findings(config), "prices")
+    assert (wrong.verdict, "line 1: there is no name" in wrong.message) == ("failure", True)
 
 
 async def test_schedules(config: Config, redis: Redis, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.cli.pilot import cost_line, pilot_order, project_costs, project_seconds
+from jobs.cli.pilot import cost_line, pilot_order, project_costs, project_count, project_seconds
 from jobs.enqueue.spool import Order
 from jobs.wire import Result
 
@@ -49,6 +49,29 @@ def test_a_projection_lies_in_its_spread(costs: list[int], more: int) -> None:
 )
 def test_the_time_is_that_of_the_narrowest_place(per_minute: float, in_flight: int, seconds: int) -> None:
     assert project_seconds([1.0, 3.0], 1000, per_minute, in_flight) == seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "per_minute", "in_flight", "possible"),
+    [
+        ([], 600, 1000, 36_000),
+        ([10.0, 30.0], 600, 1000, 35_800),
+        ([10.0, 30.0], 600, 20, 3580),
+        ([7200.0], 600, 1000, 0),
+    ],
+)
+def test_how_many_prompts_end_within_an_hour(
+    seconds: list[float], per_minute: float, in_flight: int, possible: int
+) -> None:
+    assert project_count(seconds, 3600, per_minute, in_flight) == possible
+
+
+@given(st.lists(st.floats(0.1, 100), min_size=1), st.integers(1, 10**5), st.floats(1, 10**4), st.integers(1, 1000))
+def test_what_takes_so_long_is_done_by_then(
+    seconds: list[float], total: int, per_minute: float, in_flight: int
+) -> None:
+    needed = project_seconds(seconds, total, per_minute, in_flight)
+    assert project_count(seconds, needed + 1, per_minute, in_flight) >= total - 1
 
 
 def test_a_pilot_has_something_to_go_on_with() -> None:

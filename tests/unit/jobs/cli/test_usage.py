@@ -62,6 +62,8 @@ def test_help_says_all_of_each_command_in_its_line() -> None:
         (["retry", "b", "--max-cost", "0.0000001"], "six decimals"),
         (["retry", "b", "--max-predictions", "0"], "--max-predictions"),
         (["run", "-"], "--name"),
+        (["run", "f.jsonl", "--by", "seven"], "'seven' is no time of day, such as 07:00"),
+        (["run", "f.jsonl", "--pilot", "3", "--limit", "2"], "no --limit"),
         (["run", "f.jsonl", "--check"], "--check"),
         (["results"], "BATCH"),
         (["delete"], "BATCH"),
