@@ -203,6 +203,12 @@ def launch(request: pytest.FixtureRequest) -> Launch:
     return start
 
 
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
 class Nursery:
     """Starts children in a test's directory; keeps them to end them."""
 
@@ -212,11 +218,25 @@ class Nursery:
     def start(self, *command: str, env: dict[str, str], within: tuple[str, ...] = ()) -> Child:
         """Run Python with these arguments, `within` the command of another program if one is given."""
         log_file = self.directory / f"child-{len(self.children)}.log"
-        launch = partial(start_python, within=within) if within else self.launch
         with log_file.open("wb") as log, Path(os.devnull).open("rb") as nothing:
-            process = launch(command, env, self.directory, (nothing, log, log))
+            process = self._launch(within)(command, env, self.directory, (nothing, log, log))
         self.children.append(Child(process, log_file))
         return self.children[-1]
+
+    def run(self, *command: str, env: dict[str, str], stdin: str = "", within: tuple[str, ...] = ()) -> Answer:
+        """Run it to its end."""
+        with TemporaryFile() as typed, TemporaryFile() as out, TemporaryFile() as err:
+            typed.write(stdin.encode())
+            typed.seek(0)
+            process = self._launch(within)(command, env, self.directory, (typed, out, err))
+            try:
+                code = process.wait(120)
+            finally:
+                process.kill()
+            return Answer(code, *(os.pread(file.fileno(), 1 << 24, 0).decode() for file in (out, err)))
+
+    def _launch(self, within: tuple[str, ...]) -> Launch:
+        return partial(start_python, within=within) if within else self.launch
 
 
 @pytest.fixture
@@ -238,27 +258,13 @@ def worker_process(config: Config, nursery: Nursery) -> Callable[..., Child]:
     return start
 
 
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def cli(config: Config, tmp_path: Path, launch: Launch) -> Callable[..., Answer]:
+def cli(config: Config, nursery: Nursery) -> Callable[..., Answer]:
     """`cli("status", "--json")` runs `python -m jobs`; settings as in worker_process, and another module by name."""
 
     def run(*arguments: str, stdin: str = "", module: str = "jobs", **settings: Any) -> Answer:
         env = environment(config.model_copy(update=settings))
-        with TemporaryFile() as typed, TemporaryFile() as out, TemporaryFile() as err:
-            typed.write(stdin.encode())
-            typed.seek(0)
-            process = launch(("-m", module, *arguments), env, tmp_path, (typed, out, err))
-            try:
-                code = process.wait(120)
-            finally:
-                process.kill()
-            return Answer(code, *(os.pread(file.fileno(), 1 << 24, 0).decode() for file in (out, err)))
+        return nursery.run("-m", module, *arguments, env=env, stdin=stdin)
 
     return run
 

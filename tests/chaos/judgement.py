@@ -198,5 +198,5 @@ class Judgement:
 
     def _verify(self) -> Iterator[str]:
         answer = self.trial.cli("verify", self.trial.batch)
-        if answer.returncode:
-            yield f"verify: {answer.stdout}{answer.stderr}"
+        if answer.code:
+            yield f"verify: {answer.out}{answer.err}"

@@ -48,7 +48,7 @@ def test_killed_while_canceling(trial: Trial, judged: Callable[..., Any], point:
     trial.enqueue()
     first = trial.worker(point)
     trial.wait_until_created(100)
-    assert trial.cli("cancel", trial.batch).returncode == 0
+    assert trial.cli("cancel", trial.batch).code == 0
     trial.wait_until_killed(first)
     trial.wait_until_killed(trial.worker(point))
     trial.worker()

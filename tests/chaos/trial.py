@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -82,7 +80,7 @@ class Trial:
         rows = [self._row(number) for number in range(count)]
         file = self.nursery.directory / f"{self.batch}.jsonl"
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        assert self.cli("enqueue", str(file)).returncode == 0
+        assert self.cli("enqueue", str(file)).code == 0
 
     @staticmethod
     def _row(number: int) -> dict[str, Any]:
@@ -94,22 +92,14 @@ class Trial:
         files = 1 + (number % 5 == 2)
         return {"model": "simulator/image", "input": {"prompt": f"cat {number}", "num_outputs": files, **IMAGE}}
 
-    def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*self.within, sys.executable, "-m", "jobs", *arguments],
-            cwd=self.nursery.directory,
-            env=self.environment(self.config) | SECRET,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+    def cli(self, *arguments: str) -> Any:
+        env = self.environment(self.config) | SECRET
+        return self.nursery.run("-m", "jobs", *arguments, env=env, within=self.within)
 
     def status(self) -> dict[str, Any]:
         answer = self.cli("status", self.batch, "--json")
-        assert answer.returncode == 0, answer.stderr
-        found: dict[str, Any] = json.loads(answer.stdout)
+        assert answer.code == 0, answer.err
+        found: dict[str, Any] = json.loads(answer.out)
         return found
 
     # Workers
@@ -236,11 +226,11 @@ class Trial:
 
     def _cure(self, command: str, *arguments: str) -> None:
         self.cures[command] = self.cures.get(command, 0) + 1
-        assert self.cli(command, *arguments).returncode == 0
+        assert self.cli(command, *arguments).code == 0
 
     def _logs(self) -> str:
         tails = (f"--- {child.log_file.name}\n{child.log()[-1500:]}" for child in self.nursery.children[-3:])
-        return "\n".join(tails) + self.cli("status", self.batch).stdout
+        return "\n".join([*tails, self.cli("status", self.batch).out])
 
     def stack_traces(self) -> int:
         """How many of them workers wrote."""
