@@ -1,4 +1,4 @@
-"""Asking at the terminal before more is spent than somebody wants to spend unasked."""
+"""Asking at the terminal before more may be spent than a person allowed."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def confirm_costs(above: int | None, what: str) -> Confirm | None:
-    """What asks when `what` may cost more micro-dollars than that, or nobody knows; None: never ask."""
+    """What asks when `what` may cost more micro-dollars than that, or when it is not known; None: never ask."""
     if above is None:
         return None
 
     def confirm(costs: Costs) -> None:
         if costs.most is not None and round(costs.most * MICRO) <= above:
             return
-        words = "costs nobody knows how much" if costs.least is None else cost_words(costs.least, costs.most)
+        words = "costs an amount that is not known" if costs.least is None else cost_words(costs.least, costs.most)
         if sys.stdin is None or not sys.stdin.isatty():
             raise PriceError(
                 f"{what} {words}: that needs a yes because of --confirm-above {money(dollars(above))}, and there is no "

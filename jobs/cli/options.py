@@ -96,7 +96,9 @@ MaxCost = Annotated[
 ]
 ConfirmAbove = Annotated[
     int | None,
-    typer.Option(parser=_read_threshold, metavar="DOLLARS", help="Ask first if it may cost more, or nobody knows."),
+    typer.Option(
+        parser=_read_threshold, metavar="DOLLARS", help="Ask first if it may cost more, or that is not known."
+    ),
 ]
 MaxInFlight = Annotated[
     int | None,

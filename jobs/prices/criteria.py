@@ -39,7 +39,7 @@ CRITERIA: dict[str, Criterion] = {
 """By their names in `prediction.metrics`."""
 
 
-def plain(value: Any) -> Value | None:
+def normalize(value: Any) -> Value | None:
     """A value of a card, an input or a metric as it is compared; None for what is no such value."""
     if isinstance(value, bool):
         return value
@@ -51,7 +51,7 @@ def plain(value: Any) -> Value | None:
     return None
 
 
-def asked_value(
+def input_value(
     name: str, possible: AbstractSet[Value], values: Mapping[str, Any], key: str | None = None
 ) -> Value | None:
     """Which of the values that a card knows the input asks for; None when that is not certain. `key`: only by this."""
@@ -63,12 +63,12 @@ def asked_value(
     return found if found in possible else None
 
 
-def told_value(name: str, possible: AbstractSet[Value], metrics: Mapping[str, Any]) -> Value | None:
+def metric_value(name: str, possible: AbstractSet[Value], metrics: Mapping[str, Any]) -> Value | None:
     """What a prediction's metrics say of a criterion, None when they say nothing; it may be none of the card's values.
 
     A measured number is no reason to doubt the card: 6.04 s are not 6 s, and then the input decides.
     """
-    told = plain(metrics.get(name))
+    told = normalize(metrics.get(name))
     if told is None and possible <= AUDIO.keys():
         return _audio(possible, [metrics.get("with_audio")])
     return told if told in possible or isinstance(told, str) else None
@@ -86,7 +86,7 @@ def _as_kind_of(possible: AbstractSet[Value], value: Any) -> Value | None:
     if any(isinstance(each, Decimal) for each in possible):
         number = number_of(value)
         return None if number is None else _decimal(number)
-    return plain(value)
+    return normalize(value)
 
 
 def _decimal(number: Fraction) -> Decimal:

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from jobs.errors import PriceError, Problem
 from jobs.names import model_problem
-from jobs.prices.criteria import CRITERIA, Value, plain
+from jobs.prices.criteria import CRITERIA, Value, normalize
 from jobs.prices.metrics import METRICS
 from jobs.prices.rate_card import Rate, RateCard, Tier
 from jobs.text import printable
@@ -89,7 +89,7 @@ def _criterion(name: str) -> str:
 
 
 def _value(value: Any) -> Value:
-    found = plain(value)
+    found = normalize(value)
     if found is None:
         raise ValueError("a criterion is text, a number, true or false")
     return found

@@ -59,18 +59,18 @@ def number_of(value: Any) -> Fraction | None:
         found = _NUMBER.fullmatch(value)
         number = Fraction(found[1]) if found else Fraction(0)
     else:
-        number = measured(value) or Fraction(0)
+        number = units_in(value) or Fraction(0)
     return number if number > 0 else None
 
 
-def measured(value: Any) -> Fraction | None:
+def units_in(value: Any) -> Fraction | None:
     """A number of units as `metrics` has it, exactly as it is written; None when it cannot be one."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return Fraction(repr(value)) if 0 <= value <= MOST_UNITS else None
 
 
-def asked(values: Mapping[str, Any], keys: tuple[str, ...]) -> Fraction | None:
+def requested_number(values: Mapping[str, Any], keys: tuple[str, ...]) -> Fraction | None:
     """The number that the input gives under these keys; None when there is none, or two of them differ."""
     numbers = {number_of(values[key]) for key in keys if key in values}
     return numbers.pop() if len(numbers) == 1 else None
@@ -86,23 +86,23 @@ def _unknown(_values: Mapping[str, Any], _keys: tuple[str, ...]) -> Units:
 
 def _outputs(values: Mapping[str, Any], keys: tuple[str, ...]) -> Units:
     """As many as the input asks for; a key such as max_images only limits them."""
-    number = asked(values, keys)
+    number = requested_number(values, keys)
     only_limited = all(key.startswith("max_") for key in keys if key in values)
     return Units(Fraction(1) if number is None or only_limited else number, number)
 
 
 def _duration(values: Mapping[str, Any], keys: tuple[str, ...]) -> Units:
     """The seconds that the input asks for, of each output."""
-    seconds, outputs = asked(values, keys), Fraction(1)
+    seconds, outputs = requested_number(values, keys), Fraction(1)
     if any(key in values for key in _COUNTS):
-        outputs = asked(values, _COUNTS) or Fraction(0)
+        outputs = requested_number(values, _COUNTS) or Fraction(0)
     if seconds is None or not outputs:
         return Units()
     return Units(seconds, seconds * outputs)
 
 
 def _limited(values: Mapping[str, Any], keys: tuple[str, ...]) -> Units:
-    return Units(most=asked(values, keys))
+    return Units(most=requested_number(values, keys))
 
 
 def _characters(values: Mapping[str, Any], keys: tuple[str, ...]) -> Units:
@@ -124,7 +124,7 @@ def _output_megapixels(values: Mapping[str, Any], keys: tuple[str, ...]) -> Unit
     texts = [found for key in keys if (found := _MEGAPIXELS.fullmatch(str(values.get(key))))]
     outputs = Fraction(1)
     if any(key in values for key in _COUNTS):
-        outputs = asked(values, _COUNTS) or Fraction(0)
+        outputs = requested_number(values, _COUNTS) or Fraction(0)
     if not outputs or (bool(width and height) == bool(texts)) or len(texts) > 1:
         return Units()
     if texts:

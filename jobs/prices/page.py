@@ -10,7 +10,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from jobs.prices.criteria import CRITERIA, Value, plain
+from jobs.prices.criteria import CRITERIA, Value, normalize
 from jobs.prices.file import tiers_problem
 from jobs.prices.metrics import METRICS, RUN, RUN_TIME
 from jobs.prices.rate_card import Rate, RateCard, Tier
@@ -136,7 +136,7 @@ def _tier(tier: Any) -> Tier:
 
 
 def _criterion(criterion: Any) -> tuple[str, Value]:
-    title, value = str(criterion.get("title")).strip().casefold(), plain(criterion.get("value"))
+    title, value = str(criterion.get("title")).strip().casefold(), normalize(criterion.get("value"))
     if criterion.get("type") != "equals" or title not in _TITLES or value is None:
         raise _Unclear(f"its rate card asks for {json.dumps(criterion)[:200]}, which this version does not know")
     return _TITLES[title], value

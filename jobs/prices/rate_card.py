@@ -12,8 +12,8 @@ from functools import cached_property
 from typing import Any
 
 from jobs.prices.cost_range import CostRange
-from jobs.prices.criteria import CRITERIA, Value, asked_value, told_value
-from jobs.prices.metrics import METRICS, RUN, RUN_TIME, Units, measured
+from jobs.prices.criteria import CRITERIA, Value, input_value, metric_value
+from jobs.prices.metrics import METRICS, RUN, RUN_TIME, Units, units_in
 from jobs.prices.money import MICRO
 
 MOST_KNOWN = 10_000
@@ -111,7 +111,7 @@ class RateCard:
             return None
         facts = self._facts(values)
         for name, possible in self._criteria.items():
-            if (told := told_value(name, possible, metrics)) is not None:
+            if (told := metric_value(name, possible, metrics)) is not None:
                 facts[name] = told
         bills = [_bill(tier, metrics, succeeded=status == "succeeded") for tier in self.tiers if tier.allows(facts)]
         known = [bill for bill in bills if bill is not None]
@@ -143,7 +143,7 @@ class RateCard:
     def _facts(self, values: Mapping[str, Any]) -> dict[str, Value]:
         values = self._filled(values)
         found = {
-            name: asked_value(name, possible, values, self.inputs.get(name))
+            name: input_value(name, possible, values, self.inputs.get(name))
             for name, possible in self._criteria.items()
         }
         return {name: value for name, value in found.items() if value is not None}
@@ -196,7 +196,7 @@ def _bill(tier: Tier, metrics: Mapping[str, Any], *, succeeded: bool) -> int | N
 def _counted(metric: str, metrics: Mapping[str, Any], *, succeeded: bool) -> Fraction | None:
     """How many units there were; what a failure does not mention it has none of, but for its time."""
     if metric in metrics:
-        return measured(metrics[metric])
+        return units_in(metrics[metric])
     if metric == RUN:
         return Fraction(succeeded or metrics.get(RUN_TIME) != 0)
     return None if succeeded or metric == RUN_TIME else Fraction(0)

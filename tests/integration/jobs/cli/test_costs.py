@@ -29,7 +29,7 @@ def _source(tmp_path: Path) -> None:
 
 
 async def test_without_a_terminal_nobody_can_agree_to_the_costs(cli: Cli, config: Config, redis: Redis) -> None:
-    for prices, words in ((PRICES, "at least $0.45, at most $1.35"), (Prices(), "nobody knows how much")):
+    for prices, words in ((PRICES, "at least $0.45, at most $1.35"), (Prices(), "an amount that is not known")):
         refused = cli(*ENQUEUE, "--confirm-above", "1.34", prices=prices)
         assert (refused.code, refused.out) == (2, "")
         assert words in refused.err

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from jobs.config import Config
 from jobs.errors import PriceError
-from jobs.prices.criteria import CRITERIA, Value, plain
+from jobs.prices.criteria import CRITERIA, Value, normalize
 from jobs.prices.file import load_cards, parse_cards, write_card
 from jobs.prices.metrics import METRICS
 from jobs.prices.price_list import PriceList
@@ -131,7 +131,7 @@ TEXT = st.text(max_size=8)
 
 
 def fact(value: Any) -> Value:
-    found = plain(value)
+    found = normalize(value)
     assert found is not None
     return found
 
