@@ -113,9 +113,13 @@ class Work:
         return Ledger(self.worker.redis, self.worker.config.api_host, shard.batch, shard.batch_id, self.prompt.index)
 
     def mask(self, prediction: Prediction) -> Prediction:
-        """The prediction without the prompt's secrets: as it may be stored and logged."""
-        raw = self.worker.secrets.mask(prediction.raw, self.prompt.input)
-        return prediction if raw is prediction.raw else replace(prediction, raw=raw)
+        """The prediction without the prompt's secrets; those in its output are masked when it is saved."""
+        raw = self.worker.secrets.mask_prediction(prediction.raw, self.prompt.input)
+        if raw is prediction.raw:
+            return prediction
+        return replace(
+            prediction, raw={**raw, "output": prediction.output}
+        )  # its URLs must stay as they are until then
 
     def check_lease(self) -> None:
         """Raise Overtaken when this worker stalled for so long that another may have acquired the shard."""

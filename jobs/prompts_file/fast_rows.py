@@ -15,6 +15,7 @@ from jobs.names import is_prompt_id, model_problem
 from jobs.prompts_file.key_names import KeyNames
 from jobs.prompts_file.local_paths import find_path, holds_text
 from jobs.prompts_file.text_lines import MAX_LINE
+from jobs.secret_inputs import KEY as SECRET
 
 _NO_PATH = ("https://", "data:")
 _ODD = frozenset(("custom_id", "body", "method", "url"))
@@ -78,7 +79,7 @@ class PlainRows:
         """The input in what is left of a row without id and model."""
         short = "input" not in row
         values = row if short else row.pop("input")
-        if type(values) is not dict or not (_ODD.isdisjoint(row) if short else not row):
+        if type(values) is not dict or SECRET in values or not (_ODD.isdisjoint(row) if short else not row):
             return None
         if self._input:
             values = self._input | values

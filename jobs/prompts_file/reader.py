@@ -243,8 +243,8 @@ class _Reader:
             name, value, depth = stack.pop()
             if depth > MAX_DEPTH:
                 raise _RowError(f"input is nested deeper than {MAX_DEPTH} levels")
-            if type(value) is dict and SECRET in value and (problem := reference_problem(value)):
-                raise _RowError(f"{name!r}: {problem}")
+            if type(value) is dict and SECRET in value:
+                _check_reference(name, value, depth)
             for key, item in value.items() if type(value) is dict else enumerate(value):
                 if type(key) is str and "\0" in key:
                     raise _RowError(f"a key in {name!r} has a NUL character (\\u0000)")
@@ -277,6 +277,13 @@ def _explain_no_prompt(values: dict[str, Any]) -> str:
     found = next((key for key in values if usual_name(key) == "prompt"), None)
     caption = next((f"; --map {key}=prompt takes its {key}" for key in ("text", "caption") if key in values), "")
     return "it has neither input nor prompt" + (f": it has {found!r}; is 'prompt' meant?" if found else caption)
+
+
+def _check_reference(name: str, value: dict[str, Any], depth: int) -> None:
+    if depth != 2:
+        raise _RowError(f'{name!r}: {{"{SECRET}": …}} must be the whole value of one key of the input')
+    if problem := reference_problem(value):
+        raise _RowError(f"{name!r}: {problem}")
 
 
 def _refuse_foreign_keys(row: dict[str, Any]) -> None:

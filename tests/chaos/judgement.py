@@ -127,6 +127,13 @@ class Judgement:
         for path in self.trial.folder.rglob("*"):
             if path.is_file() and secret in path.read_bytes():
                 yield f"{path} holds a secret"
+        for child in self.trial.nursery.children:
+            if secret.decode() in child.log():
+                yield f"a worker's log holds a secret: {child.log_file}"
+        client: Redis = self.trial.server.client
+        for key in client.scan_iter("*"):
+            if client.type(key) in (b"hash", "hash") and secret in repr(client.hgetall(key)).encode():
+                yield f"{key} holds a secret"
 
     def _damage(self, result: dict[str, Any]) -> Iterator[str]:
         folder = self.trial.folder

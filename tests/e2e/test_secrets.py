@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,31 +26,43 @@ def stored(night: Any) -> Iterator[str]:
             b"zset": lambda key: client.zrange(key, 0, -1),
         }
         for key in client.keys("*"):
-            yield f"{key} {read[client.type(key)](key)}"
-    for path in night.folder.rglob("*"):
-        yield f"{path} {path.read_bytes() if path.is_file() else ''}"
+            if look := read.get(client.type(key)):
+                yield f"{key} {look(key)}"
+    for folder, _, names in os.walk(night.folder):
+        for name in names:
+            with suppress(FileNotFoundError):  # it was moved meanwhile
+                yield f"{folder}/{name} {Path(folder, name).read_bytes()!r}"
+
+
+def _while_running(workers: list[Any], night: Any) -> Iterator[str]:
+    """What Redis and the folder hold, again and again until both workers have ended."""
+    while any(worker.process.poll() is None for worker in workers):
+        yield from stored(night)
 
 
 @pytest.mark.parametrize("redaction", ["mask", "absent"])
 def test_a_secret_is_sent_and_stored_nowhere(
     night: Any, worker_process: Callable[..., Any], tmp_path: Path, redaction: str
 ) -> None:
-    """Answers are lost, and one model repeats the secret in its error."""
+    """Answers are lost, one model repeats the secret in its error, and one of two workers polls for both."""
     (tmp_path / ".env").write_text(f"PROVIDER_KEY={SECRET}\n")
     night.simulator.settings(redaction=redaction)
     night.simulator.control(lost_answer={"next": 2, "how": "reset"})
-    rows = [{"model": "simulator/everything", "input": {"prompt": f"cat {n}", "key": REFERENCE}} for n in range(4)]
-    night.enqueue(*rows, {"model": "simulator/flaky", "input": {"prompt": "a", "error": REFERENCE}})
+    succeeds = [{"model": "simulator/everything", "input": {"prompt": f"cat {n}", "key": REFERENCE}} for n in range(9)]
+    fails = {"model": "simulator/flaky", "input": {"prompt": "a", "error": REFERENCE}}
+    night.enqueue(*[*succeeds, fails] * 21)
     assert any("PROVIDER_KEY" in text for text in stored(night))
-    worker = worker_process("--burst")
-    assert worker.wait() == 0
-    assert [create["input"].get("key", SECRET) for create in night.ledger()["creates"]].count(SECRET) >= 5
+    workers = [worker_process("--burst", reads_per_minute=60_000.0) for _ in range(2)]
+    held = [text for text in _while_running(workers, night) if SECRET in text]
+    assert [worker.wait() for worker in workers] == [0, 0]
+    assert held == []
+    assert [create["input"].get("key", SECRET) for create in night.ledger()["creates"]].count(SECRET) >= 210
     results = night.check()
     night.paid_once()
-    assert [result["status"] for result in results] == ["succeeded"] * 4 + ["failed"]
+    assert [result["status"] for result in results] == [*["succeeded"] * 9, "failed"] * 21
     assert results[0]["input"] == {"prompt": "cat 0", "key": REFERENCE}
-    assert results[4]["error"]["message"] == "$PROVIDER_KEY"
-    assert [text for text in (*stored(night), worker.log()) if SECRET in text] == []
+    assert results[9]["error"]["message"] == "$PROVIDER_KEY"
+    assert [text for text in (*stored(night), *(worker.log() for worker in workers)) if SECRET in text] == []
 
 
 def test_a_worker_without_the_variable_pays_nothing(night: Any, worker_process: Callable[..., Any]) -> None:

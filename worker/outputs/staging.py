@@ -11,6 +11,7 @@ import threading
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import count
+from pathlib import Path
 
 from jobs.batch_folder.atomic_files import fsync_directory
 from jobs.batch_folder.folder import RECORD, Folder
@@ -25,11 +26,6 @@ SMALL = 1 << 18
 MOST_HELD = 1 << 25
 """Bytes of all files that are held are fewer; one that does not fit is written at once, in its download's slot."""
 
-NONCE = secrets.token_hex(8)
-"""With a number it names a folder as no other process does; random bytes for each would cost a switch of the GIL."""
-
-_numbers = count(1)
-
 
 class Storage:
     """The disk of one worker: its staging folders, and how much of their small files is held in memory.
@@ -41,6 +37,8 @@ class Storage:
         self.fsync = fsync
         self._most_held = most_held
         self._held = 0
+        # With a number it names a folder as no other process does; random bytes for each would cost a GIL switch.
+        self._nonce, self._numbers = secrets.token_hex(8), count(1)
 
     @asynccontextmanager
     async def staging(self, folder: Folder, prompt_id: str, batch_id: str | None = None) -> AsyncIterator[Staging]:
@@ -49,7 +47,7 @@ class Storage:
         `batch_id` is the random id of the batch whose folder it must be (None: any). Writing raises StorageError, and
         LostFolder when the folder is gone or another batch's.
         """
-        staging = Staging(self, folder, prompt_id, batch_id)
+        staging = Staging(self, folder, folder.saving(prompt_id, f"{self._nonce}{next(self._numbers):x}"), batch_id)
         try:
             yield staging
         finally:
@@ -70,9 +68,9 @@ class Staging:
     Small files are held in memory and written by the commit. Its coroutines are for the event loop only.
     """
 
-    def __init__(self, storage: Storage, folder: Folder, prompt_id: str, batch_id: str | None) -> None:
-        self.prompt_id = prompt_id
-        self.directory = folder.saving(prompt_id, f"{NONCE}{next(_numbers):x}")
+    def __init__(self, storage: Storage, folder: Folder, directory: Path, batch_id: str | None) -> None:
+        self.prompt_id = directory.name.rpartition(".")[0]
+        self.directory = directory
         self.fsync = storage.fsync
         self._storage = storage
         self._folder = folder

@@ -94,7 +94,8 @@ class PollingLeader:
         now, unix = asyncio.get_running_loop().time(), time.time()
         before = now - self.timing.request_again
         self._requested_at = {id_: at for id_, at in self._requested_at.items() if id_ in own and at > before}
-        new = [waiter for id_, waiter in own.items() if id_ not in self._requested_at]
+        public = {id_: waiter for id_, waiter in own.items() if not waiter.is_private}
+        new = [waiter for id_, waiter in public.items() if id_ not in self._requested_at]
         self._requested_at |= dict.fromkeys((waiter.prediction_id for waiter in new), now)
         return [f"{self._who} {unix - waiter.since:.3f} {waiter.prediction_id}" for waiter in new]
 

@@ -42,12 +42,13 @@ class Poller:
         """How many predictions are waited for."""
         return len(self._waiters)
 
-    async def wait(self, prediction_id: str, since: float) -> Prediction:
+    async def wait(self, prediction_id: str, since: float, *, is_private: bool = False) -> Prediction:
         """Return the prediction when it has ended, or as last seen when it is overdue.
 
-        Raises NotFound when Replicate does not know it. `since`: when it was intended, Unix seconds.
+        Raises NotFound when Replicate does not know it. `since`: when it was intended, Unix seconds. One that
+        `is_private` is polled by this worker, since the leader would send it through Redis.
         """
-        waiter = self._waiters.get(prediction_id) or Waiter.begin(prediction_id, since)
+        waiter = self._waiters.get(prediction_id) or Waiter.begin(prediction_id, since, is_private=is_private)
         self._waiters[prediction_id] = waiter
         self._wake.set()
         try:
@@ -132,7 +133,8 @@ class Poller:
     def _is_due(self, waiter: Waiter, least: float, *, uses_list: bool) -> bool:
         if policy.is_overdue(waiter.age, self._config.deadline):
             return waiter.is_due(least, most=0)
-        return not (waiter.is_listed and uses_list) and waiter.is_due(least)
+        is_read = waiter.is_listed and uses_list and not (waiter.is_private and self.leader.is_elsewhere)
+        return not is_read and waiter.is_due(least)
 
     def _sample(self) -> list[Waiter]:
         """From time to time one of those that the list shows, to test whether it is up to date."""

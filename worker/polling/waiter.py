@@ -13,11 +13,15 @@ from worker.polling.poll_policy import MOST_PATIENCE, is_due, is_just_created
 
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """`since` is the time of its intent, Unix seconds by our clock; all other times are the loop's."""
+    """`since` is the time of its intent, Unix seconds by our clock; all other times are the loop's.
+
+    `is_private`: it may hold a secret, so that it is never sent through Redis.
+    """
 
     prediction_id: str
     since: float
     known_at: float
+    is_private: bool = False
     seen_at: float = 0.0
     polled_at: float = 0.0
     is_listed: bool = True
@@ -27,11 +31,11 @@ class Waiter:
     ended: asyncio.Future[Prediction] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @classmethod
-    def begin(cls, prediction_id: str, since: float) -> Waiter:
+    def begin(cls, prediction_id: str, since: float, *, is_private: bool = False) -> Waiter:
         """Wait for a prediction from now on."""
         now = asyncio.get_running_loop().time()
         seen_at = now if is_just_created(time.time() - since) else 0.0
-        waiter = cls(prediction_id, since, known_at=now, seen_at=seen_at)
+        waiter = cls(prediction_id, since, known_at=now, is_private=is_private, seen_at=seen_at)
         waiter.ended.add_done_callback(_retrieve)
         return waiter
 

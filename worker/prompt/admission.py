@@ -48,8 +48,10 @@ async def attached(work: Work) -> AsyncIterator[None]:
 
 async def release(work: Work) -> None:
     """Count no prediction of the prompt as in flight any more, unless another worker has its shard by now."""
+    if not work.worker.leases.is_valid(lease_name(work.shard.job_id)):
+        return
     await work.worker.model_limiter.release(work.prompt.model, work.name)
-    if work.limited and work.worker.leases.is_valid(lease_name(work.shard.job_id)):
+    if work.limited:
         await work.worker.batch_limiter.release(work.shard, work.prompt.index)
 
 

@@ -103,7 +103,7 @@ class _Unknown(Unanswered):
 
     def __init__(self, intent: Entry, error: Unanswered) -> None:
         self.intent = intent
-        super().__init__(str(error), status=error.status)
+        super().__init__(str(error), status=error.status, retry_after=error.retry_after)
 
 
 @asynccontextmanager
@@ -258,17 +258,21 @@ async def _post_and_record(work: Work, permit: Permit, entry: Entry, *, doubted:
     started = time.monotonic()
     work.check_lease()
     permit.keep()
-    intent = await work.ledger.intend(entry, price(work), replace=entry.ambiguous)
+    try:
+        intent = await work.ledger.intend(entry, price(work), replace=entry.ambiguous)
+    except OverBudget:
+        permit.kept = False
+        raise
     try:
         _refuse_after_stall(started)
         sent = work.worker.secrets.resolve(work.prompt.input)
         prediction = work.mask(await work.worker.replicate.create(work.prompt.model, sent))
-    except Unanswered as error:
-        raise _Unknown(intent, error) from error
     except ReplicateError as error:
         work.worker.secrets.mask_error(error, work.prompt.input)
+        if isinstance(error, Unanswered):
+            raise _Unknown(intent, error) from error
+        permit.kept = False  # no prediction is in flight
         await _end_intent(work, intent, error, doubted=doubted)
-        permit.kept = False  # the intent was withdrawn: no prediction is in flight
         raise
     try:
         recorded = await work.ledger.record(intent, prediction.id)

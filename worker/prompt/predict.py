@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 
 from jobs.errors import NotFound, OutputError, StorageError
 from jobs.replicate_api.predictions import Prediction
+from jobs.secret_inputs import secret_keys
 from jobs.state.batches import Spent
 from jobs.state.ledger import Ending, Entry, Overtaken
 from jobs.state.pending import PendingPrompt, read_pending
@@ -161,7 +162,8 @@ async def follow_or_lose(work: Work, entry: Entry, prediction: Prediction | None
 async def follow(work: Work, entry: Entry, prediction: Prediction | None = None) -> Prediction:
     """Wait for the end of an entry's prediction; one that is overdue is canceled."""
     if prediction is None or not prediction.terminal:
-        prediction = await work.worker.poller.wait(str(entry.prediction_id), await created_at(work, entry, prediction))
+        since, is_private = await created_at(work, entry, prediction), bool(secret_keys(work.prompt.input))
+        prediction = await work.worker.poller.wait(str(entry.prediction_id), since, is_private=is_private)
     if not prediction.terminal:
         await cancel_prediction(work, prediction.id)
     return work.mask(prediction)

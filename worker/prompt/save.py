@@ -27,6 +27,7 @@ from jobs.errors import (
     StorageError,
 )
 from jobs.replicate_api.predictions import RETENTION, Prediction
+from jobs.secret_inputs import secret_keys
 from jobs.state.ledger import Entry
 from jobs.wire import Failure, Outcome, Result, timestamp
 from worker.backoff import Backoff
@@ -135,11 +136,13 @@ async def fetch(
         try:
             saved = await _download_in_time(work, prediction, staging, unsaved.kept_until)
         except BrokenDownload as error:
+            work.worker.secrets.mask_error(error, work.prompt.input)
             if not keep_trying or time.time() > unsaved.kept_until:
                 raise
             unsaved.breaking, unsaved.absent = True, False
             logger.warning("! %s: cannot be downloaded, retrying: %s", work.name, error)
         except OutputGone as error:
+            work.worker.secrets.mask_error(error, work.prompt.input)
             if looks and (not keep_trying or time.time() > unsaved.kept_until):
                 raise
             unsaved.absent, looks = True, looks + 1
@@ -173,7 +176,7 @@ def _warn_of_unsaved(work: Work, saved: SavedOutput) -> None:
         logger.warning(
             "! %s: not fetched, since BATCH_OUTPUT_HOSTS does not name its host, or it is no URL: %s%s",
             work.name,
-            saved.unsaved[0][:200],
+            work.worker.secrets.mask(saved.unsaved[0], work.prompt.input)[:200],
             more,
         )
 
@@ -240,6 +243,7 @@ async def _commit(work: Work, staging: Staging, result: Result, raw: Any) -> Res
 
     Overtaken when the shard's lease may be another worker's by now: it may be making the next attempt.
     """
+    result, raw = _mask(work, result, raw)
     record = encode_record(result, raw)
     work.check_lease()
     if await staging.commit(record):
@@ -250,6 +254,14 @@ async def _commit(work: Work, staging: Staging, result: Result, raw: Any) -> Res
         raise StorageError(f"{target} could not take its record", target)
     logger.info("%s: another worker committed first", work.name)
     return theirs
+
+
+def _mask(work: Work, result: Result, raw: Any) -> tuple[Result, Any]:
+    """A result and its prediction without the prompt's secrets."""
+    if not secret_keys(work.prompt.input):
+        return result, raw
+    fields, raw = work.worker.secrets.mask((result.model_dump(), raw), work.prompt.input)
+    return Result.model_validate(fields), raw
 
 
 def encode_record(result: Result, raw: Any) -> bytes:

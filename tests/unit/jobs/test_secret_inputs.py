@@ -35,18 +35,14 @@ def test_what_a_reference_may_be(value: Any, part: str | None) -> None:
     assert problem is None if part is None else problem and part in problem
 
 
-def test_a_reference_is_found_at_any_depth() -> None:
-    assert secret_keys({"a": KEY, "b": [{"c": KEY}], "c": {"$env": "X", "y": 1}, "prompt": "$env"}) == {"a", "b"}
+def test_a_reference_is_the_whole_value_of_a_key() -> None:
+    assert secret_keys({"a": KEY, "b": [KEY], "c": {"$env": "X", "y": 1}, "d": {"e": KEY}, "prompt": "$env"}) == {"a"}
     assert without_keys({"a": 1, "b": 2}, {"a"}) == {"b": 2}
 
 
 def test_the_value_is_sent_and_the_reference_kept() -> None:
-    values = {"prompt": "cat", "key": KEY, "headers": [{"auth": KEY}]}
-    assert SECRETS.resolve(values) == {
-        "prompt": "cat",
-        "key": "sk-0123456789",
-        "headers": [{"auth": "sk-0123456789"}],
-    }
+    values = {"prompt": "cat", "key": KEY}
+    assert SECRETS.resolve(values) == {"prompt": "cat", "key": "sk-0123456789"}
     assert values["key"] is KEY
 
 
@@ -66,6 +62,35 @@ def test_a_secret_is_masked_wherever_it_stands() -> None:
         "$OPENAI_API_KEY": [1, None],
     }
     assert SECRETS.mask(raw, {"prompt": "no secret"}) is raw
+
+
+PEM = "-----BEGIN KEY-----\nMIIEvQIBADANBg\nkqhkiG9w0BAQEF\n-----END KEY-----\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        (f"bad key {PEM}", "bad key $KEY"),
+        (f"bad key {' '.join(PEM.split())}", "bad key $KEY"),
+        ("line 2: MIIEvQIBADANBg", "line 2: $KEY"),
+        ("it was cut: kqhkiG9w0…", "it was cut: $KEY…"),
+        ("it was cut: kqhkiG9", "it was cut: kqhkiG9"),
+    ],
+)
+def test_a_secret_is_masked_as_messages_quote_it(text: str, masked: str) -> None:
+    assert Secrets({"KEY": PEM}).mask(text, {"key": {"$env": "KEY"}}) == masked
+
+
+def test_a_prediction_shows_the_reference_even_where_the_variable_is_not_set() -> None:
+    values, raw = {"pin": {"$env": "PIN"}, "prompt": "a"}, {"input": {"pin": "1234", "prompt": "a"}, "id": "p"}
+    for secrets in (SECRETS, Secrets({})):
+        assert secrets.mask_prediction(raw, values) == {"input": values, "id": "p"}
+    assert SECRETS.mask_prediction(raw, {"prompt": "a"}) is raw
+
+
+def test_our_own_settings_are_never_sent() -> None:
+    with pytest.raises(KeyError):
+        Secrets({"REPLICATE_API_TOKEN": "r8_0123456789"}).resolve({"key": {"$env": "REPLICATE_API_TOKEN"}})
 
 
 def test_an_error_is_masked() -> None:

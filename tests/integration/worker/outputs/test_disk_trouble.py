@@ -38,7 +38,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name in ((save, "DISK"), (folder_health, "PROBE_PAUSE"), (story, "SOON")):
         monkeypatch.setattr(module, name, Backoff(base=0.05, cap=0.05))
     monkeypatch.setattr(run, "UNWRITABLE_PAUSE", 0.1)
-    monkeypatch.setattr(finish, "BETWEEN_TRIES", 0.1)
+    monkeypatch.setattr(finish, "RETRY_PAUSE", 0.1)
 
 
 @pytest.fixture

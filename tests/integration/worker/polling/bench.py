@@ -35,10 +35,10 @@ class Bench(Generic[R]):
         made = [await self.replicate.create(IMAGE, {"prompt": f"cat {n}", **more}) for n in range(count)]
         return [prediction.id for prediction in made]
 
-    async def wait(self, ids: list[str], since: float | None = None) -> list[Prediction]:
+    async def wait(self, ids: list[str], since: float | None = None, **options: Any) -> list[Prediction]:
         """Wait until they have ended."""
         since = time.time() if since is None else since
-        return list(await asyncio.gather(*(self.poller.wait(id_, since) for id_ in ids)))
+        return list(await asyncio.gather(*(self.poller.wait(id_, since, **options) for id_ in ids)))
 
 
 @asynccontextmanager

@@ -103,6 +103,20 @@ async def test_the_leader_polls_for_all(start: Start, eventually: Any) -> None:
     assert one.replicate.requests < 43
 
 
+async def test_what_is_private_is_polled_by_its_own_worker(start: Start, eventually: Any) -> None:
+    """Its answer may hold a secret, and messages lie in Redis."""
+    one, two = await start("one"), await start("two")
+    held = asyncio.create_task(one.wait(await one.create(5, predict_time=3)))
+    await until_leader(one, eventually)
+    private = asyncio.create_task(two.wait(await two.create(2, predict_time=1), is_private=True))
+    public = asyncio.create_task(two.wait(await two.create(3, predict_time=1)))
+    await eventually(lambda: len(one.poller.leader.others) == 3)
+    assert [prediction.status for prediction in await private] == ["succeeded"] * 2
+    assert len(await public) == 3
+    assert two.replicate.requests >= 2
+    await held
+
+
 async def test_a_leader_whose_own_predictions_have_ended_polls_for_the_others(start: Start, eventually: Any) -> None:
     one, two = await start("one"), await start("two")
     short = asyncio.create_task(one.wait(await one.create(1, predict_time=0.5)))

@@ -11,7 +11,8 @@ import pytest
 
 from jobs.errors import Blocked, InvalidRequest, NotFound, Unanswered
 from jobs.redis_client import keys
-from jobs.replicate_api.predictions import CREATE_TIMEOUT
+from jobs.replicate_api.predictions import CREATE_TIMEOUT, Prediction
+from jobs.secret_inputs import Secrets
 from jobs.state import account
 from jobs.state.ledger import Entry, Ledger, Overtaken
 from jobs.wire import Batch, Prompt
@@ -78,6 +79,29 @@ async def test_a_lost_answer_is_found_in_a_list_that_lags(worker: Context, simul
     simulator.control(lost_answer={"next": 1, "how": "reset"}, list_lag={"rate": 1.0, "seconds": 2})
     entry, _ = await create(work_on(worker), Entry())
     assert [entry.prediction_id] == [made["id"] for made in simulator.ledger()["creates"]]
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_an_answer_that_quotes_a_secret_reveals_it_nowhere(
+    worker: Context, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor is its Retry-After lost: everybody waits."""
+    secret = "sk-live-0123456789"
+    worker = replace(worker, secrets=Secrets({"PROVIDER_KEY": secret}))
+
+    async def create_prediction(*_: Any) -> Prediction:
+        raise Unanswered(f"503: cannot use {secret}", status=503, retry_after=0.2)
+
+    monkeypatch.setattr(worker.replicate, "create", create_prediction)
+    caplog.set_level("DEBUG")
+    row = Prompt(0, "cat", "simulator/everything", {"prompt": "cat", "key": {"$env": "PROVIDER_KEY"}})
+    with pytest.raises(NotCreated):
+        await create(work_on(worker, row), Entry())
+    notice = await worker.redis.get(keys.notice(worker.config.api_host))
+    assert "cannot use $PROVIDER_KEY" in f"{notice}"
+    assert "cannot use $PROVIDER_KEY" in caplog.text
+    assert "create: held back for 0." in caplog.text
+    assert secret not in f"{notice} {caplog.text}"
 
 
 @pytest.mark.usefixtures("hasty")

@@ -215,9 +215,9 @@ async def test_a_foreign_clock_makes_no_prediction_overdue(
         made = await original(*arguments)
         return replace(made, raw={**made.raw, "created_at": timestamp(time.time() + skew)})
 
-    async def wait(prediction_id: str, since: float) -> Any:
+    async def wait(prediction_id: str, since: float, **options: Any) -> Any:
         asked.append(since)
-        return await waited(prediction_id, since)
+        return await waited(prediction_id, since, **options)
 
     waited = worker.poller.wait
     monkeypatch.setattr(worker.replicate, "create", skewed)
@@ -233,8 +233,8 @@ async def test_an_output_that_ended_before_its_intent_is_kept_as_long_as_any(
     waited, kept = worker.poller.wait, list[float]()
     original = worker.outputs.save
 
-    async def wait(*arguments: Any) -> Any:
-        ended = await waited(*arguments)
+    async def wait(*arguments: Any, **options: Any) -> Any:
+        ended = await waited(*arguments, **options)
         return replace(ended, raw={**ended.raw, "completed_at": timestamp(time.time() - 7200)})
 
     async def save(*arguments: Any) -> Any:
@@ -585,7 +585,7 @@ class TestShard:
     async def test_results_that_cannot_be_written_are_trouble(
         self, worker: Context, eventually: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(finish, "BETWEEN_TRIES", 0.1)
+        monkeypatch.setattr(finish, "RETRY_PAUSE", 0.1)
         folder = Folder(worker.config.output_dir, "night")
         folder.results.mkdir()
         (folder.results / "x").write_text("in the way")
