@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,11 @@ class Installation:
     def enqueue(self, prompts: Path) -> Usage:
         """Enqueue a file as the batch `bench`."""
         return self.command("enqueue", str(prompts), f"--name={NAME}")
+
+    def check(self, prompts: Path) -> Usage:
+        """Check the rows of a file against their model, and enqueue nothing."""
+        checking = replace(self, environment={**self.environment, "BATCH_MODEL_CHECK": "true"})
+        return checking.command("enqueue", str(prompts), "--check")
 
     def command(self, *words: str) -> Usage:
         """Run `python -m jobs …` to its end."""
@@ -90,6 +95,7 @@ def _environment(folder: Path, api: str) -> dict[str, str]:
         "BATCH_REDIS_DIR": str(folder / "redis"),
         "BATCH_OUTPUT_DIR": str(folder / "outputs"),
         "BATCH_MODEL": "bench/model",
+        "BATCH_MODEL_CHECK": "false",
         "BATCH_OUTPUT_HOSTS": "127.0.0.1,localhost",
         "BATCH_CREATES_PER_MINUTE": UNLIMITED,
         "BATCH_READS_PER_MINUTE": UNLIMITED,

@@ -73,6 +73,7 @@ class Config(BaseSettings):
     breaker_refusals: Positive = 20
     breaker_pause: Annotated[float, Field(gt=0, le=900)] = 60
     fsync: bool = True
+    model_check: bool = True
     model_limits: Annotated[ModelLimits, NoDecode] = ModelLimits()
     prices: Annotated[Prices, NoDecode] = Prices()
     prices_file: Path = Path("prices.toml")

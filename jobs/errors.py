@@ -3,6 +3,7 @@
 BatchError
 ├── InputError            what the user gave is wrong; nothing was done (exit code 2)
 │   ├── PromptsError      a prompts file, with every wrong line
+│   ├── ModelsUnknown     what the models of a file are could not be asked
 │   ├── ConfigError       the environment or .env
 │   ├── ScheduleError     schedules.toml
 │   ├── MissingSecret     an input refers to an environment variable that is not set
@@ -53,13 +54,26 @@ class InputError(BatchError):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong in a file: its line (from 1; 0 = the whole file) and why."""
+    """One thing that is wrong in a file: its line (from 1; 0 = the whole file) and why.
+
+    `others` lines have it too; `next_lines` are the first of them.
+    """
 
     line: int
     message: str
+    others: int = 0
+    next_lines: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        return f"line {self.line}: {self.message}" if self.line else self.message
+        return f"{self._lines()}: {self.message}" if self.line else self.message
+
+    def _lines(self) -> str:
+        if not self.others:
+            return f"line {self.line}"
+        more = self.others - len(self.next_lines)
+        named = [str(line) for line in (self.line, *self.next_lines)]
+        last = f"{more:,} more" if more else named.pop()
+        return f"lines {', '.join(named)} and {last}"
 
 
 class PromptsError(InputError):
@@ -69,9 +83,13 @@ class PromptsError(InputError):
         self.source, self.problems, self.count = source, tuple(problems), count
         lines = [f"{source}: {count} error{'s' if count != 1 else ''}; nothing was enqueued"]
         lines += [f"  {problem}" for problem in self.problems]
-        if count > len(self.problems):
-            lines.append(f"  … and {count - len(self.problems)} more")
+        if more := count - sum(1 + problem.others for problem in self.problems):
+            lines.append(f"  … and {more} more")
         super().__init__("\n".join(lines))
+
+
+class ModelsUnknown(InputError):
+    """What the models of a file are could not be asked, so that its rows were not checked."""
 
 
 class ConfigError(InputError):

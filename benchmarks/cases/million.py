@@ -21,7 +21,7 @@ def million(count: int, working: float, jobs: int) -> Rows:
         file = ours.folder / "million.jsonl"
         with file.open("w") as lines:
             lines.writelines(json.dumps({"prompt": f"A lighthouse at dawn, study {i}"}) + "\n" for i in range(count))
-        enqueued = ours.enqueue(file)
+        checked, enqueued = ours.check(file), ours.enqueue(file)
         memory = ours.redis_memory
         worker = ours.worker()
         time.sleep(working)
@@ -30,6 +30,7 @@ def million(count: int, working: float, jobs: int) -> Rows:
         status_seconds = time.monotonic() - started
         used = worker.end()
     return {
+        "check against a schema": _rate(count, checked),
         "enqueue": _rate(count, enqueued) | {"redis_mb": memory / 1e6},
         "worker": {"peak_mb": used.peak / 1e6},
         "status": {"wall": status_seconds},

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import formatdate
+from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from benchmarks.stand_in.http1 import Answer, Request
@@ -126,9 +127,13 @@ class Api:
                 return self._create(request.body)
             case "POST", ["predictions", prediction_id, "cancel"]:
                 return self._cancel(prediction_id)
-            case "GET", ["account"]:
-                return self._counted("account", b'{"type":"user","username":"bench","name":"bench"}')
+            case "GET", ["account"] | ["models", _, _]:
+                return self._described(*parts[1:])
         return self._counted("other", b'{"detail":"The requested resource could not be found."}', 404)
+
+    def _described(self, kind: str, *names: str) -> Answer:
+        body: dict[str, Any] = _model(*names) if names else {"type": "user", "username": "bench", "name": "bench"}
+        return self._counted(kind, json.dumps(body).encode())
 
     def _create(self, body: bytes) -> Answer:
         prompt_input = json.dumps(json.loads(body)["input"], separators=(",", ":"))
@@ -162,6 +167,22 @@ class Api:
         self.counts[kind] += 1
         date = formatdate(usegmt=True).encode()
         return Answer(body, status, b"content-type: application/json\r\ndate: %s\r\n" % date)
+
+
+def _model(owner: str, name: str) -> dict[str, Any]:
+    """A model with a schema of the usual size."""
+    aspect = {"title": "aspect_ratio", "type": "string", "enum": ["1:1", "16:9", "3:2"]}
+    properties = {
+        "prompt": {"type": "string"},
+        "seed": {"type": "integer"},
+        "aspect_ratio": {"allOf": [{"$ref": "#/components/schemas/aspect_ratio"}], "default": "1:1"},
+        "num_outputs": {"type": "integer", "minimum": 1, "maximum": 4, "default": 1},
+        "guidance": {"type": "number", "minimum": 0, "maximum": 10},
+        "image": {"type": "string", "format": "uri"},
+    }
+    schemas = {"aspect_ratio": aspect, "Input": {"type": "object", "properties": properties, "required": ["prompt"]}}
+    version = {"id": "0" * 64, "openapi_schema": {"components": {"schemas": schemas}}}
+    return {"owner": owner, "name": name, "is_official": True, "latest_version": version}
 
 
 def _moment(text: str | None, default: float) -> float:

@@ -17,6 +17,8 @@ from jobs.wire import Result
 
 MANIFEST = "batch.json"
 
+MODELS = "models.json"
+
 RECORD = "prediction.json"
 """In a prompt's folder: its result."""
 
@@ -59,6 +61,11 @@ class Folder:
     def prompts(self) -> Path:
         """prompts.jsonl: the batch's own copy; a row's place in it is its index for ever."""
         return self.path / "prompts.jsonl"
+
+    @property
+    def models(self) -> Path:
+        """models.json: what the batch's models were when it was enqueued; a batch that was not checked has none."""
+        return self.path / MODELS
 
     @property
     def results(self) -> Path:

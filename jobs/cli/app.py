@@ -112,7 +112,7 @@ def enqueue(
 
     order = given.order()
     if check:
-        _show_checked(order.source, check_prompts(order, Config.load()), as_json=as_json)
+        _show_checked(order.source, asyncio.run(check_prompts(order, Config.load())), as_json=as_json)
     else:
         _show_receipt(_enqueue(order, confirm_costs(given.confirm_above, given.source)), as_json=as_json)
 

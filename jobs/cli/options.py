@@ -86,6 +86,10 @@ Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many p
 Priority = Annotated[float, typer.Option(callback=_check_priority, help="2 gets twice the share of 1.")]
 Append = Annotated[bool, typer.Option("--append", help="Also to a batch that was begun from another file.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Take corrected rows of prompts that did not succeed.")]
+NoModelCheck = Annotated[
+    bool, typer.Option("--no-model-check", help="Do not check rows against their models' schemas.")
+]
+AllowUnknown = Annotated[bool, typer.Option("--allow-unknown", help="Let keys pass that a model's schema lacks.")]
 MaxPredictions = Annotated[
     int | None,
     typer.Option(min=1, max=MOST_PREDICTIONS, metavar="N", help="Never create more for this batch, in all its life."),
@@ -141,6 +145,8 @@ class OrderOptions:
     confirm_above: ConfirmAbove = None
     append: Append = False
     replace: Replace = False
+    allow_unknown: AllowUnknown = False
+    no_model_check: NoModelCheck = False
 
     def order(self) -> Order:
         """What is to be enqueued; a usage error when the options do not go together."""
@@ -161,6 +167,8 @@ class OrderOptions:
             budget=Budget(self.max_predictions, self.max_cost, self.max_in_flight),
             append=self.append,
             replace=self.replace,
+            allow_unknown=self.allow_unknown,
+            model_check=not self.no_model_check,
         )
 
     def _expansion(self) -> Expansion | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -36,10 +37,9 @@ def pilot_lines(order: Order, config: Config) -> Iterator[str]:
     """What the prompts that have a result by now cost, and what all of the file will."""
     from jobs.batch_folder.folder import Folder
     from jobs.batch_folder.results import read_results
-    from jobs.enqueue.enqueue import check
 
     results = list(read_results(Folder(config.output_dir, order.batch)))
-    total = check(order, config).total
+    total = _count_prompts(order, config)
     yield cost_line(results, total)
     per_minute = config.creates_per_minute
     if seconds := [found for result in results if (found := _seconds(result))]:
@@ -73,10 +73,9 @@ def by_line(order: Order, config: Config, by: datetime, now: datetime) -> str:
         raise typer.BadParameter("it needs a file that can be read twice", param_hint="--by")
     from jobs.batch_folder.folder import Folder
     from jobs.batch_folder.results import read_results
-    from jobs.enqueue.enqueue import check
 
     results = list(read_results(Folder(config.output_dir, order.batch)))
-    left = max(check(order, config).total - len(results), 0)
+    left = max(_count_prompts(order, config) - len(results), 0)
     seconds = [found for result in results if (found := _seconds(result))]
     possible = project_count(seconds, (by - now).total_seconds(), config.creates_per_minute, config.max_in_flight)
     basis = f"the {counted(len(seconds), 'result')} so far" if seconds else "the rate of creates alone"
@@ -94,6 +93,12 @@ def project_count(seconds: Sequence[float], within: float, per_minute: float, in
 def project_seconds(seconds: Sequence[float], total: int, per_minute: float, in_flight: int) -> int:
     """How long so many prompts take, by the rate of creates or by the places in flight, and the last one's run."""
     return round(max(total / per_minute * 60, total * fmean(seconds) / in_flight) + fmean(seconds))
+
+
+def _count_prompts(order: Order, config: Config) -> int:
+    from jobs.enqueue.enqueue import check
+
+    return asyncio.run(check(replace(order, model_check=False), config)).total  # `enqueue` checks the models
 
 
 def _seconds(result: Result) -> float | None:

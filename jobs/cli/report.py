@@ -74,8 +74,15 @@ def check_lines(source: str, checked: Checked) -> Iterator[str]:
     made = f" made of {counted(checked.rows, 'row')}" if checked.rows and checked.rows != checked.total else ""
     line = f"{source}: {counted(checked.total, 'prompt')}{made}, no error"
     yield f"{line}; {costs(checked)}" if costs(checked) else line
+    yield from pinned_lines(checked)
     yield from unpriced_lines(checked)
     yield from warning_lines(checked)
+
+
+def pinned_lines(facts: Receipt | Checked) -> Iterator[str]:
+    """Which version the batch keeps of community models that are named without one."""
+    for model, version in facts.pinned.items():
+        yield f"{model} is no official model: all of the batch runs at its version {version[:12]}"
 
 
 def unpriced_lines(facts: Receipt | Checked) -> Iterator[str]:
@@ -96,6 +103,7 @@ def file_lines(receipt: Receipt) -> Iterator[str]:
     yield from unpriced_lines(receipt)
     if receipt.begun_from and receipt.enqueued < receipt.total:
         yield f"The batch was begun from {receipt.begun_from}"
+    yield from pinned_lines(receipt)
     yield from warning_lines(receipt)
 
 

@@ -18,18 +18,19 @@ from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.lock import locked
 from jobs.batch_folder.manifest import Manifest
 from jobs.batch_folder.prompts_copy import CopiedRow, kept_line, model_of
+from jobs.catalog.catalog import Catalog
+from jobs.catalog.models_file import check_pins, keep_models
 from jobs.config import Config
+from jobs.enqueue.checked_rows import CheckedRows
 from jobs.enqueue.estimate import Confirm, Estimator
 from jobs.enqueue.merge import Merge, check_changed, compare, refuse_other_file
+from jobs.enqueue.order import Order
 from jobs.enqueue.ownership import check_ownership, limits, new_manifest, note_limits, read_ownership
 from jobs.enqueue.recovery import settle_recorded, spent_on_earlier_tries
 from jobs.enqueue.retry import Retried, queue_again, retry, set_aside, why_spent
 from jobs.enqueue.sharding import Receipt, enqueue_unsettled
-from jobs.enqueue.spool import Order, Spool, Tell, file_name, silent, spooling
-from jobs.enqueue.spool import read_rows as read_file
+from jobs.enqueue.spool import Spool, Tell, silent, spooling
 from jobs.errors import InputError
-from jobs.prompts_file.key_names import KeyNames
-from jobs.prompts_file.reader import Ids
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches, Bits, Spent
 from jobs.wire import Batch
@@ -38,9 +39,10 @@ __all__ = ["Checked", "Order", "Receipt", "Tell", "check", "enqueue", "retry", "
 
 
 class Checked(BaseModel):
-    """How many prompts `enqueue` would take; costs and warnings as in a receipt, a sentence for each unpriced model.
+    """How many prompts `enqueue` would take; costs, warnings and pinned versions as in a receipt.
 
-    `rows`: how many rows of the file they were made of, when one may become many.
+    `unpriced` has a sentence for each model without a price. `rows`: how many rows of the file they were made of, when
+    one may become many.
     """
 
     total: int
@@ -49,27 +51,30 @@ class Checked(BaseModel):
     cost_at_most: float | None = None
     unpriced: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    pinned: dict[str, str] = {}
 
 
-def check(order: Order, config: Config) -> Checked:
+async def check(order: Order, config: Config) -> Checked:
     """Say what `enqueue` would take; touches neither Redis nor the disk. PromptsError, InputError."""
     order.check()
-    if order.name or order.source != "-":
-        _ = order.batch
-    estimator, names = Estimator.load(config), KeyNames()
+    folder = Folder(config.output_dir, order.batch) if order.name or order.source != "-" else None
+    estimator = Estimator.load(config)
     found = estimator.begin()
-    for row in read_file(order, config, Ids(), names):
-        if order.limit is None or found.prompts < order.limit:
-            found.add(row.model, row.line, row.text)
-    found.demand_prices(order.budget, file_name(order))
+    async with Catalog.opened(config, folder, None) as catalog:
+        rows = CheckedRows(order, config, catalog)
+        async for chunk in rows.chunks():
+            for row, _ in chunk[: None if order.limit is None else max(order.limit - found.prompts, 0)]:
+                found.add(row.model, row.line, row.text)
+    found.demand_prices(order.budget, order.file_name)
     least, most = found.costs
     return Checked(
         total=found.prompts,
-        rows=names.rows or None,
+        rows=rows.names.rows or None,
         cost_at_least=least,
         cost_at_most=most,
         unpriced=tuple(found.unpriced()) if estimator.prices else (),
-        warnings=tuple(names.warnings()),
+        warnings=tuple(rows.warnings()),
+        pinned=catalog.pins,
     )
 
 
@@ -84,19 +89,16 @@ async def enqueue(
     folder = Folder(config.output_dir, order.batch)
     await read_ownership(folder, config, redis)
     with spooling(order, folder) as spool:
-        await _fill(spool, config, tell)
+        async with Catalog.opened(config, folder, redis) as catalog:
+            rows = CheckedRows(order, config, catalog)
+            await spool.fill(rows, config, tell)
         if confirm:
             await _ask(spool, folder, config, redis, confirm)
-        tell(f"enqueuing {len(spool):,} prompts{f' made of {spool.names.rows:,} rows' if spool.names.rows else ''}")
+        made_of = f" made of {rows.names.rows:,} rows" if rows.names.rows else ""
+        tell(f"enqueuing {len(spool):,} prompts{made_of}")
         async with locked(folder):
-            return await _enqueue(spool, folder, config, redis)
-
-
-async def _fill(spool: Spool, config: Config, tell: Tell) -> None:
-    if spool.order.source == "-":
-        spool.fill(config, tell)  # not in a thread: nobody could interrupt its reading of a terminal
-    else:
-        await asyncio.to_thread(spool.fill, config, tell)
+            receipt = await _enqueue(spool, folder, catalog, config, redis)
+        return receipt.model_copy(update={"warnings": rows.warnings(), "pinned": catalog.pins})
 
 
 async def _ask(spool: Spool, folder: Folder, config: Config, redis: Redis, confirm: Confirm) -> None:
@@ -115,8 +117,9 @@ async def _ask(spool: Spool, folder: Folder, config: Config, redis: Redis, confi
         confirm(left.costs)
 
 
-async def _enqueue(spool: Spool, folder: Folder, config: Config, redis: Redis) -> Receipt:
+async def _enqueue(spool: Spool, folder: Folder, catalog: Catalog, config: Config, redis: Redis) -> Receipt:
     manifest, batch = await read_ownership(folder, config, redis)
+    check_pins(folder, catalog.models)
     merge = await _merge(spool, folder, manifest, batch, redis)
     budget = spool.order.budget.over(limits(manifest, batch))
     cheapest = 0
@@ -129,13 +132,14 @@ async def _enqueue(spool: Spool, folder: Folder, config: Config, redis: Redis) -
         raise InputError(spent)
     manifest = manifest or new_manifest(folder, config, spool.order.path)
     manifest = note_limits(folder, manifest, budget, fsync=config.fsync)
+    await asyncio.to_thread(keep_models, folder, catalog.models, fsync=config.fsync)
     again = await asyncio.to_thread(_write_copy, spool, folder, merge, batch, config)
     before = await asyncio.to_thread(spent_on_earlier_tries, folder) if batch is None else Spent()
     batch = await _open(manifest, merge, spool.order, before, folder, redis)
     await settle_recorded(Batches(redis), batch, folder)
     added = await queue_again(redis, batch, folder, again)
     receipt = await enqueue_unsettled(redis, batch, folder, partial(Bits.count, indexes=merge.known), spool.estimator)
-    more: dict[str, Any] = {"warnings": spool.names.warnings(), "begun_from": manifest.source}
+    more: dict[str, Any] = {"begun_from": manifest.source}
     more |= {"enqueued": receipt.enqueued + added.prompts, "shards": receipt.shards + added.shards}
     return receipt.model_copy(update=more)
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.manifest import Manifest
 from jobs.batch_folder.prompts_copy import kept_row, read_lines
-from jobs.enqueue.spool import SHOWN, Order, Spool, raise_problems
-from jobs.errors import InputError, Problem, StorageError
+from jobs.enqueue.checked_rows import SHOWN
+from jobs.enqueue.order import Order
+from jobs.enqueue.spool import Spool
+from jobs.errors import InputError, Problem, PromptsError, StorageError
 from jobs.queue.shard_queue import Queue
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches, Bits
@@ -52,7 +54,8 @@ def compare(spool: Spool, folder: Folder, batch: Batch | None, failed: Bits) -> 
             continue
         merge.missing[place] = 0
         merge.known.append(index)
-        if not spool.equals(place, row) or (index in failed and not folder.prompt(row.id).exists()):
+        same = spool.is_kept(place, row) if index in failed else spool.equals(place, row)
+        if not same or (index in failed and not folder.prompt(row.id).exists()):
             merge.changed[index] = place, row.id
     if batch and merge.kept < batch.total:
         raise StorageError(f"{folder.prompts} has {merge.kept} of {batch.total} prompts; restore it", folder.prompts)
@@ -90,7 +93,8 @@ async def check_changed(spool: Spool, folder: Folder, batch: Batch | None, merge
         if reason := _refusal(spool, place, prompt_id, folder.batch, waits=bool(waits), succeeded=succeeded):
             count += 1
             problems += [Problem(spool.ids.line(place), reason)] if count <= SHOWN else []
-    raise_problems(spool.order, problems, count)
+    if count:
+        raise PromptsError(spool.order.file_name, problems, count)
 
 
 def _has_succeeded(folder: Folder, prompt_id: str) -> bool:

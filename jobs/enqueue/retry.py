@@ -13,8 +13,10 @@ from redis.asyncio.client import Pipeline
 from jobs.batch_folder.atomic_files import replacing, storing
 from jobs.batch_folder.folder import RETRIED, Folder
 from jobs.batch_folder.lock import locked
-from jobs.batch_folder.prompts_copy import CopiedRow, kept_line, read_rows
+from jobs.batch_folder.prompts_copy import CopiedRow, kept_line, model_of, read_rows
 from jobs.budget import UNCHANGED, Budget
+from jobs.catalog.models_file import read_models
+from jobs.catalog.row_check import pinned_text
 from jobs.config import Config
 from jobs.enqueue.estimate import Confirm, Estimator
 from jobs.enqueue.ownership import limits, note_limits, read_ownership
@@ -55,7 +57,9 @@ async def retry(
         if spent and not dead:
             raise InputError(spent)
         again = Bits(b"") if spent else failed
-        retried, generation = await asyncio.to_thread(set_aside, folder, batch, again, dead, fsync=config.fsync)
+        pins = {name: model.pinned for name, model in read_models(folder).items()}
+        aside = partial(set_aside, folder, batch, again, dead, partial(as_pinned, pins), fsync=config.fsync)
+        retried, generation = await asyncio.to_thread(aside)
         if retried or batch.settled < batch.total:
             await batches.reopen(name, generation)
         added = await queue_again(redis, batch, folder, retried)
@@ -118,6 +122,12 @@ async def _limit(
         note_limits(folder, manifest, whole, fsync=config.fsync)
     await batches.set_budget(batch.name, budget.max_predictions, budget.max_cost, budget.max_in_flight)
     return None
+
+
+def as_pinned(pins: Mapping[str, str], row: CopiedRow) -> bytes:
+    """What a row says when it is tried again: it may have been enqueued before its model was looked up."""
+    name = model_of(row.text)
+    return pinned_text(row.text, name, pins.get(name, name))
 
 
 def text_as_it_was(row: CopiedRow) -> bytes:

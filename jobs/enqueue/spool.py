@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 from jobs.batch_folder.atomic_files import BLOCK, PART, flush, storing, temporary
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.prompts_copy import CopiedRow
-from jobs.budget import UNCHANGED, Budget
+from jobs.budget import Budget
 from jobs.config import Config
+from jobs.enqueue.checked_rows import CheckedRow, CheckedRows
 from jobs.enqueue.estimate import Estimator
-from jobs.errors import InputError, Problem, PromptsError
-from jobs.expansion.expansion import Expansion
-from jobs.names import name_problem
-from jobs.prompts_file.formats import FORMATS
-from jobs.prompts_file.key_names import KeyNames
-from jobs.prompts_file.reader import Defaults, Ids, Row, read_prompts
-
-SHOWN = 20
-"""Problems that are shown; the rest are counted."""
+from jobs.enqueue.order import Order
+from jobs.prompts_file.reader import Ids
 
 TOLD_EVERY = 10_000
 """Rows between two words of how far the reading is: a tenth of a second."""
@@ -41,114 +35,48 @@ def silent(_: str) -> None:
     """Tell nobody."""
 
 
-@dataclass(frozen=True)
-class Order:
-    """What is to be enqueued: a file or "-", what its rows do not say, and what makes many rows of one.
-
-    `append`: also to a batch that was begun from another file; `replace`: a row takes the place of one of the same id
-    that did not succeed.
-    """
-
-    source: str
-    name: str | None = None
-    model: str | None = None
-    input: dict[str, Any] = field(default_factory=dict)
-    expansion: Expansion | None = None
-    limit: int | None = None
-    priority: float = 1.0
-    budget: Budget = UNCHANGED
-    append: bool = False
-    replace: bool = False
-
-    @property
-    def path(self) -> str | None:
-        """Where the file lies, whatever the working directory is; None for standard input."""
-        return None if self.source == "-" else str(Path(self.source).absolute())
-
-    @property
-    def batch(self) -> str:
-        """The batch's name: as given, or after the file. InputError."""
-        name = _name_of(self.source) if self.name is None else self.name
-        if problem := name_problem(name, 64):
-            raise InputError(f"the batch's name {problem}; give another --name")
-        return name
-
-    def check(self) -> None:
-        """InputError for what is wrong before any row is read."""
-        if self.limit is not None and self.limit < 1:
-            raise InputError("--limit must be at least 1")
-        if not 0.001 <= self.priority <= 1000:
-            raise InputError("--priority must be between 0.001 and 1000")
-        self.budget.check()
-
-
-def _name_of(source: str) -> str:
-    if source == "-":
-        raise InputError("standard input needs a --name")
-    name = Path(source).name
-    suffix = next((suffix for suffix in FORMATS if name.lower().endswith(suffix)), "")
-    allowed = (char if char.isascii() and (char.isalnum() or char in "._-") else "-" for char in name)
-    return "".join(allowed)[: -len(suffix) or None].lstrip(".-")[:64]
-
-
-def read_rows(order: Order, config: Config, ids: Ids, names: KeyNames) -> Iterator[Row]:
-    """Yield the valid rows; after the last one, PromptsError if any was wrong."""
-    problems: list[Problem] = []
-    count = 0
-    defaults = Defaults(order.model or config.model, order.input)
-    for item in read_prompts(order.source, defaults, ids, names, order.expansion):
-        if isinstance(item, Row):
-            yield item
-            continue
-        count += 1
-        problems += [item] if count <= SHOWN else []
-    raise_problems(order, problems, count)
-
-
-def raise_problems(order: Order, problems: list[Problem], count: int) -> None:
-    """Raise PromptsError if there are any; `problems` are the first SHOWN ones."""
-    if count:
-        raise PromptsError(file_name(order), problems, count)
-
-
-def file_name(order: Order) -> str:
-    """The file as messages name it."""
-    return "standard input" if order.source == "-" else order.source
-
-
 class Spool:
     """The rows that were taken of a file, in a file of their own."""
 
     def __init__(self, order: Order, path: Path) -> None:
         self.order, self.path = order, path
-        self.ids, self.names = Ids(), KeyNames()
+        self.ids = Ids()
         self.estimator = Estimator()
         self.estimate = self.estimator.begin()
-        self._fingerprints, self._starts = array("q"), array("Q")
+        self._fingerprints, self._written, self._starts = array("q"), array("q"), array("Q")
 
     def __len__(self) -> int:
         return len(self._fingerprints)
 
-    def fill(self, config: Config, tell: Tell = silent) -> None:
+    async def fill(self, rows: CheckedRows, config: Config, tell: Tell = silent) -> None:
         """Read the whole file and keep what the limit lets through; PromptsError, InputError, StorageError."""
-        self.estimator = Estimator.load(config)
+        self.ids, self.estimator = rows.ids, Estimator.load(config)
         self.estimate = self.estimator.begin()
-        limit, end = self.order.limit, 0
+        read = 0
         with storing(self.path), self.path.open("xb", BLOCK) as file:
-            for number, (line, _, model, text) in enumerate(read_rows(self.order, config, self.ids, self.names)):
-                if number % TOLD_EVERY == 0:
-                    tell(f"checking {file_name(self.order)}: {number:,} rows")
-                if limit is None or len(self) < limit:
-                    self._starts.append(end)
-                    end += file.write(text + b"\n")
-                    self._fingerprints.append(hash(text))
-                    self.estimate.add(model, line, text)
+            tell(f"checking {self.order.file_name}: {read:,} rows")
+            async for chunk in rows.chunks():
+                before, read = read, read + len(chunk)
+                if before // TOLD_EVERY < read // TOLD_EVERY:
+                    tell(f"checking {self.order.file_name}: {read:,} rows")
+                await asyncio.to_thread(self._add, chunk, file)
             self.demand_prices(self.order.budget)
-            flush(file, fsync=config.fsync)
+            await asyncio.to_thread(flush, file, fsync=config.fsync)
+
+    def _add(self, chunk: list[CheckedRow], file: BinaryIO) -> None:
+        limit, end = self.order.limit, file.tell()
+        for (line, _, model, text, _), written in chunk:
+            if limit is not None and len(self) >= limit:
+                return
+            self._starts.append(end)
+            end += file.write(text + b"\n")
+            self._fingerprints.append(hash(text))
+            self._written.append(hash(written))
+            self.estimate.add(model, line, text)
 
     def demand_prices(self, budget: Budget) -> None:
         """InputError when the budget is in dollars and a model of the rows has no price."""
-        self.estimate.demand_prices(budget, file_name(self.order))
+        self.estimate.demand_prices(budget, self.order.file_name)
 
     def texts(self) -> Iterator[bytes]:
         """Yield each row as JSON."""
@@ -164,7 +92,7 @@ class Spool:
 
     def repeats(self, place: int, line: bytes) -> bool:
         """Whether a line of the batch's copy says, at the same place, what the file says."""
-        return place < len(self._fingerprints) and self._fingerprints[place] == hash(line[:-1])
+        return place < len(self) and self._has(place, hash(line[:-1]))
 
     def find(self, row: CopiedRow) -> int | None:
         """The place in the file of a row of the batch, None when it is not among those that were taken."""
@@ -172,8 +100,18 @@ class Spool:
         return None if place is None or place >= len(self) else place
 
     def equals(self, place: int, row: CopiedRow) -> bool:
-        """Whether a row of the file says the same as one of the batch: id, model and input."""
+        """Whether a row of the file says the same as one of the batch: id, model and input.
+
+        A batch that was not checked has the cells of tables as they were guessed, and versions that are not pinned.
+        """
+        return self._has(place, hash(row.text))
+
+    def is_kept(self, place: int, row: CopiedRow) -> bool:
+        """Whether the batch has a row just as it would be kept now."""
         return self._fingerprints[place] == hash(row.text)
+
+    def _has(self, place: int, fingerprint: int) -> bool:
+        return fingerprint in (self._fingerprints[place], self._written[place])
 
 
 @contextmanager

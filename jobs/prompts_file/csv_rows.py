@@ -42,8 +42,8 @@ class Table:
         self._names: list[str] = []
         self._fixed, self._separator = separator, ","
 
-    def rows(self) -> Iterator[tuple[int, Any | Problem]]:
-        """Yield the line and the row of each record, or what is wrong with it.
+    def rows(self) -> Iterator[tuple[int, Any | Problem, dict[str, str]]]:
+        """Yield the line and the row of each record, or what is wrong with it, and the cells of its input.
 
         Unreadable at the first line that breaks the format: what follows cannot be split into rows.
         """
@@ -59,7 +59,7 @@ class Table:
             for cells in reader:
                 begins, ended = ended + 1, self._skipped + reader.line_num
                 if not all(map(is_blank, cells)):
-                    yield begins, self._row(begins, cells)
+                    yield begins, *self._row(begins, cells)
         except csv.Error as error:
             reason = next((plain for own, plain in _FAULTS if own in str(error)), "a line cannot be split into cells")
             raise Unreadable(Problem(ended + 1, f"not CSV: {reason}")) from None
@@ -82,10 +82,18 @@ class Table:
             self._skipped += 1
         return None
 
-    def _row(self, line: int, cells: list[str]) -> Any | Problem:
+    def _row(self, line: int, cells: list[str]) -> tuple[Any | Problem, dict[str, str]]:
         header = self._header
         if all(map(is_blank, cells[len(header) :])):
             cells = cells[: len(header)]
+        if problem := self._problem(line, cells):
+            return problem, {}
+        given = {name: cell for name, cell in zip(self._names, cells, strict=True) if name and not is_blank(cell)}
+        row: dict[str, Any] = {name: given.pop(name) for name in SPECIAL if name in given}
+        return row | {"input": {name: _value(name, cell) for name, cell in given.items()}}, given
+
+    def _problem(self, line: int, cells: list[str]) -> Problem | None:
+        header = self._header
         if len(cells) != len(header):
             more = (
                 f"; put text that contains {_separator_name(self._separator)} in quotes"
@@ -97,9 +105,7 @@ class Table:
             return Problem(line, "this is the header again: were files joined? Remove the line")
         if any("\ufeff" in cell for cell in cells):
             return Problem(line, "a byte order mark stands in a cell: files were joined without a line end")
-        given = {name: cell for name, cell in zip(self._names, cells, strict=True) if name and not is_blank(cell)}
-        row: dict[str, Any] = {name: given.pop(name) for name in SPECIAL if name in given}
-        return row | {"input": {name: _value(name, cell) for name, cell in given.items()}}
+        return None
 
 
 def _separator_name(separator: str) -> str:

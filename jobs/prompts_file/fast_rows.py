@@ -6,6 +6,7 @@ integers beyond 64 bits to floats.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -22,12 +23,16 @@ _ODD = frozenset(("custom_id", "body", "method", "url"))
 
 
 class Row(NamedTuple):
-    """A valid row: its line in the file, id, model, and line in the batch's copy (canonical JSON, no newline)."""
+    """A valid row: its line in the file, id, model, and line in the batch's copy (canonical JSON, no newline).
+
+    `cells` are the texts of input values that have no type in their source: what `text` has in their place is a guess.
+    """
 
     line: int
     id: str
     model: str
     text: bytes
+    cells: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)

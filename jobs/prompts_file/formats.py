@@ -6,7 +6,7 @@ import gzip
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
@@ -38,11 +38,15 @@ Plain = TypeVar("Plain")
 
 
 class Record(NamedTuple):
-    """One record: its physical line and its number (both from 1), and a row as in JSON Lines or what is wrong."""
+    """One record: its physical line and its number (both from 1), and a row as in JSON Lines or what is wrong.
+
+    `cells` are the texts of its input values, in a format that has no types.
+    """
 
     line: int
     number: int
     row: Any | Problem
+    cells: Mapping[str, str] | None = None
 
 
 def file_format(source: str) -> str:
@@ -88,7 +92,8 @@ def _text_file_records(
     suffix: str, blocks: Iterator[bytes], plain: Callable[[bytes, int], Plain | None], columns: Columns
 ) -> Iterator[Record | Plain]:
     if suffix in _TABLES:
-        return _numbered(Table(number_lines(blocks), columns, _TABLES[suffix]).rows())
+        rows = Table(number_lines(blocks), columns, _TABLES[suffix]).rows()
+        return (Record(line, number, row, cells) for number, (line, row, cells) in enumerate(rows, 1))
     if suffix == ".txt":
         return _text_records(blocks)
     if columns:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 USUAL = (
@@ -57,8 +57,11 @@ class KeyNames:
         for key in keys:
             self._replaced.setdefault(key, line)
 
-    def warnings(self) -> list[str]:
-        """A sentence for each key that resembles a usual one; for a plural only if the usual one never occurs."""
+    def warnings(self, inputs: Collection[str] = ()) -> list[str]:
+        """A sentence for each key that resembles a usual one; for a plural only if the usual one never occurs.
+
+        `inputs` are keys that models are known to have.
+        """
         replaced = [
             f"line {line}: the row has a {key} of its own, which the command line replaces"
             for key, line in self._replaced.items()
@@ -66,5 +69,7 @@ class KeyNames:
         return replaced + [
             f"line {line}: the input {key!r} is not {usual!r}, and is sent as it is"
             for key, line in self._lines.items()
-            if (usual := usual_name(key)) and (usual not in self.known or usual.casefold() == key.casefold())
+            if key not in inputs
+            and (usual := usual_name(key))
+            and (usual not in self.known or usual.casefold() == key.casefold())
         ]

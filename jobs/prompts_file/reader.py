@@ -23,7 +23,7 @@ from jobs.prompts_file.local_paths import find_path, holds_text
 from jobs.secret_inputs import KEY as SECRET
 from jobs.secret_inputs import reference_problem
 
-__all__ = ["Defaults", "Ids", "Row", "read_prompts"]
+__all__ = ["Defaults", "Ids", "Row", "read_prompts", "row_text"]
 
 MAX_DEPTH = 100
 """How deep an input may nest: a worker must be able to read it inside a shard."""
@@ -142,10 +142,19 @@ class _Variants:
         row: dict[str, Any] = {"id": variant.id, "input": variant.input}
         if variant.model is not None:
             row["model"] = variant.model
+        cells = _same_cells(record, variant)
         if found := self._plain.read_values(dict(row), record.line):
-            return [found]
-        read = self._reader.read(Record(record.line, record.number, row))
+            return [found._replace(cells=cells)]
+        read = self._reader.read(Record(record.line, record.number, row, cells))
         return [read] if isinstance(read, Row) else read
+
+
+def _same_cells(record: Record, variant: Variant) -> dict[str, str] | None:
+    """The cells of a record whose values the variant has: others were written for it."""
+    if not record.cells:
+        return None
+    given, has = _own_input(record), variant.input
+    return {key: cell for key, cell in record.cells.items() if key in has and has[key] == given[key]}
 
 
 class _Reader:
@@ -178,7 +187,7 @@ class _Reader:
         _check_object(record)
         prompt_id, model, values = self._id(record), self._model(record), self._input(record)
         try:
-            text = f'{{"id":"{prompt_id}","input":{_encode(values)},"model":"{model}"}}'.encode()
+            text = row_text(prompt_id, model, values)
         except UnicodeEncodeError:
             raise _RowError("half a surrogate pair (\\ud800 to \\udfff) is not text") from None
         except ValueError:
@@ -186,7 +195,7 @@ class _Reader:
         if len(text) > MAX_LINE:
             raise _RowError(f"the row is larger than {MAX_LINE:,} bytes; give big files by URL")
         self._names.note(values, record.line)
-        return Row(record.line, prompt_id, model, text)
+        return Row(record.line, prompt_id, model, text, record.cells)
 
     def _problems(self, record: Record) -> list[Problem]:
         """Everything that is wrong with a row, except what only its encoding shows."""
@@ -271,6 +280,11 @@ def _own_input(record: Record) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise _RowError("input is not an object")
     return values
+
+
+def row_text(prompt_id: str, model: str, values: dict[str, Any]) -> bytes:
+    """A row's line in the batch's copy; UnicodeEncodeError, ValueError."""
+    return f'{{"id":"{prompt_id}","input":{_encode(values)},"model":"{model}"}}'.encode()
 
 
 def _explain_no_prompt(values: dict[str, Any]) -> str:

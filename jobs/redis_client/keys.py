@@ -121,6 +121,11 @@ def model_rate(api_host: str, model: str) -> str:
     return f"{PREFIX}model-rate:{api_host}:{model}"
 
 
+def model(api_host: str, name: str) -> str:
+    """STRING: JSON of what the API said of a model; an hour."""
+    return f"{PREFIX}model:{api_host}:{name}"
+
+
 def pause(api_host: str) -> str:
     """STRING: why no predictions may be created; until `resume`."""
     return f"{PREFIX}pause:{api_host}"

@@ -43,7 +43,7 @@ def rows_of(directory: Path, model: str) -> str:
 def test_a_corrected_row_is_paid_and_the_others_are_not(
     cli: Callable[..., Any], tmp_path: Path, simulator: Any
 ) -> None:
-    assert cli("run", rows_of(tmp_path, "simulator/imgae")).code == 1
+    assert cli("run", rows_of(tmp_path, "simulator/imgae"), "--no-model-check").code == 1
     corrected = rows_of(tmp_path, "simulator/image")
     refused = cli("run", corrected)
     assert refused.code == 2
@@ -214,7 +214,7 @@ def test_a_refused_token_ends_the_run_and_says_what_stays(
     cli: Callable[..., Any], prompts: Callable[..., str], simulator: Any
 ) -> None:
     simulator.settings(token="another")
-    answer = cli("run", prompts(IMAGE))
+    answer = cli("run", prompts(IMAGE), "--no-model-check")
     assert answer.code == 2
     assert "does not accept REPLICATE_API_TOKEN" in answer.err
     assert "the worker ended before the batch was finished (exit code 2)" in answer.err
@@ -240,7 +240,7 @@ def test_on_a_terminal_the_end_of_a_failed_workers_log_is_shown(
     terminal: Callable[..., Terminal], prompts: Callable[..., str], simulator: Any
 ) -> None:
     simulator.settings(token="another")
-    screen = terminal("run", prompts(IMAGE))
+    screen = terminal("run", prompts(IMAGE), "--no-model-check")
     assert screen.wait() == 2
     assert "REPLICATE_API_TOKEN" in screen.shown
     assert "Its whole log:" in screen.shown

@@ -72,6 +72,7 @@ def test_failures_say_what_failed(night: Any, worker_process: Callable[..., Any]
         {"id": "invalid", "model": "simulator/image", "input": {"prompt": "x", "num_outputs": 9}},
         {"id": "once", "model": "simulator/flaky", "input": {"prompt": "x", "error": "PA", "times": 1}},
         {"id": "always", "model": "simulator/flaky", "input": {"prompt": "x", "error": "PA"}},
+        model_check=False,
     )
     assert worker_process("--burst", max_attempts=2, **FAST).wait() == 0
     results = {result["id"]: result for result in night.check()}

@@ -132,6 +132,7 @@ def test_enqueuing_and_arq_are_measured() -> None:
     rows = million(300, 1.0, 50)
     assert [rows["enqueue"]["prompts"], rows["arq, enqueue_job in a loop"]["prompts"]] == [300, 50]
     assert all(row["rate"] > 0 for who, row in rows.items() if "rate" in row)
+    assert rows["check against a schema"]["prompts"] == 300
     assert rows["worker"]["peak_mb"] > 10
 
 
@@ -171,7 +172,7 @@ def everything() -> dict[str, Rows]:
     names = {
         "limits": ["bucket, 1 worker"],
         "faults": ["ours"],
-        "million": ["enqueue", "worker"],
+        "million": ["check against a schema", "enqueue", "worker"],
         "takeover": ["kill 1"],
         "startup": ["embedded server", "worker"],
     }

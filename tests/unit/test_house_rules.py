@@ -49,6 +49,7 @@ REDIS_COMMANDS_IN = {
     "worker/doctor/redis_server.py",
     "jobs/redis_client/client.py",
     "worker/leases.py",
+    "jobs/catalog/cache.py",
     "jobs/state/rate_limit.py",
     "worker/polling/leader.py",
 }

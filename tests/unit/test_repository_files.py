@@ -121,7 +121,7 @@ def test_make_takes_what_the_command_takes(target: str) -> None:
     known = get_command(app).commands[target].params  # type: ignore[attr-defined]  # it is a group
     names = {option for parameter in known for option in parameter.opts if option.startswith("--")}
     flags = {"--json", "--check", "--append", "--replace", "--all", "--dynamic-prompts"}
-    assert names - flags - {"--pilot", "--by"} == set(OPTIONS.values())
+    assert names - flags - {"--pilot", "--by", "--allow-unknown", "--no-model-check"} == set(OPTIONS.values())
 
 
 def test_make_passes_flags_on() -> None:

@@ -33,7 +33,14 @@ RECEIPT_KEYS = [
     "unpriced",
     "warnings",
     "begun_from",
+    "pinned",
 ]
+
+
+@pytest.fixture
+def config(config: Config) -> Config:
+    """The models of these files are names only."""
+    return config.model_copy(update={"model_check": False})
 
 
 @pytest.fixture
@@ -67,6 +74,7 @@ async def test_enqueue_for_scripts(cli: Cli, source: str, config: Config, redis:
         "batch": "pilot", "total": 2, "enqueued": 2, "already_done": 0, "shards": 1, "workers": 1,
         "dead_letters": [], "cost_at_least": None, "cost_at_most": None, "unpriced": [],
         "warnings": [], "begun_from": str((config.output_dir.parent / source).resolve()),
+        "pinned": {},
     }  # fmt: skip
     assert (await Batches(redis).get("pilot")).priority == 2.5
     assert [row["model"] for row in kept(config, "pilot")] == ["a/b", "a/b"], "BATCH_MODEL is the default"
@@ -94,6 +102,7 @@ def test_check_only_validates(cli: Cli, source: str, config: Config, tmp_path: P
         "cost_at_most": None,
         "unpriced": [],
         "warnings": [],
+        "pinned": {},
     }
     assert not config.output_dir.exists()
 

@@ -16,8 +16,8 @@ from tests.integration.jobs.enqueue.night import Rows, write
 
 @pytest.fixture
 def config(tmp_path: Path, redis_url: str) -> Config:
-    """A producer's: it needs no simulator."""
-    return Config.load(output_dir=tmp_path / "outputs", redis_url=redis_url, model="owner/name")
+    """A producer's without a token, which needs no simulator: its models are names only."""
+    return Config.load(output_dir=tmp_path / "outputs", redis_url=redis_url, model="owner/name", model_check=False)
 
 
 @pytest.fixture

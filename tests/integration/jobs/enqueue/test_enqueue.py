@@ -12,7 +12,9 @@ import pytest
 
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.prompts_copy import read_copy
+from jobs.catalog.catalog import Catalog
 from jobs.config import Config
+from jobs.enqueue.checked_rows import CheckedRows
 from jobs.enqueue.enqueue import Order, Receipt, check, enqueue
 from jobs.enqueue.spool import spooling
 from jobs.errors import BatchError, InputError, PromptsError
@@ -39,7 +41,7 @@ async def test_a_file_becomes_a_batch(enqueued: Enqueue, redis: Redis, folder: F
     assert receipt.model_dump() == {
         "batch": "night", "total": 250, "enqueued": 250, "already_done": 0, "shards": 3, "workers": 0,
         "dead_letters": [], "cost_at_least": None, "cost_at_most": None, "unpriced": [], "warnings": [],
-        "begun_from": str((tmp_path / "night.jsonl").resolve()),
+        "begun_from": str((tmp_path / "night.jsonl").resolve()), "pinned": {},
     }  # fmt: skip
     shards = await queued(redis)
     assert list(shards) == ["night:0:0", "night:1:0", "night:2:0"]
@@ -264,19 +266,19 @@ def test_a_batch_is_named_after_its_file(source: str, name: str) -> None:
 
 async def test_check_counts_and_touches_nothing(config: Config, redis: Redis, tmp_path: Path) -> None:
     source = write(tmp_path / "night.jsonl", 5)
-    assert check(Order(source), config).total == 5
-    assert check(Order(source, limit=2), config).total == 2
+    assert (await check(Order(source), config)).total == 5
+    assert (await check(Order(source, limit=2), config)).total == 2
     with pytest.raises(PromptsError, match="is not a model"):
-        check(Order(source, model="flux"), config)
+        await check(Order(source, model="flux"), config)
     with pytest.raises(InputError, match="name"):
-        check(Order(source, name="a b"), config)
+        await check(Order(source, name="a b"), config)
     assert not config.output_dir.exists()
     assert await redis.keys("*") == []
 
 
 @pytest.mark.usefixtures("typed")
-def test_check_needs_no_name_for_standard_input(config: Config) -> None:
-    assert check(Order("-"), config).total == 3
+async def test_check_needs_no_name_for_standard_input(config: Config) -> None:
+    assert (await check(Order("-"), config)).total == 3
 
 
 async def test_without_fsync_it_is_the_same(config: Config, redis: Redis, tmp_path: Path) -> None:
@@ -296,20 +298,22 @@ async def test_what_a_killed_producer_left_is_removed_after_a_day(config: Config
     assert {path.name for path in config.output_dir.iterdir()} == {"night", ".night.2.part"}
 
 
-def test_rows_are_not_held_in_memory(config: Config, tmp_path: Path) -> None:
+async def test_rows_are_not_held_in_memory(config: Config, tmp_path: Path) -> None:
     rows = [{"id": f"p{n}", "prompt": f"{n}" * 500} for n in range(5000)]
     order = Order(write(tmp_path / "night.jsonl", rows))
     size = (tmp_path / "night.jsonl").stat().st_size
-    with spooling(order, Folder(config.output_dir, "night")) as spool:
+    folder = Folder(config.output_dir, "night")
+    with spooling(order, folder) as spool:
+        rows_of = CheckedRows(order, config, Catalog(config, folder, None))
         tracemalloc.start()
         try:
-            spool.fill(config)
+            await spool.fill(rows_of, config)
             held, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
         assert len(spool) == 5000
     assert held < 5000 * 250
-    assert peak < 5_000_000 < size
+    assert peak < 6_000_000 < size
 
 
 async def test_large_prompts_are_queued(enqueued: Enqueue, redis: Redis) -> None:

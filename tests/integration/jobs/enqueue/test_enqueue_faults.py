@@ -210,6 +210,7 @@ async def test_producers_in_different_processes_take_turns(
         "REDIS_URL": redis_url,
         "BATCH_OUTPUT_DIR": str(config.output_dir),
         "BATCH_MODEL": "owner/name",
+        "BATCH_MODEL_CHECK": "false",
         "PATH": os.environ["PATH"],
     }
     children = [nursery.start("-c", program, source, env=env) for _ in range(3)]

@@ -48,7 +48,11 @@ TWO = at("2026-11-21T02:00:00+01:00")
 @pytest.fixture
 def config(tmp_path: Path, redis_url: str) -> Config:
     return Config.load(
-        redis_url=redis_url, output_dir=tmp_path / "outputs", schedules=tmp_path / "schedules.toml", fsync=False
+        redis_url=redis_url,
+        output_dir=tmp_path / "outputs",
+        schedules=tmp_path / "schedules.toml",
+        fsync=False,
+        model_check=False,
     )
 
 

@@ -49,7 +49,7 @@ async def pets(config: Config, redis: Redis, tmp_path: Path) -> Folder:
         {"id": "dog", "model": "simulator/text", "input": DOG},
     ]
     (tmp_path / "pets.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    await enqueue(Order(str(tmp_path / "pets.jsonl")), config, redis)
+    await enqueue(Order(str(tmp_path / "pets.jsonl"), allow_unknown=True), config, redis)
     return Folder(config.output_dir, "pets")
 
 

@@ -59,8 +59,8 @@ def source(tmp_path: Path) -> str:
 
 
 async def go_through(config: Config, redis: Redis, source: str) -> Batch:
-    """Enqueue, work, finish, retry and finish again; one of the two prompts succeeds."""
-    await enqueue(Order(source), config, redis)
+    """Enqueue, work, finish, retry and finish again; one of the two prompts succeeds, the other has no model."""
+    await enqueue(Order(source, model_check=False), config, redis)
     async with open_context(config) as worker:
         await run_shard(worker, await shard_of(worker))
         await retry("night", config, redis)
@@ -88,7 +88,7 @@ async def test_a_folder_that_the_disk_fails_to_sync_is_an_error(
 ) -> None:
     refuse(errno.EIO)
     with pytest.raises(StorageError, match="Input/output error"):
-        await enqueue(Order(source), config, redis)
+        await enqueue(Order(source, model_check=False), config, redis)
 
 
 async def test_without_fsync_nothing_is_ever_synced(
@@ -119,10 +119,10 @@ async def test_a_file_system_without_locks_is_said_with_a_cure(
         del file, operation
         raise OSError(number, os.strerror(number))
 
-    await enqueue(Order(source), config, redis)
+    await enqueue(Order(source, model_check=False), config, redis)
     monkeypatch.setattr(fcntl, "flock", refusing)
     with pytest.raises(StorageError, match=r"cannot be locked: .*NFS.*BATCH_OUTPUT_DIR"):
-        await enqueue(Order(source), config, redis)
+        await enqueue(Order(source, model_check=False), config, redis)
     with pytest.raises(RedisUnreachable, match="BATCH_REDIS_DIR to another directory, on a local disk"):
         embedded.ensure_running(config.redis_dir)
     assert (await asyncio.to_thread(verify, "night", config)).agrees

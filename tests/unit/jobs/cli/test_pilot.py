@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.cli.pilot import cost_line, pilot_order, project_costs, project_count, project_seconds
-from jobs.enqueue.spool import Order
+from jobs.enqueue.order import Order
 from jobs.wire import Result
 
 

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.catalog.model import Missing, Model
+from jobs.catalog.references import input_schema
+from jobs.catalog.row_check import RowCheck
+from jobs.prompts_file.reader import Row, row_text
+from simulator.answers import Problem
+from simulator.models import COMMON_INPUTS
+from simulator.registry import MODELS
+
+NAMES = ("simulator/image", "simulator/everything", "simulator/community", "simulator/formless")
+VERSION = MODELS["simulator/community"].version
+
+
+def model(name: str) -> Model:
+    found = MODELS[name]
+    schema = input_schema(found.openapi_schema())
+    return Model(name, found.version, found.official, schema, 1.0, None if schema else "no schema")
+
+
+KNOWN = {name: model(name) for name in NAMES}
+
+
+def row(
+    values: dict[str, Any], name: str = "simulator/image", line: int = 1, cells: dict[str, str] | None = None
+) -> Row:
+    return Row(line, f"p{line}", name, row_text(f"p{line}", name, values), cells)
+
+
+def problems(*rows: Row, allow_unknown: bool = False) -> list[str]:
+    check = RowCheck(KNOWN, allow_unknown=allow_unknown)
+    for one in rows:
+        assert check.check(one) is None
+    return [str(problem) for problem in check.mistakes.problems()]
+
+
+GOOD = {"prompt": "a lamp"}
+
+
+@pytest.mark.parametrize(
+    ("values", "name", "message"),
+    [
+        ({}, "image", "'prompt' is missing, which simulator/image needs"),
+        (GOOD | {"num_output": 2}, "image", "simulator/image has no input 'num_output'; did you mean 'num_outputs'?"),
+        (GOOD | {"Num-Outputs": 2}, "image", "simulator/image has no input 'Num-Outputs'; did you mean 'num_outputs'?"),
+        (GOOD | {"zzz": 2}, "image", "simulator/image has no input 'zzz'"),
+        (GOOD | {"num_outputs": 9}, "image", "'num_outputs' is 9, more than 4, the most of simulator/image"),
+        (GOOD | {"num_outputs": 0}, "image", "'num_outputs' is 0, less than 1, the least of simulator/image"),
+        (GOOD | {"num_outputs": "4"}, "image", "'num_outputs' is '4', not a whole number"),
+        (GOOD | {"num_outputs": True}, "image", "'num_outputs' is true, not a whole number"),
+        (GOOD | {"num_outputs": 1.5}, "image", "'num_outputs' is 1.5, not a whole number"),
+        (GOOD | {"seed": None}, "image", "'seed' is null, not a whole number"),
+        ({"prompt": ["a"]}, "image", "'prompt' is [\"a\"], not text"),
+        (
+            GOOD | {"output_format": "jpeg"},
+            "image",
+            "'output_format' is 'jpeg'; simulator/image takes 'png', 'webp' or 'jpg'; did you mean 'jpg'?",
+        ),
+        ({"image": "a.png"}, "everything", "'image' is 'a.png', not a URL: give an https URL or a data: URI"),
+        ({"references": ["https://a/b", "c"]}, "everything", "'references[1]' is 'c', not a URL"),
+        ({"sizes": [0]}, "everything", "'sizes[0]' is 0, less than 1, the least of simulator/everything"),
+        ({"key": 12345}, "everything", "'key' is a secret, not text"),
+        ({"code": "123456789"}, "everything", "'code' is '123456789', which simulator/everything does not take: "),
+        ({"scale": 0}, "everything", "'scale' is 0, which simulator/everything does not take: "),
+    ],
+)
+def test_a_mistake_is_a_sentence(values: dict[str, Any], name: str, message: str) -> None:
+    (found,) = problems(row(values, f"simulator/{name}"))
+    assert found.startswith(f"line 1: {message}")
+    assert "12345" not in found or "123456789" in found
+
+
+def test_all_mistakes_of_a_row_are_told() -> None:
+    found = problems(row({"promt": "x", "num_outputs": 9, "width": "wide"}))
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize(
+    ("lines", "shown"),
+    [
+        ([3], "line 3"),
+        ([3, 5], "lines 3 and 5"),
+        ([3, 5, 7], "lines 3, 5 and 7"),
+        ([3, 5, 7, 8, 9], "lines 3, 5, 7, 8 and 9"),
+        (list(range(3, 2003)), "lines 3, 4, 5, 6, 7 and 1,995 more"),
+    ],
+)
+def test_lines_with_the_same_mistake_are_told_together(lines: list[int], shown: str) -> None:
+    found = problems(*(row(GOOD | {"num_outputs": line + 2}, line=line) for line in lines))
+    assert found == [f"{shown}: 'num_outputs' is {lines[0] + 2}, more than 4, the most of simulator/image"]
+
+
+def test_memory_does_not_grow_with_different_mistakes() -> None:
+    check = RowCheck(KNOWN)
+    for line in range(3000):
+        assert check.check(row(GOOD | {f"key{line}": 1}, line=line)) is None
+    assert check.mistakes.count == 3000
+    assert len(check.mistakes.problems()) == 1000
+
+
+def test_unknown_keys_may_be_allowed_and_are_told() -> None:
+    check = RowCheck(KNOWN, allow_unknown=True)
+    good = row(GOOD | {"num_output": 2}, line=2)
+    assert check.check(good) == good
+    assert check.check(row({"promt": "x"})) is None, "what is missing is missing all the same"
+    assert check.warnings() == [
+        "line 2: simulator/image has no input 'num_output'; did you mean 'num_outputs'?, and will be ignored",
+        "line 1: simulator/image has no input 'promt'; did you mean 'prompt'?, and will be ignored",
+    ]
+
+
+def test_a_row_that_is_right_stays_as_it_is() -> None:
+    good = row(GOOD | {"num_outputs": 4, "output_format": "jpg", "seed": 10**30, "predict_time": 0.5})
+    assert RowCheck(KNOWN).check(good) is good
+
+
+def test_a_reference_to_a_secret_is_a_value() -> None:
+    good = row({"key": {"$env": "STYLE_KEY"}, "stops": [{"$env": "STOP"}]}, "simulator/everything")
+    assert RowCheck(KNOWN).check(good) is good
+    assert len(problems(row({"key": {"$env": "STYLE_KEY"}, "steps": 99}, "simulator/everything"))) == 1
+
+
+def test_a_community_model_is_pinned() -> None:
+    kept = RowCheck(KNOWN).check(row(GOOD, "simulator/community"))
+    assert kept
+    assert kept.model == f"simulator/community:{VERSION}"
+    assert json.loads(kept.text) == {"id": "p1", "input": GOOD, "model": kept.model}
+
+
+def test_a_text_like_a_model_is_left_alone() -> None:
+    values = {"prompt": '"model":"simulator/community"}'}
+    kept = RowCheck(KNOWN).check(row(values, "simulator/community"))
+    assert kept
+    assert json.loads(kept.text)["input"] == values
+
+
+def test_a_model_without_a_schema_is_not_checked_and_that_is_told() -> None:
+    check = RowCheck(KNOWN)
+    for line in (4, 5):
+        kept = check.check(row({"anything": 1}, "simulator/formless", line))
+        assert kept
+        assert kept.model.startswith("simulator/formless:")
+    assert check.warnings() == ["line 4 and 1 more: not checked against simulator/formless: no schema"]
+
+
+def test_a_model_that_is_not_there_is_told_once() -> None:
+    check = RowCheck({"a/b": Missing("a/b", "it is gone", "a/c")})
+    for line in (1, 2):
+        assert check.check(row(GOOD, "a/b", line)) is None
+    assert list(map(str, check.mistakes.problems())) == ["lines 1 and 2: a/b: it is gone; did you mean a/c?"]
+
+
+def test_cells_are_read_by_the_schema() -> None:
+    guessed = {"prompt": "x", "code": 7, "steps": 7.0, "tiled": "TRUE", "sizes": "[1, 2]"}
+    cells = {"prompt": "x", "code": "007", "steps": "7.0", "tiled": "TRUE", "sizes": "[1, 2]"}
+    kept = RowCheck(KNOWN).check(row(guessed, "simulator/everything", cells=cells))
+    assert kept
+    assert json.loads(kept.text)["input"] == {"prompt": "x", "code": "007", "steps": 7, "tiled": True, "sizes": [1, 2]}
+    assert b'"steps":7,' in kept.text
+
+
+SCALARS = st.none() | st.booleans() | st.integers(-3, 1100) | st.floats(-2, 60) | st.text("ab 0:/.é", max_size=12)
+SCALARS |= st.sampled_from(["png", "plain", "https://a.test/b.png", "data:,x", "a.png", "007", 7.0, 512])
+ANYTHING = SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(st.text("ab$", max_size=3), SCALARS, max_size=2)
+
+
+@given(st.data())
+def test_a_checked_row_is_never_refused_by_the_simulator(data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(["simulator/image", "simulator/everything"]))
+    target = MODELS[name]
+    keys = st.sampled_from([*COMMON_INPUTS, *target.inputs, "unknown"])
+    values = data.draw(st.dictionaries(keys, ANYTHING, max_size=6) | st.just({"prompt": "x"}))
+    check = RowCheck(KNOWN, allow_unknown=data.draw(st.booleans()))
+    if check.check(row(values, name)):
+        target.check(values)
+    else:
+        assert check.mistakes.count
+
+
+@given(st.data())
+def test_what_the_simulator_takes_passes_the_check(data: st.DataObject) -> None:
+    """But for keys that it would ignore."""
+    name = data.draw(st.sampled_from(["simulator/image", "simulator/everything"]))
+    target = MODELS[name]
+    values = data.draw(st.dictionaries(st.sampled_from([*COMMON_INPUTS, *target.inputs]), ANYTHING, max_size=6))
+    try:
+        target.check(values)
+    except Problem:
+        return
+    assert RowCheck(KNOWN).check(row(values, name))
