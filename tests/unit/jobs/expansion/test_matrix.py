@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.expansion.expansion import Expansion, Variant
@@ -77,6 +77,7 @@ KEYS = st.lists(st.text(min_size=1, max_size=70).filter(lambda key: "=" not in k
 BASES = st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}", fullmatch=True).filter(is_prompt_id)
 
 
+@settings(deadline=None)
 @given(st.data(), KEYS, BASES, st.none() | st.integers(1, 3))
 def test_ids_are_valid_distinct_and_the_same_in_any_order(
     data: st.DataObject, keys: list[str], base: str, repeat: int | None

@@ -6,7 +6,7 @@ from math import perm
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.expansion.template import TemplateError, read_template
@@ -120,16 +120,19 @@ WORDS = st.text(
 LISTS = st.lists(WORDS, min_size=2, max_size=4, unique=True)
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_characters="_", exclude_categories=["Cs"]), max_size=40))
 def test_text_with_its_braces_doubled_comes_back(text: str) -> None:
     assert prompts(text.replace("{", "{{").replace("}", "}}")) == [text]
 
 
+@settings(deadline=None)
 @given(WORDS, st.text(max_size=30))
 def test_a_value_comes_back_as_it_is(name: str, value: str) -> None:
     assert prompts(f"<{{{name}}}>", {name: value}) == [f"<{value}>"]
 
 
+@settings(deadline=None)
 @given(st.lists(LISTS, min_size=1, max_size=3), st.lists(WORDS, min_size=4, max_size=4))
 def test_groups_multiply_and_each_combination_is_there_once(groups: list[list[str]], between: list[str]) -> None:
     text = between[3] + "".join(
@@ -141,6 +144,7 @@ def test_groups_multiply_and_each_combination_is_there_once(groups: list[list[st
     assert prompts(text) == expected
 
 
+@settings(deadline=None)
 @given(LISTS, st.integers(1, 4))
 def test_so_many_of_a_group(options: list[str], number: int) -> None:
     found = prompts(f"{{{number}$$ & $${'|'.join(options)}}}")
@@ -149,6 +153,7 @@ def test_so_many_of_a_group(options: list[str], number: int) -> None:
     assert all(text.count(" & ") >= taken - 1 for text in found)
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         WORDS,
@@ -162,6 +167,7 @@ def test_every_index_makes_a_prompt(text: str) -> None:
     assert all("{" not in prompt and "|" not in prompt for prompt, _ in made)
 
 
+@settings(deadline=None)
 @given(st.text(st.sampled_from("{}|$2-~@_:. ab"), max_size=30))
 def test_anything_is_understood_or_refused(text: str) -> None:
     try:

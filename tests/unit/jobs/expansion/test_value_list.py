@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.expansion.value_list import read_values
@@ -111,6 +111,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 SOME = TEXTS | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.booleans() | st.none()
 
 
+@settings(deadline=None)
 @given(st.lists(SOME | st.lists(SOME, max_size=2), min_size=1, max_size=6))
 def test_values_that_are_written_as_json_come_back_and_have_ids_of_their_own(wanted: list[Any]) -> None:
     try:
