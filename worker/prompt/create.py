@@ -256,13 +256,7 @@ async def _as_now(work: Work, entry: Entry) -> Entry:
 
 async def _post_and_record(work: Work, permit: Permit, entry: Entry, *, doubted: bool) -> Created | _Search:
     started = time.monotonic()
-    work.check_lease()
-    permit.keep()
-    try:
-        intent = await work.ledger.intend(entry, price(work), replace=entry.ambiguous)
-    except OverBudget:
-        permit.kept = False
-        raise
+    intent = await _intend(work, permit, entry)
     try:
         _refuse_after_stall(started)
         sent = work.worker.secrets.resolve(work.prompt.input)
@@ -286,6 +280,16 @@ async def _post_and_record(work: Work, permit: Permit, entry: Entry, *, doubted:
         raise
     await work.worker.gate.heed_remaining("create", work.worker.replicate.creates_left)
     return Created(recorded, prediction)
+
+
+async def _intend(work: Work, permit: Permit, entry: Entry) -> Entry:
+    work.check_lease()
+    permit.keep()
+    try:
+        return await work.ledger.intend(entry, price(work), replace=entry.ambiguous)
+    except OverBudget:
+        permit.kept = False
+        raise
 
 
 async def _end_intent(work: Work, intent: Entry, error: ReplicateError, *, doubted: bool) -> None:
