@@ -43,6 +43,12 @@ def is_setting(name: str) -> bool:
     return name.startswith(("BATCH_", "REPLICATE_")) or name == "REDIS_URL"
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Two for each core: a test that starts processes waits more than it works."""
+    return 2 * (os.cpu_count() or 1)
+
+
 @pytest.fixture(autouse=True)
 def _undisturbed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test sees the developer's settings, proxies or .env."""
