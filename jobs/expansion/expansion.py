@@ -66,8 +66,11 @@ class Expansion:
         if self.template:
             self._indexes(self.template, "")
 
-    def variants(self, row: Variant) -> Iterator[Variant]:
-        """Yield the rows that a row becomes; TemplateError when it does not fill its template."""
+    def variants(self, row: Variant, cells: Mapping[str, str]) -> Iterator[Variant]:
+        """Yield the rows that a row becomes; TemplateError when it does not fill its template.
+
+        `cells` are texts of the row's input as the file has them: 1.50, not 1.5.
+        """
         template = self.template
         if self.own_templates and isinstance(prompt := row.input.get("prompt"), str):
             template = read_template(prompt)
@@ -78,9 +81,10 @@ class Expansion:
             if template is None:
                 yield Variant(variant_id(row.id, parts), model, columns)
                 continue
+            written = {**columns, **cells, **values}
             kept = {key: value for key, value in columns.items() if key not in template.names}
             for index in indexes:
-                prompt, chosen = template.make(index, columns)
+                prompt, chosen = template.make(index, written)
                 yield Variant(variant_id(row.id, [*parts, *chosen]), model, kept | {"prompt": prompt})
 
     def _indexes(self, template: Template, row_id: str) -> Iterable[int]:

@@ -128,7 +128,7 @@ class _Variants:
             self._names.note_replaced(self._expansion.sets & {*given, *base.input}, record.line)
             base = base._replace(input=self._defaults.input | base.input)
             try:
-                for variant in self._expansion.variants(base):
+                for variant in self._expansion.variants(base, record.cells or {}):
                     if "input" not in given and "prompt" not in variant.input:
                         yield Problem(record.line, _explain_no_prompt(variant.input))
                     else:

@@ -25,7 +25,7 @@ def matrix(*each: str, repeat: int | None = None, seed_from: int | None = None) 
 
 
 def expand(*each: str, row: Variant = ROW, **more: Any) -> list[Variant]:
-    return list(Expansion(matrix(*each, **more)).variants(row))
+    return list(Expansion(matrix(*each, **more)).variants(row, {}))
 
 
 def ids(*each: str, **more: Any) -> list[str]:
@@ -97,7 +97,7 @@ def test_ids_are_valid_distinct_and_the_same_in_any_order(
     row = Variant(base, None, {})
     found = None
     for order in permutations(lists):
-        variants = list(Expansion(build_matrix(order, repeat, None)).variants(row))
+        variants = list(Expansion(build_matrix(order, repeat, None)).variants(row, {}))
         assert len(variants) == wanted
         seen = {variant.id.lower(): repr(sorted(variant.input.items())) for variant in variants}
         assert len(seen) == wanted
@@ -115,7 +115,7 @@ def test_what_is_too_long_ends_with_a_hash() -> None:
 
 
 def test_a_million_rows_are_made_one_at_a_time() -> None:
-    variants = Expansion(matrix("seed=1..1000000")).variants(ROW)
+    variants = Expansion(matrix("seed=1..1000000")).variants(ROW, {})
     tracemalloc.start()
     try:
         assert sum(1 for _ in islice(variants, 20_000)) == 20_000

@@ -129,6 +129,12 @@ def test_a_template_uses_up_the_columns_that_it_names(tmp_path: Path) -> None:
     assert fill(path, "a {name} by {who}", who="me")[0]["input"] == {"prompt": "a cat by me", "seed": 1}
 
 
+def test_cells_of_a_table_stand_in_a_prompt_as_they_are_written(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "price,good,year,seed", "1.50,TRUE,1e3,7")
+    (row,) = fill(path, "{price} {good} {year} {seed}", "seed=8")
+    assert row["input"] == {"prompt": "1.50 TRUE 1e3 8"}
+
+
 def test_every_row_that_does_not_fill_the_template_is_told(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "name,style", "cat,oil", "dog,", ",ink")
     assert fill(path, "a {name}, {style}", "seed=1..3")[3:] == [
