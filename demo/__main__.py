@@ -13,7 +13,7 @@ from types import FrameType
 from demo.environment import PORT, batch_name, default, environment, find_free_port, is_finished, remove_interrupted
 from demo.plan import PROMPTS, SPECIAL, deviations, outcome_of, plan_of
 from jobs.batch_folder.folder import Folder
-from jobs.cli.report import counted
+from jobs.cli.report import count_text
 from jobs.cli.tables import Column, Columns
 from jobs.terminal import Printer
 from jobs.wire import Result
@@ -93,7 +93,7 @@ def comparison(results: list[Result], created: int, expected: int) -> Columns:
     rows = [(f"{count} ordinary ones", str(plan_of("")), str(outcome)) for outcome, count in ordinary.most_common()]
     special = (result for result in results if result.id in SPECIAL)
     rows += [(result.id, str(plan_of(result.id)), str(outcome_of(result))) for result in special]
-    rows.append(("created by this run", counted(expected, "prediction"), counted(created, "prediction")))
+    rows.append(("created by this run", count_text(expected, "prediction"), count_text(created, "prediction")))
     kinds, planned, happened = zip(*rows, strict=True)
     return Columns([Column("prompts", kinds), Column("planned", planned), Column("happened", happened)])
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.prompts_copy import read_copy
-from jobs.cli.report import counted
+from jobs.cli.report import count_text
 from jobs.wire import ErrorKind, Outcome, Result
 
 PROMPTS = Path(__file__).with_name("prompts.jsonl")
@@ -25,7 +25,7 @@ class Plan:
 
     def __str__(self) -> str:
         reason = f": {self.kind}" if self.kind else ""
-        return f"{self.status}{reason}, {counted(self.attempts, 'prediction')}"
+        return f"{self.status}{reason}, {count_text(self.attempts, 'prediction')}"
 
 
 ORDINARY = Plan()

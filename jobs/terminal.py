@@ -1,4 +1,4 @@
-"""What all commands share: one exit code and one message for an error, and printing, for people or as JSON."""
+"""What all commands share: exit codes and messages of errors, and printing, for people or as JSON."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from jobs.errors import BatchError
 from jobs.text import as_typed, printable
 
 STOPPED, CLOSED_PIPE = 130, 141
-"""What a shell shows for a program that was stopped, by whichever signal, or whose reader went away."""
+"""The exit codes of a program that a signal stopped, or whose reader closed the pipe."""
 
 UNWRITTEN = 2
-"""As for any other disk that does not do what is asked."""
+"""As for StorageError."""
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EAGAIN}
-"""What an open stream may say to a write: a full disk, a terminal that is gone, a pipe that must not be waited for."""
+"""Errors of a write to an open stream: a full disk, a closed terminal, a pipe that would block."""
 
 PIPE_SIZE = ConsoleDimensions(1_000_000, 25)
-"""Columns and lines where nobody looks: a line is never broken there."""
+"""Columns and lines where there is no terminal: lines are never broken."""
 
 
 class Commands(TyperGroup):
@@ -48,36 +48,36 @@ class Commands(TyperGroup):
         except asyncio.CancelledError:
             raise typer.Exit(STOPPED) from None
         except BrokenPipeError:
-            _print_no_more()
+            _discard_output()
             raise typer.Exit(CLOSED_PIPE) from None
         return answer
 
 
 def run_app(app: typer.Typer) -> None:
-    """Run the command that the arguments name; output that cannot be written is said to be lost, with exit code 2."""
-    _print_anything()
+    """Run the command that the arguments name; exit code 2 when its output cannot be written."""
+    _escape_unprintable()
     try:
         app()
     except OSError as error:
         if error.filename is not None or error.errno not in UNWRITABLE:
             raise
-        _print_no_more()
+        _discard_output()
         with suppress(OSError):
-            typer.echo(f"Error: what was to be printed is lost: {error.strerror}. What was done stays done.", err=True)
+            typer.echo(f"Error: the output could not be written: {error.strerror}. What was done stays done.", err=True)
         raise SystemExit(UNWRITTEN) from None
 
 
-def _print_anything() -> None:
-    """Escape what the terminal's encoding lacks, so that no name ends a command; a closed stream takes all."""
+def _escape_unprintable() -> None:
+    """Escape what the terminal's encoding lacks, so that no name ends a command; replace a closed stream."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - until the end
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - it stays open
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
-def _print_no_more() -> None:
+def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -90,7 +90,7 @@ class Rows(ConsoleRenderable, Protocol):
 
 
 class Printer(Console):
-    """Standard output (or error) for people: no terminal cuts nothing; a closed pipe is left to the caller."""
+    """Standard output (or error) for people: cuts no lines; leaves a closed pipe to the caller."""
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
@@ -100,7 +100,7 @@ class Printer(Console):
             self.size = ConsoleDimensions(*shutil.get_terminal_size())
 
     def on_broken_pipe(self) -> None:
-        """Let the BrokenPipeError that is being handled go on."""
+        """Raise the BrokenPipeError that is being handled."""
         raise  # noqa: PLE0704 - rich calls this inside its `except`
 
     def lines(self, texts: Iterable[str]) -> None:

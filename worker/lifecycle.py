@@ -130,7 +130,7 @@ def background_loops(worker: Context) -> Iterator[AbstractAsyncContextManager[No
     yield worker.orphans.running()
     yield worker.leases.renewing()
     yield Rescue(worker).running()
-    yield every(HEARTBEAT, partial(account.beat, owner, SILENT), at_end=partial(account.leave, owner))
+    yield every(HEARTBEAT, partial(account.send_heartbeat, owner, SILENT), at_end=partial(account.remove_worker, owner))
     yield every(HEARTBEAT, file.beat, at_end=file.stop)
     yield every(HEARTBEAT, partial(asyncio.to_thread, restart_embedded, worker.config))
     yield every(1.0, BackPressure(worker).check)

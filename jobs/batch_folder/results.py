@@ -24,7 +24,7 @@ _LINE_BREAKS = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": 
 
 @dataclass(slots=True)
 class Totals:
-    """What a batch came to; `missing` prompts have no record yet, `bytes` is the size of all `files`.
+    """The counts of a batch; `missing` prompts have no record yet, `bytes` is the size of all `files`.
 
     `unsaved` files stayed at their URLs, `empty` prompts succeeded with no output.
 
@@ -70,10 +70,10 @@ def records(folder: Folder) -> Iterator[Row]:
         try:
             yield prompt, folder.read_record(prompt.id)
         except DamagedRecord as error:
-            yield prompt, damaged(prompt, error)
+            yield prompt, damaged_result(prompt, error)
 
 
-def damaged(prompt: Prompt, error: DamagedRecord) -> Result:
+def damaged_result(prompt: Prompt, error: DamagedRecord) -> Result:
     """The result of a prompt whose record is damaged: a failure that says so."""
     failure = Failure(kind="internal", message=str(error))
     return Result(
@@ -82,7 +82,7 @@ def damaged(prompt: Prompt, error: DamagedRecord) -> Result:
 
 
 def read_results(folder: Folder, *, failed: bool = False) -> Iterator[Result]:
-    """Yield the results that there are by now, in file order; `failed`: only those not succeeded."""
+    """Yield the results so far, in file order; `failed`: only those that did not succeed."""
     for _, result in records(folder):
         if result and not (failed and result.status == "succeeded"):
             yield result
@@ -105,17 +105,17 @@ def write_results(folder: Folder, *, fsync: bool) -> Totals:
 
 @contextmanager
 def writing_results(folder: Folder, *, fsync: bool) -> Iterator[Iterator[Row]]:
-    """Yield the records for one walk; each is in the files when it was yielded, as of `write_results`, in the end."""
+    """Yield the records once and write each to the files, which replace the former ones when the block ends."""
     with replacing(folder.results, fsync=fsync) as everything, replacing(folder.errors, fsync=fsync) as errors:
-        yield _written(folder, everything, errors)
+        yield _write_rows(folder, everything, errors)
 
 
-def totals(folder: Folder) -> Totals:
+def count_results(folder: Folder) -> Totals:
     """Count the records without writing anything."""
     return _count(result for _, result in records(folder))
 
 
-def _written(folder: Folder, everything: BinaryIO, errors: BinaryIO) -> Iterator[Row]:
+def _write_rows(folder: Folder, everything: BinaryIO, errors: BinaryIO) -> Iterator[Row]:
     for prompt, result in records(folder):
         if result:
             line = result_line(result).encode() + b"\n"

@@ -1,4 +1,4 @@
-"""The command line: argument parsing only; `jobs.cli.operations` answers, `jobs.cli.report` writes for people."""
+"""The command line: only parses arguments; `jobs.cli.operations` does the work, `jobs.cli.report` writes the texts."""
 
 from __future__ import annotations
 
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from jobs.enqueue.estimate import Confirm
     from jobs.enqueue.sharding import Receipt
 
-# Commands import what only they need, so that `status` and `watch` start at once.
-
-
 Answer = TypeVar("Answer")
 
 app = typer.Typer(
@@ -48,21 +45,21 @@ def main() -> None:
     run_app(app)
 
 
-def _ask(question: Callable[[Operations], Awaitable[Answer]], *, start: bool = False) -> Answer:
-    """Answer from Redis; `start` an embedded server even where none has ever run."""
+def _run(operation: Callable[[Operations], Awaitable[Answer]], *, start: bool = False) -> Answer:
+    """Run one operation on an open Redis; `start` an embedded server even where none has ever run."""
 
-    async def answered() -> Answer:
-        async with Operations.opened(start=start) as desk:
-            return await question(desk)
+    async def run_operation() -> Answer:
+        async with Operations.opened(start=start) as operations:
+            return await operation(operations)
 
-    return asyncio.run(answered())
+    return asyncio.run(run_operation())
 
 
 def _enqueue(order: Order, confirm: Confirm | None) -> Receipt:
-    from jobs.cli.progress import told
+    from jobs.cli.progress import progress_line
 
-    with told(Printer(stderr=True)) as tell:
-        return _ask(lambda desk: desk.enqueue(order, tell, confirm), start=True)
+    with progress_line(Printer(stderr=True)) as progress:
+        return _run(lambda operations: operations.enqueue(order, progress, confirm), start=True)
 
 
 def _show_receipt(receipt: Receipt, *, as_json: bool) -> None:
@@ -102,7 +99,7 @@ def replicate_batch(
 @app.command()
 @options.takes_order
 def enqueue(
-    given: options.OrderOptions,
+    choice: options.OrderOptions,
     *,
     check: Annotated[bool, typer.Option("--check", help="Only validate; nothing is enqueued.")] = False,
     as_json: options.AsJson = False,
@@ -110,17 +107,17 @@ def enqueue(
     """Check a prompts file and enqueue what is not done yet."""
     from jobs.enqueue.enqueue import check as check_prompts
 
-    order = given.order()
+    order = choice.order()
     if check:
         _show_checked(order.source, asyncio.run(check_prompts(order, Config.load())), as_json=as_json)
     else:
-        _show_receipt(_enqueue(order, confirm_costs(given.confirm_above, given.source)), as_json=as_json)
+        _show_receipt(_enqueue(order, confirm_costs(choice.confirm_above, choice.source)), as_json=as_json)
 
 
 @app.command()
 @options.takes_order
 def run(
-    given: options.OrderOptions,
+    choice: options.OrderOptions,
     *,
     pilot: options.PilotSize = None,
     by: options.By = None,
@@ -131,14 +128,14 @@ def run(
     from jobs.cli import run as burst
     from jobs.cli.pilot import by_line, pilot_lines, pilot_order
 
-    order = pilot_order(given.order(), pilot)
-    paper = Printer(stderr=as_json)
+    order = pilot_order(choice.order(), pilot)
+    printer = Printer(stderr=as_json)
     if by:
-        paper.lines([by_line(order, Config.load(), by, datetime.now().astimezone())])
-    confirm = confirm_costs(given.confirm_above, given.source)
-    status = _ask(lambda desk: burst.run(desk, order, paper, confirm, everything=everything), start=True)
-    if pilot and report.over(status):
-        paper.lines(pilot_lines(given.order(), Config.load()))
+        printer.lines([by_line(order, Config.load(), by, datetime.now().astimezone())])
+    confirm = confirm_costs(choice.confirm_above, choice.source)
+    status = _run(lambda operations: burst.run(operations, order, printer, confirm, everything=everything), start=True)
+    if pilot and report.is_finished(status):
+        printer.lines(pilot_lines(choice.order(), Config.load()))
     if as_json:
         typer.echo(terminal.as_json(status))
     _end(status)
@@ -146,16 +143,16 @@ def run(
 
 @app.command()
 def status(batch: options.AnyBatch = None, *, as_json: options.AsJson = False) -> None:
-    """Say how a batch stands, or all batches, newest first."""
+    """Show the state of a batch, or of all batches, newest first."""
 
-    async def question(desk: Operations) -> tuple[list[Status], list[str]]:
+    async def read(operations: Operations) -> tuple[list[Status], list[str]]:
         if batch:
-            return [await desk.status(batch)], []
-        found, warnings = await desk.statuses(), await desk.schedule_warnings()
-        return found, warnings if found else [f"Asked: {server_name(desk.config)}.", *warnings]
+            return [await operations.status(batch)], []
+        found, warnings = await operations.statuses(), await operations.schedule_warnings()
+        return found, warnings if found else [f"Asked: {server_name(operations.config)}.", *warnings]
 
     try:
-        found, warnings = _ask(question)
+        found, warnings = _run(read)
     except NothingEnqueued as error:
         if batch:
             raise
@@ -173,7 +170,7 @@ def watch(batch: options.AnyBatch = None, *, as_json: options.AsJson = False) ->
     from jobs.cli import progress
 
     screen = progress.json_screen() if as_json else progress.screen_for(Printer())
-    _end(_ask(lambda desk: progress.watch(desk, batch, screen)))
+    _end(_run(lambda operations: progress.watch(operations, batch, screen)))
 
 
 @app.command()
@@ -195,7 +192,7 @@ def results(
     elif failed:
         Printer().show(tables.failures_table(read_results(folder, failed=True)))
     else:
-        Printer().show(tables.totals_table(totals), tables.places(folder, totals))
+        Printer().show(tables.totals_table(totals), tables.path_lines(folder, totals))
     raise typer.Exit(1 if not totals.missing and totals.failed + totals.canceled else 0)
 
 
@@ -221,25 +218,25 @@ def retry(
     """Enqueue again the prompts that failed or were canceled."""
     budget = Budget(max_predictions, max_cost, max_in_flight)
     confirm = confirm_costs(confirm_above, batch)
-    _show_receipt(_ask(lambda desk: desk.retry(batch, budget, confirm)), as_json=as_json)
+    _show_receipt(_run(lambda operations: operations.retry(batch, budget, confirm)), as_json=as_json)
 
 
 @app.command()
 def pause(reason: Annotated[str, typer.Argument(help="What `status` shows meanwhile.")] = "paused by hand") -> None:
     """Create nothing more until `resume`; what runs is still saved."""
-    typer.echo(printable(_ask(lambda desk: desk.pause(reason), start=True)))
+    typer.echo(printable(_run(lambda operations: operations.pause(reason), start=True)))
 
 
 @app.command()
 def resume() -> None:
     """Lift every pause: yours, a worker's (401, 402), a model's."""
-    typer.echo("Resumed." if _ask(lambda desk: desk.resume()) else "Nothing was paused.")
+    typer.echo("Resumed." if _run(lambda operations: operations.resume()) else "Nothing was paused.")
 
 
 @app.command()
 def cancel(batch: options.BatchName) -> None:
-    """Give up what is not done; what runs is canceled at Replicate."""
-    Printer().lines(report.cancel_lines(_ask(lambda desk: desk.cancel(batch))))
+    """Cancel what is not done; what runs is canceled at Replicate."""
+    Printer().lines(report.cancel_lines(_run(lambda operations: operations.cancel(batch))))
 
 
 @app.command()
@@ -249,7 +246,7 @@ def delete(
     force: Annotated[bool, typer.Option("--force", help="Even while it is unfinished.")] = False,
 ) -> None:
     """Forget a batch and take it off the queue; its folder stays."""
-    running = _ask(lambda desk: desk.delete(batch, force=force))
+    running = _run(lambda operations: operations.delete(batch, force=force))
     typer.echo(f"{batch} is forgotten; its folder stays.")
     if running:
         typer.echo(f"{running} of its predictions may run on: `python -m worker orphans --cancel` ends them.")
@@ -258,12 +255,12 @@ def delete(
 @app.command()
 def schedules(*, as_json: options.AsJson = False) -> None:
     """List the schedules; exit code 2 when one is wrong."""
-    from jobs.schedules.scheduler import never_fired
+    from jobs.schedules.scheduler import overview_without_redis
 
     try:
-        every = _ask(lambda desk: desk.schedules())
+        every = _run(lambda operations: operations.schedules())
     except NothingEnqueued:
-        every = never_fired(Config.load(), time.time())
+        every = overview_without_redis(Config.load(), time.time())
     if as_json:
         typer.echo(terminal.as_json(every))
     else:
@@ -288,9 +285,9 @@ def verify(
 ) -> None:
     """Compare folder, results and Redis; exit 1 if they disagree."""
     from jobs.verify.disagreements import verification_lines
-    from jobs.verify.verify import verify as look
+    from jobs.verify.verify import verify as verify_batch
 
-    found = look(batch, Config.load(), read=not quick)
+    found = verify_batch(batch, Config.load(), read=not quick)
     if as_json:
         typer.echo(terminal.as_json(found))
     else:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from jobs import terminal
 from jobs.batch_folder.costs import BatchCosts, read_costs
 from jobs.cli import options, tables
-from jobs.cli.report import counted
+from jobs.cli.report import count_text
 from jobs.config import Config
 from jobs.prices.money import MICRO, dollars, money
 from jobs.terminal import Printer
@@ -46,5 +46,5 @@ def costs(*, since: Since = None, as_json: options.AsJson = False) -> None:
         typer.echo(terminal.as_json(Costs(since=since, cost=total, batches=found)))
         return
     unknown = sum(spent.unknown for one in found for spent in one.models.values())
-    lines = [f"{money(total)} in all" + (f", without {counted(unknown, 'prompt')} of unknown cost" if unknown else "")]
+    lines = [f"{money(total)} in all" + (f", without {count_text(unknown, 'prompt')} of unknown cost" * bool(unknown))]
     Printer().show(tables.costs_table(found), lines if found else ["No batch has a result."])

@@ -1,4 +1,4 @@
-"""Where the commands are answered: one open Redis, and a method for each thing that may be asked of it."""
+"""What the commands do: one open Redis, and a method for each operation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from jobs.state.status import read_status
 from jobs.wire import Status
 
 if TYPE_CHECKING:
-    from jobs.enqueue.enqueue import Order, Receipt, Tell
+    from jobs.enqueue.enqueue import Order, Progress, Receipt
     from jobs.enqueue.estimate import Confirm
     from jobs.schedules.scheduler import ScheduleStatus
 
@@ -37,7 +37,7 @@ def known_folder(name: str, config: Config) -> Folder:
 
 @dataclass(frozen=True, slots=True)
 class Operations:
-    """What a command works with; every method may raise a BatchError."""
+    """The operations of the command line; every method may raise a BatchError."""
 
     config: Config
     redis: Redis
@@ -47,7 +47,7 @@ class Operations:
     async def opened(cls, *, start: bool = True) -> AsyncIterator[Self]:
         """Read the configuration and open its Redis, `start` as for `client.opened`; ConfigError, RedisUnreachable.
 
-        Says of a batch that is not found where it was looked for.
+        The error for a batch that is not found says which Redis was asked.
         """
         config = Config.load()
         try:
@@ -73,14 +73,14 @@ class Operations:
         names = await Batches(self.redis).names() if names is None else names
         return [await self.status(name) for name in names]
 
-    async def enqueue(self, order: Order, tell: Tell | None = None, confirm: Confirm | None = None) -> Receipt:
-        """Enqueue a prompts file if `confirm` agrees to the costs, and tell how far it is; PromptsError."""
-        from jobs.enqueue.enqueue import enqueue, silent
+    async def enqueue(self, order: Order, progress: Progress | None = None, confirm: Confirm | None = None) -> Receipt:
+        """Enqueue a prompts file if `confirm` agrees to the costs, and report its progress; PromptsError."""
+        from jobs.enqueue.enqueue import enqueue, ignore_progress
 
         await check_server(self.redis)
         if order.source == "-" or confirm:
-            tell = None  # a question needs the line that it is told in, and so does who types the prompts
-        return await enqueue(order, self.config, self.redis, tell or silent, confirm)
+            progress = None  # its line is needed for a question, or by who types the prompts
+        return await enqueue(order, self.config, self.redis, progress or ignore_progress, confirm)
 
     async def retry(self, name: str, budget: Budget, confirm: Confirm | None = None) -> Receipt:
         """Enqueue again what did not succeed; BatchNotFound."""
@@ -90,7 +90,7 @@ class Operations:
         return await retry(name, self.config, self.redis, budget, confirm)
 
     async def pause(self, reason: str) -> str:
-        """Create nothing more at our API host until `resume`; says the reason that holds, which may be an older one."""
+        """Create nothing more at our API host until `resume`; returns a sentence with the reason."""
         account = Account(self.redis, self.config.api_host)
         new = await account.pause(reason)
         return f"Paused{'' if new else ' already'}: {await account.pause_reason() or reason}"
@@ -98,24 +98,24 @@ class Operations:
     async def resume(self) -> bool:
         """Lift the pause, of the account and of models; False when there was none."""
         account = Account(self.redis, self.config.api_host)
-        reopened = await account.reopen()
-        return await account.resume() or reopened
+        resumed_models = await account.resume_models()
+        return await account.resume() or resumed_models
 
     async def cancel(self, name: str) -> Status:
-        """Have the workers settle as canceled what is not settled; BatchNotFound."""
+        """Let the workers cancel every prompt that has no result; BatchNotFound."""
         batches = Batches(self.redis)
         if (await batches.get(name)).finished_at is None:
             await batches.request_cancel(name)
         if (await self.status(name)).dead_letters:
-            from jobs.enqueue.retry import revive
+            from jobs.enqueue.retry import requeue_dead_letters
 
-            await revive(name, self.config, self.redis)  # a worker has to settle them too
+            await requeue_dead_letters(name, self.config, self.redis)  # a worker has to settle them too
         return await self.status(name)
 
     async def delete(self, name: str, *, force: bool) -> int:
         """Forget a batch and take it off the queue; its folder stays. InputError while it is unfinished.
 
-        Says how many of its attempts were open: what came of them may run on at Replicate.
+        Returns how many of its attempts were open: their predictions may go on at Replicate.
         """
         from jobs.queue.shard_queue import Queue
         from jobs.state.pending import open_attempts
@@ -137,7 +137,7 @@ class Operations:
         return await Queue(self.redis, self.config.api_host).size()
 
     async def schedule_warnings(self) -> list[str]:
-        """What went wrong of late with schedules, in sentences."""
+        """What recently went wrong with schedules, in sentences."""
         from jobs.schedules.state import ScheduleStates
 
         return await ScheduleStates(self.redis, self.config.api_host).warnings(time.time())

@@ -84,7 +84,7 @@ Map = Annotated[
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many prompts: a pilot.")]
 Priority = Annotated[float, typer.Option(callback=_check_priority, help="2 gets twice the share of 1.")]
-Append = Annotated[bool, typer.Option("--append", help="Also to a batch that was begun from another file.")]
+Append = Annotated[bool, typer.Option("--append", help="Also to a batch that was enqueued from another file.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Take corrected rows of prompts that did not succeed.")]
 NoModelCheck = Annotated[
     bool, typer.Option("--no-model-check", help="Do not check rows against their models' schemas.")
@@ -123,7 +123,7 @@ AnyBatch = Annotated[str | None, typer.Argument(metavar="BATCH", help="Name of a
 
 @dataclass(frozen=True)
 class OrderOptions:
-    """What `enqueue` and `run` are both told of an order: a field is an option."""
+    """The options of an order, which `enqueue` and `run` share: each field is an option."""
 
     source: Source
     name: Name = None
@@ -215,17 +215,17 @@ def takes_order(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _parameter(option: Field[Any]) -> Parameter:
-    said = signature(OrderOptions, eval_str=True).parameters[option.name]
-    default = said.default if option.default_factory is MISSING else option.default_factory()
-    return said.replace(kind=Parameter.KEYWORD_ONLY, default=default)
+    field = signature(OrderOptions, eval_str=True).parameters[option.name]
+    default = field.default if option.default_factory is MISSING else option.default_factory()
+    return field.replace(kind=Parameter.KEYWORD_ONLY, default=default)
 
 
 def read_input(pairs: Sequence[str]) -> dict[str, Any]:
     """`key=value` pairs as an input: a value is JSON if it parses, else text. ValueError names a wrong pair."""
-    given = {}
+    values = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not key or not equals:
             raise ValueError(f"{pair!r} is not KEY=VALUE")
-        given[key] = json_or_text(text)
-    return given
+        values[key] = json_or_text(text)
+    return values

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from jobs.cli.report import counted
+from jobs.cli.report import count_text
 from jobs.prices.money import MICRO, dollars, money
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def pilot_lines(order: Order, config: Config) -> Iterator[str]:
 def cost_line(results: Sequence[Result], total: int) -> str:
     """What these results cost, and what so many prompts would."""
     costs = [round(result.cost * MICRO) for result in results if result.cost is not None]
-    pilot = f"Pilot: {len(results):,} of {counted(total, 'prompt')}"
+    pilot = f"Pilot: {len(results):,} of {count_text(total, 'prompt')}"
     if not costs or len(costs) < len(results):
         return f"{pilot}; what they cost is not known: `python -m jobs prices fetch MODEL` reads prices"
     low, middle, high = project_costs(costs, total)
@@ -78,9 +78,9 @@ def by_line(order: Order, config: Config, by: datetime, now: datetime) -> str:
     left = max(_count_prompts(order, config) - len(results), 0)
     seconds = [found for result in results if (found := _seconds(result))]
     possible = project_count(seconds, (by - now).total_seconds(), config.creates_per_minute, config.max_in_flight)
-    basis = f"the {counted(len(seconds), 'result')} so far" if seconds else "the rate of creates alone"
+    basis = f"the {count_text(len(seconds), 'result')} so far" if seconds else "the rate of creates alone"
     many = "all" if possible >= left else f"about {possible:,}"
-    return f"Of {counted(left, 'prompt')} left, {many} can be done by {by:%H:%M %Z}, going by {basis} and one worker"
+    return f"Of {count_text(left, 'prompt')} left, {many} can be done by {by:%H:%M %Z}, going by {basis} and one worker"
 
 
 def project_count(seconds: Sequence[float], within: float, per_minute: float, in_flight: int) -> int:

@@ -1,4 +1,4 @@
-"""Following a batch until it is over: a live bar on a terminal, else a line whenever something changed."""
+"""Following a batch until it ends: a live bar on a terminal, else a line for each change."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.cli.operations import Operations
-from jobs.cli.report import done, ended, facts, gist, notes, over, status_line
+from jobs.cli.report import done, facts, has_ended, is_finished, notes, status_line, without_numbers
 from jobs.text import as_typed, printable
 from jobs.wire import Status
 
-LOOK_EVERY = 0.5
-"""Seconds between two looks at a batch."""
+POLL_SECONDS = 0.5
+"""Seconds between two readings of a status."""
 
 LINE_EVERY = 3.0
-"""Seconds between two lines, at least."""
+"""Least seconds between two lines."""
 
 SHORTEST_BAR = 14
 """Columns of the shortest bar, with the blanks around it."""
@@ -43,25 +43,25 @@ class Screen(Protocol):
         """Show the newest status."""
 
 
-async def follow(look: Callable[[], Awaitable[Status]], screen: Screen, *, every: float = LOOK_EVERY) -> Status:
-    """Show what `look` sees until every prompt has its result, or is set aside; the last status."""
+async def follow(read: Callable[[], Awaitable[Status]], screen: Screen, *, every: float = POLL_SECONDS) -> Status:
+    """Show what `read` returns until every prompt has its result, or is set aside; returns the last status."""
     with screen:
         while True:
-            status = await look()
+            status = await read()
             screen.show(status)
-            if ended(status):
+            if has_ended(status):
                 return status
             await asyncio.sleep(every)
 
 
-async def watch(desk: Operations, name: str | None, screen: Screen) -> Status:
+async def watch(operations: Operations, name: str | None, screen: Screen) -> Status:
     """Follow a batch, None: the newest; BatchNotFound when there is none, also once it is deleted."""
-    found = await desk.newest(name)
-    return await follow(lambda: desk.status(found), screen)
+    found = await operations.newest(name)
+    return await follow(lambda: operations.status(found), screen)
 
 
 def is_live(console: Console) -> bool:
-    """Tell whether a bar can be redrawn in place there."""
+    """Whether a bar can be redrawn in place there."""
     return console.is_interactive and console.file.isatty()
 
 
@@ -73,8 +73,8 @@ def screen_for(console: Console) -> Screen:
 
 
 @contextmanager
-def told(console: Console) -> Iterator[Callable[[str], None] | None]:
-    """Yield what shows words on how far something is, in a line that goes with the block; None where nobody looks."""
+def progress_line(console: Console) -> Iterator[Callable[[str], None] | None]:
+    """Yield a function that shows a text in a line, which vanishes with the block; None where nobody looks."""
     if not is_live(console):
         yield None
         return
@@ -99,9 +99,11 @@ class LineScreen(AbstractContextManager["LineScreen", None]):
         """Nothing to close."""
 
     def show(self, status: Status) -> None:
-        """Write the status if it is news and the time has come."""
-        facts = status.model_dump(exclude={"rate_per_minute", "eta", "reasons"}) | {"reason": gist(status.reason or "")}
-        if facts == self._facts or (self._facts is not None and self._clock() < self._next and not ended(status)):
+        """Write the status if it has changed and it is time for a line."""
+        facts = status.model_dump(exclude={"rate_per_minute", "eta", "reasons"}) | {
+            "reason": without_numbers(status.reason or "")
+        }
+        if facts == self._facts or (self._facts is not None and self._clock() < self._next and not has_ended(status)):
             return
         self._write(status)
         self._facts, self._next = facts, self._clock() + LINE_EVERY
@@ -112,15 +114,15 @@ class LineWriter:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._told: set[str] = set()
+        self._last_notes: set[str] = set()
 
     def __call__(self, status: Status) -> None:
         """Write it."""
         self._console.print(status_line(status), soft_wrap=True)
-        now = {gist(note): note for note in notes([status])}
-        for note in (note for key, note in now.items() if key not in self._told):
+        now = {without_numbers(note): note for note in notes([status])}
+        for note in (note for key, note in now.items() if key not in self._last_notes):
             self._console.print(f"  {as_typed(note)}", soft_wrap=True)
-        self._told = set(now)
+        self._last_notes = set(now)
 
 
 class BarScreen(AbstractContextManager["BarScreen", None]):
@@ -135,17 +137,17 @@ class BarScreen(AbstractContextManager["BarScreen", None]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave the last picture standing."""
+        """Leave the last picture on the screen."""
         self._live.stop()
 
     def show(self, status: Status) -> None:
         """Redraw."""
-        self._live.update(picture(status), refresh=ended(status))
+        self._live.update(picture(status), refresh=has_ended(status))
 
 
 def picture(status: Status) -> RenderableType:
     """A status as a bar, a line of facts and its notes; whatever the width, no name and no number is cut."""
-    line = Text(status.state if over(status) else "")
+    line = Text(status.state if is_finished(status) else "")
     for fact in facts(status):
         line.append(" · " if line else "", "dim").append(fact, "red" if fact.endswith("failed") else "")
     return Group(Bar(status), line, *(Text(as_typed(note), "yellow", overflow="fold") for note in notes([status])))

@@ -1,4 +1,4 @@
-"""What people read: lines and tables made of the facts; the same facts as `--json` are the models themselves."""
+"""The lines that people read; `--json` prints the same facts."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
 
 START_WORKER = "python -m arq worker.Settings"
 NO_WORKER = f"No worker is up. This starts one: {START_WORKER}"
-NO_BATCH = "There is no batch yet; `python -m jobs enqueue FILE` makes one."
-NO_SCHEDULE = "There is no schedule; they stand in schedules.toml, or where BATCH_SCHEDULES says."
+NO_BATCH = "There is no batch yet; `python -m jobs enqueue FILE` creates one."
+NO_SCHEDULE = "There is no schedule; they are read from schedules.toml, or the file that BATCH_SCHEDULES names."
 _NUMBERS = re.compile(r"\d[\d.,:]*")
 MOST_NAMED = 5
-"""Batches that a note names."""
+"""Most batches that a note names."""
 
 UNPRICED_SHOWN = 20
 """Models without a price that are named; the rest are counted."""
 
 
-def over(status: Status) -> bool:
-    """Tell whether every prompt has its result."""
+def is_finished(status: Status) -> bool:
+    """Whether every prompt has its result."""
     return status.finished_at is not None
 
 
-def ended(status: Status) -> bool:
-    """Tell whether nothing more will happen by itself: all is done, or what is left is set aside."""
-    return over(status) or status.stuck
+def has_ended(status: Status) -> bool:
+    """Whether nothing more will happen by itself: all is done, or what is left is set aside."""
+    return is_finished(status) or status.stuck
 
 
-def counted(number: int, noun: str) -> str:
+def count_text(number: int, noun: str) -> str:
     """`1 prompt`, `2 prompts`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
@@ -46,10 +46,12 @@ def counted(number: int, noun: str) -> str:
 def receipt_line(receipt: Receipt) -> str:
     """What an `enqueue` or a `retry` did."""
     if receipt.already_done == receipt.total:
-        return f"{receipt.batch}: {counted(receipt.total, 'prompt')}, all done already; nothing was enqueued"
+        return f"{receipt.batch}: {count_text(receipt.total, 'prompt')}, all done already; nothing was enqueued"
     if not receipt.enqueued:
         return f"{receipt.batch}: nothing new to enqueue; {receipt.already_done} of {receipt.total} done"
-    line = f"{receipt.batch}: {counted(receipt.enqueued, 'prompt')} enqueued in {counted(receipt.shards, 'shard')}"
+    line = (
+        f"{receipt.batch}: {count_text(receipt.enqueued, 'prompt')} enqueued in {count_text(receipt.shards, 'shard')}"
+    )
     if receipt.already_done:
         line += f", {receipt.already_done} done already"
     line = line if receipt.enqueued == receipt.total else f"{line}; {receipt.total} in all"
@@ -71,8 +73,8 @@ def cost_words(least: float, most: float | None) -> str:
 
 def check_lines(source: str, checked: Checked) -> Iterator[str]:
     """That a file has no error, and what its prompts would cost."""
-    made = f" made of {counted(checked.rows, 'row')}" if checked.rows and checked.rows != checked.total else ""
-    line = f"{source}: {counted(checked.total, 'prompt')}{made}, no error"
+    made = f" made of {count_text(checked.rows, 'row')}" if checked.rows and checked.rows != checked.total else ""
+    line = f"{source}: {count_text(checked.total, 'prompt')}{made}, no error"
     yield f"{line}; {costs(checked)}" if costs(checked) else line
     yield from pinned_lines(checked)
     yield from unpriced_lines(checked)
@@ -89,7 +91,7 @@ def unpriced_lines(facts: Receipt | Checked) -> Iterator[str]:
     """What is not known of the costs."""
     yield from facts.unpriced[:UNPRICED_SHOWN]
     if (more := len(facts.unpriced) - UNPRICED_SHOWN) > 0:
-        yield f"… and {counted(more, 'more model')} without a price"
+        yield f"… and {count_text(more, 'more model')} without a price"
 
 
 def warning_lines(facts: Receipt | Checked) -> Iterator[str]:
@@ -98,7 +100,7 @@ def warning_lines(facts: Receipt | Checked) -> Iterator[str]:
 
 
 def file_lines(receipt: Receipt) -> Iterator[str]:
-    """What an `enqueue` did, of which file an older batch is, and what looks wrong in the file."""
+    """What an `enqueue` did, the file of an older batch, and what looks wrong in the file."""
     yield receipt_line(receipt)
     yield from unpriced_lines(receipt)
     if receipt.begun_from and receipt.enqueued < receipt.total:
@@ -108,10 +110,10 @@ def file_lines(receipt: Receipt) -> Iterator[str]:
 
 
 def receipt_lines(receipt: Receipt) -> Iterator[str]:
-    """The same, and what is missing for the work to begin."""
+    """The same, and what is missing for the work to start."""
     yield from file_lines(receipt)
     if receipt.dead_letters:
-        shards = counted(len(receipt.dead_letters), "shard")
+        shards = count_text(len(receipt.dead_letters), "shard")
         yield f"Set aside: {shards}. `python -m jobs status {receipt.batch}` says why"
     if not receipt.workers and receipt.already_done < receipt.total:
         yield NO_WORKER
@@ -119,10 +121,10 @@ def receipt_lines(receipt: Receipt) -> Iterator[str]:
 
 def cancel_lines(status: Status) -> Iterator[str]:
     """What becomes of a batch that is to be canceled."""
-    if over(status):
+    if is_finished(status):
         yield f"{status.batch} is {status.state} already; nothing to cancel"
     elif status.workers:
-        yield f"{status.batch} is being canceled; `python -m jobs watch {status.batch}` follows"
+        yield f"{status.batch} is being canceled; `python -m jobs watch {status.batch}` follows it"
     else:
         yield f"{status.batch} will be canceled by the next worker"
         yield NO_WORKER
@@ -130,7 +132,7 @@ def cancel_lines(status: Status) -> Iterator[str]:
 
 def pace(status: Status) -> str:
     """Rate and time to go of an unfinished batch, as far as they are known."""
-    if over(status) or shown_state(status) in ("paused", "waiting"):
+    if is_finished(status) or shown_state(status) in ("paused", "waiting"):
         return ""
     parts = [f"{status.rate_per_minute:.0f}/min"] if status.rate_per_minute else []
     if status.eta is not None:
@@ -153,7 +155,7 @@ def facts(status: Status) -> Iterator[str]:
         if count:
             yield f"{count} {word}"
     if status.dead_letters:
-        yield f"{counted(len(status.dead_letters), 'shard')} set aside"
+        yield f"{count_text(len(status.dead_letters), 'shard')} set aside"
     yield from spending(status)
     if pace(status):
         yield pace(status)
@@ -170,26 +172,28 @@ def spending(status: Status) -> Iterator[str]:
 
 
 def budget_note(status: Status) -> str | None:
-    """That a budget keeps or kept prompts from being created, and what lifts it."""
+    """A sentence if the budget stops prompts, with the command that raises it."""
     predictions = status.max_predictions is not None and status.predictions >= status.max_predictions
     cost = status.max_cost is not None and (status.cost or 0) >= status.max_cost
     if status.over_budget:
-        what = f"{counted(status.over_budget, 'prompt')} failed because the budget allows no more"
-    elif status.waiting and (predictions or cost) and not over(status):
+        what = f"{count_text(status.over_budget, 'prompt')} failed because the budget allows no more"
+    elif status.waiting and (predictions or cost) and not is_finished(status):
         what = "the budget allows no more; what still waits will fail"
     else:
         return None
     limits = [("--max-predictions N", status.max_predictions), ("--max-cost DOLLARS", status.max_cost)]
     flags = " ".join(flag for flag, limit in limits if limit is not None)
     spent = ", ".join(spending(status))
-    return f"{status.batch}: {what} ({spent}). A higher one goes on: python -m jobs retry {status.batch} {flags}"
+    return (
+        f"{status.batch}: {what} ({spent}). To continue with a higher one: python -m jobs retry {status.batch} {flags}"
+    )
 
 
 def unsaved_note(status: Status) -> str | None:
-    """That files stayed at their URLs, which Replicate deletes after an hour, and what fetches them."""
+    """A sentence if files stayed at their URLs, where Replicate deletes them after an hour."""
     if not status.unsaved:
         return None
-    files = f"{counted(status.unsaved, 'file')} in outputs {'was' if status.unsaved == 1 else 'were'} not fetched"
+    files = f"{count_text(status.unsaved, 'file')} in outputs {'was' if status.unsaved == 1 else 'were'} not fetched"
     return (
         f"{status.batch}: {files} (`unsaved` in its results), and Replicate deletes what it keeps after an hour. "
         f"BATCH_OUTPUT_HOSTS must name their host, {status.unsaved_host}, for the next ones"
@@ -197,23 +201,23 @@ def unsaved_note(status: Status) -> str | None:
 
 
 def _own_reasons(status: Status) -> list[str]:
-    """Why a batch waits that is not paused; that no worker is up is said once for all."""
-    told = status.reasons or [status.reason or ""]
-    return [reason for reason in told if reason not in ("", NO_WORKER_REASON) and status.state != "paused"]
+    """Why a batch waits that is not paused; a missing worker is reported once for all batches."""
+    reasons = status.reasons or [status.reason or ""]
+    return [reason for reason in reasons if reason not in ("", NO_WORKER_REASON) and status.state != "paused"]
 
 
 def notes(statuses: Iterable[Status]) -> Iterator[str]:
-    """What a person should know or do so that the unfinished batches go on, each thing once."""
+    """What a person should know or do so that the unfinished batches continue, each thing once."""
     statuses = list(statuses)
     if not statuses:
         yield NO_BATCH
-    unfinished = [status for status in statuses if not over(status)]
+    unfinished = [status for status in statuses if not is_finished(status)]
     reasons: dict[str, list[str]] = {}
     for status in unfinished:
         if status.state == "paused":
             reasons[f"Paused{_elsewhere(status)}: {status.reason}. `python -m jobs resume` lifts it."] = []
             if status.dead_letters:
-                reasons[f"What {status.batch} has set aside comes back by `python -m jobs retry {status.batch}`."] = []
+                reasons[f"`python -m jobs retry {status.batch}` brings back what {status.batch} has set aside."] = []
         for reason in _own_reasons(status):
             reasons.setdefault(reason, []).append(status.batch)
     for reason, names in reasons.items():
@@ -232,7 +236,7 @@ def _no_worker(statuses: Sequence[Status]) -> Iterator[str]:
 
 
 def _elsewhere(status: Status) -> str:
-    """Which API host it is about, when that is not the one of the settings."""
+    """The API host, when it is not that of the settings."""
     return f" at {status.api_host}, which is not the API host of these settings" if status.elsewhere else ""
 
 
@@ -242,7 +246,7 @@ def _named(batches: Sequence[str]) -> str:
 
 
 def shown_state(status: Status) -> str:
-    """The state in a word: `waiting` when it has begun and nothing goes on, though nobody paused it."""
+    """The state in a word: `waiting` when it has started and makes no progress, though nobody paused it."""
     idle = not status.workers or (bool(_own_reasons(status)) and not status.in_flight)
     return "waiting" if status.state == "running" and idle else status.state
 
@@ -257,8 +261,8 @@ def status_line(status: Status) -> str:
     return ", ".join([f"{status.batch}: {shown_state(status)}, {done(status)} of {status.total} done", *facts(status)])
 
 
-def gist(text: str) -> str:
-    """What stays the same of a sentence while only its numbers change."""
+def without_numbers(text: str) -> str:
+    """A sentence without its numbers, to see whether anything else has changed."""
     return _NUMBERS.sub("#", text)
 
 

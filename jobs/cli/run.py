@@ -1,4 +1,4 @@
-"""The whole product in one command: enqueue, a worker of our own until the batch is over, a summary."""
+"""Everything in one command: enqueue, run a worker until the batch ends, print a summary."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.batch_folder.folder import Folder
-from jobs.batch_folder.results import read_results, totals
+from jobs.batch_folder.results import count_results, read_results
 from jobs.cli.operations import Operations
-from jobs.cli.progress import follow, is_live, screen_for, told
-from jobs.cli.report import START_WORKER, counted, ended, file_lines, over
-from jobs.cli.tables import failures_table, places, totals_table
+from jobs.cli.progress import follow, is_live, progress_line, screen_for
+from jobs.cli.report import START_WORKER, count_text, file_lines, has_ended, is_finished
+from jobs.cli.tables import failures_table, path_lines, totals_table
 from jobs.errors import BatchError, ConfigError, InputError, RedisUnreachable
 from jobs.network import Network
 from jobs.terminal import Printer
@@ -33,10 +33,10 @@ LOG = ".worker.log"
 """The worker's log in the batch's folder; no prompt's id begins with a dot."""
 
 GRACE = 45.0
-"""Seconds that a worker may take to stop; what is killed then is found again by the next one."""
+"""Seconds that a worker may take to stop before it is killed; the next one resumes its predictions."""
 
 PATIENCE = 5.0
-"""Seconds that a worker may take to see that nothing is queued any more."""
+"""Seconds that a worker may take to notice that the queue is empty."""
 
 SHOWN_FAILURES = 10
 TAIL = 4096
@@ -44,61 +44,60 @@ STANDARD_ERROR = 2
 
 
 async def run(
-    desk: Operations, order: Order, paper: Printer, confirm: Confirm | None = None, *, everything: bool = False
+    operations: Operations, order: Order, printer: Printer, confirm: Confirm | None = None, *, everything: bool = False
 ) -> Status:
     """Enqueue the order and follow it to its end with a burst worker; BatchError when the worker fails.
 
-    The worker takes nothing of other batches, unless it is to work on `everything` that is queued.
+    The worker takes no shards of other batches, unless it is to work on `everything` that is queued.
     """
-    if desk.config.replicate_api_token is None:
+    if operations.config.replicate_api_token is None:
         raise ConfigError("REPLICATE_API_TOKEN is not set. Put it in the environment or in .env; nothing was enqueued.")
     Network.load()
-    with told(paper) as tell:
-        receipt = await desk.enqueue(order, tell, confirm)
-    folder = Folder(desk.config.output_dir, receipt.batch)
-    paper.lines(file_lines(receipt))
-    status = await desk.status(receipt.batch)
-    if ended(status):
-        _sum_up(folder, status, paper)
+    with progress_line(printer) as progress:
+        receipt = await operations.enqueue(order, progress, confirm)
+    folder = Folder(operations.config.output_dir, receipt.batch)
+    printer.lines(file_lines(receipt))
+    status = await operations.status(receipt.batch)
+    if has_ended(status):
+        _sum_up(folder, status, printer)
         return status
-    log = folder.path / LOG if is_live(paper) else None
-    async with worker_process(paper, log, *(() if everything else ("--only", receipt.batch))) as worker:
+    log = folder.path / LOG if is_live(printer) else None
+    async with worker_process(printer, log, *(() if everything else ("--only", receipt.batch))) as worker:
 
-        async def look() -> Status:
+        async def read() -> Status:
             gone = worker.returncode is not None
-            status = await desk.status(receipt.batch)
-            if gone and not ended(status):
+            status = await operations.status(receipt.batch)
+            if gone and not has_ended(status):
                 raise worker_exit_error(worker, log, receipt.batch)
-            return status.model_copy(update={"workers": max(status.workers, 1)})  # ours, before its first sign of life
+            return status.model_copy(update={"workers": max(status.workers, 1)})  # ours, before its first heartbeat
 
-        status = await follow(look, screen_for(paper))
-        _sum_up(folder, status, paper)
-        await wait_for_exit(worker, paper, alone=everything and status.workers < 2)
-    if not everything and status.workers < 2 and (left := await desk.queued()):
-        paper.lines([f"{counted(left, 'shard')} of other batches wait for a worker: {START_WORKER}"])
+        status = await follow(read, screen_for(printer))
+        _sum_up(folder, status, printer)
+        await wait_for_exit(worker, printer, alone=everything and status.workers < 2)
+    if not everything and status.workers < 2 and (left := await operations.queued()):
+        printer.lines([f"{count_text(left, 'shard')} of other batches wait for a worker: {START_WORKER}"])
     return status
 
 
-def _sum_up(folder: Folder, status: Status, paper: Printer) -> None:
-    if not over(status):
-        paper.lines([f"{status.batch} cannot go on: {status.reason}"])
+def _sum_up(folder: Folder, status: Status, printer: Printer) -> None:
+    if not is_finished(status):
+        printer.lines([f"{status.batch} cannot continue: {status.reason}"])
         return
-    counts = totals(folder)
-    paper.print()
-    paper.show(totals_table(counts), places(folder, counts))
+    counts = count_results(folder)
+    printer.print()
+    printer.show(totals_table(counts), path_lines(folder, counts))
     if unsuccessful := counts.failed + counts.canceled:
         more = [f"All {unsuccessful}: python -m jobs results {folder.batch} --failed"]
         failures = islice(read_results(folder, failed=True), SHOWN_FAILURES)
-        paper.print()
-        paper.show(failures_table(failures), more if unsuccessful > SHOWN_FAILURES else ())
+        printer.print()
+        printer.show(failures_table(failures), more if unsuccessful > SHOWN_FAILURES else ())
 
 
 @asynccontextmanager
-async def worker_process(paper: Printer, log: Path | None, *options: str) -> AsyncIterator[Process]:
+async def worker_process(printer: Printer, log: Path | None, *options: str) -> AsyncIterator[Process]:
     """A worker that ends with the queue, or gracefully with this block; it logs to `log`, None: standard error.
 
-    It is out of the reach of the terminal's Ctrl-C, so that it is stopped once, by us: also when the terminal
-    is closed.
+    The terminal's Ctrl-C does not reach it, so that it is stopped once, by us, also when the terminal is closed.
     """
     if task := asyncio.current_task():
         for number in (signal.SIGTERM, signal.SIGHUP):
@@ -115,12 +114,10 @@ async def worker_process(paper: Printer, log: Path | None, *options: str) -> Asy
         yield worker
     except asyncio.CancelledError:
         with suppress(OSError):  # the terminal may be gone
-            paper.lines(["Stopping the worker …"])
+            printer.lines(["Stopping the worker …"])
         await _stop(worker)
         with suppress(OSError):
-            paper.lines(
-                ["Stopped. The same command goes on from here; what runs at Replicate keeps its outputs for one hour."]
-            )
+            printer.lines(["Stopped. The same command continues from here; Replicate keeps outputs for an hour."])
         raise
     finally:
         await _stop(worker)
@@ -138,19 +135,19 @@ async def _stop(worker: Process) -> None:
         await worker.wait()
 
 
-async def wait_for_exit(worker: Process, paper: Printer, *, alone: bool) -> None:
-    """Wait for the worker's end; the rest of the queue is left to other workers, unless this one is `alone`."""
+async def wait_for_exit(worker: Process, printer: Printer, *, alone: bool) -> None:
+    """Wait for the worker to end; it leaves the rest of the queue to other workers, unless it is `alone`."""
     try:
         async with asyncio.timeout(PATIENCE):
             await worker.wait()
     except TimeoutError:
         if alone:
-            paper.lines(["The worker goes on with other batches that are queued; Ctrl-C stops it."])
+            printer.lines(["The worker continues with other queued batches; Ctrl-C stops it."])
             await worker.wait()
 
 
 def worker_exit_error(worker: Process, log: Path | None, batch: str) -> BatchError:
-    """Why the batch cannot go on: the end of the log, and the worker's exit code where it has a meaning."""
+    """Why the batch cannot continue: the end of the log, and the worker's exit code if it has a meaning."""
     lines = [f"the worker ended before the batch was finished (exit code {worker.returncode})"]
     if log:
         tail = log.read_bytes()[-TAIL:].decode("utf-8", "replace")

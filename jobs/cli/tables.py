@@ -1,6 +1,6 @@
 """The tables that people read: batches, totals, failures, schedules.
 
-They fit their terminal: columns give way by importance, then every row is stacked. No cell is ever cut.
+They fit their terminal: the least important columns are left out, then rows are stacked. No cell is ever cut.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def batches_table(statuses: Sequence[Status], now: float) -> Columns:
 
 
 def batch_table(status: Status, now: float) -> Table:
-    """What there is to say of one batch; `now` in Unix seconds."""
+    """All facts of one batch; `now` in Unix seconds."""
     table = _grid()
     for name, value in _rows(status, now):
         if value:
@@ -168,7 +168,7 @@ def _rows(status: Status, now: float) -> Iterator[tuple[str, str]]:
 
 
 def totals_table(totals: Totals) -> Table:
-    """How a batch went."""
+    """The counts of a batch."""
     table = _grid()
     for outcome, style in (("succeeded", "green"), ("failed", "red"), ("canceled", "yellow"), ("missing", "yellow")):
         count = getattr(totals, outcome)
@@ -180,8 +180,8 @@ def totals_table(totals: Totals) -> Table:
     return table
 
 
-def places(folder: Folder, totals: Totals) -> Iterator[str]:
-    """Where everything of a batch lies, in lines that a terminal does not break: paths are for copying."""
+def path_lines(folder: Folder, totals: Totals) -> Iterator[str]:
+    """The paths of a batch's files, in lines that are never broken, so that they can be copied."""
     for name, path in (("results", folder.results), ("errors", folder.errors), ("gallery", folder.gallery)):
         if path.exists() and (name != "errors" or totals.failed + totals.canceled):
             yield f"{name:<10} {path}"

@@ -1,4 +1,4 @@
-"""A prompts file becomes a batch, or goes on one: checked, kept as the batch's own copy, put into the queue.
+"""A prompts file becomes a batch, or adds to one: checked, kept as the batch's own copy, put into the queue.
 
 Every step may be repeated: the same command completes what a crash or a lost connection left undone.
 """
@@ -25,17 +25,17 @@ from jobs.enqueue.checked_rows import CheckedRows
 from jobs.enqueue.estimate import Confirm, Estimator
 from jobs.enqueue.merge import Merge, check_changed, compare, refuse_other_file
 from jobs.enqueue.order import Order
-from jobs.enqueue.ownership import check_ownership, limits, new_manifest, note_limits, read_ownership
+from jobs.enqueue.ownership import check_ownership, known_limits, new_manifest, read_ownership, save_limits
 from jobs.enqueue.recovery import settle_recorded, spent_on_earlier_tries
-from jobs.enqueue.retry import Retried, queue_again, retry, set_aside, why_spent
+from jobs.enqueue.retry import Retried, requeue, retry, spent_reason, start_generation
 from jobs.enqueue.sharding import Receipt, enqueue_unsettled
-from jobs.enqueue.spool import Spool, Tell, silent, spooling
+from jobs.enqueue.spool import Progress, Spool, ignore_progress, spooling
 from jobs.errors import InputError
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches, Bits, Spent
 from jobs.wire import Batch
 
-__all__ = ["Checked", "Order", "Receipt", "Tell", "check", "enqueue", "retry", "silent"]
+__all__ = ["Checked", "Order", "Progress", "Receipt", "check", "enqueue", "ignore_progress", "retry"]
 
 
 class Checked(BaseModel):
@@ -79,7 +79,7 @@ async def check(order: Order, config: Config) -> Checked:
 
 
 async def enqueue(
-    order: Order, config: Config, redis: Redis, tell: Tell = silent, confirm: Confirm | None = None
+    order: Order, config: Config, redis: Redis, progress: Progress = ignore_progress, confirm: Confirm | None = None
 ) -> Receipt:
     """Check the whole file, then enqueue what the batch does not have, if `confirm` agrees to the costs.
 
@@ -91,11 +91,11 @@ async def enqueue(
     with spooling(order, folder) as spool:
         async with Catalog.opened(config, folder, redis) as catalog:
             rows = CheckedRows(order, config, catalog)
-            await spool.fill(rows, config, tell)
+            await spool.fill(rows, config, progress)
         if confirm:
             await _ask(spool, folder, config, redis, confirm)
         made_of = f" made of {rows.names.rows:,} rows" if rows.names.rows else ""
-        tell(f"enqueuing {len(spool):,} prompts{made_of}")
+        progress(f"enqueuing {len(spool):,} prompts{made_of}")
         async with locked(folder):
             receipt = await _enqueue(spool, folder, catalog, config, redis)
         return receipt.model_copy(update={"warnings": rows.warnings(), "pinned": catalog.pins})
@@ -121,23 +121,23 @@ async def _enqueue(spool: Spool, folder: Folder, catalog: Catalog, config: Confi
     manifest, batch = await read_ownership(folder, config, redis)
     check_pins(folder, catalog.models)
     merge = await _merge(spool, folder, manifest, batch, redis)
-    budget = spool.order.budget.over(limits(manifest, batch))
+    budget = spool.order.budget.over(known_limits(manifest, batch))
     cheapest = 0
     if budget.max_cost is not None:
         spool.demand_prices(budget)
         known = await asyncio.to_thread(spool.estimator.estimate, folder)
         known.demand_prices(budget, str(folder.prompts))
         cheapest = known.cheapest
-    if batch and merge.changed and batch.settled >= batch.total and (spent := why_spent(batch, budget, cheapest)):
+    if batch and merge.changed and batch.settled >= batch.total and (spent := spent_reason(batch, budget, cheapest)):
         raise InputError(spent)
     manifest = manifest or new_manifest(folder, config, spool.order.path)
-    manifest = note_limits(folder, manifest, budget, fsync=config.fsync)
+    manifest = save_limits(folder, manifest, budget, fsync=config.fsync)
     await asyncio.to_thread(keep_models, folder, catalog.models, fsync=config.fsync)
     again = await asyncio.to_thread(_write_copy, spool, folder, merge, batch, config)
     before = await asyncio.to_thread(spent_on_earlier_tries, folder) if batch is None else Spent()
     batch = await _open(manifest, merge, spool.order, before, folder, redis)
     await settle_recorded(Batches(redis), batch, folder)
-    added = await queue_again(redis, batch, folder, again)
+    added = await requeue(redis, batch, folder, again)
     receipt = await enqueue_unsettled(redis, batch, folder, partial(Bits.count, indexes=merge.known), spool.estimator)
     more: dict[str, Any] = {"begun_from": manifest.source}
     more |= {"enqueued": receipt.enqueued + added.prompts, "shards": receipt.shards + added.shards}
@@ -145,10 +145,10 @@ async def _enqueue(spool: Spool, folder: Folder, catalog: Catalog, config: Confi
 
 
 async def _merge(spool: Spool, folder: Folder, manifest: Manifest | None, batch: Batch | None, redis: Redis) -> Merge:
-    """What the file adds to the batch and changes in it; InputError, PromptsError when it may not."""
+    """What the file adds to the batch or changes in it; InputError, PromptsError when it may not."""
     replaces = spool.order.replace
     if batch and batch.cancel_requested and not replaces:
-        raise InputError(f"batch {batch.name!r} was canceled; `python -m jobs retry {batch.name}` takes it up again")
+        raise InputError(f"batch {batch.name!r} was canceled; `python -m jobs retry {batch.name}` resumes it")
     failed = await Batches(redis).unsuccessful(batch.name) if batch and replaces else Bits(b"")
     merge = await asyncio.to_thread(compare, spool, folder, batch, failed)
     refuse_other_file(spool.order, manifest, merge)
@@ -157,14 +157,14 @@ async def _merge(spool: Spool, folder: Folder, manifest: Manifest | None, batch:
 
 
 def _write_copy(spool: Spool, folder: Folder, merge: Merge, batch: Batch | None, config: Config) -> Retried:
-    """Bring the batch's own copy to what the file says; returns the replaced prompts, and how they had ended."""
+    """Update the batch's copy from the file; returns the replaced prompts, and how they had ended."""
     again: Retried = {}
     if merge.changed:
 
         def corrected(row: CopiedRow) -> bytes:
             return spool.text(merge.changed[row.index][0])
 
-        again, generation = set_aside(folder, batch, merge.changed, (), corrected, fsync=config.fsync)
+        again, generation = start_generation(folder, batch, merge.changed, (), corrected, fsync=config.fsync)
         merge.generation = generation + 1 if merge.new else generation
     if merge.new:
         _append(spool, folder, merge, config)
@@ -172,7 +172,7 @@ def _write_copy(spool: Spool, folder: Folder, merge: Merge, batch: Batch | None,
 
 
 def _append(spool: Spool, folder: Folder, merge: Merge, config: Config) -> None:
-    """Write the copy with the new rows in it; that of a new batch is the spool itself."""
+    """Write the copy with the new rows; that of a new batch is the spool itself."""
     if not merge.kept:
         with storing(folder.prompts):
             move(spool.path, folder.prompts, fsync=config.fsync)

@@ -23,7 +23,7 @@ from jobs.wire import SHARD_SIZE, Batch
 class Merge:
     """New rows by place in the file, known ones by index in the batch.
 
-    `changed` are known ones that say something else now, or whose replacing was cut short: index → place and id.
+    `changed` are known ones with other contents now, or whose replacement was cut short: index → place and id.
     """
 
     missing: bytearray
@@ -39,12 +39,12 @@ class Merge:
 
 
 def compare(spool: Spool, folder: Folder, batch: Batch | None, failed: Bits) -> Merge:
-    """Find each row of the batch in the file; `failed` are those to look at closely. StorageError when it lost rows."""
+    """Find each row of the batch in the file; compare `failed` ones in full. StorageError when the copy lost rows."""
     merge = Merge(bytearray(b"\1") * len(spool))
     generation = batch.generation if batch else 0
     for index, line in enumerate(read_lines(folder)):
         merge.kept += 1
-        if spool.repeats(index, line) and index not in failed:
+        if spool.is_same_line(index, line) and index not in failed:
             merge.missing[index] = 0
             merge.known.append(index)
             continue
@@ -54,7 +54,7 @@ def compare(spool: Spool, folder: Folder, batch: Batch | None, failed: Bits) -> 
             continue
         merge.missing[place] = 0
         merge.known.append(index)
-        same = spool.is_kept(place, row) if index in failed else spool.equals(place, row)
+        same = spool.is_kept(place, row) if index in failed else spool.is_same_row(place, row)
         if not same or (index in failed and not folder.prompt(row.id).exists()):
             merge.changed[index] = place, row.id
     if batch and merge.kept < batch.total:
@@ -64,14 +64,14 @@ def compare(spool: Spool, folder: Folder, batch: Batch | None, failed: Bits) -> 
 
 
 def refuse_other_file(order: Order, manifest: Manifest | None, merge: Merge) -> None:
-    """InputError when a file would add to a batch that was begun from another one."""
+    """InputError when a file would add to a batch that was enqueued from another one."""
     if order.append or order.path is None or manifest is None or manifest.source is None:
         return
     same = order.path == manifest.source or os.path.realpath(order.path) == os.path.realpath(manifest.source)
     if not same and (merge.new or merge.changed):
         raise InputError(
-            f"batch {manifest.batch!r} was begun from {manifest.source}, not from {order.path}, which has other rows: "
-            "give another --name, or --append to add them to that batch; nothing was enqueued"
+            f"batch {manifest.batch!r} was enqueued from {manifest.source}, not from {order.path}, which has other "
+            "rows: give another --name, or --append to add them to that batch; nothing was enqueued"
         )
 
 

@@ -1,4 +1,4 @@
-"""Whether folder, Redis and API host agree on whose batch it is; and what both know of its budget."""
+"""Whether folder, Redis and API host belong to the same batch; and the budget that folder and Redis keep."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ async def read_ownership(folder: Folder, config: Config, redis: Redis) -> tuple[
 
 
 def check_ownership(folder: Folder, manifest: Manifest | None, batch: Batch | None) -> None:
-    """ForeignFolder when Redis knows the batch and the folder is not its."""
+    """ForeignFolder when Redis knows the batch and the folder is another's."""
     if batch is None or (manifest and manifest.id == batch.id):
         return
-    found = "is of another batch of that name" if manifest else "has none"
+    found = "belongs to another batch of that name" if manifest else "is missing"
     raise ForeignFolder(
         f"Redis knows a batch {folder.batch!r}, but {folder.manifest.absolute()} {found}. Set BATCH_OUTPUT_DIR as it "
         f"was when the batch was enqueued, or choose another --name, or forget the batch in Redis: "
@@ -43,18 +43,18 @@ def check_ownership(folder: Folder, manifest: Manifest | None, batch: Batch | No
 
 
 def new_manifest(folder: Folder, config: Config, source: str | None) -> Manifest:
-    """Return what ties a new batch's folder to Redis; `source` is the file that it is begun from."""
+    """Return what ties a new batch's folder to Redis; `source` is the file that it is enqueued from."""
     return Manifest(folder.batch, secrets.token_hex(8), config.api_host, time.time(), source=source)
 
 
-def limits(manifest: Manifest | None, batch: Batch | None) -> Budget:
-    """The budget that holds: as Redis knows it, else as the folder does."""
+def known_limits(manifest: Manifest | None, batch: Batch | None) -> Budget:
+    """The batch's budget: as Redis has it, else as the folder has it."""
     known = batch or manifest
     return Budget(known.max_predictions, known.max_cost, known.max_in_flight) if known else Budget()
 
 
-def note_limits(folder: Folder, manifest: Manifest, budget: Budget, *, fsync: bool) -> Manifest:
-    """Write the batch's manifest with its budget, which thus outlives Redis; returns it."""
+def save_limits(folder: Folder, manifest: Manifest, budget: Budget, *, fsync: bool) -> Manifest:
+    """Write the batch's manifest with its budget, which then survives a loss of Redis; returns it."""
     noted = replace(manifest, **asdict(budget))
     if noted != manifest or not folder.manifest.exists():
         write_manifest(folder, noted, fsync=fsync)

@@ -1,6 +1,6 @@
-"""What the folder still knows of a batch that Redis lost: its records are counted again before anything is queued.
+"""Recovers a batch that Redis lost from its folder: records are counted before anything is queued.
 
-So nothing that has a record is paid for again, and a budget goes on from what was spent before.
+So no prompt with a record is paid for again, and the budget continues from what was spent before.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ CHUNK = 500
 
 
 def spent_on_earlier_tries(folder: Folder) -> Spent:
-    """What went into the records that `retry` moved aside: nothing else counts them; StorageError."""
+    """What the records cost that `retry` moved aside: nothing else counts them; StorageError."""
     predictions = cost = 0
     for name in sorted(_names(folder, RETRIED)):
         with suppress(DamagedRecord):
             if record := folder.read_record(f"{RETRIED}/{name}"):
-                spent = Spent.on(record)
+                spent = Spent.of(record)
                 predictions, cost = predictions + spent.predictions, cost + (spent.cost or 0)
     return Spent(predictions, cost)
 
 
 async def settle_recorded(batches: Batches, batch: Batch, folder: Folder) -> None:
-    """Count every record that is not counted, but for the last prompt's: a worker that settles it ends the batch.
+    """Count every record that is not counted, except the last prompt's: the worker that settles it ends the batch.
 
     StorageError when a record cannot be read.
     """
@@ -48,7 +48,7 @@ async def settle_recorded(batches: Batches, batch: Batch, folder: Folder) -> Non
 
 
 def _records(folder: Folder, settled: Callable[[int], bool]) -> Iterator[tuple[int, Result]]:
-    """Yield the index and the record of each prompt that has one and is not settled; a damaged one is a worker's."""
+    """Yield index and record of each unsettled prompt that has one; damaged ones are left to workers."""
     there = NameHashes()
     for place, name in enumerate(_names(folder)):
         if not name.startswith(".") and not OWN_NAMES.fullmatch(name):

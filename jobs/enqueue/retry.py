@@ -1,4 +1,4 @@
-"""A batch's failed and canceled prompts are tried again, as its next generation."""
+"""Retries a batch's failed and canceled prompts, as its next generation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jobs.catalog.models_file import read_models
 from jobs.catalog.row_check import pinned_text
 from jobs.config import Config
 from jobs.enqueue.estimate import Confirm, Estimator
-from jobs.enqueue.ownership import limits, note_limits, read_ownership
+from jobs.enqueue.ownership import known_limits, read_ownership, save_limits
 from jobs.enqueue.sharding import Receipt, enqueue_unsettled, job_of, shards_of
 from jobs.errors import InputError, StorageError
 from jobs.prices.money import dollars_text
@@ -33,7 +33,7 @@ Ended = tuple[Outcome, str]
 """How a prompt had ended, and its kind of error."""
 
 Retried = dict[int, Ended]
-"""Index of each prompt that is tried again, and how it had ended."""
+"""Index of each retried prompt, and how it had ended."""
 
 
 async def retry(
@@ -58,11 +58,11 @@ async def retry(
             raise InputError(spent)
         again = Bits(b"") if spent else failed
         pins = {name: model.pinned for name, model in read_models(folder).items()}
-        aside = partial(set_aside, folder, batch, again, dead, partial(as_pinned, pins), fsync=config.fsync)
+        aside = partial(start_generation, folder, batch, again, dead, partial(as_pinned, pins), fsync=config.fsync)
         retried, generation = await asyncio.to_thread(aside)
         if retried or batch.settled < batch.total:
             await batches.reopen(name, generation)
-        added = await queue_again(redis, batch, folder, retried)
+        added = await requeue(redis, batch, folder, retried)
         await DeadLetters(redis).requeue(name, dead)
         receipt = await enqueue_unsettled(redis, batch, folder, len, estimator)
         more = {"enqueued": receipt.enqueued + added.prompts, "shards": receipt.shards + added.shards}
@@ -76,19 +76,19 @@ async def _ask(folder: Folder, batches: Batches, estimator: Estimator, confirm: 
         confirm(left.costs)
 
 
-async def revive(name: str, config: Config, redis: Redis) -> None:
-    """Put back into the queue what is set aside, and nothing else; BatchNotFound, StorageError."""
+async def requeue_dead_letters(name: str, config: Config, redis: Redis) -> None:
+    """Put the batch's dead letters back into the queue, and nothing else; BatchNotFound, StorageError."""
     folder, batches, letters = Folder(config.output_dir, name), Batches(redis), DeadLetters(redis)
     await read_ownership(folder, config, redis)
     async with locked(folder):
         batch, dead = await batches.get(name), await letters.of(name)
-        await asyncio.to_thread(set_aside, folder, batch, Bits(b""), dead, fsync=config.fsync)
+        await asyncio.to_thread(start_generation, folder, batch, Bits(b""), dead, fsync=config.fsync)
         await letters.requeue(name, dead)
         await enqueue_unsettled(redis, batch, folder, len, Estimator())
 
 
-def why_spent(batch: Batch, budget: Budget, cheapest: int) -> str | None:
-    """That not one more prediction may be created, of which the cheapest has this price; None while one may."""
+def spent_reason(batch: Batch, budget: Budget, cheapest: int) -> str | None:
+    """Why the budget allows not even the cheapest prediction; None if it does."""
     if budget.max_predictions is not None and batch.predictions >= budget.max_predictions:
         spent = f"made {batch.predictions} of {budget.max_predictions} predictions"
         cure = "--max-predictions"
@@ -107,19 +107,19 @@ def why_spent(batch: Batch, budget: Budget, cheapest: int) -> str | None:
 async def _limit(
     batch: Batch, budget: Budget, failed: Bits, folder: Folder, config: Config, redis: Redis
 ) -> str | None:
-    """Note the budget that holds from now on; unless that is spent: then says so."""
+    """Save the new budget; if it is spent already, return why instead."""
     manifest, _ = await read_ownership(folder, config, redis)
-    whole = budget.over(limits(manifest, batch))
+    whole = budget.over(known_limits(manifest, batch))
     cheapest = 0
     if whole.max_cost is not None:
         estimator = Estimator.load(config)
         (await asyncio.to_thread(estimator.estimate, folder)).demand_prices(whole, str(folder.prompts))
         cheapest = (await asyncio.to_thread(estimator.estimate, folder, failed.__contains__)).cheapest
     batches = Batches(redis)
-    if failed and not await batches.in_flight(batch.name) and (spent := why_spent(batch, whole, cheapest)):
+    if failed and not await batches.in_flight(batch.name) and (spent := spent_reason(batch, whole, cheapest)):
         return spent  # nothing is in flight whose reservation could come free
     if manifest:
-        note_limits(folder, manifest, whole, fsync=config.fsync)
+        save_limits(folder, manifest, whole, fsync=config.fsync)
     await batches.set_budget(batch.name, budget.max_predictions, budget.max_cost, budget.max_in_flight)
     return None
 
@@ -130,24 +130,23 @@ def as_pinned(pins: Mapping[str, str], row: CopiedRow) -> bytes:
     return pinned_text(row.text, name, pins.get(name, name))
 
 
-def text_as_it_was(row: CopiedRow) -> bytes:
+def unchanged_text(row: CopiedRow) -> bytes:
     """What a row says when it is tried again."""
     return row.text
 
 
-def set_aside(
+def start_generation(
     folder: Folder,
     batch: Batch | None,
     failed: Bits | Mapping[int, object],
     dead: Collection[str],
-    text_of: Callable[[CopiedRow], bytes] = text_as_it_was,
+    text_of: Callable[[CopiedRow], bytes] = unchanged_text,
     *,
     fsync: bool,
 ) -> tuple[Retried, int]:
-    """Move the records out of the way, then mark the rows in the copy; returns the new generation too.
+    """Move the records aside, then mark the rows in the copy as of a new generation, which is returned, too.
 
-    Rows of dead letters are marked as well: another job takes them up, while the last run of the old one may not have
-    ended.
+    Rows of dead letters are marked as well: a new job takes them, as the last run of the old one may not have ended.
     """
     found: dict[int, Ended | None] = {}
     generation = batch.generation if batch else 0
@@ -161,18 +160,18 @@ def set_aside(
             for row in read_rows(folder):
                 again = row.index in found or str(job_of(folder.batch, row)) in dead
                 file.write(kept_line(text_of(row), generation) if again else kept_line(row.text, row.generation))
-    return _without_gaps(found, batch.failed if batch else 0), generation
+    return _fill_gaps(found, batch.failed if batch else 0), generation
 
 
-def _without_gaps(found: dict[int, Ended | None], failed: int) -> Retried:
-    """Say of those whose record somebody removed how the counters have them."""
+def _fill_gaps(found: dict[int, Ended | None], failed: int) -> Retried:
+    """Take from the counters how prompts had ended whose record somebody removed."""
     unexplained = failed - sum(ended is not None and ended[0] == "failed" for ended in found.values())
     guesses: Iterator[Ended] = chain(repeat(("failed", ""), max(unexplained, 0)), repeat(("canceled", "")))
     return {index: ended or next(guesses) for index, ended in found.items()}
 
 
 def _move_record(folder: Folder, row: CopiedRow) -> Ended | None:
-    """Move a prompt's folder below .retried, unless an earlier retry that was cut short did; tell how it had ended."""
+    """Move a prompt's folder below .retried, unless an earlier, cut retry did; returns how the prompt had ended."""
     ended = _ended(folder, row)
     aside = folder.path / RETRIED
     with storing(folder.prompt(row.id)):
@@ -195,8 +194,8 @@ def _ended(folder: Folder, row: CopiedRow) -> Ended | None:
     return None
 
 
-async def queue_again(redis: Redis, batch: Batch, folder: Folder, retried: Retried) -> Added:
-    """Put each shard with a retried prompt into the queue, taking the old results back in the same MULTI."""
+async def requeue(redis: Redis, batch: Batch, folder: Folder, retried: Retried) -> Added:
+    """Queue each shard with a retried prompt, and take the old results back in the same MULTI."""
     queue, added = Queue(redis, batch.api_host), Added()
     for packed, indexes in shards_of(batch, folder, lambda indexes: [index for index in indexes if index in retried]):
         taking_back = partial(_take_back, Batches(redis), batch.name, {index: retried[index] for index in indexes})

@@ -1,4 +1,4 @@
-"""From the own copy to the queue: whatever is not settled becomes shards, deterministically."""
+"""From the batch's copy to the queue: unsettled prompts become shards, deterministically."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Receipt(BaseModel):
 
 
 def job_of(batch: str, row: CopiedRow) -> JobId:
-    """The job that brings a row of the copy to its result."""
+    """The job that has a row of the copy."""
     return JobId(batch, row.index // SHARD_SIZE, row.generation)
 
 
@@ -80,11 +80,11 @@ def _by_generation(
 async def enqueue_unsettled(
     redis: Redis, batch: Batch, folder: Folder, done: Callable[[Bits], int], estimator: Estimator
 ) -> Receipt:
-    """Put every shard with an unsettled prompt into the queue unless it is there: this also mends a cut enqueue.
+    """Put every shard with an unsettled prompt into the queue unless it is there; this completes a cut enqueue, too.
 
-    One that is set aside stays so. If all is settled and nobody has finished the batch, its last shard has to.
+    Dead letters stay where they are. If all is settled but the batch is not finished, its last shard is queued.
 
-    `done` counts, among the settled prompts, those to be reported as done already.
+    `done` counts the settled prompts that are to be reported as done already.
     """
     settled = await Batches(redis).settled(batch.name)
     dead = await DeadLetters(redis).of(batch.name)

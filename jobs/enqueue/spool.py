@@ -20,23 +20,23 @@ from jobs.enqueue.estimate import Estimator
 from jobs.enqueue.order import Order
 from jobs.prompts_file.reader import Ids
 
-TOLD_EVERY = 10_000
-"""Rows between two words of how far the reading is: a tenth of a second."""
+PROGRESS_EVERY = 10_000
+"""Rows between two reports of progress: a tenth of a second."""
 
 ABANDONED = 86_400
-"""Seconds after which nobody can be writing a spool any more."""
+"""Seconds after which a spool is left over: nobody can still be writing it."""
 
 
-Tell = Callable[[str], None]
-"""Takes words on how far something is, that somebody may be waiting for."""
+Progress = Callable[[str], None]
+"""Receives texts that say how far something has got."""
 
 
-def silent(_: str) -> None:
-    """Tell nobody."""
+def ignore_progress(_: str) -> None:
+    """Report progress to nobody."""
 
 
 class Spool:
-    """The rows that were taken of a file, in a file of their own."""
+    """The rows that were taken from a prompts file, in a file of their own."""
 
     def __init__(self, order: Order, path: Path) -> None:
         self.order, self.path = order, path
@@ -48,17 +48,17 @@ class Spool:
     def __len__(self) -> int:
         return len(self._fingerprints)
 
-    async def fill(self, rows: CheckedRows, config: Config, tell: Tell = silent) -> None:
+    async def fill(self, rows: CheckedRows, config: Config, progress: Progress = ignore_progress) -> None:
         """Read the whole file and keep what the limit lets through; PromptsError, InputError, StorageError."""
         self.ids, self.estimator = rows.ids, Estimator.load(config)
         self.estimate = self.estimator.begin()
         read = 0
         with storing(self.path), self.path.open("xb", BLOCK) as file:
-            tell(f"checking {self.order.file_name}: {read:,} rows")
+            progress(f"checking {self.order.file_name}: {read:,} rows")
             async for chunk in rows.chunks():
                 before, read = read, read + len(chunk)
-                if before // TOLD_EVERY < read // TOLD_EVERY:
-                    tell(f"checking {self.order.file_name}: {read:,} rows")
+                if before // PROGRESS_EVERY < read // PROGRESS_EVERY:
+                    progress(f"checking {self.order.file_name}: {read:,} rows")
                 await asyncio.to_thread(self._add, chunk, file)
             self.demand_prices(self.order.budget)
             await asyncio.to_thread(flush, file, fsync=config.fsync)
@@ -90,8 +90,8 @@ class Spool:
             lines.seek(self._starts[place])
             return lines.readline()[:-1]
 
-    def repeats(self, place: int, line: bytes) -> bool:
-        """Whether a line of the batch's copy says, at the same place, what the file says."""
+    def is_same_line(self, place: int, line: bytes) -> bool:
+        """Whether a line of the batch's copy equals the row at the same place of the file."""
         return place < len(self) and self._has(place, hash(line[:-1]))
 
     def find(self, row: CopiedRow) -> int | None:
@@ -99,7 +99,7 @@ class Spool:
         place = self.ids.find(row.id)
         return None if place is None or place >= len(self) else place
 
-    def equals(self, place: int, row: CopiedRow) -> bool:
+    def is_same_row(self, place: int, row: CopiedRow) -> bool:
         """Whether a row of the file says the same as one of the batch: id, model and input.
 
         A batch that was not checked has the cells of tables as they were guessed, and versions that are not pinned.

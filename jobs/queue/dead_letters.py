@@ -1,4 +1,4 @@
-"""Dead letters: shards whose runs died too often, or that cannot be read; set aside until `retry` brings them back."""
+"""Dead letters: shards whose runs died too often, or that cannot be read; set aside until `retry`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from jobs.redis_client.resilience import Redis
 from jobs.wire import SHARD_SIZE
 
 MOST_DEATHS = 3
-"""Runs of a shard that may die one after the other, none settling a prompt."""
+"""Runs of a shard that may die in a row without settling a prompt."""
 
 KEEP = 30 * 86_400
-"""Seconds that notes of runs live on: as long as a payload waits."""
+"""Seconds that records of runs are kept: as long as a payload waits."""
 
 REASON = f"{MOST_DEATHS} of its runs died, one after the other, without settling a prompt"
 SHOWN = 3
@@ -28,19 +28,19 @@ class DeadLetters:
         self._redis = redis
 
     async def begin(self, job: JobId, run: str) -> str:
-        """Note that a run begins; returns why the shard is set aside, "" when it is not.
+        """Record the start of a run; returns why the shard is set aside, "" when it is not.
 
-        A run that was noted before and never ended has died. `run` names a process: it dies but once.
+        A recorded run that never ended has died. `run` names a process, which dies only once.
         """
         first = job.number * SHARD_SIZE
         return await self._ask("begin", job, run, first, first + SHARD_SIZE - 1, MOST_DEATHS, REASON, KEEP)
 
     async def end(self, job: JobId, run: str, *, over: bool) -> None:
-        """Take the note of a run away, which ended in order; `over` when the job needs no other."""
+        """Record that a run ended in order; `over` when the job needs no other."""
         await self._ask("end", job, run, "over" if over else "open")
 
     async def record_crash(self, job: JobId, run: str) -> None:
-        """Have a run that failed unexpectedly counted as if its process had died."""
+        """Count a run that failed unexpectedly as if its process had died."""
         await self._ask("record_crash", job, run)
 
     async def move_to_dead_letters(self, job: JobId, reason: str) -> None:
@@ -54,7 +54,7 @@ class DeadLetters:
         return dict(sorted(dead.items(), key=lambda item: JobId.parse(item[0])))
 
     async def requeue(self, batch: str, jobs: Iterable[str]) -> None:
-        """Forget that shards were set aside, and what their runs came to."""
+        """Forget that shards were set aside, with the counts of their runs."""
         if jobs := list(jobs):
             await self._redis.hdel(keys.runs(batch), *jobs)
 
@@ -65,7 +65,7 @@ class DeadLetters:
         return reason.decode()
 
 
-def sentence(batch: str, dead: Mapping[str, str], total: int) -> str:
+def describe_dead_letters(batch: str, dead: Mapping[str, str], total: int) -> str:
     """Which prompts are set aside, why, and what brings them back."""
     parts = [f"{_prompts(job, total)} are set aside: {reason}" for job, reason in list(dead.items())[:SHOWN]]
     more = f"; and {len(dead) - SHOWN} more shards" if len(dead) > SHOWN else ""

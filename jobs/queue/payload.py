@@ -22,11 +22,11 @@ FUNCTION = "predict_shard"
 """The one function that workers have."""
 
 MAX_BYTES = 256_000_000
-"""Of an unpacked payload: more than a shard of the longest rows has."""
+"""Most bytes of an unpacked payload: more than a shard of the longest rows has."""
 
 
 class PayloadError(ValueError):
-    """What lies in Redis for a job is not what was put there."""
+    """The payload of a job in Redis is not what was stored."""
 
 
 class _Row(BaseModel, defer_build=True):
@@ -46,18 +46,18 @@ class _Fields(BaseModel, defer_build=True):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Parcel:
-    """A payload that is not unpacked yet: that is for whoever holds the shard's lease, and answers for it."""
+    """A payload that is not unpacked yet; the holder of the shard's lease does that, and handles its errors."""
 
     payload: bytes
 
     def __repr__(self) -> str:
-        """Short, because arq makes the repr of a job's arguments at each start."""
+        """Short, because arq logs the repr of a job's arguments at each start."""
         return f"{len(self.payload)} bytes"
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A shard as it lies in Redis."""
+    """A shard as it is stored in Redis."""
 
     job_id: str
     prompts: int
@@ -65,13 +65,13 @@ class Packed:
 
 
 def pack(shard: Shard) -> Packed:
-    """Make the job of a shard."""
+    """Return the job of a shard."""
     job: dict[str, Any] = {"t": None, "f": FUNCTION, "a": [shard], "k": {}, "et": _now()}
     return Packed(shard.job_id, len(shard.prompts), serialize(job))
 
 
 def pack_rows(shard: Shard, indexes: Sequence[int], rows: Sequence[bytes]) -> Packed:
-    """Make the same job of a shard whose prompts are given as JSON objects `{id, model, input}`: ten times faster."""
+    """Return the same job from prompts as JSON objects `{id, model, input}`: ten times faster."""
     fields = json.dumps(_without_rows(shard) | {"indexes": list(indexes)})[:-1].encode()
     job = b'{"t":null,"f":"%s","k":{},"et":%d,"a":[%s,"rows":[%s]}]}'
     text = job % (FUNCTION.encode(), _now(), fields, b",".join(rows))
@@ -79,18 +79,18 @@ def pack_rows(shard: Shard, indexes: Sequence[int], rows: Sequence[bytes]) -> Pa
 
 
 def serialize(job: dict[str, Any]) -> bytes:
-    """Be arq's `job_serializer`: a job or a result; what JSON cannot say becomes its text."""
+    """Serialize a job or a result, as arq's `job_serializer`; what JSON cannot hold becomes its repr."""
     text = json.dumps(job, ensure_ascii=False, separators=(",", ":"), default=_plain)
     return zlib.compress(text.encode("utf-8", "surrogatepass"), 1)
 
 
 def deserialize(payload: bytes) -> dict[str, Any]:
-    """Be arq's `job_deserializer`, which never fails: it unpacks nothing."""
+    """Deserialize a job, as arq's `job_deserializer`; never fails, as it unpacks nothing."""
     return {"t": None, "f": FUNCTION, "a": (Parcel(payload),), "k": {}, "et": _now()}
 
 
 def unpack(payload: bytes, job_id: str) -> Shard:
-    """Read the shard of a job; PayloadError says what is wrong with one that is not as it was packed."""
+    """Read the shard of a job; PayloadError says what is wrong with a damaged one."""
     try:
         job = json.loads(_text(payload))
         shard = _shard(job["a"][0]) if job["f"] == FUNCTION else None
@@ -170,5 +170,5 @@ class JobId(NamedTuple):
         return cls(batch, int(number), int(generation))
 
     def __str__(self) -> str:
-        """Write it as arq knows it."""
+        """The id as arq knows it."""
         return f"{self.batch}:{self.number}:{self.generation}"

@@ -24,7 +24,7 @@ CHUNK_SHARDS, CHUNK_BYTES = 1000, 4_000_000
 
 
 class Added(NamedTuple):
-    """How much was put into the queue that was not in it."""
+    """How much was added to the queue that was not in it."""
 
     shards: int = 0
     prompts: int = 0
@@ -44,9 +44,9 @@ class Queue:
         shards: Iterable[Shard | Packed],
         first: Callable[[Pipeline], Awaitable[object]] | None = None,
     ) -> Added:
-        """Put in what is not in the queue, in bounded MULTIs, each begun by what `first` queues on its pipeline.
+        """Add what is not in the queue, in bounded MULTIs, each starting with what `first` puts on its pipeline.
 
-        The batch in Redis grows to `batch.total` and, having unsettled prompts, is finished no more. `shards` is
+        The batch in Redis grows to `batch.total` and, having unsettled prompts, is no longer finished. `shards` is
         iterated in a thread. BatchNotFound when the batch was deleted meanwhile.
         """
         added = Added()
@@ -79,11 +79,11 @@ class Queue:
         return {shard for shard, owner in zip(wanted, owners, strict=True) if owner or shard in queued}
 
     async def first(self, count: int | None) -> list[str]:
-        """So many jobs from the queue's head; None: all."""
+        """The first `count` jobs of the queue; None: all."""
         return [job.decode() for job in await self._redis.zrange(self._key, 0, -1 if count is None else count - 1)]
 
     async def payload(self, job_id: str) -> bytes | None:
-        """What a worker of the job is given; None when it has expired, or the job is done."""
+        """A job's payload; None when it has expired, or the job is done."""
         payload: bytes | None = await self._redis.get(keys.ARQ_JOB + job_id)
         return payload
 

@@ -1,4 +1,4 @@
-"""Schedules → batches: which is due, fired once for all workers, whatever crashes in between."""
+"""Schedules → batches: enqueues each batch that is due once, even if workers crash."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ScheduleMiss(BaseModel):
 class ScheduleStatus(BaseModel):
     """A schedule with its next and its last fire time, RFC 3339 in its own zone; an error is of the last one.
 
-    `problem` is why it cannot fire as things stand; `misses` are the last times that were not made up for.
+    `problem` is why it cannot fire at present; `misses` are the last times whose batch was not enqueued.
     """
 
     name: str
@@ -80,25 +80,25 @@ class Schedules:
         if self._wrong:
             await self._states.report_trouble(self._wrong)
         elif before:
-            await self._states.withdraw_trouble()
+            await self._states.clear_trouble()
         states = await self._states.read(schedule.name for schedule in self._schedules)
         receipts, errors = [], []
         for schedule, state in zip(self._schedules, states, strict=True):
             try:
                 receipts.append(await self._fire_if_due(schedule, state, now))
-            except Exception as error:  # noqa: BLE001 - whatever it is, the other schedules come first
+            except Exception as error:  # noqa: BLE001 - the other schedules are fired before it is raised
                 errors.append(error)
         if errors:
             raise errors[0]
         return [receipt for receipt in receipts if receipt]
 
     async def _fire_if_due(self, schedule: Schedule, state: ScheduleState | None, now: float) -> Receipt | None:
-        known = await self._see(schedule, state, now)
+        known = await self._remember(schedule, state, now)
         due = self._due(schedule, known, now)
         return None if due is None else await self._fire(schedule, known, due, now)
 
     def _reload(self) -> None:
-        """Read a changed file; what cannot be read at all changes nothing. What is wrong is said once."""
+        """Read a changed file; one that cannot be read changes nothing. What is wrong is logged once."""
         path = self._config.schedules
         stamp = _stamp(path)
         if stamp == self._read and not self._unreadable:
@@ -107,22 +107,22 @@ class Schedules:
             found = load(path)
         except ScheduleError as error:
             self._unreadable = str(error)
-            stay = f"; those of before stay: {_names(self._schedules)}" if self._schedules else ""
-            self._complain(f"{error}{stay}")
+            stay = f"; these stay in force: {_names(self._schedules)}" if self._schedules else ""
+            self._log_wrong(f"{error}{stay}")
             return
         schedules = tuple(one for one in found if isinstance(one, Schedule))
         before = {schedule.name: schedule.times for schedule in self._schedules}
         kept = {schedule.name for schedule in schedules if before.get(schedule.name) == schedule.times}
         self._seen = {name: seen for name, seen in self._seen.items() if name in kept}
         self._schedules, self._read, self._unreadable = schedules, stamp, ""
-        self._complain(describe(path, found))
+        self._log_wrong(describe(path, found))
         if schedules or before:
             logger.info("schedules: %s", _names(schedules))
         for schedule in schedules:
             if schedule.problem:
                 logger.warning("! schedule %s: %s yet", schedule.name, schedule.problem)
 
-    def _complain(self, wrong: str) -> None:
+    def _log_wrong(self, wrong: str) -> None:
         if wrong and wrong != self._wrong:
             logger.error("! schedules: %s", wrong)
         self._wrong = wrong
@@ -132,7 +132,7 @@ class Schedules:
         found = await asyncio.to_thread(load, self._config.schedules)
         return _overview(found, await self._states.read(one.name for one in found), now)
 
-    async def _see(self, schedule: Schedule, state: ScheduleState | None, now: float) -> ScheduleState:
+    async def _remember(self, schedule: Schedule, state: ScheduleState | None, now: float) -> ScheduleState:
         """Remember since when the schedule exists: it never fires for a time before that.
 
         Once a process has seen it, another worker with an older or newer file does not change that.
@@ -143,11 +143,11 @@ class Schedules:
         self._seen[schedule.name] = now
         known = state or ScheduleState(times=schedule.times, seen=now)
         known = known.model_copy(update={"times": schedule.times, "seen": now})
-        await self._states.note(schedule.name, known)
+        await self._states.save(schedule.name, known)
         return known
 
     def _due(self, schedule: Schedule, state: ScheduleState, now: float) -> int | None:
-        """The time to fire for: one that was begun, else the last one that is not done."""
+        """The time to fire for: one that was started, else the last one that is not done."""
         last = fire_times.last_fire(schedule.cron, schedule.zone, now)
         if last is not None and (last < self._seen[schedule.name] or last <= (state.due or 0)):
             last = None
@@ -156,53 +156,53 @@ class Schedules:
         return None if last is None else int(last)
 
     def _is_refused(self, state: ScheduleState) -> bool:
-        """Whether nothing of the batch that was begun is there: what is there has to be completed."""
+        """Whether a started batch was refused and has no copy yet; one with a copy has to be completed."""
         return bool(state.error) and not Folder(self._config.output_dir, state.batch or "").prompts.exists()
 
     async def _fire(self, schedule: Schedule, state: ScheduleState, due: int, now: float) -> Receipt | None:
-        begun = state if state.firing == due else _begin(schedule, state, due)
-        batch = begun.batch or ""
-        if not await self._states.hold(schedule.name, due, batch, FIRING):
+        started = state if state.firing == due else _start_firing(schedule, state, due)
+        batch = started.batch or ""
+        if not await self._states.acquire(schedule.name, due, batch, FIRING):
             return None
-        if begun is not state and (reason := await self._objection(schedule, state, now - due)):
-            await self._pass_over(schedule, begun, reason)
+        if started is not state and (reason := await self._skip_reason(schedule, state, now - due)):
+            await self._skip(schedule, started, reason)
             return None
-        await self._states.note(schedule.name, begun)
+        await self._states.save(schedule.name, started)
         try:
             async with self._renewed(schedule.name, due):
                 receipt = await enqueue(self._order(schedule, batch), self._config, self._redis)
         except (InputError, StorageError) as error:
-            if str(error) != begun.error:
-                logger.error(  # noqa: TRY400 - the sentence says it all
-                    "! schedule %s: %s; %s is tried again until the next time is due", schedule.name, error, batch
+            if str(error) != started.error:
+                logger.error(  # noqa: TRY400 - a traceback would add nothing
+                    "! schedule %s: %s; %s is retried until the next time is due", schedule.name, error, batch
                 )
-            await self._states.note(schedule.name, begun.model_copy(update={"error": str(error)}))
+            await self._states.save(schedule.name, started.model_copy(update={"error": str(error)}))
             return None
-        done = begun.model_copy(update={"error": None, "fired": batch})
+        done = started.model_copy(update={"error": None, "fired": batch})
         await self._states.finish(schedule.name, due, done)
         return receipt
 
-    async def _objection(self, schedule: Schedule, state: ScheduleState, late: float) -> str | None:
-        """Why a fire time is passed over: the last batch still runs, or the time is past and is not made up for."""
+    async def _skip_reason(self, schedule: Schedule, state: ScheduleState, late: float) -> str | None:
+        """Why a fire time is skipped: the last batch still runs, or the time is past and catch_up is off."""
         if late > RECENT and not schedule.catch_up:
             return "no worker was up in time, and catch_up is false"
-        running = await self._running(schedule, state)
+        running = await self._unfinished_batch(schedule, state)
         return running and f"{running} was not finished"
 
-    async def _pass_over(self, schedule: Schedule, begun: ScheduleState, reason: str) -> None:
-        due, batch = begun.firing or 0, begun.batch or ""
-        logger.warning("schedule %s: %s is passed over: %s", schedule.name, batch, reason)
-        update = {"batch": begun.fired, "error": f"{batch} was passed over: {reason}"}
-        await self._states.finish(schedule.name, due, begun.missed(due, batch, reason).model_copy(update=update))
+    async def _skip(self, schedule: Schedule, started: ScheduleState, reason: str) -> None:
+        due, batch = started.firing or 0, started.batch or ""
+        logger.warning("schedule %s: %s is skipped: %s", schedule.name, batch, reason)
+        update = {"batch": started.fired, "error": f"{batch} was skipped: {reason}"}
+        await self._states.finish(schedule.name, due, started.with_miss(due, batch, reason).model_copy(update=update))
 
     def _order(self, schedule: Schedule, name: str) -> Order:
-        """From the batch's own copy if it has one: what was begun is completed as it was, not as the file is now."""
+        """An order from the batch's copy, if there is one: a started batch is completed from it, not from the file."""
         copy = Folder(self._config.output_dir, name).prompts
         source = copy if copy.exists() else schedule.file
         budget = Budget(schedule.max_predictions, schedule.max_cost, schedule.max_in_flight)
         return Order(source=str(source), name=name, model=schedule.model, budget=budget, append=True)
 
-    async def _running(self, schedule: Schedule, state: ScheduleState) -> str | None:
+    async def _unfinished_batch(self, schedule: Schedule, state: ScheduleState) -> str | None:
         if schedule.overlap == "allow" or state.last_batch is None:
             return None
         batch = await self._batches.find(state.last_batch)
@@ -213,7 +213,7 @@ class Schedules:
         async def renew() -> None:
             while True:
                 await asyncio.sleep(FIRING / 3)
-                await self._states.hold_on(name, due, FIRING)
+                await self._states.renew(name, due, FIRING)
 
         task = asyncio.create_task(renew())
         try:
@@ -236,16 +236,16 @@ def _names(schedules: tuple[Schedule, ...]) -> str:
     return ", ".join(schedule.name for schedule in schedules) or "none"
 
 
-def _begin(schedule: Schedule, state: ScheduleState, due: int) -> ScheduleState:
-    """The state that says that a fire time is begun; one that was begun before it and not done is a miss."""
+def _start_firing(schedule: Schedule, state: ScheduleState, due: int) -> ScheduleState:
+    """The state in which a fire time is started; an earlier one that was started and not done is a miss."""
     known = state
     if state.firing is not None:
-        known = state.missed(state.firing, state.batch or "", state.error or "it was not done in time")
+        known = state.with_miss(state.firing, state.batch or "", state.error or "it was not done in time")
     batch = f"{schedule.name}-{fire_times.label(due, schedule.zone)}"
     return known.model_copy(update={"firing": due, "batch": batch, "error": None, "fired": state.last_batch})
 
 
-def never_fired(config: Config, now: float) -> list[ScheduleStatus]:
+def overview_without_redis(config: Config, now: float) -> list[ScheduleStatus]:
     """Every schedule of the file, where no Redis has ever run that would know when it fired; ScheduleError."""
     found = load(config.schedules)
     return _overview(found, [None] * len(found), now)

@@ -13,7 +13,7 @@ from jobs.redis_client.resilience import Redis
 KEEP_FIRED = 30 * 86_400
 KEPT_MISSES = 5
 SHOWN_SECONDS = 7 * 86_400
-"""So long `status` and doctor tell of a miss: whoever looks once a week must see it."""
+"""How long `status` and doctor show a miss, so that people who look once a week see it."""
 
 TROUBLE_TTL = 30
 """Seconds that a wrong file is shown unless a worker reports it again."""
@@ -30,8 +30,8 @@ class Miss(BaseModel):
 class ScheduleState(BaseModel):
     """One schedule; times are Unix seconds.
 
-    `seen` is when a worker first saw it with these `times`; `firing` is begun, as `batch`, and `error` says why it is
-    not done yet; `due` is done with; `fired` is the last batch that was enqueued.
+    `seen` is when a worker first saw it with these `times`; `firing` is being fired, as `batch`, and `error` says why
+    it is not done yet; `due` is done; `fired` is the last batch that was enqueued.
     """
 
     times: str
@@ -45,16 +45,16 @@ class ScheduleState(BaseModel):
 
     @property
     def last_batch(self) -> str | None:
-        """The last batch that was enqueued; a version before this one noted it as `batch` only."""
+        """The last batch that was enqueued; an earlier version kept it only as `batch`."""
         return self.fired or (self.batch if self.firing is None else None)
 
-    def missed(self, due: int, batch: str, reason: str) -> Self:
+    def with_miss(self, due: int, batch: str, reason: str) -> Self:
         """The same with one more miss; the latest ones are kept."""
         misses = (*self.misses, Miss(due=due, batch=batch, reason=reason))[-KEPT_MISSES:]
         return self.model_copy(update={"misses": misses})
 
     def warnings(self, now: float) -> Iterator[str]:
-        """What went wrong of late, in sentences: the time that is not made up for yet, and the last miss."""
+        """What recently went wrong, in sentences: a fire time that is not enqueued yet, and the last miss."""
         if self.firing is not None and self.error and now - self.firing < SHOWN_SECONDS:
             yield f"{self.batch} is not enqueued yet: {_brief(self.error)}"
         recent = [miss for miss in self.misses if now - miss.due < SHOWN_SECONDS]
@@ -76,20 +76,20 @@ class ScheduleStates:
         rows = await self._redis.hmget(keys.schedules(self._api_host), wanted)
         return [ScheduleState.model_validate_json(row) if row else None for row in rows]
 
-    async def note(self, name: str, state: ScheduleState) -> None:
-        """Keep a schedule's state."""
+    async def save(self, name: str, state: ScheduleState) -> None:
+        """Save a schedule's state."""
         await self._redis.hset(keys.schedules(self._api_host), name, state.model_dump_json())
 
-    async def hold(self, name: str, due: int, batch: str, seconds: int) -> bool:
-        """Take a fire time for so many seconds; False when somebody has it."""
+    async def acquire(self, name: str, due: int, batch: str, seconds: int) -> bool:
+        """Acquire a fire time for so many seconds; False when somebody has it."""
         return bool(await self._redis.set(keys.schedule(self._api_host, name, due), batch, nx=True, ex=seconds))
 
-    async def hold_on(self, name: str, due: int, seconds: int) -> None:
-        """Keep a fire time for so many more seconds."""
+    async def renew(self, name: str, due: int, seconds: int) -> None:
+        """Keep a fire time for so many seconds more."""
         await self._redis.expire(keys.schedule(self._api_host, name, due), seconds)
 
     async def finish(self, name: str, due: int, state: ScheduleState) -> None:
-        """Keep the state of a schedule that is done with a fire time, which nobody will take again."""
+        """Save the state of a schedule that is done with a fire time, which nobody can acquire again."""
         done = state.model_copy(update={"firing": None, "due": due})
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.expire(keys.schedule(self._api_host, name, due), KEEP_FIRED)
@@ -97,20 +97,20 @@ class ScheduleStates:
             await pipe.execute()
 
     async def report_trouble(self, reason: str) -> None:
-        """Let `status` say what is wrong with the file of schedules; it expires unless it is reported again."""
+        """Let `status` show what is wrong with schedules.toml; expires unless it is reported again."""
         await self._redis.set(keys.schedule_trouble(self._api_host), reason, ex=TROUBLE_TTL)
 
-    async def withdraw_trouble(self) -> None:
-        """The file is right again."""
+    async def clear_trouble(self) -> None:
+        """Clear it: the file is right again."""
         await self._redis.delete(keys.schedule_trouble(self._api_host))
 
     async def warnings(self, now: float) -> list[str]:
-        """All that `status` should say of schedules: what is wrong with their file, and what was missed of late."""
+        """What `status` shows of schedules: what is wrong with their file, and recent misses."""
         trouble = await self._redis.get(keys.schedule_trouble(self._api_host))
         rows = await self._redis.hvals(keys.schedules(self._api_host))
         found = [f"Schedules: {_brief(trouble.decode())}"] if trouble else []
         found += [f"Schedules: {text}" for row in rows for text in ScheduleState.model_validate_json(row).warnings(now)]
-        return [*found, "`python -m jobs schedules` says more of them."] if found else []
+        return [*found, "`python -m jobs schedules` says more."] if found else []
 
 
 def _brief(reason: str) -> str:

@@ -1,4 +1,4 @@
-"""What concerns a whole account, whatever the batch: a pause, a passing trouble, the live workers."""
+"""What concerns a whole account: pauses, passing trouble, notices, live workers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from jobs.redis_client.client import load_script
 from jobs.redis_client.resilience import Redis
 from jobs.wire import local_time
 
-LOOK_EVERY = 180.0
-"""Seconds between two looks at a pause that a worker made."""
+RECHECK_SECONDS = 180.0
+"""Seconds between two checks of a pause that a worker set."""
 
 TROUBLE_TTL = 30
-"""Seconds that a reported trouble holds back creates unless it is reported again."""
+"""Seconds for which reported trouble holds back creates, unless it is reported again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class ModelPause:
 
     @property
     def why(self) -> str:
-        """What the model did, in a clause."""
+        """What the model did, as a clause."""
         if self.refusals:
             what = f"{self.refusals} creates in a row were refused"
         else:
@@ -53,7 +53,7 @@ class ModelPause:
         """What `status` says: why, what happens next, and what can be done."""
         when = local_time(self.next / 1000)
         then = f"{self.probe} tries it now" if self.probe else f"one prompt tries it again at {when}"
-        cure = "when it is mended: python -m jobs resume"
+        cure = "once it is fixed: python -m jobs resume"
         return f"model {self.model} is paused: {self.why.rstrip('.')}. {then[0].upper()}{then[1:]}; {cure}"
 
 
@@ -65,28 +65,28 @@ class Account:
         self._api_host = api_host
 
     async def pause(self, reason: str) -> bool:
-        """Let nobody create predictions until `resume`, by hand; the first such reason stays. True when it is new."""
+        """Stop all creates until `resume`; the first reason stays. True when it was not paused by hand yet."""
         return await self._change("pause", reason, "", 0)
 
     async def pause_for(self, by: str, reason: str) -> bool:
-        """Let nobody create predictions while the API answers `by` (401, 402); True when it was not paused.
+        """Stop all creates while the API answers `by` (401, 402); True when they were not paused.
 
-        Workers look at it again every LOOK_EVERY seconds and lift it by themselves.
+        Workers check again every RECHECK_SECONDS and lift the pause themselves.
         """
-        minutes = max(round(LOOK_EVERY / 60), 1)
-        text = f"{reason}; looked at again every {minutes} minutes, and lifted by itself when it is over"
-        return await self._change("pause", text, by, int(LOOK_EVERY * 1000))
+        minutes = max(round(RECHECK_SECONDS / 60), 1)
+        text = f"{reason}; checked again every {minutes} minutes, and lifted when it is over"
+        return await self._change("pause", text, by, int(RECHECK_SECONDS * 1000))
 
     async def is_due(self, by: str) -> bool:
-        """Whether a pause of that kind is to be looked at now; True for one worker only."""
-        return await self._change("check", by, int(LOOK_EVERY * 1000))
+        """Whether a pause of that kind is to be checked now; True for one worker only."""
+        return await self._change("check", by, int(RECHECK_SECONDS * 1000))
 
     async def lift(self, by: str) -> bool:
-        """Lift a pause that a worker made for that reason, and no other; True when there was one."""
+        """Lift a pause that a worker set for that reason, and no other; True when there was one."""
         return await self._change("lift", by)
 
     async def paused_by(self) -> str | None:
-        """`401` or `402` when a worker made the pause, else None."""
+        """`401` or `402` when a worker set the pause, else None."""
         by = await self._redis.hget(keys.own_pause(self._api_host), "by")
         return by.decode() if by else None
 
@@ -95,7 +95,7 @@ class Account:
         return bool(await script([keys.pause(self._api_host), keys.own_pause(self._api_host)], list(arguments)))
 
     async def resume(self) -> bool:
-        """Lift the pause and forget the trouble; True when it was paused."""
+        """Lift the pause and clear the trouble; True when it was paused."""
         paused = await self._redis.delete(keys.pause(self._api_host))
         await self._redis.delete(keys.own_pause(self._api_host), keys.trouble(self._api_host))
         return bool(paused)
@@ -106,27 +106,27 @@ class Account:
         return reason.decode() if reason else None
 
     async def paused_models(self) -> dict[str, str]:
-        """Each model that its breaker has paused, with a sentence that says why, and what comes next."""
+        """Each model that its breaker has paused, with a sentence that says why, and what happens next."""
         found = await self._redis.hgetall(keys.paused_models(self._api_host))
         pauses = [ModelPause.parse(model, text) for model, text in sorted(found.items())]
         return {pause.model: pause.reason for pause in pauses}
 
-    async def reopen(self) -> bool:
-        """Let every prompt try the paused models again, with nothing held against them; True when there was one."""
+    async def resume_models(self) -> bool:
+        """Close all circuit breakers and forget their counts; True when one was open."""
         await self._redis.delete(keys.breaker(self._api_host))
         return bool(await self._redis.delete(keys.paused_models(self._api_host)))
 
     async def report_trouble(self, reason: str, seconds: int = TROUBLE_TTL) -> None:
-        """Hold back creates while something hinders saving (a full disk, say); expires by itself."""
+        """Hold back creates while outputs cannot be saved (a full disk, say); expires by itself."""
         await self._redis.set(keys.trouble(self._api_host), reason, ex=seconds)
 
     async def trouble(self) -> str | None:
-        """What hinders saving at present, as the last worker in trouble told it."""
+        """Why outputs cannot be saved at present, as a worker last reported."""
         reason = await self._redis.get(keys.trouble(self._api_host))
         return reason.decode() if reason else None
 
     async def throttling(self) -> list[str]:
-        """Why fewer predictions are created than the limit allows: after a 429 or an outage, and when credit is low."""
+        """Why fewer predictions are created than the limit allows: a 429, an outage, or low credit."""
         row = await self._redis.hmget(keys.limit(self._api_host, "create"), ["hold", "reduced"])
         seconds, micros = await self._redis.time()
         hold, reduced = (float(value or 0) / 1e6 - seconds - micros / 1e6 for value in row)
@@ -142,32 +142,32 @@ class Account:
             )
         return found
 
-    async def give_notice(self, reason: str, seconds: float = 0.0) -> None:
-        """Let `status` say what is the matter (the API does not answer, say); it holds nothing back.
+    async def set_notice(self, reason: str, seconds: float = 0.0) -> None:
+        """Let `status` show what is wrong (the API does not answer, say); holds nothing back.
 
-        `seconds`: how long nobody will know more.
+        `seconds`: how long until it is known whether it is over.
         """
         await self._redis.set(keys.notice(self._api_host), reason, ex=TROUBLE_TTL + int(seconds))
 
-    async def withdraw_notice(self) -> None:
-        """The matter is over."""
+    async def clear_notice(self) -> None:
+        """Clear the notice: it is over."""
         await self._redis.delete(keys.notice(self._api_host))
 
     async def notice(self) -> str | None:
-        """What a worker last gave notice of."""
+        """The current notice, if any."""
         reason = await self._redis.get(keys.notice(self._api_host))
         return reason.decode() if reason else None
 
-    async def beat(self, worker_id: str, ttl: float) -> None:
-        """Say that this worker lives for another `ttl` seconds."""
+    async def send_heartbeat(self, worker_id: str, ttl: float) -> None:
+        """Count this worker as live for another `ttl` seconds."""
         now = time.time()
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.zadd(keys.workers(self._api_host), {worker_id: now + ttl})
             pipe.zremrangebyscore(keys.workers(self._api_host), 0, now - 3600)
             await pipe.execute()
 
-    async def leave(self, worker_id: str) -> None:
-        """Say that this worker ends."""
+    async def remove_worker(self, worker_id: str) -> None:
+        """Stop counting this worker, which ends."""
         await self._redis.zrem(keys.workers(self._api_host), worker_id)
 
     async def workers(self) -> int:

@@ -23,7 +23,7 @@ Standing = Literal["open", "limited", "canceled", "gone", "replaced"]
 """`limited` is open, with a limit of what is in flight at once."""
 
 AT_WORK: tuple[Standing, ...] = ("open", "limited", "canceled")
-"""Workers have to do with such a batch."""
+"""Workers still work on such a batch."""
 
 PACE_SPANS = 36
 """How many spans of a batch's pace Redis may still hold."""
@@ -37,7 +37,7 @@ KEEP_FINISHED = 30 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What a result took: predictions that may have been paid, their cost in micro-dollars, None when not known.
+    """What a result cost: predictions that may have been paid, and micro-dollars, None when not known.
 
     `kind` is its error's, `model` its prompt's: batches count some kinds apart. `last` is its last prediction.
     `unsaved` files stayed at their URLs, on `host`; `empty`: it succeeded with no output.
@@ -53,8 +53,8 @@ class Spent:
     empty: bool = False
 
     @classmethod
-    def on(cls, result: Result) -> Self:
-        """What its result says that a prompt took."""
+    def of(cls, result: Result) -> Self:
+        """What a prompt cost, by its result."""
         return cls(
             predictions=len(result.prediction_ids) + result.unknown_creates,
             cost=None if result.cost is None else round(result.cost * MICRO),
@@ -101,7 +101,7 @@ class Batches:
         self._script = load_script(redis, __name__)
 
     async def open(self, batch: Batch) -> Batch:
-        """Write the batch unless it is there; an open batch expires no more. Returns what Redis now has."""
+        """Write the batch unless it exists; an open batch expires no more. Returns what Redis now has."""
         fields = {name: value for name, value in asdict(batch).items() if value is not None}
         fields["realm"] = fields.pop("api_host")  # its name in Redis since the first version
         fields["cancel_requested"] = int(batch.cancel_requested)
@@ -114,7 +114,7 @@ class Batches:
         return await self.get(batch.name)
 
     async def reopen(self, name: str, generation: int) -> None:
-        """Begin a new generation: the batch is neither finished nor canceled, and expires no more."""
+        """Start a new generation: the batch is neither finished nor canceled, and no longer expires."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(keys.batch(name), mapping={"generation": generation, "cancel_requested": 0})
             pipe.hdel(keys.batch(name), "finished_at")
@@ -175,12 +175,12 @@ class Batches:
         """Count results by their prompts' indexes, as `settle` does, in one round trip."""
         async with self._redis.pipeline(transaction=False) as pipe:
             for index, result in results:
-                args = _settling(batch_id, index, result.status, Spent.on(result), None)
+                args = _settling(batch_id, index, result.status, Spent.of(result), None)
                 await self._script(keys=self._keys(name), args=args, client=pipe)
             await pipe.execute()
 
     async def unsettle(self, name: str, index: int, outcome: Outcome, pipe: Pipeline, kind: str = "") -> None:
-        """Queue on `pipe` the taking back of a counted result and its kind, so that the prompt may be tried again."""
+        """Take back a counted result and its kind, on `pipe`, so that the prompt may be retried."""
         await self._script(keys=self._keys(name), args=["unsettle", "", index, outcome, kind], client=pipe)
 
     async def finish(self, name: str) -> bool:
@@ -199,11 +199,11 @@ class Batches:
             await self._redis.hset(keys.batch(name), mapping=given)
 
     async def request_cancel(self, name: str) -> None:
-        """Set the flag that workers follow within a poll pass."""
+        """Set the flag that workers obey within a poll pass."""
         await self._script(keys=self._keys(name), args=["cancel", ""])
 
     async def standing(self, name: str, batch_id: str) -> Standing:
-        """Whether the batch of that id is to be worked on, to be canceled, gone, or another has its name now."""
+        """Whether the batch of that id is open, to be canceled, gone, or replaced by another of its name."""
         fields = ["id", "cancel_requested", "max_in_flight"]
         found, canceled, limit = await self._redis.hmget(keys.batch(name), fields)
         if found is None:
@@ -215,7 +215,7 @@ class Batches:
         return "open" if limit is None else "limited"
 
     async def delete(self, name: str) -> None:
-        """Forget the batch in Redis; what is queued of it, the queue removes."""
+        """Forget the batch in Redis, except its shards, which the queue removes."""
         newest = int(time.time() / keys.PACE_SPAN)
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.delete(

@@ -1,4 +1,4 @@
-"""Claims: which prompt each prediction serves, so that no prediction serves two and no orphan is adopted late."""
+"""Claims: which prompt each prediction serves, so that none serves two, and no orphan is adopted too late."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CLAIM_TTL = 7200
 """Seconds that a prediction stays claimed: longer than Replicate can show it with its input."""
 
 NOBODY = "nobody"
-"""The claimant of a prediction that no prompt may adopt any more."""
+"""The claimant of a prediction that no prompt may adopt."""
 
 
 class Claims:
@@ -34,12 +34,12 @@ class Claims:
     async def disown(self, prediction_id: str) -> bool:
         """Claim it for nobody, so that no search adopts it and it may be canceled; False when it serves a prompt.
 
-        True also when nobody has it already: the answer to an earlier call may have been lost.
+        True also when it is disowned already: the answer to an earlier call may have been lost.
         """
         key = keys.claim(self._api_host, prediction_id)
         if await self._redis.set(key, NOBODY, nx=True, ex=CLAIM_TTL):
             return True
-        # Only a batch that is gone gives way; what is not claimed at all may be adopted at any moment.
+        # Replace only the claim of a batch that is gone: what has no claim may be adopted at any moment.
         if await self.of([prediction_id]) == [None]:
             await self._redis.set(key, NOBODY, ex=CLAIM_TTL)
         return bool(await self._redis.get(key) == NOBODY.encode())

@@ -1,7 +1,7 @@
 """The pay-once ledger: what each prompt's open attempt is, and which prediction serves which prompt.
 
 An attempt goes: intend → POST → record; or withdraw, when the POST surely had no effect; or, when nobody knows,
-a search that records the prediction it finds, or intends anew as a replacement. Close ends an attempt before the next.
+a search that records the prediction it finds, or intends a replacement. Close ends an attempt before the next.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ Ending = Literal["attempt", "refused", "unknown", "output_lost", "aborted"]
 
 
 class Overtaken(Exception):
-    """Somebody else moved this prompt on, settled it, or its batch is gone: look again from the start."""
+    """Another worker continued or settled this prompt, or its batch is gone: start over."""
 
 
 class Served(Overtaken):
-    """A search gave the prompt an equal prompt's prediction: the one that came of its own create may serve that one."""
+    """A search gave this prompt the prediction of an equal one, which may take the one created here."""
 
 
 class Claimed(Exception):
@@ -57,7 +57,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """One prompt's place in the ledger of its batch. Each change raises Overtaken when the nonce is not ours."""
+    """One prompt's entry in the ledger of its batch. Each change raises Overtaken when the nonce is not ours."""
 
     redis: Redis
     api_host: str
@@ -100,9 +100,9 @@ class Ledger:
         return await self._change("close", entry.nonce, cost, how, model)
 
     async def confirm(self, entry: Entry) -> None:
-        """Raise Overtaken unless the entry is still the prompt's: before a result is made of it."""
+        """Raise Overtaken unless the entry is still current: before the prompt is settled."""
         if await self.read() != entry:
-            raise Overtaken(f"prompt {self.index} of {self.batch}: another worker goes on with it")
+            raise Overtaken(f"prompt {self.index} of {self.batch}: another worker continued it")
 
     async def age(self, entry: Entry) -> float:
         """Seconds since the entry's intent, by Redis's clock."""

@@ -13,14 +13,14 @@ from jobs.state.ledger import Entry, entry_of
 
 @dataclass(frozen=True, slots=True)
 class PendingPrompt:
-    """A prompt without a result: how often one was taken back for another try, and its entry in the ledger."""
+    """A prompt without a result: how often it was retried, and its entry in the ledger."""
 
     retry_count: int
     entry: Entry
 
 
 async def read_pending(redis: Redis, batch: str, indexes: Sequence[int]) -> dict[int, PendingPrompt]:
-    """Those of a batch's prompts without a result, by index; one round trip. What changes later, the ledger refuses."""
+    """The batch's prompts of these indexes that have no result, in one round trip; the ledger refuses stale entries."""
     if not indexes:
         return {}
     first = min(indexes) >> 3

@@ -1,4 +1,4 @@
-"""Let go of what a batch holds of the limits that all batches share: turns of models, and probes of paused ones."""
+"""Releases what a batch holds of limits that all batches share: predictions in flight of models, and probes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from jobs.redis_client.resilience import Redis
 
 
 async def release_batch(redis: Redis, api_host: str, batch: str) -> None:
-    """Release all that a batch holds which was deleted: from then on its prompts take nothing more."""
+    """Release all that a deleted batch holds; its prompts acquire nothing more."""
     await _release(redis, api_host, f"{batch}/")
 
 
 async def release_prompts(redis: Redis, api_host: str, prompts: Iterable[str]) -> None:
-    """Release what prompts hold (`<batch>/<prompt id>`) whose shard is set aside."""
+    """Release what prompts (`<batch>/<prompt id>`) hold whose shard is set aside."""
     await _release(redis, api_host, "", *prompts)
 
 

@@ -1,4 +1,4 @@
-"""What Redis knows of one batch at one moment: read in one transaction, so that its parts must agree."""
+"""What Redis knows of one batch at one moment, read in one transaction, so that its parts agree."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Snapshot:
     """Jobs that were set aside, with the reason."""
 
     def job_of(self, index: int, generation: int) -> str:
-        """The job that brings a prompt to its result."""
+        """The job that has a prompt."""
         return f"{self.batch.name}:{index // SHARD_SIZE}:{generation}"
 
 

@@ -1,4 +1,4 @@
-"""How a batch stands: one value from its counters, its pace, its account."""
+"""The status of a batch, from its counters, its pace and its account."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobs.prices.money import dollars
-from jobs.queue.dead_letters import DeadLetters, sentence
+from jobs.queue.dead_letters import DeadLetters, describe_dead_letters
 from jobs.queue.shard_queue import Queue
 from jobs.redis_client.resilience import Redis
 from jobs.state.account import Account
@@ -16,7 +16,7 @@ from jobs.wire import NO_WORKER, Batch, State, Status, timestamp
 
 
 async def read_status(redis: Redis, batch: Batch) -> Status:
-    """Gather what `status` shows of a batch; `eta` in seconds, None when nothing was settled of late, or will be."""
+    """Read what `status` shows of a batch; `eta` in seconds, None when nothing is being settled."""
     batches, account = Batches(redis), Account(redis, batch.api_host)
     in_flight = await batches.in_flight(batch.name)
     rate = await batches.rate_per_minute(batch.name)
@@ -76,7 +76,7 @@ def _state(batch: Batch, *, paused: bool, started: bool) -> State:
 
 
 async def _reasons(redis: Redis, batch: Batch, pause: str | None, dead: Mapping[str, str]) -> list[str]:
-    """Whatever makes prompts of an unfinished batch wait: first what concerns the account, then the batch's own."""
+    """Everything that makes prompts of an unfinished batch wait: the account's reasons, then the batch's own."""
     if batch.finished_at:
         return []
     if batch.cancel_requested or pause:
@@ -85,7 +85,7 @@ async def _reasons(redis: Redis, batch: Batch, pause: str | None, dead: Mapping[
     paused_models = await account.paused_models()
     found = [await account.trouble() or await account.notice(), *await account.throttling()]
     found += [wait.sentence(paused_models) for wait in await Waits(redis).of(batch.name)]
-    found.append(sentence(batch.name, dead, batch.total) if dead else None)
+    found.append(describe_dead_letters(batch.name, dead, batch.total) if dead else None)
     reasons = list(dict.fromkeys(filter(None, found)))
     if not reasons and batch.aborted:
         return [_short_deadline(batch)]

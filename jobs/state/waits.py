@@ -1,4 +1,4 @@
-"""Why prompts of a batch wait: what each worker tells of its own, and the sentences that people read."""
+"""Why prompts of a batch wait: what each worker reports, and the sentences that people read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Kind = Literal[
 ]
 
 FRESH = 15.0
-"""Seconds that what a worker told holds, unless it tells it again."""
+"""Seconds for which a worker's report is valid."""
 
 _SENTENCES: dict[str, str] = {
     "budget": "{count} for what running predictions have reserved of the budget",
@@ -33,14 +33,14 @@ _SENTENCES: dict[str, str] = {
 
 
 class Wait(NamedTuple):
-    """So many prompts of a batch wait for the same; `detail` is a model, or a text."""
+    """A number of prompts that wait for the same; `detail` is a model, or a text."""
 
     kind: Kind
     detail: str = ""
     prompts: int = 0
 
     def sentence(self, paused_models: Mapping[str, str]) -> str:
-        """What `status` says of it; the pause of a model says more."""
+        """What `status` shows; for a paused model, the reason of its pause."""
         if self.kind == "breaker" and self.detail in paused_models:
             return paused_models[self.detail]
         count = "1 prompt waits" if self.prompts == 1 else f"{self.prompts:,} prompts wait"
@@ -48,28 +48,28 @@ class Wait(NamedTuple):
 
 
 class Waits:
-    """What the workers tell of the batches of one Redis."""
+    """What the workers of one Redis report about its batches."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    async def tell(self, batch: str, worker: str, waits: Iterable[Wait]) -> None:
-        """Say what prompts of the batch wait for in this worker; nothing, when none does any more."""
-        told, key = list(waits), keys.waits(batch)
-        if not told:
+    async def report(self, batch: str, worker: str, waits: Iterable[Wait]) -> None:
+        """Report what prompts of the batch wait for in this worker; no waits withdraw the report."""
+        found, key = list(waits), keys.waits(batch)
+        if not found:
             await self._redis.hdel(key, worker)
             return
-        text = json.dumps({"until": time.time() + FRESH, "waits": told})
+        text = json.dumps({"until": time.time() + FRESH, "waits": found})
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(key, worker, text)
             pipe.expire(key, 4 * int(FRESH))
             await pipe.execute()
 
     async def of(self, batch: str) -> list[Wait]:
-        """What prompts of the batch wait for at present, in all workers, the most first."""
-        told = await self._redis.hvals(keys.waits(batch))
+        """What prompts of the batch wait for at present, in all workers, the most frequent first."""
+        reports = await self._redis.hvals(keys.waits(batch))
         counts: Counter[tuple[Kind, str]] = Counter()
-        for one in map(json.loads, told):
+        for one in map(json.loads, reports):
             if one["until"] > time.time():
                 for kind, detail, prompts in one["waits"]:
                     counts[kind, detail] += prompts

@@ -138,7 +138,7 @@ class Inspection:
 
     def _spend(self, record: Result | None) -> None:
         if record:
-            spent = Spent.on(record)
+            spent = Spent.of(record)
             self.spent.update(predictions=spent.predictions, cost=spent.cost or 0)
 
 

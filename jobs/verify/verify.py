@@ -17,7 +17,7 @@ from typing import BinaryIO
 from jobs.batch_folder.folder import LOCK, Folder
 from jobs.config import Config
 from jobs.errors import BatchNotFound, ForeignFolder, NothingEnqueued
-from jobs.queue.dead_letters import sentence
+from jobs.queue.dead_letters import describe_dead_letters
 from jobs.redis_client.client import opened
 from jobs.state.snapshot import Snapshot, take_snapshot
 from jobs.verify.disagreements import MOVE, RECOUNT, Disagreement, Verification
@@ -135,7 +135,7 @@ def _notes(inspection: Inspection) -> Iterator[str]:
     elif not inspection.finished:
         yield "The batch is not finished: results.jsonl, errors.jsonl and the gallery were not checked."
     if snapshot and snapshot.dead:
-        yield f"{sentence(inspection.folder.batch, snapshot.dead, snapshot.batch.total)}."
+        yield f"{describe_dead_letters(inspection.folder.batch, snapshot.dead, snapshot.batch.total)}."
 
 
 def _batch_disagreements(inspection: Inspection, rows: BinaryIO) -> Iterator[Disagreement]:

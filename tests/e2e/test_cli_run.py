@@ -261,7 +261,7 @@ async def test_ctrl_c_stops_the_worker_and_the_same_command_goes_on(
     screen.press(b"\x03")
     assert screen.wait() == 130
     assert "Stopping the worker" in screen.shown
-    assert "The same command goes on from here" in screen.shown
+    assert "The same command continues from here" in screen.shown
     assert "Traceback" not in screen.shown
     assert not worker.is_running()
     simulator.advance(600)

@@ -49,7 +49,7 @@ def test_a_shard_that_kills_its_workers_is_set_aside_until_retry(
     assert "`python -m jobs retry night`" in status["reason"]
     again = night.cli("run", str(night.config.output_dir.parent / "night.jsonl"))
     assert again.code == 1
-    assert "night cannot go on: prompts 1 to 3 are set aside" in again.out
+    assert "night cannot continue: prompts 1 to 3 are set aside" in again.out
     assert night.ledger()["created"] == 0
 
     assert night.retry()["enqueued"] == 3

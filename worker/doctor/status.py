@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from jobs.config import Config
 from jobs.errors import PriceError, ScheduleError
 from jobs.prices.file import load_cards
-from jobs.queue.dead_letters import DeadLetters, sentence
+from jobs.queue.dead_letters import DeadLetters, describe_dead_letters
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 from jobs.schedules.file import describe, load
@@ -57,7 +57,7 @@ async def batch_findings(redis: Redis, config: Config) -> list[Finding]:
     ours = [batch for batch in every if batch and batch.api_host == config.api_host and batch.finished_at is None]
     left = sum(batch.total - batch.settled for batch in ours)
     dead = [
-        warning("batches", f"{batch.name}: {sentence(batch.name, found, batch.total)}")
+        warning("batches", f"{batch.name}: {describe_dead_letters(batch.name, found, batch.total)}")
         for batch in ours
         if (found := await DeadLetters(redis).of(batch.name))
     ]

@@ -139,11 +139,11 @@ class RequestGate:
             held = await self._hold(bucket, error, "outage")
         if held or now > self._noticed_at + NOTICE_EVERY:
             self._noticed_at = now
-            await self._account.give_notice(f"the API does not answer: {error}", held)
+            await self._account.set_notice(f"the API does not answer: {error}", held)
 
     async def _note_answered(self, bucket: str) -> None:
         if bucket in self._unanswered:
             self._unanswered.remove(bucket)
             if not self._unanswered:
                 logger.info("the API answers again")
-                await self._account.withdraw_notice()
+                await self._account.clear_notice()

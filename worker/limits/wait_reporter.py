@@ -67,7 +67,7 @@ class WaitReporter:
         for batch in sorted({*waits, *self._reported}):
             reported, at = self._reported.get(batch, ([], 0.0))
             if waits.get(batch, []) != reported or (reported and now > at + FRESH / 3):
-                await self._waits.tell(batch, self._owner, waits.get(batch, []))
+                await self._waits.report(batch, self._owner, waits.get(batch, []))
                 self._reported[batch] = waits.get(batch, []), now
         self._reported = {batch: entry for batch, entry in self._reported.items() if entry[0]}
 

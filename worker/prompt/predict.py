@@ -216,7 +216,7 @@ async def settle(work: Work, result: Result, retry_count: int, started: float | 
     """Count the result of a prompt, once however often it is found, and say so in one line; True if it did."""
     shard, index = work.shard, work.prompt.index
     if not await work.worker.batches.settle(
-        shard.batch, index, result.status, shard.batch_id, Spent.on(result), retry_count
+        shard.batch, index, result.status, shard.batch_id, Spent.of(result), retry_count
     ):
         return False
     seconds = time.monotonic() - started if started else 0.0

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from jobs.batch_folder.results import damaged
+from jobs.batch_folder.results import damaged_result
 from jobs.errors import (
     BrokenDownload,
     DamagedRecord,
@@ -64,7 +64,7 @@ def read_record(work: Work) -> Result | None:
     try:
         encode_record = work.folder.read_record(work.prompt.id)
     except DamagedRecord as error:
-        return damaged(work.prompt, error)
+        return damaged_result(work.prompt, error)
     if encode_record is None and target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise ForeignFolder(f"{target} is in the way: it is no record of a prompt; move it away", target)
     return encode_record

@@ -122,7 +122,7 @@ async def test_status_of_one_batch(cli: Cli, settled: Callable[..., Any], redis:
     assert list(facts) == STATUS_KEYS
     assert (facts["state"], facts["total"], facts["succeeded"], facts["failed"]) == ("running", 4, 1, 1)
     assert (facts["waiting"], facts["workers"], facts["finished_at"]) == (2, 0, None)
-    await Account(redis, config.api_host).beat("w", 60)
+    await Account(redis, config.api_host).send_heartbeat("w", 60)
     answer = cli("status", "one")
     rows = facts_of(answer.out)
     assert (rows["state"], rows["failed"], rows["workers"]) == ("running", "1", "1")
@@ -315,7 +315,7 @@ def test_a_full_disk_behind_standard_output_is_said(
     with Path("/dev/full").open("wb") as full:
         command = [sys.executable, "-m", "jobs", *arguments]
         done = subprocess.run(command, env=env, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
-    lost = b"Error: what was to be printed is lost: No space left on device. What was done stays done.\n"
+    lost = b"Error: the output could not be written: No space left on device. What was done stays done.\n"
     assert (done.returncode, done.stderr) == (2, lost)
 
 
@@ -343,7 +343,7 @@ async def test_cancel_says_who_will_do_it(cli: Cli, settled: Callable[..., Any],
     assert "will be canceled by the next worker" in answer.out
     assert START in answer.out
     assert (await Batches(redis).get("half")).cancel_requested
-    await Account(redis, config.api_host).beat("w", 60)
+    await Account(redis, config.api_host).send_heartbeat("w", 60)
     assert "is being canceled" in cli("cancel", "half").out
     assert json.loads(cli("status", "half", "--json").out)["reason"] == "is being canceled"
 

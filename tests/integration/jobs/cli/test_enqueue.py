@@ -65,7 +65,7 @@ def test_enqueue_for_people(cli: Cli, source: str) -> None:
 
 
 async def test_enqueue_for_scripts(cli: Cli, source: str, config: Config, redis: Redis) -> None:
-    await Account(redis, config.api_host).beat("w", 60)
+    await Account(redis, config.api_host).send_heartbeat("w", 60)
     answer = cli("enqueue", source, "--json", "--limit", "2", "--name", "pilot", "--priority", "2.5", model="a/b")
     assert answer.code == 0, answer.err
     facts = json.loads(answer.out)
@@ -143,7 +143,7 @@ def test_two_files_of_one_name_are_two_batches(cli: Cli, tmp_path: Path, config:
         (tmp_path / folder / "cats.jsonl").write_text(json.dumps({"id": folder, "prompt": "a cat"}))
     first = cli("enqueue", "a/cats.jsonl", "--model", "a/b")
     assert first.code == 0, first.err
-    assert "begun from" not in first.out
+    assert "first enqueued from" not in first.out
     for command in ("enqueue", "run"):
         refused = cli(command, "b/cats.jsonl", "--model", "a/b")
         assert (refused.code, refused.out) == (2, "")
@@ -152,7 +152,7 @@ def test_two_files_of_one_name_are_two_batches(cli: Cli, tmp_path: Path, config:
     added = cli("enqueue", "b/cats.jsonl", "--model", "a/b", "--append")
     assert (added.code, added.out.splitlines()[1]) == (
         0,
-        f"The batch was begun from {(tmp_path / 'a' / 'cats.jsonl').resolve()}",
+        f"The batch was first enqueued from {(tmp_path / 'a' / 'cats.jsonl').resolve()}",
     )
 
 

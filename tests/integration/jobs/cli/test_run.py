@@ -102,7 +102,7 @@ async def test_stopping_tells_how_to_go_on(
     assert log.read_text() == "up\nlet go\n"
     assert child.log().splitlines()[:2] == [
         "Stopping the worker …",
-        "Stopped. The same command goes on from here; what runs at Replicate keeps its outputs for one hour.",
+        "Stopped. The same command continues from here; Replicate keeps outputs for an hour.",
     ]
     assert ("KeyboardInterrupt" if number == signal.SIGINT else "CancelledError") in child.log()
 

@@ -107,7 +107,7 @@ async def test_the_same_command_completes_what_a_lost_connection_left(
     await assert_complete(redis, folder, {f"p{n}" for n in range(950)})
 
 
-STEPS = ["note_limits", "_append", "_open", "enqueue_unsettled"]
+STEPS = ["save_limits", "_append", "_open", "enqueue_unsettled"]
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -126,7 +126,7 @@ async def test_the_same_command_completes_what_a_crash_left(
 ) -> None:
     if appending:
         await enqueue(Order(source, limit=120), config, redis)
-    if not (appending and step == "note_limits"):
+    if not (appending and step == "save_limits"):
         with monkeypatch.context() as patch:
             patch.setattr(enqueue_module, step, crashing(getattr(enqueue_module, step), when))
             with pytest.raises(RuntimeError, match="crash"):
@@ -280,7 +280,7 @@ async def test_another_output_dir_is_noticed(config: Config, redis: Redis, sourc
     elsewhere = config.model_copy(update={"output_dir": tmp_path / "elsewhere"})
     for command in (enqueue(Order(source), elsewhere, redis), retry("night", elsewhere, redis)):
         with pytest.raises(
-            ForeignFolder, match=r"Redis knows a batch 'night', but .*batch\.json has none.*BATCH_OUTPUT_DIR"
+            ForeignFolder, match=r"Redis knows a batch 'night', but .*batch\.json is missing.*BATCH_OUTPUT_DIR"
         ):
             await command
     assert not (tmp_path / "elsewhere").exists()
@@ -291,7 +291,7 @@ async def test_a_batch_that_was_made_anew_elsewhere_is_noticed(
 ) -> None:
     await enqueue(Order(source), config, redis)
     folder.manifest.write_text(folder.manifest.read_text().replace('"id": "', '"id": "x'))
-    with pytest.raises(ForeignFolder, match=r"is of another batch of that name.*python -m jobs delete night"):
+    with pytest.raises(ForeignFolder, match=r"belongs to another batch of that name.*python -m jobs delete night"):
         await enqueue(Order(source), config, redis)
 
 
@@ -319,7 +319,7 @@ async def test_a_damaged_copy_is_not_built_upon(
 async def test_a_canceled_batch_is_taken_up_by_retry(config: Config, redis: Redis, source: str) -> None:
     await enqueue(Order(source), config, redis)
     await Batches(redis).request_cancel("night")
-    with pytest.raises(InputError, match="was canceled; `python -m jobs retry night` takes it up again"):
+    with pytest.raises(InputError, match="was canceled; `python -m jobs retry night` resumes it"):
         await enqueue(Order(source), config, redis)
 
 

@@ -150,7 +150,7 @@ async def test_counters_stay_right_when_records_were_removed(
     assert counts(await Batches(redis).get("night")) == (246, 0, 0)
 
 
-STEPS = ["kept_line", "queue_again", "_take_back", "enqueue_unsettled"]
+STEPS = ["kept_line", "requeue", "_take_back", "enqueue_unsettled"]
 
 
 @pytest.mark.usefixtures("source")
@@ -162,7 +162,7 @@ async def test_the_same_command_completes_what_a_crash_left(
     await finish(redis, folder, {3: "failed", 150: "canceled", 151: "failed"})
     with monkeypatch.context() as patch:
         patch.setattr(retry_module, step, crashing(getattr(retry_module, step), calls))
-        if calls and step in ("queue_again", "enqueue_unsettled"):  # called once only
+        if calls and step in ("requeue", "enqueue_unsettled"):  # called once only
             await retry("night", config, redis)
         else:
             with pytest.raises(RuntimeError, match="crash"):

@@ -35,7 +35,9 @@ async def test_another_file_of_the_same_name_is_no_part_of_the_batch(
     assert receipt.begun_from == first
     before = folder.prompts.read_bytes(), folder.manifest.read_bytes()
     for _ in range(2):
-        with pytest.raises(InputError, match=r"begun from .*/a/night\.jsonl, not from .*give another --name") as told:
+        with pytest.raises(
+            InputError, match=r"enqueued from .*/a/night\.jsonl, not from .*give another --name"
+        ) as told:
             await enqueue(Order(second), config, redis)
         assert "--append" in str(told.value)
     assert (folder.prompts.read_bytes(), folder.manifest.read_bytes()) == before
@@ -49,7 +51,7 @@ async def test_the_same_ids_with_other_prompts_are_told_as_another_file(
     tmp_path: Path, config: Config, redis: Redis
 ) -> None:
     await enqueue(Order(write(tmp_path / "a", "ab")), config, redis)
-    with pytest.raises(InputError, match="was begun from"):
+    with pytest.raises(InputError, match="was enqueued from"):
         await enqueue(Order(write(tmp_path / "b", "ab", seed=1)), config, redis)
 
 
@@ -58,7 +60,7 @@ async def test_a_file_that_moved_is_the_same(tmp_path: Path, config: Config, red
     await enqueue(Order(path, limit=2), config, redis)
     moved = shutil.move(path, tmp_path / "night.jsonl")
     assert (await enqueue(Order(str(moved), limit=2), config, redis)).total == 2, "all its rows are known"
-    with pytest.raises(InputError, match="begun from"):
+    with pytest.raises(InputError, match="enqueued from"):
         await enqueue(Order(str(moved)), config, redis)
     assert (await enqueue(Order(str(moved), append=True), config, redis)).total == 3
 
@@ -111,6 +113,6 @@ async def test_a_batch_of_the_version_before_knows_no_file(
 async def test_a_batch_that_redis_lost_keeps_its_file(tmp_path: Path, config: Config, redis: Redis) -> None:
     await enqueue(Order(write(tmp_path / "a", "ab")), config, redis)
     await redis.flushall()
-    with pytest.raises(InputError, match="begun from"):
+    with pytest.raises(InputError, match="enqueued from"):
         await enqueue(Order(write(tmp_path / "b", "abc")), config, redis)
     assert (await enqueue(Order(write(tmp_path / "b", "ab")), config, redis)).total == 2

@@ -28,7 +28,7 @@ STEPS = [
     (retry_module, "kept_line"),
     (enqueue_module, "_append"),
     (enqueue_module, "_open"),
-    (enqueue_module, "queue_again"),
+    (enqueue_module, "requeue"),
     (retry_module, "_take_back"),
     (enqueue_module, "enqueue_unsettled"),
 ]

@@ -197,7 +197,7 @@ async def test_a_changed_file_is_read_by_workers_that_are_up(
         write("nonsense")
         for _ in range(3):
             assert await up.fire_due(TWO + 3700) == []
-        assert caplog.text.count("those of before stay: later") == 1
+        assert caplog.text.count("these stay in force: later") == 1
         assert names(await up.fire_due(TWO + 3600 + DAY)) == ["later-2026-11-22T0300"]
         write("")
         assert await up.fire_due(TWO + 3600 + 2 * DAY) == []
@@ -275,11 +275,11 @@ async def test_one_that_still_runs_is_not_overtaken(
     with caplog.at_level(logging.INFO, "jobs.schedules.scheduler"):
         assert await one.fire_due(TWO + DAY) == await one.fire_due(TWO + DAY + 1) == []
     (line,) = caplog.messages
-    assert "nightly-2026-11-22T0200 is passed over: nightly-2026-11-21T0200 was not finished" in line
+    assert "nightly-2026-11-22T0200 is skipped: nightly-2026-11-21T0200 was not finished" in line
     status = await overview(worker, TWO + DAY)
     assert status.last == "2026-11-22T02:00:00+01:00"
     assert status.last_batch == "nightly-2026-11-21T0200"
-    assert "was passed over" in (status.last_error or "")
+    assert "was skipped" in (status.last_error or "")
     await finish(redis, "nightly-2026-11-21T0200")
     assert await one.fire_due(TWO + DAY + 60) == []
     assert names(await one.fire_due(TWO + 2 * DAY)) == ["nightly-2026-11-23T0200"]
@@ -362,7 +362,7 @@ async def test_what_was_missed_is_shown_after_the_next_success(
     text, more = await warnings(redis, config, TWO + 7 * DAY)
     assert text.startswith("Schedules: nightly-2026-11-27T0200 was missed: ")
     assert text.endswith("; 4 more before it")
-    assert more == "`python -m jobs schedules` says more of them."
+    assert more == "`python -m jobs schedules` says more."
     assert await warnings(redis, config, TWO + 14 * DAY) == []
 
 
@@ -461,7 +461,7 @@ async def test_a_folder_that_cannot_be_written_is_tried_again(
     await one.fire_due(NOON)
     config.output_dir.write_text("in the way", encoding="utf-8")
     assert await one.fire_due(TWO) == await one.fire_due(TWO + 1) == []
-    assert caplog.text.count("is tried again until the next time") == 1
+    assert caplog.text.count("is retried until the next time") == 1
     status = await overview(worker, TWO)
     assert status.last is None
     assert status.last_error

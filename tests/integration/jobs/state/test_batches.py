@@ -233,20 +233,20 @@ class TestAccount:
     async def test_a_notice_holds_nothing_back_and_shows_as_the_reason(self, redis: Redis) -> None:
         account = Account(redis, "api")
         await Batches(redis).open(CATS)
-        await account.give_notice("the API does not answer")
+        await account.set_notice("the API does not answer")
         assert (await read_status(redis, CATS)).reason == "the API does not answer"
         assert await account.trouble() is None
         assert 0 < await redis.ttl(keys.notice("api")) <= 30
-        await account.withdraw_notice()
+        await account.clear_notice()
         assert (await read_status(redis, CATS)).reason == NO_WORKER
 
     async def test_live_workers_are_counted(self, redis: Redis) -> None:
         account = Account(redis, "api")
-        await account.beat("a", 15)
-        await account.beat("b", 15)
-        await account.beat("dead", -1)
+        await account.send_heartbeat("a", 15)
+        await account.send_heartbeat("b", 15)
+        await account.send_heartbeat("dead", -1)
         assert await account.workers() == 2
-        await account.leave("a")
+        await account.remove_worker("a")
         assert await account.workers() == 1
 
 
@@ -274,7 +274,7 @@ class TestStatus:
 
         await batches.settle("cats", 0, "succeeded")
         assert not await has_eta(), "no worker"
-        await account.beat("w", 60)
+        await account.send_heartbeat("w", 60)
         assert await has_eta()
         await account.pause("no credit")
         assert not await has_eta()

@@ -158,7 +158,7 @@ async def test_pauses(config: Config, redis: Redis) -> None:
     assert [finding.verdict for finding in await pause_findings(redis, config)] == ["ok"]
     await account.pause("no credit")
     await account.report_trouble("the disk is full")
-    await account.give_notice("the API does not answer")
+    await account.set_notice("the API does not answer")
     found = await pause_findings(redis, config)
     assert [finding.message for finding in found] == [
         "everything is paused: no credit",
@@ -174,7 +174,7 @@ async def test_pauses(config: Config, redis: Redis) -> None:
 async def test_workers(config: Config, redis: Redis) -> None:
     (found,) = await worker_findings(redis, config)
     assert (found.verdict, found.cure) == ("warning", "python -m arq worker.Settings")
-    await Account(redis, config.api_host).beat("one", 60)
+    await Account(redis, config.api_host).send_heartbeat("one", 60)
     (found,) = await worker_findings(redis, config)
     assert (found.verdict, found.message) == ("ok", "1 up")
 
@@ -225,8 +225,8 @@ async def test_schedules(config: Config, redis: Redis, tmp_path: Path) -> None:
 async def test_what_a_schedule_missed_is_told(config: Config, redis: Redis, tmp_path: Path) -> None:
     config.schedules.write_text("[[schedule]]\nname = 'nightly'\ncron = '0 2 * * *'\nfile = 'prompts.jsonl'\n")
     (tmp_path / "prompts.jsonl").touch()
-    state = ScheduleState(times="0 2 * * * local", seen=0).missed(86_400, "nightly-1970-01-02T0000", "it was gone")
-    await ScheduleStates(redis, config.api_host).note("nightly", state)
+    state = ScheduleState(times="0 2 * * * local", seen=0).with_miss(86_400, "nightly-1970-01-02T0000", "it was gone")
+    await ScheduleStates(redis, config.api_host).save("nightly", state)
     missed = of(await schedule_findings(redis, config), "schedules")
     assert (missed.verdict, "was missed: it was gone" in missed.message) == ("warning", True)
 

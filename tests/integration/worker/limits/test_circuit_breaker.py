@@ -398,7 +398,7 @@ async def test_status_says_why_and_resume_reopens(
     one, other = await workers()
     await spoil(one)
     await spoil(one, model=DOG)
-    await Waits(redis).tell("night", "other", [Wait("breaker", CAT, 1), Wait("breaker", DOG, 1)])
+    await Waits(redis).report("night", "other", [Wait("breaker", CAT, 1), Wait("breaker", DOG, 1)])
     status = json.loads(cli("status", "night", "--json").out)
     assert status["state"] == "queued"
     assert (

@@ -375,7 +375,7 @@ async def test_nothing_is_created_while_paused(
 async def test_a_pause_for_missing_credit_is_tried_again_by_one_create_at_a_time(
     worker: Context, simulator: Any, eventually: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(account, "LOOK_EVERY", 0.5)
+    monkeypatch.setattr(account, "RECHECK_SECONDS", 0.5)
     simulator.control(payment_required={"rate": 1.0})
     creating = [asyncio.create_task(create(work_on(worker, prompt), Entry())) for prompt in (CAT, TWIN)]
     assert "402" in await eventually(worker.account.pause_reason)
@@ -411,7 +411,7 @@ async def test_a_refused_token_pauses_until_it_is_accepted_again(
     worker: Context, simulator: Any, eventually: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(token_check, "AGAIN_AFTER", 0.05)
-    monkeypatch.setattr(account, "LOOK_EVERY", 0.2)
+    monkeypatch.setattr(account, "RECHECK_SECONDS", 0.2)
     simulator.control(unauthorized={"rate": 1.0})
     creating = asyncio.create_task(create(work_on(worker), Entry()))
     assert "401" in await eventually(worker.account.pause_reason)
@@ -438,7 +438,7 @@ async def lifted(worker: Context) -> bool:
 async def test_a_pause_by_hand_stays_whatever_a_worker_finds(
     worker: Context, monkeypatch: pytest.MonkeyPatch, first: str
 ) -> None:
-    monkeypatch.setattr(account, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(account, "RECHECK_SECONDS", 0.0)
     if first != "by hand":
         assert await worker.account.pause_for(first, "refused")
     assert await worker.account.pause("lunch")

@@ -159,7 +159,7 @@ async def test_a_file_that_is_not_there_yet_is_its_batchs_own_trouble(
 ) -> None:
     other = Batch("other", "b2", worker.config.api_host, 1.0, 100, 0, 1.0)
     await worker.batches.open(other)
-    await worker.account.beat("w", 60)
+    await worker.account.send_heartbeat("w", 60)
     simulator.settings(predict_min=0.0, predict_max=0.0)
     simulator.control(late_file={"rate": 1.0, "seconds": 4.0})
     await waits("1 prompt waits for files to be at their URLs", work(worker, 0))
@@ -186,7 +186,7 @@ async def test_outputs_that_pile_up_and_disks_in_trouble(worker: Context, waits:
 
 
 async def test_an_api_that_does_not_answer(worker: Context, waits: Callable[..., Any]) -> None:
-    await worker.account.give_notice("the API does not answer")
+    await worker.account.set_notice("the API does not answer")
     await waits("the API does not answer", work(worker, 0))
 
 
@@ -215,11 +215,11 @@ async def test_no_worker(redis: Redis, config: Config) -> None:
 
 async def test_what_a_dead_worker_told_is_forgotten_and_what_several_tell_is_added(redis: Redis) -> None:
     waits = Waits(redis)
-    await waits.tell("night", "one", [Wait("model limit", "a/b", 3)])
-    await waits.tell("night", "two", [Wait("model limit", "a/b", 2), Wait("budget", "", 9)])
+    await waits.report("night", "one", [Wait("model limit", "a/b", 3)])
+    await waits.report("night", "two", [Wait("model limit", "a/b", 2), Wait("budget", "", 9)])
     assert await waits.of("night") == [Wait("budget", "", 9), Wait("model limit", "a/b", 5)]
     await redis.hset(keys.waits("night"), "one", json.dumps({"until": 1.0, "waits": [["budget", "", 7]]}))
     assert await waits.of("night") == [Wait("budget", "", 9), Wait("model limit", "a/b", 2)]
-    await waits.tell("night", "two", [])
+    await waits.report("night", "two", [])
     assert await waits.of("night") == []
     await redis.delete(keys.waits("night"))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.batch_folder.folder import Folder
-from jobs.batch_folder.results import Totals, read_results, result_line, totals, write_results
+from jobs.batch_folder.results import Totals, count_results, read_results, result_line, write_results
 from jobs.errors import StorageError
 from jobs.wire import Failure, Result, SavedFile
 
@@ -84,13 +84,13 @@ def test_costs_are_summed_without_drift(folder: Folder, fill: Fill) -> None:
     fill(**{f"p{n}": {"cost": 0.1} for n in range(10)}, unpriced={})
     assert write_results(folder, fsync=False).cost == 1.0
     fill(unpriced=None)
-    assert totals(folder).cost is None
+    assert count_results(folder).cost is None
 
 
 def test_totals_write_nothing(folder: Folder, fill: Fill) -> None:
     fill(one={}, two=None, three=FAILED)
     before = sorted(folder.path.iterdir())
-    assert totals(folder) == Totals(succeeded=1, failed=1, missing=1)
+    assert count_results(folder) == Totals(succeeded=1, failed=1, missing=1)
     assert sorted(folder.path.iterdir()) == before
 
 

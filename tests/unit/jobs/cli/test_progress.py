@@ -9,7 +9,17 @@ from typing import Any, Self
 import pytest
 from rich.console import Console
 
-from jobs.cli.progress import LINE_EVERY, BarScreen, LineScreen, LineWriter, follow, is_live, picture, screen_for, told
+from jobs.cli.progress import (
+    LINE_EVERY,
+    BarScreen,
+    LineScreen,
+    LineWriter,
+    follow,
+    is_live,
+    picture,
+    progress_line,
+    screen_for,
+)
 from jobs.wire import Status
 from tests.unit.jobs.cli import pictures
 
@@ -233,11 +243,11 @@ def test_a_batch_of_nothing_can_be_drawn() -> None:
 
 def test_only_a_terminal_shows_how_far_something_is() -> None:
     screen = Terminal()
-    with told(Console(file=screen, force_terminal=True)) as tell:
+    with progress_line(Console(file=screen, force_terminal=True)) as tell:
         assert tell
         tell("checking [red]a\x1b.txt: 10,000 rows")
     assert "checking [red]a\ufffd.txt: 10,000 rows" in ESCAPES.sub("", screen.getvalue())
     pipe = io.StringIO()
-    with told(Console(file=pipe)) as tell:
+    with progress_line(Console(file=pipe)) as tell:
         assert tell is None
     assert pipe.getvalue() == ""

@@ -166,14 +166,14 @@ def test_a_spent_budget_is_said_with_the_command_that_raises_it() -> None:
     assert list(report.notes([held])) == [
         (
             "prompts: the budget allows no more; what still waits will fail (10 of 10 predictions, $0.30 of $5.00). "
-            "A higher one goes on: python -m jobs retry prompts --max-predictions N --max-cost DOLLARS"
+            "To continue with a higher one: python -m jobs retry prompts --max-predictions N --max-cost DOLLARS"
         )
     ]
     ended = a_status(max_cost=0.01, cost=0.009, over_budget=7, finished_at="2026-11-21T03:00:00.000Z", workers=0)
     assert list(report.notes([ended])) == [
         (
             "prompts: 7 prompts failed because the budget allows no more ($0.009 of $0.01). "
-            "A higher one goes on: python -m jobs retry prompts --max-cost DOLLARS"
+            "To continue with a higher one: python -m jobs retry prompts --max-cost DOLLARS"
         )
     ]
     assert list(report.notes([held.model_copy(update={"waiting": 0})])) == []
@@ -270,9 +270,9 @@ def test_places_are_those_that_exist(tmp_path: Path) -> None:
     folder.path.mkdir()
     folder.results.touch()
     folder.errors.touch()
-    assert list(tables.places(folder, Totals(succeeded=3))) == [f"results    {folder.results}"]
+    assert list(tables.path_lines(folder, Totals(succeeded=3))) == [f"results    {folder.results}"]
     folder.gallery.touch()
-    shown = [line.split()[1] for line in tables.places(folder, Totals(failed=1))]
+    shown = [line.split()[1] for line in tables.path_lines(folder, Totals(failed=1))]
     assert shown == [str(folder.results), str(folder.errors), str(folder.gallery)]
 
 
@@ -313,8 +313,8 @@ def test_schedules_say_when_and_what_went_wrong() -> None:
         "nightly: line 3: no",
         "nightly: 2026-11-20 02:00 UTC was missed: gone",
     ]
-    passed = nightly.model_copy(update={"last_error": "nightly-0 was passed over: x", "misses": [miss]})
-    assert list(report.schedule_notes([passed])) == ["nightly: nightly-0 was passed over: x"], "once"
+    passed = nightly.model_copy(update={"last_error": "nightly-0 was skipped: x", "misses": [miss]})
+    assert list(report.schedule_notes([passed])) == ["nightly: nightly-0 was skipped: x"], "once"
     assert list(report.schedule_notes([])) == [report.NO_SCHEDULE]
 
 
