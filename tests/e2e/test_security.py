@@ -81,7 +81,7 @@ def ran(night: Any, tmp_path: Path) -> tuple[Any, list[str]]:
     put_bomb(night.config, tmp_path / "exploded")
     (tmp_path / "night.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     with watched(night.config) as seen:
-        answer = night.cli("run", "night.jsonl")
+        answer = night.cli("run", "night.jsonl", "--allow-unknown")
     assert answer.code == 1, answer.err
     return answer, seen
 
