@@ -115,7 +115,7 @@ def test_a_run_of_hostile_rows(ran: tuple[Any, list[str]], night: Any, tmp_path:
     assert re.findall(r'([a-z]+)="svg/', page) == ["src"], "as an image it runs no script"
     # nothing lies outside the folder of its prompt
     files = {path.relative_to(night.folder).parts[0] for path in night.folder.rglob("*") if path.is_file()}
-    own = {"batch.json", "prompts.jsonl", "results.jsonl", "errors.jsonl", "index.html"}
+    own = {"batch.json", "models.json", "prompts.jsonl", "results.jsonl", "errors.jsonl", "index.html"}
     assert {name for name in files if not name.startswith(".")} == own | {row["id"] for row in ROWS}
     assert {path.name for path in night.config.output_dir.iterdir()} == {"night"}
 
