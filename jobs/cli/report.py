@@ -104,7 +104,7 @@ def file_lines(receipt: Receipt) -> Iterator[str]:
     yield receipt_line(receipt)
     yield from unpriced_lines(receipt)
     if receipt.begun_from and receipt.enqueued < receipt.total:
-        yield f"The batch was begun from {receipt.begun_from}"
+        yield f"The batch was first enqueued from {receipt.begun_from}"
     yield from pinned_lines(receipt)
     yield from warning_lines(receipt)
 

@@ -17,9 +17,9 @@ from jobs.prompts_file.formats import FORMATS
 class Order:
     """What is to be enqueued: a file or "-", what its rows do not say, and what makes many rows of one.
 
-    `append`: also to a batch that was begun from another file; `replace`: a row takes the place of one of the same id
-    that did not succeed. `model_check`: rows are checked against their models, of which `allow_unknown` lets keys pass
-    that the models do not have.
+    `append`: also to a batch that was enqueued from another file; `replace`: a row replaces one of the same id that did
+    not succeed. `model_check`: rows are checked against their models; `allow_unknown`: keys that a model does not have
+    are let through.
     """
 
     source: str

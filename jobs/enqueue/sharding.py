@@ -25,7 +25,7 @@ class Receipt(BaseModel):
     """What `enqueue` and `retry` did: prompts and shards that they put into the queue; prompts that were done.
 
     `dead_letters` are shards that stay set aside until `retry`; `warnings` are of the file: names that look misspelt.
-    `begun_from` is the file that the batch was begun from, where that is known; `pinned` the version of each community
+    `begun_from` is the file that the batch was first enqueued from, if known; `pinned` the version of each community
     model that rows name without one.
 
     The costs are in dollars, of all that is not done: if each succeeds at once, and if each needs all attempts;

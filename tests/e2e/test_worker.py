@@ -213,7 +213,7 @@ async def test_an_account_that_is_refused_pauses_everything_until_resume(
     await eventually(lambda: "account" in worker.log())
     night.simulator.control(**{fault: {"rate": 1.0}})
     assert night.ask(lambda desk: desk.resume())
-    await eventually(lambda: "by itself" in (night.status()["reason"] or ""))
+    await eventually(lambda: "lifted when" in (night.status()["reason"] or ""))
     assert night.status()["state"] == "paused"
     assert "401" in night.status()["reason"] or "402" in night.status()["reason"]
     await asyncio.sleep(1)  # creates that were under way are refused too

@@ -19,7 +19,7 @@ from jobs.state.batches import Batches
 
 Cli = Callable[..., Any]
 PRICES = Prices.parse("a/b=0.003")
-ENQUEUE = ("enqueue", "cats.jsonl", "--model", "a/b")
+ENQUEUE = ("enqueue", "cats.jsonl", "--model", "a/b", "--no-model-check")
 
 
 @pytest.fixture(autouse=True)

@@ -147,7 +147,7 @@ async def test_the_only_worker_goes_on_with_what_else_is_queued(
     async with run.worker_process(Printer(), tmp_path / "log") as worker:
         await run.wait_for_exit(worker, Printer(), alone=True)
         assert worker.returncode == 0
-    assert "other batches" in capsys.readouterr().out
+    assert "other queued batches" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("code", "exit_code"), [(0, 1), (1, 1), (2, 2), (3, 3), (-9, 1)])

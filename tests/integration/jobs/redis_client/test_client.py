@@ -43,7 +43,7 @@ async def step(ctx, number):
     await ctx["redis"].sadd("done", number)
 
 class Slots:
-    pick = staticmethod(list)
+    pick_jobs = staticmethod(list)
 
     async def stop_reason(self, **_):
         return None

@@ -62,7 +62,7 @@ async def told(worker: Context, batch: str = "night") -> str:
 
 def tries(caplog: pytest.LogCaptureFixture) -> int:
     """How often the disk refused a prompt."""
-    return caplog.text.count("cannot be saved, trying on")
+    return caplog.text.count("cannot be saved, retrying")
 
 
 async def test_a_folder_that_goes_away_and_comes_back_costs_nothing(

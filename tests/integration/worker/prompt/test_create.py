@@ -379,7 +379,7 @@ async def test_a_pause_for_missing_credit_is_tried_again_by_one_create_at_a_time
     simulator.control(payment_required={"rate": 1.0})
     creating = [asyncio.create_task(create(work_on(worker, prompt), Entry())) for prompt in (CAT, TWIN)]
     assert "402" in await eventually(worker.account.pause_reason)
-    assert "by itself" in str(await worker.account.pause_reason())
+    assert "lifted when" in str(await worker.account.pause_reason())
     before = simulator.ledger()["calls"]["create"]
     await eventually(lambda: simulator.ledger()["calls"]["create"] >= before + 2)
     assert await worker.account.pause_reason(), "it stays while it is tried"

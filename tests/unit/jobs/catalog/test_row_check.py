@@ -122,7 +122,7 @@ def test_a_row_that_is_right_stays_as_it_is() -> None:
 
 
 def test_a_reference_to_a_secret_is_a_value() -> None:
-    good = row({"key": {"$env": "STYLE_KEY"}, "stops": [{"$env": "STOP"}]}, "simulator/everything")
+    good = row({"key": {"$env": "STYLE_KEY"}, "image": {"$env": "IMAGE_URL"}}, "simulator/everything")
     assert RowCheck(KNOWN).check(good) is good
     assert len(problems(row({"key": {"$env": "STYLE_KEY"}, "steps": 99}, "simulator/everything"))) == 1
 
