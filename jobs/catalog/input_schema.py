@@ -72,7 +72,8 @@ def types_of(schema: Any) -> frozenset[str]:
 
 def _own_types(schema: Mapping[str, Any]) -> frozenset[str]:
     named = schema.get("type")
-    listed = frozenset([named] if isinstance(named, str) else named if isinstance(named, list) else ()) & TYPES
+    names = named if isinstance(named, list) else [named]
+    listed = frozenset(name for name in names if isinstance(name, str)) & TYPES
     return (listed | {"null"} if schema.get("nullable") else listed) or TYPES
 
 
