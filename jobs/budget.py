@@ -1,4 +1,4 @@
-"""What a batch may spend in total, and have in flight at once; money is in micro-dollars."""
+"""What a batch may spend in total, and have in flight at once; in micro-dollars. `state/ledger.lua` enforces it."""
 
 from __future__ import annotations
 

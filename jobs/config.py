@@ -18,6 +18,7 @@ from jobs.model_limits import ModelLimits
 from jobs.prices.setting import Prices
 
 REPLICATE_URL = "https://api.replicate.com"
+REPLICATE_HOSTS = ("replicate.delivery", "*.replicate.delivery")
 PAGES_URL = "https://replicate.com"
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, le=1_000_000)]
@@ -67,7 +68,7 @@ class Config(BaseSettings):
     deadline: Annotated[int, Field(ge=5, le=86_400)] = 1800
     prefer_wait: Annotated[int, Field(ge=0, le=60)] = 0
     use_file_output: bool = True
-    output_hosts: Annotated[tuple[str, ...], NoDecode] = ("replicate.delivery", "*.replicate.delivery")
+    output_hosts: Annotated[tuple[str, ...], NoDecode] = REPLICATE_HOSTS
     lease: Annotated[float, Field(ge=0.5, le=600)] = 15
     breaker_failures: Annotated[float, Field(gt=0, le=1)] = 0.5
     breaker_refusals: Positive = 20

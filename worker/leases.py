@@ -1,7 +1,8 @@
 """Leases of shards and of roles: a process renews those it holds, and loses them when it stalls or dies.
 
 A shard's job may return only while it holds the lease, or after the shard has left the queue: arq deletes the job of a
-run that returns, even if another process runs it.
+run that returns, even if another process runs it. When a worker dies, its leases expire: arq then starts its shards on
+others (`shard/run.py`), or, if these are full, `shard/rescue.py` saves the outputs that would be lost.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""A worker's lifecycle: open its resources in order, run its background loops, close everything in reverse order."""
+"""A worker's lifecycle: open its resources in order, run its background loops, close everything in reverse order.
+
+What a signal does to a worker is in `arq_worker`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Cells of a table have no types: each is read as what its key's schema wants."""
+"""Cells of a table have no types: each is read as what its key's schema wants.
+
+Without a schema `prompts_file/csv_rows` guesses.
+"""
 
 from __future__ import annotations
 

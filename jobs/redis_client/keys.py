@@ -161,11 +161,6 @@ def notice(api_host: str) -> str:
     return f"{PREFIX}notice:{api_host}"
 
 
-def worker(api_host: str, worker_id: str) -> str:
-    """STRING: JSON heartbeat of a live worker; expires by itself."""
-    return f"{PREFIX}worker:{api_host}:{worker_id}"
-
-
 def workers(api_host: str) -> str:
     """ZSET: worker id → until when its last heartbeat is valid, Unix seconds."""
     return f"{PREFIX}workers:{api_host}"

@@ -1,4 +1,4 @@
-"""The client for Replicate's API, and the one place where httpx's errors become ours."""
+"""The client for Replicate's API, and the one place where errors of its calls become ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A semaphore whose slots go to waiters by priority: prompts by their order, files by their expiry."""
+"""A semaphore whose slots go to waiters by priority: prompts by `Work.order`, files by their expiry."""
 
 from __future__ import annotations
 

@@ -12,13 +12,13 @@ from urllib.parse import unquote
 
 import httpx
 
+from jobs.config import REPLICATE_HOSTS
 from jobs.errors import BrokenDownload
 from worker.outputs import data_uri
 from worker.outputs.data_uri import DataUri
 from worker.outputs.file_host import file_client, open_file
 from worker.outputs.file_response import FileResponse
 
-REPLICATE_HOSTS = ("replicate.delivery", "*.replicate.delivery")
 DATA_CHUNK = 1 << 16
 
 

@@ -62,12 +62,12 @@ def read_record(work: Work) -> Result | None:
     if _is_free(target):
         return None
     try:
-        encode_record = work.folder.read_record(work.prompt.id)
+        record = work.folder.read_record(work.prompt.id)
     except DamagedRecord as error:
         return damaged_result(work.prompt, error)
-    if encode_record is None and target.exists() and not (target.is_dir() and not any(target.iterdir())):
+    if record is None and target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise ForeignFolder(f"{target} is in the way: it is no record of a prompt; move it away", target)
-    return encode_record
+    return record
 
 
 def _is_free(target: Path) -> bool:
