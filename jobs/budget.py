@@ -1,4 +1,4 @@
-"""What a batch may spend in total, and have in flight at once; in micro-dollars. `state/ledger.lua` enforces it."""
+"""What a batch may spend in total, in micro-dollars, and have in flight at once; `state/ledger.lua` enforces it."""
 
 from __future__ import annotations
 
