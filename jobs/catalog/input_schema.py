@@ -19,6 +19,7 @@ class InputSchema:
         properties = schema.get("properties")
         self.properties: dict[str, Any] = properties if isinstance(properties, dict) else {}
         self.known = frozenset(self.properties)
+        self.secrets = frozenset(filter(self.is_secret, self.known))
         self.takes_any_key = bool(schema.get("additionalProperties"))
         self._validator = _lenient(schema)
 

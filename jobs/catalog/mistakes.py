@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from jobs.catalog.input_schema import InputSchema
 from jobs.errors import Problem
-from jobs.secret_inputs import secret_keys
+from jobs.secret_inputs import KEY, secret_keys
 
 MOST = 1000
 """Different mistakes that are told apart; of others only the first is kept."""
@@ -52,9 +52,17 @@ def unknown_keys(model: str, schema: InputSchema, values: Mapping[str, Any]) -> 
             yield Mistake((model, "unknown", key), f"{model} has no input {_shown(key)}{_meant(near)}")
 
 
+def literal_secrets(model: str, schema: InputSchema, values: Mapping[str, Any]) -> Iterator[Mistake]:
+    """A mistake for each secret that stands in the file: Replicate hides it, so that a lost create is never found."""
+    for key in sorted(schema.secrets.intersection(values) - secret_keys(values)):
+        if values[key]:
+            cure = f'write {{"{KEY}": "NAME"}} in its place, and set NAME where the workers run'
+            yield Mistake((model, "secret", key), f"{key!r} is a secret of {model}: {cure}")
+
+
 def wrong_values(model: str, schema: InputSchema, values: Mapping[str, Any]) -> Iterator[Mistake]:
     """A mistake for each value that the schema forbids, and each that is missing; of secrets only the worker knows."""
-    secret = secret_keys(values)
+    secret = secret_keys(values) | schema.secrets
     for error in schema.errors(values):
         path, keyword = list(error.instance_path), error.kind.name
         if path and path[0] in secret:
@@ -63,10 +71,8 @@ def wrong_values(model: str, schema: InputSchema, values: Mapping[str, Any]) -> 
             name = error.kind.property
             yield Mistake((model, keyword, name), f"{name!r} is missing, which {model} needs")
             continue
-        key = str(path[0]) if path else "input"
         kind = (model, keyword, *(str(part) for part in path if isinstance(part, str)))
-        value = "a secret" if schema.is_secret(key) else _shown(error.instance)
-        yield Mistake(kind, f"{_place(path)} is {value}{_why(keyword, error, model)}")
+        yield Mistake(kind, f"{_place(path)} is {_shown(error.instance)}{_why(keyword, error, model)}")
 
 
 def _place(path: list[Any]) -> str:

@@ -10,7 +10,7 @@ from orjson import loads
 
 from jobs.catalog.cells import read_cells
 from jobs.catalog.input_schema import InputSchema
-from jobs.catalog.mistakes import Mistake, Mistakes, unknown_keys, wrong_values
+from jobs.catalog.mistakes import Mistake, Mistakes, literal_secrets, unknown_keys, wrong_values
 from jobs.catalog.model import Missing, Model
 from jobs.prompts_file.reader import Row, row_text
 
@@ -51,13 +51,14 @@ class RowCheck:
     def _is_right(self, row: Row, schema: InputSchema) -> bool:
         values = loads(row.text)["input"]
         known = schema.known.issuperset(values) or schema.takes_any_key
-        if known and schema.is_valid(values):
+        if known and schema.is_valid(values) and schema.secrets.isdisjoint(values):
             return True
         if not known:
             (self.ignored if self._allow_unknown else self.mistakes).add(
                 row.line, unknown_keys(row.model, schema, values)
             )
         before = self.mistakes.count
+        self.mistakes.add(row.line, literal_secrets(row.model, schema, values))
         self.mistakes.add(row.line, wrong_values(row.model, schema, values))
         return self.mistakes.count == before and (known or self._allow_unknown)
 

@@ -44,6 +44,9 @@ def problems(*rows: Row, allow_unknown: bool = False) -> list[str]:
 GOOD = {"prompt": "a lamp"}
 
 
+CURE = 'write {"$env": "NAME"} in its place, and set NAME where the workers run'
+
+
 @pytest.mark.parametrize(
     ("values", "name", "message"),
     [
@@ -66,7 +69,8 @@ GOOD = {"prompt": "a lamp"}
         ({"image": "a.png"}, "everything", "'image' is 'a.png', not a URL: give an https URL or a data: URI"),
         ({"references": ["https://a/b", "c"]}, "everything", "'references[1]' is 'c', not a URL"),
         ({"sizes": [0]}, "everything", "'sizes[0]' is 0, less than 1, the least of simulator/everything"),
-        ({"key": 12345}, "everything", "'key' is a secret, not text"),
+        ({"key": 12345}, "everything", f"'key' is a secret of simulator/everything: {CURE}"),
+        ({"key": "12345"}, "everything", f"'key' is a secret of simulator/everything: {CURE}"),
         ({"code": "123456789"}, "everything", "'code' is '123456789', which simulator/everything does not take: "),
         ({"scale": 0}, "everything", "'scale' is 0, which simulator/everything does not take: "),
     ],
