@@ -95,7 +95,7 @@ def _name(value: Any) -> str | None:
 
 def _parts(secret: str) -> Iterator[str]:
     """The texts that reveal a secret: itself, and as messages quote it, in one line or line by line."""
-    texts = (secret, secret.strip(), " ".join(secret.split()), *secret.split())
+    texts = (secret, secret.strip(), " ".join(secret.split()), *secret.splitlines())
     return (text for text in texts if len(text) >= SHORTEST_MASKED)
 
 

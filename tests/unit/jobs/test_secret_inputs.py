@@ -81,6 +81,11 @@ def test_a_secret_is_masked_as_messages_quote_it(text: str, masked: str) -> None
     assert Secrets({"KEY": PEM}).mask(text, {"key": {"$env": "KEY"}}) == masked
 
 
+def test_a_word_of_a_secret_is_no_secret() -> None:
+    passphrase = Secrets({"KEY": "a correct battery-staple"})
+    assert passphrase.mask("a battery-staple", {"key": {"$env": "KEY"}}) == "a battery-staple"
+
+
 def test_a_prediction_shows_the_reference_even_where_the_variable_is_not_set() -> None:
     values, raw = {"pin": {"$env": "PIN"}, "prompt": "a"}, {"input": {"pin": "1234", "prompt": "a"}, "id": "p"}
     for secrets in (SECRETS, Secrets({})):
