@@ -165,12 +165,15 @@ async def test_a_worker_whom_redis_refuses_for_good_ends_with_a_sentence(  # noq
 def test_a_cluster_is_refused_in_a_sentence(
     tmp_path: Path, cli: Callable[..., Any], worker_process: Callable[..., Any]
 ) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
+    with socket.socket() as taken, socket.socket() as bus:
+        for free in (taken, bus):
+            free.bind(("127.0.0.1", 0))
+        port, bus_port = taken.getsockname()[1], bus.getsockname()[1]
     home = tmp_path / "cluster"
     home.mkdir()
-    options = {"port": port, "bind": "127.0.0.1", "dir": home, "cluster-enabled": "yes", "save": "", "logfile": "log"}
+    # The bus port has to be named: by default it is the port + 10000, and past 65535 the server refuses to start.
+    options = {"port": port, "cluster-port": bus_port, "bind": "127.0.0.1", "dir": home, "cluster-enabled": "yes"}
+    options |= {"save": "", "logfile": "log"}
     words = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
     process = subprocess.Popen([embedded.binary(), *words], cwd=home)
     try:
