@@ -26,6 +26,7 @@ from simulator.upload_api import UploadApi
 
 _CREATE = re.compile(r"/v1/(?:(?:models|deployments)/[^/]+/[^/]+/)?predictions")
 _PAGE = re.compile(r"/(?!v1/)[^/]+/[^/]+")
+_DOWNLOAD = re.compile(r"/v1/files/[^/]+/download")
 _FOREVER = 3600.0
 _UNAUTHENTICATED = "You did not pass a valid authentication token"
 _NO_CREDIT = (
@@ -91,7 +92,7 @@ class Application:
         scheme, _, token = _header(scope, b"authorization").partition(" ")
         simulation.ledger.api_tokens[token] += 1
         valid = scheme in ("Bearer", "Token") and token and token == (simulation.settings.token or token)
-        if not valid or faults.strike("unauthorized", kind):
+        if not (valid or _DOWNLOAD.fullmatch(scope["path"])) or faults.strike("unauthorized", kind):
             raise Problem(401, _UNAUTHENTICATED, title="Unauthenticated")
         try:
             if fault := faults.strike("throttle", kind):
@@ -121,6 +122,9 @@ class Application:
             await wait_for_disconnect(receive, fault.seconds(_FOREVER))
             await reset(scope, receive)
         elif faults.strike("reset", kind):
+            await reset(scope, receive)
+        elif fault := faults.strike("cut_upload", kind):
+            await _read_part(receive, int(_header(scope, b"content-length") or 0) * fault.options.get("fraction", 0.5))
             await reset(scope, receive)
         elif fault := faults.strike("error", kind):
             await self._server_error(**_known(fault.options, "status", "form", "retry_after"))(scope, receive, send)
@@ -187,6 +191,12 @@ def _known(options: dict[str, Any], *names: str) -> dict[str, Any]:
 
 def _header(scope: Scope, name: bytes) -> str:
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
+
+
+async def _read_part(receive: Receive, size: float) -> None:
+    """Read so many bytes of a request."""
+    while size > 0 and (message := await receive())["type"] == "http.request" and message.get("more_body"):
+        size -= len(message["body"])
 
 
 async def _discard(_message: Any) -> None:

@@ -40,10 +40,10 @@ class ControlApi:
         """The ledger of calls and predictions; `?summary=1` leaves out the list of creates."""
         simulation = self._simulation
         summary = request.query_params.get("summary", "0") not in ("", "0")
-        body = simulation.ledger.body(
-            simulation.predictions, simulation.clock.now(), simulation.faults.struck, summary=summary
+        now, struck = simulation.clock.now(), simulation.faults.struck
+        return json_answer(
+            simulation.ledger.body(simulation.predictions, simulation.uploads, now, struck, summary=summary)
         )
-        return json_answer(body)
 
     async def faults(self, request: Request) -> Response:
         """POST arms faults, DELETE disarms all; both answer what is armed."""

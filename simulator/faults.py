@@ -12,6 +12,7 @@ from simulator.randomness import SeededRandom
 API_CALLS = frozenset({"create", "get", "list", "cancel", "upload", "files", "models", "account"})
 CALLS = API_CALLS | {"output"}
 _CREATE, _LIST, _OUTPUT = frozenset({"create"}), frozenset({"list"}), frozenset({"output"})
+_UPLOAD = frozenset({"upload"})
 
 FAULTS: dict[str, frozenset[str]] = {
     "error": API_CALLS,  # 5xx before the effect; status, form = problem | html | cloudflare | empty, retry_after
@@ -21,7 +22,7 @@ FAULTS: dict[str, frozenset[str]] = {
     "throttle": API_CALLS,  # 429; seconds, form = header | field | text, detail = the whole text
     "unauthorized": API_CALLS,  # 401
     "payment_required": _CREATE,  # 402; text
-    "lost_answer": _CREATE,  # the effect is done; how = reset | hang | 502
+    "lost_answer": _CREATE | _UPLOAD,  # the effect is done; how = reset | hang | 502
     "aborted": _CREATE,  # the prediction ends aborted before its start
     "canceled": _CREATE,  # the prediction ends canceled while it runs
     "failed": _CREATE,  # the prediction fails; text (default null)
@@ -29,6 +30,10 @@ FAULTS: dict[str, frozenset[str]] = {
     "data_removed": _CREATE,  # it succeeds, and its data is gone
     "list_lag": _LIST,  # a prediction is not in the list yet; seconds
     "stale_list": _LIST,  # the list shows the status of a while ago; seconds
+    "cut_upload": _UPLOAD,  # the connection is reset while the content comes; fraction
+    "wrong_upload": _UPLOAD,  # another content is stored; its checksums tell
+    "short_upload": _UPLOAD,  # it expires early, and says so; seconds
+    "bare_upload": _UPLOAD,  # the answer lacks fields; hidden = their names (default: checksums, expires_at, etag)
     "slow_body": _OUTPUT,  # the body takes this long; seconds
     "truncated_body": _OUTPUT,  # the connection ends early; fraction
     "broken_body": _OUTPUT,  # the connection is reset in the body; fraction

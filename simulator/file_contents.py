@@ -71,6 +71,16 @@ def enlarge_image(data: bytes, scale: int) -> bytes:
         return encode_image(image.convert("RGB").resize(size, Image.Resampling.LANCZOS), "png")
 
 
+def join_images(contents: list[bytes]) -> bytes:
+    """The images in a row, as PNG; one black pixel if there is none."""
+    images = [Image.open(io.BytesIO(data)).convert("RGB") for data in contents]
+    width, height = sum(image.width for image in images), max((image.height for image in images), default=1)
+    row = Image.new("RGB", (width or 1, height))
+    for number, image in enumerate(images):
+        row.paste(image, (sum(before.width for before in images[:number]), 0))
+    return encode_image(row, "png")
+
+
 def is_image(data: bytes) -> bool:
     """Whether Pillow can read it."""
     try:

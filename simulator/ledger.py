@@ -6,8 +6,9 @@ from collections import Counter
 from decimal import Decimal
 from typing import Any
 
-from simulator.predictions import Prediction, Predictions, digest
+from simulator.predictions import Prediction, Predictions
 from simulator.rate_cards import billed
+from simulator.uploads import Upload, Uploads
 
 
 class Ledger:
@@ -21,12 +22,14 @@ class Ledger:
         self.file_tokens: Counter[str] = Counter()
         self.bytes_served = 0
 
-    def body(self, predictions: Predictions, now: float, struck: dict[str, int], *, summary: bool) -> dict[str, Any]:
+    def body(
+        self, predictions: Predictions, uploads: Uploads, now: float, struck: dict[str, int], *, summary: bool
+    ) -> dict[str, Any]:
         """The ledger as JSON; `cost` is by prediction, `billed` by rate cards.
 
         `groups` lists creates of equal model and input (in a summary: only repeated ones).
         """
-        rows = predictions.all()
+        rows, files = predictions.all(), uploads.all()
         groups = _groups(rows)
         repeated = [group for group in groups if len(group["ids"]) > 1]
         body = {
@@ -43,9 +46,14 @@ class Ledger:
             "api_tokens": dict(self.api_tokens),
             "file_tokens": dict(self.file_tokens),
             "bytes_served": self.bytes_served,
+            "uploaded": len(files),
+            "uploads_left": sum(upload.is_there(now) for upload in files),
+            "unfetched": sum(bool(row.unfetched) for row in rows),
             "groups": repeated if summary else groups,
         }
-        return body if summary else body | {"creates": [_create(row, now) for row in rows]}
+        if summary:
+            return body
+        return body | {"creates": [_create(row, now) for row in rows], "uploads": [_upload(each) for each in files]}
 
 
 def _create(row: Prediction, now: float) -> dict[str, Any]:
@@ -61,6 +69,23 @@ def _create(row: Prediction, now: float) -> dict[str, Any]:
         "finished_at": row.finish if now >= row.finish else None,
         "deadline": row.deadline,
         "canceled_by_call": row.canceled,
+        "uploads": [upload.id for upload in row.uploads.values()],
+        "unfetched": row.unfetched,
+    }
+
+
+def _upload(upload: Upload) -> dict[str, Any]:
+    return {
+        "id": upload.id,
+        "name": upload.name,
+        "content_type": upload.content_type,
+        "size": upload.size,
+        "sha256": upload.sha256,
+        "metadata": upload.metadata,
+        "created_at": upload.created,
+        "expires_at": upload.expires,
+        "deleted_at": upload.deleted,
+        "used_by": [prediction.id for prediction in upload.users],
     }
 
 
@@ -73,6 +98,6 @@ def _groups(rows: list[Prediction]) -> list[dict[str, Any]]:
     groups: dict[bytes, dict[str, Any]] = {}
     for row in rows:
         name = row.model.full_name
-        group = groups.setdefault(digest(name, row.input), {"model": name, "input": row.input, "ids": []})
+        group = groups.setdefault(row.digest(), {"model": name, "input": row.input, "ids": []})
         group["ids"].append(row.id)
     return list(groups.values())

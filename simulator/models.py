@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,6 +111,17 @@ class Model:
         defaults = {name: schema["default"] for name, schema in self.inputs.items() if "default" in schema}
         return defaults | {name: value for name, value in values.items() if value is not None}
 
+    def uris(self, values: dict[str, Any]) -> Iterator[str]:
+        """Every text of an input that the schema calls a URI."""
+        for name, value in values.items():
+            if _takes_uris(self.inputs.get(name, {})):
+                yield from (each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str))
+
     def openapi_schema(self) -> dict[str, Any]:
         """The schema as the API shows it, with `Input` and `Output`."""
         return self.shown_schema or cog_schema(COMMON_INPUTS | self.inputs, self.output)
+
+
+def _takes_uris(schema: dict[str, Any]) -> bool:
+    parts = (*schema.get("anyOf", ()), schema.get("items", {}))
+    return schema.get("format") == "uri" or any(_takes_uris(part) for part in parts if part)

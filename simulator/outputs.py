@@ -151,10 +151,21 @@ def upscale(values: dict[str, Any], _seed: str) -> Any:
     )
 
 
+def collage(values: dict[str, Any], _seed: str) -> Any:
+    """The given pictures in a row."""
+    return File(
+        "output.png",
+        "image/png",
+        lambda read: file_contents.join_images([read(uri) or b"" for uri in values["images"]]),
+    )
+
+
 def unreadable(values: dict[str, Any], _earlier: int, read: Read) -> Ending | None:
-    """A failure when the given URI is no picture."""
-    data = read(values["image"])
-    return None if data and file_contents.is_image(data) else Ending("failed", "cannot identify image file")
+    """A failure when a given URI is no picture."""
+    uris = [values["image"]] if "image" in values else values["images"]
+    if all(data and file_contents.is_image(data) for data in map(read, uris)):
+        return None
+    return Ending("failed", "cannot identify image file")
 
 
 def one_picture(values: dict[str, Any], seed: str) -> Any:

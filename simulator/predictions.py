@@ -7,18 +7,23 @@ import hashlib
 import secrets
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from simulator.answers import canonical
 from simulator.models import File, Model
+from simulator.uploads import Upload
 
 PAGE = 100
 
 
 @dataclass(slots=True, kw_only=True)
 class Prediction:
-    """One prediction; times are Unix seconds of the simulator's clock, `loose` is a set of bits."""
+    """One prediction; times are Unix seconds of the simulator's clock, `loose` is a set of bits.
+
+    `uploads` are those that its input names, by URL, `unfetched` the URLs that it cannot fetch; `signed`: its input is
+    shown with signed URLs in their place.
+    """
 
     id: str
     number: int
@@ -37,6 +42,9 @@ class Prediction:
     loose: int = 0
     canceled: bool = False
     version: str = ""
+    uploads: dict[str, Upload] = field(default_factory=dict)
+    unfetched: list[str] = field(default_factory=list)
+    signed: bool = False
 
     def status(self, now: float) -> str:
         """The status at that time."""
@@ -81,8 +89,21 @@ class Prediction:
 
     def output(self) -> Any:
         """What the model makes of the input: JSON with `File` leaves, the same for the same input."""
-        seed = hashlib.sha256(digest(self.model.full_name, self.input)).hexdigest()
+        seed = hashlib.sha256(self.digest()).hexdigest()
         return self.model.make(self.model.filled(self.input), seed)
+
+    def digest(self) -> bytes:
+        """Equal for equal model and input; it goes by the content of uploads, and not by how long it takes."""
+        input_ = self.with_uploads(lambda upload: upload.sha256)
+        kept = {name: value for name, value in input_.items() if name not in ("predict_time", "queue_time")}
+        return hashlib.blake2b(canonical([self.model.full_name, kept]), digest_size=16).digest()
+
+    def with_uploads(self, replace: Callable[[Upload], str]) -> dict[str, Any]:
+        """The input with the URL of each upload replaced."""
+        if not self.uploads:
+            return self.input
+        replaced: dict[str, Any] = _mapped(self.input, {uri: replace(upload) for uri, upload in self.uploads.items()})
+        return replaced
 
     def files(self) -> list[File]:
         """The files of the output, in the order of their URLs."""
@@ -91,10 +112,12 @@ class Prediction:
         return found
 
 
-def digest(model: str, values: dict[str, Any]) -> bytes:
-    """Equal for equal model and input; how long it takes does not matter."""
-    kept = {name: value for name, value in values.items() if name not in ("predict_time", "queue_time")}
-    return hashlib.blake2b(canonical([model, kept]), digest_size=16).digest()
+def _mapped(value: Any, texts: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _mapped(each, texts) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_mapped(each, texts) for each in value]
+    return texts.get(value, value) if isinstance(value, str) else value
 
 
 def map_files(output: Any, replace: Callable[[File, int], Any]) -> Any:

@@ -8,6 +8,7 @@ simulator/audio      prompt, duration -> one URL (WAV)
 simulator/json       prompt, kind object|numbers -> a dict, or a list of lists of numbers
 simulator/nested     prompt, shape dict|dicts|lists -> {"zip": URL, "video": URL}, [{"file": URL}], [[URL, URL], [URL]]
 simulator/upscale    image (URI), scale 2-4 -> one URL
+simulator/collage    images (URIs), background -> one URL
 simulator/slow       prompt -> list of one URL, after a log-normal time
 simulator/flaky      prompt, error (a key of outputs.FAILURES, or any text), times (null: always),
                      status failed|canceled|aborted -> one string
@@ -170,6 +171,18 @@ _ALL = (
             "image_input_megapixel_count": 0.9,
             "image_output_megapixel_count": values["scale"] ** 2,
         },
+    ),
+    _model(
+        "collage",
+        "Puts pictures side by side",
+        {
+            "images": _URIS | {"required": True},
+            "background": _URI,
+            "prompt": {"type": "string", "default": ""},
+        },
+        _URI,
+        outputs.collage,
+        trouble=outputs.unreadable,
     ),
     _model(
         "poster",

@@ -11,6 +11,7 @@ from simulator.answers import compact, timestamp
 from simulator.models import File
 from simulator.predictions import Prediction, map_files
 
+_URL_LIFETIME = 3600.0
 _TERMINAL = frozenset({"succeeded", "failed", "canceled", "aborted"})
 
 
@@ -92,11 +93,14 @@ def prediction_fields(prediction: Prediction, view: View) -> dict[str, Any]:
 
 
 def _shown_input(prediction: Prediction, view: View) -> dict[str, Any]:
-    """The input with its secrets masked or left out, as the API shows it afterwards."""
+    """The input as the API shows it afterwards: with signed URLs of uploads, and its secrets masked or left out."""
+    api, expiry, given = view.api, prediction.created + _URL_LIFETIME, prediction.input
+    if prediction.signed:
+        given = prediction.with_uploads(lambda upload: upload.shown_url(api, expiry))
     secret = {name for name in prediction.input if "x-cog-secret" in prediction.model.inputs.get(name, ())}
     if view.redaction == "mask":
-        return {name: "[REDACTED]" if name in secret else value for name, value in prediction.input.items()}
-    return {name: value for name, value in prediction.input.items() if name not in secret}
+        return {name: "[REDACTED]" if name in secret else value for name, value in given.items()}
+    return {name: value for name, value in given.items() if name not in secret}
 
 
 def _drop(fields: dict[str, Any], loose: int) -> None:

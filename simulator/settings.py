@@ -45,6 +45,9 @@ class Settings:
 
     loose: float = _setting(0.2, "chance of each looseness of a body: missing keys, nulls, rewritten names")
     inline: float = _setting(0.5, "chance that `Prefer: wait` answers `processing` with data: URIs inline")
+    sign_uploads: float = _setting(
+        0.5, "chance that the URL of an upload is a signed one, in its own answer and in a prediction's input"
+    )
     redaction: str = _setting("mask", f"how secret inputs are shown: {', '.join(REDACTIONS)}")
     retention: float = _setting(3600.0, "input, output, logs and files are gone this long after completion")
     max_upload: int = _setting(100_000_000, "bytes; a larger file gets 413")

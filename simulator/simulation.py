@@ -14,14 +14,13 @@ from simulator.faults import Faults
 from simulator.ledger import Ledger
 from simulator.limits import Limits
 from simulator.models import Ending, Model
-from simulator.predictions import Prediction, Predictions, digest
+from simulator.predictions import Prediction, Predictions
 from simulator.randomness import SeededRandom
 from simulator.rendering import looseness
 from simulator.settings import Settings
-from simulator.uploads import Uploads
+from simulator.uploads import Upload, Uploads, names_upload
 from simulator.versions import Versions
 
-_UPLOAD = re.compile(r"/v1/files/(\w+)(?:/download)?(?:\?.*)?$")
 _OUTPUT = re.compile(r"/sim/(\w+)/(\d+)/")
 
 
@@ -44,6 +43,7 @@ class Simulation:
     def __init__(self, settings: Settings, faults: dict[str, Any] | None = None) -> None:
         self._initial_settings, self._initial_faults = settings, dict(faults or {})
         self.resets = 0
+        self.uploads = Uploads()
         self.reset()
 
     def reset(self) -> None:
@@ -53,7 +53,7 @@ class Simulation:
         self.random = SeededRandom(self._initial_settings.seed)
         self.faults = Faults(self.random, self._initial_faults)
         self.ledger = Ledger()
-        self.uploads = Uploads()
+        self.uploads.clear()
         self.versions = Versions()
         self.predictions = Predictions(self._initial_settings.keep)
         self._tries: Counter[bytes] = Counter()
@@ -90,7 +90,9 @@ class Simulation:
             finish=starts + _number(values.get("predict_time"), self._run_time(model)),
             loose=looseness(self.random["loose"], self.settings.loose),
         )
-        self._end(prediction, model.trouble(model.filled(values), self._earlier(model, values), self.read))
+        self._fetch_inputs(prediction)
+        ending = model.trouble(model.filled(values), self._earlier(prediction), self.read)
+        self._end(prediction, _unfetched(prediction) or ending)
         self._apply_faults(prediction)
         self.predictions.add(prediction)
         if self.credit is not None:
@@ -98,14 +100,16 @@ class Simulation:
         return prediction
 
     def read(self, uri: str) -> bytes | None:
-        """The bytes behind a URI of an input: a data: URI, an upload or an output file of this simulator."""
+        """The bytes behind a URI of an input: a data: URI, an upload or an output file of this simulator.
+
+        An upload that is gone is read, too: the model fetched it while it was there, or the prediction fails anyway.
+        """
         if uri.startswith("data:"):
             head, _, data = uri.partition(",")
             with contextlib.suppress(ValueError):
                 return base64.b64decode(data) if head.endswith(";base64") else unquote_to_bytes(data)
-        if match := _UPLOAD.search(uri):
-            upload = self.uploads.get(match[1], self.clock.now())
-            return upload.content if upload else None
+        if upload := self.uploads.find(uri):
+            return self.uploads.read(upload)
         if match := _OUTPUT.search(uri):
             return self.output_bytes(match[1], int(match[2]))
         return None
@@ -124,6 +128,29 @@ class Simulation:
             return None
         return None if prediction.data_removed(now, self.settings.retention) else prediction
 
+    def signs_url(self) -> bool:
+        """Whether the next URL of an upload is a signed one."""
+        return self.random["sign uploads"].random() < self.settings.sign_uploads
+
+    def delete_upload(self, upload: Upload) -> None:
+        """Delete an upload: a prediction that has not started yet cannot fetch it any more."""
+        now = self.clock.now()
+        upload.deleted = now
+        for prediction in upload.users:
+            if now < min(prediction.starts, prediction.finish):
+                prediction.unfetched += [uri for uri, used in prediction.uploads.items() if used is upload]
+                self._end(prediction, _unfetched(prediction))
+
+    def _fetch_inputs(self, prediction: Prediction) -> None:
+        """What happens to the uploads that its input names when it starts."""
+        for uri in filter(names_upload, dict.fromkeys(prediction.model.uris(prediction.input))):
+            if upload := self.uploads.find(uri):
+                prediction.uploads[uri] = upload
+                upload.users.append(prediction)
+            if not self.uploads.fetch(uri, prediction.starts):
+                prediction.unfetched.append(uri)
+        prediction.signed = bool(prediction.uploads) and self.signs_url()
+
     def _queue(self) -> tuple[float, float]:
         return self.settings.queue_min, max(self.settings.queue_min, self.settings.queue_max)
 
@@ -133,10 +160,10 @@ class Simulation:
             return settings.slow_median * random.lognormvariate(0, settings.slow_sigma)
         return random.uniform(settings.predict_min, max(settings.predict_min, settings.predict_max))
 
-    def _earlier(self, model: Model, values: dict[str, Any]) -> int:
-        if "times" not in values:
+    def _earlier(self, prediction: Prediction) -> int:
+        if "times" not in prediction.input:
             return 0
-        key = digest(model.full_name, values)
+        key = prediction.digest()
         self._tries[key] += 1
         return self._tries[key] - 1
 
@@ -153,6 +180,13 @@ class Simulation:
             prediction.unknown = (fault.options.get("text", "queued"), fault.seconds(1.0))
         if self.faults.strike("data_removed", "create"):
             prediction.removed = True
+
+
+def _unfetched(prediction: Prediction) -> Ending | None:
+    """How Cog's download of an input ends when the file is not there."""
+    if not prediction.unfetched:
+        return None
+    return Ending("failed", f"404 Client Error: Not Found for url: {prediction.unfetched[0]}")
 
 
 def _number(value: Any, otherwise: float) -> float:

@@ -16,7 +16,14 @@ Create = Callable[..., dict[str, Any]]
 def plain(simulator: RunningSimulator) -> RunningSimulator:
     """Without looseness, chance and waiting: a prediction has ended when it is created."""
     simulator.settings(
-        limiter="off", loose=0.0, inline=0.0, predict_min=0.0, predict_max=0.0, queue_min=0.0, queue_max=0.0
+        limiter="off",
+        loose=0.0,
+        inline=0.0,
+        sign_uploads=0.0,
+        predict_min=0.0,
+        predict_max=0.0,
+        queue_min=0.0,
+        queue_max=0.0,
     )
     return simulator
 

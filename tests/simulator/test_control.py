@@ -35,6 +35,8 @@ def test_the_ledger_tells_creates_costs_and_repetitions(
     row = ledger["creates"][0]
     assert (ledger["created"], ledger["repeated"], ledger["statuses"]) == (3, 1, {"succeeded": 3})
     assert ledger["cost"] == pytest.approx(0.003 + 0.003 + 0.05)
+    assert (ledger["uploaded"], ledger["uploads_left"], ledger["unfetched"], ledger["uploads"]) == (0, 0, 0, [])
+    assert (row["uploads"], row["unfetched"]) == ([], [])
     assert (row["id"], row["model"], row["asked"]) == (first["id"], "simulator/text", "simulator/text")
     assert row["finished_at"] == pytest.approx(row["created_at"] + 0.5)
     assert [len(group["ids"]) for group in ledger["groups"]] == [2, 1]

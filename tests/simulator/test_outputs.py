@@ -108,12 +108,18 @@ def test_upscale_reads_data_uris_uploads_and_outputs(api: httpx.Client, create: 
             assert image.size == size
 
 
-@pytest.mark.parametrize(
-    "uri", ["data:,plain", "data:;base64,x", "https://example.com/a.png", "http://localhost/v1/files/none"]
-)
+@pytest.mark.parametrize("uri", ["data:,plain", "data:;base64,x", "https://example.com/a.png"])
 def test_upscale_fails_without_a_picture(create: Create, uri: str) -> None:
     made = create("simulator/upscale", {"image": uri})
     assert (made["status"], made["error"]) == ("failed", "cannot identify image file")
+
+
+def test_collage_puts_pictures_side_by_side(create: Create, download: Download) -> None:
+    picture = f"data:image/png;base64,{base64.b64encode(small_picture()).decode()}"
+    for count, size in ((3, (18, 4)), (0, (1, 1))):
+        made = create("simulator/collage", {"images": [picture] * count})
+        with Image.open(io.BytesIO(download(made["output"]).content)) as image:
+            assert image.size == size
 
 
 @pytest.mark.parametrize(("name", "text"), FAILURES.items())
