@@ -6,13 +6,14 @@ import asyncio
 import json as jsonlib
 import math
 import ssl
-from collections.abc import Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from http.cookiejar import CookieJar
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -27,6 +28,9 @@ API_CONNECTIONS = 64
 
 CONNECT_SECONDS = 5.0
 CALL_SECONDS = 30.0
+
+STALL_SECONDS = 120.0
+"""An upload takes as long as it needs, but so long after each piece the next must have left, or the answer be there."""
 
 _UNSENT = (
     httpx.ConnectError,
@@ -47,6 +51,15 @@ class Answer:
     status: int
     body: dict[str, Any]
     headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A request's body that is sent as it is read; `length` is in bytes."""
+
+    pieces: AsyncIterable[bytes]
+    length: int
+    content_type: str
 
 
 def api_client(config: Config) -> httpx.AsyncClient:
@@ -112,6 +125,23 @@ async def call(
     return _answer(response, what)
 
 
+async def upload(client: httpx.AsyncClient, path: str, body: Body) -> Answer:
+    """POST a body of any size in pieces; raises only ReplicateErrors, Unanswered also when its pieces end too soon."""
+    what, timer = f"POST {path}", asyncio.timeout(STALL_SECONDS)
+    headers = {"Content-Type": body.content_type, "Content-Length": str(body.length)}
+    build = partial(client.build_request, "POST", path, content=_restarting(timer, body.pieces), headers=headers)
+    response = await _exchange(client, build, what, STALL_SECONDS, timer)
+    return _answer(response, what)
+
+
+async def _restarting(timer: asyncio.Timeout, pieces: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """The pieces; whenever one has left, the timer starts again."""
+    async for piece in pieces:
+        yield piece
+        with suppress(RuntimeError):  # the answer came before the end
+            timer.reschedule(asyncio.get_running_loop().time() + STALL_SECONDS)
+
+
 async def read_page(client: httpx.AsyncClient, path: str) -> tuple[int, str]:
     """GET what is no part of the API: its status and text; NotSent, Unanswered."""
     build = partial(client.build_request, "GET", path)
@@ -120,11 +150,15 @@ async def read_page(client: httpx.AsyncClient, path: str) -> tuple[int, str]:
 
 
 async def _exchange(
-    client: httpx.AsyncClient, build: Callable[..., httpx.Request], what: str, seconds: float
+    client: httpx.AsyncClient,
+    build: Callable[..., httpx.Request],
+    what: str,
+    seconds: float,
+    timer: asyncio.Timeout | None = None,
 ) -> httpx.Response:
     """Send the request that `build` makes with its timeout, and read the whole answer."""
     try:
-        async with asyncio.timeout(seconds):
+        async with timer or asyncio.timeout(seconds):
             request = build(timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS))
             _refuse_other_host(client, request)
             async with aclosing(await send(client, request)) as response:
@@ -147,6 +181,8 @@ def _refuse_other_host(client: httpx.AsyncClient, request: httpx.Request) -> Non
 def _answer(response: httpx.Response, what: str) -> Answer:
     if not response.is_success:
         raise refusal(response.status_code, response.headers, response.content)
+    if response.status_code == 204:
+        return Answer(204, {}, response.headers)
     try:
         body = jsonlib.loads(response.content, parse_constant=_ignore_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
@@ -163,6 +199,17 @@ def _ignore_constant(_: str) -> None:
 def _finite(text: str) -> float | None:
     number = float(text)
     return number if math.isfinite(number) else None  # 1e999 would be written as Infinity
+
+
+def own_path(url: Any) -> str | None:
+    """Path and query of a cursor, without its host: the token goes only to the configured one."""
+    if not isinstance(url, str) or not url:
+        return None
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    return f"{parts.path}?{parts.query}"
 
 
 def reason_of(error: BaseException) -> str:

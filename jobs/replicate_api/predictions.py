@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import httpx
 
 from jobs.config import Config
 from jobs.errors import NotFound, Unanswered
-from jobs.replicate_api.client import Answer, call
+from jobs.replicate_api.client import Answer, call, own_path
 
 CREATE_TIMEOUT = 30.0
 """Seconds for a whole create, besides the time that blocking mode lets the server wait."""
@@ -72,14 +72,7 @@ class Prediction:
 
     def time(self, name: str) -> float | None:
         """A field such as `created_at` as Unix seconds, None when it is missing or unreadable."""
-        text = self.text(name)
-        if not text:
-            return None
-        try:
-            seconds = datetime.fromisoformat(_FRACTION.sub(r".\1", text)).timestamp()
-        except (ValueError, OverflowError):
-            return None
-        return seconds if 0 <= seconds <= _LAST_SECOND else None
+        return unix_time(self.raw.get(name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +126,7 @@ class Replicate:
         params = {"created_after": _iso(since)} | ({"created_before": _iso(until)} if until else {})
         body = (await self._call("GET", cursor or str(httpx.URL("/v1/predictions", params=params)))).body
         rows = body.get("results")
-        return Page(tuple(_rows(rows if isinstance(rows, list) else [])), _own_path(body.get("next")))
+        return Page(tuple(_rows(rows if isinstance(rows, list) else [])), own_path(body.get("next")))
 
     async def account(self) -> str:
         """The account's name: a free check of the token."""
@@ -154,19 +147,19 @@ class Replicate:
             return
 
 
-def _count(text: str | None) -> int | None:
-    return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 10 else None
-
-
-def _own_path(url: Any) -> str | None:
-    """Path and query of a cursor, without its host: the token goes only to the configured one."""
-    if not isinstance(url, str) or not url:
+def unix_time(value: Any) -> float | None:
+    """A time as the API writes it, as Unix seconds; None when it is missing or unreadable."""
+    if not isinstance(value, str):
         return None
     try:
-        parts = urlsplit(url)
-    except ValueError:
+        seconds = datetime.fromisoformat(_FRACTION.sub(r".\1", value)).timestamp()
+    except (ValueError, OverflowError):
         return None
-    return f"{parts.path}?{parts.query}"
+    return seconds if 0 <= seconds <= _LAST_SECOND else None
+
+
+def _count(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 10 else None
 
 
 def _create_request(model: str, prompt_input: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -48,14 +48,16 @@ class Transport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request and return the answer's head, its body yet to be read."""
         self._session = self._session or _session(self.connections, self._tls)
-        content = await request.aread()
+        data: Any = request.stream
+        if isinstance(data, httpx.ByteStream) and len(content := await request.aread()) <= LARGEST_AT_ONCE:
+            data = content or None
         url = f"{request.url.scheme}://{request.url.netloc.decode()}{request.url.raw_path.decode()}"
         with _errors():
             response = await self._session.request(
                 request.method,
                 yarl.URL(url, encoded=True),
                 headers=_headers(request.headers),
-                data=(content if len(content) <= LARGEST_AT_ONCE else request.stream) or None,
+                data=data,
                 allow_redirects=False,
                 timeout=_timeout(**request.extensions.get("timeout", {})),
             )

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.errors import Unanswered
-from jobs.replicate_api.predictions import Prediction, _create_request, _own_path, _prediction, _rows
+from jobs.replicate_api.client import own_path
+from jobs.replicate_api.predictions import Prediction, _create_request, _prediction, _rows
 from jobs.wire import Prompt
 from worker.orphans.matching import could_serve
 
@@ -55,10 +56,10 @@ def test_times_are_read_with_any_number_of_digits(text: Any, seconds: float | No
 
 
 def test_a_cursor_keeps_its_path_and_never_its_host() -> None:
-    assert _own_path("https://evil.example/v1/predictions?cursor=x%3D") == "/v1/predictions?cursor=x%3D"
-    assert _own_path(None) is None
-    assert _own_path("") is None
-    assert _own_path(7) is None
+    assert own_path("https://evil.example/v1/predictions?cursor=x%3D") == "/v1/predictions?cursor=x%3D"
+    assert own_path(None) is None
+    assert own_path("") is None
+    assert own_path(7) is None
 
 
 def test_lost_output_is_told_from_empty_output() -> None:
