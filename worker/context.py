@@ -32,6 +32,7 @@ from worker.orphans.search import OrphanSearch
 from worker.outputs.folder_health import FolderHealth
 from worker.outputs.saver import OutputSaver
 from worker.polling.poller import Poller
+from worker.timing import Timing
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class Context:
     waits: WaitReporter
     job_slots: JobSlots
     prices: PriceBook
+    timing: Timing
 
     creates: set[asyncio.Task[Any]] = field(default_factory=set)
     """The creates under way, referenced here so that none is garbage-collected."""

@@ -51,8 +51,8 @@ from worker.outputs.file_host import files_client
 from worker.outputs.saver import OutputSaver
 from worker.polling.leader import PollingLeader
 from worker.polling.poller import Poller
-from worker.prompt.create import STOP_PATIENCE
 from worker.shard.rescue import Rescue
+from worker.timing import Timing
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ async def startup(ctx: dict[str, Any]) -> None:
     config: Config = ctx["config"]
     stack = ctx["stack"] = AsyncExitStack()
     try:
-        ctx["worker"] = await stack.enter_async_context(open_context(config))
+        ctx["worker"] = await stack.enter_async_context(open_context(config, ctx.get("timing")))
         if only := ctx.get("only"):
             logger.info("works on batch %s only, and fires no schedules", only)
         else:
@@ -112,14 +112,14 @@ async def release_lease(ctx: dict[str, Any]) -> None:
 
 
 @asynccontextmanager
-async def open_context(config: Config) -> AsyncIterator[Context]:
+async def open_context(config: Config, timing: Timing | None = None) -> AsyncIterator[Context]:
     """Open what a worker holds, each resource after those it needs, and close it in reverse order."""
     owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     async with AsyncExitStack() as stack:
         redis = connect(redis_url(config), patient=True)
         stack.push_async_callback(redis.aclose)
-        worker = await assemble(config, redis, owner, stack)
-        stack.push_async_callback(finish_creates, worker.creates)
+        worker = await assemble(config, timing or Timing(), redis, owner, stack)
+        stack.push_async_callback(finish_creates, worker)
         for loop in background_loops(worker):
             await stack.enter_async_context(loop)
         yield worker
@@ -143,11 +143,10 @@ def background_loops(worker: Context) -> Iterator[AbstractAsyncContextManager[No
     yield every(PRICE_CHECK, partial(asyncio.to_thread, worker.prices.look))
 
 
-async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitStack) -> Context:
+async def assemble(config: Config, timing: Timing, redis: Redis, owner: str, stack: AsyncExitStack) -> Context:
     """Build a worker's context; what must be closed is entered on `stack`."""
-    limits = {"create": config.creates_per_minute, "read": config.reads_per_minute}
-    limiter = await stack.enter_async_context(RateLimiter(redis, config.api_host, limits))
-    replicate = Replicate(await stack.enter_async_context(api_client(config)), config)
+    limiter = await stack.enter_async_context(RateLimiter(redis, config.api_host, rate_limits(config)))
+    replicate = Replicate(await stack.enter_async_context(api_client(config)), config, timing.create_timeout)
     account, leases = Account(redis, config.api_host), Leases(redis, config.api_host, owner, config.lease)
     gate = RequestGate(limiter, account, token := TokenCheck(limiter, account, replicate.account))
     return Context(
@@ -173,13 +172,19 @@ async def assemble(config: Config, redis: Redis, owner: str, stack: AsyncExitSta
         waits=WaitReporter(redis, owner),
         job_slots=JobSlots(redis, config, leases, RunningJobs(leases), job_slots(config)),
         prices=PriceBook(config),
+        timing=timing,
     )
 
 
-async def finish_creates(creates: set[asyncio.Task[Any]]) -> None:
+def rate_limits(config: Config) -> dict[str, float]:
+    """The most requests a minute of each bucket of the rate limiter, for all workers together."""
+    return {"create": config.creates_per_minute, "read": config.reads_per_minute}
+
+
+async def finish_creates(worker: Context) -> None:
     """Wait for creates whose prompts were cancelled twice: one that is interrupted is ambiguous."""
-    if creates:
-        await asyncio.wait(creates, timeout=STOP_PATIENCE)
+    if worker.creates:
+        await asyncio.wait(worker.creates, timeout=worker.timing.stop_patience)
 
 
 async def log_startup(worker: Context) -> None:

@@ -86,9 +86,10 @@ class Page:
 class Replicate:
     """The account's predictions. Methods raise the errors of `jobs.errors.ReplicateError`."""
 
-    def __init__(self, client: httpx.AsyncClient, config: Config) -> None:
+    def __init__(self, client: httpx.AsyncClient, config: Config, create_timeout: float = CREATE_TIMEOUT) -> None:
         self._client = client
         self._config = config
+        self._create_timeout = create_timeout
         self.clock_offset = 0.0
         """Seconds that the API's clock is ahead of ours, by the `Date` of its last answer."""
         self.creates_left: int | None = None
@@ -102,7 +103,7 @@ class Replicate:
         wait = self._config.prefer_wait
         headers = {"Cancel-After": f"{self._config.deadline}s"} | ({"Prefer": f"wait={wait}"} if wait else {})
         path, body = _create_request(model, prompt_input)
-        answer = await self._call("POST", path, json=body, headers=headers, seconds=CREATE_TIMEOUT + wait)
+        answer = await self._call("POST", path, json=body, headers=headers, seconds=self._create_timeout + wait)
         self.creates_left = _count(answer.headers.get("ratelimit-remaining"))
         return _prediction(answer.body)
 

@@ -11,7 +11,7 @@ from jobs.config import Config
 from tests.chaos import matrix
 from tests.chaos.judgement import Judgement
 from tests.chaos.servers import RedisServer, redis_server
-from tests.chaos.trial import SHRUNK, Trial
+from tests.chaos.trial import SHORT, Trial
 
 QUICK = {"limiter": "off", "predict_min": 0.05, "predict_max": 0.4, "queue_max": 0.05}
 FAST = {"creates_per_minute": 6000.0, "reads_per_minute": 60_000.0, "poll_interval": 0.1, "max_attempts": 6}
@@ -78,7 +78,7 @@ def trial(
         server=server,
         nursery=nursery,
         environment=environment_of,
-        constants=dict(SHRUNK),
+        timing=dict(SHORT),
     )
 
 

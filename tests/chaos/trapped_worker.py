@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
+from worker.timing import Timing
+
 PACKAGES = ("jobs", "worker")
 UNTOUCHED = ("__main__", "worker.settings", "jobs.cli.app")
 
@@ -29,11 +31,11 @@ def main() -> None:
     signal.signal(signal.SIGUSR1, lambda *_: limit_files(0))
     signal.signal(signal.SIGUSR2, lambda *_: limit_files(resource.RLIM_INFINITY))
     modules = list(loaded())
-    for name, value in order["constants"].items():
-        replace(modules, *found(name), value)
     if order["target"]:
         owner, attribute = found(order["target"])
         replace(modules, owner, attribute, Trap(order).around(getattr(owner, attribute)))
+    settings = importlib.import_module("worker.settings").Settings
+    settings.ctx["timing"] = Timing(**order["timing"])
     sys.argv = ["arq", "worker.Settings", *sys.argv[1:]]
     runpy.run_module("arq", run_name="__main__", alter_sys=True)
 

@@ -23,8 +23,8 @@ LEASE = 15.0
 SECRET = {"CHAOS_SECRET": "a value that nothing but a request may hold"}
 """Of the workers' environment; every fifth input refers to it."""
 IMAGE = {"width": 16, "height": 16, "output_format": "png"}
-SHRUNK = {"jobs.replicate_api.predictions:CREATE_TIMEOUT": 4.0, "worker.prompt.create:SURE_AFTER": 2.0}
-"""Constants of the product that would make a case wait for minutes; the matrix calls it a short search."""
+SHORT = {"create_timeout": 4.0, "sure_after": 2.0}
+"""Of a worker's Timing, as a case would wait for minutes; the matrix calls it a short search."""
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Trial:
     within: tuple[str, ...] = ()
     root: Path = Path("/")
     done: dict[str, int] = field(default_factory=dict)
-    constants: dict[str, float] = field(default_factory=dict)
+    timing: dict[str, float] = field(default_factory=dict)
     free: bool = False
     """Whether results other than succeeded are expected."""
     refusals: bool = False
@@ -64,14 +64,14 @@ class Trial:
 
     def use_real_timing(self) -> None:
         """Use the real lease and search times."""
-        self.constants.clear()
+        self.timing.clear()
         self.config = self.config.model_copy(update={"lease": LEASE})
 
     @property
     def shrunk(self) -> list[str]:
         """What is shorter than in the product."""
         lease = self.config.lease
-        return ["short lease"] * (lease < LEASE) + ["short search"] * bool(self.constants)
+        return ["short lease"] * (lease < LEASE) + ["short search"] * bool(self.timing)
 
     # Prompts and commands
 
@@ -113,7 +113,7 @@ class Trial:
             "having": target.having,
             "hit": self.random.randint(1, target.most),
             "signal": how.name,
-            "constants": self.constants,
+            "timing": self.timing,
         }
         env = self.environment(self.config.model_copy(update=settings)) | SECRET | {"CHAOS": json.dumps(order)}
         return self.nursery.start("-m", "tests.chaos.trapped_worker", env=env, within=self.within)

@@ -175,5 +175,5 @@ async def _wait_for_budget(work: Work, entry: Entry) -> Entry:
             break
         tries += 1
         with work.worker.waits.on(work.name, kind, work.prompt.model if kind == "price" else ""):
-            await asyncio.sleep(SOON.delay(tries))
+            await asyncio.sleep(SOON.delay(tries, work.worker.timing.jitter))
     return entry

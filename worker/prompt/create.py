@@ -21,7 +21,7 @@ from jobs.errors import (
     ReplicateError,
     Unanswered,
 )
-from jobs.replicate_api.predictions import CREATE_TIMEOUT, Prediction
+from jobs.replicate_api.predictions import Prediction
 from jobs.state.ledger import Claimed, Entry, Overtaken, Served
 from worker.background import finish_despite_cancel
 from worker.backoff import Backoff
@@ -30,15 +30,10 @@ from worker.limits.circuit_breaker import MustWait
 from worker.prompt.admission import Permit, attached, permit
 from worker.prompt.cost import price
 from worker.prompt.retry_policy import SOON
+from worker.timing import Timing
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-
-SURE_AFTER = 30.0
-"""Seconds past a create's own time after which a prediction that the list does not show does not exist."""
-
-SEARCHABLE = 55 * 60.0
-"""Seconds after which a prediction can no longer be found: Replicate removes inputs after an hour."""
 
 MAX_UNKNOWN = 3
 """How often an intent that nobody can find is replaced, in all attempts of a prompt."""
@@ -50,12 +45,6 @@ AWAY = Backoff(cap=10.0)
 
 BLOCKED = Backoff(base=5.0, cap=60.0)
 """Before a prompt that met a block page is created again: it may be the only one, so others go first."""
-
-ONCE_MORE_AFTER = 5.0
-"""Seconds after which a model that has worked, and now is said not to exist, is tried once more."""
-
-STOP_PATIENCE = 10.0
-"""Seconds that a create under way may take when its worker stops; after that it is left to a search."""
 
 
 class Created(NamedTuple):
@@ -154,7 +143,7 @@ async def create(work: Work, permit: Permit) -> Created | Refused | Postponed:
             case _Again():
                 logger.debug("%s: not created, retrying: %s", work.name, outcome.error)
                 entry, doubted = await _between_attempts(work), doubted or isinstance(outcome.error, NotFound)
-                await asyncio.sleep(_rest(outcome.error, tries))
+                await asyncio.sleep(_rest(work.worker.timing, outcome.error, tries))
             case _:
                 return outcome
     return Created(entry, None)
@@ -185,13 +174,13 @@ async def _request(
     return outcome
 
 
-def _rest(error: ReplicateError, tries: int) -> float:
+def _rest(timing: Timing, error: ReplicateError, tries: int) -> float:
     """Seconds until a prompt whose create had no effect is created again."""
     if isinstance(error, RateLimited | AccountRefused):
         return 0.0  # the gate holds everybody back; this prompt waits there again
     if isinstance(error, NotFound):
-        return ONCE_MORE_AFTER
-    return (BLOCKED if isinstance(error, Blocked) else AWAY).delay(tries)
+        return timing.once_more_after
+    return (BLOCKED if isinstance(error, Blocked) else AWAY).delay(tries, timing.jitter)
 
 
 def _refusal(work: Work, entry: Entry) -> Refused | None:
@@ -222,11 +211,11 @@ async def search(work: Work, entry: Entry) -> Entry:
 
     Returns the entry with its prediction, or unchanged when by all that can be known there is none.
     """
-    worker, tries = work.worker, 0
-    patience = CREATE_TIMEOUT + worker.config.prefer_wait
+    worker, timing, tries = work.worker, work.worker.timing, 0
+    patience = timing.create_timeout + worker.config.prefer_wait
     while (entry := await _as_now(work, entry)).ambiguous:
         age = await work.ledger.age(entry)
-        if age > SEARCHABLE:
+        if age > timing.searchable:
             break
         intended_at = time.time() - age
         try:
@@ -238,11 +227,11 @@ async def search(work: Work, entry: Entry) -> Entry:
                 with suppress(Claimed):
                     logger.info("+ %s: adopts prediction %s", work.name, prediction_id)
                     return await work.ledger.record(entry, prediction_id)
-            if age > patience + SURE_AFTER:
+            if age > patience + timing.sure_after:
                 break
         tries += 1
         with worker.waits.on(work.name, "search"):
-            await asyncio.sleep(SOON.delay(min(tries, 4)))
+            await asyncio.sleep(SOON.delay(min(tries, 4), timing.jitter))
     return entry
 
 
@@ -258,7 +247,7 @@ async def _post_and_record(work: Work, permit: Permit, entry: Entry, *, doubted:
     started = time.monotonic()
     intent = await _intend(work, permit, entry)
     try:
-        _refuse_after_stall(started)
+        _refuse_after_stall(work, started)
         sent = work.worker.secrets.resolve(work.prompt.input)
         prediction = work.mask(await work.worker.replicate.create(work.prompt.model, sent))
     except ReplicateError as error:
@@ -316,15 +305,16 @@ async def _has_worked(work: Work) -> bool:
     return await work.worker.refused_rows.has_worked(work.shard, work.prompt.model)
 
 
-def _refuse_after_stall(started: float) -> None:
+def _refuse_after_stall(work: Work, started: float) -> None:
     """Send nothing on an old intent: another worker may have searched for it and replaced it meanwhile."""
-    if time.monotonic() - started > CREATE_TIMEOUT:
+    if time.monotonic() - started > work.worker.timing.create_timeout:
         raise NotSent("this worker stalled before it could send the request")
 
 
 async def _offer(work: Work, prediction_id: str) -> None:
     """Leave a prediction to the equal prompt that lost its own; if none has taken it after a while, cancel it."""
-    await work.worker.leases.sleep(CREATE_TIMEOUT + work.worker.config.prefer_wait + SURE_AFTER)
+    timing = work.worker.timing
+    await work.worker.leases.sleep(timing.create_timeout + work.worker.config.prefer_wait + timing.sure_after)
     await cancel_orphan(work, prediction_id)
 
 
@@ -353,7 +343,7 @@ async def cancel_prediction(work: Work, prediction_id: str) -> None:
                 await work.worker.replicate.cancel(prediction_id)
         except (RateLimited, NotSent, Unanswered, AccountRefused) as error:
             logger.info("prediction %s could not be canceled, retrying: %s", prediction_id, error)
-            await asyncio.sleep(SOON.delay(tries))
+            await asyncio.sleep(SOON.delay(tries, work.worker.timing.jitter))
         except ReplicateError as error:
             logger.warning("! prediction %s cannot be canceled: %s", prediction_id, error)
             return
@@ -366,7 +356,7 @@ async def _uninterrupted(work: Work, create: Coroutine[Any, Any, T]) -> T:
     """Let a create end even when its prompt is cancelled: one that is cut short is ambiguous."""
     task = asyncio.create_task(create)
     _keep(work, task)
-    return await finish_despite_cancel(task, within=STOP_PATIENCE)
+    return await finish_despite_cancel(task, within=work.worker.timing.stop_patience)
 
 
 def _keep(work: Work, task: asyncio.Task[Any]) -> None:

@@ -57,7 +57,7 @@ async def predict(work: Work, *, canceled: bool = False) -> None:
                 return
         tries += 1
         with work.worker.waits.on(work.name, "retry", trouble):
-            await asyncio.sleep(SOON.delay(tries))
+            await asyncio.sleep(SOON.delay(tries, work.worker.timing.jitter))
         found = await load_pending(work)
 
 
@@ -105,7 +105,8 @@ async def end_attempt(work: Work, entry: Entry, ended: Prediction | Verdict) -> 
         return outcome
     await work.ledger.confirm(entry)
     prediction = ended if isinstance(ended, Prediction) else None
-    decision = decide(outcome, entry.attempt, work.worker.config.max_attempts, aborted=entry.aborted)
+    most, jitter = work.worker.config.max_attempts, work.worker.timing.jitter
+    decision = decide(outcome, entry.attempt, most, jitter, aborted=entry.aborted)
     if isinstance(decision, GiveUp):
         return await commit_failure(work, entry, decision.failure, prediction)
     logger.info("↻ %s: %s; again in %.1f s", work.name, decision.failure.message, decision.delay)

@@ -158,7 +158,7 @@ async def _wait_for_file(work: Work, error: OutputGone, looks: int, kept_until: 
     if looks == 1:
         logger.warning("! %s: %s; retrying for %.0f min", work.name, error, left / 60)
     with work.worker.waits.on(work.name, "file", str(error)):
-        await asyncio.sleep(min(ABSENT.delay(looks), left))
+        await asyncio.sleep(min(ABSENT.delay(looks, work.worker.timing.jitter), left))
 
 
 async def _download_in_time(work: Work, prediction: Prediction, staging: Staging, kept_until: float) -> SavedOutput:
@@ -193,7 +193,7 @@ async def _look_again(work: Work, prediction: Prediction, until: float) -> Predi
             if isinstance(error, NotFound) or time.time() > until:
                 return prediction
             tries += 1
-            await asyncio.sleep(SOON.delay(tries))
+            await asyncio.sleep(SOON.delay(tries, work.worker.timing.jitter))
         else:
             if found.data_removed:
                 raise OutputGone("Replicate has removed the output already", work.name)
@@ -235,7 +235,7 @@ async def _until_committed(work: Work, act: Callable[[Staging], Awaitable[Result
                     folders.failed(path, str(error), alone=alone)
                     if not alone:
                         await work.worker.account.report_trouble(str(error), HOLD)
-            await asyncio.sleep(DISK.delay(tries))
+            await asyncio.sleep(DISK.delay(tries, work.worker.timing.jitter))
 
 
 async def _commit(work: Work, staging: Staging, result: Result, raw: Any) -> Result:

@@ -50,7 +50,7 @@ async def predict_shard(ctx: dict[str, Any], parcel: Parcel) -> None:
             worker.job_slots.request_stop(refusal)
         else:
             logger.exception("! %s: ended unexpectedly, will be retried", job_id)
-        await worker.leases.sleep(SOON.delay(ctx["job_try"]))
+        await worker.leases.sleep(SOON.delay(ctx["job_try"], worker.timing.jitter))
         raise RetryJob from error
     if worker.leases.stopping.is_set():
         raise RetryJob

@@ -14,17 +14,24 @@ from jobs.wire import Batch, Prompt, Shard
 from worker.context import Context
 from worker.lifecycle import open_context
 from worker.limits.batch_limiter import BatchConcurrencyLimit
+from worker.timing import Timing
 
 QUICK = {"creates_per_minute": 60_000.0, "poll_interval": 0.1}
 
 
 @pytest.fixture
-async def open_worker(config: Config) -> AsyncIterator[Callable[..., Awaitable[Context]]]:
+def timing() -> Timing:
+    """The delays of the test's workers, for a module or a test to override."""
+    return Timing()
+
+
+@pytest.fixture
+async def open_worker(config: Config, timing: Timing) -> AsyncIterator[Callable[..., Awaitable[Context]]]:
     """`await open_worker(max_attempts=2)`: a worker without waits, until the test ends."""
     async with AsyncExitStack() as stack:
 
         async def start(**settings: Any) -> Context:
-            return await stack.enter_async_context(open_context(config.model_copy(update=QUICK | settings)))
+            return await stack.enter_async_context(open_context(config.model_copy(update=QUICK | settings), timing))
 
         yield start
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,8 +21,8 @@ from worker.context import Context, Work
 from worker.limits.rate_limiter import RateLimiter
 from worker.orphans import search
 from worker.polling import poll_policy
-from worker.prompt import create, retry_policy
 from worker.prompt.predict import predict
+from worker.timing import Timing
 
 LONGEST = 20.0
 """Seconds after which a prompt counts as hung; it takes a fraction of one."""
@@ -162,18 +162,16 @@ async def hold_shortly(limiter: RateLimiter, bucket: str, seconds: float | None,
 
 
 @pytest.fixture
-def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(create, "SURE_AFTER", -CREATE_TIMEOUT)
+def timing() -> Timing:
+    return Timing(jitter=lambda: 0.0, sure_after=-CREATE_TIMEOUT)
+
+
+@pytest.fixture
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "BETWEEN_READS", 0.0)
     monkeypatch.setattr(RateLimiter, "hold", hold_shortly)
     monkeypatch.setattr(poll_policy, "GRACE", 0.05 - 1800)
     monkeypatch.setattr(poll_policy, "RETENTION", 0.1)
-    caps = [(backoff, backoff.cap) for backoff in (retry_policy.SOON, retry_policy.LATER)]
-    for backoff, _ in caps:
-        object.__setattr__(backoff, "cap", 0.01)
-    yield
-    for backoff, cap in caps:
-        object.__setattr__(backoff, "cap", cap)
 
 
 @pytest.fixture

@@ -17,14 +17,20 @@ from jobs.state import account
 from jobs.state.ledger import Entry, Ledger, Overtaken
 from jobs.wire import Batch, Prompt
 from tests.integration.worker.prompt.works import CAT, INPUT, work_on
-from worker.backoff import Backoff
 from worker.context import Context, Work
 from worker.limits import token_check
 from worker.prompt import create as creation
 from worker.prompt.admission import permit
 from worker.prompt.create import Created, Refused, cancel_prediction, search
+from worker.timing import Timing
 
 TWIN = Prompt(1, "twin", "simulator/image", INPUT)
+
+hasty = pytest.mark.parametrize("timing", [Timing(jitter=lambda: 0.1, sure_after=1.0 - CREATE_TIMEOUT)], ids=["hasty"])
+"""What cannot be found is given up after a second, not a minute."""
+
+brisk = pytest.mark.parametrize("timing", [Timing(jitter=lambda: 0.005, once_more_after=0.02)], ids=["brisk"])
+"""What is refused is repeated at once."""
 
 
 @pytest.fixture
@@ -52,13 +58,6 @@ async def create(work: Work, entry: Entry) -> Created:
     return outcome
 
 
-@pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What cannot be found is given up after a second, not a minute."""
-    monkeypatch.setattr(creation, "CREATE_TIMEOUT", 0.5)
-    monkeypatch.setattr(creation, "SURE_AFTER", 0.5)
-
-
 async def test_a_create_is_recorded_and_claimed(worker: Context, simulator: Any) -> None:
     entry, prediction = await create(work_on(worker), Entry())
     assert prediction
@@ -81,7 +80,7 @@ async def test_a_lost_answer_is_found_in_a_list_that_lags(worker: Context, simul
     assert [entry.prediction_id] == [made["id"] for made in simulator.ledger()["creates"]]
 
 
-@pytest.mark.usefixtures("hasty")
+@hasty
 async def test_an_answer_that_quotes_a_secret_reveals_it_nowhere(
     worker: Context, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -104,7 +103,7 @@ async def test_an_answer_that_quotes_a_secret_reveals_it_nowhere(
     assert secret not in f"{notice} {caplog.text}"
 
 
-@pytest.mark.usefixtures("hasty")
+@hasty
 async def test_what_was_never_created_is_replaced_and_counted(worker: Context, simulator: Any) -> None:
     simulator.control(error={"next": 1, "kinds": ["create"], "status": 500})
     entry, _ = await create(work_on(worker), Entry())
@@ -113,7 +112,7 @@ async def test_what_was_never_created_is_replaced_and_counted(worker: Context, s
     assert (await worker.batches.get("night")).unknown_creates == 1
 
 
-@pytest.mark.usefixtures("hasty")
+@hasty
 async def test_after_three_replacements_it_is_given_up(worker: Context, simulator: Any) -> None:
     simulator.control(error={"rate": 1.0, "kinds": ["create"], "status": 502})
     with pytest.raises(NotCreated, match="4 creates") as refused:
@@ -123,17 +122,15 @@ async def test_after_three_replacements_it_is_given_up(worker: Context, simulato
     assert simulator.ledger()["calls"]["create"] == 4
 
 
-@pytest.mark.usefixtures("hasty")
+@hasty
 async def test_nothing_is_given_up_while_the_list_cannot_be_read(worker: Context, simulator: Any) -> None:
     simulator.control(lost_answer={"next": 1, "how": "reset"}, error={"next": 3, "kinds": ["list"]})
     entry, _ = await create(work_on(worker), Entry())
     assert [entry.prediction_id] == [made["id"] for made in simulator.ledger()["creates"]]
 
 
-async def test_an_intent_too_old_to_be_found_is_given_up_at_once(
-    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(creation, "SEARCHABLE", -1.0)
+@pytest.mark.parametrize("timing", [Timing(searchable=-1.0)])
+async def test_an_intent_too_old_to_be_found_is_given_up_at_once(worker: Context, simulator: Any) -> None:
     intent = await work_on(worker).ledger.intend(Entry())
     assert await search(work_on(worker), intent) == intent
     assert "list" not in simulator.ledger()["calls"]
@@ -145,6 +142,7 @@ async def test_equal_prompts_never_share_a_prediction(worker: Context, simulator
     assert {entry.prediction_id for entry, _ in entries} == {made["id"] for made in simulator.ledger()["creates"]}
 
 
+@hasty
 async def test_a_prediction_that_an_equal_prompt_took_is_made_up_for(
     worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,8 +156,6 @@ async def test_a_prediction_that_an_equal_prompt_took_is_made_up_for(
     async def late(model: str, prompt_input: Any) -> Any:
         return next(answers, None) or await original(model, prompt_input)
 
-    monkeypatch.setattr(creation, "CREATE_TIMEOUT", 0.2)
-    monkeypatch.setattr(creation, "SURE_AFTER", 0.2)
     monkeypatch.setattr(worker.replicate, "create", late)
     entry, _ = await create(work_on(worker), Entry())
     assert entry.prediction_id != made.id
@@ -209,6 +205,7 @@ async def test_a_search_sees_that_the_answer_has_come_to_another_worker(
         await search(work_on(worker), replace(intent, nonce="another"))
 
 
+@hasty
 @pytest.mark.parametrize("taken", [False, True])
 async def test_a_prediction_beside_an_adopted_one_waits_for_an_equal_prompt(
     worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch, eventually: Any, *, taken: bool
@@ -222,7 +219,6 @@ async def test_a_prediction_beside_an_adopted_one_waits_for_an_equal_prompt(
         return prediction
 
     monkeypatch.setattr(worker.replicate, "create", searched_meanwhile)
-    monkeypatch.setattr(creation, "SURE_AFTER", 1.0 - CREATE_TIMEOUT)
     with pytest.raises(Overtaken):
         await create(work_on(worker), Entry())
     made, _ = simulator.ledger()["creates"]
@@ -234,20 +230,18 @@ async def test_a_prediction_beside_an_adopted_one_waits_for_an_equal_prompt(
     assert (simulator.ledger()["creates"][0]["status"] == "canceled") is not taken
 
 
-async def test_a_cancel_is_repeated_until_it_is_answered(
-    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(creation, "SOON", Backoff(base=0.01, cap=0.01))
+@brisk
+async def test_a_cancel_is_repeated_until_it_is_answered(worker: Context, simulator: Any) -> None:
     simulator.control(error={"next": 2, "kinds": ["cancel"]}, throttle={"next": 1, "kinds": ["cancel"], "seconds": 1})
     made = await worker.replicate.create(CAT.model, {**INPUT, "predict_time": 60})
     await creation.cancel_prediction(work_on(worker), made.id)
     assert simulator.ledger()["creates"][0]["status"] == "canceled"
 
 
+@brisk
 async def test_a_prediction_that_cannot_be_canceled_is_named(
-    worker: Context, simulator: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    worker: Context, simulator: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(creation, "SOON", Backoff(base=0.01, cap=0.01))
     simulator.control(error={"rate": 1.0, "kinds": ["cancel"]})
     made = await worker.replicate.create(CAT.model, CAT.input)
     await creation.cancel_prediction(work_on(worker), made.id)
@@ -317,16 +311,16 @@ async def test_an_api_that_cannot_be_reached_is_waited_for(
 async def test_a_worker_that_stalled_after_its_intent_sends_nothing(
     worker: Context,
     simulator: Any,
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     eventually: Callable[..., Any],
 ) -> None:
-    monkeypatch.setattr(creation, "CREATE_TIMEOUT", -1.0)
-    creating = asyncio.create_task(create(work_on(worker), Entry()))
+    stalled = replace(worker, timing=Timing(jitter=lambda: 0.01, create_timeout=-1.0))
+    creating = asyncio.create_task(create(work_on(stalled), Entry()))
     await eventually(lambda: "this worker stalled before it could send the request" in caplog.text)
+    creating.cancel()
+    await asyncio.wait([creating])
     assert simulator.ledger()["created"] == 0
-    monkeypatch.setattr(creation, "CREATE_TIMEOUT", 30.0)
-    entry, _ = await creating
+    entry, _ = await create(work_on(worker), await work_on(worker).ledger.read())
     assert entry.attempt == 1
 
 
@@ -344,10 +338,10 @@ async def test_a_create_under_way_ends_before_its_cancel(
     ]
 
 
+@pytest.mark.parametrize("timing", [Timing(stop_patience=0.1)])
 async def test_a_create_that_hangs_is_left_to_a_search(
-    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
+    worker: Context, simulator: Any, eventually: Callable[..., Any]
 ) -> None:
-    monkeypatch.setattr(creation, "STOP_PATIENCE", 0.1)
     simulator.control(lost_answer={"next": 1, "how": "hang"})
     creating = asyncio.create_task(create(work_on(worker), Entry()))
     await eventually(lambda: simulator.ledger()["created"])
@@ -459,13 +453,7 @@ async def test_one_worker_looks_at_a_pause(worker: Context) -> None:
     assert [await worker.account.is_due("401") for _ in range(2)] == [True, False]
 
 
-@pytest.fixture
-def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(creation, "BLOCKED", Backoff(base=0.02, cap=0.02))
-    monkeypatch.setattr(creation, "ONCE_MORE_AFTER", 0.02)
-
-
-@pytest.mark.usefixtures("brisk")
+@brisk
 @pytest.mark.parametrize("form", ["html", "cloudflare", "empty"])
 async def test_a_block_page_holds_everybody_and_uses_up_nothing(
     worker: Context, simulator: Any, eventually: Callable[..., Any], form: str
@@ -482,7 +470,7 @@ async def test_a_block_page_holds_everybody_and_uses_up_nothing(
     assert await worker.account.notice() is None
 
 
-@pytest.mark.usefixtures("hasty")
+@hasty
 async def test_another_page_in_the_apis_place_is_searched_for(worker: Context, simulator: Any) -> None:
     simulator.control(error={"next": 1, "kinds": ["create"], "status": 404, "form": "html"})
     entry, _ = await create(work_on(worker), Entry())
@@ -490,7 +478,7 @@ async def test_another_page_in_the_apis_place_is_searched_for(worker: Context, s
     assert simulator.ledger()["calls"]["list"] >= 1
 
 
-@pytest.mark.usefixtures("brisk")
+@brisk
 async def test_a_prompt_that_alone_is_blocked_is_refused_and_others_go_on(
     worker: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -511,7 +499,7 @@ async def test_a_prompt_that_alone_is_blocked_is_refused_and_others_go_on(
         await bad
 
 
-@pytest.mark.usefixtures("brisk")
+@brisk
 @pytest.mark.parametrize(("worked", "times", "calls"), [("works", 1, 3), ("works", 2, 3), ("is new", 1, 1)])
 async def test_a_model_that_has_worked_and_is_not_found_is_asked_for_once_more(
     worker: Context,
@@ -542,10 +530,8 @@ async def test_a_429_that_names_its_wait_in_words_only_is_waited_out(worker: Con
     assert simulator.ledger()["calls"]["create"] == 2
 
 
-async def test_a_cancel_outlasts_block_pages_and_a_false_401(
-    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(creation, "SOON", Backoff(base=0.02, cap=0.02))
+@brisk
+async def test_a_cancel_outlasts_block_pages_and_a_false_401(worker: Context, simulator: Any) -> None:
     _, made = await create(work_on(worker, replace(CAT, input={**INPUT, "predict_time": 60})), Entry())
     assert made
     simulator.control(error={"next": 2, "kinds": ["cancel"], "status": 403, "form": "html", "retry_after": 1})

@@ -14,8 +14,8 @@ from tests.integration.worker.prompt.works import work
 from worker.context import Context, Work
 from worker.limits.priority_semaphore import PrioritySemaphore
 from worker.limits.refused_rows import MANY_UNKNOWN
-from worker.prompt import create
 from worker.prompt.predict import predict
+from worker.timing import Timing
 
 
 @pytest.fixture
@@ -93,10 +93,8 @@ async def test_a_model_that_does_not_exist_ends_all_its_rows_at_once(
     assert simulator.ledger()["calls"]["create"] <= MANY_UNKNOWN + 3, "those under way, and the good one"
 
 
-async def test_a_model_that_worked_is_asked_for_each_row(
-    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(create, "ONCE_MORE_AFTER", 0.02)
+@pytest.mark.parametrize("timing", [Timing(once_more_after=0.02)])
+async def test_a_model_that_worked_is_asked_for_each_row(worker: Context, simulator: Any) -> None:
     model = "deployments/nobody/nothing"
     await worker.breaker.record_outcome(model, "night/before", "failed")
     works = [work(worker, index, model) for index in range(8)]

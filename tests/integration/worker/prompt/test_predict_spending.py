@@ -9,7 +9,6 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,36 +23,36 @@ from jobs.replicate_api.predictions import CREATE_TIMEOUT
 from jobs.state.status import read_status
 from jobs.wire import Batch, Prompt, Result, Shard, Status
 from tests.integration.worker.prompt.works import INPUT, record_of
-from worker.backoff import Backoff
 from worker.context import Context, Work
 from worker.limits.circuit_breaker import ModelPaused
-from worker.prompt import admission, create, retry_policy
-from worker.prompt import predict as story
+from worker.prompt.create import MAX_UNKNOWN
 from worker.prompt.predict import predict
+from worker.timing import Timing
 
 PROMPTS = [Prompt(index, f"cat-{index}", "simulator/image", INPUT | {"seed": index}) for index in range(3)]
 
 
 @pytest.fixture
+def timing() -> Timing:
+    """A search for a lost create gives up soon, and what waits checks often."""
+    return Timing(jitter=lambda: 0.01, sure_after=0.2 - CREATE_TIMEOUT)
+
+
+@pytest.fixture
 async def worker(
     simulator: Any,
-    monkeypatch: pytest.MonkeyPatch,
     open_worker: Callable[..., Awaitable[Context]],
     open_batch: Callable[..., Awaitable[Batch]],
 ) -> Context:
     simulator.settings(limiter="off", predict_min=0.05, predict_max=0.1, loose=0.0)
-    monkeypatch.setattr(story, "decide", partial(retry_policy.decide, random=lambda: 0.0))
-    monkeypatch.setattr(admission, "SOON", Backoff(0.05, 0.1))
     worker = await open_worker(max_attempts=2, prices=Prices.parse("simulator/image=0.003"))
     await open_batch(worker, total=3)
     return worker
 
 
 @pytest.fixture
-def unanswered(simulator: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No create is answered, and the list shows none; a search gives up soon."""
-    monkeypatch.setattr(create, "SURE_AFTER", 0.2 - CREATE_TIMEOUT)
-    monkeypatch.setattr(create, "SOON", Backoff(0.05, 0.1))
+def unanswered(simulator: Any) -> None:
+    """No create is answered, and the list shows none."""
     simulator.control(lost_answer=1.0, list_lag={"rate": 1.0, "seconds": 600})
 
 
@@ -292,7 +291,7 @@ async def test_creates_that_nobody_can_find_are_counted_to_the_last(worker: Cont
     assert result.error
     made = simulator.ledger()["created"]
     assert (result.error.kind, result.attempts, result.prediction_ids) == ("create_unknown", 1, ())
-    assert result.unknown_creates == made == create.MAX_UNKNOWN + 1
+    assert result.unknown_creates == made == MAX_UNKNOWN + 1
     now = await status(worker)
     assert (now.unknown_creates, now.predictions) == (made, made)
     assert now.cost == result.cost == pytest.approx(0.003 * made)

@@ -31,7 +31,8 @@ from jobs.state.ledger import Claimed, Entry, Ledger, Overtaken, Served, entry_o
 from jobs.state.pending import read_pending
 from jobs.wire import Batch, Outcome
 from worker.leases import Lease, Leases
-from worker.prompt.create import MAX_UNKNOWN, SURE_AFTER
+from worker.prompt.create import MAX_UNKNOWN
+from worker.timing import Timing
 
 NAME, API_HOST, ID = "night", "api", "b1"
 DIGESTS = (0, 0, 0, 1)
@@ -527,7 +528,7 @@ class Protocol(RuleBasedStateMachine):
     def search(self, hand: Hand, *, hidden: bool) -> None:
         """A pass over the list, which may lag."""
         listed = [made.id for made in self.world.values() if made.digest == DIGESTS[hand.prompt]]
-        old = self.now - self.intended[hand.entry.nonce] > CREATE_TIMEOUT + SURE_AFTER
+        old = self.now - self.intended[hand.entry.nonce] > CREATE_TIMEOUT + Timing().sure_after
 
         async def act() -> None:
             hand.candidates = await self.claims_of(hand).unclaimed([] if hidden else listed)

@@ -19,23 +19,20 @@ from jobs.state.status import read_status
 from jobs.wire import Batch, timestamp
 from tests.integration.worker.prompt.works import CAT, record_of, work_on
 from worker import backpressure
-from worker.backoff import Backoff
 from worker.context import Context, Work
 from worker.outputs.backlog import Backlog, UnsavedOutput
 from worker.outputs.file_host import files_client
 from worker.outputs.file_writer import FileWriter
 from worker.outputs.saver import OutputSaver
-from worker.prompt import predict as story
 from worker.prompt import save as saving
 from worker.prompt.predict import predict
 from worker.prompt.save import fetch, kept_until
+from worker.timing import Timing
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (saving, story):
-        monkeypatch.setattr(module, "SOON", Backoff(base=0.02, cap=0.02))
-    monkeypatch.setattr(saving, "ABSENT", Backoff(base=0.02, cap=0.02))
+@pytest.fixture
+def timing() -> Timing:
+    return Timing(jitter=lambda: 0.005)
 
 
 @pytest.fixture
