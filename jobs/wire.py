@@ -102,7 +102,8 @@ class Batch:
 
     `empty` prompts succeeded without any output, `unsaved` files stayed at their URLs, the last one on `unsaved_host`.
     `predictions` and `cost` are what it has spent, what is reserved for open attempts included; `model_costs` are those
-    of prompts that have their result, by the model that their rows name.
+    of prompts that have their result, by the model that their rows name. `uploads` is set while local files of its
+    inputs are at Replicate, and names the last upload that was begun.
     """
 
     name: str
@@ -130,6 +131,7 @@ class Batch:
     max_in_flight: int | None = None
     cancel_requested: bool = False
     finished_at: float | None = None
+    uploads: str | None = None
     model_costs: dict[str, int] = field(default_factory=dict)
 
     @property

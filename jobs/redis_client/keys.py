@@ -57,9 +57,14 @@ def retried(name: str) -> str:
     return f"{PREFIX}retried:{name}"
 
 
+def uploads(name: str) -> str:
+    """HASH: sha256 of a local file in an input → JSON of its uploads at Replicate; only batches with such files."""
+    return f"{PREFIX}uploads:{name}"
+
+
 def kept_with_batch(name: str) -> list[str]:
     """The keys that expire with a finished batch and are persisted when it is reopened, in the order of Lua scripts."""
-    return [key(name) for key in (batch, settled, unsuccessful, ledger, retried, places)]
+    return [key(name) for key in (batch, settled, unsuccessful, ledger, retried, places, uploads)]
 
 
 def runs(name: str) -> str:

@@ -8,7 +8,8 @@
 -- KEYS[4] HASH    the batch's ledger
 -- KEYS[5] HASH    prompts that were retried -> how often: their retry count
 -- KEYS[6] ZSET    prompts in flight (worker/limits/batch_limiter.lua)
--- KEYS[7] STRING  results in this span of seconds, for the pace
+-- KEYS[7] HASH    uploads of local files (jobs/state/uploads.lua)
+-- KEYS[8] STRING  results in this span of seconds, for the pace
 -- ARGV    'settle', batch's id ('' = any), index, outcome, predictions, cost ('' = unknown), kind of error, model,
 --                 retry count of the result ('' = any), last prediction, files that were not saved, the host of one, 1 = an
 --                 empty output                                          returns 1 when the count changed, else 0
@@ -115,6 +116,6 @@ if ARGV[13] == '1' then
   redis.call('HINCRBY', KEYS[1], 'empty', 1)
 end
 redis.call('HINCRBY', KEYS[1], outcome, 1)
-redis.call('INCR', KEYS[7])
-redis.call('EXPIRE', KEYS[7], 180)
+redis.call('INCR', KEYS[8])
+redis.call('EXPIRE', KEYS[8], 180)
 return 1

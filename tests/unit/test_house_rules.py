@@ -42,6 +42,7 @@ REDIS_COMMANDS_IN = {
     "jobs/schedules/state.py",
     "jobs/state/snapshot.py",
     "jobs/state/pending.py",
+    "jobs/state/uploads.py",
     "jobs/state/waits.py",
     "jobs/state/claims.py",
     "worker/limits/circuit_breaker.py",
