@@ -199,13 +199,13 @@ def _blob(name: str, seed: str, size: int) -> File:
 
 
 def echo(values: dict[str, Any], seed: str) -> Any:
-    """The value asked for, with a file wherever it says `{"$file": name}`."""
+    """The value asked for, with a file wherever it says `{"$output": name}`."""
     return _with_files(values.get("output"), seed)
 
 
 def _with_files(value: Any, seed: str) -> Any:
-    if isinstance(value, dict) and "$file" in value:
-        return _blob(value["$file"], seed, value.get("size", 1000))
+    if isinstance(value, dict) and "$output" in value:
+        return _blob(value["$output"], seed, value.get("size", 1000))
     if isinstance(value, dict):
         return {key: _with_files(each, f"{seed}/{key}") for key, each in value.items()}
     if isinstance(value, list):

@@ -13,7 +13,7 @@ simulator/slow       prompt -> list of one URL, after a log-normal time
 simulator/flaky      prompt, error (a key of outputs.FAILURES, or any text), times (null: always),
                      status failed|canceled|aborted -> one string
 simulator/bytes      size, count, extension -> list of URLs of that many bytes
-simulator/echo       output -> that very value, where {"$file": "name.ext", "size"?: n} becomes a URL
+simulator/echo       output -> that very value, where {"$output": "name.ext", "size"?: n} becomes a URL
 simulator/poster     prompt, quality low|medium|high|auto, number_of_images 1-10 -> list of URLs
 simulator/film       prompt, duration 4|6|8, resolution 720p|1080p, generate_audio -> one URL
 simulator/everything every kind of input that Cog writes, none of them required -> one string

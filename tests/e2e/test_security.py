@@ -26,7 +26,7 @@ HOSTILE = "<script>alert(1)</script>\x1b[2J\x1b]0;mine\x07\u2028\u202e\"'><img s
 ESCAPES = ("\x1b", "\x07", "\u202e")
 ROWS = [
     {"id": "echo", "model": "simulator/echo", "input": {"output": HOSTILE}},
-    {"id": "svg", "model": "simulator/echo", "input": {"output": {"$file": "x.svg"}, "prompt": HOSTILE}},
+    {"id": "svg", "model": "simulator/echo", "input": {"output": {"$output": "x.svg"}, "prompt": HOSTILE}},
     {"id": "link", "model": "simulator/echo", "input": {"output": ["javascript:alert(3)"], HOSTILE: HOSTILE}},
     {"id": "failed", "model": "simulator/flaky", "input": {"prompt": HOSTILE, "error": HOSTILE}},
 ]

@@ -163,7 +163,11 @@ def test_noise_has_its_size_and_md5(size: int, seed: str) -> None:
 
 
 def test_echo_gives_back_any_value(create: Create, download: Download) -> None:
-    value: dict[str, Any] = {"a": [1, None, {"$file": "x y.txt", "size": 3}], "b": {"$file": "x.bin"}, "c": "data:,hi"}
+    value: dict[str, Any] = {
+        "a": [1, None, {"$output": "x y.txt", "size": 3}],
+        "b": {"$output": "x.bin"},
+        "c": "data:,hi",
+    }
     output = create("simulator/echo", {"output": value})["output"]
     assert output["a"][:2] == [1, None]
     assert output["c"] == "data:,hi"

@@ -27,7 +27,7 @@ ROWS: list[dict[str, Any]] = [
     {"id": "tokens", "model": "simulator/tokens", "input": {"prompt": "say it", "count": 3}},
     {"id": "json", "model": "simulator/json", "input": {"prompt": "x"}},
     {"id": "nested", "model": "simulator/nested", "input": {"prompt": "x", "shape": "dicts"}},
-    {"id": "mixed", "model": "simulator/echo", "input": {"output": {"file": {"$file": "a.bin", "size": 9}, "n": 1}}},
+    {"id": "mixed", "model": "simulator/echo", "input": {"output": {"file": {"$output": "a.bin", "size": 9}, "n": 1}}},
     {"id": "fails", "model": "simulator/flaky", "input": {"error": "boom"}},
     {"id": "null", "model": "simulator/echo", "input": {"output": None}},
     {"id": "empty", "model": "simulator/echo", "input": {"output": []}},
