@@ -79,11 +79,12 @@ def _own_types(schema: Mapping[str, Any]) -> frozenset[str]:
 
 
 def is_uri(text: str) -> bool:
-    """Whether a text has a scheme, as the API asks of files."""
+    """Whether a text has a scheme, as the API asks of files; `file:` and drives, as in `c:/`, are of local ones."""
     try:
-        return bool(urlsplit(text).scheme)
+        scheme = urlsplit(text).scheme
     except ValueError:
         return False
+    return len(scheme) > 1 and scheme != "file"
 
 
 def _strict(schema: Any) -> dict[str, Any]:

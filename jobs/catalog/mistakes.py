@@ -62,7 +62,7 @@ def literal_secrets(model: str, schema: InputSchema, values: Mapping[str, Any]) 
 
 def wrong_values(model: str, schema: InputSchema, values: Mapping[str, Any]) -> Iterator[Mistake]:
     """A mistake for each value that the schema forbids, and each that is missing; of secrets only the worker knows."""
-    secret = secret_keys(values) | schema.secrets
+    secret = secret_keys(values) | {key for key in schema.secrets if values.get(key)}
     for error in schema.errors(values):
         path, keyword = list(error.instance_path), error.kind.name
         if path and path[0] in secret:
@@ -93,7 +93,7 @@ def _why(keyword: str, error: Any, model: str) -> str:
         near = near_name(error.instance, frozenset(filter(_is_text, details["options"])))
         return f"; {model} takes {_listed(options)}{_meant(near)}"
     if keyword == "format":
-        return ", not a URL: give an https URL or a data: URI"
+        return ", not a URL: give an https URL, a data: URI or the path of a file"
     return f", which {model} does not take: {_short(error.message)}"
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from orjson import loads
 
@@ -12,23 +13,39 @@ from jobs.catalog.cells import read_cells
 from jobs.catalog.input_schema import InputSchema
 from jobs.catalog.mistakes import Mistake, Mistakes, literal_secrets, unknown_keys, wrong_values
 from jobs.catalog.model import Missing, Model
+from jobs.input_files.reference import FileReference, with_files
+from jobs.input_files.resolver import FileResolver
+from jobs.prompts_file.formats import MAX_LINE
 from jobs.prompts_file.reader import Row, row_text
 
 MOST_TOLD = 20
 """Keys and models that a receipt warns of."""
 
 
-class RowCheck:
-    """Checks rows against the models in `models`, which has those of each row that it is given."""
+class CheckedRow(NamedTuple):
+    """A row as the batch keeps it, and its text before its cells were read by a schema and its version was pinned."""
 
-    def __init__(self, models: Mapping[str, Model | Missing], *, allow_unknown: bool = False) -> None:
+    row: Row
+    written: bytes
+
+
+class RowCheck:
+    """Checks rows against the models in `models`, which has those of each row that it is given.
+
+    The files that rows name become references; relative paths count from `home`.
+    """
+
+    def __init__(
+        self, models: Mapping[str, Model | Missing], home: Path = Path(), *, allow_unknown: bool = False
+    ) -> None:
         self._models, self._allow_unknown = models, allow_unknown
+        self._files = FileResolver(home)
         self.mistakes = Mistakes()
         self.ignored = Mistakes()
         """Unknown keys that are allowed."""
         self._unchecked: dict[str, tuple[int, int]] = {}
 
-    def check(self, row: Row) -> Row | None:
+    def check(self, row: Row) -> CheckedRow | None:
         """Return the row as the batch keeps it: its cells read, its version pinned; None when it has a mistake."""
         model = self._models[row.model]
         if isinstance(model, Missing):
@@ -39,28 +56,61 @@ class RowCheck:
             line, count = self._unchecked.get(model.name, (row.line, 0))
             self._unchecked[model.name] = line, count + 1
             return self.as_kept(row, model)
-        row = _with_cells(row, schema)
-        return pinned(row, model) if self._is_right(row, schema) else None
-
-    def as_kept(self, row: Row, model: Model | None) -> Row:
-        """The same without a check: for a model that the batch's folder knows, or does not."""
-        if model is None:
-            return row
-        return pinned(_with_cells(row, model.input) if model.input else row, model)
-
-    def _is_right(self, row: Row, schema: InputSchema) -> bool:
-        values = loads(row.text)["input"]
-        known = schema.known.issuperset(values) or schema.takes_any_key
-        if known and schema.is_valid(values) and schema.secrets.isdisjoint(values):
-            return True
-        if not known:
-            (self.ignored if self._allow_unknown else self.mistakes).add(
-                row.line, unknown_keys(row.model, schema, values)
-            )
+        if not row.names_files and _is_right(kept := _with_cells(row, schema), schema):
+            return CheckedRow(pinned(kept, model), row.text)
         before = self.mistakes.count
-        self.mistakes.add(row.line, literal_secrets(row.model, schema, values))
-        self.mistakes.add(row.line, wrong_values(row.model, schema, values))
-        return self.mistakes.count == before and (known or self._allow_unknown)
+        checked = self._with_all_files(row, schema)
+        self._add_mistakes(checked.row, schema)
+        return None if self.mistakes.count > before else checked._replace(row=pinned(checked.row, model))
+
+    def as_kept(self, row: Row, model: Model | None) -> CheckedRow | None:
+        """The same without a check, but for files: for a model that the batch's folder knows, or does not."""
+        before, schema = self.mistakes.count, model.input if model else None
+        if row.names_files:
+            checked = self._with_all_files(row, schema)
+        else:
+            checked = CheckedRow(_with_cells(row, schema) if schema else row, row.text)
+        if self.mistakes.count > before:
+            return None
+        return checked._replace(row=pinned(checked.row, model)) if model else checked
+
+    def _with_all_files(self, row: Row, schema: InputSchema | None) -> CheckedRow:
+        """The row with its cells read, and references to files in its values and in its cells."""
+        written = self._with_files(row, schema) if row.names_files else row
+        kept = self._with_files(_with_cells(written, schema), schema) if schema else written
+        return CheckedRow(kept, written.text)
+
+    def _with_files(self, row: Row, schema: InputSchema | None) -> Row:
+        values: dict[str, Any] = json.loads(row.text)["input"]
+        found, problems = self._files.resolve(values, schema.properties if schema else {})
+        self.mistakes.add(row.line, (Mistake(("file", *kind), message) for kind, message in problems))
+        if found == values:
+            return row
+        text = row_text(row.id, row.model, found)
+        if len(text) > MAX_LINE:
+            size = f"the row is larger than {MAX_LINE:,} bytes with the paths and hashes of its files"
+            self.mistakes.add(row.line, [Mistake(("size",), size)])
+        left = {key: cell for key, cell in (row.cells or {}).items() if found[key] == values[key]}
+        return row._replace(text=text, cells=left)
+
+    def _add_mistakes(self, row: Row, schema: InputSchema) -> None:
+        """Note everything that the schema forbids; a reference stands for a URL."""
+        shown: dict[str, str] = {}
+
+        def as_url(file: FileReference) -> str:
+            url = f"https://files.invalid/{len(shown):05}"
+            shown[url] = f"@{file.path}"
+            return url
+
+        values = with_files(loads(row.text)["input"], as_url)
+        if not (schema.known.issuperset(values) or schema.takes_any_key):
+            unknown = self.ignored if self._allow_unknown else self.mistakes
+            unknown.add(row.line, unknown_keys(row.model, schema, values))
+        for mistake in (*literal_secrets(row.model, schema, values), *wrong_values(row.model, schema, values)):
+            message = mistake.message
+            for url, path in shown.items():
+                message = message.replace(url, path)
+            self.mistakes.add(row.line, [mistake._replace(message=message)])
 
     @property
     def known_keys(self) -> frozenset[str]:
@@ -81,6 +131,12 @@ class RowCheck:
     def _reason(self, name: str) -> str:
         model = self._models[name]
         return (model.unchecked if isinstance(model, Model) else None) or ""
+
+
+def _is_right(row: Row, schema: InputSchema) -> bool:
+    values = loads(row.text)["input"]
+    known = schema.known.issuperset(values) or schema.takes_any_key
+    return known and schema.is_valid(values) and schema.secrets.isdisjoint(values)
 
 
 def _others(count: int) -> str:

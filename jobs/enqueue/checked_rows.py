@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from heapq import merge
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from jobs.catalog.catalog import Catalog
-from jobs.catalog.row_check import RowCheck
+from jobs.catalog.row_check import CheckedRow, RowCheck
 from jobs.config import Config
 from jobs.enqueue.order import Order
 from jobs.errors import ModelsUnknown, Problem, PromptsError
+from jobs.prompts_file.dataset_folder import home_of
 from jobs.prompts_file.key_names import KeyNames
 from jobs.prompts_file.reader import Defaults, Ids, Row, read_prompts
 
@@ -25,13 +26,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class CheckedRow(NamedTuple):
-    """A row as the batch keeps it, and its text as the file has it: its cells guessed, its version not pinned."""
-
-    row: Row
-    written: bytes
-
-
 class CheckedRows:
     """Reads a file once. What its models are is asked of `catalog`, unless the check is switched off."""
 
@@ -39,7 +33,7 @@ class CheckedRows:
         self.ids, self.names = Ids(), KeyNames()
         self._order, self._model, self._catalog = order, order.model or config.model, catalog
         self._is_checked = order.model_check and config.model_check
-        self._check = RowCheck(catalog.found, allow_unknown=order.allow_unknown)
+        self._check = RowCheck(catalog.found, home_of(order.source), allow_unknown=order.allow_unknown)
         self._problems: list[Problem] = []
         self._count = 0
 
@@ -77,11 +71,10 @@ class CheckedRows:
             ) from error
 
     def _checked(self, rows: list[Row]) -> list[CheckedRow]:
+        check, kept = self._check, self._catalog.kept
         if self._is_checked:
-            found = ((self._check.check(row), row.text) for row in rows)
-            return [CheckedRow(row, written) for row, written in found if row]
-        kept = self._catalog.kept
-        return [CheckedRow(self._check.as_kept(row, kept.get(row.model)), row.text) for row in rows]
+            return [checked for row in rows if (checked := check.check(row))]
+        return [checked for row in rows if (checked := check.as_kept(row, kept.get(row.model)))]
 
     async def _run(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a step in a thread, but for one that reads a terminal: there nobody could interrupt it."""

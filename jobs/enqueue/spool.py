@@ -14,8 +14,9 @@ from jobs.batch_folder.atomic_files import BLOCK, PART, flush, storing, temporar
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.prompts_copy import CopiedRow
 from jobs.budget import Budget
+from jobs.catalog.row_check import CheckedRow
 from jobs.config import Config
-from jobs.enqueue.checked_rows import CheckedRow, CheckedRows
+from jobs.enqueue.checked_rows import CheckedRows
 from jobs.enqueue.estimate import Estimator
 from jobs.enqueue.order import Order
 from jobs.prompts_file.reader import Ids
@@ -65,7 +66,7 @@ class Spool:
 
     def _add(self, chunk: list[CheckedRow], file: BinaryIO) -> None:
         limit, end = self.order.limit, file.tell()
-        for (line, _, model, text, _), written in chunk:
+        for (line, _, model, text, _, _), written in chunk:
             if limit is not None and len(self) >= limit:
                 return
             self._starts.append(end)

@@ -1,9 +1,12 @@
-"""Values of an input that look like the path of a local file, which Replicate cannot read."""
+"""Which values of an input name a local file, by what they look like."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Iterator
 from functools import lru_cache
+from urllib.parse import unquote
 
 _PATH = re.compile(
     r"(?P<surely>(file:/|~/|\.{1,2}[/\\]|[a-z]:[/\\]|\\\\[\w.-]+\\)[^\n]{1,1000})"
@@ -16,13 +19,60 @@ _TEXT_KEY = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 
+_URL = re.compile(r"\s*(data:|(?!file:)[a-z][a-z0-9+.-]+://)", re.IGNORECASE)
+
+_USUAL_SUFFIX = re.compile(
+    r".*\.(png|jpe?g|jpe|webp|gif|avif|hei[cf]|bmp|tiff?|svg|exr|hdr|psd|dng|mp4|mov|webm|mkv|avi|m4v|mpe?g|ogv"
+    r"|wav|mp3|m4a|aac|flac|og[ga]|opus|aiff?|midi?|pdf|txt|md|csv|jsonl?|srt|vtt|zip|tar|t?gz|7z"
+    r"|safetensors|ckpt|pth?|np[yz]|gl(b|tf)|obj|fbx|stl|ply|usdz|[ot]tf)",
+    re.IGNORECASE,
+)
+
 
 def find_path(value: str) -> re.Match[str] | None:
     """Match a value that looks like a path, as `surely` if it can be nothing else; only these are looked up on disk."""
     return _PATH.fullmatch(value.strip())
 
 
+def without_at(value: str) -> str | None:
+    """The path in `@path`; None when the value is not written so."""
+    bare = value.lstrip()
+    return bare[1:] if bare.startswith("@") else None
+
+
+def may_name_file(name: str, value: str) -> bool:
+    """Whether the value of that name (`input.image`) may be a file, whatever its model's schema says."""
+    return (value.lstrip().startswith("@") or find_path(value) is not None) and not holds_text(name)
+
+
+def is_surely_path(text: str) -> bool:
+    """Whether the text after an @ can only be a path: `@someone` and `@john.doe` are not."""
+    bare = text.strip()
+    found = find_path(bare)
+    return bool(found and (bare.startswith("/") or found["surely"] or _USUAL_SUFFIX.fullmatch(bare)))
+
+
+def is_url(value: str) -> bool:
+    """Whether a value is not looked for on disk: `https://…`, `s3://…`, `data:…`, but not `file://…`."""
+    return _URL.match(value) is not None
+
+
 @lru_cache(maxsize=1000)
 def holds_text(name: str) -> bool:
     """Whether a value of that name (`input.prompt`) is text for people, which may look like anything."""
     return _TEXT_KEY.match(name) is not None
+
+
+def spellings(text: str) -> Iterator[str]:
+    """The paths that a text may mean, the likeliest first: as it is written, and as other programs would write it.
+
+    Without blanks around it; with accents as letters of their own (macOS) or not; with / for Windows' backslashes.
+    """
+    bare = text.strip()
+    if bare[:5].lower() == "file:":
+        plain = bare[5:].removeprefix("//").removeprefix("localhost")
+        forms = [unquote(plain), plain]
+    else:
+        composed, decomposed = (unicodedata.normalize(form, bare) for form in ("NFC", "NFD"))
+        forms = [text, bare, composed, decomposed, bare.replace("\\", "/")]
+    yield from dict.fromkeys(form for form in forms if form)

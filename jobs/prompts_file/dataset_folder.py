@@ -27,8 +27,9 @@ def metadata_of(source: str) -> str:
 
 
 def home_of(source: str) -> Path:
-    """Where the files lie that rows name."""
-    return Path(metadata_of(source)).parent
+    """Where the files lie that rows name: beside the prompts file, or in the current folder."""
+    path = Path(source)
+    return path if source != "-" and path.is_dir() else path.parent
 
 
 def name_by_file(row: Any) -> Any:

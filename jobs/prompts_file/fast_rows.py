@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from orjson import OPT_SORT_KEYS, dumps, loads
 
+from jobs.input_files.path_texts import may_name_file
 from jobs.names import is_prompt_id, model_problem
 from jobs.prompts_file.key_names import KeyNames
-from jobs.prompts_file.local_paths import find_path, holds_text
 from jobs.prompts_file.text_lines import MAX_LINE
 from jobs.secret_inputs import KEY as SECRET
 
@@ -26,6 +26,7 @@ class Row(NamedTuple):
     """A valid row: its line in the file, id, model, and line in the batch's copy (canonical JSON, no newline).
 
     `cells` are the texts of input values that have no type in their source: what `text` has in their place is a guess.
+    `names_files`: some of its values may name local files.
     """
 
     line: int
@@ -33,6 +34,7 @@ class Row(NamedTuple):
     model: str
     text: bytes
     cells: Mapping[str, str] | None = None
+    names_files: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,10 +113,9 @@ def _are_plain(values: dict[str, Any]) -> bool:
         if kind is str:
             if (
                 key != "prompt"
-                and ("/" in value or "." in value or "\\" in value)
+                and ("/" in value or "." in value or "\\" in value or "@" in value)
                 and not value.startswith(_NO_PATH)
-                and find_path(value)
-                and not holds_text(f"input.{key}")
+                and may_name_file(f"input.{key}", value)
             ):
                 return False
         elif kind is float:

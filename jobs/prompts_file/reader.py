@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 from array import array
 from collections.abc import Iterable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from jobs.errors import Problem
 from jobs.expansion.expansion import Expansion, Variant
 from jobs.expansion.template import TemplateError
+from jobs.input_files.path_texts import may_name_file
+from jobs.input_files.reference import KEY as FILE
 from jobs.names import model_problem, name_problem
 from jobs.prompts_file.columns import Columns
-from jobs.prompts_file.dataset_folder import home_of
 from jobs.prompts_file.fast_rows import Defaults, PlainRows, Row
 from jobs.prompts_file.formats import MAX_LINE, Record, read_records
 from jobs.prompts_file.key_names import KeyNames, usual_name
-from jobs.prompts_file.local_paths import find_path, holds_text
 from jobs.secret_inputs import KEY as SECRET
 from jobs.secret_inputs import reference_problem
 
@@ -77,7 +75,7 @@ def read_prompts(
         yield Problem(0, f"--model or BATCH_MODEL: {problem}")
         return
     names = names or KeyNames()
-    read = _Variants(expansion, source, defaults, names).rows if expansion else partial(_rows, defaults, names)
+    read = _Variants(expansion, defaults, names).rows if expansion else partial(_rows, defaults, names)
     empty, repeated = True, None
     for row in read(source):
         empty = False
@@ -91,7 +89,7 @@ def read_prompts(
 
 
 def _rows(defaults: Defaults, names: KeyNames, source: str) -> Iterator[Row | Problem]:
-    reader = _Reader(defaults, home_of(source), names)
+    reader = _Reader(defaults, names)
     for record in read_records(source, PlainRows(defaults, names).read):
         row = record if isinstance(record, Row) else reader.read(record)
         if isinstance(row, Row):
@@ -103,10 +101,10 @@ def _rows(defaults: Defaults, names: KeyNames, source: str) -> Iterator[Row | Pr
 class _Variants:
     """Reads the variants of each row, as if they stood in the file at its line."""
 
-    def __init__(self, expansion: Expansion, source: str, defaults: Defaults, names: KeyNames) -> None:
+    def __init__(self, expansion: Expansion, defaults: Defaults, names: KeyNames) -> None:
         self._expansion, self._defaults, self._names = expansion, defaults, names
         filled = Defaults(defaults.model)
-        self._plain, self._reader = PlainRows(filled, names), _Reader(filled, home_of(source), names)
+        self._plain, self._reader = PlainRows(filled, names), _Reader(filled, names)
 
     def rows(self, source: str) -> Iterator[Row | Problem]:
         """Yield the variants; what is wrong with several variants of a row is said once."""
@@ -160,9 +158,8 @@ def _same_cells(record: Record, variant: Variant) -> dict[str, str] | None:
 class _Reader:
     """Turns records into rows; each part of a row raises its own _RowError."""
 
-    def __init__(self, defaults: Defaults, home: Path, names: KeyNames) -> None:
+    def __init__(self, defaults: Defaults, names: KeyNames) -> None:
         self._defaults, self._names = defaults, names
-        self._homes = (Path(), home)
 
     def read(self, record: Record) -> Row | list[Problem]:
         """The row, or everything that is wrong with it, except a duplicate id."""
@@ -185,7 +182,7 @@ class _Reader:
 
     def _row(self, record: Record) -> Row:
         _check_object(record)
-        prompt_id, model, values = self._id(record), self._model(record), self._input(record)
+        prompt_id, model, (values, names_files) = self._id(record), self._model(record), self._input(record)
         try:
             text = row_text(prompt_id, model, values)
         except UnicodeEncodeError:
@@ -195,7 +192,7 @@ class _Reader:
         if len(text) > MAX_LINE:
             raise _RowError(f"the row is larger than {MAX_LINE:,} bytes; give big files by URL")
         self._names.note(values, record.line)
-        return Row(record.line, prompt_id, model, text, record.cells)
+        return Row(record.line, prompt_id, model, text, record.cells, names_files)
 
     def _problems(self, record: Record) -> list[Problem]:
         """Everything that is wrong with a row, except what only its encoding shows."""
@@ -232,44 +229,41 @@ class _Reader:
             raise _RowError(problem)
         return model
 
-    def _input(self, record: Record) -> dict[str, Any]:
+    def _input(self, record: Record) -> tuple[dict[str, Any], bool]:
+        """The row's input, and whether it may name local files."""
         row: Any = record.row
         values = _own_input(record)
         if self._defaults.input:
             values = {**self._defaults.input, **values}
         if "input" not in row and "prompt" not in values:
             raise _RowError(_explain_no_prompt(values))
-        self._check_strings(values)
-        return values
+        return values, _check_strings(values)
 
-    def _check_strings(self, values: dict[str, Any]) -> None:
-        """Refuse NUL, local files, wrong references to secrets and what is nested too deeply.
 
-        Keys that hold text for people, and all below them, may name a file.
-        """
-        stack: list[tuple[str, Any, int]] = [("input", values, 1)]
-        while stack:
-            name, value, depth = stack.pop()
-            if depth > MAX_DEPTH:
-                raise _RowError(f"input is nested deeper than {MAX_DEPTH} levels")
-            if type(value) is dict and SECRET in value:
-                _check_reference(name, value, depth)
-            for key, item in value.items() if type(value) is dict else enumerate(value):
-                if type(key) is str and "\0" in key:
-                    raise _RowError(f"a key in {name!r} has a NUL character (\\u0000)")
-                if type(item) is str:
-                    self._check_string(f"{name}.{key}", item)
-                elif type(item) is dict or type(item) is list:
-                    stack.append((f"{name}.{key}", item, depth + 1))
+def _check_strings(values: dict[str, Any]) -> bool:
+    """Refuse NUL, wrong references and what is nested too deeply; return whether any string may name a local file."""
+    stack: list[tuple[str, Any, int]] = [("input", values, 1)]
+    names_files = False
+    while stack:
+        name, value, depth = stack.pop()
+        if depth > MAX_DEPTH:
+            raise _RowError(f"input is nested deeper than {MAX_DEPTH} levels")
+        if type(value) is dict:
+            _check_references(name, value, depth)
+        for key, item in value.items() if type(value) is dict else enumerate(value):
+            if type(key) is str and "\0" in key:
+                raise _RowError(f"a key in {name!r} has a NUL character (\\u0000)")
+            if type(item) is str:
+                names_files = _check_string(f"{name}.{key}", item) or names_files
+            elif type(item) is dict or type(item) is list:
+                stack.append((f"{name}.{key}", item, depth + 1))
+    return names_files
 
-    def _check_string(self, name: str, value: str) -> None:
-        if "\0" in value:
-            raise _RowError(f"{name!r} has a NUL character (\\u0000), which is not text")
-        if (path := find_path(value)) is None or holds_text(name):
-            return
-        found = any(os.path.isfile(home / text) for home in self._homes for text in {path[0], value})  # noqa: PTH113 - Path.is_file raises on long names
-        if found or path["surely"]:
-            raise _RowError(f"{name!r}: {path[0]!r} names a local file; give an https URL or a data: URI")
+
+def _check_string(name: str, value: str) -> bool:
+    if "\0" in value:
+        raise _RowError(f"{name!r} has a NUL character (\\u0000), which is not text")
+    return may_name_file(name, value)
 
 
 def _own_input(record: Record) -> dict[str, Any]:
@@ -293,10 +287,12 @@ def _explain_no_prompt(values: dict[str, Any]) -> str:
     return "it has neither input nor prompt" + (f": it has {found!r}; is 'prompt' meant?" if found else caption)
 
 
-def _check_reference(name: str, value: dict[str, Any], depth: int) -> None:
-    if depth != 2:
+def _check_references(name: str, value: dict[str, Any], depth: int) -> None:
+    if FILE in value and depth > 1:
+        raise _RowError(f'{name!r}: {{"{FILE}": …}} is how a batch keeps a file that it has found; write "@PATH"')
+    if SECRET in value and depth != 2:
         raise _RowError(f'{name!r}: {{"{SECRET}": …}} must be the whole value of one key of the input')
-    if problem := reference_problem(value):
+    if SECRET in value and (problem := reference_problem(value)):
         raise _RowError(f"{name!r}: {problem}")
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from jobs.catalog.model import Missing, Model
 from jobs.catalog.references import input_schema
 from jobs.catalog.row_check import RowCheck
+from jobs.input_files.reference import FileReference
 from jobs.prompts_file.reader import Row, row_text
 from simulator.answers import Problem
 from simulator.models import COMMON_INPUTS
@@ -32,6 +35,12 @@ def row(
     values: dict[str, Any], name: str = "simulator/image", line: int = 1, cells: dict[str, str] | None = None
 ) -> Row:
     return Row(line, f"p{line}", name, row_text(f"p{line}", name, values), cells)
+
+
+def kept(one: Row) -> Row:
+    checked = RowCheck(KNOWN).check(one)
+    assert checked
+    return checked.row
 
 
 def problems(*rows: Row, allow_unknown: bool = False) -> list[str]:
@@ -66,11 +75,17 @@ CURE = 'write {"$env": "NAME"} in its place, and set NAME where the workers run'
             "image",
             "'output_format' is 'jpeg'; simulator/image takes 'png', 'webp' or 'jpg'; did you mean 'jpg'?",
         ),
-        ({"image": "a.png"}, "everything", "'image' is 'a.png', not a URL: give an https URL or a data: URI"),
-        ({"references": ["https://a/b", "c"]}, "everything", "'references[1]' is 'c', not a URL"),
+        (
+            {"image": " "},
+            "everything",
+            "'image' is ' ', not a URL: give an https URL, a data: URI or the path of a file",
+        ),
+        ({"image": 3}, "everything", "'image' is 3, not null or text"),
+        ({"references": ["https://a/b", "/c"]}, "everything", "'references[1]' names /c, which does not exist"),
         ({"sizes": [0]}, "everything", "'sizes[0]' is 0, less than 1, the least of simulator/everything"),
         ({"key": 12345}, "everything", f"'key' is a secret of simulator/everything: {CURE}"),
         ({"key": "12345"}, "everything", f"'key' is a secret of simulator/everything: {CURE}"),
+        ({"key": None}, "everything", "'key' is null, not text"),
         ({"code": "123456789"}, "everything", "'code' is '123456789', which simulator/everything does not take: "),
         ({"scale": 0}, "everything", "'scale' is 0, which simulator/everything does not take: "),
     ],
@@ -112,7 +127,7 @@ def test_memory_does_not_grow_with_different_mistakes() -> None:
 def test_unknown_keys_may_be_allowed_and_are_told() -> None:
     check = RowCheck(KNOWN, allow_unknown=True)
     good = row(GOOD | {"num_output": 2}, line=2)
-    assert check.check(good) == good
+    assert check.check(good) == (good, good.text)
     assert check.check(row({"promt": "x"})) is None, "what is missing is missing all the same"
     assert check.warnings() == [
         "line 2: simulator/image has no input 'num_output'; did you mean 'num_outputs'?, and will be ignored",
@@ -122,35 +137,32 @@ def test_unknown_keys_may_be_allowed_and_are_told() -> None:
 
 def test_a_row_that_is_right_stays_as_it_is() -> None:
     good = row(GOOD | {"num_outputs": 4, "output_format": "jpg", "seed": 10**30, "predict_time": 0.5})
-    assert RowCheck(KNOWN).check(good) is good
+    assert kept(good) is good
 
 
 def test_a_reference_to_a_secret_is_a_value() -> None:
     good = row({"key": {"$env": "STYLE_KEY"}, "image": {"$env": "IMAGE_URL"}}, "simulator/everything")
-    assert RowCheck(KNOWN).check(good) is good
+    assert kept(good) is good
     assert len(problems(row({"key": {"$env": "STYLE_KEY"}, "steps": 99}, "simulator/everything"))) == 1
 
 
 def test_a_community_model_is_pinned() -> None:
-    kept = RowCheck(KNOWN).check(row(GOOD, "simulator/community"))
-    assert kept
-    assert kept.model == f"simulator/community:{VERSION}"
-    assert json.loads(kept.text) == {"id": "p1", "input": GOOD, "model": kept.model}
+    found = kept(row(GOOD, "simulator/community"))
+    assert found.model == f"simulator/community:{VERSION}"
+    assert json.loads(found.text) == {"id": "p1", "input": GOOD, "model": found.model}
 
 
 def test_a_text_like_a_model_is_left_alone() -> None:
     values = {"prompt": '"model":"simulator/community"}'}
-    kept = RowCheck(KNOWN).check(row(values, "simulator/community"))
-    assert kept
-    assert json.loads(kept.text)["input"] == values
+    assert json.loads(kept(row(values, "simulator/community")).text)["input"] == values
 
 
 def test_a_model_without_a_schema_is_not_checked_and_that_is_told() -> None:
     check = RowCheck(KNOWN)
     for line in (4, 5):
-        kept = check.check(row({"anything": 1}, "simulator/formless", line))
-        assert kept
-        assert kept.model.startswith("simulator/formless:")
+        checked = check.check(row({"anything": 1}, "simulator/formless", line))
+        assert checked
+        assert checked.row.model.startswith("simulator/formless:")
     assert check.warnings() == ["line 4 and 1 more: not checked against simulator/formless: no schema"]
 
 
@@ -164,10 +176,9 @@ def test_a_model_that_is_not_there_is_told_once() -> None:
 def test_cells_are_read_by_the_schema() -> None:
     guessed = {"prompt": "x", "code": 7, "steps": 7.0, "tiled": "TRUE", "sizes": "[1, 2]"}
     cells = {"prompt": "x", "code": "007", "steps": "7.0", "tiled": "TRUE", "sizes": "[1, 2]"}
-    kept = RowCheck(KNOWN).check(row(guessed, "simulator/everything", cells=cells))
-    assert kept
-    assert json.loads(kept.text)["input"] == {"prompt": "x", "code": "007", "steps": 7, "tiled": True, "sizes": [1, 2]}
-    assert b'"steps":7,' in kept.text
+    found = kept(row(guessed, "simulator/everything", cells=cells))
+    assert json.loads(found.text)["input"] == {"prompt": "x", "code": "007", "steps": 7, "tiled": True, "sizes": [1, 2]}
+    assert b'"steps":7,' in found.text
 
 
 SCALARS = st.none() | st.booleans() | st.integers(-3, 1100) | st.floats(-2, 60) | st.text("ab 0:/.é", max_size=12)
@@ -199,3 +210,69 @@ def test_what_the_simulator_takes_passes_the_check(data: st.DataObject) -> None:
     except Problem:
         return
     assert RowCheck(KNOWN).check(row(values, name))
+
+
+EVERYTHING = "simulator/everything"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    for name in ("a.png", "b.png", "lamp"):
+        (tmp_path / name).write_bytes(name.encode())
+    return tmp_path
+
+
+def reference(path: Path) -> dict[str, Any]:
+    return FileReference(str(path), hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size).as_value()
+
+
+def named(values: dict[str, Any], name: str = EVERYTHING, **more: Any) -> Row:
+    return row(values, name, **more)._replace(names_files=True)
+
+
+def test_files_become_references(home: Path) -> None:
+    checked = RowCheck(KNOWN, home).check(named({"image": "a.png", "references": ["@b.png", "data:,x"]}))
+    assert checked
+    expected = {"image": reference(home / "a.png"), "references": [reference(home / "b.png"), "data:,x"]}
+    assert json.loads(checked.row.text)["input"] == expected
+    assert checked.written == checked.row.text, "a batch that was not checked has it so"
+
+
+def test_a_name_that_looks_like_no_path_is_a_file_where_the_schema_wants_one(home: Path) -> None:
+    checked = RowCheck(KNOWN, home).check(row({"image": "lamp"}, EVERYTHING))
+    assert checked
+    assert json.loads(checked.row.text)["input"] == {"image": reference(home / "lamp")}
+
+
+def test_cells_may_name_files(home: Path) -> None:
+    cells = {"image": " @a.png", "references": '["a.png", "@b.png"]', "steps": "7.0"}
+    guessed = cells | {"steps": 7.0}
+    checked = RowCheck(KNOWN, home).check(named(guessed, cells=cells))
+    assert checked
+    files = [reference(home / "a.png"), reference(home / "b.png")]
+    assert json.loads(checked.row.text)["input"] == {"image": files[0], "references": files, "steps": 7}
+    assert json.loads(checked.written)["input"] == guessed | {"image": files[0]}
+
+
+@pytest.mark.parametrize("model", [None, KNOWN[EVERYTHING], KNOWN["simulator/formless"]])
+def test_files_are_found_without_a_check(home: Path, model: Model | None) -> None:
+    check = RowCheck({}, home)
+    kept = check.as_kept(named({"anything": ["@a.png"], "steps": "x"}), model)
+    assert kept
+    assert json.loads(kept.row.text)["input"] == {"anything": [reference(home / "a.png")], "steps": "x"}
+    assert check.as_kept(named({"anything": "@gone/a.png"}), model) is None
+    (problem,) = check.mistakes.problems()
+    assert str(problem) == f"line 1: 'anything' names {home}/gone/a.png, and there is no folder {home}/gone"
+
+
+def test_all_that_is_wrong_with_a_row_with_files_is_told(home: Path) -> None:
+    check = RowCheck(KNOWN, home)
+    values = {"image": ["@a.png"], "references": ["@gone.zip", "a.png"], "steps": 99, "imagee": "@a.png"}
+    for line in (3, 4):
+        assert check.check(named(values, line=line)) is None
+    assert [str(problem) for problem in check.mistakes.problems()] == [
+        f"lines 3 and 4: 'references[0]' names {home}/gone.zip, which does not exist",
+        "lines 3 and 4: simulator/everything has no input 'imagee'; did you mean 'image'?",
+        f"lines 3 and 4: 'image' is [\"@{home}/a.png\"], not null or text",
+        "lines 3 and 4: 'steps' is 99, more than 50, the most of simulator/everything",
+    ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,7 +64,7 @@ def plain(line: bytes, defaults: Defaults = DEFAULTS) -> Row | None:
 
 def strict(line: bytes, defaults: Defaults = DEFAULTS) -> list[Row | Problem]:
     records = _line_records(iter([(7, line)]), lambda *_: None)
-    found = [_Reader(defaults, Path(), KeyNames()).read(record) for record in records]
+    found = [_Reader(defaults, KeyNames()).read(record) for record in records]
     return [item for some in found for item in (some if isinstance(some, list) else [some])]
 
 
@@ -99,7 +98,7 @@ def test_what_is_read_fast_is_what_the_strict_reader_reads(
 def test_a_variant_that_is_read_fast_is_what_the_strict_reader_reads(prompt_id: str, model: Any, values: Any) -> None:
     for row in ({"id": prompt_id, "input": values}, {"id": prompt_id, "input": values, "model": model}):
         found = PlainRows(DEFAULTS, KeyNames()).read_values(dict(row), 7)
-        assert found is None or found == _Reader(DEFAULTS, Path(), KeyNames()).read(Record(7, 7, row))
+        assert found is None or found == _Reader(DEFAULTS, KeyNames()).read(Record(7, 7, row))
 
 
 @pytest.mark.parametrize(

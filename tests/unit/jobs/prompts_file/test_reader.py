@@ -207,14 +207,18 @@ def test_these_are_no_ids(name: str) -> None:
     assert name_problem(name, 128)
 
 
-def test_the_name_of_a_local_file_is_refused_as_an_input(read: Read, tmp_path: Path) -> None:
-    (tmp_path / "cat.png").touch()
-    (tmp_path / "pets").mkdir()
-    (tmp_path / "pets" / "cat").touch()
-    values = ["cat.png", str(tmp_path / "cat.png"), "pets/cat", "file:///etc/x", "~/a cat.png", "./x", "../x"]
-    for value in values:
-        (message,) = messages(read({"input": {"deep": [{"image": value}]}}))
-        assert f"'input.deep.0.image': {value!r} names a local file; give an https URL" in message
+@pytest.mark.parametrize("value", ["cat.png", "pets/cat", "file:///etc/x", "~/a cat.png", "./x", "../x", "@cat", " @a"])
+def test_a_row_with_a_path_is_marked(read: Read, value: str) -> None:
+    for values in ({"image": value}, {"deep": [{"image": value}]}):
+        (row,) = read({"input": values})
+        assert isinstance(row, Row)
+        assert row.names_files
+
+
+def test_what_a_batch_keeps_of_a_file_is_refused(read: Read) -> None:
+    for value in ({"$file": "cat.png"}, [{"$file": "/cat.png", "sha256": "0" * 64, "size": 3}]):
+        (message,) = messages(read({"input": {"image": value}}))
+        assert '{"$file": …} is how a batch keeps a file that it has found; write "@PATH"' in message
 
 
 @pytest.mark.parametrize(
@@ -224,36 +228,32 @@ def test_the_name_of_a_local_file_is_refused_as_an_input(read: Read, tmp_path: P
         "data:image/png;base64,aGVsbG8=",
         "webp",
         "16:9",
-        "owner/name",
-        "missing.png",
-        "a fox. And cat.png",
-        "x" * 300 + "." + "y" * 190,
+        "x" * 300 + " " + "y" * 190,
         "",
         "~",
-        "...",
         "pets",
     ],
 )
-def test_other_text_is_no_local_file(read: Read, tmp_path: Path, value: str) -> None:
-    (tmp_path / "cat.png").touch()
-    (tmp_path / "pets").mkdir()
-    assert kept(read({"input": {"image": value}})[0])["input"] == {"image": value}
+def test_a_row_without_a_path_is_not_marked(read: Read, value: str) -> None:
+    (row,) = read({"input": {"image": value}})
+    assert isinstance(row, Row)
+    assert not row.names_files
+    assert kept(row)["input"] == {"image": value}
 
 
 @pytest.mark.parametrize("key", ["prompt", "negative_prompt", "text", "caption"])
-def test_a_key_that_holds_text_may_name_a_file(read: Read, tmp_path: Path, key: str) -> None:
-    (tmp_path / "cat.png").touch()
-    assert [isinstance(row, Row) for row in read({"input": {key: "cat.png"}}, {"input": {key: "./configure"}})] == [
-        True,
-        True,
-    ]
-    assert isinstance(read({"input": {"messages": [{"role": "./x", "content": "cat.png"}]}})[0], Row)
+def test_a_key_that_holds_text_names_no_file(read: Read, key: str) -> None:
+    rows = read({"input": {key: "cat.png"}}, {"input": {key: "./configure"}}, {"input": {key: "@cat"}})
+    rows += read({"input": {"messages": [{"role": "./x", "content": "cat.png"}]}})
+    assert not any(row.names_files for row in rows if isinstance(row, Row))
+    assert all(isinstance(row, Row) for row in rows)
 
 
 @pytest.mark.parametrize("key", ["image_prompt", "context_image", "mask", "input_file"])
-def test_a_key_that_holds_a_file_may_not(read: Read, tmp_path: Path, key: str) -> None:
-    (tmp_path / "cat.png").touch()
-    assert "names a local file" in messages(read({"input": {key: "cat.png"}}))[0]
+def test_a_key_that_holds_a_file_may(read: Read, key: str) -> None:
+    (row,) = read({"input": {key: "cat.png"}})
+    assert isinstance(row, Row)
+    assert row.names_files
 
 
 def test_a_row_that_grows_by_its_defaults_is_bounded_too(read: Read) -> None:

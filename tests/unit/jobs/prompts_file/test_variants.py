@@ -74,7 +74,7 @@ def test_the_rows_keep_their_line_id_model_and_what_the_command_line_fills_in(tm
         ({"input": [], "model": "o/n"}, "line 1: input is not an object"),
         ({"input": {}, "seed": 1}, "line 1: unknown key 'seed' beside input"),
         ({"model": "flux", "prompt": "x"}, "line 1: 'flux' is not a model"),
-        ({"prompt": "x", "image": "./a.png"}, "line 1: 'input.image': './a.png' names a local file"),
+        ({"prompt": "x", "image": {"$file": "a.png"}}, "line 1: 'input.image': {\"$file\": …} is how a batch keeps"),
         ({"prompt": "x\0"}, "line 1: 'input.prompt' has a NUL"),
     ],
 )
@@ -110,7 +110,12 @@ def test_values_that_may_not_be_are_told_with_their_line(tmp_path: Path) -> None
     )
     assert texts(read(path, "seed=1e999"))[0] == "line 1: a number is too large"
     assert texts(read(path, r'style="\ud800"'))[0].startswith("line 1: half a surrogate pair")
-    assert texts(read(path, "image=./a.png"))[0].endswith("names a local file; give an https URL or a data: URI")
+
+
+def test_a_variant_with_a_path_is_marked(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", {"prompt": "x"})
+    found = [row for row in read(path, "image=@a.png,https://a.test/b.png") if isinstance(row, Row)]
+    assert [row.names_files for row in found] == [True, False]
 
 
 def fill(path: Path, template: str | None, *each: str, sample: Sample | None = None, **given: Any) -> list[Any]:

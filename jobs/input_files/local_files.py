@@ -1,0 +1,141 @@
+"""Finds the local files that inputs name, checks that they can be uploaded, and hashes each once."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from difflib import get_close_matches
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from jobs.input_files.path_texts import spellings
+from jobs.input_files.reference import FileReference
+
+MAX_BYTES = 100_000_000
+"""The largest file that Replicate's API takes."""
+
+REMEMBERED = 100_000
+"""Files whose hashes are kept, so that each is read once."""
+
+MOST_NAMES = 10_000
+"""Names of a folder among which the meant one is looked for."""
+
+NEAR = 0.82
+"""How similar the name of a missing file and a name that is there must be for a suggestion."""
+
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+_KINDS = {
+    stat.S_IFDIR: "a directory, not a file",
+    stat.S_IFIFO: "a named pipe, not a file",
+    stat.S_IFSOCK: "a socket, not a file",
+    stat.S_IFCHR: "a device, not a file",
+    stat.S_IFBLK: "a device, not a file",
+}
+
+
+class UnfitFile(NamedTuple):
+    """Why a file cannot be an input: `kind` in a word, `reason` as the end of "'image' names …"."""
+
+    kind: str
+    reason: str
+
+
+class LocalFiles:
+    """The files that paths in inputs name; relative ones count from `home`."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self.find = lru_cache(REMEMBERED)(self._find)
+        self._folder = lru_cache(REMEMBERED)(os.path.realpath)
+        self._names = lru_cache(64)(_names)
+
+    def _find(self, text: str) -> FileReference | UnfitFile:
+        """The file that a text names, or why there is none; it is read on the first call only."""
+        try:
+            path = self._path(text)
+            return UnfitFile("missing", self._explain_missing(text)) if path is None else _examine(path)
+        except OSError as error:
+            return UnfitFile("unreadable", f"{self._place(text)}, which cannot be read: {error.strerror or error}")
+
+    def _path(self, text: str) -> Path | None:
+        """Where the file lies: the links to a relative path's folder are resolved, its own name is kept. OSError."""
+        for spelling in spellings(text):
+            own = Path(_expanded(spelling))
+            if _is_there(path := self._home / own):
+                return path if own.is_absolute() else Path(self._folder(path.parent), path.name)
+        return None
+
+    def _place(self, text: str) -> Path:
+        """The path that was looked for first, for people."""
+        return Path(os.path.normpath(self._home.absolute() / _expanded(next(spellings(text), text))))
+
+    def _explain_missing(self, text: str) -> str:
+        path = self._place(text)
+        if not path.parent.is_dir():
+            return f"{path}, and there is no folder {path.parent}"
+        names = {name.casefold(): name for name in self._names(path.parent)}
+        near = get_close_matches(path.name.casefold(), names, 1, NEAR)
+        return f"{path}, which does not exist{f'; did you mean {names[near[0]]!r}?' if near else ''}"
+
+
+def _expanded(text: str) -> str:
+    return os.path.expanduser(text)  # noqa: PTH111 - Path.expanduser raises when there is no home
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a path exists, if only as a link that leads nowhere; OSError when it cannot be known."""
+    try:
+        path.lstat()
+    except OSError as error:
+        if error.errno in _GONE:
+            return False
+        raise
+    return True
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in islice(entries, MOST_NAMES)]
+    except OSError:
+        return []
+
+
+def _examine(path: Path) -> FileReference | UnfitFile:
+    """The reference to a file; only a regular one is opened, for a pipe or a device could block. OSError."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return UnfitFile("loop", f"{path}, a symbolic link that leads in a circle")
+        if error.errno in _GONE:
+            return UnfitFile("broken", f"{path}, a symbolic link to {path.readlink()}, which does not exist")
+        raise
+    if fault := next(_faults(path, found), None):
+        return fault
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        before = os.fstat(descriptor)
+        digest = hashlib.file_digest(file, "sha256").hexdigest() if stat.S_ISREG(before.st_mode) else ""
+        if _identity(found) != _identity(before) or _identity(before) != _identity(os.fstat(descriptor)):
+            return UnfitFile("changed", f"{path}, which changed while it was read: is it still being written?")
+    return FileReference(str(path), digest, before.st_size)
+
+
+def _faults(path: Path, found: os.stat_result) -> Iterator[UnfitFile]:
+    kind = stat.S_IFMT(found.st_mode)
+    if kind != stat.S_IFREG:
+        yield UnfitFile("kind", f"{path}, which is {_KINDS.get(kind, 'not a file')}")
+    elif found.st_size == 0:
+        yield UnfitFile("empty", f"{path}, which is empty")
+    elif found.st_size > MAX_BYTES:
+        yield UnfitFile("large", f"{path}, which has more than {MAX_BYTES:,} bytes: give it by an https URL")
+
+
+def _identity(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_dev, found.st_ino, found.st_mode, found.st_size, found.st_mtime_ns

@@ -1,0 +1,91 @@
+"""Rows that name local files: the batch keeps references, and the same files are the same rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.batch_folder.folder import Folder
+from jobs.config import Config
+from jobs.enqueue.enqueue import Order, Receipt, check
+from jobs.errors import PromptsError
+from jobs.queue.shard_queue import Queue
+from jobs.redis_client.resilience import Redis
+from jobs.state.batches import Batches
+from tests.integration.jobs.enqueue.night import API_HOST, settle, write
+
+Enqueued = Callable[..., Awaitable[Receipt]]
+ROWS = [{"id": f"p{number}", "prompt": "x", "image": f"@stills/{number % 2}.png"} for number in range(4)]
+
+
+@pytest.fixture
+def stills(tmp_path: Path) -> Path:
+    path = tmp_path / "stills"
+    path.mkdir()
+    for number in range(2):
+        (path / f"{number}.png").write_bytes(b"picture %d" % number)
+    return path
+
+
+def inputs(folder: Folder) -> list[Any]:
+    return [json.loads(line)["input"] for line in folder.prompts.read_text().splitlines()]
+
+
+async def test_the_copy_has_references(enqueued: Enqueued, folder: Folder, stills: Path) -> None:
+    await enqueued(ROWS)
+    hashes = [hashlib.sha256(b"picture %d" % number).hexdigest() for number in range(2)]
+    assert inputs(folder) == [
+        {
+            "prompt": "x",
+            "image": {"$file": str(stills / f"{number % 2}.png"), "sha256": hashes[number % 2], "size": 9},
+        }
+        for number in range(4)
+    ]
+
+
+async def test_the_same_files_add_nothing(enqueued: Enqueued, folder: Folder, stills: Path) -> None:
+    await enqueued(ROWS)
+    before = folder.prompts.read_bytes()
+    (stills / "0.png").touch()
+    assert (await enqueued(ROWS)).enqueued == 0
+    assert (await enqueued([*ROWS, {"id": "p4", "prompt": "x", "image": "@./stills/1.png"}])).total == 5
+    assert folder.prompts.read_bytes().startswith(before)
+
+
+async def test_a_file_that_changed_is_a_row_that_changed(
+    enqueued: Enqueued, folder: Folder, stills: Path, redis: Redis
+) -> None:
+    await enqueued(ROWS)
+    await settle(redis, folder, {0: "failed", 1: "succeeded", 2: "failed", 3: "failed"})
+    await Queue(redis, API_HOST).remove("night")
+    assert await Batches(redis).finish("night")
+    (stills / "0.png").write_bytes(b"another")
+    with pytest.raises(
+        PromptsError, match=r"night\.jsonl: 2 errors(?s:.*)the id 'p0' already, with another model, inp"
+    ):
+        await enqueued(ROWS)
+    await enqueued(ROWS, replace=True)
+    assert [value["image"]["size"] for value in inputs(folder)] == [7, 9, 7, 9]
+
+
+@pytest.mark.usefixtures("stills")
+async def test_all_wrong_files_are_told_with_their_lines(
+    tmp_path: Path, config: Config, enqueued: Enqueued, folder: Folder
+) -> None:
+    rows = [*ROWS, *({"prompt": "x", "image": path} for path in ("@gone.zip", "stills/1.png", "@stills", "@gone.zip"))]
+    with pytest.raises(PromptsError) as error:
+        await enqueued(rows)
+    cure = "write '@stills/1.png' to upload it, or give an https URL or a data: URI"
+    assert str(error.value).splitlines()[1:] == [
+        f"  lines 5 and 8: 'image' names {tmp_path}/gone.zip, which does not exist",
+        f"  line 6: 'image': 'stills/1.png' names a local file; {cure}",
+    ]
+    assert not folder.path.exists()
+    with pytest.raises(PromptsError, match="3 errors"):
+        await check(Order(write(tmp_path / "night.jsonl", rows)), config)
+    assert (await check(Order(write(tmp_path / "night.jsonl", ROWS)), config)).total == 4
