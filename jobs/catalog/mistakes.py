@@ -144,8 +144,17 @@ def _short(text: str) -> str:
 class _Group:
     message: str
     line: int
+    last: int
     others: int = 0
     next_lines: list[int] = field(default_factory=list)
+
+    def add(self, line: int) -> None:
+        """Add a line; the variants that are made of one line are one."""
+        if line == self.last:
+            return
+        self.last, self.others = line, self.others + 1
+        if len(self.next_lines) < NAMED_LINES:
+            self.next_lines.append(line)
 
 
 class Mistakes:
@@ -160,11 +169,9 @@ class Mistakes:
         for kind, message in mistakes:
             self.count += 1
             if group := self._groups.get(kind):
-                group.others += 1
-                if len(group.next_lines) < NAMED_LINES:
-                    group.next_lines.append(line)
+                group.add(line)
             elif len(self._groups) < MOST:
-                self._groups[kind] = _Group(message, line)
+                self._groups[kind] = _Group(message, line, line)
 
     def problems(self) -> list[Problem]:
         """One for each kind of mistake, by their first lines."""

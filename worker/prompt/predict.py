@@ -225,6 +225,11 @@ async def settle(work: Work, result: Result, retry_count: int, started: float | 
         what = result.status if result.error.kind == result.status else f"{result.status}: {result.error.kind}"
         logger.info("%6.2fs ! %s %s: %s", seconds, work.name, what, result.error.message)
     else:
-        files = {0: "text", 1: "1 file"}.get(len(result.files), f"{len(result.files)} files")
-        logger.info("%6.2fs ← %s ● %s", seconds, work.name, files)
+        logger.info("%6.2fs ← %s ● %s", seconds, work.name, _what_came(result))
     return True
+
+
+def _what_came(result: Result) -> str:
+    if result.unsaved:
+        return f"{len(result.files)} of {len(result.files) + len(result.unsaved)} files"
+    return {0: "text", 1: "1 file"}.get(len(result.files), f"{len(result.files)} files")

@@ -173,6 +173,13 @@ def test_a_model_that_is_not_there_is_told_once() -> None:
     assert list(map(str, check.mistakes.problems())) == ["lines 1 and 2: a/b: it is gone; did you mean a/c?"]
 
 
+def test_a_line_of_many_variants_is_named_once() -> None:
+    check = RowCheck({"a/b": Missing("a/b", "it is gone", None)})
+    for line in (1, 1, 1, 2, 2):
+        assert check.check(row(GOOD, "a/b", line)) is None
+    assert list(map(str, check.mistakes.problems())) == ["lines 1 and 2: a/b: it is gone"]
+
+
 def test_cells_are_read_by_the_schema() -> None:
     guessed = {"prompt": "x", "code": 7, "steps": 7.0, "tiled": "TRUE", "sizes": "[1, 2]"}
     cells = {"prompt": "x", "code": "007", "steps": "7.0", "tiled": "TRUE", "sizes": "[1, 2]"}
