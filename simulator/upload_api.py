@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
@@ -51,6 +51,8 @@ class UploadApi:
                 upload = await self._store(content, await _metadata(form.get("metadata")))
         except MultiPartException as error:
             raise Problem(400, error.message, title="Bad request") from None
+        except ClientDisconnect:
+            raise Problem(400, "The request ended too soon.", title="Bad request") from None
         return json_answer(upload.body(api_base(request)), 201)
 
     async def _store(self, content: UploadFile, metadata: dict[str, Any]) -> Upload:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -234,6 +234,17 @@ def test_its_connection_can_be_cut(plain: RunningSimulator, api: httpx.Client, f
     with pytest.raises(httpx.TransportError):
         api.post("/v1/files", files={"content": ("a.bin", bytes(3_000_000))})
     assert plain.ledger()["uploaded"] == int("lost_answer" in faults)
+
+
+def test_a_body_that_ends_too_soon_stores_nothing(plain: RunningSimulator, api: httpx.Client) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield b'--x\r\nContent-Disposition: form-data; name="content"; filename="a"\r\n\r\n'
+        raise InterruptedError
+
+    headers = {"content-type": "multipart/form-data; boundary=x", "content-length": "1000"}
+    with pytest.raises(InterruptedError):
+        api.post("/v1/files", content=pieces(), headers=headers)
+    assert plain.ledger()["uploaded"] == 0
 
 
 def test_any_page_can_be_its_answer(plain: RunningSimulator, api: httpx.Client) -> None:
