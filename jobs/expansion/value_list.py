@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NoReturn
 
@@ -20,13 +20,25 @@ _WHOLE = re.compile(r"(minus)?(0|[1-9]\d*)", re.ASCII)
 _NO_INPUTS = ("id", "custom_id", "input")
 
 
-class ValueList:
-    """A key and its values in the order in which they are given; ranges are never expanded in memory."""
+def _as_it_is(_key: str, value: Any) -> Any:
+    return value
 
-    def __init__(self, key: str, parts: Sequence[range | tuple[Any, ...]]) -> None:
+
+class ValueList:
+    """A key and its values in the order in which they are given; ranges are never expanded in memory.
+
+    `convert` makes of a key and a value what is set; an id has the value as it is given.
+    """
+
+    def __init__(
+        self, key: str, parts: Sequence[range | tuple[Any, ...]], convert: Callable[[str, Any], Any] = _as_it_is
+    ) -> None:
         _check_distinct(key, parts)
         self.key, self._label = key, slug(key)
-        self._parts = [part if isinstance(part, range) else [(one, self._name(one)) for one in part] for part in parts]
+        self._parts = [
+            part if isinstance(part, range) else [(convert(key, one), self._name(one)) for one in part]
+            for part in parts
+        ]
 
     @property
     def count(self) -> int:
@@ -42,8 +54,8 @@ class ValueList:
         return f"{self._label}-{slug(value)}"
 
 
-def read_values(text: str) -> ValueList:
-    """Read `KEY=VALUES`; ValueError with a sentence."""
+def read_values(text: str, convert: Callable[[str, Any], Any] = _as_it_is) -> ValueList:
+    """Read `KEY=VALUES`, `convert` as for ValueList; ValueError with a sentence."""
     key, equals, values = text.partition("=")
     if not key or not equals:
         raise ValueError(f"{text!r} is not KEY=VALUES")
@@ -52,7 +64,8 @@ def read_values(text: str) -> ValueList:
     parts = [part if isinstance(part, range) else (part,) for part in _split(key, values)]
     if key == "model":
         _check_models(parts)
-    return ValueList(key, parts)
+        return ValueList(key, parts)
+    return ValueList(key, parts, convert)
 
 
 def json_or_text(text: str) -> Any:

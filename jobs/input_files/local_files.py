@@ -57,12 +57,12 @@ class LocalFiles:
     def _find(self, text: str) -> FileReference | UnfitFile:
         """The file that a text names, or why there is none; it is read on the first call only."""
         try:
-            path = self._path(text)
+            path = self.locate(text)
             return UnfitFile("missing", self._explain_missing(text)) if path is None else _examine(path)
         except OSError as error:
             return UnfitFile("unreadable", f"{self._place(text)}, which cannot be read: {error.strerror or error}")
 
-    def _path(self, text: str) -> Path | None:
+    def locate(self, text: str) -> Path | None:
         """Where the file lies: the links to a relative path's folder are resolved, its own name is kept. OSError."""
         for spelling in spellings(text):
             own = Path(_expanded(spelling))
