@@ -23,7 +23,8 @@ order = $(call option,NAME,--name) $(call option,MODEL,--model) $(call option,IN
   $(call option,PRIORITY,--priority) $(foreach limit,$(limits),$(call option,$(limit),$(limit_$(limit)))) \
   $(foreach one,$(many),$(call option,$(one),$(many_$(one)))) \
   $(call flag,DYNAMIC_PROMPTS,--dynamic-prompts) $(call flag,APPEND,--append) $(call flag,REPLACE,--replace) \
-  $(call flag,ALLOW_UNKNOWN,--allow-unknown) $(call flag,NO_MODEL_CHECK,--no-model-check) $(call flag,JSON,--json) \
+  $(call flag,ALLOW_UNKNOWN,--allow-unknown) $(call flag,NO_MODEL_CHECK,--no-model-check) \
+  $(call flag,COPY_INPUTS,--copy-inputs) $(call flag,KEEP_UPLOADS,--keep-uploads) $(call flag,JSON,--json) \
   -- $(call argument,FILE)
 many_EACH := --each
 many_REPEAT := --repeat
@@ -40,7 +41,7 @@ limit_CONFIRM_ABOVE := --confirm-above
 
 # An unknown variable is an error before anything runs: an ignored limit costs money.
 takes_order := FILE NAME MODEL INPUT PRIORITY $(limits) $(many) DYNAMIC_PROMPTS APPEND REPLACE ALLOW_UNKNOWN \
-  NO_MODEL_CHECK JSON
+  NO_MODEL_CHECK COPY_INPUTS KEEP_UPLOADS JSON
 takes_run := $(takes_order) ALL PILOT BY
 takes_enqueue := $(takes_order) CHECK
 takes_status := BATCH JSON

@@ -11,7 +11,10 @@ _OPTION = re.compile(
     r"(?<![\w-])--(name|model|input|each|repeat|seed-from|template|map|sample-seed|sample|priority|limit"
     r"|max-predictions|max-cost|max-in-flight|confirm-above|pilot|by)\b(?: (?=\w+=|N\b))?"
 )
-_FLAG = re.compile(r"(?<![\w-])--(append|replace|allow-unknown|no-model-check|check|all|json|dynamic-prompts)(?![\w-])")
+_FLAG = re.compile(
+    r"(?<![\w-])--(append|replace|allow-unknown|no-model-check|copy-inputs|keep-uploads|check|all|json"
+    r"|dynamic-prompts)(?![\w-])"
+)
 _TARGETS = {"status": "BATCH", "watch": "BATCH", "enqueue": "FILE", "run": "FILE"}
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, Literal
 from urllib.parse import quote
 
 from jobs.batch_folder.folder import Folder
+from jobs.input_files.reference import with_files
 from jobs.wire import Failure, Outcome, Prompt, Result, SavedFile
 
 Kind = Literal["image", "audio", "video", "text", "json", "other"]
@@ -82,14 +83,15 @@ class GalleryItem:
 
 def lay_out(folder: Folder, prompt: Prompt, result: Result | None) -> GalleryItem:
     """Return the item of one prompt; reads the beginning of its text files."""
+    values = with_files(prompt.input, lambda file: PurePath(file.path).name)
     waiting = GalleryItem(
         prompt.index,
         prompt.id,
         prompt.model,
         "waiting",
-        _clip(_prompt_text(prompt.input), _PROMPT_SHOWN),
+        _clip(_prompt_text(values), _PROMPT_SHOWN),
         None if (seed := prompt.input.get("seed")) is None else str(seed),
-        pretty(prompt.input),
+        pretty(values),
     )
     return _with_result(folder, waiting, result) if result else waiting
 
@@ -175,7 +177,7 @@ def _inline(folder: Folder, result: Result) -> tuple[Preview, ...]:
     return (Preview(kind, "output", None, href, None, text[:TEXT_SHOWN], len(text) > TEXT_SHOWN),)
 
 
-def _prompt_text(values: dict[str, Any]) -> str:
+def _prompt_text(values: Mapping[str, Any]) -> str:
     for key in ("prompt", "text"):
         if isinstance(values.get(key), str):
             return str(values[key])

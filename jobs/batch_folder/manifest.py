@@ -18,7 +18,7 @@ class Manifest:
     """The contents of batch.json: `id` is random and ties the folder to Redis; `created_at` is in Unix seconds.
 
     `max_cost` is in micro-dollars; `source` is the path of the file that the batch was first enqueued from, None for
-    standard input.
+    standard input. `keep_uploads`: what workers upload for it is not deleted when it ends.
     """
 
     batch: str
@@ -29,6 +29,7 @@ class Manifest:
     max_cost: int | None = None
     max_in_flight: int | None = None
     source: str | None = None
+    keep_uploads: bool = False
 
 
 def read_manifest(folder: Folder) -> Manifest | None:

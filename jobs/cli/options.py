@@ -18,6 +18,7 @@ from jobs.expansion.expansion import Expansion, Sample
 from jobs.expansion.matrix import build_matrix
 from jobs.expansion.template import read_template
 from jobs.expansion.value_list import MOST, json_or_text, read_values
+from jobs.input_files.command_line import with_absolute_paths
 from jobs.prices.money import micro_dollars
 from jobs.prompts_file.columns import read_mapping
 from jobs.text import as_typed
@@ -90,6 +91,10 @@ NoModelCheck = Annotated[
     bool, typer.Option("--no-model-check", help="Do not check rows against their models' schemas.")
 ]
 AllowUnknown = Annotated[bool, typer.Option("--allow-unknown", help="Let keys pass that a model's schema lacks.")]
+CopyInputs = Annotated[
+    bool, typer.Option("--copy-inputs", help="Copy the files that rows name into the batch's folder.")
+]
+KeepUploads = Annotated[bool, typer.Option("--keep-uploads", help="Do not delete uploads when the batch ends.")]
 MaxPredictions = Annotated[
     int | None,
     typer.Option(min=1, max=MOST_PREDICTIONS, metavar="N", help="Never create more for this batch, in all its life."),
@@ -147,6 +152,8 @@ class OrderOptions:
     replace: Replace = False
     allow_unknown: AllowUnknown = False
     no_model_check: NoModelCheck = False
+    copy_inputs: CopyInputs = False
+    keep_uploads: KeepUploads = False
 
     def order(self) -> Order:
         """What is to be enqueued; a usage error when the options do not go together."""
@@ -169,6 +176,8 @@ class OrderOptions:
             replace=self.replace,
             allow_unknown=self.allow_unknown,
             model_check=not self.no_model_check,
+            copy_inputs=self.copy_inputs,
+            keep_uploads=self.keep_uploads,
         )
 
     def _expansion(self) -> Expansion | None:
@@ -181,7 +190,9 @@ class OrderOptions:
         with usage_errors("--map"):
             columns = read_mapping(self.map)
         with usage_errors("--each"):
-            matrix = build_matrix([read_values(text) for text in self.each], self.repeat, self.seed_from)
+            matrix = build_matrix(
+                [read_values(text, with_absolute_paths) for text in self.each], self.repeat, self.seed_from
+            )
         with usage_errors("--template"):
             template = read_template(self.template) if self.template is not None else None
             sample = Sample(self.sample, self.sample_seed or 0) if self.sample else None
@@ -227,5 +238,5 @@ def read_input(pairs: Sequence[str]) -> dict[str, Any]:
         key, equals, text = pair.partition("=")
         if not key or not equals:
             raise ValueError(f"{pair!r} is not KEY=VALUE")
-        values[key] = json_or_text(text)
+        values[key] = with_absolute_paths(key, json_or_text(text))
     return values

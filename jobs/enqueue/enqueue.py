@@ -23,6 +23,7 @@ from jobs.catalog.models_file import check_pins, keep_models
 from jobs.config import Config
 from jobs.enqueue.checked_rows import CheckedRows
 from jobs.enqueue.estimate import Confirm, Estimator
+from jobs.enqueue.input_copies import copy_inputs
 from jobs.enqueue.merge import Merge, check_changed, compare, refuse_other_file
 from jobs.enqueue.order import Order
 from jobs.enqueue.ownership import check_ownership, known_limits, new_manifest, read_ownership, save_limits
@@ -131,7 +132,9 @@ async def _enqueue(spool: Spool, folder: Folder, catalog: Catalog, config: Confi
     if batch and merge.changed and batch.settled >= batch.total and (spent := spent_reason(batch, budget, cheapest)):
         raise InputError(spent)
     manifest = manifest or new_manifest(folder, config, spool.order.path)
-    manifest = save_limits(folder, manifest, budget, fsync=config.fsync)
+    manifest = save_limits(folder, manifest, budget, keep_uploads=spool.order.keep_uploads, fsync=config.fsync)
+    if spool.order.copy_inputs:
+        await asyncio.to_thread(copy_inputs, spool, folder, fsync=config.fsync)
     await asyncio.to_thread(keep_models, folder, catalog.models, fsync=config.fsync)
     again = await asyncio.to_thread(_write_copy, spool, folder, merge, batch, config)
     before = await asyncio.to_thread(spent_on_earlier_tries, folder) if batch is None else Spent()

@@ -19,7 +19,8 @@ class Order:
 
     `append`: also to a batch that was enqueued from another file; `replace`: a row replaces one of the same id that did
     not succeed. `model_check`: rows are checked against their models; `allow_unknown`: keys that a model does not have
-    are let through.
+    are let through. `copy_inputs`: the files that rows name are copied into the batch's folder; `keep_uploads`: what
+    workers upload is not deleted when the batch ends.
     """
 
     source: str
@@ -34,6 +35,8 @@ class Order:
     replace: bool = False
     model_check: bool = True
     allow_unknown: bool = False
+    copy_inputs: bool = False
+    keep_uploads: bool = False
 
     @property
     def path(self) -> str | None:

@@ -53,9 +53,11 @@ def known_limits(manifest: Manifest | None, batch: Batch | None) -> Budget:
     return Budget(known.max_predictions, known.max_cost, known.max_in_flight) if known else Budget()
 
 
-def save_limits(folder: Folder, manifest: Manifest, budget: Budget, *, fsync: bool) -> Manifest:
+def save_limits(
+    folder: Folder, manifest: Manifest, budget: Budget, *, fsync: bool, keep_uploads: bool = False
+) -> Manifest:
     """Write the batch's manifest with its budget, which then survives a loss of Redis; returns it."""
-    noted = replace(manifest, **asdict(budget))
+    noted = replace(manifest, **asdict(budget), keep_uploads=manifest.keep_uploads or keep_uploads)
     if noted != manifest or not folder.manifest.exists():
         write_manifest(folder, noted, fsync=fsync)
     return noted

@@ -121,6 +121,7 @@ def test_make_takes_what_the_command_takes(target: str) -> None:
     known = get_command(app).commands[target].params  # type: ignore[attr-defined]  # it is a group
     names = {option for parameter in known for option in parameter.opts if option.startswith("--")}
     flags = {"--json", "--check", "--append", "--replace", "--all", "--dynamic-prompts"}
+    flags |= {"--copy-inputs", "--keep-uploads"}
     assert names - flags - {"--pilot", "--by", "--allow-unknown", "--no-model-check"} == set(OPTIONS.values())
 
 

@@ -26,6 +26,7 @@ from jobs.text import as_typed, with_make
         ("`python -m jobs delete p --force` drops them", "`.venv/bin/python -m jobs delete p --force` drops them"),
         ("`python -m worker orphans --cancel` ends them", "`.venv/bin/python -m worker orphans --cancel` ends them"),
         ("leave it out by --map image=; --sample N makes N", "leave it out by MAP=image=; SAMPLE=N makes N"),
+        ("or --copy-inputs, and --keep-uploads", "or COPY_INPUTS=1, and KEEP_UPLOADS=1"),
         ("--sample-seed needs --sample", "SAMPLE_SEED= needs SAMPLE="),
         ("a prompt --names nothing -- and --name-like", "a prompt --names nothing -- and NAME=-like"),
     ],

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 
 from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.manifest import read_manifest
 from jobs.config import Config
-from jobs.enqueue.enqueue import Order, Receipt, check
-from jobs.errors import PromptsError
+from jobs.enqueue.enqueue import Order, Receipt, check, enqueue
+from jobs.errors import InputError, PromptsError
+from jobs.input_files.copies import copied_path
+from jobs.input_files.reference import references
 from jobs.queue.shard_queue import Queue
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
@@ -89,3 +92,64 @@ async def test_all_wrong_files_are_told_with_their_lines(
     with pytest.raises(PromptsError, match="3 errors"):
         await check(Order(write(tmp_path / "night.jsonl", rows)), config)
     assert (await check(Order(write(tmp_path / "night.jsonl", ROWS)), config)).total == 4
+
+
+async def test_each_content_is_copied_once(enqueued: Enqueued, folder: Folder, stills: Path, config: Config) -> None:
+    rows = [*ROWS, {"prompt": "x", "images": ["@stills/same.png", "@stills/same.JPG", "@stills/odd.p g"]}]
+    for name in ("same.png", "same.JPG", "odd.p g"):
+        (stills / name).write_bytes(b"picture 0")
+    await enqueued(rows, copy_inputs=True)
+    hashes = [hashlib.sha256(b"picture %d" % number).hexdigest() for number in range(2)]
+    there = {path.name: path.read_bytes() for path in (folder.path / ".inputs").iterdir()}
+    assert there == {
+        f"{hashes[0]}.png": b"picture 0",
+        f"{hashes[0]}.JPG": b"picture 0",
+        hashes[0]: b"picture 0",
+        f"{hashes[1]}.png": b"picture 1",
+    }
+    files = [reference for value in inputs(folder) for reference in references(value)]
+    assert {copied_path(folder.path, file).read_bytes() for file in files} == set(there.values())
+    (copy := copied_path(folder.path, files[0])).write_bytes(b"cut")
+    await enqueued(rows, copy_inputs=True)
+    assert copy.read_bytes() == b"picture 0"
+    assert [path.name for path in config.output_dir.iterdir()] == ["night"]
+
+
+@pytest.mark.usefixtures("stills")
+async def test_a_batch_gets_copies_later(enqueued: Enqueued, folder: Folder) -> None:
+    await enqueued(ROWS)
+    assert not (folder.path / ".inputs").exists()
+    assert (await enqueued(ROWS, copy_inputs=True)).enqueued == 0
+    assert len(list((folder.path / ".inputs").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda path: path.write_bytes(b"another 1"), "1.png changed after it was checked: give the same command"),
+        (Path.unlink, "1.png cannot be copied: No such file or directory; give the same command again"),
+    ],
+)
+async def test_a_file_that_changes_before_it_is_copied(
+    stills: Path, config: Config, redis: Redis, change: Callable[[Path], Any], reason: str
+) -> None:
+    order = Order(write(stills.parent / "night.jsonl", ROWS), copy_inputs=True)
+    folder = Folder(config.output_dir, "night")
+    with pytest.raises(InputError, match=reason):
+        await enqueue(order, config, redis, confirm=lambda _: change(stills / "1.png"))
+    assert not folder.prompts.exists()
+    assert await Batches(redis).find("night") is None
+    (stills / "1.png").write_bytes(b"picture 1")
+    assert (await enqueue(order, config, redis)).enqueued == 4
+    assert len(list((folder.path / ".inputs").iterdir())) == 2
+
+
+@pytest.mark.usefixtures("stills")
+async def test_that_uploads_are_kept_is_kept(enqueued: Enqueued, folder: Folder) -> None:
+    await enqueued(ROWS[:1])
+    assert (manifest := read_manifest(folder))
+    assert not manifest.keep_uploads
+    for keep_uploads in (True, False):
+        await enqueued(ROWS, keep_uploads=keep_uploads)
+        assert (manifest := read_manifest(folder))
+        assert manifest.keep_uploads, "once asked for, it stays"

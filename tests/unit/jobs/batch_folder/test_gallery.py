@@ -371,6 +371,16 @@ def test_a_prompt_is_any_input(sheet: Sheet) -> None:
     assert "https://example.org/a.png" not in page.values("a", "href")
 
 
+def test_a_local_file_is_shown_by_its_name(sheet: Sheet) -> None:
+    file = {"$file": "/stills/häfen.png", "sha256": "0" * 64, "size": 7}
+    sheet.add("waiting", {"image": file, "images": [file]})
+    sheet.add("done", {"prompt": "x", "image": file}, files={"output.png": b"png"})
+    page = sheet.page()
+    assert 'image: häfen.png\nimages: ["häfen.png"]' in page.articles["p0"]
+    assert '"image": "häfen.png"' in page.articles["p1"]
+    assert "$file" not in page.source
+
+
 def test_a_version_is_shown_by_its_beginning(sheet: Sheet) -> None:
     version = "0123456789abcdef" * 4
     sheet.add("one", model=f"owner/model:{version}")

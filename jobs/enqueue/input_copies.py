@@ -1,0 +1,54 @@
+"""Copies the files that the rows of a spool name into the batch's folder, each content once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from orjson import loads
+
+from jobs.batch_folder.atomic_files import BLOCK, replacing
+from jobs.batch_folder.folder import Folder
+from jobs.enqueue.spool import Spool
+from jobs.errors import InputError
+from jobs.input_files.copies import copied_path
+from jobs.input_files.reference import KEY, FileReference, references
+
+_MARK = f'{{"{KEY}":'.encode()
+
+
+def copy_inputs(spool: Spool, folder: Folder, *, fsync: bool) -> None:
+    """Copy what has no copy yet; InputError when a file is not as it was checked, StorageError."""
+    for text in spool.texts():
+        for file in references(loads(text)["input"]) if _MARK in text else ():
+            if not _is_copied(path := copied_path(folder.path, file), file):
+                _copy(file, path, fsync=fsync)
+
+
+def _is_copied(path: Path, file: FileReference) -> bool:
+    try:
+        return path.stat().st_size == file.size
+    except OSError:
+        return False
+
+
+def _copy(file: FileReference, path: Path, *, fsync: bool) -> None:
+    digest = hashlib.sha256()
+    with replacing(path, fsync=fsync) as copy:
+        for block in _blocks(file):
+            digest.update(block)
+            copy.write(block)
+        if digest.hexdigest() != file.sha256:
+            raise InputError(f"{file.path} changed after it was checked: give the same command again")
+
+
+def _blocks(file: FileReference) -> Iterator[bytes]:
+    try:
+        with Path(file.path).open("rb", buffering=0) as content:
+            while block := content.read(BLOCK):
+                yield block
+    except OSError as error:
+        raise InputError(
+            f"{file.path} cannot be copied: {error.strerror or error}; give the same command again"
+        ) from error
