@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 from worker.context import Context
-from worker.outputs.folder_health import HOLD
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +29,7 @@ class BackPressure:
             self._held = bool(reason)
             logger.warning("! %s", reason) if reason else logger.info("outputs are saved in time again")
         if reason := worker.folders.disk_trouble() or reason:
-            await worker.account.report_trouble(reason, HOLD)
+            await worker.account.report_trouble(reason, worker.timing.hold)
         await worker.folders.look()
         self._report_folders()
 

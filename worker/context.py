@@ -26,7 +26,6 @@ from worker.limits.model_limiter import ModelLimiter
 from worker.limits.priority_semaphore import PrioritySemaphore
 from worker.limits.refused_rows import RefusedRows
 from worker.limits.request_gate import RequestGate
-from worker.limits.token_check import TokenCheck
 from worker.limits.wait_reporter import WaitReporter
 from worker.orphans.search import OrphanSearch
 from worker.outputs.folder_health import FolderHealth
@@ -45,7 +44,6 @@ class Context:
     batches: Batches
     leases: Leases
     gate: RequestGate
-    token: TokenCheck
     replicate: Replicate
     secrets: Secrets
     claims: Claims
@@ -65,12 +63,11 @@ class Context:
     waits: WaitReporter
     job_slots: JobSlots
     prices: PriceBook
+    folders: FolderHealth
     timing: Timing
 
     creates: set[asyncio.Task[Any]] = field(default_factory=set)
     """The creates under way, referenced here so that none is garbage-collected."""
-
-    folders: FolderHealth = field(default_factory=FolderHealth)
 
     short_of_budget: set[str] = field(default_factory=set)
     """Ids of batches whose budget refused a create: their prompts check it before they queue again."""

@@ -48,6 +48,7 @@ from worker.limits.token_check import TokenCheck, lift_pause
 from worker.limits.wait_reporter import WaitReporter
 from worker.orphans.search import OrphanSearch
 from worker.outputs.file_host import files_client
+from worker.outputs.folder_health import FolderHealth
 from worker.outputs.saver import OutputSaver
 from worker.polling.leader import PollingLeader
 from worker.polling.poller import Poller
@@ -137,7 +138,7 @@ def background_loops(worker: Context) -> Iterator[AbstractAsyncContextManager[No
     yield every(HEARTBEAT, file.beat, at_end=file.stop)
     yield every(HEARTBEAT, partial(asyncio.to_thread, restart_embedded, worker.config))
     yield every(1.0, BackPressure(worker).check)
-    yield every(TOKEN_CHECK, worker.token.lift_if_accepted)
+    yield every(TOKEN_CHECK, worker.gate.token.lift_if_accepted)
     yield every(1.0, worker.waits.report_changes)
     yield every(1.0, worker.job_slots.make_room)
     yield every(PRICE_CHECK, partial(asyncio.to_thread, worker.prices.look))
@@ -147,21 +148,20 @@ async def assemble(config: Config, timing: Timing, redis: Redis, owner: str, sta
     """Build a worker's context; what must be closed is entered on `stack`."""
     limiter = await stack.enter_async_context(RateLimiter(redis, config.api_host, rate_limits(config)))
     replicate = Replicate(await stack.enter_async_context(api_client(config)), config, timing.create_timeout)
-    account, leases = Account(redis, config.api_host), Leases(redis, config.api_host, owner, config.lease)
-    gate = RequestGate(limiter, account, token := TokenCheck(limiter, account, replicate.account))
+    account = Account(redis, config.api_host, timing.account_recheck)
+    gate = RequestGate(limiter, account, TokenCheck(limiter, account, replicate.account, timing.token_again))
     return Context(
         config=config,
         redis=redis,
         account=account,
         batches=Batches(redis),
-        leases=leases,
+        leases=(leases := Leases(redis, config.api_host, owner, config.lease)),
         gate=gate,
-        token=token,
         replicate=replicate,
         secrets=Secrets(read_environment()),
         claims=(claims := Claims(redis, config.api_host)),
-        poller=Poller(replicate, gate, config, PollingLeader(redis, config.api_host, owner)),
-        orphans=OrphanSearch(replicate, gate, claims),
+        poller=Poller(replicate, gate, config, PollingLeader(redis, config.api_host, owner, timing.polling)),
+        orphans=OrphanSearch(replicate, gate, claims, timing.between_searches),
         outputs=OutputSaver(config, await stack.enter_async_context(files_client(config))),
         breaker=(breaker := CircuitBreaker(redis, config)),
         model_limiter=ModelLimiter(redis, config),
@@ -172,6 +172,7 @@ async def assemble(config: Config, timing: Timing, redis: Redis, owner: str, sta
         waits=WaitReporter(redis, owner),
         job_slots=JobSlots(redis, config, leases, RunningJobs(leases), job_slots(config)),
         prices=PriceBook(config),
+        folders=FolderHealth(timing.jitter),
         timing=timing,
     )
 

@@ -1,17 +1,19 @@
-"""The delays of prompts and shards that tests shorten."""
+"""The delays of a worker, as one value that tests shorten."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from jobs.replicate_api.predictions import CREATE_TIMEOUT
+from jobs.replicate_api.predictions import CREATE_TIMEOUT, RETENTION
+from jobs.state.account import RECHECK_SECONDS
+from worker.polling import poll_policy
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """A worker's delays in seconds, and the dice of its backoffs."""
+    """Delays in seconds, and the dice of the backoffs."""
 
     jitter: Callable[[], float] = random.random
     """Where in its range the delay of a backoff lies, from 0 to 1."""
@@ -25,8 +27,37 @@ class Timing:
     searchable: float = 55 * 60.0
     """After which a prediction can no longer be found: Replicate removes inputs after an hour."""
 
+    between_searches: float = 1.0
+    """Between two reads of the list for predictions whose create was not answered."""
+
     once_more_after: float = 5.0
     """After which a model that has worked, and now is said not to exist, is tried once more."""
 
     stop_patience: float = 10.0
     """How long a create under way may take when its worker stops; after that it is left to a search."""
+
+    retention: float = RETENTION
+    """How long Replicate keeps an output."""
+
+    late: float = 1800.0
+    """How long a download that began while the output was kept may go on after that."""
+
+    hold: int = 5
+    """How long a reported trouble holds back creates; while it lasts it is reported every second."""
+
+    folder_check: float = 1.0
+    """Between two checks of a prompt whether its folder can be written again."""
+
+    folder_retry: float = 5.0
+    """Between two tries of a shard to write into its batch's folder."""
+
+    first_refusal: float = 1.0
+    """How long workers with a free slot have to start a shard that nobody holds; also between two checks for a slot."""
+
+    account_recheck: float = RECHECK_SECONDS
+    """Between two checks of a pause of the account that a worker set."""
+
+    token_again: float = 2.0
+    """Between the two requests that confirm a refused token."""
+
+    polling: poll_policy.Timing = field(default_factory=poll_policy.Timing)

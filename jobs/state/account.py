@@ -60,9 +60,10 @@ class ModelPause:
 class Account:
     """One API host's pause, trouble and workers."""
 
-    def __init__(self, redis: Redis, api_host: str) -> None:
+    def __init__(self, redis: Redis, api_host: str, recheck: float = RECHECK_SECONDS) -> None:
         self._redis = redis
         self._api_host = api_host
+        self._recheck = recheck
 
     async def pause(self, reason: str) -> bool:
         """Stop all creates until `resume`; the first reason stays. True when it was not paused by hand yet."""
@@ -71,15 +72,15 @@ class Account:
     async def pause_for(self, by: str, reason: str) -> bool:
         """Stop all creates while the API answers `by` (401, 402); True when they were not paused.
 
-        Workers check again every RECHECK_SECONDS and lift the pause themselves.
+        Workers check again every `recheck` seconds and lift the pause themselves.
         """
-        minutes = max(round(RECHECK_SECONDS / 60), 1)
+        minutes = max(round(self._recheck / 60), 1)
         text = f"{reason}; checked again every {minutes} minutes, and lifted when it is over"
-        return await self._change("pause", text, by, int(RECHECK_SECONDS * 1000))
+        return await self._change("pause", text, by, int(self._recheck * 1000))
 
     async def is_due(self, by: str) -> bool:
         """Whether a pause of that kind is to be checked now; True for one worker only."""
-        return await self._change("check", by, int(RECHECK_SECONDS * 1000))
+        return await self._change("check", by, int(self._recheck * 1000))
 
     async def lift(self, by: str) -> bool:
         """Lift a pause that a worker set for that reason, and no other; True when there was one."""

@@ -69,7 +69,7 @@ class RequestGate:
     def __init__(self, limiter: RateLimiter, account: Account, token: TokenCheck) -> None:
         self._limiter = limiter
         self._account = account
-        self._token = token
+        self.token = token
         self._unanswered = set[str]()  # buckets
         self._pages = BlockPages()
         self._noticed_at = 0.0
@@ -97,7 +97,7 @@ class RequestGate:
             await self._hold(bucket, error, "reduced" if error.reduced else "throttled")
             raise
         except AccountRefused as error:
-            await (self._token.check(bucket, error) if error.status == 401 else pause_account(self._account, error))
+            await (self.token.check(bucket, error) if error.status == 401 else pause_account(self._account, error))
             raise
         except (NotSent, Unanswered) as error:
             await self._note_unanswered(bucket, error)

@@ -10,9 +10,6 @@ from jobs.errors import AccountRefused, ReplicateError
 from jobs.state.account import Account
 from worker.limits.rate_limiter import RateLimiter
 
-AGAIN_AFTER = 2.0
-"""Seconds between the two requests."""
-
 UNCONFIRMED = 1.0
 """Seconds for which a bucket is held after a 401 that is not confirmed."""
 
@@ -20,12 +17,18 @@ logger = logging.getLogger(__name__)
 
 
 class TokenCheck:
-    """Asks `GET /account`, so rarely that it needs no start time: the read limit leaves a hundredth unused."""
+    """Asks `GET /account`, so rarely that it needs no start time: the read limit leaves a hundredth unused.
 
-    def __init__(self, limiter: RateLimiter, account: Account, ask: Callable[[], Awaitable[object]]) -> None:
+    `again_after`: seconds between the two requests that confirm a 401.
+    """
+
+    def __init__(
+        self, limiter: RateLimiter, account: Account, ask: Callable[[], Awaitable[object]], again_after: float = 2.0
+    ) -> None:
         self._limiter = limiter
         self._account = account
         self._ask = ask
+        self._again_after = again_after
         self._turn = asyncio.Lock()
         self._checks = 0
 
@@ -35,7 +38,7 @@ class TokenCheck:
         async with self._turn:
             if self._checks != before or await self._account.pause_reason():
                 return  # another request has checked it meanwhile
-            if await self._is_accepted() is False and await self._is_accepted(AGAIN_AFTER) is False:
+            if await self._is_accepted() is False and await self._is_accepted(self._again_after) is False:
                 await pause_account(self._account, error)
             else:
                 seconds = await self._limiter.hold(bucket, UNCONFIRMED, "outage")

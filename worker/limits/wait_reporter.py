@@ -33,6 +33,7 @@ class WaitReporter:
     def __init__(self, redis: Redis, owner: str) -> None:
         self._waits = Waits(redis)
         self._owner = owner
+        self.over = OVER
         self._of_prompts: dict[str, tuple[Kind, str]] = {}
         self._of_batches: dict[str, str] = {}
         self._reported: dict[str, tuple[list[Wait], float]] = {}
@@ -92,6 +93,6 @@ class WaitReporter:
                         logger.info("%s: %s", batch, wait.sentence({}))
                     self._logged[batch, wait.kind, wait.detail] = now
         for key, seen in list(self._logged.items()):
-            if now > seen + OVER:
+            if now > seen + self.over:
                 del self._logged[key]
                 logger.info("%s: nothing waits for the %s any more", key[0], " of ".join(filter(None, key[1:])))

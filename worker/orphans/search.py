@@ -23,8 +23,6 @@ from worker.polling.list_pass import list_pages
 MARGIN = 120.0
 """Seconds by which a prediction may seem older than its intent, as clocks differ."""
 
-BETWEEN_READS = 1.0
-
 
 @dataclass(slots=True, eq=False)
 class _Query:
@@ -36,10 +34,11 @@ class _Query:
 class OrphanSearch:
     """Reads the account's list once for all searches of the same time."""
 
-    def __init__(self, replicate: Replicate, gate: RequestGate, claims: Claims) -> None:
+    def __init__(self, replicate: Replicate, gate: RequestGate, claims: Claims, pause: float) -> None:
         self._replicate = replicate
         self._gate = gate
         self._claims = claims
+        self._pause = pause
         self._queries: list[_Query] = []
         self._wake = asyncio.Event()
 
@@ -57,7 +56,7 @@ class OrphanSearch:
 
     def running(self) -> AbstractAsyncContextManager[None]:
         """Answer searches until the block ends."""
-        return every(BETWEEN_READS, self._answer_all, wake=self._wake)
+        return every(self._pause, self._answer_all, wake=self._wake)
 
     async def _answer_all(self) -> float:
         """Answer all searches from one read of the list."""
@@ -73,7 +72,7 @@ class OrphanSearch:
                 raise
             else:
                 self._answer(queries, [prediction for page in pages for prediction in page.predictions])
-            await asyncio.sleep(BETWEEN_READS)
+            await asyncio.sleep(self._pause)
         return math.inf
 
     @staticmethod

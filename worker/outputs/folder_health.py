@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import random
 import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -24,10 +25,6 @@ PROBE_PAUSE = Backoff(base=0.5, cap=5.0)
 
 PROBE_SECONDS = 30.0
 """Seconds after which the next prompt may probe, too."""
-
-HOLD = 5
-"""Seconds that a reported trouble holds back creates; while it lasts it is reported every second."""
-
 
 OF_ONE_FOLDER = frozenset(
     {
@@ -66,7 +63,9 @@ class Trouble:
 class FolderHealth:
     """All folders of one worker."""
 
-    def __init__(self) -> None:
+    def __init__(self, jitter: Callable[[], float] = random.random, probe_seconds: float = PROBE_SECONDS) -> None:
+        self._jitter = jitter
+        self._probe_seconds = probe_seconds
         self.seen: set[str] = set()
         """Ids of batches whose folder was there: when it is gone, it may come back."""
         self.unseen: set[str] = set()
@@ -102,9 +101,9 @@ class FolderHealth:
     async def probe(self, path: Path) -> AsyncIterator[None]:
         """Save in the block: all at once, but one after the other, with pauses, while saving fails in the folder."""
         while trouble := self._troubles.get(path):
-            async with _for_a_while(trouble.turn):
+            async with _hold(trouble.turn, self._probe_seconds):
                 if self._troubles.get(path) is trouble:
-                    await asyncio.sleep(PROBE_PAUSE.delay(trouble.failures))
+                    await asyncio.sleep(PROBE_PAUSE.delay(trouble.failures, self._jitter))
                     yield
                     return
         yield
@@ -144,12 +143,12 @@ def is_of_one_folder(error: StorageError | OSError) -> bool:
 
 
 @asynccontextmanager
-async def _for_a_while(turn: asyncio.Lock) -> AsyncIterator[None]:
-    """Hold a lock for PROBE_SECONDS at most: one slow download must not keep all others from trying."""
+async def _hold(turn: asyncio.Lock, seconds: float) -> AsyncIterator[None]:
+    """Hold a lock for so many seconds at most: one slow download must not keep all others from trying."""
     await turn.acquire()
     with ExitStack() as held:
         held.callback(turn.release)
-        timer = asyncio.get_running_loop().call_later(PROBE_SECONDS, held.close)
+        timer = asyncio.get_running_loop().call_later(seconds, held.close)
         held.callback(timer.cancel)
         yield
 

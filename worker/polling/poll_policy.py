@@ -38,6 +38,12 @@ class Timing:
     forget: float = 15.0
     """The leader forgets a request that was not repeated for this long."""
 
+    grace: float = 60.0
+    """Time past the deadline after which a prediction that has not ended is overdue."""
+
+    retention: float = RETENTION
+    """How long after that its output is deleted."""
+
 
 LIST_FROM = 5
 """With fewer predictions in flight than this, each is polled by its id."""
@@ -66,9 +72,6 @@ JUST_CREATED = 5.0
 BELIEVE_MISSING, NEW = 3, 60.0
 """How many 404s in a row are believed, and until what age a prediction may be too new to be known everywhere."""
 
-GRACE = 60.0
-"""Time past the deadline after which a prediction that has not ended is overdue."""
-
 
 def is_just_created(age: float) -> bool:
     """Whether the answer to its create shows its status well enough."""
@@ -81,14 +84,14 @@ def is_due(since_seen: float, age: float, least: float, *, missed: int = 0, most
     return since_seen >= max(patience, least)
 
 
-def is_overdue(age: float, deadline: float) -> bool:
+def is_overdue(age: float, deadline: float, timing: Timing) -> bool:
     """Whether a prediction should have ended by now."""
-    return age > deadline + GRACE
+    return age > deadline + timing.grace
 
 
-def is_gone(age: float, deadline: float) -> bool:
+def is_gone(age: float, deadline: float, timing: Timing) -> bool:
     """Whether it has been overdue for so long that its output is deleted."""
-    return is_overdue(age, deadline + RETENTION)
+    return is_overdue(age, deadline + timing.retention, timing)
 
 
 def is_missing(missed: int, age: float) -> bool:

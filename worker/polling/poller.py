@@ -131,7 +131,7 @@ class Poller:
         return interval / policy.TICKS
 
     def _is_due(self, waiter: Waiter, least: float, *, uses_list: bool) -> bool:
-        if policy.is_overdue(waiter.age, self._config.deadline):
+        if policy.is_overdue(waiter.age, self._config.deadline, self._timing):
             return waiter.is_due(least, most=0)
         is_read = waiter.is_listed and uses_list and not (waiter.is_private and self.leader.is_elsewhere)
         return not is_read and waiter.is_due(least)
@@ -157,11 +157,11 @@ class Poller:
                     waiter.fail(error)
                 return
             except Unanswered as error:
-                if policy.is_gone(waiter.age, self._config.deadline):
+                if policy.is_gone(waiter.age, self._config.deadline, self._timing):
                     waiter.fail(NotFound(str(error), prediction_id=waiter.prediction_id))
                 raise
         waiter.missed, self._failing_since = 0, math.inf
-        if prediction.terminal or policy.is_overdue(waiter.age, self._config.deadline):
+        if prediction.terminal or policy.is_overdue(waiter.age, self._config.deadline, self._timing):
             if self._is_hidden(waiter, prediction):
                 self._distrust()
             waiter.resolve(prediction)

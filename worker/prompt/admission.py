@@ -21,9 +21,6 @@ from worker.limits.batch_limiter import BatchBusy
 from worker.prompt.cost import price
 from worker.prompt.retry_policy import SOON
 
-FOLDER_PAUSE = 1.0
-"""Seconds between two checks whether the folder can be written again."""
-
 
 @asynccontextmanager
 async def permit(work: Work, entry: Entry) -> AsyncIterator[Permit]:
@@ -154,7 +151,7 @@ async def _wait_for_folder(work: Work) -> None:
             work.prompt.model, work.name
         )  # so that another batch's prompt may probe its model
         with work.worker.waits.on(work.name, "folder", reason):
-            await asyncio.sleep(FOLDER_PAUSE)
+            await asyncio.sleep(work.worker.timing.folder_check)
 
 
 async def _wait_for_budget(work: Work, entry: Entry) -> Entry:

@@ -26,14 +26,14 @@ from jobs.errors import (
     ReplicateError,
     StorageError,
 )
-from jobs.replicate_api.predictions import RETENTION, Prediction
+from jobs.replicate_api.predictions import Prediction
 from jobs.secret_inputs import secret_keys
 from jobs.state.ledger import Entry
 from jobs.wire import Failure, Outcome, Result, timestamp
 from worker.backoff import Backoff
 from worker.context import Work
 from worker.outputs.backlog import UnsavedOutput
-from worker.outputs.folder_health import HOLD, is_of_one_folder
+from worker.outputs.folder_health import is_of_one_folder
 from worker.outputs.saver import SavedOutput
 from worker.outputs.shape import is_empty
 from worker.outputs.staging import Staging
@@ -47,9 +47,6 @@ DISK = Backoff(base=1.0, cap=15.0)
 
 ABSENT = Backoff(base=1.0, cap=240.0)
 """Between two tries to download a file that is not at its URL: it may come late, or its host is in trouble."""
-
-LATE = 1800.0
-"""Seconds that a download which began in its hour may go on after it."""
 
 
 def read_record(work: Work) -> Result | None:
@@ -112,15 +109,15 @@ def kept_until(work: Work, prediction: Prediction) -> float:
     """When Replicate deletes the output, in Unix seconds of our clock."""
     now, created_at = time.time(), prediction.time("created_at")
     ended_at = prediction.time("completed_at") or (created_at and created_at + work.worker.config.deadline) or now
-    return min(ended_at - work.worker.replicate.clock_offset, now) + RETENTION
+    return min(ended_at - work.worker.replicate.clock_offset, now) + work.worker.timing.retention
 
 
 async def kept_after_intent(work: Work, entry: Entry, prediction: Prediction) -> float:
     """The same, by a clock that may be wrong: nothing ends before its intent."""
-    until = kept_until(work, prediction)
-    if until > time.time() + RETENTION / 2:
+    until, retention = kept_until(work, prediction), work.worker.timing.retention
+    if until > time.time() + retention / 2:
         return until
-    return max(until, time.time() - await work.ledger.age(entry) + RETENTION)
+    return max(until, time.time() - await work.ledger.age(entry) + retention)
 
 
 async def fetch(
@@ -163,11 +160,12 @@ async def _wait_for_file(work: Work, error: OutputGone, looks: int, kept_until: 
 
 async def _download_in_time(work: Work, prediction: Prediction, staging: Staging, kept_until: float) -> SavedOutput:
     """Download once, however long the host goes on sending."""
+    late = work.worker.timing.late
     try:
-        async with asyncio.timeout(max(kept_until - time.time(), 0.0) + LATE):
+        async with asyncio.timeout(max(kept_until - time.time(), 0.0) + late):
             return await work.worker.outputs.save(staging, prediction.output, kept_until)
     except TimeoutError as error:
-        raise BrokenDownload(f"{work.name}: not whole {LATE:.0f} s after its hour", work.name) from error
+        raise BrokenDownload(f"{work.name}: not whole {late:.0f} s after its hour", work.name) from error
 
 
 def _warn_of_unsaved(work: Work, saved: SavedOutput) -> None:
@@ -234,7 +232,7 @@ async def _until_committed(work: Work, act: Callable[[Staging], Awaitable[Result
                     alone = is_of_one_folder(error)
                     folders.failed(path, str(error), alone=alone)
                     if not alone:
-                        await work.worker.account.report_trouble(str(error), HOLD)
+                        await work.worker.account.report_trouble(str(error), work.worker.timing.hold)
             await asyncio.sleep(DISK.delay(tries, work.worker.timing.jitter))
 
 

@@ -22,7 +22,6 @@ from worker.context import Context
 from worker.outputs.folder_health import is_of_one_folder, sweep
 
 logger = logging.getLogger(__name__)
-RETRY_PAUSE = 5.0
 WRITTEN = (".results.jsonl.", ".errors.jsonl.", ".index")
 """Prefixes of the part files that are written here; the others belong to a producer."""
 
@@ -44,7 +43,7 @@ async def finish_batch(worker: Context, shard: Shard, score: float = 0.0) -> Non
                 logger.warning("! %s: its results cannot be written, will be retried: %s", batch.name, error)
                 worker.folders.failed(path, str(error), alone=is_of_one_folder(error))
                 slot.note(frozenset({f"folder {shard.batch}"}))
-                await asyncio.sleep(RETRY_PAUSE)
+                await asyncio.sleep(worker.timing.folder_retry)
 
 
 async def finish_left_over(worker: Context, before: set[str]) -> set[str]:

@@ -30,9 +30,6 @@ from worker.shard.run_log import record_run
 
 logger = logging.getLogger(__name__)
 
-FIRST_REFUSAL = 1.0
-"""Seconds that workers with a free slot get to start a shard that nobody holds; also between two checks for a slot."""
-
 
 class Rescue:
     """The rescues of one worker; it also finishes batches whose last job was lost."""
@@ -78,7 +75,7 @@ class Rescue:
         names = sorted({f"{batch.name}:{index // SHARD_SIZE}" for index in indexes})
         if not (names := await leases.find_unheld(names)):
             return
-        await asyncio.sleep(FIRST_REFUSAL)
+        await asyncio.sleep(self._worker.timing.first_refusal)
         names = await leases.find_unheld(names)
         for job_id in await self._queue.jobs(batch.name) if names else ():
             if lease_name(job_id) in names and (lease := await leases.try_acquire(lease_name(job_id), job_id)):
@@ -142,7 +139,7 @@ class Rescue:
         """Cancel the prompts when a slot stays free, so that arq can start the shard's own run."""
         free = 0
         while free < 2:
-            await asyncio.sleep(FIRST_REFUSAL)
+            await asyncio.sleep(self._worker.timing.first_refusal)
             free = 0 if self._worker.job_slots.is_full else free + 1
         for prompt in prompts:
             prompt.cancel()

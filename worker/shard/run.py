@@ -27,7 +27,6 @@ from worker.shard.finish import finish_batch
 from worker.shard.run_log import dead_letter, log_dead_letter, record_run
 
 logger = logging.getLogger(__name__)
-UNWRITABLE_PAUSE = 5.0
 
 
 async def predict_shard(ctx: dict[str, Any], parcel: Parcel) -> None:
@@ -153,7 +152,7 @@ async def wait_until_writable(worker: Context, shard: Shard, folder: Folder, sco
             if slot.must_yield:
                 worker.job_slots.defer(shard.job_id)
                 raise RetryJob
-            await asyncio.sleep(UNWRITABLE_PAUSE)
+            await asyncio.sleep(worker.timing.folder_retry)
             reason = await asyncio.to_thread(write_problem, folder, shard.batch_id)
     return False
 

@@ -37,7 +37,7 @@ async def orphans(config: Config, redis: Redis, replicate: Replicate) -> AsyncIt
         account = Account(redis, config.api_host)
         token = TokenCheck(limiter, account, replicate.account)
         gate = RequestGate(limiter, account, token)
-        orphans = OrphanSearch(replicate, gate, Claims(redis, config.api_host))
+        orphans = OrphanSearch(replicate, gate, Claims(redis, config.api_host), 1.0)
         async with orphans.running():
             yield orphans
 

@@ -18,14 +18,12 @@ from jobs.errors import LostFolder
 from jobs.state.ledger import Entry
 from jobs.state.waits import Waits
 from jobs.wire import Batch, Failure, Prompt, Shard
-from worker.backoff import Backoff
 from worker.context import Context, Work
-from worker.outputs import folder_health
-from worker.prompt import predict as story
 from worker.prompt import save
 from worker.prompt.predict import predict
 from worker.shard import finish, run
 from worker.shard.run import run_shard
+from worker.timing import Timing
 
 INPUT = {"prompt": "cat", "width": 16, "height": 16, "output_format": "png"}
 CAT, DOG = (Prompt(index, name, "simulator/image", INPUT) for index, name in enumerate(("cat", "dog")))
@@ -33,12 +31,9 @@ SHARD = Shard("night", "b1", 0, 0, (CAT, DOG))
 ROOT = Path(__file__).parents[4]
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name in ((save, "DISK"), (folder_health, "PROBE_PAUSE"), (story, "SOON")):
-        monkeypatch.setattr(module, name, Backoff(base=0.05, cap=0.05))
-    monkeypatch.setattr(run, "UNWRITABLE_PAUSE", 0.1)
-    monkeypatch.setattr(finish, "RETRY_PAUSE", 0.1)
+@pytest.fixture
+def timing() -> Timing:
+    return Timing(jitter=lambda: 0.01, folder_retry=0.1)
 
 
 @pytest.fixture

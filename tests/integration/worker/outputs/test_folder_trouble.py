@@ -14,12 +14,10 @@ from arq.worker import RetryJob
 from jobs.batch_folder.folder import Folder
 from jobs.state.status import read_status
 from jobs.wire import Batch, Prompt, Shard
-from worker.backoff import Backoff
 from worker.context import Context
-from worker.outputs import disk, folder_health
-from worker.prompt import admission, save
-from worker.shard import finish, run
+from worker.outputs import disk
 from worker.shard.run import run_shard
+from worker.timing import Timing
 
 INPUT = {"prompt": "cat", "width": 16, "height": 16, "output_format": "png"}
 BAD, GOOD = (
@@ -28,13 +26,9 @@ BAD, GOOD = (
 )
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name in ((save, "DISK"), (folder_health, "PROBE_PAUSE")):
-        monkeypatch.setattr(module, name, Backoff(base=0.05, cap=0.05))
-    monkeypatch.setattr(run, "UNWRITABLE_PAUSE", 0.1)
-    monkeypatch.setattr(finish, "RETRY_PAUSE", 0.1)
-    monkeypatch.setattr(admission, "FOLDER_PAUSE", 0.1)
+@pytest.fixture
+def timing() -> Timing:
+    return Timing(jitter=lambda: 0.01, folder_check=0.1, folder_retry=0.1)
 
 
 @pytest.fixture

@@ -50,5 +50,5 @@ async def open_bench(
     async with RateLimiter(redis, config.api_host, limits) as limiter, api_client(config) as http:
         replicate = client(http, config)
         account = Account(redis, config.api_host)
-        gate = RequestGate(limiter, account, TokenCheck(limiter, account, replicate.account))
+        gate = RequestGate(limiter, account, TokenCheck(limiter, account, replicate.account, again_after=0.05))
         yield Bench(replicate, Poller(replicate, gate, config, PollingLeader(redis, config.api_host, owner, timing)))

@@ -14,7 +14,6 @@ from jobs.redis_client.resilience import Redis
 from jobs.replicate_api.predictions import Page, Prediction, Replicate
 from jobs.state.account import Account
 from tests.integration.worker.polling.bench import Bench, open_bench
-from worker.limits import token_check
 from worker.polling.poll_policy import Timing
 
 
@@ -194,11 +193,8 @@ async def test_a_throttled_poll_holds_back_and_goes_on(bench: SimulatorBench) ->
     assert len(await bench.wait(ids)) == 2
 
 
-async def test_a_refused_token_pauses_the_account(
-    bench: SimulatorBench, redis: Redis, config: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_refused_token_pauses_the_account(bench: SimulatorBench, redis: Redis, config: Config) -> None:
     ids = await bench.create(1)
-    monkeypatch.setattr(token_check, "AGAIN_AFTER", 0.05)
     bench.simulator.control(unauthorized={"next": 3, "kinds": ["get", "account"]})
     assert len(await bench.wait(ids)) == 1
     assert "(HTTP 401)" in str(await Account(redis, config.api_host).pause_reason())

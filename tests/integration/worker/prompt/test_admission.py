@@ -21,7 +21,6 @@ from tests.integration.worker.prompt import works
 from worker.context import Context, Work
 from worker.leases import lease_name
 from worker.limits.priority_semaphore import PrioritySemaphore
-from worker.prompt import admission
 from worker.prompt.admission import attached, permit
 from worker.prompt.create import Created, Postponed, Refused, create
 
@@ -135,11 +134,10 @@ async def test_over_budget(worker: Context, redis: Redis) -> None:
 
 @pytest.mark.parametrize("blocked", ["folder", "batch", "model", "in flight", "connection", "start time"])
 async def test_cancelled_while_it_waits(
-    worker: Context, redis: Redis, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any], blocked: str
+    worker: Context, redis: Redis, eventually: Callable[..., Any], blocked: str
 ) -> None:
     """What it waits for is taken by prompt 5; what it holds by then is free again, and nothing was created."""
     five = work(worker, 5)
-    monkeypatch.setattr(admission, "FOLDER_PAUSE", 0.05)
     if blocked == "folder":
         worker.folders.failed(five.folder.path, "it is gone", alone=True)
     elif blocked == "batch":

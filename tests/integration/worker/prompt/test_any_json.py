@@ -19,7 +19,6 @@ from jobs.state.rate_limit import Hold
 from jobs.wire import Batch, Prompt, Shard
 from worker.context import Context, Work
 from worker.limits.rate_limiter import RateLimiter
-from worker.orphans import search
 from worker.polling import poll_policy
 from worker.prompt.predict import predict
 from worker.timing import Timing
@@ -86,6 +85,7 @@ PAGES = st.fixed_dictionaries(
 ).map(lambda page: json.dumps(page).encode())
 BODIES = PREDICTIONS | ODD | PAGES | JSON.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=30)
 ANSWERS = st.tuples(st.sampled_from([200, 201, 200, 201, 204, 302, 404, 408, 422, 429, 500]), BODIES)
+DEADLINE = 1800
 KINDS = ("create", "get", "list", "cancel")
 
 
@@ -163,15 +163,13 @@ async def hold_shortly(limiter: RateLimiter, bucket: str, seconds: float | None,
 
 @pytest.fixture
 def timing() -> Timing:
-    return Timing(jitter=lambda: 0.0, sure_after=-CREATE_TIMEOUT)
+    polling = poll_policy.Timing(grace=0.05 - DEADLINE, retention=0.1)
+    return Timing(jitter=lambda: 0.0, sure_after=-CREATE_TIMEOUT, between_searches=0.0, polling=polling)
 
 
 @pytest.fixture
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "BETWEEN_READS", 0.0)
     monkeypatch.setattr(RateLimiter, "hold", hold_shortly)
-    monkeypatch.setattr(poll_policy, "GRACE", 0.05 - 1800)
-    monkeypatch.setattr(poll_policy, "RETENTION", 0.1)
 
 
 @pytest.fixture
@@ -183,7 +181,7 @@ async def night(
 ) -> Night:
     api = Api()
     address = f"http://{await raw_server(api.handle)}"
-    fast = {"reads_per_minute": 60_000.0, "poll_interval": 0.01, "max_attempts": 2, "deadline": 1800}
+    fast = {"reads_per_minute": 60_000.0, "poll_interval": 0.01, "max_attempts": 2, "deadline": DEADLINE}
     worker = await open_worker(replicate_base_url=address, **fast)
     await open_batch(worker, total=1_000_000)
     return Night(worker, api)

@@ -13,12 +13,10 @@ from jobs.errors import Blocked, InvalidRequest, NotFound, Unanswered
 from jobs.redis_client import keys
 from jobs.replicate_api.predictions import CREATE_TIMEOUT, Prediction
 from jobs.secret_inputs import Secrets
-from jobs.state import account
 from jobs.state.ledger import Entry, Ledger, Overtaken
 from jobs.wire import Batch, Prompt
 from tests.integration.worker.prompt.works import CAT, INPUT, work_on
 from worker.context import Context, Work
-from worker.limits import token_check
 from worker.prompt import create as creation
 from worker.prompt.admission import permit
 from worker.prompt.create import Created, Refused, cancel_prediction, search
@@ -366,10 +364,10 @@ async def test_nothing_is_created_while_paused(
     await creating
 
 
+@pytest.mark.parametrize("timing", [Timing(account_recheck=0.5)])
 async def test_a_pause_for_missing_credit_is_tried_again_by_one_create_at_a_time(
-    worker: Context, simulator: Any, eventually: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    worker: Context, simulator: Any, eventually: Callable[..., Any]
 ) -> None:
-    monkeypatch.setattr(account, "RECHECK_SECONDS", 0.5)
     simulator.control(payment_required={"rate": 1.0})
     creating = [asyncio.create_task(create(work_on(worker, prompt), Entry())) for prompt in (CAT, TWIN)]
     assert "402" in await eventually(worker.account.pause_reason)
@@ -391,28 +389,25 @@ async def test_one_401_that_the_account_does_not_confirm_pauses_nobody(worker: C
     assert simulator.ledger()["calls"]["account"] == 1
 
 
-async def test_a_token_that_is_refused_once_there_too_is_asked_for_twice(
-    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(token_check, "AGAIN_AFTER", 0.05)
+@pytest.mark.parametrize("timing", [Timing(token_again=0.05)])
+async def test_a_token_that_is_refused_once_there_too_is_asked_for_twice(worker: Context, simulator: Any) -> None:
     simulator.control(unauthorized={"next": 2, "kinds": ["create", "account"]})
     await create(work_on(worker), Entry())
     assert await worker.account.pause_reason() is None
     assert simulator.ledger()["calls"]["account"] == 2
 
 
+@pytest.mark.parametrize("timing", [Timing(token_again=0.05, account_recheck=0.2)])
 async def test_a_refused_token_pauses_until_it_is_accepted_again(
-    worker: Context, simulator: Any, eventually: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    worker: Context, simulator: Any, eventually: Callable[..., Any]
 ) -> None:
-    monkeypatch.setattr(token_check, "AGAIN_AFTER", 0.05)
-    monkeypatch.setattr(account, "RECHECK_SECONDS", 0.2)
     simulator.control(unauthorized={"rate": 1.0})
     creating = asyncio.create_task(create(work_on(worker), Entry()))
     assert "401" in await eventually(worker.account.pause_reason)
     asked = simulator.ledger()["calls"]["account"]
 
     async def is_asked_again() -> bool:
-        await worker.token.lift_if_accepted()
+        await worker.gate.token.lift_if_accepted()
         return bool(simulator.ledger()["calls"]["account"] > asked)
 
     await eventually(is_asked_again)
@@ -424,21 +419,19 @@ async def test_a_refused_token_pauses_until_it_is_accepted_again(
 
 
 async def lifted(worker: Context) -> bool:
-    await worker.token.lift_if_accepted()
+    await worker.gate.token.lift_if_accepted()
     return await worker.account.pause_reason() is None
 
 
+@pytest.mark.parametrize("timing", [Timing(account_recheck=0.0)])
 @pytest.mark.parametrize("first", ["by hand", "401", "402"])
-async def test_a_pause_by_hand_stays_whatever_a_worker_finds(
-    worker: Context, monkeypatch: pytest.MonkeyPatch, first: str
-) -> None:
-    monkeypatch.setattr(account, "RECHECK_SECONDS", 0.0)
+async def test_a_pause_by_hand_stays_whatever_a_worker_finds(worker: Context, first: str) -> None:
     if first != "by hand":
         assert await worker.account.pause_for(first, "refused")
     assert await worker.account.pause("lunch")
     assert not await worker.account.pause("again")
     assert not await worker.account.pause_for("402", "no credit")
-    await worker.token.lift_if_accepted()
+    await worker.gate.token.lift_if_accepted()
     assert [await worker.account.is_due(by) for by in ("401", "402")] == [False, False]
     assert [await worker.account.lift(by) for by in ("401", "402")] == [False, False]
     assert await worker.account.pause_reason() == "lunch"
@@ -482,7 +475,6 @@ async def test_another_page_in_the_apis_place_is_searched_for(worker: Context, s
 async def test_a_prompt_that_alone_is_blocked_is_refused_and_others_go_on(
     worker: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.limits.request_gate.ENOUGH_PASSED", 0)
     post = worker.replicate.create
 
     async def firewalled(model: str, given: Any) -> Any:

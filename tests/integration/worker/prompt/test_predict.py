@@ -26,17 +26,15 @@ from jobs.state.status import read_status
 from jobs.state.waits import Waits
 from jobs.wire import Batch, Prompt, Result, Shard, timestamp
 from tests.integration.worker.prompt.works import CAT, INPUT, record_of, work_on
-from worker.backoff import Backoff
 from worker.context import Context, Work
 from worker.limits.model_limiter import ModelLimiter
 from worker.limits.priority_semaphore import PrioritySemaphore
 from worker.polling import poll_policy
 from worker.prompt import predict as story
-from worker.prompt import save as saving
 from worker.prompt.predict import predict
-from worker.shard import finish, run
 from worker.shard.finish import finish_batch, finish_left_over
 from worker.shard.run import predict_shard, run_shard
+from worker.timing import Timing
 
 DOG = Prompt(1, "dog", "simulator/image", {**INPUT, "prompt": "dog"})
 
@@ -165,9 +163,17 @@ async def test_an_intent_of_a_dead_worker_is_searched_for(worker: Context, simul
     assert simulator.ledger()["created"] == 1
 
 
-async def test_a_prediction_that_is_lost_is_attempted_anew(worker: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poll_policy, "NEW", 0.0)
+async def backdate(worker: Context, seconds: float) -> Entry:
+    """Let the prompt's intent be so much older."""
+    stored = json.loads(await worker.redis.hget(keys.ledger("night"), "0"))
+    stored["at"] -= seconds
+    await worker.redis.hset(keys.ledger("night"), "0", json.dumps(stored))
+    return await work_on(worker).ledger.read()
+
+
+async def test_a_prediction_that_is_lost_is_attempted_anew(worker: Context) -> None:
     await work_on(worker).ledger.record(await work_on(worker).ledger.intend(Entry()), "nosuchprediction")
+    await backdate(worker, poll_policy.NEW)
     await predict(work_on(worker))
     result = record(worker)
     assert (result.status, result.attempts, len(result.prediction_ids)) == ("succeeded", 2, 2)
@@ -197,10 +203,8 @@ async def test_a_failure_says_what_failed(
 
 async def test_a_prediction_that_never_ends_is_interrupted(worker: Context) -> None:
     made = await worker.replicate.create(CAT.model, {**CAT.input, "predict_time": 3600})
-    intent = await work_on(worker).ledger.record(await work_on(worker).ledger.intend(Entry()), made.id)
-    stored = json.loads(await worker.redis.hget(keys.ledger("night"), "0"))
-    stored["at"] = intent.at - worker.config.deadline - 61
-    await worker.redis.hset(keys.ledger("night"), "0", json.dumps(stored))
+    await work_on(worker).ledger.record(await work_on(worker).ledger.intend(Entry()), made.id)
+    await backdate(worker, worker.config.deadline + 61)
     await predict(work_on(worker))
     assert record(worker).attempts == 2
 
@@ -271,10 +275,10 @@ async def told(worker: Context) -> str:
     return "; ".join(wait.sentence({}) for wait in await Waits(worker.redis).of("night"))
 
 
+@pytest.mark.parametrize("timing", [Timing(jitter=lambda: 0.05)])
 async def test_what_the_disk_refuses_is_saved_when_the_cause_is_gone(
-    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
+    worker: Context, simulator: Any, eventually: Callable[..., Any]
 ) -> None:
-    monkeypatch.setattr(saving, "DISK", Backoff(base=0.1, cap=0.1))
     obstacle = work_on(worker).folder.path / ".saving"
     obstacle.write_text("in the way")
     predicting = asyncio.create_task(predict(work_on(worker)))
@@ -307,6 +311,7 @@ async def test_a_download_that_keeps_breaking_costs_no_new_prediction(
     assert (record(worker).status, len(times), simulator.ledger()["created"]) == ("succeeded", 3, 1)
 
 
+@pytest.mark.parametrize("timing", [Timing(retention=-3600.0)])
 @pytest.mark.parametrize("fault", [{"broken_body": {"rate": 1.0, "fraction": 0.0}}, {"expired_file": {"rate": 1.0}}])
 async def test_an_output_past_its_hour_is_lost(
     worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch, fault: dict[str, Any]
@@ -315,7 +320,6 @@ async def test_an_output_past_its_hour_is_lost(
         await asyncio.sleep(0)
 
     monkeypatch.setattr(worker.outputs, "_sleep", at_once)
-    monkeypatch.setattr(saving, "RETENTION", -3600.0)
     simulator.control(**fault)
     await predict(work_on(worker))
     error = record(worker).error
@@ -442,10 +446,10 @@ async def test_a_deep_output_can_be_read_back(worker: Context) -> None:
     assert (await worker.batches.get("night")).finished_at
 
 
+@pytest.mark.parametrize("timing", [Timing(folder_retry=0.1)])
 async def test_nothing_is_created_for_a_folder_that_cannot_be_written(
     worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
 ) -> None:
-    monkeypatch.setattr(run, "UNWRITABLE_PAUSE", 0.1)
     may_write = [False]
     monkeypatch.setattr("os.access", lambda *_: may_write[0])
     running = asyncio.create_task(run_shard(worker, Shard("night", "b1", 0, 0, (CAT, DOG))))
@@ -471,14 +475,11 @@ async def test_a_canceled_prompt_does_not_wait_for_a_broken_download(
     assert record(worker).status == "canceled"
 
 
-async def test_an_overdue_prediction_is_canceled_before_the_next(
-    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_overdue_prediction_is_canceled_before_the_next(worker: Context, simulator: Any) -> None:
     simulator.control(unknown_status={"next": 1, "text": "pondering", "seconds": 10_000})
-    monkeypatch.setattr(poll_policy, "GRACE", -float(worker.config.deadline))
     made = await worker.replicate.create(CAT.model, {**CAT.input, "predict_time": 600})
-    entry = await work_on(worker).ledger.record(await work_on(worker).ledger.intend(Entry()), made.id)
-    ended = await story.follow(work_on(worker), entry)
+    await work_on(worker).ledger.record(await work_on(worker).ledger.intend(Entry()), made.id)
+    ended = await story.follow(work_on(worker), await backdate(worker, worker.config.deadline + 61))
     assert not ended.terminal
     assert simulator.ledger()["creates"][0]["status"] == "canceled"
 
@@ -582,10 +583,10 @@ class TestShard:
         assert work_on(worker).folder.gallery.exists()
         assert await finish_left_over(worker, complete) == set()
 
+    @pytest.mark.parametrize("timing", [Timing(folder_retry=0.1)])
     async def test_results_that_cannot_be_written_are_trouble(
-        self, worker: Context, eventually: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+        self, worker: Context, eventually: Callable[..., Any]
     ) -> None:
-        monkeypatch.setattr(finish, "RETRY_PAUSE", 0.1)
         folder = Folder(worker.config.output_dir, "night")
         folder.results.mkdir()
         (folder.results / "x").write_text("in the way")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
@@ -18,13 +19,11 @@ from jobs.replicate_api.predictions import RETENTION, Prediction
 from jobs.state.status import read_status
 from jobs.wire import Batch, timestamp
 from tests.integration.worker.prompt.works import CAT, record_of, work_on
-from worker import backpressure
 from worker.context import Context, Work
-from worker.outputs.backlog import Backlog, UnsavedOutput
+from worker.outputs.backlog import ENOUGH, Backlog, UnsavedOutput
 from worker.outputs.file_host import files_client
 from worker.outputs.file_writer import FileWriter
 from worker.outputs.saver import OutputSaver
-from worker.prompt import save as saving
 from worker.prompt.predict import predict
 from worker.prompt.save import fetch, kept_until
 from worker.timing import Timing
@@ -32,7 +31,7 @@ from worker.timing import Timing
 
 @pytest.fixture
 def timing() -> Timing:
-    return Timing(jitter=lambda: 0.005)
+    return Timing(jitter=lambda: 0.005, hold=1)
 
 
 @pytest.fixture
@@ -161,11 +160,11 @@ async def test_what_is_still_there_past_its_hour_is_saved(work: Work, file_host:
     assert await fetched(work, prediction) == ["cat/output_0.png"]
 
 
+@pytest.mark.parametrize("timing", [Timing(jitter=lambda: 0.005, retention=-1.0)])
 async def test_a_worker_that_was_down_for_hours_ends_it_as_output_lost(
-    worker: Context, work: Work, simulator: Any, monkeypatch: pytest.MonkeyPatch
+    worker: Context, work: Work, simulator: Any
 ) -> None:
     """With attempts left a new one is made, and the loss is counted apart."""
-    monkeypatch.setattr(saving, "RETENTION", -1.0)
     simulator.control(broken_body={"next": 1, "fraction": 0.0})
     await predict(work)
     assert (record_of(work).status, record_of(work).attempts) == ("succeeded", 2)
@@ -251,11 +250,9 @@ async def test_a_slow_disk_is_not_a_slow_host(work: Work, file_host: Any, monkey
     assert len(written) > 1
 
 
-async def test_a_host_that_sends_on_and_on_has_an_end(
-    work: Work, raw_server: Any, file_host: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("timing", [Timing(late=0.3)])
+async def test_a_host_that_sends_on_and_on_has_an_end(work: Work, raw_server: Any, file_host: Any) -> None:
     """Fast enough, and without a length: the byte cap is hours away."""
-    monkeypatch.setattr(saving, "LATE", 0.3)
 
     async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -284,21 +281,29 @@ async def test_the_oldest_output_is_saved_first(work: Work, file_host: Any) -> N
     assert served == [0, *sorted(range(1, 6), key=order.__getitem__)], "the first to come found a slot"
 
 
+def measure_speed(backlog: Backlog, speed: int) -> None:
+    """Save so many a second for as long as it takes to know the speed; others must wait meanwhile."""
+    now = asyncio.get_running_loop().time()
+    backlog.look(now - ENOUGH)
+    for _ in range(int(ENOUGH) * speed):
+        with backlog.unsaved(time.time() + RETENTION):
+            pass
+    backlog.look(now)
+
+
 async def test_creates_wait_while_a_backlog_would_miss_the_hour(
     worker: Context,
     work: Work,
     simulator: Any,
-    monkeypatch: pytest.MonkeyPatch,
     eventually: Callable[..., Any],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(backpressure, "HOLD", 1)
-    monkeypatch.setattr(Backlog, "speed", 3.0)
     with ExitStack() as waiting:
         for _ in range(12_000):
             waiting.enter_context(worker.outputs.backlog.unsaved(time.time() + RETENTION))
+        measure_speed(worker.outputs.backlog, 3)
         trouble = await eventually(worker.account.trouble)
-        assert trouble.startswith("12,000 outputs wait to be saved: at 3 a second the first would be lost at ")
+        assert re.match(r"12,000 outputs wait to be saved: at \S+ a second the first would be lost at ", trouble)
         assert (await read_status(worker.redis, await worker.batches.get("night"))).reason == trouble
         predicting = asyncio.create_task(predict(work))
         await eventually(lambda: "create limit: waiting: 12,000 outputs" in caplog.text)

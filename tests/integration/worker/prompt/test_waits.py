@@ -27,8 +27,8 @@ from tests.integration.worker.prompt.works import work
 from worker.context import Context, Work
 from worker.limits import wait_reporter
 from worker.prompt.predict import predict
-from worker.prompt.retry_policy import Retry
 from worker.shard.run import find_folder
+from worker.timing import Timing
 
 
 @pytest.fixture
@@ -108,9 +108,7 @@ async def test_the_limit_of_a_model(
     assert len([record for record in caplog.records if "for the limit of" in record.message]) == 1
 
 
-async def test_the_log_tells_of_a_wait_once_and_of_its_end(
-    redis: Redis, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_log_tells_of_a_wait_once_and_of_its_end(redis: Redis, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "worker.limits.wait_reporter")
     mine = wait_reporter.WaitReporter(redis, "me")
     for _ in range(20):  # it comes and goes
@@ -120,7 +118,7 @@ async def test_the_log_tells_of_a_wait_once_and_of_its_end(
     assert [record.message for record in caplog.records] == [
         "night: 2 prompts wait for the limit of a/b in BATCH_MODEL_LIMITS"
     ]
-    monkeypatch.setattr(wait_reporter, "OVER", -1.0)
+    mine.over = -1.0
     await mine.report_changes()
     assert caplog.records[-1].message == "night: nothing waits for the model limit of a/b any more"
 
@@ -167,17 +165,13 @@ async def test_a_file_that_is_not_there_yet_is_its_batchs_own_trouble(
     await gone(worker, eventually)
 
 
+@pytest.mark.parametrize("timing", [Timing(jitter=lambda: 1.0)])
 async def test_a_prompt_that_is_tried_again_in_a_while(
-    worker: Context, simulator: Any, waits: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    worker: Context, simulator: Any, waits: Callable[..., Any]
 ) -> None:
-    monkeypatch.setattr("worker.prompt.predict.decide", lambda verdict, *_, **__: _later(verdict))
     simulator.settings(predict_min=0.0, predict_max=0.0)
     simulator.control(failed={"rate": 1.0, "text": "in demand (E003)"})
     await waits("to be tried again after: in demand (E003)", work(worker, 0))
-
-
-def _later(verdict: Any) -> Any:
-    return Retry(600.0, verdict.failure)
 
 
 async def test_outputs_that_pile_up_and_disks_in_trouble(worker: Context, waits: Callable[..., Any]) -> None:

@@ -15,8 +15,8 @@ from jobs.state.ledger import Entry
 from jobs.wire import Batch, Prompt, Shard
 from worker.context import Context, Work, job_slots
 from worker.limits.job_slots import JobSlots
-from worker.shard import rescue
 from worker.shard.rescue import Rescue
+from worker.timing import Timing
 
 INPUT = {"prompt": "fox", "width": 16, "height": 16}
 PROMPTS = tuple(Prompt(index, f"p{index}", "simulator/image", INPUT | {"seed": index}) for index in range(4))
@@ -25,14 +25,17 @@ LEASE = 0.3
 
 
 @pytest.fixture
+def timing() -> Timing:
+    return Timing(first_refusal=0.1)
+
+
+@pytest.fixture
 async def worker(
     simulator: Any,
-    monkeypatch: pytest.MonkeyPatch,
     open_worker: Callable[..., Awaitable[Context]],
     open_batch: Callable[..., Awaitable[Batch]],
 ) -> Context:
     """A worker with two job slots beside a dead one's shard, which is in the queue."""
-    monkeypatch.setattr(rescue, "FIRST_REFUSAL", 0.1)
     simulator.settings(limiter="off", predict_min=0.0, predict_max=0.1, queue_max=0.0)
     worker = await open_worker(max_in_flight=2, lease=LEASE)
     assert job_slots(worker.config) == 2

@@ -14,16 +14,13 @@ import pytest
 from jobs.batch_folder import folder as folder_module
 from jobs.batch_folder.folder import Folder
 from jobs.errors import LostFolder, StorageError
-from worker.backoff import Backoff
-from worker.outputs import folder_health as module
 from worker.outputs.file_writer import FileWriter
 from worker.outputs.folder_health import SWEPT, FolderHealth, is_of_one_folder, sweep, write_problem
 from worker.outputs.staging import Storage
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PROBE_PAUSE", Backoff(base=0.001, cap=0.001))
+def no_pause() -> float:
+    return 0.001
 
 
 @pytest.fixture
@@ -126,7 +123,7 @@ async def test_a_folder_that_is_moved_during_the_commit_takes_its_own(
 
 
 async def test_all_save_at_once_until_one_fails(tmp_path: Path) -> None:
-    folders, trying, most = FolderHealth(), 0, list[int]()
+    folders, trying, most = FolderHealth(no_pause), 0, list[int]()
 
     async def save() -> None:
         nonlocal trying
@@ -153,7 +150,7 @@ async def test_all_save_at_once_until_one_fails(tmp_path: Path) -> None:
 
 
 async def test_one_that_fails_alone_does_not_keep_the_turn(tmp_path: Path) -> None:
-    folders, saved = FolderHealth(), list[int]()
+    folders, saved = FolderHealth(no_pause), list[int]()
 
     async def bad() -> None:
         while len(saved) < 20:
@@ -174,7 +171,7 @@ async def test_one_that_fails_alone_does_not_keep_the_turn(tmp_path: Path) -> No
 
 async def test_a_trouble_ends_with_the_last_that_has_it(tmp_path: Path) -> None:
     """Its batch is deleted, say: nobody would ever tell that it is over."""
-    folders = FolderHealth()
+    folders = FolderHealth(no_pause)
     with folders.saving(tmp_path):
         with folders.saving(tmp_path):
             folders.failed(tmp_path, "the disk is full")
@@ -183,7 +180,7 @@ async def test_a_trouble_ends_with_the_last_that_has_it(tmp_path: Path) -> None:
 
 
 async def test_a_folder_in_use_is_looked_after(folder: Folder, tmp_path: Path) -> None:
-    folders = FolderHealth()
+    folders = FolderHealth(no_pause)
     folder.path.rename(tmp_path / "elsewhere")
     with folders.using(folder, "b1"), folders.using(folder, "b1"):
         await folders.look()
@@ -198,7 +195,7 @@ async def test_a_folder_in_use_is_looked_after(folder: Folder, tmp_path: Path) -
 
 
 def test_one_folders_trouble_is_not_the_disks(tmp_path: Path) -> None:
-    folders = FolderHealth()
+    folders = FolderHealth(no_pause)
     folders.failed(tmp_path / "a", "there is a file in the way", alone=True)
     assert folders.disk_trouble() is None
     assert [folders.own_trouble(tmp_path / name) for name in "ab"] == ["there is a file in the way", None]
@@ -262,9 +259,8 @@ async def test_a_sweep_goes_on_where_one_was_killed(folder: Folder) -> None:
     assert not (folder.path / ".saving").exists()
 
 
-async def test_one_slow_try_does_not_keep_the_others_waiting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(module, "PROBE_SECONDS", 0.05)
-    folders, over = FolderHealth(), asyncio.Event()
+async def test_one_slow_try_does_not_keep_the_others_waiting(tmp_path: Path) -> None:
+    folders, over = FolderHealth(no_pause, probe_seconds=0.05), asyncio.Event()
     folders.failed(tmp_path, "the disk is full")
 
     async def slow() -> None:

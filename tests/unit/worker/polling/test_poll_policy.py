@@ -41,7 +41,7 @@ def test_the_older_it_is_the_less_often_it_is_polled(
 def test_overdue_a_minute_after_the_deadline_and_gone_an_hour_later(
     age: float, deadline: float, *, overdue: bool, gone: bool
 ) -> None:
-    assert (policy.is_overdue(age, deadline), policy.is_gone(age, deadline)) == (overdue, gone)
+    assert (policy.is_overdue(age, deadline, Timing()), policy.is_gone(age, deadline, Timing())) == (overdue, gone)
 
 
 @pytest.mark.parametrize(
