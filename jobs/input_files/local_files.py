@@ -6,11 +6,12 @@ import errno
 import hashlib
 import os
 import stat
+import unicodedata
 from collections.abc import Iterator
 from difflib import get_close_matches
 from functools import lru_cache
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from jobs.input_files.path_texts import spellings
@@ -27,6 +28,8 @@ MOST_NAMES = 10_000
 
 NEAR = 0.82
 """How similar the name of a missing file and a name that is there must be for a suggestion."""
+
+_POINTER = b"version https://git-lfs.github.com/spec/"
 
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 _KINDS = {
@@ -65,9 +68,9 @@ class LocalFiles:
     def locate(self, text: str) -> Path | None:
         """Where the file lies: the links to a relative path's folder are resolved, its own name is kept. OSError."""
         for spelling in spellings(text):
-            own = Path(_expanded(spelling))
-            if _is_there(path := self._home / own):
-                return path if own.is_absolute() else Path(self._folder(path.parent), path.name)
+            for own in dict.fromkeys((spelling, _expanded(spelling))):
+                if path := _as_it_is_there(self._home / own):
+                    return path if Path(own).is_absolute() else Path(self._folder(path.parent), path.name)
         return None
 
     def _place(self, text: str) -> Path:
@@ -78,9 +81,8 @@ class LocalFiles:
         path = self._place(text)
         if not path.parent.is_dir():
             return f"{path}, and there is no folder {path.parent}"
-        names = {name.casefold(): name for name in self._names(path.parent)}
-        near = get_close_matches(path.name.casefold(), names, 1, NEAR)
-        return f"{path}, which does not exist{f'; did you mean {names[near[0]]!r}?' if near else ''}"
+        near = _similar(path.name, self._names(path.parent))
+        return f"{path}, which does not exist{f'; did you mean {near!r}?' if near else ''}"
 
 
 def _expanded(text: str) -> str:
@@ -98,10 +100,30 @@ def _is_there(path: Path) -> bool:
     return True
 
 
+def _as_it_is_there(path: Path) -> Path | None:
+    """The path, whether its accents are letters of their own (as macOS writes them) or not; OSError."""
+    if _is_there(path):
+        return path
+    found = None if str(path).isascii() else Path(path.anchor)
+    for part in path.relative_to(path.anchor).parts:
+        forms = dict.fromkeys((part, unicodedata.normalize("NFC", part), unicodedata.normalize("NFD", part)))
+        found = next((found / form for form in forms if _is_there(found / form)), None) if found else None
+    return found
+
+
+def _similar(name: str, names: list[str]) -> str | None:
+    """The name that may be meant: one that differs in case, in its extension or a little."""
+    plain = {each.casefold(): each for each in names}
+    stems = {PurePath(each).stem: each for each in plain}
+    stem = stems.get(name.casefold()) or stems.get(PurePath(name.casefold()).stem)
+    near = [stem] if stem else get_close_matches(name.casefold(), plain, 1, NEAR)
+    return plain[near[0]] if near else None
+
+
 def _names(folder: Path) -> list[str]:
     try:
         with os.scandir(folder) as entries:
-            return [entry.name for entry in islice(entries, MOST_NAMES)]
+            return sorted(entry.name for entry in islice(entries, MOST_NAMES))
     except OSError:
         return []
 
@@ -118,13 +140,20 @@ def _examine(path: Path) -> FileReference | UnfitFile:
         raise
     if fault := next(_faults(path, found), None):
         return fault
+    return _read(path, found)
+
+
+def _read(path: Path, found: os.stat_result) -> FileReference | UnfitFile:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     with os.fdopen(descriptor, "rb", buffering=0) as file:
-        before = os.fstat(descriptor)
-        digest = hashlib.file_digest(file, "sha256").hexdigest() if stat.S_ISREG(before.st_mode) else ""
-        if _identity(found) != _identity(before) or _identity(before) != _identity(os.fstat(descriptor)):
-            return UnfitFile("changed", f"{path}, which changed while it was read: is it still being written?")
-    return FileReference(str(path), digest, before.st_size)
+        if _identity(os.fstat(descriptor)) == _identity(found):
+            if file.read(len(_POINTER)) == _POINTER:
+                return UnfitFile("pointer", f"{path}, which is a pointer of Git LFS: `git lfs pull` fetches the file")
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if _identity(os.fstat(descriptor)) == _identity(found):
+                return FileReference(str(path), digest, found.st_size)
+    return UnfitFile("changed", f"{path}, which changed while it was read: is it still being written?")
 
 
 def _faults(path: Path, found: os.stat_result) -> Iterator[UnfitFile]:

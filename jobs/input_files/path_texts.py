@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
 from urllib.parse import unquote
@@ -27,6 +26,9 @@ _USUAL_SUFFIX = re.compile(
     r"|safetensors|ckpt|pth?|np[yz]|gl(b|tf)|obj|fbx|stl|ply|usdz|[ot]tf)",
     re.IGNORECASE,
 )
+
+_INVISIBLE = "\ufeff\u200b\u200e\u200f\u202a\u202b\u202c\u2066\u2067\u2068\u2069"
+"""Byte order mark, blank without width, and marks of the direction of text."""
 
 
 def find_path(value: str) -> re.Match[str] | None:
@@ -64,15 +66,17 @@ def holds_text(name: str) -> bool:
 
 
 def spellings(text: str) -> Iterator[str]:
-    """The paths that a text may mean, the likeliest first: as it is written, and as other programs would write it.
+    """The paths that a text may mean, the likeliest first: as it is written, and as other programs write it.
 
-    Without blanks around it; with accents as letters of their own (macOS) or not; with / for Windows' backslashes.
+    Without what is around it: blanks of a table's cells, quotes and invisible marks of a path that Windows copied; with
+    / for its backslashes; from the URL that a browser shows.
     """
-    bare = text.strip()
+    bare = text.strip().strip(_INVISIBLE).strip()
+    if len(bare) > 2 and bare[0] == bare[-1] and bare[0] in "\"'":
+        bare = bare[1:-1]
     if bare[:5].lower() == "file:":
         plain = bare[5:].removeprefix("//").removeprefix("localhost")
-        forms = [unquote(plain), plain]
+        forms = [unquote(plain), plain, text]
     else:
-        composed, decomposed = (unicodedata.normalize(form, bare) for form in ("NFC", "NFD"))
-        forms = [text, bare, composed, decomposed, bare.replace("\\", "/")]
+        forms = [text, bare, bare.replace("\\", "/")]
     yield from dict.fromkeys(form for form in forms if form)

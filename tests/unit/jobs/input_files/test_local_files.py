@@ -62,6 +62,9 @@ def test_a_file_is_read_once(home: Path) -> None:
         ".\\stills\\harbour.png",
         "file:stills/harbour.png",
         "file://stills/harbour.png",
+        '"stills\\harbour.png"',
+        "\u202astills/harbour.png\u202c",
+        "\ufeffstills/harbour.png\u200b \t",
     ],
 )
 def test_one_file_has_one_path_whatever_a_relative_path_says(home: Path, text: str) -> None:
@@ -156,6 +159,8 @@ def test_the_largest_file_is_taken(home: Path, monkeypatch: pytest.MonkeyPatch) 
     [
         ("stills/harbor.png", "{home}/stills/harbor.png, which does not exist; did you mean 'harbour.png'?"),
         ("stills/Harbour.PNG", "{home}/stills/Harbour.PNG, which does not exist; did you mean 'harbour.png'?"),
+        ("stills/harbour.jpg", "{home}/stills/harbour.jpg, which does not exist; did you mean 'harbour.png'?"),
+        ("stills/harbour", "{home}/stills/harbour, which does not exist; did you mean 'harbour.png'?"),
         ("stills/zebra.png", "{home}/stills/zebra.png, which does not exist"),
         ("stills/harbour.png/a", "{home}/stills/harbour.png/a, and there is no folder {home}/stills/harbour.png"),
         ("scans/a.png", "{home}/scans/a.png, and there is no folder {home}/scans"),
