@@ -14,6 +14,7 @@ from jobs.batch_folder.atomic_files import part_files
 from jobs.batch_folder.folder import RECORD, SAVING, Folder
 from jobs.batch_folder.gallery import PAGE_SIZE, page_name
 from jobs.batch_folder.name_hashes import NameHashes
+from jobs.input_files.copies import COPIES
 from jobs.wire import Result, SavedFile
 
 PIECE = 1 << 20
@@ -65,6 +66,9 @@ def unfinished_files(folder: Folder) -> Iterator[str]:
         count = sum(1 for _ in saving.iterdir())
         yield f"{SAVING} is there, with {count} folder{'' if count == 1 else 's'} that were never committed"
     yield from (f"{name} was never written to its end" for name in part_files(folder.path))
+    copies = folder.path / COPIES
+    for name in part_files(copies) if copies.is_dir() else ():
+        yield f"{COPIES}/{name} was never written to its end"
 
 
 def missing_pages(folder: Folder, prompts: int) -> Iterator[str]:

@@ -314,3 +314,19 @@ def test_what_is_not_found_is_said_with_where_it_was_looked_for(cli: Cli, config
     assert f"Asked: {where}." in cli("status").out.replace("%2F", "/")
     for command in ("status", "watch", "retry", "delete", "cancel"):
         assert f"(asked: {where})" in cli(command, "nobody").err.replace("%2F", "/"), command
+
+
+def test_files_of_the_command_line_count_from_the_current_folder(cli: Cli, config: Config, tmp_path: Path) -> None:
+    (tmp_path / "prompts").mkdir()
+    (tmp_path / "prompts" / "a.jsonl").write_text('{"prompt": "x", "mask": "@mask.png"}\n')
+    for name in ("a.png", "b.png", "prompts/mask.png"):
+        (tmp_path / name).write_bytes(name.encode())
+    answer = cli("enqueue", "prompts/a.jsonl", "--model", "a/b", "--each", "image=@a.png,@b.png", "--copy-inputs")
+    assert answer.code == 0, answer.err
+    rows = kept(config, "a")
+    assert [row["input"]["image"]["$file"] for row in rows] == [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
+    assert {row["input"]["mask"]["$file"] for row in rows} == {str(tmp_path / "prompts" / "mask.png")}
+    assert len(list((config.output_dir / "a" / ".inputs").iterdir())) == 3
+    answer = cli("enqueue", "--check", "prompts/a.jsonl", "--model", "a/b", "--input", "style=@gone.png")
+    assert (answer.code, answer.out) == (2, "")
+    assert f"line 1: 'style' names {tmp_path}/gone.png, which does not exist" in answer.err

@@ -13,14 +13,15 @@ import pytest
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.manifest import read_manifest
 from jobs.config import Config
-from jobs.enqueue.enqueue import Order, Receipt, check, enqueue
+from jobs.enqueue.enqueue import Order, Receipt, check, enqueue, retry
 from jobs.errors import InputError, PromptsError
 from jobs.input_files.copies import copied_path
 from jobs.input_files.reference import references
+from jobs.prices.setting import Prices
 from jobs.queue.shard_queue import Queue
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
-from tests.integration.jobs.enqueue.night import API_HOST, settle, write
+from tests.integration.jobs.enqueue.night import API_HOST, queued, settle, write
 
 Enqueued = Callable[..., Awaitable[Receipt]]
 ROWS = [{"id": f"p{number}", "prompt": "x", "image": f"@stills/{number % 2}.png"} for number in range(4)]
@@ -153,3 +154,24 @@ async def test_that_uploads_are_kept_is_kept(enqueued: Enqueued, folder: Folder)
         await enqueued(ROWS, keep_uploads=keep_uploads)
         assert (manifest := read_manifest(folder))
         assert manifest.keep_uploads, "once asked for, it stays"
+
+
+async def test_a_retry_has_the_files_as_they_were(
+    enqueued: Enqueued, folder: Folder, stills: Path, config: Config, redis: Redis
+) -> None:
+    await enqueued(ROWS)
+    before = inputs(folder)
+    await settle(redis, folder, {0: "failed", 1: "succeeded", 2: "failed", 3: "failed"})
+    await Queue(redis, API_HOST).remove("night")
+    assert await Batches(redis).finish("night")
+    (stills / "0.png").unlink()
+    assert (await retry("night", config, redis)).enqueued == 3
+    assert inputs(folder) == before
+    (shard,) = (await queued(redis)).values()
+    assert [prompt.input for prompt in shard.prompts] == [before[0], before[2], before[3]]
+
+
+async def test_files_cost_nothing(stills: Path, config: Config) -> None:
+    priced = config.model_copy(update={"prices": Prices.parse("owner/name=0.25")})
+    found = await check(Order(write(stills.parent / "night.jsonl", ROWS)), priced)
+    assert (found.cost_at_least, found.cost_at_most) == (1.0, 1.0 * config.max_attempts)

@@ -179,6 +179,16 @@ def test_an_untouched_batch_agrees(finished: Any) -> None:
     assert (quick.disagreements, quick.unread) == ((), 6)
 
 
+def test_copies_of_inputs_belong_to_the_batch(finished: Any) -> None:
+    copies = path(finished, ".inputs")
+    copies.mkdir()
+    (copies / f"{'0' * 64}.png").write_bytes(b"picture")
+    assert finished.verify().agrees
+    (copies / ".half.png.abcd.part").touch()
+    (found,) = finished.verify().disagreements
+    assert found.what == ".inputs/.half.png.abcd.part was never written to its end"
+
+
 @pytest.mark.parametrize("name", BREAKS)
 def test_what_is_broken_is_named(finished: Any, name: str) -> None:
     act, line = BREAKS[name]
