@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from jobs.replicate_api.predictions import CREATE_TIMEOUT, RETENTION
 from jobs.state.account import RECHECK_SECONDS
+from worker.outputs import download
 from worker.polling import poll_policy
 
 
@@ -60,4 +61,5 @@ class Timing:
     token_again: float = 2.0
     """Between the two requests that confirm a refused token."""
 
+    downloads: download.Timing = field(default_factory=download.Timing)
     polling: poll_policy.Timing = field(default_factory=poll_policy.Timing)

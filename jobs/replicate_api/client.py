@@ -28,6 +28,7 @@ API_CONNECTIONS = 64
 
 CONNECT_SECONDS = 5.0
 CALL_SECONDS = 30.0
+TIMEOUT = httpx.Timeout(CALL_SECONDS, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS)
 
 STALL_SECONDS = 120.0
 """An upload takes as long as it needs, but so long after each piece the next must have left, or the answer be there."""
@@ -67,12 +68,12 @@ def api_client(config: Config) -> httpx.AsyncClient:
     # In blocking mode each create holds its connection while the model runs.
     connections = API_CONNECTIONS + (config.max_in_flight if config.prefer_wait else 0)
     headers = {"Accept": "application/json"} | _authorization(config)
-    return make_client(connections, headers, httpx.Timeout(CALL_SECONDS), base_url=config.replicate_base_url)
+    return make_client(connections, headers, TIMEOUT, base_url=config.replicate_base_url)
 
 
 def page_client(config: Config) -> httpx.AsyncClient:
     """Return the client for the public pages of models, which never has the token; paths are relative to PAGES_URL."""
-    return make_client(4, {"Accept": "text/html"}, httpx.Timeout(CALL_SECONDS), base_url=config.pages_url)
+    return make_client(4, {"Accept": "text/html"}, TIMEOUT, base_url=config.pages_url)
 
 
 def make_client(
@@ -159,7 +160,7 @@ async def _exchange(
     """Send the request that `build` makes with its timeout, and read the whole answer."""
     try:
         async with timer or asyncio.timeout(seconds):
-            request = build(timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS))
+            request = build(timeout=httpx.Timeout(seconds, connect=client.timeout.connect, pool=client.timeout.pool))
             _refuse_other_host(client, request)
             async with aclosing(await send(client, request)) as response:
                 await response.aread()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 
 from jobs.errors import BrokenDownload, FileTooBig
 from worker.outputs.checksum import Checksum
+from worker.outputs.file_host import SLOW_SECONDS
 from worker.outputs.file_output import FileOutput
 from worker.outputs.file_response import FileResponse
 from worker.outputs.file_writer import FileWriter, WrittenFile
@@ -25,12 +27,25 @@ TRIES = 8
 SAME_BYTES = 3
 """Transfers that bring the same bytes, after which they are right, and the checksum that the host gives is wrong."""
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+LONGEST_PAUSE = 30.0
 
 
-def pause(failures: int, dice: float) -> float:
-    """Seconds before the next transfer: doubled with each failure, the upper half of it random (dice: 0 … 1)."""
-    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (failures - 1)) * (1 + dice) / 2
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The delays of downloads that tests shorten, in seconds."""
+
+    jitter: Callable[[], float] = random.random
+    """Where in its range a pause lies, from 0 to 1."""
+
+    first_pause: float = 0.5
+    """The longest first pause after a transfer that broke."""
+
+    slow_after: float = SLOW_SECONDS
+    """A transfer that has brought almost nothing after so long a wait is given up."""
+
+    def pause(self, failures: int) -> float:
+        """The pause before the next transfer: doubled with each failure, the upper half of it random."""
+        return min(LONGEST_PAUSE, self.first_pause * 2.0 ** (failures - 1)) * (1 + self.jitter()) / 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,17 +38,23 @@ def file_client(connections: int = 1) -> httpx.AsyncClient:
 
 @asynccontextmanager
 async def open_file(
-    client: httpx.AsyncClient, url: str, *, hosts: Sequence[str], headers: Mapping[str, str] | None = None
+    client: httpx.AsyncClient,
+    url: str,
+    *,
+    hosts: Sequence[str],
+    headers: Mapping[str, str] | None = None,
+    slow_after: float = SLOW_SECONDS,
 ) -> AsyncIterator[FileResponse]:
     """Open one output file; every redirect, 5 at most, is checked against `hosts` before it is followed.
 
-    Yields a FileResponse of status 200, 206 or 416; raises FileRefused, OutputGone or BrokenDownload.
+    A transfer that has brought too little after `slow_after` seconds of waiting is given up. Yields a FileResponse of
+    status 200, 206 or 416; raises FileRefused, OutputGone or BrokenDownload.
     """
-    response = await _follow(client, url, hosts, headers)
+    response = await _follow(client, url, hosts, headers, slow_after)
     try:
         if error := _file_refusal(response.status_code, url):
             raise error
-        async with aclosing(_chunks(response, url)) as chunks:
+        async with aclosing(_chunks(response, url, slow_after)) as chunks:
             yield await _file_answer(response, chunks, url)
     finally:
         await response.aclose()
@@ -63,14 +69,14 @@ async def _file_answer(response: httpx.Response, chunks: AsyncGenerator[bytes, N
 
 
 async def _follow(
-    client: httpx.AsyncClient, url: str, hosts: Sequence[str], headers: Mapping[str, str] | None
+    client: httpx.AsyncClient, url: str, hosts: Sequence[str], headers: Mapping[str, str] | None, seconds: float
 ) -> httpx.Response:
     place = url
     for _ in range(MAX_REDIRECTS + 1):
         checked = check_output_url(place, hosts)
         with _file_errors(url):
             request = client.build_request("GET", checked, headers=headers)
-            async with asyncio.timeout(SLOW_SECONDS):  # httpx's own timeout restarts with each byte of the head
+            async with asyncio.timeout(seconds):  # httpx's own timeout restarts with each byte of the head
                 response = await send(client, request)
         if not response.has_redirect_location:
             return response
@@ -80,13 +86,13 @@ async def _follow(
     raise BrokenDownload(f"{url[:200]}: more than {MAX_REDIRECTS} redirects", url)
 
 
-async def _chunks(response: httpx.Response, url: str) -> AsyncGenerator[bytes, None]:
+async def _chunks(response: httpx.Response, url: str, slow_after: float) -> AsyncGenerator[bytes, None]:
     loop = asyncio.get_running_loop()
     waited, brought, asked_at = 0.0, 0, loop.time()
     with _file_errors(url):
         async for chunk in response.aiter_raw():
             waited, brought = waited + loop.time() - asked_at, brought + len(chunk)
-            if waited > SLOW_SECONDS:
+            if waited > slow_after:
                 if brought < SLOW_BYTES:
                     raise BrokenDownload(f"{url[:200]}: {brought:,} bytes in {waited:.0f} s", url, slow=True)
                 waited, brought = 0.0, 0

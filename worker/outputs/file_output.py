@@ -16,7 +16,7 @@ from jobs.config import REPLICATE_HOSTS
 from jobs.errors import BrokenDownload
 from worker.outputs import data_uri
 from worker.outputs.data_uri import DataUri
-from worker.outputs.file_host import file_client, open_file
+from worker.outputs.file_host import SLOW_SECONDS, file_client, open_file
 from worker.outputs.file_response import FileResponse
 
 DATA_CHUNK = 1 << 16
@@ -26,17 +26,24 @@ class FileOutput:
     """One output file, on an output host or in a `data:` URI; `str()` is its URL.
 
     Without a client it opens one for each reading. Reading raises the errors of `jobs.errors.OutputError`.
-    `content_type` and `length` (bytes) are known from the first answer on.
+    `content_type` and `length` (bytes) are known from the first answer on. A transfer that has brought almost nothing
+    after `slow_after` seconds of waiting is given up.
     """
 
     def __init__(
-        self, url: str, client: httpx.AsyncClient | None = None, *, hosts: Sequence[str] = REPLICATE_HOSTS
+        self,
+        url: str,
+        client: httpx.AsyncClient | None = None,
+        *,
+        hosts: Sequence[str] = REPLICATE_HOSTS,
+        slow_after: float = SLOW_SECONDS,
     ) -> None:
         self.url = url
         self.content_type: str | None = None
         self.length: int | None = None
         self._client = client
         self._hosts = hosts
+        self._slow_after = slow_after
         self._data = data_uri.parse(url) if url[:5].lower() == "data:" else None
         if self._data:
             self.content_type, self.length = self._data.content_type, len(self._data.content)
@@ -63,7 +70,8 @@ class FileOutput:
             client = self._client
             if client is None:
                 client = await stack.enter_async_context(file_client())
-            answer = await stack.enter_async_context(open_file(client, self.url, hosts=self._hosts, headers=headers))
+            opened = open_file(client, self.url, hosts=self._hosts, headers=headers, slow_after=self._slow_after)
+            answer = await stack.enter_async_context(opened)
             if answer.status != 416:
                 self.content_type, self.length = answer.content_type, answer.length
             yield answer
@@ -81,7 +89,7 @@ class FileOutput:
 
     def __iter__(self) -> Iterator[bytes]:
         # A client belongs to its event loop; this one runs in a thread, so that a loop may run here.
-        alone = FileOutput(self.url, hosts=self._hosts)
+        alone = FileOutput(self.url, hosts=self._hosts, slow_after=self._slow_after)
         with ThreadPoolExecutor(1) as thread:
             runner, chunks = asyncio.Runner(), aiter(alone)
             try:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,7 @@ from jobs.wire import SavedFile
 from worker.limits.priority_semaphore import PrioritySemaphore
 from worker.outputs.allowed_urls import is_output, looks_like_file
 from worker.outputs.backlog import Backlog
-from worker.outputs.download import Download, pause
+from worker.outputs.download import Download, Timing
 from worker.outputs.file_output import FileOutput
 from worker.outputs.file_writer import FileWriter
 from worker.outputs.shape import OutputFile, document, files_in, other_texts, replaced, without
@@ -42,25 +41,15 @@ class SavedOutput:
 
 
 class OutputSaver:
-    """Saves outputs, MAX_DOWNLOADS files at a time; `storage` is where they are committed, `backlog` what waits.
+    """Saves outputs, MAX_DOWNLOADS files at a time; `storage` is where they are committed, `backlog` what waits."""
 
-    `sleep` and `dice` (0 … 1) are for tests.
-    """
-
-    def __init__(
-        self,
-        config: Config,
-        client: httpx.AsyncClient,
-        *,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        dice: Callable[[], float] = random.random,
-    ) -> None:
+    def __init__(self, config: Config, client: httpx.AsyncClient, timing: Timing | None = None) -> None:
         self.storage = Storage(fsync=config.fsync)
         self._config = config
         self._client = client
         self._slots = PrioritySemaphore(config.max_downloads)
         self.backlog = Backlog(self._slots)
-        self._sleep, self._dice = sleep, dice
+        self._timing = timing or Timing()
 
     async def save(self, staging: Staging, output: Any, kept_until: float = math.inf) -> SavedOutput:
         """Write an output into its prompt's staging folder; of those that wait, the lowest `kept_until` is next.
@@ -82,7 +71,7 @@ class OutputSaver:
         return SavedOutput(value, tuple(files), tuple(filter(looks_like_file, left)), data)
 
     async def _fetch(self, staging: Staging, found: OutputFile, kept_until: float) -> SavedFile:
-        file = FileOutput(found.url, self._client, hosts=self._config.output_hosts)
+        file = FileOutput(found.url, self._client, hosts=self._config.output_hosts, slow_after=self._timing.slow_after)
         turn = self._slots.turn(kept_until)
         async with FileWriter(staging, found.stem) as writer:
             fetched = await Download(file, writer, self._config.max_file_bytes, turn, kept_until).run(self._wait)
@@ -97,7 +86,7 @@ class OutputSaver:
         )
 
     async def _wait(self, failures: int) -> None:
-        await self._sleep(pause(failures, self._dice()))
+        await asyncio.sleep(self._timing.pause(failures))
 
 
 async def _all(fetches: Sequence[Coroutine[Any, Any, SavedFile]]) -> list[SavedFile]:

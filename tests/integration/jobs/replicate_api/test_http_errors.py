@@ -17,7 +17,7 @@ import pytest
 
 from jobs.config import Config
 from jobs.errors import BrokenDownload, FileRefused, NotSent, OutputError, ReplicateError, Unanswered
-from jobs.replicate_api.client import api_client, call
+from jobs.replicate_api.client import api_client, call, make_client
 from worker.outputs.file_host import files_client, open_file
 
 pytestmark = pytest.mark.usefixtures("transport")
@@ -186,8 +186,9 @@ def config(base_url: str, **settings: Any) -> Config:
     return Config.load(replicate_base_url=base_url, **settings)
 
 
-async def create(base_url: str, seconds: float = 10, size: int = 0) -> ReplicateError:
+async def create(base_url: str, seconds: float = 10, size: int = 0, connect: float = 5) -> ReplicateError:
     async with api_client(config(base_url)) as client:
+        client.timeout = httpx.Timeout(30, connect=connect)
         with pytest.raises(ReplicateError) as caught:
             await call(client, "POST", "/v1/predictions", json={"input": "x" * size}, timeout=seconds)
     assert "r8_secret" not in "".join(traceback.format_exception(caught.value))
@@ -242,14 +243,12 @@ async def test_tls_that_fails_sent_nothing(raw_server: Any) -> None:
         assert type(await create(f"https://{await raw_server(handler)}")) is NotSent
 
 
-async def test_tls_that_never_comes_about_sent_nothing(raw_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.replicate_api.client.CONNECT_SECONDS", 0.2)
-    assert type(await create(f"https://{await raw_server(never_answers)}")) is NotSent
+async def test_tls_that_never_comes_about_sent_nothing(raw_server: Any) -> None:
+    assert type(await create(f"https://{await raw_server(never_answers)}", connect=0.2)) is NotSent
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a full backlog may refuse")
-async def test_a_connection_that_never_comes_about_sent_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.replicate_api.client.CONNECT_SECONDS", 0.2)
+async def test_a_connection_that_never_comes_about_sent_nothing() -> None:
     with ExitStack() as sockets:
         full = sockets.enter_context(socket.socket())
         full.bind(("127.0.0.1", 0))
@@ -258,15 +257,13 @@ async def test_a_connection_that_never_comes_about_sent_nothing(monkeypatch: pyt
             waiting = sockets.enter_context(socket.socket())
             waiting.settimeout(0)
             waiting.connect_ex(full.getsockname())
-        assert type(await create(f"http://127.0.0.1:{full.getsockname()[1]}")) is NotSent
+        assert type(await create(f"http://127.0.0.1:{full.getsockname()[1]}", connect=0.2)) is NotSent
 
 
-async def test_waiting_for_a_connection_of_the_pool_sent_nothing(
-    raw_server: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("jobs.replicate_api.client.CONNECT_SECONDS", 0.5)
-    monkeypatch.setattr("jobs.replicate_api.client.API_CONNECTIONS", 1)
-    async with api_client(config(f"http://{await raw_server(never_answers)}")) as client:
+async def test_waiting_for_a_connection_of_the_pool_sent_nothing(raw_server: Any) -> None:
+    async with make_client(
+        1, {}, httpx.Timeout(30, connect=0.5, pool=0.5), f"http://{await raw_server(never_answers)}"
+    ) as client:
         errors = await asyncio.gather(outcome(client), outcome(client))
     assert {type(error) for error in errors} == {NotSent, Unanswered}
 
@@ -291,21 +288,17 @@ async def test_a_request_is_sent_once_with_the_token_and_nothing_follows_a_redir
     assert b"\r\nUser-Agent: replicate-batch" in requests[0]
 
 
-async def download(url: str, **settings: Any) -> bytes:
-    async with (
-        files_client(config("http://127.0.0.1", **settings)) as client,
-        open_file(client, url, hosts=("127.0.0.1", "localhost")) as answer,
-    ):
-        return b"".join([chunk async for chunk in answer.chunks])
+async def download(url: str, stall: float = 30, **settings: Any) -> bytes:
+    async with files_client(config("http://127.0.0.1", **settings)) as client:
+        client.timeout = httpx.Timeout(stall)
+        async with open_file(client, url, hosts=("127.0.0.1", "localhost")) as answer:
+            return b"".join([chunk async for chunk in answer.chunks])
 
 
 @pytest.mark.parametrize("handler", [each for each in AFTER_CONNECTING if each not in HANGS or each is never_answers])
-async def test_each_broken_transfer_is_a_broken_download(
-    handler: Handler, raw_server: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("worker.outputs.file_host.STALL_SECONDS", 0.3)
+async def test_each_broken_transfer_is_a_broken_download(handler: Handler, raw_server: Any) -> None:
     with pytest.raises(BrokenDownload):
-        await download(f"http://{await raw_server(handler)}/out.png")
+        await download(f"http://{await raw_server(handler)}/out.png", stall=0.3)
 
 
 async def stops_in_the_body(reader: Reader, writer: FileWriter) -> None:
@@ -315,12 +308,9 @@ async def stops_in_the_body(reader: Reader, writer: FileWriter) -> None:
 
 
 @pytest.mark.parametrize("handler", [never_answers, stops_in_the_body])
-async def test_a_host_that_stops_sending_is_given_up(
-    handler: Handler, raw_server: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("worker.outputs.file_host.STALL_SECONDS", 0.3)
+async def test_a_host_that_stops_sending_is_given_up(handler: Handler, raw_server: Any) -> None:
     with pytest.raises(BrokenDownload, match="ReadTimeout"):
-        await download(f"http://{await raw_server(handler)}/out.png")
+        await download(f"http://{await raw_server(handler)}/out.png", stall=0.3)
 
 
 async def test_a_file_host_that_is_not_there_is_a_broken_download(closed_port: int) -> None:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +21,7 @@ from jobs.batch_folder.folder import Folder
 from jobs.config import Config
 from jobs.errors import BrokenDownload, FileTooBig, OutputGone, StorageError
 from simulator.file_host import crc32c
-from worker.outputs.download import LONGEST_PAUSE, SAME_BYTES, TRIES, Download, DownloadedFile, pause
+from worker.outputs.download import LONGEST_PAUSE, SAME_BYTES, TRIES, Download, DownloadedFile, Timing
 from worker.outputs.file_host import files_client
 from worker.outputs.file_output import FileOutput
 from worker.outputs.file_writer import FileWriter
@@ -351,11 +352,9 @@ async def test_a_file_over_the_limit_is_refused_at_once(
     assert waits == []
 
 
-async def test_a_stalled_transfer_is_resumed(
-    file_host: Any, reply: Any, monkeypatch: pytest.MonkeyPatch, staging: Staging
-) -> None:
-    monkeypatch.setattr("worker.outputs.file_host.STALL_SECONDS", 0.3)
+async def test_a_stalled_transfer_is_resumed(file_host: Any, reply: Any, staging: Staging) -> None:
     async with files_client(Config.load()) as client:
+        client.timeout = httpx.Timeout(0.3)
         url = file_host.serve("/a.png", reply(CONTENT, headers=ETAG, cut=9, stall=True), reply(CONTENT, headers=ETAG))
         file = FileOutput(url, client, hosts=("127.0.0.1",))
         async with FileWriter(staging, "output") as writer:
@@ -384,6 +383,11 @@ async def test_no_slot_is_held_while_it_waits(file_host: Any, reply: Any, stagin
 
 @given(st.integers(1, TRIES), st.floats(0, 1))
 def test_pauses_grow_and_stay_bounded(failures: int, dice: float) -> None:
-    assert 0.25 <= pause(failures, dice) <= LONGEST_PAUSE
-    assert pause(failures, dice) <= pause(failures + 1, dice)
-    assert pause(1, 1.0) == 0.5
+    timing = Timing(jitter=lambda: dice)
+    assert 0.25 <= timing.pause(failures) <= LONGEST_PAUSE
+    assert timing.pause(failures) <= timing.pause(failures + 1)
+
+
+def test_pauses_are_doubled() -> None:
+    timing = Timing(jitter=lambda: 1.0)
+    assert [timing.pause(failures) for failures in range(1, TRIES)] == [0.5, 1, 2, 4, 8, 16, 30]

@@ -29,6 +29,7 @@ from tests.integration.worker.prompt.works import CAT, INPUT, record_of, work_on
 from worker.context import Context, Work
 from worker.limits.model_limiter import ModelLimiter
 from worker.limits.priority_semaphore import PrioritySemaphore
+from worker.outputs import download
 from worker.polling import poll_policy
 from worker.prompt import predict as story
 from worker.prompt.predict import predict
@@ -36,6 +37,7 @@ from worker.shard.finish import finish_batch, finish_left_over
 from worker.shard.run import predict_shard, run_shard
 from worker.timing import Timing
 
+AT_ONCE = download.Timing(first_pause=0.0)
 DOG = Prompt(1, "dog", "simulator/image", {**INPUT, "prompt": "dog"})
 
 
@@ -290,6 +292,7 @@ async def test_what_the_disk_refuses_is_saved_when_the_cause_is_gone(
     assert simulator.ledger()["created"] == 1
 
 
+@pytest.mark.parametrize("timing", [Timing(downloads=AT_ONCE)])
 async def test_a_download_that_keeps_breaking_costs_no_new_prediction(
     worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,24 +305,14 @@ async def test_a_download_that_keeps_breaking_costs_no_new_prediction(
             simulator.clear()
         return await original(*arguments)
 
-    async def at_once(_: float) -> None:
-        await asyncio.sleep(0)
-
-    monkeypatch.setattr(worker.outputs, "_sleep", at_once)
     monkeypatch.setattr(worker.outputs, "save", save)
     await predict(work_on(worker))
     assert (record(worker).status, len(times), simulator.ledger()["created"]) == ("succeeded", 3, 1)
 
 
-@pytest.mark.parametrize("timing", [Timing(retention=-3600.0)])
+@pytest.mark.parametrize("timing", [Timing(retention=-3600.0, downloads=AT_ONCE)])
 @pytest.mark.parametrize("fault", [{"broken_body": {"rate": 1.0, "fraction": 0.0}}, {"expired_file": {"rate": 1.0}}])
-async def test_an_output_past_its_hour_is_lost(
-    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch, fault: dict[str, Any]
-) -> None:
-    async def at_once(_: float) -> None:
-        await asyncio.sleep(0)
-
-    monkeypatch.setattr(worker.outputs, "_sleep", at_once)
+async def test_an_output_past_its_hour_is_lost(worker: Context, simulator: Any, fault: dict[str, Any]) -> None:
     simulator.control(**fault)
     await predict(work_on(worker))
     error = record(worker).error
@@ -460,13 +453,8 @@ async def test_nothing_is_created_for_a_folder_that_cannot_be_written(
     assert (await worker.batches.get("night")).succeeded == 2
 
 
-async def test_a_canceled_prompt_does_not_wait_for_a_broken_download(
-    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def at_once(_: float) -> None:
-        await asyncio.sleep(0)
-
-    monkeypatch.setattr(worker.outputs, "_sleep", at_once)
+@pytest.mark.parametrize("timing", [Timing(downloads=AT_ONCE)])
+async def test_a_canceled_prompt_does_not_wait_for_a_broken_download(worker: Context, simulator: Any) -> None:
     simulator.control(broken_body={"rate": 1.0, "fraction": 0.0})
     made = await worker.replicate.create(CAT.model, CAT.input)
     await work_on(worker).ledger.record(await work_on(worker).ledger.intend(Entry()), made.id)

@@ -20,6 +20,7 @@ from jobs.state.status import read_status
 from jobs.wire import Batch, timestamp
 from tests.integration.worker.prompt.works import CAT, record_of, work_on
 from worker.context import Context, Work
+from worker.outputs import download
 from worker.outputs.backlog import ENOUGH, Backlog, UnsavedOutput
 from worker.outputs.file_host import files_client
 from worker.outputs.file_writer import FileWriter
@@ -196,10 +197,9 @@ async def test_the_hour_is_counted_by_the_apis_clock(work: Work) -> None:
     assert kept_until(work, ended(None, ago=600)) - time.time() == pytest.approx(RETENTION, abs=5)
 
 
-async def test_a_host_that_trickles_is_given_up(work: Work, raw_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("timing", [Timing(downloads=download.Timing(first_pause=0.0, slow_after=0.3))])
+async def test_a_host_that_trickles_is_given_up(work: Work, raw_server: Any) -> None:
     """A byte now and then is no stall: it would keep its slot from all others, for days."""
-    monkeypatch.setattr("worker.outputs.file_host.SLOW_SECONDS", 0.3)
-    monkeypatch.setattr(work.worker.outputs, "_sleep", lambda _: asyncio.sleep(0))
     transfers = []
 
     async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -217,11 +217,8 @@ async def test_a_host_that_trickles_is_given_up(work: Work, raw_server: Any, mon
     assert len(transfers) == 8, "what comes in drops does not count as getting further"
 
 
-async def test_a_host_that_never_ends_its_head_is_given_up(
-    work: Work, raw_server: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("worker.outputs.file_host.SLOW_SECONDS", 0.1)
-
+@pytest.mark.parametrize("timing", [Timing(downloads=download.Timing(slow_after=0.1))])
+async def test_a_host_that_never_ends_its_head_is_given_up(work: Work, raw_server: Any) -> None:
     async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 X\r\nX-Y: ")
@@ -234,20 +231,26 @@ async def test_a_host_that_never_ends_its_head_is_given_up(
         await fetched(work, ended([f"http://{await raw_server(trickle)}/a.png"], ago=2 * RETENTION))
 
 
-async def test_a_slow_disk_is_not_a_slow_host(work: Work, file_host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.outputs.file_host.SLOW_SECONDS", 0.4)
-    original, written = FileWriter.write, list[int]()
+@pytest.mark.parametrize("timing", [Timing(downloads=download.Timing(slow_after=0.4))])
+async def test_a_slow_disk_is_not_a_slow_host(work: Work, raw_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first piece is written for longer than a host may take for so few bytes."""
+    written = asyncio.Event()
+    original = FileWriter.write
 
     async def slow(writer: FileWriter, chunk: bytes) -> None:
-        if not written:
+        if not written.is_set():
             await asyncio.sleep(0.5)
-        written.append(len(chunk))
+        written.set()
         await original(writer, chunk)
 
+    async def in_two_pieces(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 X\r\nContent-Length: 200\r\n\r\n" + bytes(100))
+        await written.wait()
+        writer.write(bytes(100))
+
     monkeypatch.setattr(FileWriter, "write", slow)
-    monkeypatch.setattr("worker.outputs.file_host.SLOW_BYTES", 10**9)
-    await fetched(work, ended([file_host.serve("/a.bin", bytes(500_000))], ago=2 * RETENTION))
-    assert len(written) > 1
+    await fetched(work, ended([f"http://{await raw_server(in_two_pieces)}/a.bin"], ago=2 * RETENTION))
 
 
 @pytest.mark.parametrize("timing", [Timing(late=0.3)])
