@@ -7,14 +7,13 @@ import hashlib
 import os
 import stat
 import unicodedata
-from collections.abc import Iterator
 from difflib import get_close_matches
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from jobs.input_files.path_texts import spellings
+from jobs.input_files.path_texts import bare_path, is_of_windows, spellings
 from jobs.input_files.reference import FileReference
 
 MAX_BYTES = 100_000_000
@@ -25,6 +24,11 @@ REMEMBERED = 100_000
 
 MOST_NAMES = 10_000
 """Names of a folder among which the meant one is looked for."""
+
+MOST_SUGGESTED = 100
+"""Missing files for which a name is suggested: each is compared with all names of its folder."""
+
+LONGEST_SHOWN = 300
 
 NEAR = 0.82
 """How similar the name of a missing file and a name that is there must be for a suggestion."""
@@ -52,7 +56,7 @@ class LocalFiles:
     """The files that paths in inputs name; relative ones count from `home`."""
 
     def __init__(self, home: Path) -> None:
-        self._home = home
+        self._home, self._missing = home, 0
         self.find = lru_cache(REMEMBERED)(self._find)
         self._folder = lru_cache(REMEMBERED)(os.path.realpath)
         self._names = lru_cache(64)(_names)
@@ -63,7 +67,8 @@ class LocalFiles:
             path = self.locate(text)
             return UnfitFile("missing", self._explain_missing(text)) if path is None else _examine(path)
         except OSError as error:
-            return UnfitFile("unreadable", f"{self._place(text)}, which cannot be read: {error.strerror or error}")
+            reason = f"{_shown(self._place(text))}, which cannot be read: {error.strerror or error}"
+            return UnfitFile("unreadable", reason)
 
     def locate(self, text: str) -> Path | None:
         """Where the file lies: the links to a relative path's folder are resolved, its own name is kept. OSError."""
@@ -74,15 +79,18 @@ class LocalFiles:
         return None
 
     def _place(self, text: str) -> Path:
-        """The path that was looked for first, for people."""
-        return Path(os.path.normpath(self._home.absolute() / _expanded(next(spellings(text), text))))
+        """The path that was looked for, for people."""
+        return Path(os.path.normpath(self._home.absolute() / _expanded(bare_path(text))))
 
     def _explain_missing(self, text: str) -> str:
         path = self._place(text)
-        if not path.parent.is_dir():
-            return f"{path}, and there is no folder {path.parent}"
-        near = _similar(path.name, self._names(path.parent))
-        return f"{path}, which does not exist{f'; did you mean {near!r}?' if near else ''}"
+        if is_of_windows(bare := bare_path(text)):
+            return f"{_shown(Path(bare))}, a path of Windows, which this machine does not have"
+        if not os.path.isdir(path.parent):  # noqa: PTH112 - Path.is_dir raises on long names
+            return f"{_shown(path)}, and there is no folder {_shown(path.parent)}"
+        self._missing += 1
+        near = _similar(path.name, self._names(path.parent)) if self._missing <= MOST_SUGGESTED else None
+        return f"{_shown(path)}, which does not exist{f'; did you mean {near!r}?' if near else ''}"
 
 
 def _expanded(text: str) -> str:
@@ -134,37 +142,45 @@ def _examine(path: Path) -> FileReference | UnfitFile:
         found = path.stat()
     except OSError as error:
         if error.errno == errno.ELOOP:
-            return UnfitFile("loop", f"{path}, a symbolic link that leads in a circle")
+            return UnfitFile("loop", f"{_shown(path)}, a symbolic link that leads in a circle")
         if error.errno in _GONE:
-            return UnfitFile("broken", f"{path}, a symbolic link to {path.readlink()}, which does not exist")
+            target = _shown(path.readlink())
+            return UnfitFile("broken", f"{_shown(path)}, a symbolic link to {target}, which does not exist")
         raise
-    if fault := next(_faults(path, found), None):
-        return fault
-    return _read(path, found)
+    return _fault(path, found) or _read(path)
 
 
-def _read(path: Path, found: os.stat_result) -> FileReference | UnfitFile:
+def _read(path: Path) -> FileReference | UnfitFile:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     with os.fdopen(descriptor, "rb", buffering=0) as file:
-        if _identity(os.fstat(descriptor)) == _identity(found):
-            if file.read(len(_POINTER)) == _POINTER:
-                return UnfitFile("pointer", f"{path}, which is a pointer of Git LFS: `git lfs pull` fetches the file")
-            file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            if _identity(os.fstat(descriptor)) == _identity(found):
-                return FileReference(str(path), digest, found.st_size)
-    return UnfitFile("changed", f"{path}, which changed while it was read: is it still being written?")
+        before = os.fstat(descriptor)
+        if fault := _fault(path, before):
+            return fault
+        if file.read(len(_POINTER)) == _POINTER:
+            pointer = f"{_shown(path)}, which is a pointer of Git LFS: `git lfs pull` fetches the file"
+            return UnfitFile("pointer", pointer)
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        after = os.fstat(descriptor)
+        if file.tell() == before.st_size == after.st_size and before.st_mtime_ns == after.st_mtime_ns:
+            return FileReference(str(path), digest, before.st_size)
+    return UnfitFile("changed", f"{_shown(path)}, which changed while it was read: is it still being written?")
 
 
-def _faults(path: Path, found: os.stat_result) -> Iterator[UnfitFile]:
+def _fault(path: Path, found: os.stat_result) -> UnfitFile | None:
     kind = stat.S_IFMT(found.st_mode)
     if kind != stat.S_IFREG:
-        yield UnfitFile("kind", f"{path}, which is {_KINDS.get(kind, 'not a file')}")
-    elif found.st_size == 0:
-        yield UnfitFile("empty", f"{path}, which is empty")
-    elif found.st_size > MAX_BYTES:
-        yield UnfitFile("large", f"{path}, which has more than {MAX_BYTES:,} bytes: give it by an https URL")
+        return UnfitFile("kind", f"{_shown(path)}, which is {_KINDS.get(kind, 'not a file')}")
+    if found.st_size == 0:
+        return UnfitFile("empty", f"{_shown(path)}, which is empty")
+    if found.st_size > MAX_BYTES:
+        return UnfitFile("large", f"{_shown(path)}, which has more than {MAX_BYTES:,} bytes: give it by an https URL")
+    return None
 
 
-def _identity(found: os.stat_result) -> tuple[int, ...]:
-    return found.st_dev, found.st_ino, found.st_mode, found.st_size, found.st_mtime_ns
+def _shown(path: Path) -> str:
+    """A path for people: one that would steer a terminal in quotes, the middle of a very long one left out."""
+    text = str(path)
+    if len(text) > LONGEST_SHOWN:
+        text = f"{text[: LONGEST_SHOWN // 2]}…{text[-LONGEST_SHOWN // 2 :]}"
+    return text if text.isprintable() else repr(text)

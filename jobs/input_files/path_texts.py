@@ -68,15 +68,29 @@ def holds_text(name: str) -> bool:
 def spellings(text: str) -> Iterator[str]:
     """The paths that a text may mean, the likeliest first: as it is written, and as other programs write it.
 
-    Without what is around it: blanks of a table's cells, quotes and invisible marks of a path that Windows copied; with
-    / for its backslashes; from the URL that a browser shows.
+    Without what is around it; with / for the backslashes of Windows; from the URL that a browser shows.
     """
-    bare = text.strip().strip(_INVISIBLE).strip()
-    if len(bare) > 2 and bare[0] == bare[-1] and bare[0] in "\"'":
-        bare = bare[1:-1]
-    if bare[:5].lower() == "file:":
-        plain = bare[5:].removeprefix("//").removeprefix("localhost")
-        forms = [unquote(plain), plain, text]
-    else:
-        forms = [text, bare, bare.replace("\\", "/")]
+    path = bare_path(text)
+    forms = [path, _without_scheme(text), text] if _is_file_url(text) else [text, path, path.replace("\\", "/")]
     yield from dict.fromkeys(form for form in forms if form)
+
+
+def bare_path(text: str) -> str:
+    """The path in a text, without what is around it: blanks of a table's cell, quotes and marks of a copied path."""
+    if _is_file_url(text):
+        return unquote(_without_scheme(text))
+    bare = text.strip().strip(_INVISIBLE).strip()
+    return bare[1:-1] if len(bare) > 2 and bare[0] == bare[-1] and bare[0] in "\"'" else bare
+
+
+def is_of_windows(path: str) -> bool:
+    """Whether a path begins with the letter of a drive, or with the name of a server."""
+    return re.match(r"[a-z]:[/\\]|\\\\", path, re.IGNORECASE) is not None
+
+
+def _is_file_url(text: str) -> bool:
+    return text.strip()[:5].lower() == "file:"
+
+
+def _without_scheme(url: str) -> str:
+    return url.strip()[5:].removeprefix("//").removeprefix("localhost")

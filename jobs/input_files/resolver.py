@@ -19,6 +19,9 @@ from jobs.input_files.uri_schemas import (
     takes_text,
 )
 
+LONGEST_PATH = 4096
+"""Characters of a path that an operating system takes: a longer text is perhaps a file itself, in base64."""
+
 
 class PathProblem(NamedTuple):
     """What is wrong with a value that names a file; values with an equal `kind` have the same problem."""
@@ -58,7 +61,12 @@ class FileResolver:
         return value
 
     def _text(self, place: str, text: str, schema: Schema, problems: list[PathProblem]) -> Any:
-        if is_url(text) or not text.strip() or not (found := self._file(place, text, schema)):
+        if (
+            is_url(text)
+            or not text.strip()
+            or len(text) > LONGEST_PATH
+            or not (found := self._file(place, text, schema))
+        ):
             return text
         if isinstance(found, FileReference):
             return found.as_value()

@@ -80,6 +80,11 @@ CURE = 'write {"$env": "NAME"} in its place, and set NAME where the workers run'
             "everything",
             "'image' is ' ', not a URL: give an https URL, a data: URI or the path of a file",
         ),
+        (
+            {"image": "iVBORw0KGgo/" * 400},
+            "everything",
+            f"'image' is '{('iVBORw0KGgo/' * 400)[:60]}…', not a URL: give",
+        ),
         ({"image": 3}, "everything", "'image' is 3, not null or text"),
         ({"references": ["https://a/b", "/c"]}, "everything", "'references[1]' names /c, which does not exist"),
         ({"sizes": [0]}, "everything", "'sizes[0]' is 0, less than 1, the least of simulator/everything"),

@@ -8,11 +8,12 @@ import socket
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jobs.input_files import local_files
-from jobs.input_files.local_files import MAX_BYTES, LocalFiles, UnfitFile
+from jobs.input_files.local_files import LONGEST_SHOWN, MAX_BYTES, MOST_SUGGESTED, LocalFiles, UnfitFile
 from jobs.input_files.reference import FileReference
 
 PICTURE = b"\x89PNG picture"
@@ -166,11 +167,37 @@ def test_the_largest_file_is_taken(home: Path, monkeypatch: pytest.MonkeyPatch) 
         ("scans/a.png", "{home}/scans/a.png, and there is no folder {home}/scans"),
         ("../a.png", "{home.parent}/a.png, which does not exist"),
         ("/nowhere/a.png", "/nowhere/a.png, and there is no folder /nowhere"),
-        ("x" * 300, "{home}/" + "x" * 300 + ", which does not exist"),
+        ("x" * 300, "{short}…" + "x" * 150 + ", which does not exist"),
+        ("x/" * 2000 + "x", "{short}…" + "/x" * 75 + ", and there is no folder {short}…" + "/x" * 75),
+        ("\x1b[2J/a.png", "'{home}/\\x1b[2J/a.png', and there is no folder '{home}/\\x1b[2J'"),
     ],
 )
 def test_a_file_that_is_missing(home: Path, text: str, expected: str) -> None:
-    assert reason(home, text) == expected.format(home=home)
+    short = f"{home}/{'x/' * 99 if '/' in text else text}"[: LONGEST_SHOWN // 2]
+    assert reason(home, text) == expected.format(home=home, short=short)
+
+
+def test_names_are_suggested_for_the_first_missing_files_only(home: Path) -> None:
+    files = LocalFiles(home / "stills")
+    found = [files.find(f"harbour{number}.png") for number in range(MOST_SUGGESTED + 1)]
+    assert [isinstance(one, UnfitFile) and "did you mean 'harbour.png'?" in one.reason for one in found] == [
+        *[True] * MOST_SUGGESTED,
+        False,
+    ]
+
+
+def test_a_pipe_that_takes_the_place_of_a_file_is_not_read(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = home / "stills" / "harbour.png"
+    open_file = os.open
+
+    def replace_first(name: Any, flags: int, *more: Any) -> int:
+        if name == path:
+            path.unlink()
+            os.mkfifo(path)
+        return open_file(name, flags, *more)
+
+    monkeypatch.setattr(os, "open", replace_first)
+    assert reason(home, "stills/harbour.png") == f"{path}, which is a named pipe, not a file"
 
 
 def test_a_file_that_may_not_be_read(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

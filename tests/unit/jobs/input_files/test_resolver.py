@@ -102,6 +102,7 @@ def test_files_inside_lists_and_objects(home: Path) -> None:
         ("prompt", "a.png"),
         ("negative_prompt", "./a.png"),
         ("unknown", [1, None, "@someone"]),
+        ("image", "iVBORw0KGgo/" * 400),
     ],
 )
 def test_other_values_stay_as_they_are(home: Path, key: str, value: Any) -> None:
