@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from heapq import merge
 from typing import ParamSpec, TypeVar
 
@@ -83,12 +83,12 @@ class CheckedRows:
         return await asyncio.to_thread(step, *args, **kwargs)
 
 
-def _next_chunk(items: Iterator[Row | Problem]) -> list[Row | Problem]:
+def _next_chunk(found: Iterator[Sequence[Row | Problem]]) -> list[Row | Problem]:
     chunk: list[Row | Problem] = []
     size = 0
-    for item in items:
-        chunk.append(item)
-        size += len(item.text) if isinstance(item, Row) else 0
-        if len(chunk) == CHUNK_ROWS or size > CHUNK_BYTES:
+    for some in found:
+        chunk += some
+        size += sum([len(item.text) for item in some if isinstance(item, Row)])
+        if len(chunk) >= CHUNK_ROWS or size > CHUNK_BYTES:
             break
     return chunk

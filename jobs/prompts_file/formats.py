@@ -6,7 +6,7 @@ import gzip
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
@@ -17,7 +17,16 @@ from jobs.prompts_file.arrow_rows import ArrowTable
 from jobs.prompts_file.columns import Columns
 from jobs.prompts_file.csv_rows import SPECIAL, Table
 from jobs.prompts_file.dataset_folder import metadata_of, name_by_file
-from jobs.prompts_file.text_lines import BLOCK, MAX_LINE, Unreadable, is_blank, number_lines, read_blocks, text_of
+from jobs.prompts_file.text_lines import (
+    BLOCK,
+    MAX_LINE,
+    Unreadable,
+    is_blank,
+    number_lines,
+    number_many,
+    read_blocks,
+    text_of,
+)
 
 __all__ = ["BLOCK", "FORMATS", "MAX_DOCUMENT", "MAX_LINE", "SPECIAL", "Record", "file_format", "read_records"]
 
@@ -35,6 +44,8 @@ _ROW = ("prompt", "input")
 _HEADER = re.compile(r'(?=.*\bprompts?\b)"?\w+"?([,;\t]"?\w+"?)*', re.IGNORECASE)
 
 Plain = TypeVar("Plain")
+ReadPlain = Callable[[Sequence[bytes | Problem], int], Sequence[Plain | None]]
+"""Is given consecutive lines and the number of the first; returns what each is, None where it is not plain."""
 
 
 class Record(NamedTuple):
@@ -60,53 +71,52 @@ def file_format(source: str) -> str:
 
 
 def read_records(
-    source: str, plain: Callable[[bytes, int], Plain | None], columns: Columns | None = None
-) -> Iterator[Record | Plain]:
+    source: str, plain: ReadPlain[Plain] | None = None, columns: Columns | None = None
+) -> Iterator[Sequence[Record | Plain]]:
     """Yield the records of a file, of a dataset folder or of standard input ("-"); InputError when it cannot be opened.
 
-    A line of JSON first goes to `plain`, with its number: what that returns, unless None, is yielded instead.
+    Lines of JSON come many at once, and first go to `plain`: what that returns, unless None, takes the record's place.
     """
     path, columns = metadata_of(source), columns or Columns()
     if path == source:
         return _file_records(path, plain, columns)
-    records = _file_records(path, _never_plain, columns)
-    return (record._replace(row=name_by_file(record.row)) for record in records)
+    records = _file_records(path, None, columns)
+    return ([record._replace(row=name_by_file(record.row)) for record in some] for some in records)
 
 
-def _file_records(
-    source: str, plain: Callable[[bytes, int], Plain | None], columns: Columns
-) -> Iterator[Record | Plain]:
+def _file_records(source: str, plain: ReadPlain[Plain] | None, columns: Columns) -> Iterator[Sequence[Record | Plain]]:
     suffix = file_format(source)
     with _opened(source) as stream:
         try:
             if suffix in (".parquet", ".arrow"):
-                yield from _numbered(ArrowTable(Path(source), columns).rows())
+                yield from _one_by_one(_numbered(ArrowTable(Path(source), columns).rows()))
             else:
                 yield from _text_file_records(suffix, read_blocks(stream), plain, columns)
         except Unreadable as error:
             line = max(error.problem.line, 1)
-            yield Record(line, 0, Problem(line, f"{error.problem.message}; the rest was not checked"))
+            yield [Record(line, 0, Problem(line, f"{error.problem.message}; the rest was not checked"))]
 
 
 def _text_file_records(
-    suffix: str, blocks: Iterator[bytes], plain: Callable[[bytes, int], Plain | None], columns: Columns
-) -> Iterator[Record | Plain]:
+    suffix: str, blocks: Iterator[bytes], plain: ReadPlain[Plain] | None, columns: Columns
+) -> Iterator[Sequence[Record | Plain]]:
     if suffix in _TABLES:
         rows = Table(number_lines(blocks), columns, _TABLES[suffix]).rows()
-        return (Record(line, number, row, cells) for number, (line, row, cells) in enumerate(rows, 1))
+        return _one_by_one(Record(line, number, row, cells) for number, (line, row, cells) in enumerate(rows, 1))
     if suffix == ".txt":
-        return _text_records(blocks)
+        return _one_by_one(_text_records(blocks))
     if columns:
-        return (_renamed(record, columns) for record in _json_records(blocks, _never_plain))
+        records = chain.from_iterable(_json_records(blocks, None))
+        return _one_by_one(_renamed(record, columns) for record in records)
     return _json_records(blocks, plain)
+
+
+def _one_by_one(records: Iterable[Record]) -> Iterator[list[Record]]:
+    return ([record] for record in records)
 
 
 def _numbered(rows: Iterator[tuple[int, Any | Problem]]) -> Iterator[Record]:
     return (Record(line, number, row) for number, (line, row) in enumerate(rows, 1))
-
-
-def _never_plain(_line: bytes, _number: int) -> None:
-    return None
 
 
 def _renamed(record: Record, columns: Columns) -> Record:
@@ -155,22 +165,31 @@ def _explain_not_prompt(text: str, *, first: bool) -> str | None:
     return None
 
 
-def _json_records(blocks: Iterator[bytes], plain: Callable[[bytes, int], Plain | None]) -> Iterator[Record | Plain]:
+def _json_records(blocks: Iterator[bytes], plain: ReadPlain[Plain] | None) -> Iterator[Sequence[Record | Plain]]:
     head = next(blocks, b"")
     blocks = chain(iter([head] if head else []), blocks)  # which frees what was read
-    return _document_records(blocks) if _DOCUMENT.match(head) else _line_records(number_lines(blocks), plain)
+    if _DOCUMENT.match(head):
+        return _one_by_one(_document_records(blocks))
+    return (_line_records(first, lines, plain) for first, lines in number_many(blocks))
 
 
-def _line_records(
-    lines: Iterator[tuple[int, bytes | Problem]], plain: Callable[[bytes, int], Plain | None]
-) -> Iterator[Record | Plain]:
-    for number, line in lines:
-        if isinstance(line, bytes) and (row := plain(line, number)) is not None:
-            yield row
-        elif isinstance(text := text_of(number, line), Problem):
-            yield Record(number, number, text)
-        elif text := text.strip(" \t\r"):
-            yield Record(number, number, _parse(number, text))
+def _line_records(first: int, lines: list[bytes | Problem], plain: ReadPlain[Plain] | None) -> list[Record | Plain]:
+    found = plain(lines, first) if plain else [None] * len(lines)
+    rows: Iterable[Record | Plain | None] = found
+    if None in found:
+        rows = (
+            _line_record(number, line) if row is None else row
+            for number, (line, row) in enumerate(zip(lines, found, strict=True), first)
+        )
+    return [row for row in rows if row is not None]
+
+
+def _line_record(number: int, line: bytes | Problem) -> Record | None:
+    """The record of a line; None when it is blank."""
+    if isinstance(text := text_of(number, line), Problem):
+        return Record(number, number, text)
+    text = text.strip(" \t\r")
+    return Record(number, number, _parse(number, text)) if text else None
 
 
 def _document_records(blocks: Iterator[bytes]) -> Iterator[Record]:

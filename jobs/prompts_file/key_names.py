@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable
 
 USUAL = (
     "prompt", "negative_prompt", "id", "custom_id", "model", "input", "seed", "image", "mask", "width", "height",
@@ -45,12 +44,14 @@ class KeyNames:
         self.known = set[str]()
         self.rows = 0
 
-    def note(self, values: Mapping[str, Any], line: int) -> None:
-        """Note the keys of a row's input."""
+    def note(self, keys: Collection[str], line: int) -> None:
+        """Note the keys of a row's input; some rows are noted before others of lower lines."""
         if len(self.known) <= MOST:
-            self.known.update(values)
-            for key in values:
-                self._lines.setdefault(key, line)
+            self.known.update(keys)
+            for key in keys:
+                if line < self._lines.get(key, line + 1):
+                    self._lines.pop(key, None)
+                    self._lines[key] = line
 
     def note_replaced(self, keys: Iterable[str], line: int) -> None:
         """Remember that a row has a value of its own for keys that the command line sets."""
@@ -68,7 +69,7 @@ class KeyNames:
         ]
         return replaced + [
             f"line {line}: the input {key!r} is not {usual!r}, and is sent as it is"
-            for key, line in self._lines.items()
+            for key, line in sorted(self._lines.items(), key=lambda one: one[1])
             if key not in inputs
             and (usual := usual_name(key))
             and (usual not in self.known or usual.casefold() == key.casefold())

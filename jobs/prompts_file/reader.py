@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterable, Iterator
-from functools import partial
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, count
+from typing import Any, TypeGuard
 
 from jobs.errors import Problem
 from jobs.expansion.expansion import Expansion, Variant
@@ -51,6 +51,15 @@ class Ids:
         lines.append(line)
         return None
 
+    def add_all(self, rows: Sequence[Row]) -> bool:
+        """Add the ids of rows, unless one of them is there already or comes twice; returns whether it did."""
+        ids = [row.id.lower() for row in rows]
+        if len(set(ids)) < len(ids) or not self._places.keys().isdisjoint(ids):
+            return False
+        self._places.update(zip(ids, count(len(self)), strict=False))
+        self._lines.extend([row.line for row in rows])
+        return True
+
     def find(self, prompt_id: str) -> int | None:
         """The place of an id from 0, None when it is not there."""
         return self._places.get(prompt_id.lower())
@@ -66,36 +75,57 @@ class _RowError(Exception):
 
 def read_prompts(
     source: str, defaults: Defaults, ids: Ids, names: KeyNames | None = None, expansion: Expansion | None = None
-) -> Iterator[Row | Problem]:
-    """Yield each valid row, noting its id in `ids`, and each problem; InputError when the file cannot be opened.
+) -> Iterator[Sequence[Row | Problem]]:
+    """Yield the valid rows, noting their ids in `ids`, and the problems, one or many at once.
 
-    The keys of inputs are noted in `names`. By an expansion a row of the file becomes many.
+    InputError when the file cannot be opened. The keys of inputs are noted in `names`. By an expansion a row of the
+    file becomes many.
     """
     if defaults.model is not None and (problem := model_problem(defaults.model)):
-        yield Problem(0, f"--model or BATCH_MODEL: {problem}")
+        yield [Problem(0, f"--model or BATCH_MODEL: {problem}")]
         return
     names = names or KeyNames()
-    read = _Variants(expansion, defaults, names).rows if expansion else partial(_rows, defaults, names)
-    empty, repeated = True, None
-    for row in read(source):
-        empty = False
-        if isinstance(row, Problem) or (first := ids.add(row.id, row.line)) is None:
-            yield row
-        elif (row.line, first) != repeated:
-            yield Problem(row.line, f"the id {row.id!r} is that of line {first} already")
-            repeated = (row.line, first) if expansion else None  # all variants of a row may be there already
+    found = _Variants(expansion, defaults, names).rows(source) if expansion else _rows(defaults, names, source)
+    empty = True
+    for rows in _with_own_ids(found, ids, are_variants=expansion is not None):
+        empty = empty and not rows
+        yield rows
     if empty:
-        yield Problem(0, "there is no prompt in it")
+        yield [Problem(0, "there is no prompt in it")]
 
 
-def _rows(defaults: Defaults, names: KeyNames, source: str) -> Iterator[Row | Problem]:
+def _with_own_ids(
+    found: Iterable[Sequence[Row | Problem]], ids: Ids, *, are_variants: bool
+) -> Iterator[Sequence[Row | Problem]]:
+    """Note the ids; a row whose id is another's is a problem, but several variants of a row are the same one."""
+    repeated = None
+    for rows in found:
+        if _are_rows(rows) and ids.add_all(rows):
+            yield rows
+            continue
+        kept: list[Row | Problem] = []
+        for row in rows:
+            if isinstance(row, Problem) or (first := ids.add(row.id, row.line)) is None:
+                kept.append(row)
+            elif (row.line, first) != repeated:
+                kept.append(Problem(row.line, f"the id {row.id!r} is that of line {first} already"))
+                repeated = (row.line, first) if are_variants else None  # all variants of a row may be there already
+        yield kept
+
+
+def _are_rows(rows: Sequence[object]) -> TypeGuard[Sequence[Row]]:
+    return set(map(type, rows)) == {Row}
+
+
+def _rows(defaults: Defaults, names: KeyNames, source: str) -> Iterator[Sequence[Row | Problem]]:
     reader = _Reader(defaults, names)
-    for record in read_records(source, PlainRows(defaults, names).read):
-        row = record if isinstance(record, Row) else reader.read(record)
-        if isinstance(row, Row):
-            yield row
+    for records in read_records(source, PlainRows(defaults, names).read):
+        if _are_rows(records):
+            yield records
         else:
-            yield from row
+            yield [
+                item for record in records for item in ([record] if isinstance(record, Row) else reader.read(record))
+            ]
 
 
 class _Variants:
@@ -106,19 +136,21 @@ class _Variants:
         filled = Defaults(defaults.model)
         self._plain, self._reader = PlainRows(filled, names), _Reader(filled, names)
 
-    def rows(self, source: str) -> Iterator[Row | Problem]:
-        """Yield the variants; what is wrong with several variants of a row is said once."""
+    def rows(self, source: str) -> Iterator[Sequence[Row | Problem]]:
+        """Yield the variants one by one; what is wrong with several variants of a row is said once."""
         columns = Columns(self._expansion.columns)
-        for record in read_records(source, lambda *_: None, columns):
+        records: Iterator[Sequence[Record]] = read_records(source, columns=columns)
+        for record in chain.from_iterable(records):
             self._names.rows += 1
             told = set[str]()
             for item in self._of(record):
                 if isinstance(item, Row):
-                    yield item
+                    yield [item]
                 elif item.message not in told:
                     told.add(item.message)
-                    yield item
-        yield from columns.problems() if self._names.rows else ()
+                    yield [item]
+        if self._names.rows:
+            yield from ([problem] for problem in columns.problems())
 
     def _of(self, record: Record) -> Iterator[Row | Problem]:
         base, given = self._reader.read_base(record), record.row
@@ -143,8 +175,7 @@ class _Variants:
         cells = _same_cells(record, variant)
         if found := self._plain.read_values(dict(row), record.line):
             return [found._replace(cells=cells)]
-        read = self._reader.read(Record(record.line, record.number, row, cells))
-        return [read] if isinstance(read, Row) else read
+        return self._reader.read(Record(record.line, record.number, row, cells))
 
 
 def _same_cells(record: Record, variant: Variant) -> dict[str, str] | None:
@@ -161,12 +192,12 @@ class _Reader:
     def __init__(self, defaults: Defaults, names: KeyNames) -> None:
         self._defaults, self._names = defaults, names
 
-    def read(self, record: Record) -> Row | list[Problem]:
+    def read(self, record: Record) -> list[Row] | list[Problem]:
         """The row, or everything that is wrong with it, except a duplicate id."""
         if isinstance(record.row, Problem):
             return [record.row]
         try:
-            return self._row(record)
+            return [self._row(record)]
         except _RowError as error:
             return self._problems(record) or [Problem(record.line, str(error))]
 

@@ -18,6 +18,8 @@ from jobs.errors import Problem
 MAX_LINE = 2_000_000
 """Bytes of the longest line (CSV: the longest cell); Replicate takes `data:` URIs of 256 kB."""
 BLOCK = 1 << 20
+AT_ONCE = 500
+"""Most lines that are handled together."""
 BOM = codecs.BOM_UTF8
 
 _MARKS = (
@@ -128,19 +130,27 @@ def _is_utf8(sample: bytes) -> bool:
 
 def number_lines(blocks: Iterable[bytes]) -> Iterator[tuple[int, bytes | Problem]]:
     """Yield each physical line with its number from 1, the last one being a problem if reading fails."""
-    number = 0
+    for first, lines in number_many(blocks):
+        yield from enumerate(lines, first)
+
+
+def number_many(blocks: Iterable[bytes]) -> Iterator[tuple[int, list[bytes | Problem]]]:
+    """Yield the same lines, many at once, with the number of the first."""
+    first = 1
     try:
-        for number, line in enumerate(_lines(blocks), 1):
-            yield number, line if len(line) <= MAX_LINE else Problem(number, _TOO_LONG)
+        for lines in _lines(blocks):
+            numbered = enumerate(lines, first)
+            yield first, [line if len(line) <= MAX_LINE else Problem(number, _TOO_LONG) for number, line in numbered]
+            first += len(lines)
     except Unreadable as error:
-        yield number + 1, Problem(number + 1, error.problem.message)
+        yield first, [Problem(first, error.problem.message)]
 
 
 _TOO_LONG = f"the line is longer than {MAX_LINE:,} bytes; give big files by URL"
 
 
-def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield each line; of a longer one than MAX_LINE, little more than that is kept."""
+def _lines(blocks: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Yield the lines, at most AT_ONCE together; of a longer one than MAX_LINE, little more than that is kept."""
     rest, ending = b"", b""
     for block in blocks:
         ending = ending or _line_end(block)
@@ -148,11 +158,11 @@ def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
         if len(rest) <= MAX_LINE:
             rest += head
         if lines:
-            yield rest
+            yield [rest]
             rest = lines.pop()
-            yield from lines
+            yield from (lines[start : start + AT_ONCE] for start in range(0, len(lines), AT_ONCE))
     if rest:
-        yield rest
+        yield [rest]
 
 
 def _line_end(head: bytes) -> bytes:

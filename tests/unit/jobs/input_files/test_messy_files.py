@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ KNOWN = {NAME: Model(NAME, MODELS[NAME].version, official=True, schema=SCHEMA, l
 def check(source: Path) -> tuple[list[Any], list[str]]:
     """What a prompts file becomes: the inputs of its right rows, and what is wrong with the others."""
     rows = RowCheck(KNOWN, source.parent)
-    read = list(read_prompts(str(source), Defaults(NAME), Ids()))
+    read = list(chain.from_iterable(read_prompts(str(source), Defaults(NAME), Ids())))
     checked = [rows.check(row) for row in read if isinstance(row, Row)]
     problems = [str(one) for one in read if not isinstance(one, Row)]
     inputs = [json.loads(one.row.text)["input"] for one in checked if one]

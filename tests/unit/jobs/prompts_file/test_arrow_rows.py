@@ -7,6 +7,7 @@ import subprocess
 import sys
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def write(path: Path, table: pa.Table = PROMPTS, **more: Any) -> Path:
 
 def read(path: Path, **columns: str) -> list[Any]:
     expansion = Expansion(build_matrix([], None, None), columns=columns) if columns else None
-    found = read_prompts(str(path), Defaults("o/n"), Ids(), expansion=expansion)
+    found = chain.from_iterable(read_prompts(str(path), Defaults("o/n"), Ids(), expansion=expansion))
     return [json.loads(item.text) if isinstance(item, Row) else str(item) for item in found]
 
 
@@ -190,7 +191,7 @@ def test_without_pyarrow_the_extra_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet")
     program = (
         "import sys; sys.modules['pyarrow'] = None\n"
-        "from jobs.prompts_file.reader import *\n"
+        "from jobs.prompts_file.reader import Defaults, Ids, read_prompts\n"
         "try: list(read_prompts(sys.argv[1], Defaults('o/n'), Ids()))\n"
         "except Exception as error: print(type(error).__name__, error)"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ def read(path: Path, content: str, *mapping: str, template: str | None = None) -
     path.write_text(content)
     filled = read_template(template) if template else None
     expansion = Expansion(build_matrix([], None, None), filled, columns=read_mapping(mapping))
-    found = read_prompts(str(path), Defaults("o/n"), Ids(), expansion=expansion)
+    found = chain.from_iterable(read_prompts(str(path), Defaults("o/n"), Ids(), expansion=expansion))
     return [json.loads(item.text) if isinstance(item, Row) else str(item) for item in found]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from jobs.prompts_file.reader import Defaults, Ids, Row, read_prompts
 
 def read(path: Path, **columns: str) -> list[Any]:
     expansion = Expansion(build_matrix([], None, None), columns=columns) if columns else None
-    found = read_prompts(str(path), Defaults("o/n"), Ids(), expansion=expansion)
+    found = chain.from_iterable(read_prompts(str(path), Defaults("o/n"), Ids(), expansion=expansion))
     return [json.loads(item.text) if isinstance(item, Row) else str(item) for item in found]
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import Problem
-from jobs.prompts_file.fast_rows import Defaults, PlainRows, Row
+from jobs.prompts_file.fast_rows import _BETWEEN, Defaults, PlainRows, Row
 from jobs.prompts_file.formats import MAX_LINE, Record, _line_records
 from jobs.prompts_file.key_names import KeyNames
 from jobs.prompts_file.reader import _Reader
@@ -59,13 +59,16 @@ PIECES = st.sampled_from(
 
 
 def plain(line: bytes, defaults: Defaults = DEFAULTS) -> Row | None:
-    return PlainRows(defaults, KeyNames()).read(line, 7)
+    (found,) = PlainRows(defaults, KeyNames()).read([line], 7)
+    return found
 
 
-def strict(line: bytes, defaults: Defaults = DEFAULTS) -> list[Row | Problem]:
-    records = _line_records(iter([(7, line)]), lambda *_: None)
-    found = [_Reader(defaults, KeyNames()).read(record) for record in records]
-    return [item for some in found for item in (some if isinstance(some, list) else [some])]
+def strict(
+    line: bytes, defaults: Defaults = DEFAULTS, number: int = 7, names: KeyNames | None = None
+) -> list[Row | Problem]:
+    reader = _Reader(defaults, names or KeyNames())
+    records: list[Record] = _line_records(number, [line], None)
+    return [item for record in records for item in reader.read(record)]
 
 
 @settings(max_examples=400, deadline=None)
@@ -93,12 +96,71 @@ def test_what_is_read_fast_is_what_the_strict_reader_reads(
         assert found is None or [found] == strict(line, defaults)
 
 
+LINES = st.lists(
+    (USUAL | ROWS).map(lambda row: json.dumps(row).encode("utf-8", "surrogatepass"))
+    | st.sampled_from(
+        [
+            b"",
+            b"\r",
+            b'{"prompt":"x"},{"prompt":"y"}',
+            b'{"prompt":"x"}{"prompt":"y"}',
+            b'{"prompt":"x"',
+            b'"seed":1}',
+            b'{"prompt":"x","a":[{"b":1}',
+            b'{"c":2}]}',
+            b'{"prompt":"x","a":[1',
+            b"2]}",
+            b'{"prompt":"x","prompt":"y"}',
+            b'{"prompt":"\\u0022"}',
+            b'{"prompt":"x},{\\"id\\":\\"","text":"},{"}',
+            b'{"id":"a","input":{"},{":"id"}}',
+            b'{"prompt":"%s"}' % _BETWEEN,
+            b'{"prompt":"x"},"%s",{"prompt":"y"}' % _BETWEEN,
+            b'{"prompt":"x"},"\\u0037%s",{"prompt":"y"}' % _BETWEEN[1:],
+        ]
+    ),
+    max_size=6,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(lines=LINES, given_input=st.just({}) | st.dictionaries(KEYS, PLAIN, max_size=2))
+def test_lines_that_are_read_together_are_what_each_is_by_itself(
+    lines: list[bytes], given_input: dict[str, Any]
+) -> None:
+    defaults, names, strict_names = Defaults("o/default", given_input), KeyNames(), KeyNames()
+    found = PlainRows(defaults, names).read(lines, 7) if lines else []
+    assert len(found) == len(lines)
+    for number, (line, row) in enumerate(zip(lines, found, strict=True), 7):
+        wanted = strict(line, defaults, number, strict_names)
+        if row:
+            assert wanted == [row]
+        else:
+            strict(line, defaults, number, names)
+    assert names.warnings() == strict_names.warnings()
+
+
+def test_lines_that_are_values_only_together_are_not_plain() -> None:
+    lines = [b'{"prompt":"x","a":["b"', b'"c"]}', b'{"prompt":"y"},"",{"prompt":"z"}']
+    assert PlainRows(DEFAULTS, KeyNames()).read(lines, 1) == [None] * 3
+    lines = [b'{"prompt":"x","a":["b"', b'"c"]}', b'{"prompt":"y"},"%s",{"prompt":"z"}' % _BETWEEN]
+    assert PlainRows(DEFAULTS, KeyNames()).read(lines, 1) == [None] * 3
+
+
+def test_an_odd_line_leaves_its_neighbours_plain() -> None:
+    good, late = b'{"prompt":"A cat."}', b'{"input":{"image":"a.png","Prompt":"x"}}'
+    for odd in (b"", b"[]", b'{"prompt":"a","prompt":"b"}', b'{"prompt":"a\\u0000"}', late, b"\xff", b'{"seed":1}'):
+        found = PlainRows(DEFAULTS, KeyNames()).read([good] * 5 + [odd] + [good] * 3, 1)
+        assert [row.line for row in found if row] == [1, 2, 3, 4, 5, 7, 8, 9]
+        assert all(row is None or [row] == strict(good, DEFAULTS, row.line) for row in found)
+
+
 @settings(max_examples=200, deadline=None)
 @given(prompt_id=st.sampled_from(["a--seed-1", "_" * 128]), model=MODELS, values=INPUTS)
 def test_a_variant_that_is_read_fast_is_what_the_strict_reader_reads(prompt_id: str, model: Any, values: Any) -> None:
     for row in ({"id": prompt_id, "input": values}, {"id": prompt_id, "input": values, "model": model}):
         found = PlainRows(DEFAULTS, KeyNames()).read_values(dict(row), 7)
-        assert found is None or found == _Reader(DEFAULTS, KeyNames()).read(Record(7, 7, row))
+        assert found is None or [found] == _Reader(DEFAULTS, KeyNames()).read(Record(7, 7, row))
 
 
 @pytest.mark.parametrize(
@@ -142,6 +204,10 @@ def test_the_usual_rows_are_read_fast(row: dict[str, Any]) -> None:
         b'{"model":null,"prompt":"a"}',
         b'{"input":{"prompt":"a"},"seed":1}',
         b'{"input":null}',
+        b'{"input":[]}',
+        b'{"input":""}',
+        b'{"input":{},"prompt":"a"}',
+        b'{"prompt":"a","input":{}}',
         b'{"seed":1}',
         b"[]",
         b"",

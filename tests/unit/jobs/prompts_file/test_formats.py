@@ -6,6 +6,7 @@ import io
 import json
 import sys
 import tracemalloc
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from jobs.prompts_file.reader import Defaults, Ids, Row, read_prompts
 
 
 def read(path: Path | str) -> list[Row | Problem]:
-    return list(read_prompts(str(path), Defaults("owner/name"), Ids()))
+    return list(chain.from_iterable(read_prompts(str(path), Defaults("owner/name"), Ids())))
 
 
 def inputs(path: Path | str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
         else:
             Path(source).write_bytes(gzip.compress(data) if suffix.endswith(".gz") else data)
-        return list(read_prompts(source, Defaults("o/n"), Ids()))
+        return list(chain.from_iterable(read_prompts(source, Defaults("o/n"), Ids())))
 
     return read
 
@@ -143,7 +144,7 @@ def test_what_is_no_prompts_file_at_all_is_called_by_its_name(read: Any, data: b
 
 def test_a_file_named_gz_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl.gz").write_bytes(b'{"prompt": "a"}\n')
-    (found,) = read_prompts(str(tmp_path / "a.jsonl.gz"), Defaults("o/n"), Ids())
+    (found,) = chain.from_iterable(read_prompts(str(tmp_path / "a.jsonl.gz"), Defaults("o/n"), Ids()))
     assert "the file cannot be read further: it is not packed by gzip, or damaged" in str(found)
 
 
@@ -313,7 +314,7 @@ def test_names_that_differ_only_in_case_or_number_are_told(
 ) -> None:
     (tmp_path / f"a{suffix}").write_text(text)
     names = KeyNames()
-    assert inputs(list(read_prompts(str(tmp_path / f"a{suffix}"), Defaults("o/n"), Ids(), names)))
+    assert inputs(list(chain.from_iterable(read_prompts(str(tmp_path / f"a{suffix}"), Defaults("o/n"), Ids(), names))))
     assert [warning.split(",")[0] for warning in names.warnings()] == [warning.split(",")[0] for warning in expected]
 
 
@@ -326,5 +327,5 @@ def test_a_row_whose_prompt_is_misspelt_says_so(read: Any) -> None:
 def test_a_million_different_keys_take_no_memory(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("".join(f'{{"prompt": "a", "k{n}": 1}}\n' for n in range(3000)))
     names = KeyNames()
-    list(read_prompts(str(tmp_path / "a.jsonl"), Defaults("o/n"), Ids(), names))
+    list(chain.from_iterable(read_prompts(str(tmp_path / "a.jsonl"), Defaults("o/n"), Ids(), names)))
     assert len(names.known) < 1100

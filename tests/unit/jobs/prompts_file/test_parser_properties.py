@@ -6,6 +6,7 @@ import gzip
 import json
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -77,7 +78,7 @@ def test_of_a_file_that_was_cut_the_rows_before_the_cut_are_read_and_no_other(
     data = gzip.compress(data) if packed else data
     path = tmp_path_factory.getbasetemp() / ("cut.jsonl.gz" if packed else "cut.jsonl")
     path.write_bytes(data[: int(cut * len(data))])
-    found = list(read_prompts(str(path), Defaults(), Ids()))
+    found = list(chain.from_iterable(read_prompts(str(path), Defaults(), Ids())))
     whole = [json.loads(item.text) for item in found if isinstance(item, Row)]
     assert [row["id"] for row in whole] == [row["id"] for row in rows][: len(whole)]
     assert [row["input"]["prompt"] for row in whole] == [row["prompt"] for row in rows][: len(whole)]
@@ -93,7 +94,9 @@ def test_a_damaged_gzip_is_read_or_refused(
         data[place % len(data)] = value
     path = tmp_path_factory.getbasetemp() / "damaged.jsonl.gz"
     path.write_bytes(data)
-    assert all(isinstance(item, Row | Problem) for item in read_prompts(str(path), Defaults("o/n"), Ids()))
+    assert all(
+        isinstance(item, Row | Problem) for item in chain.from_iterable(read_prompts(str(path), Defaults("o/n"), Ids()))
+    )
 
 
 @given(st.text(st.sampled_from("data:image/png;base64,=%;\"' \t\n,AZaz09+/-_\x00é"), max_size=60))

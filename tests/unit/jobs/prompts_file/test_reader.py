@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def read(tmp_path: Path) -> Read:
     def read(*lines: Any, model: str | None = "owner/name", **values: Any) -> list[Row | Problem]:
         path = tmp_path / "prompts.jsonl"
         path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
-        return list(read_prompts(str(path), Defaults(model, values), Ids()))
+        return list(chain.from_iterable(read_prompts(str(path), Defaults(model, values), Ids())))
 
     return read
 
@@ -155,7 +156,7 @@ def test_an_id_that_is_there_already_names_the_first_line(read: Read) -> None:
 def test_the_ids_know_place_and_line_of_each(read: Read, tmp_path: Path) -> None:
     read("", {"id": "A", "prompt": "a"}, {"id": "B", "prompt": "b"})
     ids = Ids()
-    list(read_prompts(str(tmp_path / "prompts.jsonl"), Defaults("o/n"), ids))
+    list(chain.from_iterable(read_prompts(str(tmp_path / "prompts.jsonl"), Defaults("o/n"), ids)))
     assert (len(ids), ids.find("b"), ids.find("c"), ids.line(1)) == (2, 1, None, 3)
 
 
@@ -283,7 +284,7 @@ def local(value: Any) -> bool:
 def test_every_input_comes_through_unchanged(tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any]) -> None:
     path = tmp_path_factory.getbasetemp() / "round-trip.jsonl"
     path.write_text(json.dumps({"id": "a", "input": values}))
-    (found,) = read_prompts(str(path), Defaults("o/n"), Ids())
+    (found,) = chain.from_iterable(read_prompts(str(path), Defaults("o/n"), Ids()))
     assert kept(found)["input"] == values
 
 
@@ -300,7 +301,7 @@ def test_every_input_comes_through_unchanged(tmp_path_factory: pytest.TempPathFa
 def test_no_bytes_break_the_reader(tmp_path_factory: pytest.TempPathFactory, data: bytes, suffix: str) -> None:
     path = tmp_path_factory.getbasetemp() / f"bytes{suffix}"
     path.write_bytes(data)
-    found = list(read_prompts(str(path), Defaults("o/n"), Ids()))
+    found = list(chain.from_iterable(read_prompts(str(path), Defaults("o/n"), Ids())))
     assert found
     for item in found:
         str(item).encode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from jobs.prompts_file.reader import Defaults, Ids, Row, read_prompts
 
 def read(path: Path, *each: str, names: KeyNames | None = None, **given: Any) -> list[Row | Problem]:
     expansion = Expansion(build_matrix([read_values(text) for text in each], None, None))
-    return list(read_prompts(str(path), Defaults("o/n", given), Ids(), names, expansion))
+    return list(chain.from_iterable(read_prompts(str(path), Defaults("o/n", given), Ids(), names, expansion)))
 
 
 def write(path: Path, *rows: Any) -> Path:
@@ -121,7 +122,9 @@ def test_a_variant_with_a_path_is_marked(tmp_path: Path) -> None:
 def fill(path: Path, template: str | None, *each: str, sample: Sample | None = None, **given: Any) -> list[Any]:
     matrix = build_matrix([read_values(text) for text in each], None, None)
     expansion = Expansion(matrix, None if template is None else read_template(template), template is None, sample)
-    return texts(list(read_prompts(str(path), Defaults("o/n", given), Ids(), KeyNames(), expansion)))
+    return texts(
+        list(chain.from_iterable(read_prompts(str(path), Defaults("o/n", given), Ids(), KeyNames(), expansion)))
+    )
 
 
 def test_a_template_uses_up_the_columns_that_it_names(tmp_path: Path) -> None:
@@ -183,5 +186,5 @@ def test_a_prompt_that_a_template_replaces_is_a_warning(tmp_path: Path) -> None:
     path, names = write(tmp_path / "a.jsonl", {"prompt": "x"}), KeyNames()
     for template, warnings in (("a {prompt}", 0), ("a fox", 1)):
         expansion = Expansion(build_matrix([], None, None), read_template(template))
-        list(read_prompts(str(path), Defaults("o/n"), Ids(), names, expansion))
+        list(chain.from_iterable(read_prompts(str(path), Defaults("o/n"), Ids(), names, expansion)))
         assert len(names.warnings()) == warnings
