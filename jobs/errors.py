@@ -7,6 +7,7 @@ BatchError
 │   ├── ConfigError       the environment or .env
 │   ├── ScheduleError     schedules.toml
 │   ├── MissingSecret     an input refers to an environment variable that is not set
+│   ├── InputFileError    a local file of an input cannot be uploaded
 │   ├── PriceError        prices.toml, or a cost that was not agreed to
 │   ├── UnfitRedis        a Redis that is too old, or forgets keys when it is full
 │   └── BatchNotFound     no batch of that name
@@ -102,6 +103,10 @@ class ScheduleError(InputError):
 
 class MissingSecret(InputError):
     """An input refers to an environment variable that the worker does not have."""
+
+
+class InputFileError(InputError):
+    """A local file that an input refers to is missing, unreadable, not as it was enqueued, or refused by Replicate."""
 
 
 class PriceError(InputError):

@@ -16,6 +16,7 @@ SHARD_SIZE = 100
 Outcome = Literal["succeeded", "failed", "canceled"]
 ErrorKind = Literal[
     "invalid_input",
+    "input_file",
     "not_found",
     "model_error",
     "content_policy",

@@ -32,6 +32,7 @@ from worker.outputs.folder_health import FolderHealth
 from worker.outputs.saver import OutputSaver
 from worker.polling.poller import Poller
 from worker.timing import Timing
+from worker.uploads.uploader import Uploader
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Context:
     poller: Poller
     orphans: OrphanSearch
     outputs: OutputSaver
+    uploads: Uploader
     breaker: CircuitBreaker
     model_limiter: ModelLimiter
     batch_limiter: BatchConcurrencyLimit

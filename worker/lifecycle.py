@@ -25,6 +25,7 @@ from jobs.queue.shard_queue import Queue
 from jobs.redis_client.client import connect, redis_url, restart_embedded
 from jobs.redis_client.resilience import Redis
 from jobs.replicate_api.client import api_client
+from jobs.replicate_api.files import Files
 from jobs.replicate_api.predictions import Replicate
 from jobs.schedules.scheduler import Schedules
 from jobs.secret_inputs import Secrets
@@ -54,6 +55,8 @@ from worker.polling.leader import PollingLeader
 from worker.polling.poller import Poller
 from worker.shard.rescue import Rescue
 from worker.timing import Timing
+from worker.uploads.sender import Sender
+from worker.uploads.uploader import Uploader
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +136,7 @@ def background_loops(worker: Context) -> Iterator[AbstractAsyncContextManager[No
     yield worker.poller.running()
     yield worker.orphans.running()
     yield worker.leases.renewing()
+    yield worker.uploads.running()
     yield Rescue(worker).running()
     yield every(HEARTBEAT, partial(account.send_heartbeat, owner, SILENT), at_end=partial(account.remove_worker, owner))
     yield every(HEARTBEAT, file.beat, at_end=file.stop)
@@ -146,10 +150,8 @@ def background_loops(worker: Context) -> Iterator[AbstractAsyncContextManager[No
 
 async def assemble(config: Config, timing: Timing, redis: Redis, owner: str, stack: AsyncExitStack) -> Context:
     """Build a worker's context; what must be closed is entered on `stack`."""
-    limiter = await stack.enter_async_context(RateLimiter(redis, config.api_host, rate_limits(config)))
-    replicate = Replicate(await stack.enter_async_context(api_client(config)), config, timing.create_timeout)
     account = Account(redis, config.api_host, timing.account_recheck)
-    gate = RequestGate(limiter, account, TokenCheck(limiter, account, replicate.account, timing.token_again))
+    replicate, files, gate = await open_api(config, timing, redis, account, stack)
     return Context(
         config=config,
         redis=redis,
@@ -163,6 +165,7 @@ async def assemble(config: Config, timing: Timing, redis: Redis, owner: str, sta
         poller=Poller(replicate, gate, config, PollingLeader(redis, config.api_host, owner, timing.polling)),
         orphans=OrphanSearch(replicate, gate, claims, timing.between_searches),
         outputs=OutputSaver(config, await stack.enter_async_context(files_client(config)), timing.downloads),
+        uploads=Uploader(redis, leases, replicate, Sender(files, gate, account, timing.jitter)),
         breaker=(breaker := CircuitBreaker(redis, config)),
         model_limiter=ModelLimiter(redis, config),
         batch_limiter=BatchConcurrencyLimit(redis, config.deadline),
@@ -175,6 +178,17 @@ async def assemble(config: Config, timing: Timing, redis: Redis, owner: str, sta
         folders=FolderHealth(timing.jitter),
         timing=timing,
     )
+
+
+async def open_api(
+    config: Config, timing: Timing, redis: Redis, account: Account, stack: AsyncExitStack
+) -> tuple[Replicate, Files, RequestGate]:
+    """Open Replicate's API, for predictions and for files, and the gate of all requests to it."""
+    limiter = await stack.enter_async_context(RateLimiter(redis, config.api_host, rate_limits(config)))
+    client = await stack.enter_async_context(api_client(config))
+    replicate = Replicate(client, config, timing.create_timeout)
+    gate = RequestGate(limiter, account, TokenCheck(limiter, account, replicate.account, timing.token_again))
+    return replicate, Files(client), gate
 
 
 def rate_limits(config: Config) -> dict[str, float]:

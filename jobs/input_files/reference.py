@@ -38,17 +38,23 @@ def read_reference(value: Any) -> FileReference | None:
 
 def references(value: Any) -> Iterator[FileReference]:
     """Every reference in an input, however deep."""
-    for item in value.values() if type(value) is dict else value:
-        if type(item) is dict or type(item) is list:
-            if found := read_reference(item):
-                yield found
-            else:
-                yield from references(item)
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if found := read_reference(item):
+            yield found
+        elif type(item) is dict or type(item) is list:
+            waiting.extend(reversed(item.values() if type(item) is dict else item))
+
+
+def has_references(value: Any) -> bool:
+    """Whether there is a local file in an input."""
+    return next(references(value), None) is not None
 
 
 def with_files(values: Mapping[str, Any], replace: Callable[[FileReference], Any]) -> Mapping[str, Any]:
     """The input with each reference replaced; itself when it has none."""
-    if next(references(values), None) is None:
+    if not has_references(values):
         return values
     found: Mapping[str, Any] = _replaced(values, replace)
     return found

@@ -25,8 +25,8 @@ class Upload:
 
     id: str
     url: str
-    expires_at: float
-    renew_at: float
+    expires_at: int
+    renew_at: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 
 Kind = Literal[
-    "budget", "price", "breaker", "refused", "batch limit", "model limit", "search", "retry", "file", "folder"
+    "budget", "price", "breaker", "refused", "batch limit", "model limit", "search", "retry", "file", "upload", "folder"
 ]
 
 FRESH = 15.0
@@ -28,6 +28,7 @@ _SENTENCES: dict[str, str] = {
     "search": "{count}: their creates were never answered, and their predictions are looked for",
     "retry": "{count} to be tried again after: {detail}",
     "file": "{count} for files to be at their URLs: {detail}",
+    "upload": "{count} for local files to be uploaded",
     "folder": "{detail}",
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,8 @@ from jobs.batch_folder.manifest import read_manifest
 from jobs.batch_folder.prompts_copy import read_copy
 from jobs.config import Config
 from jobs.errors import StorageError
+from jobs.input_files.reference import has_references, read_reference
+from jobs.replicate_api.files import file_id_in
 from jobs.replicate_api.predictions import Prediction
 from jobs.secret_inputs import secret_keys, without_keys
 from jobs.wire import Prompt, canonical_json
@@ -29,14 +31,39 @@ class Match(NamedTuple):
     open: bool
 
 
-def could_serve(prediction: Prediction, prompt: Prompt) -> bool:
-    """Whether the prediction could be the prompt's: an equal input but for secrets, no other model or version named."""
+UploadIds = Mapping[str, Collection[str]]
+"""The ids of all uploads there ever were of each file, by its sha256."""
+
+NONE: UploadIds = {}
+
+
+def could_serve(prediction: Prediction, prompt: Prompt, uploads: UploadIds | None = NONE) -> bool:
+    """Whether the prediction could be the prompt's: an equal input but for secrets, no other model or version named.
+
+    Where the prompt has a local file, the prediction has the URL of one of its `uploads`; None: nobody knows them any
+    more, and any uploaded file could be it.
+    """
     given, secret = prediction.raw.get("input"), secret_keys(prompt.input)
     return (
         isinstance(given, dict)
-        and without_keys(given, secret) == without_keys(prompt.input, secret)  # 7.0 equals 7: numbers may be rewritten
+        and _equals(without_keys(given, secret), without_keys(prompt.input, secret), uploads)
         and _same_model(prediction, prompt.model)
     )
+
+
+def _equals(given: Any, wanted: Any, uploads: UploadIds | None) -> bool:
+    """Compare two JSON values: 7.0 equals 7, as numbers may be rewritten, and a file equals the URL of its upload."""
+    if not has_references(wanted):
+        return bool(given == wanted)
+    if reference := read_reference(wanted):
+        file_id = file_id_in(given)
+        return file_id is not None and (uploads is None or file_id in uploads.get(reference.sha256, ()))
+    if isinstance(wanted, dict) and isinstance(given, dict):
+        return given.keys() == wanted.keys() and all(_equals(given[key], wanted[key], uploads) for key in wanted)
+    if isinstance(wanted, list) and isinstance(given, list):
+        pairs = zip(given, wanted, strict=False)
+        return len(given) == len(wanted) and all(_equals(one, other, uploads) for one, other in pairs)
+    return bool(given == wanted)
 
 
 def _same_model(prediction: Prediction, model: str) -> bool:

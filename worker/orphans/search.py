@@ -17,7 +17,7 @@ from jobs.state.claims import Claims
 from jobs.wire import Prompt
 from worker.background import every
 from worker.limits.request_gate import RequestGate
-from worker.orphans.matching import could_serve
+from worker.orphans.matching import NONE, UploadIds, could_serve
 from worker.polling.list_pass import list_pages
 
 MARGIN = 120.0
@@ -42,16 +42,17 @@ class OrphanSearch:
         self._queries: list[_Query] = []
         self._wake = asyncio.Event()
 
-    async def find(self, prompt: Prompt, since: float, until: float) -> list[str]:
+    async def find(self, prompt: Prompt, since: float, until: float, uploads: UploadIds = NONE) -> list[str]:
         """Ids of unclaimed predictions like the prompt's, created in that span, from a list read after this call.
 
-        Unix seconds by our clock; oldest first. Raises ReplicateError when the list could not be read.
+        Unix seconds by our clock; oldest first. `uploads` are those of the prompt's local files. Raises ReplicateError
+        when the list could not be read.
         """
         query = _Query(since - MARGIN, until + MARGIN)
         self._queries.append(query)
         self._wake.set()
         predictions = await query.found
-        like = [prediction.id for prediction in reversed(predictions) if could_serve(prediction, prompt)]
+        like = [prediction.id for prediction in reversed(predictions) if could_serve(prediction, prompt, uploads)]
         return await self._claims.unclaimed(like)
 
     def running(self) -> AbstractAsyncContextManager[None]:

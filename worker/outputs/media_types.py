@@ -78,6 +78,15 @@ _BY_TYPE = {
     "video/x-msvideo": ".avi",
 }
 
+_TYPES = {extension: type_ for type_, extension in reversed(_BY_TYPE.items())} | {
+    ".mp3": "audio/mpeg",
+    ".ogg": "audio/ogg",
+    ".wav": "audio/wav",
+    ".yaml": "application/yaml",
+    ".zip": "application/zip",
+}
+"""The usual type of each extension."""
+
 Kind = Literal["image", "audio", "video", "model", "archive", "document", "page"]
 
 
@@ -149,6 +158,13 @@ def extension(name: str, content_type: str | None, head: bytes) -> str:
     if said in _WRAPPED:  # the bytes were unzipped on their way
         return _WRAPPED[said] or named_extension(name[: -len(said)]) or UNKNOWN
     return said or UNKNOWN
+
+
+def media_type(name: str, head: bytes) -> str:
+    """The content type of a file: what its first bytes clearly are, else as its name says."""
+    found = _format_of(head)
+    usual = _TYPES.get(found.names[0]) if found else None
+    return _TYPES.get(extension(name, None, head)) or usual or "application/octet-stream"
 
 
 def contradiction(name: str, content_type: str | None, head: bytes) -> str | None:

@@ -1,19 +1,22 @@
 """The permit of a create: all that a prompt waits for before it is paid for, in one order, released in one place.
 
-First the batch's folder and budget, the model's circuit breaker, rows that were refused, the limits of the batch and of
-the model, and a slot in flight; then, for each request, a connection and a start time.
+First the batch's folder and budget, uploads of local files, the model's circuit breaker, rows that were refused, the
+limits of the batch and of the model, and a slot in flight; then, for each request, a connection and a start time.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Any
 
 from redis.exceptions import RedisError
 
 from jobs.errors import OverBudget
+from jobs.input_files.reference import with_files
 from jobs.state.ledger import Entry
+from jobs.state.uploads import Upload
 from jobs.state.waits import Kind
 from worker.context import Work
 from worker.leases import lease_name
@@ -26,8 +29,9 @@ from worker.prompt.retry_policy import SOON
 async def permit(work: Work, entry: Entry) -> AsyncIterator[Permit]:
     """Wait until the prompt may be paid for; OverBudget when its batch has spent everything.
 
-    Whatever ends the block releases what is held in this process. What Redis counts as in flight is released too,
-    unless an exception, such as a cancel, ends it after `keep`: then it belongs to the prediction, which runs on.
+    InputFileError when a local file of its input cannot be uploaded. Whatever ends the block releases what is held in
+    this process. What Redis counts as in flight is released too, unless an exception, such as a cancel, ends it after
+    `keep`: then it belongs to the prediction, which runs on.
     """
     async with _released(Permit(work, entry)) as held:
         await held.acquire()
@@ -59,6 +63,7 @@ class Permit:
         self.entry = entry
         self.kept = False
         self._work = work
+        self._uploads: Mapping[str, Upload] = {}
         self._counted = False
 
     async def acquire(self) -> None:
@@ -66,6 +71,8 @@ class Permit:
         work, worker, model, waits = self._work, self._work.worker, self._work.prompt.model, self._work.worker.waits
         await _wait_for_folder(work)
         self.entry = await _wait_for_budget(work, self.entry)
+        with waits.on(work.name, "upload"):
+            self._uploads = await worker.uploads.ensure(work.shard, work.prompt, work.folder.path, work.order)
         with waits.on(work.name, "breaker", model):
             await worker.breaker.admit(model, work.name)
         with waits.on(work.name, "refused", model):
@@ -76,6 +83,11 @@ class Permit:
             self._counted = True
         with waits.on(work.name, "model limit", model):
             await worker.model_limiter.acquire(model, work.name, work.order)
+
+    @property
+    def input(self) -> Mapping[str, Any]:
+        """The prompt's input with the URLs of its local files."""
+        return with_files(self._work.prompt.input, lambda reference: self._uploads[reference.sha256].url)
 
     async def count(self) -> None:
         """Count a prediction that runs already."""
@@ -124,6 +136,7 @@ class Permit:
     async def _count_in(self) -> None:
         """Count the prompt as in flight: all limits are checked once more, right before the request."""
         work, worker = self._work, self._work.worker
+        worker.uploads.check(self._uploads)
         worker.breaker.check(work.prompt.model, work.name)
         self._counted = True
         if work.limited and not await worker.batch_limiter.try_acquire(work.shard, work.prompt.index):

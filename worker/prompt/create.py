@@ -13,6 +13,7 @@ from jobs.errors import (
     AccountRefused,
     BatchError,
     Blocked,
+    InputFileError,
     InvalidRequest,
     NotFound,
     NotSent,
@@ -113,7 +114,7 @@ async def _open(work: Work, entry: Entry, held: AsyncExitStack) -> Created | Ref
             return refused
         try:
             granted = await held.enter_async_context(permit(work, entry))
-        except OverBudget as error:
+        except (OverBudget, InputFileError) as error:
             return Refused(entry, error)
         match outcome := await create(work, granted):
             case Created():
@@ -219,7 +220,8 @@ async def search(work: Work, entry: Entry) -> Entry:
             break
         intended_at = time.time() - age
         try:
-            found = await worker.orphans.find(work.prompt, intended_at, intended_at + patience)
+            uploads = await worker.uploads.ids(work.shard, work.prompt)
+            found = await worker.orphans.find(work.prompt, intended_at, intended_at + patience, uploads)
         except ReplicateError as error:
             logger.debug("%s: the list cannot be read, retrying: %s", work.name, error)
         else:
@@ -248,7 +250,7 @@ async def _post_and_record(work: Work, permit: Permit, entry: Entry, *, doubted:
     intent = await _intend(work, permit, entry)
     try:
         _refuse_after_stall(work, started)
-        sent = work.worker.secrets.resolve(work.prompt.input)
+        sent = work.worker.secrets.resolve(permit.input)
         prediction = work.mask(await work.worker.replicate.create(work.prompt.model, sent))
     except ReplicateError as error:
         work.worker.secrets.mask_error(error, work.prompt.input)

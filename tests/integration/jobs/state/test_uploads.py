@@ -12,7 +12,7 @@ from jobs.state.uploads import BatchUploads, FileUploads, Upload, upload_ids
 from jobs.wire import Batch
 
 CAT, DOG = "ca" * 32, "d0" * 32
-FIRST = Upload("f1", "https://api/v1/files/f1?signature=x", 1_800_086_400.25, 1_800_082_800.25)
+FIRST = Upload("f1", "https://api/v1/files/f1?signature=x", 1_800_086_400, 1_800_082_800)
 SECOND = replace(FIRST, id="f2", url="https://api/v1/files/f2")
 
 

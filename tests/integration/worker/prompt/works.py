@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import Any
 
+from jobs.input_files.reference import FileReference
 from jobs.wire import Prompt, Result, Shard
 from worker.context import Context, Work
 
@@ -28,3 +31,15 @@ def record_of(work: Work) -> Result:
     found = work.folder.read_record(work.prompt.id)
     assert found
     return found
+
+
+def refer_to(path: Path) -> dict[str, Any]:
+    """What stands in an input for a local file."""
+    content = path.read_bytes()
+    return FileReference(str(path), hashlib.sha256(content).hexdigest(), len(content)).as_value()
+
+
+def filed_work(worker: Context, index: int = 0, *paths: Path, **given: Any) -> Work:
+    """Prompt p0, p1, …, which have the files as references, and the same input otherwise."""
+    values = {"prompt": "cat", "references": [refer_to(path) for path in paths]} | given
+    return work_on(worker, Prompt(index, f"p{index}", "simulator/everything", values))
