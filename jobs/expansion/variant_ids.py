@@ -31,7 +31,7 @@ def slug(value: Any) -> str:
     if _CLEAN.fullmatch(plain) and len(plain) <= LONGEST_SLUG:
         return plain
     readable = "-".join(re.findall(r"[A-Za-z0-9]+", text))[:_CUT].rstrip("-")
-    return f"{readable}-{_digest(text, 6)}".lstrip("-")
+    return f"{readable}-{digest(text, 6)}".lstrip("-")
 
 
 def canonical(value: Any) -> str:
@@ -44,8 +44,9 @@ def variant_id(base: str, parts: Iterable[str]) -> str:
     name = "--".join((base, *parts))
     if len(name) <= LONGEST_PROMPT_ID:
         return name
-    return f"{name[: LONGEST_PROMPT_ID - 14]}--{_digest(name, 12)}"
+    return f"{name[: LONGEST_PROMPT_ID - 14]}--{digest(name, 12)}"
 
 
-def _digest(text: str, digits: int) -> str:
+def digest(text: str, digits: int) -> str:
+    """Hex digits that stand for a text."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:digits]

@@ -8,7 +8,7 @@ from typing import Any
 
 from jobs.errors import Problem
 
-_BESIDE_INPUT = ("id", "custom_id", "model")
+BESIDE_INPUT = ("id", "custom_id", "model")
 
 
 class Columns:
@@ -21,10 +21,14 @@ class Columns:
     def __bool__(self) -> bool:
         return bool(self._names)
 
+    def name_of(self, column: str) -> str:
+        """The new name of a column, "" if it is left out."""
+        return self._names.get(column, column)
+
     def rename_all(self, header: Sequence[str]) -> list[str]:
         """The new names of a table's columns, "" for those that are left out; ValueError when two are the same."""
         self._meet(header)
-        names = [self._names.get(name, name) for name in header]
+        names = [self.name_of(name) for name in header]
         for name in filter(None, names):
             if names.count(name) > 1:
                 raise ValueError(self._taken(name, header))
@@ -41,8 +45,8 @@ class Columns:
         values: dict[str, Any] = {}
         found: dict[str, Any] = {"input": values} if "input" in row else values
         for old, value, is_inside in given:
-            new = self._names.get(old, old)
-            beside = not is_inside if new == old else new in _BESIDE_INPUT
+            new = self.name_of(old)
+            beside = not is_inside if new == old else new in BESIDE_INPUT
             target = found if beside else values
             if new in target:
                 raise ValueError(self._taken(new, [name for name, _, _ in given]))

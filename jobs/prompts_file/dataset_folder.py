@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from jobs.errors import InputError
-from jobs.expansion.variant_ids import slug
+from jobs.input_files.path_texts import is_url, may_name_file
+from jobs.prompts_file.columns import BESIDE_INPUT
+from jobs.prompts_file.file_ids import FileIds
 
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
@@ -20,7 +22,10 @@ def metadata_of(source: str) -> str:
         return source
     found = [folder / name for name in METADATA if (folder / name).is_file()]
     if not found:
-        raise InputError(f"{source} is a directory, and no dataset: it has neither {', nor '.join(METADATA)}")
+        raise InputError(
+            f"{source} is a directory, and no dataset: it has neither {', nor '.join(METADATA)}; "
+            f"--each-file {source} makes a row of each of its files"
+        )
     if len(found) > 1:
         raise InputError(f"{source} has {' and '.join(path.name for path in found)}; name the one that is meant")
     return str(found[0])
@@ -32,12 +37,17 @@ def home_of(source: str) -> Path:
     return path if source != "-" and path.is_dir() else path.parent
 
 
-def name_by_file(row: Any) -> Any:
-    """A row of a dataset with an id after its file, which is not sent: the model could not read it."""
-    values = row.get("input", row) if isinstance(row, dict) else None
-    if not isinstance(values, dict) or not isinstance(name := values.get(FILE_NAME), str):
+def name_by_file(row: Any, key: str, ids: FileIds) -> Any:
+    """A row of a dataset with an id after its file, whose name is in the input `key`.
+
+    It is the path of a file if the column was renamed, else it is not sent: the model could not read it.
+    """
+    values = row.get("input", row) if isinstance(row, dict) and key not in BESIDE_INPUT else None
+    if not isinstance(values, dict) or not isinstance(name := values.get(key), str):
         return row
-    rest = {key: value for key, value in values.items() if key != FILE_NAME}
+    rest = {other: value for other, value in values.items() if other != key}
+    if key != FILE_NAME:
+        rest[key] = name if is_url(name) or not may_name_file(f"input.{key}", f"@{name}") else f"@{name}"
     row = row | {"input": rest} if "input" in row else rest
-    stem = PurePosixPath(name.replace("\\", "/")).with_suffix("") if PurePosixPath(name).name else None
-    return row if stem is None or "id" in row or "custom_id" in row else row | {"id": slug(str(stem))}
+    has_id = "id" in row or "custom_id" in row or not Path(name).name
+    return row if has_id else row | {"id": ids.take(name)}

@@ -16,7 +16,8 @@ from jobs.errors import InputError, Problem
 from jobs.prompts_file.arrow_rows import ArrowTable
 from jobs.prompts_file.columns import Columns
 from jobs.prompts_file.csv_rows import SPECIAL, Table
-from jobs.prompts_file.dataset_folder import metadata_of, name_by_file
+from jobs.prompts_file.dataset_folder import FILE_NAME, metadata_of, name_by_file
+from jobs.prompts_file.file_ids import FileIds
 from jobs.prompts_file.text_lines import (
     BLOCK,
     MAX_LINE,
@@ -71,17 +72,19 @@ def file_format(source: str) -> str:
 
 
 def read_records(
-    source: str, plain: ReadPlain[Plain] | None = None, columns: Columns | None = None
+    source: str | Iterable[Record], plain: ReadPlain[Plain] | None = None, columns: Columns | None = None
 ) -> Iterator[Sequence[Record | Plain]]:
     """Yield the records of a file, of a dataset folder or of standard input ("-"); InputError when it cannot be opened.
 
-    Lines of JSON come many at once, and first go to `plain`: what that returns, unless None, takes the record's place.
+    Records that are no file's are yielded as they are. Lines of JSON come many at once, and first go to `plain`: what that returns, unless None, takes the record's place.
     """
+    if not isinstance(source, str):
+        return ([record] for record in source)
     path, columns = metadata_of(source), columns or Columns()
     if path == source:
         return _file_records(path, plain, columns)
-    records = _file_records(path, None, columns)
-    return ([record._replace(row=name_by_file(record.row)) for record in some] for some in records)
+    records, key, ids = _file_records(path, None, columns), columns.name_of(FILE_NAME), FileIds()
+    return ([record._replace(row=name_by_file(record.row, key, ids)) for record in some] for some in records)
 
 
 def _file_records(source: str, plain: ReadPlain[Plain] | None, columns: Columns) -> Iterator[Sequence[Record | Plain]]:

@@ -44,7 +44,10 @@ def test_captions_become_prompts_and_files_ids(tmp_path: Path, suffix: str) -> N
         {"id": "sub-0002", "model": "o/n", "input": {"prompt": "a dog"}},
     ]
     mapped = read(tmp_path, text="prompt", file_name="image")
-    assert [row["input"]["image"] for row in mapped] == ["0001.png", "sub/0002.png"]
+    assert [(row["id"], row["input"]["image"]) for row in mapped] == [
+        ("0001", "@0001.png"),
+        ("sub-0002", "@sub/0002.png"),
+    ]
     assert read(tmp_path, text="prompt", file_name="id")[0]["id"] == "0001.png"
 
 
@@ -53,7 +56,19 @@ def test_ids_after_files_of_any_name(tmp_path: Path) -> None:
     assert found[:1] + found[2:4] == ["my-cat", "a.b", "x-y"]
     assert found[-1] == "000008"
     assert len(set(found)) == 8
-    assert ids(tmp_path, "a.png", "A.png") == ["a", "line 2: the id 'A' is that of line 1 already"]
+
+
+def test_files_of_one_stem_have_ids_of_their_own(tmp_path: Path) -> None:
+    assert ids(tmp_path, "a.png", "A.png", "a.jpg", "sub/a.png") == ["a", "A-png", "a-jpg", "sub-a"]
+
+
+def test_a_mapped_file_may_be_a_url_or_a_text_for_people(tmp_path: Path) -> None:
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "https://a.test/a.png", "text": "x"}\n')
+    assert read(tmp_path, text="prompt", file_name="image")[0]["input"]["image"] == "https://a.test/a.png"
+    assert read(tmp_path, file_name="prompt", text="")[0]["input"] == {"prompt": "https://a.test/a.png"}
+    (tmp_path / "metadata.jsonl").write_text('{"input": {"file_name": "a.png"}, "model": "a/b"}\n')
+    assert read(tmp_path, file_name="image") == [{"id": "a", "model": "a/b", "input": {"image": "@a.png"}}]
+    assert read(tmp_path, file_name="caption") == [{"id": "a", "model": "a/b", "input": {"caption": "a.png"}}]
 
 
 def test_a_row_with_an_id_keeps_it(tmp_path: Path) -> None:
