@@ -15,17 +15,21 @@ given = $(filter command,$(origin $(1)))
 argument = $(if $(call given,$(1)),$(call quote,$(value $(1))))
 option = $(if $(call given,$(1)),$(2)=$(call quote,$(value $(1))))
 flag = $(if $(call given,$(1)),$(if $(filter 1,$(value $(1))),$(2),$(error Write $(1)=1, or leave it out)))
+needs_rows = $(if $(strip $(foreach one,FILE EACH_FILE FROM,$(call given,$(one)))),,$(call needs,FILE,prompts.jsonl))
 needs = $(if $(call given,$(1)),,$(error Say which $(1): make $@ $(1)=$(2)))
 
 limits := LIMIT MAX_PREDICTIONS MAX_COST MAX_IN_FLIGHT CONFIRM_ABOVE
-many := EACH REPEAT SEED_FROM TEMPLATE SAMPLE SAMPLE_SEED MAP
+many := EACH_FILE FROM AS EACH REPEAT SEED_FROM TEMPLATE SAMPLE SAMPLE_SEED MAP
 order = $(call option,NAME,--name) $(call option,MODEL,--model) $(call option,INPUT,--input) \
   $(call option,PRIORITY,--priority) $(foreach limit,$(limits),$(call option,$(limit),$(limit_$(limit)))) \
   $(foreach one,$(many),$(call option,$(one),$(many_$(one)))) \
   $(call flag,DYNAMIC_PROMPTS,--dynamic-prompts) $(call flag,APPEND,--append) $(call flag,REPLACE,--replace) \
   $(call flag,ALLOW_UNKNOWN,--allow-unknown) $(call flag,NO_MODEL_CHECK,--no-model-check) \
   $(call flag,COPY_INPUTS,--copy-inputs) $(call flag,KEEP_UPLOADS,--keep-uploads) $(call flag,JSON,--json) \
-  -- $(call argument,FILE)
+  $(if $(call given,FILE),-- $(call argument,FILE))
+many_EACH_FILE := --each-file
+many_FROM := --from
+many_AS := --as
 many_EACH := --each
 many_REPEAT := --repeat
 many_SEED_FROM := --seed-from
@@ -82,11 +86,11 @@ run enqueue status watch redis-stop: export STARTED_BY := make
 
 .PHONY: run
 run: $(VENV)/.for-use ## Enqueue FILE, run it, show the progress and a summary
-	@$(call needs,FILE,prompts.jsonl)$(BIN)/python -m jobs run $(call flag,ALL,--all) $(call option,PILOT,--pilot) $(call option,BY,--by) $(order)
+	@$(needs_rows)$(BIN)/python -m jobs run $(call flag,ALL,--all) $(call option,PILOT,--pilot) $(call option,BY,--by) $(order)
 
 .PHONY: enqueue
 enqueue: $(VENV)/.for-use ## Enqueue FILE for the workers
-	@$(call needs,FILE,prompts.jsonl)$(BIN)/python -m jobs enqueue $(call flag,CHECK,--check) $(order)
+	@$(needs_rows)$(BIN)/python -m jobs enqueue $(call flag,CHECK,--check) $(order)
 
 .PHONY: worker
 worker: $(VENV)/.for-use ## Work until stopped (Ctrl-C); also fires schedules.toml

@@ -57,24 +57,25 @@ class InputError(BatchError):
 class Problem:
     """One thing that is wrong in a file: its line (from 1; 0 = the whole file) and why.
 
-    `others` lines have it too; `next_lines` are the first of them.
+    `others` lines have it too; `next_lines` are the first of them. `unit` is what is counted, if not lines.
     """
 
     line: int
     message: str
     others: int = 0
     next_lines: tuple[int, ...] = ()
+    unit: str = "line"
 
     def __str__(self) -> str:
         return f"{self._lines()}: {self.message}" if self.line else self.message
 
     def _lines(self) -> str:
         if not self.others:
-            return f"line {self.line}"
+            return f"{self.unit} {self.line}"
         more = self.others - len(self.next_lines)
         named = [str(line) for line in (self.line, *self.next_lines)]
         last = f"{more:,} more" if more else named.pop()
-        return f"lines {', '.join(named)} and {last}"
+        return f"{self.unit}s {', '.join(named)} and {last}"
 
 
 class PromptsError(InputError):

@@ -8,7 +8,7 @@ from jobs.config import started_by_make
 
 _COMMAND = re.compile(r"python -m (jobs|worker|arq)\b ?([^`;\n]*)")
 _OPTION = re.compile(
-    r"(?<![\w-])--(name|model|input|each|repeat|seed-from|template|map|sample-seed|sample|priority|limit"
+    r"(?<![\w-])--(name|model|input|each-file|each|from|as|repeat|seed-from|template|map|sample-seed|sample|priority|limit"
     r"|max-predictions|max-cost|max-in-flight|confirm-above|pilot|by)\b(?: (?=\w+=|N\b))?"
 )
 _FLAG = re.compile(

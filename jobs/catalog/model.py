@@ -52,3 +52,8 @@ class Missing:
     name: str
     reason: str
     instead: str | None = None
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong, for people."""
+        return f"{self.name}: {self.reason}{f'; did you mean {self.instead}?' if self.instead else ''}"

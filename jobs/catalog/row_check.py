@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from orjson import loads
 
+from jobs.batch_folder.output_files import find_output
 from jobs.catalog.cells import read_cells
 from jobs.catalog.input_schema import InputSchema
 from jobs.catalog.mistakes import Mistake, Mistakes, literal_secrets, unknown_keys, wrong_values
@@ -32,14 +34,19 @@ class CheckedRow(NamedTuple):
 class RowCheck:
     """Checks rows against the models in `models`, which has those of each row that it is given.
 
-    The files that rows name become references; relative paths count from `home`.
+    The files that rows name become references; relative paths count from `home`, batches lie in `output_dir`.
     """
 
     def __init__(
-        self, models: Mapping[str, Model | Missing], home: Path = Path(), *, allow_unknown: bool = False
+        self,
+        models: Mapping[str, Model | Missing],
+        home: Path = Path(),
+        output_dir: Path = Path(),
+        *,
+        allow_unknown: bool = False,
     ) -> None:
         self._models, self._allow_unknown = models, allow_unknown
-        self._files = FileResolver(home)
+        self._files = FileResolver(home, partial(find_output, output_dir))
         self.mistakes = Mistakes()
         self.ignored = Mistakes()
         """Unknown keys that are allowed."""
@@ -49,8 +56,7 @@ class RowCheck:
         """Return the row as the batch keeps it: its cells read, its version pinned; None when it has a mistake."""
         model = self._models[row.model]
         if isinstance(model, Missing):
-            meant = f"; did you mean {model.instead}?" if model.instead else ""
-            self.mistakes.add(row.line, [Mistake((model.name,), f"{model.name}: {model.reason}{meant}")])
+            self.mistakes.add(row.line, [Mistake((model.name,), model.sentence)])
             return None
         if (schema := model.input) is None:
             line, count = self._unchecked.get(model.name, (row.line, 0))

@@ -109,9 +109,9 @@ def enqueue(
 
     order = choice.order()
     if check:
-        _show_checked(order.source, asyncio.run(check_prompts(order, Config.load())), as_json=as_json)
+        _show_checked(order.file_name, asyncio.run(check_prompts(order, Config.load())), as_json=as_json)
     else:
-        _show_receipt(_enqueue(order, confirm_costs(choice.confirm_above, choice.source)), as_json=as_json)
+        _show_receipt(_enqueue(order, confirm_costs(choice.confirm_above, order.file_name)), as_json=as_json)
 
 
 @app.command()
@@ -132,7 +132,7 @@ def run(
     printer = Printer(stderr=as_json)
     if by:
         printer.lines([by_line(order, Config.load(), by, datetime.now().astimezone())])
-    confirm = confirm_costs(choice.confirm_above, choice.source)
+    confirm = confirm_costs(choice.confirm_above, order.file_name)
     status = _run(lambda operations: burst.run(operations, order, printer, confirm, everything=everything), start=True)
     if pilot and report.is_finished(status):
         printer.lines(pilot_lines(choice.order(), Config.load()))

@@ -17,7 +17,7 @@ from jobs.budget import MOST_PREDICTIONS, Budget
 from jobs.expansion.expansion import Expansion, Sample
 from jobs.expansion.matrix import build_matrix
 from jobs.expansion.template import read_template
-from jobs.expansion.value_list import MOST, json_or_text, read_values
+from jobs.expansion.value_list import MOST, NO_INPUTS, json_or_text, read_values
 from jobs.input_files.command_line import with_absolute_paths
 from jobs.prices.money import micro_dollars
 from jobs.prompts_file.columns import read_mapping
@@ -25,6 +25,7 @@ from jobs.text import as_typed
 
 if TYPE_CHECKING:
     from jobs.enqueue.enqueue import Order
+    from jobs.enqueue.order import RowSource
 
 
 def _check_priority(value: float) -> float:
@@ -58,11 +59,22 @@ def _read_clock(text: str) -> datetime:
 
 
 Source = Annotated[
-    str,
+    str | None,
     typer.Argument(
         metavar="FILE",
         help="Prompts: .jsonl, .jsonl.gz, .csv, .tsv, .txt, .parquet, .arrow; a dataset folder; -: stdin.",
     ),
+]
+EachFile = Annotated[
+    str | None,
+    typer.Option("--each-file", metavar="PATTERN", help="In place of FILE: a row for each file, 'stills/*.png'."),
+]
+From = Annotated[
+    str | None, typer.Option("--from", metavar="BATCH", help="In place of FILE: a row for each output of a batch.")
+]
+As = Annotated[
+    str | None,
+    typer.Option("--as", metavar="KEY", help="The input that these files are; default: the only one of its kind."),
 ]
 Name = Annotated[str | None, typer.Option(help="Name of the batch and its folder; default: the file's stem.")]
 Model = Annotated[str | None, typer.Option(help="Model of the rows that name none; default: BATCH_MODEL.")]
@@ -130,7 +142,10 @@ AnyBatch = Annotated[str | None, typer.Argument(metavar="BATCH", help="Name of a
 class OrderOptions:
     """The options of an order, which `enqueue` and `run` share: each field is an option."""
 
-    source: Source
+    source: Source = None
+    each_file: EachFile = None
+    from_batch: From = None
+    as_key: As = None
     name: Name = None
     model: Model = None
     given: Input = field(default_factory=list)
@@ -159,12 +174,11 @@ class OrderOptions:
         """What is to be enqueued; a usage error when the options do not go together."""
         from jobs.enqueue.enqueue import Order
 
-        if self.source == "-" and not self.name:
-            raise typer.BadParameter(as_typed("standard input needs a --name"), param_hint="FILE")
+        source = self._source()
         with usage_errors("--input"):
             given = read_input(self.given)
         return Order(
-            self.source,
+            source,
             name=self.name,
             model=self.model,
             input=given,
@@ -179,6 +193,28 @@ class OrderOptions:
             copy_inputs=self.copy_inputs,
             keep_uploads=self.keep_uploads,
         )
+
+    def _source(self) -> str | RowSource:
+        given = [self.source, self.each_file, self.from_batch]
+        if sum(one is not None for one in given) != 1:
+            reason = "one of these is needed: a file, --each-file with a pattern in quotes ('stills/*.png'), or --from"
+            raise typer.BadParameter(as_typed(reason), param_hint="FILE")
+        if self.as_key is not None and (self.source is not None or self.as_key in (*NO_INPUTS, "model")):
+            raise typer.BadParameter("it names the input for --each-file or --from", param_hint="--as")
+        if self.source == "-" and not self.name:
+            raise typer.BadParameter(as_typed("standard input needs a --name"), param_hint="FILE")
+        if self.source is not None:
+            return self.source
+        if not (self.each_file or self.from_batch):
+            raise typer.BadParameter("it is empty", param_hint="--from" if self.each_file is None else "--each-file")
+        if self.each_file:
+            from jobs.enqueue.file_rows import FileRows
+
+            return FileRows(self.each_file, self.as_key)
+        from jobs.enqueue.output_rows import OutputRows
+
+        batch, _, file = str(self.from_batch).partition("/")
+        return OutputRows(batch, file or None, self.as_key)
 
     def _expansion(self) -> Expansion | None:
         if self.template is not None and self.dynamic_prompts:

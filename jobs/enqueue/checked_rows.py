@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from heapq import merge
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from jobs.catalog.catalog import Catalog
+from jobs.catalog.file_key import only_file_key
 from jobs.catalog.row_check import CheckedRow, RowCheck
 from jobs.config import Config
 from jobs.enqueue.order import Order
-from jobs.errors import ModelsUnknown, Problem, PromptsError
+from jobs.errors import InputError, ModelsUnknown, Problem, PromptsError
+from jobs.names import model_problem
 from jobs.prompts_file.dataset_folder import home_of
+from jobs.prompts_file.formats import Record
 from jobs.prompts_file.key_names import KeyNames
 from jobs.prompts_file.reader import Defaults, Ids, Row, read_prompts
 
@@ -33,37 +38,60 @@ class CheckedRows:
         self.ids, self.names = Ids(), KeyNames()
         self._order, self._model, self._catalog = order, order.model or config.model, catalog
         self._is_checked = order.model_check and config.model_check
-        self._check = RowCheck(catalog.found, home_of(order.source), allow_unknown=order.allow_unknown)
+        self._output_dir = config.output_dir
+        home = home_of(order.source) if isinstance(order.source, str) else Path()
+        self._check = RowCheck(catalog.found, home, config.output_dir, allow_unknown=order.allow_unknown)
         self._problems: list[Problem] = []
+        self._notes: list[str] = []
         self._count = 0
 
     async def chunks(self) -> AsyncIterator[list[CheckedRow]]:
         """Yield the valid rows; after the last one, PromptsError if any was wrong. InputError, ModelsUnknown."""
         defaults = Defaults(self._model, self._order.input)
-        items = read_prompts(self._order.source, defaults, self.ids, self.names, self._order.expansion)
+        items = read_prompts(await self._source(), defaults, self.ids, self.names, self._order.expansion)
         while chunk := await self._run(_next_chunk, items):
             rows = [item for item in chunk if isinstance(item, Row)]
             for item in chunk:
                 if isinstance(item, Problem):
                     self._count += 1
                     self._problems += [item] if self._count <= SHOWN else []
-            await self._find_models(rows)
+            await self._find_models(row.model for row in rows)
             yield await self._run(self._checked, rows)
         mistakes = self._check.mistakes
         if count := self._count + mistakes.count:
-            problems = list(merge(self._problems, mistakes.problems(), key=lambda problem: problem.line))
-            raise PromptsError(self._order.file_name, problems[:SHOWN], count)
+            problems = list(merge(self._problems, mistakes.problems(), key=lambda problem: problem.line))[:SHOWN]
+            named = [replace(problem, unit=self._order.unit) for problem in problems]
+            raise PromptsError(self._order.file_name, named, count)
 
     def warnings(self) -> list[str]:
         """What a person may want to change in the file before it is paid for."""
         known = self._check.known_keys if self._is_checked else frozenset[str]()
-        return [*self.names.warnings(known), *self._check.warnings()]
+        return [*self._notes, *self.names.warnings(known), *self._check.warnings()]
 
-    async def _find_models(self, rows: list[Row]) -> None:
+    async def _source(self) -> str | Iterator[Record]:
+        """The file, or the rows that come from none. InputError, ModelsUnknown."""
+        source = self._order.source
+        if isinstance(source, str):
+            return source
+        key = source.key or await self._only_file_key()
+        if key in self._order.sets:
+            raise InputError(f"{key!r} is set for all rows, but the files are to be that input; --as names another one")
+        return source.records(key, self._output_dir, self._notes)
+
+    async def _only_file_key(self) -> str:
+        if not self._is_checked:
+            raise InputError("--as says which input the files are: no model is looked at")
+        names = self._order.models or ([self._model] if self._model else [])
+        if problem := next(filter(None, map(model_problem, names)), None):
+            raise InputError(f"--model or BATCH_MODEL: {problem}")
+        await self._find_models(names)
+        return only_file_key([self._catalog.found[name] for name in names])
+
+    async def _find_models(self, names: Iterable[str]) -> None:
         if not self._is_checked:
             return
         try:
-            await self._catalog.find({row.model for row in rows})
+            await self._catalog.find(set(names))
         except ModelsUnknown as error:
             raise ModelsUnknown(
                 f"{self._order.file_name} was not checked against its models: {error}; nothing was enqueued. "

@@ -17,7 +17,7 @@ MOST = 1_000_000
 _RANGE = re.compile(r"(-?\d{1,18})\.\.(-?\d{1,18})", re.ASCII)
 _LIKE_RANGE = re.compile(r"-?[\d.]*\d\.\.+-?\.?\d[\d.]*", re.ASCII)
 _WHOLE = re.compile(r"(minus)?(0|[1-9]\d*)", re.ASCII)
-_NO_INPUTS = ("id", "custom_id", "input")
+NO_INPUTS = ("id", "custom_id", "input")
 
 
 def _as_it_is(_key: str, value: Any) -> Any:
@@ -59,7 +59,7 @@ def read_values(text: str, convert: Callable[[str, Any], Any] = _as_it_is) -> Va
     key, equals, values = text.partition("=")
     if not key or not equals:
         raise ValueError(f"{text!r} is not KEY=VALUES")
-    if key in _NO_INPUTS:
+    if key in NO_INPUTS:
         raise ValueError(f"{key!r} cannot be set by --each")
     parts = [part if isinstance(part, range) else (part,) for part in _split(key, values)]
     if key == "model":

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.input_files.local_files import LocalFiles
-from jobs.input_files.path_texts import find_path, holds_text, is_surely_path, is_url, without_at
+from jobs.input_files.path_texts import batch_output, find_path, holds_text, is_surely_path, is_url, without_at
 
 
 def with_absolute_paths(key: str, value: Any) -> Any:
@@ -15,7 +15,9 @@ def with_absolute_paths(key: str, value: Any) -> Any:
         return {name: with_absolute_paths(f"{key}.{name}", item) for name, item in value.items()}
     if isinstance(value, list):
         return [with_absolute_paths(key, item) for item in value]
-    return value if not isinstance(value, str) or holds_text(key) or is_url(value) else _absolute(value)
+    if not isinstance(value, str) or holds_text(key) or is_url(value) or batch_output(value) is not None:
+        return value
+    return _absolute(value)
 
 
 def _absolute(text: str) -> str:

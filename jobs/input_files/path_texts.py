@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any
 from urllib.parse import unquote
 
 _PATH = re.compile(
@@ -17,6 +18,8 @@ _TEXT_KEY = re.compile(
     r"(?!.*(image|video|audio|mask|file)).*(prompt|text|message|content|caption|lyric|quer|question|instruction)",
     re.IGNORECASE | re.DOTALL,
 )
+
+_BATCH = "batch:"
 
 _URL = re.compile(r"\s*(data:|(?!file:)[a-z][a-z0-9+.-]+://)", re.IGNORECASE)
 
@@ -40,6 +43,25 @@ def without_at(value: str) -> str | None:
     """The path in `@path`; None when the value is not written so."""
     bare = value.lstrip()
     return bare[1:] if bare.startswith("@") else None
+
+
+def batch_output(value: str) -> str | None:
+    """The `BATCH/ID/FILE` in `@batch:BATCH/ID/FILE`; None when the value is not written so."""
+    path = without_at(value)
+    return path.strip()[len(_BATCH) :] if path and path.startswith(_BATCH) else None
+
+
+def with_own_id(values: dict[str, Any], prompt_id: str) -> dict[str, Any]:
+    """An input with the id of its row for `{id}` in outputs of batches."""
+    return {key: value if holds_text(f"input.{key}") else _filled(value, prompt_id) for key, value in values.items()}
+
+
+def _filled(value: Any, prompt_id: str) -> Any:
+    if type(value) is str:
+        return value if batch_output(value) is None else value.replace("{id}", prompt_id)
+    if type(value) is list:
+        return [_filled(item, prompt_id) for item in value]
+    return {key: _filled(item, prompt_id) for key, item in value.items()} if type(value) is dict else value
 
 
 def may_name_file(name: str, value: str) -> bool:

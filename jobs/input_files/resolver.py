@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jobs.input_files.local_files import LocalFiles, UnfitFile
-from jobs.input_files.path_texts import find_path, holds_text, is_surely_path, is_url, without_at
+from jobs.input_files.path_texts import batch_output, find_path, holds_text, is_surely_path, is_url, without_at
 from jobs.input_files.reference import FileReference, read_reference
 from jobs.input_files.uri_schemas import (
     UNKNOWN,
@@ -31,10 +31,13 @@ class PathProblem(NamedTuple):
 
 
 class FileResolver:
-    """Knows the files of one prompts file; relative paths count from its folder, `home`."""
+    """Knows the files of one prompts file; relative paths count from its folder, `home`.
 
-    def __init__(self, home: Path) -> None:
-        self._files, self._home = LocalFiles(home), home
+    `find_output` finds outputs of batches.
+    """
+
+    def __init__(self, home: Path, find_output: Callable[[str], Path | UnfitFile] | None = None) -> None:
+        self._files, self._home, self._find_output = LocalFiles(home), home, find_output
 
     def resolve(
         self, values: Mapping[str, Any], properties: Mapping[str, Any]
@@ -49,6 +52,8 @@ class FileResolver:
 
     def _value(self, place: str, value: Any, schema: Schema, problems: list[PathProblem]) -> Any:
         if type(value) is str:
+            if self._is_only_file(value, schema):
+                return [self._text(f"{place}[0]", value, schema_of_items(schema), problems)]
             return self._text(place, value, schema, problems)
         if type(value) is list:
             items = schema_of_items(schema)
@@ -59,6 +64,12 @@ class FileResolver:
                 for key, item in value.items()
             }
         return value
+
+    def _is_only_file(self, text: str, schema: Schema) -> bool:
+        """Whether a file stands by itself where the schema wants a list of files."""
+        if takes_file(schema) or takes_text(schema) or not takes_file(schema_of_items(schema)) or is_url(text):
+            return False
+        return without_at(text) is not None or isinstance(self._files.find(text), FileReference)
 
     def _text(self, place: str, text: str, schema: Schema, problems: list[PathProblem]) -> Any:
         if (
@@ -78,6 +89,8 @@ class FileResolver:
     def _file(self, place: str, text: str, schema: Schema) -> FileReference | UnfitFile | PathProblem | None:
         """The file that a text names, what is wrong with it, or None when it names none."""
         path, wanted = without_at(text), takes_file(schema)
+        if (output := batch_output(text)) is not None and (wanted or not holds_text(place)):
+            return self._output(output)
         if wanted and not takes_text(schema):
             return self._files.find(text) if path is None else self._marked(path, text)
         if holds_text(place) and not wanted:
@@ -89,6 +102,10 @@ class FileResolver:
         if wanted and isinstance(found := self._files.find(text), FileReference):
             return found
         return self._refusal(place, text)
+
+    def _output(self, name: str) -> FileReference | UnfitFile | None:
+        found = self._find_output(name) if self._find_output else None
+        return self._files.find(str(found)) if isinstance(found, Path) else found
 
     def _marked(self, path: str, text: str) -> FileReference | UnfitFile:
         """The file of `@path`; the @ may be part of its own name."""

@@ -20,6 +20,11 @@ def takes_file(schema: Schema) -> bool:
     return any(one.get("format") == "uri" for one in _branches(schema))
 
 
+def takes_files(schema: Schema) -> bool:
+    """Whether a value may be such a URL, or a list of them."""
+    return takes_file(schema) or takes_file(schema_of_items(schema))
+
+
 def takes_text(schema: Schema) -> bool:
     """Whether a value may be any other text, too."""
     leaves = (one for one in _branches(schema) if not any(choice in one for choice in _CHOICES))

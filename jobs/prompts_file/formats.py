@@ -76,7 +76,8 @@ def read_records(
 ) -> Iterator[Sequence[Record | Plain]]:
     """Yield the records of a file, of a dataset folder or of standard input ("-"); InputError when it cannot be opened.
 
-    Records that are no file's are yielded as they are. Lines of JSON come many at once, and first go to `plain`: what that returns, unless None, takes the record's place.
+    Records that are no file's are yielded as they are. Lines of JSON come many at once, and first go to `plain`: what
+    that returns, unless None, takes the record's place.
     """
     if not isinstance(source, str):
         return ([record] for record in source)

@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 from jobs.errors import Problem
 from jobs.expansion.expansion import Expansion, Variant
 from jobs.expansion.template import TemplateError
-from jobs.input_files.path_texts import may_name_file
+from jobs.input_files.path_texts import may_name_file, with_own_id
 from jobs.input_files.reference import KEY as FILE
 from jobs.names import model_problem, name_problem
 from jobs.prompts_file.columns import Columns
@@ -74,7 +74,11 @@ class _RowError(Exception):
 
 
 def read_prompts(
-    source: str, defaults: Defaults, ids: Ids, names: KeyNames | None = None, expansion: Expansion | None = None
+    source: str | Iterable[Record],
+    defaults: Defaults,
+    ids: Ids,
+    names: KeyNames | None = None,
+    expansion: Expansion | None = None,
 ) -> Iterator[Sequence[Row | Problem]]:
     """Yield the valid rows, noting their ids in `ids`, and the problems, one or many at once.
 
@@ -117,7 +121,7 @@ def _are_rows(rows: Sequence[object]) -> TypeGuard[Sequence[Row]]:
     return set(map(type, rows)) == {Row}
 
 
-def _rows(defaults: Defaults, names: KeyNames, source: str) -> Iterator[Sequence[Row | Problem]]:
+def _rows(defaults: Defaults, names: KeyNames, source: str | Iterable[Record]) -> Iterator[Sequence[Row | Problem]]:
     reader = _Reader(defaults, names)
     for records in read_records(source, PlainRows(defaults, names).read):
         if _are_rows(records):
@@ -136,7 +140,7 @@ class _Variants:
         filled = Defaults(defaults.model)
         self._plain, self._reader = PlainRows(filled, names), _Reader(filled, names)
 
-    def rows(self, source: str) -> Iterator[Sequence[Row | Problem]]:
+    def rows(self, source: str | Iterable[Record]) -> Iterator[Sequence[Row | Problem]]:
         """Yield the variants one by one; what is wrong with several variants of a row is said once."""
         columns = Columns(self._expansion.columns)
         records: Iterator[Sequence[Record]] = read_records(source, columns=columns)
@@ -162,19 +166,20 @@ class _Variants:
                     if "input" not in given and "prompt" not in variant.input:
                         yield Problem(record.line, _explain_no_prompt(variant.input))
                     else:
-                        yield from self._row(record, variant)
+                        yield from self._row(record, base.id, variant)
             except TemplateError as error:
                 yield Problem(record.line, str(error))
         elif not isinstance(base, Variant):
             yield from base
 
-    def _row(self, record: Record, variant: Variant) -> Iterable[Row | Problem]:
+    def _row(self, record: Record, own_id: str, variant: Variant) -> Iterable[Row | Problem]:
         row: dict[str, Any] = {"id": variant.id, "input": variant.input}
         if variant.model is not None:
             row["model"] = variant.model
         cells = _same_cells(record, variant)
         if found := self._plain.read_values(dict(row), record.line):
             return [found._replace(cells=cells)]
+        row["input"] = with_own_id(variant.input, own_id)
         return self._reader.read(Record(record.line, record.number, row, cells))
 
 
@@ -214,6 +219,8 @@ class _Reader:
     def _row(self, record: Record) -> Row:
         _check_object(record)
         prompt_id, model, (values, names_files) = self._id(record), self._model(record), self._input(record)
+        if names_files:
+            values = with_own_id(values, prompt_id)
         try:
             text = row_text(prompt_id, model, values)
         except UnicodeEncodeError:

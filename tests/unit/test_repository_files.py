@@ -108,6 +108,7 @@ def test_make_passes_a_value_through_whole() -> None:
 OPTIONS = {
     "NAME": "--name", "MODEL": "--model", "INPUT": "--input", "LIMIT": "--limit", "PRIORITY": "--priority",
     "MAX_PREDICTIONS": "--max-predictions", "MAX_COST": "--max-cost", "MAX_IN_FLIGHT": "--max-in-flight",
+    "EACH_FILE": "--each-file", "FROM": "--from", "AS": "--as",
     "EACH": "--each", "REPEAT": "--repeat", "SEED_FROM": "--seed-from",
     "TEMPLATE": "--template", "SAMPLE": "--sample", "SAMPLE_SEED": "--sample-seed", "MAP": "--map",
     "CONFIRM_ABOVE": "--confirm-above",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.input_files.local_files import LocalFiles
+from jobs.input_files.local_files import LocalFiles, UnfitFile
 from jobs.input_files.reference import FileReference
 from jobs.input_files.resolver import FileResolver
 
@@ -70,6 +70,31 @@ def test_a_path_after_an_at_sign(home: Path, key: str, schemas: dict[str, Any]) 
 )
 def test_a_plain_path_where_the_schema_wants_a_file(home: Path, key: str, value: str, names: str) -> None:
     assert resolve(home, key, value, SCHEMAS) == reference(home, names)
+
+
+def test_one_file_where_a_list_of_files_is_wanted(home: Path) -> None:
+    assert resolve(home, "images", "@a.png", SCHEMAS) == [reference(home, "a.png")]
+    assert resolve(home, "images", "harbour", SCHEMAS) == [reference(home, "harbour")]
+    assert resolve(home, "images", "@gone.png", SCHEMAS) == [f"'images[0]' names {home}/gone.png, which does not exist"]
+    for value in ('["a.png"]', "https://a.test/a.png", "@a.png"):
+        schema = {} if value == "@a.png" else SCHEMAS
+        assert not isinstance(resolve(home, "images", value, schema), list)
+
+
+def test_outputs_of_batches(home: Path) -> None:
+    def find_output(name: str) -> Path | UnfitFile:
+        return home / "a.png" if name == "night/p1/output" else UnfitFile("file", f"no output {name}")
+
+    def outputs(key: str, value: Any) -> Any:
+        found, problems = FileResolver(home, find_output).resolve({key: value}, SCHEMAS)
+        return [problem.message for problem in problems] or found[key]
+
+    for key in ("image", "style", "unknown"):
+        assert outputs(key, " @batch:night/p1/output ") == reference(home, "a.png")
+        assert outputs(key, "@batch:night/p2") == [f"'{key}' names no output night/p2"]
+    assert outputs("images", "@batch:night/p1/output") == [reference(home, "a.png")]
+    assert outputs("content", "@batch:night/p1/output") == reference(home, "a.png")
+    assert outputs("prompt", "@batch:night/p1/output") == "@batch:night/p1/output"
 
 
 def test_files_inside_lists_and_objects(home: Path) -> None:
