@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from jobs.input_files.path_texts import bare_path, is_of_windows, spellings
+from jobs.input_files.path_texts import bare_path, begins_with_host, is_of_windows, spellings
 from jobs.input_files.reference import FileReference
 
 MAX_BYTES = 100_000_000
@@ -64,8 +64,11 @@ class LocalFiles:
     def _find(self, text: str) -> FileReference | UnfitFile:
         """The file that a text names, or why there is none; it is read on the first call only."""
         try:
-            path = self.locate(text)
-            return UnfitFile("missing", self._explain_missing(text)) if path is None else _examine(path)
+            if (path := self.locate(text)) is None:
+                return UnfitFile("missing", self._explain_missing(text))
+            if not _is_utf_8(path):
+                return UnfitFile("name", f"{_shown(path)}, which is not UTF-8: rename the folder")
+            return _examine(path)
         except OSError as error:
             reason = f"{_shown(self._place(text))}, which cannot be read: {error.strerror or error}"
             return UnfitFile("unreadable", reason)
@@ -87,7 +90,8 @@ class LocalFiles:
         if is_of_windows(bare := bare_path(text)):
             return f"{_shown(Path(bare))}, a path of Windows, which this machine does not have"
         if not os.path.isdir(path.parent):  # noqa: PTH112 - Path.is_dir raises on long names
-            return f"{_shown(path)}, and there is no folder {_shown(path.parent)}"
+            url = f"; is https://{bare.lstrip('/')} meant?" if begins_with_host(bare) else ""
+            return f"{_shown(path)}, and there is no folder {_shown(path.parent)}{url}"
         self._missing += 1
         near = _similar(path.name, self._names(path.parent)) if self._missing <= MOST_SUGGESTED else None
         return f"{_shown(path)}, which does not exist{f'; did you mean {near!r}?' if near else ''}"
@@ -95,6 +99,15 @@ class LocalFiles:
 
 def _expanded(text: str) -> str:
     return os.path.expanduser(text)  # noqa: PTH111 - Path.expanduser raises when there is no home
+
+
+def _is_utf_8(path: Path) -> bool:
+    """Whether a batch can keep the path: a folder's name may be any bytes."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_there(path: Path) -> bool:

@@ -110,6 +110,11 @@ def is_of_windows(path: str) -> bool:
     return re.match(r"[a-z]:[/\\]|\\\\", path, re.IGNORECASE) is not None
 
 
+def begins_with_host(path: str) -> bool:
+    """Whether a path may be a URL without its scheme: `www.example.com/a.png`."""
+    return re.match(r"(//)?([a-z0-9-]+\.)+[a-z]{2,}/", path, re.IGNORECASE) is not None
+
+
 def _is_file_url(text: str) -> bool:
     return text.strip()[:5].lower() == "file:"
 

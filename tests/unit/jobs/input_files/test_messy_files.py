@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import unicodedata
 from itertools import chain
 from pathlib import Path
@@ -137,6 +138,29 @@ def test_a_table_that_lies_one_folder_too_deep(tmp_path: Path) -> None:
         f"lines {first}, {first + 3}, {first + 6}, {first + 9}, {first + 12} and 2,995 more" for first in (2, 3, 4)
     ]
     assert all(problem.endswith(f"and there is no folder {tmp_path}/stills/stills") for problem in problems)
+
+
+def test_urls_without_their_scheme(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.csv", b"image\nwww.example.com/a.png\n//cdn.example.com/b.png\nscans.old/c.png\n")
+    (tmp_path / "scans.old").mkdir()
+    assert [problem.partition("there is no folder ")[2] for problem in check(source)[1]] == [
+        f"{tmp_path}/www.example.com; is https://www.example.com/a.png meant?",
+        "//cdn.example.com; is https://cdn.example.com/b.png meant?",
+        "",
+    ]
+
+
+def test_a_folder_whose_name_is_no_text(tmp_path: Path) -> None:
+    """As an archive of a machine with another encoding leaves it."""
+    home = Path(os.fsdecode(os.fsencode(tmp_path) + b"/H\xe4fen"))
+    try:
+        write(home / "a.png")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    source = write(home / "a.jsonl", b'{"image": "a.png", "prompt": "x"}')
+    assert check(source)[1] == [
+        f"line 1: 'image' names '{tmp_path}/H\\udce4fen/a.png', which is not UTF-8: rename the folder"
+    ]
 
 
 def test_a_list_of_files_in_a_cell(tmp_path: Path) -> None:
