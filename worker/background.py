@@ -26,7 +26,12 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def every(
-    seconds: float, step: Step, *, wake: asyncio.Event | None = None, at_end: Step | None = None
+    seconds: float,
+    step: Step,
+    *,
+    wake: asyncio.Event | None = None,
+    at_end: Step | None = None,
+    end_within: float = LAST_STEP_SECONDS,
 ) -> AsyncIterator[None]:
     """Repeat `step` until the block ends, then run `at_end`; errors of both are logged, not raised.
 
@@ -39,7 +44,7 @@ async def every(
         task.cancel()
         await asyncio.wait([task])
         if at_end:
-            await _run_last_step(at_end)
+            await _run_last_step(at_end, end_within)
 
 
 async def _repeat(seconds: float, step: Step, wake: asyncio.Event) -> None:
@@ -77,9 +82,9 @@ async def _pause(seconds: float, wake: asyncio.Event) -> None:
         return
 
 
-async def _run_last_step(step: Step) -> None:
+async def _run_last_step(step: Step, seconds: float) -> None:
     try:
-        async with asyncio.timeout(LAST_STEP_SECONDS):
+        async with asyncio.timeout(seconds):
             await step()
     except (BatchError, RedisError, OSError) as error:
         logger.debug("at the end: %s", error)

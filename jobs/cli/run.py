@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -94,7 +94,9 @@ def _sum_up(folder: Folder, status: Status, printer: Printer) -> None:
 
 
 @asynccontextmanager
-async def worker_process(printer: Printer, log: Path | None, *options: str) -> AsyncIterator[Process]:
+async def worker_process(
+    printer: Printer, log: Path | None, *options: str, command: Sequence[str] = COMMAND, grace: float = GRACE
+) -> AsyncIterator[Process]:
     """A worker that ends with the queue, or gracefully with this block; it logs to `log`, None: standard error.
 
     The terminal's Ctrl-C does not reach it, so that it is stopped once, by us, also when the terminal is closed.
@@ -106,7 +108,7 @@ async def worker_process(printer: Printer, log: Path | None, *options: str) -> A
     output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if log else os.dup(STANDARD_ERROR)
     try:
         worker = await asyncio.create_subprocess_exec(
-            *COMMAND, *options, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, process_group=0
+            *command, *options, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, process_group=0
         )
     finally:
         os.close(output)
@@ -115,30 +117,30 @@ async def worker_process(printer: Printer, log: Path | None, *options: str) -> A
     except asyncio.CancelledError:
         with suppress(OSError):  # the terminal may be gone
             printer.lines(["Stopping the worker …"])
-        await _stop(worker)
+        await _stop(worker, grace)
         with suppress(OSError):
             printer.lines(["Stopped. The same command continues from here; Replicate keeps outputs for an hour."])
         raise
     finally:
-        await _stop(worker)
+        await _stop(worker, grace)
 
 
-async def _stop(worker: Process) -> None:
+async def _stop(worker: Process, grace: float) -> None:
     if worker.returncode is not None:
         return
     worker.terminate()
     try:
-        async with asyncio.timeout(GRACE):
+        async with asyncio.timeout(grace):
             await worker.wait()
     except TimeoutError:
         worker.kill()
         await worker.wait()
 
 
-async def wait_for_exit(worker: Process, printer: Printer, *, alone: bool) -> None:
+async def wait_for_exit(worker: Process, printer: Printer, *, alone: bool, patience: float = PATIENCE) -> None:
     """Wait for the worker to end; it leaves the rest of the queue to other workers, unless it is `alone`."""
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(patience):
             await worker.wait()
     except TimeoutError:
         if alone:

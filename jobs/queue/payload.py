@@ -89,10 +89,10 @@ def deserialize(payload: bytes) -> dict[str, Any]:
     return {"t": None, "f": FUNCTION, "a": (Parcel(payload),), "k": {}, "et": _now()}
 
 
-def unpack(payload: bytes, job_id: str) -> Shard:
-    """Read the shard of a job; PayloadError says what is wrong with a damaged one."""
+def unpack(payload: bytes, job_id: str, most: int = MAX_BYTES) -> Shard:
+    """Read the shard of a job, of at most so many bytes; PayloadError says what is wrong with a damaged one."""
     try:
-        job = json.loads(_text(payload))
+        job = json.loads(_text(payload, most))
         shard = _shard(job["a"][0]) if job["f"] == FUNCTION else None
     except (zlib.error, RecursionError, KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
         detail = str(error) if isinstance(error, PayloadError) else f"{type(error).__name__}: {str(error)[:200]}"
@@ -102,11 +102,11 @@ def unpack(payload: bytes, job_id: str) -> Shard:
     return shard
 
 
-def _text(payload: bytes) -> str:
+def _text(payload: bytes, most: int) -> str:
     unpacking = zlib.decompressobj()
-    text = unpacking.decompress(payload, MAX_BYTES)
+    text = unpacking.decompress(payload, most)
     if not unpacking.eof or unpacking.unused_data:
-        raise PayloadError(f"cut short, or unpacked larger than {MAX_BYTES:,} bytes")
+        raise PayloadError(f"cut short, or unpacked larger than {most:,} bytes")
     return text.decode("utf-8", "surrogatepass")
 
 

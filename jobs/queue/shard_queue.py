@@ -20,8 +20,6 @@ __all__ = ["Added", "Queue", "deserialize", "serialize"]
 KEEP = 30 * 86_400_000
 """Milliseconds that a payload waits to be run."""
 
-CHUNK_SHARDS, CHUNK_BYTES = 1000, 4_000_000
-
 
 class Added(NamedTuple):
     """How much was added to the queue that was not in it."""
@@ -32,6 +30,9 @@ class Added(NamedTuple):
 
 class Queue:
     """The queue of one API host."""
+
+    chunk_shards, chunk_bytes = 1000, 4_000_000
+    """The most shards of one MULTI, and the bytes of payloads after which none is added to it."""
 
     def __init__(self, redis: Redis, api_host: str) -> None:
         self._redis = redis
@@ -51,7 +52,7 @@ class Queue:
         """
         added = Added()
         waiting = iter(shards)
-        while chunk := await asyncio.to_thread(_chunk, waiting):
+        while chunk := await asyncio.to_thread(self._chunk, waiting):
             async with self._redis.pipeline(transaction=True) as pipe:
                 if first:
                     await first(pipe)
@@ -90,8 +91,8 @@ class Queue:
     async def remove(self, batch_name: str) -> None:
         """Take all shards of a batch out of the queue."""
         jobs = await self.jobs(batch_name)
-        for start in range(0, len(jobs), CHUNK_SHARDS):
-            some = jobs[start : start + CHUNK_SHARDS]
+        for start in range(0, len(jobs), self.chunk_shards):
+            some = jobs[start : start + self.chunk_shards]
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.zrem(self._key, *some)
                 pipe.delete(*(prefix + job for job in some for prefix in (keys.ARQ_JOB, keys.ARQ_RETRY)))
@@ -103,13 +104,12 @@ class Queue:
             args += packed.job_id, packed.prompts, packed.payload
         await self._script(keys=[self._key, *keys.kept_with_batch(batch.name)], args=args, client=pipe)
 
-
-def _chunk(shards: Iterator[Shard | Packed]) -> list[Packed]:
-    chunk: list[Packed] = []
-    size = 0
-    for shard in shards:
-        chunk.append(shard if isinstance(shard, Packed) else pack(shard))
-        size += len(chunk[-1].payload)
-        if size >= CHUNK_BYTES or len(chunk) == CHUNK_SHARDS:
-            break
-    return chunk
+    def _chunk(self, shards: Iterator[Shard | Packed]) -> list[Packed]:
+        chunk: list[Packed] = []
+        size = 0
+        for shard in shards:
+            chunk.append(shard if isinstance(shard, Packed) else pack(shard))
+            size += len(chunk[-1].payload)
+            if size >= self.chunk_bytes or len(chunk) == self.chunk_shards:
+                break
+        return chunk

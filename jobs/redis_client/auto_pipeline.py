@@ -34,8 +34,10 @@ class _Call:
 class AutoPipeline:
     """The script calls of one client: `call_one` sends a single call, `pipeline` returns one without a transaction."""
 
-    def __init__(self, call_one: Callable[..., Awaitable[Any]], pipeline: Callable[[], Pipeline]) -> None:
-        self._call_one, self._pipeline = call_one, pipeline
+    def __init__(
+        self, call_one: Callable[..., Awaitable[Any]], pipeline: Callable[[], Pipeline], timeout: float = TIMEOUT
+    ) -> None:
+        self._call_one, self._pipeline, self._timeout = call_one, pipeline, timeout
         self._calls: list[_Call] = []
         self._running: asyncio.Task[None] | None = None
         self.texts: dict[str, str] = {}
@@ -67,7 +69,7 @@ class AutoPipeline:
             calls, self._calls = self._calls[:MAX_CALLS], self._calls[MAX_CALLS:]
             wanted = [call for call in calls if not call.answer.done()]
             try:
-                async with asyncio.timeout(TIMEOUT):
+                async with asyncio.timeout(self._timeout):
                     answers = await self._send(wanted)
             except Exception:  # noqa: BLE001 - each call raises its own
                 answers = [_NotCalled()] * len(wanted)

@@ -45,17 +45,17 @@ DATA = "appendonlydir"
 CURE = "Set REDIS_URL to use a server of your own."
 
 
-def ensure_running(directory: Path) -> Path:
+def ensure_running(directory: Path, patience: float = PATIENCE_SECONDS) -> Path:
     """Return the socket of the directory's server, starting it unless it runs.
 
-    RedisUnreachable when it cannot be started; its message ends with the server's log or the cure.
+    RedisUnreachable when it is not up within `patience` seconds; its message ends with the server's log or the cure.
     """
     home = directory.resolve()
     path = _remembered_socket(home)
-    if path and _is_up(_send_command(path, "PING")):
+    if path and _is_up(_send_command(path, "PING", patience)):
         return path
     with _start_lock(home):
-        return _start(home)
+        return _start(home, patience)
 
 
 def has_run(directory: Path) -> bool:
@@ -63,17 +63,17 @@ def has_run(directory: Path) -> bool:
     return os.path.exists(directory / DATA)  # noqa: PTH110 - Path's raises where it may not look
 
 
-def stop(directory: Path) -> bool:
+def stop(directory: Path, patience: float = PATIENCE_SECONDS) -> bool:
     """Shut the directory's server down, its data saved; return when it has ended. False when none ran.
 
-    RedisUnreachable when it does not end within half a minute.
+    RedisUnreachable when it does not end within `patience` seconds.
     """
     home = directory.resolve()
     if not home.is_dir():
         return False
     with _start_lock(home):
         ran = False
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             with _server_lock(home) as free:
                 if free:
@@ -82,7 +82,7 @@ def stop(directory: Path) -> bool:
             ran = True
             path = _remembered_socket(home)
             if path:
-                _send_command(path, "SHUTDOWN")
+                _send_command(path, "SHUTDOWN", patience)
             time.sleep(0.005)
     raise RedisUnreachable(_explain_silence(home))
 
@@ -98,16 +98,16 @@ def binary() -> Path:
     )
 
 
-def _start(home: Path) -> Path:
+def _start(home: Path, patience: float) -> Path:
     starts = 0
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         path = _remembered_socket(home)
-        answer = _send_command(path, "PING") if path else b""
+        answer = _send_command(path, "PING", patience) if path else b""
         if path and _is_up(answer):
             return path
         if answer.startswith(b"-LOADING"):
-            deadline = time.monotonic() + PATIENCE_SECONDS
+            deadline = time.monotonic() + patience
         # Retried, because after a kill -9 the fork child of a rewrite holds it for a while.
         with _server_lock(home) as free:
             if free is not None:
@@ -141,11 +141,11 @@ def _spawn(home: Path, server_lock: int) -> None:
         raise RedisUnreachable(f"The embedded server does not start: {done.stderr or done.stdout}{CURE}")
 
 
-def _send_command(path: Path, command: str) -> bytes:
+def _send_command(path: Path, command: str, patience: float) -> bytes:
     """Send one command and return the answer, b"" when there is none."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(ANSWER_SECONDS)
+            connection.settimeout(min(ANSWER_SECONDS, patience))
             connection.connect(str(path))
             connection.sendall(f"{command}\r\n".encode())
             return connection.recv(512)

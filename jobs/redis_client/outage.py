@@ -68,8 +68,9 @@ def _is_only_passing(error: object) -> bool:
 class OutageTracker:
     """Since when calls to Redis have failed, and how many of them wait to be repeated."""
 
-    def __init__(self) -> None:
+    def __init__(self, quiet: float = QUIET_SECONDS) -> None:
         self.waiting = 0
+        self._quiet = quiet
         self._since: float | None = None
         self._first_failed_at = self._failed_at = self._back_at = float("-inf")
         self._logged = self._refuses = False
@@ -83,7 +84,7 @@ class OutageTracker:
         timeout = isinstance(error, exceptions.TimeoutError) and since > self._back_at
         self._since = max(min(since, self._since or since), self._back_at)
         self._refuses = isinstance(error, exceptions.ResponseError)
-        if not self._logged and (timeout or self._failed_at - self._first_failed_at > QUIET_SECONDS):
+        if not self._logged and (timeout or self._failed_at - self._first_failed_at > self._quiet):
             self._logged = True
             what = "takes no changes" if self._refuses else "does not answer"
             logger.warning("! Redis %s, waiting: %s", what, reason(error))
@@ -109,8 +110,9 @@ class OutageTracker:
 class ShutdownDeadline:
     """The end of a process, which does not wait for Redis: calls get a few seconds, and after a failed one, none."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = SHUTDOWN_SECONDS) -> None:
         self.begun = self.failed = False
+        self._seconds = seconds
         self._deadline: float | None = None
         self._calls: set[asyncio.Timeout] = set()
 
@@ -118,7 +120,7 @@ class ShutdownDeadline:
         """Give calls that wait three more seconds, and each later call two."""
         if not self.begun:
             self.begun = True
-            self._deadline = asyncio.get_running_loop().time() + SHUTDOWN_SECONDS
+            self._deadline = asyncio.get_running_loop().time() + self._seconds
             for call in self._calls:
                 call.reschedule(self._deadline)
 

@@ -58,14 +58,14 @@ class ScheduleStatus(BaseModel):
 class Schedules:
     """All schedules of one file, fired for all workers of one Redis.
 
-    A fire time passes through three steps, each safe to repeat: its key is taken for FIRING seconds and the
+    A fire time passes through three steps, each safe to repeat: its key is taken for `firing` seconds and the
     schedule's state says `firing`; the batch is enqueued, which by its name happens once; the state says `due`.
     A worker that dies in between leaves a key that expires, and the next one to look goes on from `firing`; so does
     whoever comes after a worker that was refused, until the next time is due: then it is a miss.
     """
 
-    def __init__(self, redis: Redis, config: Config) -> None:
-        self._redis, self._config = redis, config
+    def __init__(self, redis: Redis, config: Config, firing: int = FIRING) -> None:
+        self._redis, self._config, self._firing = redis, config, firing
         self._batches = Batches(redis)
         self._states = ScheduleStates(redis, config.api_host)
         self._schedules: tuple[Schedule, ...] = ()
@@ -162,7 +162,7 @@ class Schedules:
     async def _fire(self, schedule: Schedule, state: ScheduleState, due: int, now: float) -> Receipt | None:
         started = state if state.firing == due else _start_firing(schedule, state, due)
         batch = started.batch or ""
-        if not await self._states.acquire(schedule.name, due, batch, FIRING):
+        if not await self._states.acquire(schedule.name, due, batch, self._firing):
             return None
         if started is not state and (reason := await self._skip_reason(schedule, state, now - due)):
             await self._skip(schedule, started, reason)
@@ -212,8 +212,8 @@ class Schedules:
     async def _renewed(self, name: str, due: int) -> AsyncIterator[None]:
         async def renew() -> None:
             while True:
-                await asyncio.sleep(FIRING / 3)
-                await self._states.renew(name, due, FIRING)
+                await asyncio.sleep(self._firing / 3)
+                await self._states.renew(name, due, self._firing)
 
         task = asyncio.create_task(renew())
         try:

@@ -32,8 +32,10 @@ RECHECK_SECONDS = 1.5
 PRODUCER_PATIENCE = 5.0
 
 
-def verify(name: str, config: Config, *, read: bool = True) -> Verification:
+def verify(name: str, config: Config, *, read: bool = True, recheck: float = RECHECK_SECONDS) -> Verification:
     """Compare all that is known of a batch; `read`: also the bytes of its files. BatchNotFound, RedisUnreachable.
+
+    What disagrees is compared once more, `recheck` seconds later.
 
     It blocks for as long as it takes; from asyncio, call it in a thread.
     """
@@ -41,7 +43,7 @@ def verify(name: str, config: Config, *, read: bool = True) -> Verification:
     first = _compare(folder, config, lambda _: read)
     if first.agrees:
         return first
-    time.sleep(RECHECK_SECONDS)
+    time.sleep(recheck)
     suspects = {one.prompt for one in first.disagreements}
     second = _compare(folder, config, lambda prompt: read and prompt in suspects)
     known = set(first.disagreements)

@@ -187,26 +187,24 @@ def test_every_target_has_its_measurement() -> None:
     assert everything().keys() <= MEASUREMENTS.keys()
 
 
-def test_the_page_keeps_what_was_written_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "PAGE", tmp_path / "benchmarks.md")
+def test_the_page_keeps_what_was_written_by_hand(tmp_path: Path) -> None:
+    place = tmp_path / "benchmarks.md"
     results = {"instant": {"ours": {"rate": 400.0, "cpu_ms": 3.0}, "official": {"rate": 100.0, "cpu_ms": 9.0}}}
-    page.write(results, {"machine": "two cores"}, "make bench")
-    first = page.PAGE.read_text()
+    page.write(results, {"machine": "two cores"}, "make bench", place)
+    first = place.read_text()
     assert "| predictions/s against the official client, ours at its default | 4.00 times |" in first
     assert "- machine: two cores" in first
     assert "4.00 times |" in first
-    page.PAGE.write_text(first + "\nWhy it was missed.\n")
-    page.write(results, {"machine": "four cores"}, "make bench")
-    assert page.PAGE.read_text() == first.replace("two cores", "four cores") + "\nWhy it was missed.\n"
+    place.write_text(first + "\nWhy it was missed.\n")
+    page.write(results, {"machine": "four cores"}, "make bench", place)
+    assert place.read_text() == first.replace("two cores", "four cores") + "\nWhy it was missed.\n"
     ET.fromstring((tmp_path / "benchmarks.svg").read_text())
 
 
-def test_the_page_begins_with_what_a_user_feels_and_says_last_what_was_missed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(page, "PAGE", tmp_path / "benchmarks.md")
-    page.write(everything(), {"machine": "two cores"}, "make bench")
-    text = page.PAGE.read_text()
+def test_the_page_begins_with_what_a_user_feels_and_says_last_what_was_missed(tmp_path: Path) -> None:
+    place = tmp_path / "benchmarks.md"
+    page.write(everything(), {"machine": "two cores"}, "make bench", place)
+    text = place.read_text()
     headings = [line for line in text.splitlines() if line.startswith("## ")]
     assert headings[:4] == [
         "## What a user feels",

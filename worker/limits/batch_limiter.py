@@ -33,9 +33,13 @@ class _Queue:
 
 
 class BatchConcurrencyLimit:
-    """The limits of all batches that have one; `deadline` is the longest that a prediction runs, in seconds."""
+    """The limits of all batches that have one; `deadline` is the longest that a prediction runs, in seconds.
 
-    def __init__(self, redis: Redis, deadline: float) -> None:
+    The first that waits asks again every `retry` seconds.
+    """
+
+    def __init__(self, redis: Redis, deadline: float, retry: float = RETRY_SECONDS) -> None:
+        self._retry = retry
         self._script = load_script(redis, __name__)
         self._life = int((deadline + SLACK) * 1000)
         self._queues: WeakValueDictionary[str, _Queue] = WeakValueDictionary()
@@ -47,7 +51,7 @@ class BatchConcurrencyLimit:
             try:
                 while await self._is_full(queue, shard, index):
                     with suppress(TimeoutError):
-                        async with asyncio.timeout(RETRY_SECONDS):
+                        async with asyncio.timeout(self._retry):
                             await queue.freed.wait()
             except asyncio.CancelledError:
                 await self.release(shard, index)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from asyncio.subprocess import Process
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -21,58 +23,45 @@ STUBBORN = f"import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n{SLEE
 GRACEFUL = f"import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit('let go'))\n{SLEEP}"
 
 
-@pytest.fixture
-def program(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    def put(source: str) -> None:
-        monkeypatch.setattr(run, "COMMAND", (sys.executable, "-c", source))
-
-    return put
+def program(source: str, log: Path, **options: Any) -> AbstractAsyncContextManager[Process]:
+    """The program in a worker's place."""
+    return run.worker_process(Printer(), log, command=(sys.executable, "-c", source), **options)
 
 
-async def test_the_block_ends_the_worker_gracefully(
-    program: Callable[[str], None], tmp_path: Path, eventually: Callable[..., Any]
-) -> None:
-    program(GRACEFUL)
+async def test_the_block_ends_the_worker_gracefully(tmp_path: Path, eventually: Callable[..., Any]) -> None:
     log = tmp_path / "log"
-    async with run.worker_process(Printer(), log) as worker:
+    async with program(GRACEFUL, log) as worker:
         await eventually(lambda: log.read_text() == "up\n")
     assert worker.returncode == 1
     assert log.read_text() == "up\nlet go\n"
 
 
-async def test_the_log_is_kept_from_run_to_run(program: Callable[[str], None], tmp_path: Path) -> None:
-    program("print('a line')")
+async def test_the_log_is_kept_from_run_to_run(tmp_path: Path) -> None:
     for _ in range(2):
-        async with run.worker_process(Printer(), tmp_path / "log") as worker:
+        async with program("print('a line')", tmp_path / "log") as worker:
             await worker.wait()
     assert (tmp_path / "log").read_text() == "a line\na line\n"
 
 
 async def test_a_stubborn_worker_is_killed(
-    program: Callable[[str], None],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     eventually: Callable[..., Any],
 ) -> None:
-    program(STUBBORN)
-    monkeypatch.setattr(run, "GRACE", 0.05)
     log = tmp_path / "log"
-    async with run.worker_process(Printer(), log) as worker:
+    async with program(STUBBORN, log, grace=0.05) as worker:
         await eventually(lambda: log.read_text() == "up\n")
     assert worker.returncode == -signal.SIGKILL
 
 
-async def test_an_error_in_the_block_ends_the_worker_too(program: Callable[[str], None], tmp_path: Path) -> None:
-    program(SLEEP)
+async def test_an_error_in_the_block_ends_the_worker_too(tmp_path: Path) -> None:
     with pytest.raises(BatchError):
-        async with run.worker_process(Printer(), tmp_path / "log") as worker:
+        async with program(SLEEP, tmp_path / "log") as worker:
             raise BatchError("no more")
     assert not psutil.pid_exists(worker.pid)
 
 
-async def test_the_worker_is_out_of_reach_of_ctrl_c(program: Callable[[str], None], tmp_path: Path) -> None:
-    program("import os; print(os.getpgrp() == os.getpid())")
-    async with run.worker_process(Printer(), tmp_path / "log") as worker:
+async def test_the_worker_is_out_of_reach_of_ctrl_c(tmp_path: Path) -> None:
+    async with program("import os; print(os.getpgrp() == os.getpid())", tmp_path / "log") as worker:
         await worker.wait()
     assert (tmp_path / "log").read_text() == "True\n"
 
@@ -88,9 +77,9 @@ async def test_stopping_tells_how_to_go_on(
     source = tmp_path / "program.py"
     source.write_text(
         "import asyncio\nfrom pathlib import Path\nfrom jobs.cli import run\nfrom jobs.terminal import Printer\n"
-        f"run.COMMAND = (run.sys.executable, '-c', {GRACEFUL!r})\n"
+        f"command = (run.sys.executable, '-c', {GRACEFUL!r})\n"
         "async def main():\n"
-        "    async with run.worker_process(Printer(), Path('log')) as worker:\n"
+        "    async with run.worker_process(Printer(), Path('log'), command=command) as worker:\n"
         "        await worker.wait()\n"
         "asyncio.run(main())\n"
     )
@@ -112,9 +101,9 @@ async def test_an_ignored_hangup_stays_ignored(tmp_path: Path, nursery: Any, chi
     source.write_text(
         "import asyncio, os, signal\nfrom pathlib import Path\nfrom jobs.cli import run\n"
         "from jobs.terminal import Printer\n"
-        f"run.COMMAND = (run.sys.executable, '-c', {GRACEFUL!r})\n"
+        f"command = (run.sys.executable, '-c', {GRACEFUL!r})\n"
         "async def main():\n"
-        "    async with run.worker_process(Printer(), Path('log')):\n"
+        "    async with run.worker_process(Printer(), Path('log'), command=command):\n"
         "        os.kill(os.getpid(), signal.SIGHUP)\n"
         "        await asyncio.sleep(0)\n"
         "        print('goes on')\n"
@@ -125,39 +114,28 @@ async def test_an_ignored_hangup_stays_ignored(tmp_path: Path, nursery: Any, chi
     assert child.log() == "goes on\n"
 
 
-async def test_what_else_is_queued_is_left_to_others(
-    program: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    program(SLEEP)
-    monkeypatch.setattr(run, "PATIENCE", 0.05)
-    async with run.worker_process(Printer(), tmp_path / "log") as worker:
-        await run.wait_for_exit(worker, Printer(), alone=False)
+async def test_what_else_is_queued_is_left_to_others(tmp_path: Path) -> None:
+    async with program(SLEEP, tmp_path / "log") as worker:
+        await run.wait_for_exit(worker, Printer(), alone=False, patience=0.05)
         assert worker.returncode is None
     assert worker.returncode == -signal.SIGTERM
 
 
 async def test_the_only_worker_goes_on_with_what_else_is_queued(
-    program: Callable[[str], None],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    program("import time; time.sleep(0.3)")
-    monkeypatch.setattr(run, "PATIENCE", 0.01)
-    async with run.worker_process(Printer(), tmp_path / "log") as worker:
-        await run.wait_for_exit(worker, Printer(), alone=True)
+    async with program("import time; time.sleep(0.3)", tmp_path / "log") as worker:
+        await run.wait_for_exit(worker, Printer(), alone=True, patience=0.01)
         assert worker.returncode == 0
     assert "other queued batches" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("code", "exit_code"), [(0, 1), (1, 1), (2, 2), (3, 3), (-9, 1)])
-async def test_a_worker_that_ended_too_early_is_explained(
-    program: Callable[[str], None], tmp_path: Path, code: int, exit_code: int
-) -> None:
+async def test_a_worker_that_ended_too_early_is_explained(tmp_path: Path, code: int, exit_code: int) -> None:
     end = "import os; os.kill(os.getpid(), 9)" if code < 0 else f"raise SystemExit({code})"
-    program(f"print('x' * 10_000)\nprint('the reason', flush=True)\n{end}")
     log = tmp_path / "log"
-    async with run.worker_process(Printer(), log) as worker:
+    async with program(f"print('x' * 10_000)\nprint('the reason', flush=True)\n{end}", log) as worker:
         await asyncio.wait_for(worker.wait(), 60)
         error = run.worker_exit_error(worker, log, "night")
     assert error.exit_code == exit_code

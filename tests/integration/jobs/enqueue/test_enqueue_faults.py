@@ -21,9 +21,8 @@ from jobs.config import Config
 from jobs.enqueue import enqueue as enqueue_module
 from jobs.enqueue.enqueue import Order, Receipt, enqueue, retry
 from jobs.errors import ForeignFolder, InputError, StorageError
-from jobs.queue import shard_queue
-from jobs.redis_client import client as connection
-from jobs.redis_client.resilience import Redis
+from jobs.queue.shard_queue import Queue
+from jobs.redis_client.resilience import PatientPool, Redis, RetryWindow
 from jobs.state.batches import Batches
 from tests.integration.jobs.enqueue.night import queued, write
 
@@ -93,10 +92,9 @@ async def test_the_same_command_completes_what_a_lost_connection_left(
     budget: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(shard_queue, "CHUNK_SHARDS", 1)
-    monkeypatch.setattr(connection, "IMPATIENT_SECONDS", 0.05)
+    monkeypatch.setattr(Queue, "chunk_shards", 1)
     async with cut_after(redis_url, budget) as url:
-        client = connection.connect(url)
+        client = Redis(connection_pool=PatientPool.from_url(url, retry=RetryWindow(0.05)))
         with pytest.raises(RedisConnectionError):
             await enqueue(Order(source), config, client)
         await client.aclose()

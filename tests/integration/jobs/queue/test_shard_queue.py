@@ -7,7 +7,6 @@ import pytest
 from arq.worker import Worker, func
 
 from jobs.errors import BatchNotFound
-from jobs.queue import shard_queue
 from jobs.queue.payload import FUNCTION, Parcel, unpack
 from jobs.queue.shard_queue import Queue, deserialize, serialize
 from jobs.redis_client import keys
@@ -154,14 +153,20 @@ async def test_nothing_is_added_to_a_batch_that_was_deleted_or_made_anew(redis: 
     assert await redis.keys("*") == []
 
 
-async def test_pipelines_are_bounded_by_number_and_by_bytes(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shard_queue, "CHUNK_SHARDS", 10)
+async def test_pipelines_are_bounded_by_number_and_by_bytes(redis: Redis) -> None:
+    queue = in_chunks_of(10, redis)
     before = await executed(redis)
-    await Queue(redis, API_HOST).add(await opened(redis, "a", 2500), shards("a", range(25)))
+    await queue.add(await opened(redis, "a", 2500), shards("a", range(25)))
     assert await executed(redis) - before == 3
-    monkeypatch.setattr(shard_queue, "CHUNK_BYTES", 1)
-    await Queue(redis, API_HOST).add(await opened(redis, "b", 500), shards("b", range(5)))
+    queue.chunk_bytes = 1
+    await queue.add(await opened(redis, "b", 500), shards("b", range(5)))
     assert await executed(redis) - before == 3 + 5
+
+
+def in_chunks_of(shards: int, redis: Redis) -> Queue:
+    queue = Queue(redis, API_HOST)
+    queue.chunk_shards = shards
+    return queue
 
 
 async def executed(redis: Redis) -> int:
@@ -169,8 +174,7 @@ async def executed(redis: Redis) -> int:
     return int(stats.get("cmdstat_evalsha", {"calls": 0})["calls"])
 
 
-async def test_shards_are_made_only_as_they_are_needed(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shard_queue, "CHUNK_SHARDS", 2)
+async def test_shards_are_made_only_as_they_are_needed(redis: Redis) -> None:
     made: list[int] = []
 
     def some() -> Iterator[Shard]:
@@ -179,7 +183,7 @@ async def test_shards_are_made_only_as_they_are_needed(redis: Redis, monkeypatch
             yield shard("a", number if number < 4 else 1 // 0)
 
     with pytest.raises(ZeroDivisionError):
-        await Queue(redis, API_HOST).add(await opened(redis, "a", 600), some())
+        await in_chunks_of(2, redis).add(await opened(redis, "a", 600), some())
     assert made == [0, 1, 2, 3, 4]
     assert await order(redis) == [f"a:{number}:0" for number in range(4)]
 
@@ -199,9 +203,8 @@ async def test_what_comes_first_is_done_together_with_the_adding(redis: Redis) -
     assert await order(redis) == ["a:0:1"]
 
 
-async def test_removing_a_batch_leaves_the_others(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shard_queue, "CHUNK_SHARDS", 10)
-    tasks = Queue(redis, API_HOST)
+async def test_removing_a_batch_leaves_the_others(redis: Redis) -> None:
+    tasks = in_chunks_of(10, redis)
     await tasks.add(await opened(redis, "a", 2500), shards("a", range(25)))
     await tasks.add(await opened(redis, "a.b", 100), [shard("a.b", 0)])
     await redis.set(keys.ARQ_RETRY + "a:0:0", 1)

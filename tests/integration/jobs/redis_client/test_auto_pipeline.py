@@ -7,7 +7,6 @@ import pytest
 from redis.commands.core import AsyncScript
 from redis.exceptions import ResponseError
 
-from jobs.redis_client import auto_pipeline
 from jobs.redis_client.auto_pipeline import MAX_CALLS, AutoPipeline
 from jobs.redis_client.resilience import Redis
 
@@ -126,10 +125,7 @@ async def test_closing_ends_what_is_under_way(redis: Redis, append: AsyncScript)
         await control(redis, "CLIENT", "UNPAUSE")
 
 
-async def test_a_connection_that_goes_silent_holds_nobody_up_for_long(
-    redis: Redis, append: AsyncScript, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(auto_pipeline, "TIMEOUT", 0.1)
+async def test_a_connection_that_goes_silent_holds_nobody_up_for_long(redis: Redis, append: AsyncScript) -> None:
     silent = asyncio.Event()
 
     class Silent:
@@ -147,7 +143,7 @@ async def test_a_connection_that_goes_silent_holds_nobody_up_for_long(
             await asyncio.Event().wait()
 
     await append(["list"], ["load"])
-    trips = AutoPipeline(redis.execute_command, Silent)  # type: ignore[arg-type]  # nobody answers
+    trips = AutoPipeline(redis.execute_command, Silent, 0.1)  # type: ignore[arg-type]  # nobody answers
     asked = [asyncio.create_task(trips.evalsha(append.sha, 1, "list", text)) for text in "abc"]
     await silent.wait()
     later = asyncio.create_task(trips.evalsha(append.sha, 1, "list", "d"))

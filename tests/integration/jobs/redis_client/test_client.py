@@ -22,7 +22,6 @@ from redis import exceptions
 
 from jobs.config import Config
 from jobs.errors import ConfigError, RedisUnreachable
-from jobs.redis_client import client as connection
 from jobs.redis_client.client import arq_redis, arq_settings, connect, load_script, opened, redis_url
 from jobs.redis_client.embedded import binary, ensure_running, stop
 from jobs.redis_client.resilience import Redis
@@ -205,9 +204,10 @@ async def test_a_host_that_does_not_exist_is_named() -> None:
     assert "secret" not in sentence
 
 
-async def test_a_plain_server_behind_a_tls_url_is_told(guarded_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "CONNECT_SECONDS", 1)  # it waits for the rest of a greeting that is none
-    assert f"rediss://127.0.0.1:{guarded_port}" in await sentence_of(f"rediss://:secret@127.0.0.1:{guarded_port}")
+async def test_a_plain_server_behind_a_tls_url_is_told(guarded_port: int) -> None:
+    soon = "socket_connect_timeout=1"  # it waits for the rest of a greeting that is none
+    sentence = await sentence_of(f"rediss://:secret@127.0.0.1:{guarded_port}?{soon}")
+    assert f"rediss://127.0.0.1:{guarded_port}" in sentence
 
 
 async def test_a_socket_that_is_not_there_is_named(tmp_path: Path) -> None:

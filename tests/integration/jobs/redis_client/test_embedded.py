@@ -341,32 +341,26 @@ def test_a_server_that_ends_at_once_is_not_started_for_ever(
     assert (tmp_path / "starts").read_text().count("started") == embedded.STARTS
 
 
-def test_a_server_that_hangs_is_named_by_its_process(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_hangs_is_named_by_its_process(home: Path) -> None:
     place = ensure_running(home)
     pid = pid_of(home)
-    monkeypatch.setattr(embedded, "ANSWER_SECONDS", 0.05)
-    monkeypatch.setattr(embedded, "PATIENCE_SECONDS", 0.2)
     os.kill(pid, signal.SIGSTOP)
-    with pytest.raises(RedisUnreachable, match=f"kill {pid}"):
-        ensure_running(home)
-    with pytest.raises(RedisUnreachable, match=f"kill {pid}"):
-        stop(home)
+    for act in (ensure_running, stop):
+        with pytest.raises(RedisUnreachable, match=f"kill {pid}"):
+            act(home, patience=0.2)
     os.kill(pid, signal.SIGCONT)
-    monkeypatch.undo()
     assert ensure_running(home) == place
     with client(home) as redis:
         assert redis.ping()
 
 
-def test_a_lost_socket_does_not_bring_a_second_server(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_socket_does_not_bring_a_second_server(home: Path) -> None:
     ensure_running(home).unlink()
     pid = pid_of(home)
-    monkeypatch.setattr(embedded, "PATIENCE_SECONDS", 0.2)
     with pytest.raises(RedisUnreachable, match=f"kill {pid}"):
-        ensure_running(home)
+        ensure_running(home, patience=0.2)
     assert starts(home) == 1
     os.kill(pid, signal.SIGTERM)
-    monkeypatch.undo()
     assert ensure_running(home).exists()
     assert starts(home) == 2
 

@@ -16,8 +16,8 @@ from jobs.batch_folder.folder import Folder
 from jobs.config import Config
 from jobs.enqueue.enqueue import Order, enqueue
 from jobs.redis_client.client import opened
-from jobs.verify import verify as module
 from jobs.verify.disagreements import Verification
+from jobs.verify.verify import verify
 
 IMAGE = {"width": 16, "height": 16, "output_format": "png"}
 ROWS: list[dict[str, Any]] = [
@@ -54,7 +54,8 @@ class Night:
     redis: Redis
 
     def verify(self, *, read: bool = True) -> Verification:
-        return module.verify(self.folder.batch, self.config, read=read)
+        """The second look follows at once."""
+        return verify(self.folder.batch, self.config, read=read, recheck=0.0)
 
     def key(self, kind: str) -> str:
         return f"replicate-batch:{kind}:{self.folder.batch}"
@@ -73,9 +74,8 @@ async def enqueued(file: Path, config: Config) -> None:
 
 
 @pytest.fixture
-def unfinished(config: Config, redis_client: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Night:
-    """Enqueued, and no worker has come yet; the second look follows at once."""
-    monkeypatch.setattr(module, "RECHECK_SECONDS", 0.0)
+def unfinished(config: Config, redis_client: Redis, tmp_path: Path) -> Night:
+    """Enqueued, and no worker has come yet."""
     file = tmp_path / "night.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     with ThreadPoolExecutor(1) as thread:  # tests in a loop of their own use it, too
@@ -104,9 +104,8 @@ def kept(
 
 
 @pytest.fixture
-def finished(config: Config, redis_client: Redis, kept: Kept, monkeypatch: pytest.MonkeyPatch) -> Night:
-    """A finished batch to break; the second look follows at once."""
-    monkeypatch.setattr(module, "RECHECK_SECONDS", 0.0)
+def finished(config: Config, redis_client: Redis, kept: Kept) -> Night:
+    """A finished batch to break."""
     folder = Folder(config.output_dir, "night")
     shutil.copytree(kept.folder, folder.path)
     redis_client.flushall()

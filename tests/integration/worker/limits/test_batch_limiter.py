@@ -13,7 +13,6 @@ from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
 from jobs.wire import Batch, Shard
-from worker.limits import batch_limiter as places_of
 from worker.limits.batch_limiter import BatchConcurrencyLimit
 
 SHARD = Shard("night", "b1", 0, 0, ())
@@ -113,18 +112,16 @@ async def test_many_prompts_of_many_workers_share_the_places(redis: Redis) -> No
 
 
 async def test_the_first_goes_on_as_soon_as_a_prediction_of_its_worker_ends(
-    two: tuple[BatchConcurrencyLimit, BatchConcurrencyLimit],
-    monkeypatch: pytest.MonkeyPatch,
-    refusals: Callable[..., Counter[int]],
-    eventually: Callable[..., Any],
+    redis: Redis, batches: Batches, refusals: Callable[..., Counter[int]], eventually: Callable[..., Any]
 ) -> None:
+    assert batches
+    limiter = BatchConcurrencyLimit(redis, 600.0, retry=3600.0)
     for index in (1, 2):
-        await two[0].try_acquire(SHARD, index)
-    refused = refusals(two[0])
-    monkeypatch.setattr(places_of, "RETRY_SECONDS", 3600.0)
-    waiting = asyncio.create_task(two[0].acquire(SHARD, 3, 3.0))
+        await limiter.try_acquire(SHARD, index)
+    refused = refusals(limiter)
+    waiting = asyncio.create_task(limiter.acquire(SHARD, 3, 3.0))
     await eventually(lambda: refused[3])
-    await two[0].release(SHARD, 1)
+    await limiter.release(SHARD, 1)
     await asyncio.wait_for(waiting, 10)
 
 

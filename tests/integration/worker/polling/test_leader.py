@@ -242,14 +242,11 @@ async def test_what_is_overdue_for_the_leader_may_not_be_overdue_for_its_own_wor
     await held
 
 
-async def test_a_prediction_too_large_for_a_message_is_fetched_by_its_own_worker(
-    start: Start, eventually: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(leader, "LONGEST_MESSAGE", 10)
+async def test_a_prediction_too_large_for_a_message_is_fetched_by_its_own_worker(start: Start, eventually: Any) -> None:
     one, two = await start("one"), await start("two")
     held = asyncio.create_task(one.wait(await one.create(5, predict_time=3)))
     await until_leader(one, eventually)
-    (ended,) = await two.wait(await two.create(1))
+    (ended,) = await two.wait(await two.create(1, prompt="x" * leader.LONGEST_MESSAGE))
     assert ended.status == "succeeded"
     assert two.replicate.requests == 1
     await held

@@ -266,15 +266,15 @@ def test_without_failures_there_is_no_list_of_them(sheet: Sheet) -> None:
     assert "without an output" not in sheet.page().source
 
 
-def test_the_list_of_failures_is_capped_and_counted(sheet: Sheet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gallery, "FAILURES_SHOWN", 2)
-    for number in range(3):
+def test_the_list_of_failures_is_capped_and_counted(sheet: Sheet) -> None:
+    shown = gallery.FAILURES_SHOWN
+    for number in range(shown + 1):
         sheet.add(f"bad-{number}", **failure(message=f"message {number}"))
     page = sheet.page()
     top = page.source.partition("<main>")[0]
-    assert "3 without an output" in top
-    assert "message 1" in top
-    assert "message 2" not in top
+    assert f"{shown + 1} without an output" in top
+    assert f"message {shown - 1}" in top
+    assert f"message {shown}" not in top
     assert "errors.jsonl" in page.values("a", "href")
 
 
@@ -398,16 +398,16 @@ def test_a_huge_input_is_cut(sheet: Sheet) -> None:
     assert "more characters" in page.articles["p0"]
 
 
-def test_pages_are_linked_and_failures_lead_to_theirs(sheet: Sheet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gallery, "PAGE_SIZE", 2)
-    for number in range(4):
+def test_pages_are_linked_and_failures_lead_to_theirs(sheet: Sheet) -> None:
+    size = gallery.PAGE_SIZE
+    for number in range(2 * size):
         sheet.add(f"n{number}", output="x")
     sheet.add("last", **failure())
     first, second, third = (sheet.page(number) for number in (1, 2, 3))
-    assert list(first.articles) == ["p0", "p1"]
-    assert list(second.articles) == ["p2", "p3"]
-    assert list(third.articles) == ["p4"]
-    assert "index-3.html#p4" in first.values("a", "href")
+    assert list(first.articles) == [f"p{number}" for number in range(size)]
+    assert list(second.articles) == [f"p{number}" for number in range(size, 2 * size)]
+    assert list(third.articles) == [f"p{2 * size}"]
+    assert f"index-3.html#p{2 * size}" in first.values("a", "href")
     links = {attributes.get("rel"): attributes["href"] for attributes in second.all("a")}
     assert (links["prev"], links["next"]) == ("index.html", "index-3.html")
     assert "2 of 3" in second.source.partition("</title>")[0]

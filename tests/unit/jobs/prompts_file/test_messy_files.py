@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from jobs.errors import Problem
-from jobs.prompts_file import formats
 from jobs.prompts_file.key_names import KeyNames
 from jobs.prompts_file.reader import Defaults, Ids, Row, read_prompts
 
@@ -248,11 +247,12 @@ def test_a_row_of_an_array_that_is_wrong_is_named(read: Any) -> None:
     assert [str(item).split(":")[0] for item in found if isinstance(item, Problem)] == ["line 3", "line 4"]
 
 
-def test_an_array_is_read_up_to_a_bound(read: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "MAX_DOCUMENT", 1000)
-    assert len(inputs(read(".jsonl", json.dumps([{"prompt": "a"}] * 50)))) == 50
-    message = problem(read(".jsonl", json.dumps([{"prompt": "a"}] * 100)))
-    assert "JSON of more than 1,000 bytes, but not JSON Lines: write one row a line" in message
+def test_an_array_is_read_up_to_a_bound(read: Any) -> None:
+    line = b" " * 999_999 + b"\n"
+    rows = b'[{"prompt": "a"}]\n'
+    assert len(inputs(read(".jsonl", rows + line * 29))) == 1
+    message = problem(read(".jsonl", rows + line * 30))
+    assert "JSON of more than 30,000,000 bytes, but not JSON Lines: write one row a line" in message
 
 
 @pytest.mark.parametrize(

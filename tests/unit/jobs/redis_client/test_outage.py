@@ -9,7 +9,6 @@ import pytest
 from redis import exceptions
 
 from jobs.errors import UnfitRedis
-from jobs.redis_client import outage
 from jobs.redis_client.outage import OutageTracker, ShutdownDeadline, is_news, is_passing, reason
 from jobs.redis_client.requirements import check_info
 
@@ -51,9 +50,8 @@ def test_a_reason_is_one_line_without_the_command() -> None:
     assert reason(exceptions.ResponseError("full. script: 1, on @user_script:7.\nmore")) == "full."
 
 
-def test_a_loss_and_its_end_are_told_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outage, "QUIET_SECONDS", -1.0)
-    redis = OutageTracker()
+def test_a_loss_and_its_end_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    redis = OutageTracker(quiet=-1.0)
     for _ in range(3):
         redis.record_failure(exceptions.ConnectionError("gone"), time.monotonic() - 5)
     redis.record_answer(repeated=False)
@@ -71,9 +69,8 @@ def test_a_connection_that_is_made_again_soon_is_no_matter(caplog: pytest.LogCap
     assert not caplog.messages
 
 
-def test_reads_do_not_end_a_refusal_to_write(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outage, "QUIET_SECONDS", -1.0)
-    redis = OutageTracker()
+def test_reads_do_not_end_a_refusal_to_write(caplog: pytest.LogCaptureFixture) -> None:
+    redis = OutageTracker(quiet=-1.0)
     redis.waiting = 2
     redis.record_failure(exceptions.OutOfMemoryError("full"), time.monotonic())
     redis.record_answer(repeated=False)  # a read
@@ -87,11 +84,8 @@ def test_reads_do_not_end_a_refusal_to_write(caplog: pytest.LogCaptureFixture, m
     assert "answers again" in caplog.messages[-1]
 
 
-async def test_at_the_end_nobody_waits_long_and_after_one_in_vain_nobody_tries(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(outage, "SHUTDOWN_SECONDS", 0.05)
-    farewell = ShutdownDeadline()
+async def test_at_the_end_nobody_waits_long_and_after_one_in_vain_nobody_tries() -> None:
+    farewell = ShutdownDeadline(0.05)
 
     async def call() -> None:
         async with farewell.limit_call():
