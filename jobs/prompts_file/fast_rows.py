@@ -85,7 +85,7 @@ class PlainRows:
         try:
             values = _parse([line if isinstance(line, bytes) else b"" for line in lines])
             return self._rows(values, first) if values and self._is_text else None
-        except (ValueError, TypeError):  # from orjson, and for what should be an object or text and is not
+        except (ValueError, TypeError, AttributeError):  # from orjson, and for what should be an object or text
             return None
 
     def _rows(self, values: list[dict[str, Any]], first: int) -> list[Row | None]:

@@ -210,6 +210,9 @@ def test_the_usual_rows_are_read_fast(row: dict[str, Any]) -> None:
         b'{"prompt":"a","input":{}}',
         b'{"seed":1}',
         b"[]",
+        b'"a prompt"',
+        b'"id"',
+        b"3",
         b"",
     ],
 )
