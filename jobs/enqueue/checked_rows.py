@@ -27,6 +27,9 @@ SHOWN = 20
 CHUNK_ROWS, CHUNK_BYTES = 1000, 1 << 16
 """Rows, or bytes of them, that are in memory at once."""
 
+FILES_AT_ONCE = 50
+"""Rows with files that are checked at once: their files are read meanwhile, which may take long."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -56,7 +59,8 @@ class CheckedRows:
                     self._count += 1
                     self._problems += [item] if self._count <= SHOWN else []
             await self._find_models(row.model for row in rows)
-            yield await self._run(self._checked, rows)
+            for some in _parts(rows):
+                yield await self._run(self._checked, some)
         mistakes = self._check.mistakes
         if count := self._count + mistakes.count:
             problems = list(merge(self._problems, mistakes.problems(), key=lambda problem: problem.line))[:SHOWN]
@@ -120,3 +124,11 @@ def _next_chunk(found: Iterator[Sequence[Row | Problem]]) -> list[Row | Problem]
         if len(chunk) >= CHUNK_ROWS or size > CHUNK_BYTES:
             break
     return chunk
+
+
+def _parts(rows: list[Row]) -> Iterator[list[Row]]:
+    if True not in [row.names_files for row in rows]:
+        yield rows
+        return
+    for start in range(0, len(rows), FILES_AT_ONCE):
+        yield rows[start : start + FILES_AT_ONCE]

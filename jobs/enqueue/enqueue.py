@@ -98,7 +98,7 @@ async def enqueue(
         made_of = f" made of {rows.names.rows:,} rows" if rows.names.rows else ""
         progress(f"enqueuing {len(spool):,} prompts{made_of}")
         async with locked(folder):
-            receipt = await _enqueue(spool, folder, catalog, config, redis)
+            receipt = await _enqueue(spool, folder, catalog, config, redis, progress)
         return receipt.model_copy(update={"warnings": rows.warnings(), "pinned": catalog.pins})
 
 
@@ -118,7 +118,9 @@ async def _ask(spool: Spool, folder: Folder, config: Config, redis: Redis, confi
         confirm(left.costs)
 
 
-async def _enqueue(spool: Spool, folder: Folder, catalog: Catalog, config: Config, redis: Redis) -> Receipt:
+async def _enqueue(
+    spool: Spool, folder: Folder, catalog: Catalog, config: Config, redis: Redis, progress: Progress
+) -> Receipt:
     manifest, batch = await read_ownership(folder, config, redis)
     check_pins(folder, catalog.models)
     merge = await _merge(spool, folder, manifest, batch, redis)
@@ -134,7 +136,7 @@ async def _enqueue(spool: Spool, folder: Folder, catalog: Catalog, config: Confi
     manifest = manifest or new_manifest(folder, config, spool.order.path)
     manifest = save_limits(folder, manifest, budget, keep_uploads=spool.order.keep_uploads, fsync=config.fsync)
     if spool.order.copy_inputs:
-        await asyncio.to_thread(copy_inputs, spool, folder, fsync=config.fsync)
+        await copy_inputs(spool, folder, progress, fsync=config.fsync)
     await asyncio.to_thread(keep_models, folder, catalog.models, fsync=config.fsync)
     again = await asyncio.to_thread(_write_copy, spool, folder, merge, batch, config)
     before = await asyncio.to_thread(spent_on_earlier_tries, folder) if batch is None else Spent()

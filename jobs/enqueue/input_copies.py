@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from orjson import loads
 
 from jobs.batch_folder.atomic_files import BLOCK, replacing
 from jobs.batch_folder.folder import Folder
-from jobs.enqueue.spool import Spool
+from jobs.enqueue.spool import Progress, Spool
 from jobs.errors import InputError
 from jobs.input_files.copies import copied_path
 from jobs.input_files.reference import KEY, FileReference, references
@@ -18,12 +19,20 @@ from jobs.input_files.reference import KEY, FileReference, references
 _MARK = f'{{"{KEY}":'.encode()
 
 
-def copy_inputs(spool: Spool, folder: Folder, *, fsync: bool) -> None:
+async def copy_inputs(spool: Spool, folder: Folder, progress: Progress, *, fsync: bool) -> None:
     """Copy what has no copy yet; InputError when a file is not as it was checked, StorageError."""
+    missing, copied = _missing(spool, folder), 0
+    while file := await asyncio.to_thread(next, missing, None):
+        await asyncio.to_thread(_copy, file, copied_path(folder.path, file), fsync=fsync)
+        copied += 1
+        progress(f"copying inputs: {copied:,} files")
+
+
+def _missing(spool: Spool, folder: Folder) -> Iterator[FileReference]:
     for text in spool.texts():
         for file in references(loads(text)["input"]) if _MARK in text else ():
-            if not _is_copied(path := copied_path(folder.path, file), file):
-                _copy(file, path, fsync=fsync)
+            if not _is_copied(copied_path(folder.path, file), file):
+                yield file
 
 
 def _is_copied(path: Path, file: FileReference) -> bool:

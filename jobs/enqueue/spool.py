@@ -58,7 +58,7 @@ class Spool:
             progress(f"checking {self.order.file_name}: {read:,} rows")
             async for chunk in rows.chunks():
                 before, read = read, read + len(chunk)
-                if before // PROGRESS_EVERY < read // PROGRESS_EVERY:
+                if before // PROGRESS_EVERY < read // PROGRESS_EVERY or (chunk and chunk[0].row.names_files):
                     progress(f"checking {self.order.file_name}: {read:,} rows")
                 await asyncio.to_thread(self._add, chunk, file)
             self.demand_prices(self.order.budget)

@@ -117,6 +117,18 @@ async def test_each_content_is_copied_once(enqueued: Enqueued, folder: Folder, s
 
 
 @pytest.mark.usefixtures("stills")
+async def test_progress_is_reported_while_files_are_read(tmp_path: Path, config: Config, redis: Redis) -> None:
+    rows = [{"prompt": "x", "image": f"@stills/{number % 2}.png"} for number in range(120)]
+    source, told = write(tmp_path / "night.jsonl", rows), list[str]()
+    await enqueue(Order(source, copy_inputs=True), config, redis, told.append)
+    assert told == [
+        *(f"checking {source}: {count} rows" for count in (0, 50, 100, 120)),
+        "enqueuing 120 prompts",
+        *(f"copying inputs: {count} files" for count in (1, 2)),
+    ]
+
+
+@pytest.mark.usefixtures("stills")
 async def test_a_batch_gets_copies_later(enqueued: Enqueued, folder: Folder) -> None:
     await enqueued(ROWS)
     assert not (folder.path / ".inputs").exists()
