@@ -28,10 +28,11 @@ API_CONNECTIONS = 64
 
 CONNECT_SECONDS = 5.0
 CALL_SECONDS = 30.0
-TIMEOUT = httpx.Timeout(CALL_SECONDS, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS)
 
 STALL_SECONDS = 120.0
 """An upload takes as long as it needs, but so long after each piece the next must have left, or the answer be there."""
+
+TIMEOUT = httpx.Timeout(CALL_SECONDS, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS, write=STALL_SECONDS)
 
 _UNSENT = (
     httpx.ConnectError,
@@ -128,19 +129,20 @@ async def call(
 
 async def upload(client: httpx.AsyncClient, path: str, body: Body) -> Answer:
     """POST a body of any size in pieces; raises only ReplicateErrors, Unanswered also when its pieces end too soon."""
-    what, timer = f"POST {path}", asyncio.timeout(STALL_SECONDS)
+    what, stall = f"POST {path}", client.timeout.write or STALL_SECONDS
+    timer = asyncio.timeout(stall)
     headers = {"Content-Type": body.content_type, "Content-Length": str(body.length)}
-    build = partial(client.build_request, "POST", path, content=_restarting(timer, body.pieces), headers=headers)
-    response = await _exchange(client, build, what, STALL_SECONDS, timer)
+    build = partial(client.build_request, "POST", path, content=_restarting(timer, stall, body.pieces), headers=headers)
+    response = await _exchange(client, build, what, stall, timer)
     return _answer(response, what)
 
 
-async def _restarting(timer: asyncio.Timeout, pieces: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+async def _restarting(timer: asyncio.Timeout, stall: float, pieces: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
     """The pieces; whenever one has left, the timer starts again."""
     async for piece in pieces:
         yield piece
         with suppress(RuntimeError):  # the answer came before the end
-            timer.reschedule(asyncio.get_running_loop().time() + STALL_SECONDS)
+            timer.reschedule(asyncio.get_running_loop().time() + stall)
 
 
 async def read_page(client: httpx.AsyncClient, path: str) -> tuple[int, str]:

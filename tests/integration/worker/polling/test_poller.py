@@ -114,20 +114,10 @@ async def test_a_prediction_that_replicate_does_not_know_is_not_found(bench: Sim
     assert caught.value.prediction_id == "nosuchprediction"
 
 
-async def test_a_new_prediction_may_not_be_known_everywhere_yet(
-    bench: SimulatorBench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_new_prediction_may_not_be_known_everywhere_yet(bench: SimulatorBench) -> None:
     """Else another one is paid while this one runs on."""
     (made,) = await bench.create(1, predict_time=0.1)
-    get, asked = bench.replicate.get, []
-
-    async def late(prediction_id: str) -> Prediction:
-        asked.append(prediction_id)
-        if len(asked) < 6:
-            raise NotFound("no such prediction", status=404, prediction_id=prediction_id)
-        return await get(prediction_id)
-
-    monkeypatch.setattr(bench.replicate, "get", late)
+    bench.simulator.control(error={"next": 5, "kinds": ["get"], "status": 404, "form": "problem"})
     (ended,) = await bench.wait([made])
     assert ended.status == "succeeded"
 

@@ -160,19 +160,22 @@ async def test_a_prediction_that_an_equal_prompt_took_is_made_up_for(
     assert simulator.ledger()["created"] == 2
 
 
+async def begin_late_create(worker: Context, simulator: Any, eventually: Callable[..., Any]) -> asyncio.Task[Created]:
+    """A create of CAT that is under way, and whose answer comes a while later."""
+    simulator.control(delay={"next": 1, "kinds": ["create"], "seconds": 1.5})
+    slow_cat = replace(CAT, input={**INPUT, "predict_time": 60})
+    creating = asyncio.create_task(create(work_on(worker, slow_cat), Entry()))
+    await eventually(lambda: simulator.ledger()["faults"].get("delay"))
+    return creating
+
+
 async def test_an_answer_that_comes_too_late_is_an_orphan_and_canceled(
-    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    worker: Context, simulator: Any, eventually: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    original = worker.replicate.create
-
-    async def overtaken(model: str, prompt_input: Any) -> Any:
-        prediction = await original(model, {**prompt_input, "predict_time": 60})
-        await work_on(worker).ledger.intend(await work_on(worker).ledger.read(), replace=True)
-        return prediction
-
-    monkeypatch.setattr(worker.replicate, "create", overtaken)
+    creating = await begin_late_create(worker, simulator, eventually)
+    await work_on(worker).ledger.intend(await work_on(worker).ledger.read(), replace=True)
     with caplog.at_level(logging.WARNING), pytest.raises(Overtaken):
-        await create(work_on(worker), Entry())
+        await creating
     (made,) = simulator.ledger()["creates"]
     assert made["status"] == "canceled"
     assert f"prediction {made['id']} came too late" in caplog.text
@@ -206,26 +209,21 @@ async def test_a_search_sees_that_the_answer_has_come_to_another_worker(
 @hasty
 @pytest.mark.parametrize("taken", [False, True])
 async def test_a_prediction_beside_an_adopted_one_waits_for_an_equal_prompt(
-    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch, eventually: Any, *, taken: bool
+    worker: Context, simulator: Any, eventually: Callable[..., Any], *, taken: bool
 ) -> None:
     """Another worker's search gave the prompt its twin's prediction, so the twin may need this one."""
-    original = worker.replicate.create
-
-    async def searched_meanwhile(model: str, prompt_input: Any) -> Any:
-        prediction, twins = [await original(model, {**prompt_input, "predict_time": 60}) for _ in range(2)]
-        await work_on(worker).ledger.record(await work_on(worker).ledger.read(), twins.id)
-        return prediction
-
-    monkeypatch.setattr(worker.replicate, "create", searched_meanwhile)
+    creating = await begin_late_create(worker, simulator, eventually)
+    twins = await worker.replicate.create(CAT.model, {**INPUT, "predict_time": 60})
+    await work_on(worker).ledger.record(await work_on(worker).ledger.read(), twins.id)
     with pytest.raises(Overtaken):
-        await create(work_on(worker), Entry())
-    made, _ = simulator.ledger()["creates"]
+        await creating
+    (made,) = [made for made in simulator.ledger()["creates"] if made["id"] != twins.id]
     assert await worker.claims.unclaimed([made["id"]]) == [made["id"]]
     if taken:
         twin = work_on(worker, TWIN).ledger
         await twin.record(await twin.intend(Entry()), made["id"])
     await eventually(lambda: not worker.creates)
-    assert (simulator.ledger()["creates"][0]["status"] == "canceled") is not taken
+    assert ((await worker.replicate.get(made["id"])).status == "canceled") is not taken
 
 
 @brisk

@@ -20,16 +20,17 @@ from jobs.queue.payload import Parcel, pack
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 from jobs.replicate_api.predictions import RETENTION
-from jobs.state.ledger import Entry, Overtaken
+from jobs.state.ledger import Entry
 from jobs.state.pending import PendingPrompt
 from jobs.state.status import read_status
 from jobs.state.waits import Waits
 from jobs.wire import Batch, Prompt, Result, Shard, timestamp
 from tests.integration.worker.prompt.works import CAT, INPUT, record_of, work_on
-from worker.context import Context, Work
+from worker.context import Context
 from worker.limits.model_limiter import ModelLimiter
 from worker.limits.priority_semaphore import PrioritySemaphore
 from worker.outputs import download
+from worker.outputs.download import TRIES
 from worker.polling import poll_policy
 from worker.prompt import predict as story
 from worker.prompt.predict import predict
@@ -254,20 +255,14 @@ async def test_an_output_that_ended_before_its_intent_is_kept_as_long_as_any(
     assert kept == [pytest.approx(RETENTION, abs=60)]
 
 
-async def test_who_commits_first_wins(worker: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = worker.outputs.save
+async def test_who_commits_first_wins(worker: Context, simulator: Any, eventually: Callable[..., Any]) -> None:
     rival = work_on(worker)
-
-    async def slow(*arguments: Any) -> Any:
-        saved = await original(*arguments)
-        if not rival.folder.prompt("cat").exists():
-            theirs = Result(id="cat", index=0, status="succeeded", model="m", input={}, prediction_id="theirs")
-            rival.folder.prompt("cat").mkdir()
-            (rival.folder.prompt("cat") / "prediction.json").write_text(theirs.model_dump_json())
-        return saved
-
-    monkeypatch.setattr(worker.outputs, "save", slow)
-    await predict(work_on(worker))
+    predicting = asyncio.create_task(predict(work_on(worker, replace(CAT, input={**INPUT, "predict_time": 1}))))
+    await eventually(lambda: simulator.ledger()["created"])
+    theirs = Result(id="cat", index=0, status="succeeded", model="m", input={}, prediction_id="theirs")
+    rival.folder.prompt("cat").mkdir()
+    (rival.folder.prompt("cat") / "prediction.json").write_text(theirs.model_dump_json())
+    await predicting
     assert record(worker).prediction_id == "theirs"
     assert not list((rival.folder.path / ".saving").iterdir())
     assert (await worker.batches.get("night")).succeeded == 1
@@ -293,21 +288,11 @@ async def test_what_the_disk_refuses_is_saved_when_the_cause_is_gone(
 
 
 @pytest.mark.parametrize("timing", [Timing(downloads=AT_ONCE)])
-async def test_a_download_that_keeps_breaking_costs_no_new_prediction(
-    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    simulator.control(broken_body={"rate": 1.0, "fraction": 0.0})
-    original, times = worker.outputs.save, []
-
-    async def save(*arguments: Any) -> Any:
-        times.append(1)
-        if len(times) == 3:
-            simulator.clear()
-        return await original(*arguments)
-
-    monkeypatch.setattr(worker.outputs, "save", save)
+async def test_a_download_that_keeps_breaking_costs_no_new_prediction(worker: Context, simulator: Any) -> None:
+    simulator.control(broken_body={"next": 2 * TRIES, "fraction": 0.0})
     await predict(work_on(worker))
-    assert (record(worker).status, len(times), simulator.ledger()["created"]) == ("succeeded", 3, 1)
+    assert (record(worker).status, simulator.ledger()["created"]) == ("succeeded", 1)
+    assert simulator.ledger()["faults"]["broken_body"] == 2 * TRIES
 
 
 @pytest.mark.parametrize("timing", [Timing(retention=-3600.0, downloads=AT_ONCE)])
@@ -361,23 +346,21 @@ async def test_an_unexpected_error_ends_one_prompt_with_a_traceback_in_the_log(
 
 
 async def test_who_was_overtaken_makes_no_result_of_an_old_failure(
-    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
+    worker: Context, simulator: Any, eventually: Callable[..., Any]
 ) -> None:
-    """This worker stalls with a failed prediction in its hand; another one has begun the next attempt meanwhile."""
+    """Another worker has begun the next attempt while this one still waits for a prediction, which fails."""
     simulator.control(failed={"next": 1, "text": "shapes cannot be broadcast"})
-    original, times = story.save_or_classify, []
+    work = work_on(worker, replace(CAT, input={**INPUT, "predict_time": 1}))
+    predicting = asyncio.create_task(predict(work))
 
-    async def stalled(work: Work, entry: Entry, ended: Any) -> Any:
-        verdict = await original(work, entry, ended)
-        times.append(1)
-        if len(times) == 1:
-            again = await work.ledger.intend(await work.ledger.close(entry))
-            made = await worker.replicate.create(CAT.model, CAT.input)
-            await work.ledger.record(again, made.id)
-        return verdict
+    async def is_recorded() -> bool:
+        return (await work.ledger.read()).prediction_id is not None
 
-    monkeypatch.setattr(story, "save_or_classify", stalled)
-    await predict(work_on(worker))
+    await eventually(is_recorded)
+    again = await work.ledger.intend(await work.ledger.close(await work.ledger.read()))
+    made = await worker.replicate.create(work.prompt.model, work.prompt.input)
+    await work.ledger.record(again, made.id)
+    await predicting
     result = record(worker)
     assert (result.status, result.attempts, simulator.ledger()["created"]) == ("succeeded", 2, 2)
 
@@ -489,29 +472,12 @@ async def test_a_disk_that_does_not_tell_is_asked_again(
     assert simulator.ledger()["created"] == 2
 
 
-async def test_trouble_with_redis_is_nobodys_result(worker: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def away(*_: object) -> None:
-        raise RedisError("away")
-
-    monkeypatch.setattr(story, "attempt", away)
+async def test_trouble_with_redis_is_nobodys_result(worker: Context) -> None:
+    await worker.batches.set_budget("night", None, None, 1)
+    await worker.redis.set(keys.places("night"), "another program's")
     with pytest.raises(RedisError):
-        await predict(work_on(worker))
+        await predict(work_on(worker, limited=True))
     assert 0 not in await worker.batches.settled("night")
-
-
-async def test_who_is_overtaken_looks_again(worker: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    original, times = story.attempt, []
-
-    async def once(work: Work, entry: Entry) -> Result:
-        times.append(1)
-        if len(times) == 1:
-            raise Overtaken("somebody else")
-        return await original(work, entry)
-
-    monkeypatch.setattr(story, "attempt", once)
-    await predict(work_on(worker))
-    assert len(times) == 2
-    assert record(worker).status == "succeeded"
 
 
 async def test_what_was_known_of_a_prompt_may_be_out_of_date(worker: Context, simulator: Any) -> None:

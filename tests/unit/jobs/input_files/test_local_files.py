@@ -150,8 +150,8 @@ def test_what_cannot_be_an_input(odd: Path, name: str, expected: str) -> None:
     assert reason(odd, name) == f"{odd / name}, {expected}"
 
 
-def test_the_largest_file_is_taken(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_files, "MAX_BYTES", len(PICTURE))
+def test_the_largest_file_is_taken(home: Path) -> None:
+    os.truncate(home / "stills/harbour.png", local_files.MAX_BYTES)
     assert path_of(home, "stills/harbour.png")
 
 
