@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jobs.batch_folder.folder import Folder
 from jobs.config import Config
 from jobs.prices.price_list import PriceBook
+from jobs.prices.rate_card import RateCard
 from jobs.redis_client.resilience import Redis
 from jobs.replicate_api.predictions import Prediction, Replicate
 from jobs.secret_inputs import Secrets
@@ -96,6 +98,9 @@ class Work:
 
     limited: bool = False
     """Whether its batch limits its predictions in flight."""
+
+    cards: Mapping[str, RateCard] = field(default_factory=dict)
+    """The rate cards that its batch keeps, by models."""
 
     @property
     def order(self) -> float:

@@ -7,15 +7,17 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from difflib import get_close_matches
+from typing import Any
 
 from jobs.batch_folder.folder import Folder
 from jobs.catalog.cache import ModelCache
 from jobs.catalog.lookup import Get, look_up
 from jobs.catalog.model import Missing, Model
-from jobs.catalog.models_file import earlier_names, read_models
+from jobs.catalog.models_file import earlier_names, read_cards, read_models
 from jobs.catalog.paced_reads import PacedReads
 from jobs.config import Config
 from jobs.errors import ConfigError, ModelsUnknown, ReplicateError
+from jobs.prices.price_list import PriceList
 from jobs.redis_client.resilience import Redis
 from jobs.state.rate_limit import RateLimit
 
@@ -28,7 +30,7 @@ class Catalog:
 
     def __init__(self, config: Config, folder: Folder | None, redis: Redis | None) -> None:
         self.found: dict[str, Model | Missing] = {}
-        self._config, self._redis = config, redis
+        self._config, self._folder, self._redis = config, folder, redis
         self._kept = read_models(folder) if folder else {}
         self._cache = ModelCache(redis, config.api_host) if redis else None
         self._stack = AsyncExitStack()
@@ -56,6 +58,19 @@ class Catalog:
     def pins(self) -> dict[str, str]:
         """The version of each model that runs by its version and is named without one."""
         return {name: str(model.version) for name, model in self.models.items() if model.pinned != name}
+
+    def prices(self) -> PriceList:
+        """What models cost: the cards that the batch keeps, else those that hold now; PriceError, StorageError."""
+        kept = read_cards(self._folder) if self._folder else {}
+        return replace(PriceList.load(self._config), kept=kept, properties=self._properties)
+
+    def _properties(self, name: str) -> Mapping[str, Any]:
+        """The inputs of a model as the batch names it."""
+        for each in (name, name.partition(":")[0]):
+            for models in (self.found, self._kept):
+                if isinstance(model := models.get(each), Model) and model.input:
+                    return model.input.properties
+        return {}
 
     async def find(self, names: Iterable[str]) -> None:
         """Learn what these models are; ModelsUnknown when nobody can be asked."""

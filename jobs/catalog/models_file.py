@@ -1,9 +1,10 @@
-"""models.json in a batch's folder: what its models were when it was enqueued; later enqueues go on with that."""
+"""models.json in a batch's folder: what its models were and cost when it was enqueued; that holds for all of it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -14,8 +15,14 @@ from pydantic import BaseModel, ValidationError
 from jobs.batch_folder.atomic_files import replacing, storing
 from jobs.batch_folder.folder import MODELS, Folder
 from jobs.catalog.model import Model
-from jobs.errors import InputError, StorageError
+from jobs.errors import InputError, PriceError, StorageError
+from jobs.prices.file import parse_cards, write_card
+from jobs.prices.price_list import NO_CARDS
+from jobs.prices.rate_card import RateCard
 from jobs.wire import timestamp
+
+CARDS = "price_cards"
+"""The key of the rate cards: each is a text as in prices.toml, by the model as rows name it."""
 
 EARLIER = 50
 """Batches whose models are looked through for a name that is like a misspelt one."""
@@ -32,13 +39,31 @@ class _Entry(BaseModel, defer_build=True):
 
 def read_models(folder: Folder) -> dict[str, Model]:
     """The models of a batch by name; none for a batch that was not checked. StorageError when the file is damaged."""
+    with _reading(folder) as content:
+        return {name: _model(name, entry) for name, entry in content.get("models", {}).items()}
+
+
+def read_cards(folder: Folder) -> dict[str, RateCard]:
+    """The rate cards that a batch began with, by the models of its rows; StorageError when the file is damaged."""
+    with _reading(folder) as content:
+        return {model: _card(text, folder) for model, text in content.get(CARDS, {}).items()}
+
+
+@contextmanager
+def _reading(folder: Folder) -> Iterator[dict[str, Any]]:
+    """Read what the file has, and have it understood in the block."""
     try:
         with storing(folder.models):
             text = folder.models.read_bytes() if folder.models.exists() else b"{}"
-        return {name: _model(name, entry) for name, entry in json.loads(text).get("models", {}).items()}
-    except (ValueError, AttributeError, RecursionError) as error:
+        yield json.loads(text)
+    except (ValueError, AttributeError, TypeError, RecursionError, PriceError) as error:
         message = f"{folder.models} is not as it was written; restore it, or move it away to look the models up again"
         raise StorageError(message, folder.models) from error
+
+
+def _card(text: str, folder: Folder) -> RateCard:
+    (card,) = parse_cards(text, folder.models).values()
+    return card
 
 
 def check_pins(folder: Folder, models: Mapping[str, Model]) -> None:
@@ -51,12 +76,20 @@ def check_pins(folder: Folder, models: Mapping[str, Model]) -> None:
             )
 
 
-def keep_models(folder: Folder, models: Mapping[str, Model], *, fsync: bool) -> None:
-    """Write what the models of a batch are, before any row that names them; StorageError."""
-    known = read_models(folder)
-    if (every := known | dict(models)) == known:
+def keep_models(
+    folder: Folder, models: Mapping[str, Model], cards: Mapping[str, RateCard] = NO_CARDS, *, fsync: bool
+) -> None:
+    """Write what the models of a batch are and cost, before any row that names them; StorageError.
+
+    A price that the batch has stays.
+    """
+    known, priced = read_models(folder), read_cards(folder)
+    every, prices = known | dict(models), dict(cards) | priced
+    if (every, prices) == (known, priced):
         return
-    content = {"models": {name: _fields(every[name]) for name in sorted(every)}}
+    content: dict[str, Any] = {"models": {name: _fields(every[name]) for name in sorted(every)}}
+    if prices:
+        content[CARDS] = {model: write_card("", prices[model]) for model in sorted(prices)}
     with replacing(folder.models, fsync=fsync) as file:
         file.write(json.dumps(content, indent=1).encode() + b"\n")
 

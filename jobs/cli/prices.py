@@ -121,7 +121,7 @@ async def _fetch(pages: Any, model: str, config: Config) -> RateCard | str:
 
 async def _fill(api: Any, card: RateCard) -> RateCard:
     """The card with what the model's schema says of the inputs that it depends on, if the API tells."""
-    from jobs.prices.page import with_schema
+    from jobs.prices.schema_defaults import with_schema
     from jobs.replicate_api.client import call
 
     try:

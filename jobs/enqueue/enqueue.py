@@ -59,9 +59,9 @@ async def check(order: Order, config: Config) -> Checked:
     """Say what `enqueue` would take; touches neither Redis nor the disk. PromptsError, InputError."""
     order.check()
     folder = Folder(config.output_dir, order.batch) if order.name or order.source != "-" else None
-    estimator = Estimator.load(config)
-    found = estimator.begin()
     async with Catalog.opened(config, folder, None) as catalog:
+        estimator = Estimator.load(config, catalog)
+        found = estimator.begin()
         rows = CheckedRows(order, config, catalog)
         async for chunk in rows.chunks():
             for row, _ in chunk[: None if order.limit is None else max(order.limit - found.prompts, 0)]:
@@ -74,7 +74,7 @@ async def check(order: Order, config: Config) -> Checked:
         cost_at_least=least,
         cost_at_most=most,
         unpriced=tuple(found.unpriced()) if estimator.prices else (),
-        warnings=tuple(rows.warnings()),
+        warnings=(*rows.warnings(), *estimator.prices.warnings(found.models)),
         pinned=catalog.pins,
     )
 
@@ -92,14 +92,16 @@ async def enqueue(
     with spooling(order, folder) as spool:
         async with Catalog.opened(config, folder, redis) as catalog:
             rows = CheckedRows(order, config, catalog)
-            await spool.fill(rows, config, progress)
+            spool.price_by(Estimator.load(config, catalog))
+            await spool.fill(rows, progress, fsync=config.fsync)
         if confirm:
             await _ask(spool, folder, config, redis, confirm)
         made_of = f" made of {rows.names.rows:,} rows" if rows.names.rows else ""
         progress(f"enqueuing {len(spool):,} prompts{made_of}")
         async with locked(folder):
             receipt = await _enqueue(spool, folder, catalog, config, redis, progress)
-        return receipt.model_copy(update={"warnings": rows.warnings(), "pinned": catalog.pins})
+        warnings = [*rows.warnings(), *spool.estimator.prices.warnings(spool.estimate.models)]
+        return receipt.model_copy(update={"warnings": warnings, "pinned": catalog.pins})
 
 
 async def _ask(spool: Spool, folder: Folder, config: Config, redis: Redis, confirm: Confirm) -> None:
@@ -137,7 +139,8 @@ async def _enqueue(
     manifest = save_limits(folder, manifest, budget, keep_uploads=spool.order.keep_uploads, fsync=config.fsync)
     if spool.order.copy_inputs:
         await copy_inputs(spool, folder, progress, fsync=config.fsync)
-    await asyncio.to_thread(keep_models, folder, catalog.models, fsync=config.fsync)
+    cards = spool.estimator.prices.all_cards(spool.estimate.models)
+    await asyncio.to_thread(keep_models, folder, catalog.models, cards, fsync=config.fsync)
     again = await asyncio.to_thread(_write_copy, spool, folder, merge, batch, config)
     before = await asyncio.to_thread(spent_on_earlier_tries, folder) if batch is None else Spent()
     batch = await _open(manifest, merge, spool.order, before, folder, redis)

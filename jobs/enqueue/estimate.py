@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
@@ -12,6 +12,7 @@ import orjson
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.prompts_copy import model_of, read_rows
 from jobs.budget import Budget
+from jobs.catalog.catalog import Catalog
 from jobs.config import Config
 from jobs.errors import InputError, Problem
 from jobs.prices.cost_range import CostRange, Pricing
@@ -87,6 +88,11 @@ class Estimate:
         return self._models[model]
 
     @property
+    def models(self) -> Collection[str]:
+        """The models that were counted."""
+        return self._models.keys()
+
+    @property
     def costs(self) -> Costs:
         """What all of them cost."""
         models = self._models.values()
@@ -143,9 +149,9 @@ class Estimator:
     attempts: int = 1
 
     @classmethod
-    def load(cls, config: Config) -> Self:
-        """Read the prices; PriceError when prices.toml is wrong."""
-        return cls(PriceList.load(config), config.max_attempts)
+    def load(cls, config: Config, catalog: Catalog) -> Self:
+        """Read the prices of a batch; PriceError when prices.toml is wrong, StorageError."""
+        return cls(catalog.prices(), config.max_attempts)
 
     def begin(self) -> Estimate:
         """An estimate of no prompt yet."""

@@ -15,7 +15,8 @@ from jobs.batch_folder.folder import RETRIED, Folder
 from jobs.batch_folder.lock import locked
 from jobs.batch_folder.prompts_copy import CopiedRow, kept_line, model_of, read_rows
 from jobs.budget import UNCHANGED, Budget
-from jobs.catalog.models_file import read_models
+from jobs.catalog.catalog import Catalog
+from jobs.catalog.models_file import keep_models
 from jobs.catalog.row_check import pinned_text
 from jobs.config import Config
 from jobs.enqueue.estimate import Confirm, Estimator
@@ -44,21 +45,24 @@ async def retry(
     BatchNotFound, StorageError, InputError.
     """
     budget.check()
-    batches, estimator = Batches(redis), Estimator.load(config)
+    batches = Batches(redis)
     await batches.get(name)
     folder = Folder(config.output_dir, name)
     await read_ownership(folder, config, redis)
+    catalog = Catalog(config, folder, None)
+    estimator = Estimator.load(config, catalog)
     if confirm:
         await _ask(folder, batches, estimator, confirm)
     async with locked(folder):
         batch = await batches.get(name)
         failed, dead = await batches.unsuccessful(name), await DeadLetters(redis).of(name)
-        spent = await _limit(batch, budget, failed, folder, config, redis)
+        spent = await _limit(batch, budget, failed, estimator, config, redis)
         if spent and not dead:
             raise InputError(spent)
         again = Bits(b"") if spent else failed
-        pins = {name: model.pinned for name, model in read_models(folder).items()}
-        aside = partial(start_generation, folder, batch, again, dead, partial(as_pinned, pins), fsync=config.fsync)
+        warnings = await asyncio.to_thread(_keep_prices, folder, estimator, fsync=config.fsync)
+        pinned = partial(as_pinned, {name: model.pinned for name, model in catalog.kept.items()})
+        aside = partial(start_generation, folder, batch, again, dead, pinned, fsync=config.fsync)
         retried, generation = await asyncio.to_thread(aside)
         if retried or batch.settled < batch.total:
             await batches.reopen(name, generation)
@@ -66,7 +70,16 @@ async def retry(
         await DeadLetters(redis).requeue(name, dead)
         receipt = await enqueue_unsettled(redis, batch, folder, len, estimator)
         more = {"enqueued": receipt.enqueued + added.prompts, "shards": receipt.shards + added.shards}
-        return receipt.model_copy(update=more | {"warnings": [spent] if spent else []})
+        return receipt.model_copy(update=more | {"warnings": [*([spent] if spent else []), *warnings]})
+
+
+def _keep_prices(folder: Folder, estimator: Estimator, *, fsync: bool) -> list[str]:
+    """Keep the prices of a batch that began without them; returns which differ from those that hold now."""
+    if not estimator.prices:
+        return []
+    models = {model_of(row.text) for row in read_rows(folder)}
+    keep_models(folder, {}, estimator.prices.all_cards(models), fsync=fsync)
+    return estimator.prices.warnings(models)
 
 
 async def _ask(folder: Folder, batches: Batches, estimator: Estimator, confirm: Confirm) -> None:
@@ -105,14 +118,14 @@ def spent_reason(batch: Batch, budget: Budget, cheapest: int) -> str | None:
 
 
 async def _limit(
-    batch: Batch, budget: Budget, failed: Bits, folder: Folder, config: Config, redis: Redis
+    batch: Batch, budget: Budget, failed: Bits, estimator: Estimator, config: Config, redis: Redis
 ) -> str | None:
     """Save the new budget; if it is spent already, return why instead."""
+    folder = Folder(config.output_dir, batch.name)
     manifest, _ = await read_ownership(folder, config, redis)
     whole = budget.over(known_limits(manifest, batch))
     cheapest = 0
     if whole.max_cost is not None:
-        estimator = Estimator.load(config)
         (await asyncio.to_thread(estimator.estimate, folder)).demand_prices(whole, str(folder.prompts))
         cheapest = (await asyncio.to_thread(estimator.estimate, folder, failed.__contains__)).cheapest
     batches = Batches(redis)

@@ -15,7 +15,6 @@ from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.prompts_copy import CopiedRow
 from jobs.budget import Budget
 from jobs.catalog.row_check import CheckedRow
-from jobs.config import Config
 from jobs.enqueue.checked_rows import CheckedRows
 from jobs.enqueue.estimate import Estimator
 from jobs.enqueue.order import Order
@@ -42,17 +41,19 @@ class Spool:
     def __init__(self, order: Order, path: Path) -> None:
         self.order, self.path = order, path
         self.ids = Ids()
-        self.estimator = Estimator()
-        self.estimate = self.estimator.begin()
+        self.price_by(Estimator())
         self._fingerprints, self._written, self._starts = array("q"), array("q"), array("Q")
 
     def __len__(self) -> int:
         return len(self._fingerprints)
 
-    async def fill(self, rows: CheckedRows, config: Config, progress: Progress = ignore_progress) -> None:
+    def price_by(self, estimator: Estimator) -> None:
+        """Estimate the rows, which are still to come, by these prices."""
+        self.estimator, self.estimate = estimator, estimator.begin()
+
+    async def fill(self, rows: CheckedRows, progress: Progress = ignore_progress, *, fsync: bool) -> None:
         """Read the whole file and keep what the limit lets through; PromptsError, InputError, StorageError."""
-        self.ids, self.estimator = rows.ids, Estimator.load(config)
-        self.estimate = self.estimator.begin()
+        self.ids = rows.ids
         read = 0
         with storing(self.path), self.path.open("xb", BLOCK) as file:
             progress(f"checking {self.order.file_name}: {read:,} rows")
@@ -62,7 +63,7 @@ class Spool:
                     progress(f"checking {self.order.file_name}: {read:,} rows")
                 await asyncio.to_thread(self._add, chunk, file)
             self.demand_prices(self.order.budget)
-            await asyncio.to_thread(flush, file, fsync=config.fsync)
+            await asyncio.to_thread(flush, file, fsync=fsync)
 
     def _add(self, chunk: list[CheckedRow], file: BinaryIO) -> None:
         limit, end = self.order.limit, file.tell()

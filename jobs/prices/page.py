@@ -6,7 +6,6 @@ import datetime as dt
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -21,8 +20,6 @@ _AMOUNT = re.compile(r"\$(\d{1,5}(?:\.\d{1,12})?)", re.ASCII)
 _BY_TIME = re.compile(r"\$(\d{1,5}(?:\.\d{1,12})?) per second", re.ASCII)
 _MANY = {"": 1, "thousand ": 1000, "million ": 1_000_000}
 _TITLES = {criterion.title: name for name, criterion in CRITERIA.items()}
-_OUTPUTS = ("image_output_count", "video_output_count", "audio_output_count")
-_COUNTS_SOMETHING = re.compile(r"num|count|sample|batch|images|outputs|videos", re.IGNORECASE)
 
 
 class _Unclear(Exception):
@@ -44,39 +41,6 @@ def read_page(html: str, model: str, source: str, date: dt.date) -> RateCard | s
     if problem := tiers_problem(tiers):
         return f"{model}: {problem}"
     return RateCard(model, tiers, source=source, date=date)
-
-
-def with_schema(card: RateCard, properties: Mapping[str, Any]) -> RateCard:
-    """The card with the defaults of the inputs that it depends on, and how many outputs there can be at most.
-
-    `properties` are those of the model's input in its schema.
-    """
-    keys = card.keys or {key for name in card.metrics for key in METRICS[name].keys}
-    defaults = {key: _default(properties.get(key)) for key in sorted(keys)}
-    at_most = {name: _most(METRICS[name].keys, properties) for name in card.metrics if name in _OUTPUTS}
-    return replace(
-        card,
-        defaults={key: value for key, value in defaults.items() if value is not None},
-        at_most={name: most for name, most in at_most.items() if most is not None},
-    )
-
-
-def _default(schema: Any) -> str | int | float | bool | None:
-    value = schema.get("default") if isinstance(schema, Mapping) else None
-    return value if isinstance(value, str | int | float) else None
-
-
-def _most(keys: tuple[str, ...], properties: Mapping[str, Any]) -> Decimal | None:
-    """One output where no input asks for more, else as many as the schema allows."""
-    if asking := [properties[key] for key in keys if key in properties]:
-        most = asking[0].get("maximum") if len(asking) == 1 and isinstance(asking[0], Mapping) else None
-        return Decimal(most) if type(most) is int and most > 0 else None
-    numbers = (name for name, schema in properties.items() if isinstance(schema, Mapping) and _is_integer(schema))
-    return None if any(map(_COUNTS_SOMETHING.search, numbers)) else Decimal(1)
-
-
-def _is_integer(schema: Mapping[str, Any]) -> bool:
-    return schema.get("type") not in ("string", "boolean", "array", "number")
 
 
 def _embedded(html: str) -> Iterator[Any]:

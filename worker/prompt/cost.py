@@ -40,4 +40,4 @@ def _bill(work: Work, prediction: Prediction | None) -> int | None:
 
 
 def _pricing(work: Work) -> Pricing | None:
-    return work.worker.prices.of(work.prompt.model)
+    return work.worker.prices.of(work.prompt.model, work.cards)

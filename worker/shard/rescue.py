@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 
 from redis.exceptions import RedisError
 
+from jobs.batch_folder.folder import Folder
 from jobs.errors import BatchError
 from jobs.queue.payload import JobId, PayloadError, unpack
 from jobs.queue.shard_queue import Queue
@@ -26,6 +27,7 @@ from worker.context import Context, Work
 from worker.leases import Lease, lease_name
 from worker.prompt.predict import predict, resume
 from worker.shard.finish import finish_batch, finish_left_over
+from worker.shard.price_cards import load_cards
 from worker.shard.run_log import record_run
 
 logger = logging.getLogger(__name__)
@@ -101,7 +103,8 @@ class Rescue:
             if shard is None or standing not in AT_WORK:
                 return
             mine = [prompt for prompt in shard.prompts if prompt.index in indexes]
-            works = [Work(worker, shard, prompt, limited=standing == "limited") for prompt in mine]
+            cards = await asyncio.to_thread(load_cards, Folder(worker.config.output_dir, shard.batch))
+            works = [Work(worker, shard, prompt, limited=standing == "limited", cards=cards) for prompt in mine]
             if works:
                 logger.info("+ %s: nobody has a slot for it; its %d open predictions are followed", job, len(works))
                 with worker.folders.using(works[0].folder, shard.batch_id):

@@ -24,6 +24,7 @@ from worker.prompt.predict import predict, settle
 from worker.prompt.retry_policy import SOON
 from worker.prompt.save import read_record
 from worker.shard.finish import finish_batch
+from worker.shard.price_cards import load_cards
 from worker.shard.run_log import dead_letter, log_dead_letter, record_run
 
 logger = logging.getLogger(__name__)
@@ -161,7 +162,8 @@ async def load_works(worker: Context, shard: Shard, score: float = 0.0, *, limit
     """The prompts without a result; one with a record on disk is settled from that, without a request."""
     found = await read_pending(worker.redis, shard.batch, [prompt.index for prompt in shard.prompts])
     prompts = [prompt for prompt in shard.prompts if prompt.index in found]
-    works = [Work(worker, shard, prompt, score=score, limited=limited) for prompt in prompts]
+    cards = await asyncio.to_thread(load_cards, Folder(worker.config.output_dir, shard.batch))
+    works = [Work(worker, shard, prompt, score=score, limited=limited, cards=cards) for prompt in prompts]
     left = []
     for work, record in await asyncio.to_thread(_read_records, Folder(worker.config.output_dir, shard.batch), works):
         known = found[work.prompt.index]

@@ -307,7 +307,7 @@ async def test_rows_are_not_held_in_memory(config: Config, tmp_path: Path) -> No
         rows_of = CheckedRows(order, config, Catalog(config, folder, None))
         tracemalloc.start()
         try:
-            await spool.fill(rows_of, config)
+            await spool.fill(rows_of, fsync=False)
             held, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()

@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from jobs.catalog.models_file import keep_models
 from jobs.config import Config
 from jobs.errors import PriceError
+from jobs.prices.file import parse_cards
 from jobs.prices.price_list import PriceBook
 from jobs.prices.setting import Prices
 from jobs.redis_client import keys
@@ -27,6 +29,7 @@ from worker.context import Context, Work
 from worker.limits.circuit_breaker import ModelPaused
 from worker.prompt.create import MAX_UNKNOWN
 from worker.prompt.predict import predict
+from worker.shard.run import load_works
 from worker.timing import Timing
 
 PROMPTS = [Prompt(index, f"cat-{index}", "simulator/image", INPUT | {"seed": index}) for index in range(3)]
@@ -191,6 +194,27 @@ def test_prices_are_read_again_when_the_file_changes(config: Config, tmp_path: P
     file.unlink()
     book.look()
     assert book.of("simulator/film") is None
+
+
+@pytest.mark.parametrize(("text", "cost"), [(None, 0.003), ("{", 0.9)])
+async def test_a_batch_is_billed_by_the_prices_that_it_keeps(
+    worker: Context, tmp_path: Path, text: str | None, cost: float
+) -> None:
+    """Without them, or when they cannot be read, by those of now."""
+    file = tmp_path / "prices.toml"
+    price = '[[model]]\nname = "simulator/image"\nprices = [{ metric = "image_output_count", dollars = 0.003 }]\n'
+    folder = work(worker).folder
+    keep_models(folder, {}, parse_cards(price, file), fsync=False)
+    if text:
+        folder.models.write_text(text)
+    file.write_text(price.replace("0.003", "0.9"))
+    worker = priced(worker, prices_file=file)
+    one, *_ = await load_works(worker, work(worker).shard)
+    await predict(one)
+    assert (record(worker).cost, (await status(worker)).cost) == (cost, cost)
+    work_without = dataclasses.replace(one, cards={}, prompt=PROMPTS[1])
+    await predict(work_without)
+    assert record(worker, 1).cost == 0.9
 
 
 async def test_a_model_without_a_price_has_no_cost(worker: Context) -> None:

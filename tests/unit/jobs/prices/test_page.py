@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.prices.page import read_page, with_schema
+from jobs.prices.page import read_page
 from jobs.prices.rate_card import Rate, RateCard, Tier
 
 TODAY = dt.date(2026, 11, 28)
@@ -138,24 +138,3 @@ JSON = st.recursive(
 @settings(deadline=None)
 def test_any_page_is_a_card_or_a_sentence(props: Any) -> None:
     assert isinstance(read(page({"billingConfig": props}, props)), RateCard | str)
-
-
-@pytest.mark.parametrize(
-    ("metric", "properties", "defaults", "at_most"),
-    [
-        ("image_output_count", {"prompt": {"type": "string"}}, {}, 1),
-        ("image_output_count", {"num_outputs": {"type": "integer", "default": 1, "maximum": 4}}, {"num_outputs": 1}, 4),
-        ("image_output_count", {"num_outputs": {"type": "integer"}}, {}, None),
-        ("image_output_count", {"num_samples": {"type": "integer", "default": 1}}, {}, None),
-        ("image_output_count", {"seed": {"type": "integer"}, "counted": {"type": "boolean"}}, {}, 1),
-        ("video_output_duration_seconds", {"duration": {"allOf": [{}], "default": 8}}, {"duration": 8}, None),
-        ("character_input_count", {"text": {"type": "string", "default": "x"}}, {"text": "x"}, None),
-        ("token_output_count", {"max_tokens": None}, {}, None),
-    ],
-)
-def test_a_schema_tells_defaults_and_bounds(
-    metric: str, properties: dict[str, Any], defaults: dict[str, Any], at_most: int | None
-) -> None:
-    card = with_schema(RateCard("a/b", (Tier((Rate(metric, Decimal(1)),)),)), properties)
-    assert card.defaults == defaults
-    assert card.at_most == ({} if at_most is None else {metric: at_most})
