@@ -1,20 +1,31 @@
 """Secret inputs: `{"$env": "NAME"}` stands for a variable of the worker's environment. Only the reference is stored.
 
-Replicate redacts inputs that a schema marks as secret (changelog of 2024-06-07), so they are never compared.
+`{"$secret": VALUE}` is a literal secret in a batch's copy and in payloads, as `--allow-literal-secrets` lets it be;
+nothing that is shown or kept besides has it. Replicate redacts inputs that a schema marks as secret (changelog of
+2024-06-07), so neither kind is ever compared.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 from jobs.errors import BatchError, MissingSecret
 
 KEY = "$env"
+LITERAL = "$secret"
+
+REDACTED = "[REDACTED]"
+"""What is shown in the place of a literal secret, as Replicate does."""
 
 SHORTEST_MASKED = 8
 """Characters of a value that is masked wherever it stands: a shorter one may be part of any text."""
+
+URL_SHOWN = 200
+"""Characters of a URL that errors quote."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OURS = re.compile(r"REPLICATE_API_TOKEN|REDIS_URL|BATCH_\w*", re.IGNORECASE)
@@ -30,8 +41,21 @@ def reference_problem(value: Mapping[str, Any]) -> str | None:
 
 
 def secret_keys(values: Mapping[str, Any]) -> frozenset[str]:
-    """The keys of an input whose values are references."""
-    return frozenset(key for key, value in values.items() if _name(value))
+    """The keys of an input whose values are secret."""
+    return frozenset(key for key, value in values.items() if _is_secret(value))
+
+
+def with_literals(values: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    """An input with the literal values of these keys marked as secret."""
+    return {
+        key: {LITERAL: value} if key in keys and value and not _is_secret(value) else value
+        for key, value in values.items()
+    }
+
+
+def shown_input(values: Mapping[str, Any]) -> dict[str, Any]:
+    """An input as people may see it: with references, but without literal secrets."""
+    return {key: REDACTED if _is_literal(value) else value for key, value in values.items()}
 
 
 def without_keys(values: Mapping[str, Any], keys: Collection[str]) -> Mapping[str, Any]:
@@ -58,15 +82,17 @@ class Secrets:
         """The input as it is sent; KeyError when a variable is not set."""
         if not secret_keys(values):
             return values
-        return {key: self._environment[name] if (name := _name(value)) else value for key, value in values.items()}
+        return {key: self._value(value) if _is_secret(value) else value for key, value in values.items()}
+
+    def _value(self, secret: Mapping[str, Any]) -> Any:
+        return secret[LITERAL] if _is_literal(secret) else self._environment[secret[KEY]]
 
     def mask(self, value: Any, values: Mapping[str, Any]) -> Any:
         """Any JSON value with the secrets of the input `values` replaced by `$NAME`, wherever they stand."""
-        found = {
-            part: f"${name}"
-            for name in filter(None, map(_name, values.values()))
-            for part in _parts(self._environment.get(name, ""))
-        }
+        named = {name: self._environment.get(name, "") for name in filter(None, map(_name, values.values()))}
+        literals = [one[LITERAL] for one in values.values() if _is_literal(one) and isinstance(one[LITERAL], str)]
+        found = {part: REDACTED for literal in literals for part in _parts(literal)}
+        found |= {part: f"${name}" for name, secret in named.items() for part in _parts(secret)}
         return _replaced(value, dict(sorted(found.items(), key=lambda one: -len(one[0])))) if found else value
 
     def mask_prediction(self, raw: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -75,15 +101,48 @@ class Secrets:
         if not keys:
             return raw
         if isinstance(shown, Mapping):
-            raw = {**raw, "input": {key: values[key] if key in keys else item for key, item in shown.items()}}
+            own = shown_input(values)
+            raw = {**raw, "input": {key: own[key] if key in keys else item for key, item in shown.items()}}
         masked: Mapping[str, Any] = self.mask(raw, values)
         return masked
 
     def mask_error(self, error: BatchError, values: Mapping[str, Any]) -> None:
-        """Mask the same in what an error says."""
+        """Mask the same in what an error says; a secret may stand where it cut its URL."""
+        if not secret_keys(values):
+            return
+        if isinstance(url := getattr(error, "url", None), str):
+            cut, masked = url[:URL_SHOWN], self.mask(url, values)[:URL_SHOWN]
+            error.args = tuple(arg.replace(cut, masked) if isinstance(arg, str) else arg for arg in error.args)
         error.args = self.mask(error.args, values)
         for name, value in vars(error).items():
             setattr(error, name, self.mask(value, values))
+
+
+@dataclass(frozen=True, slots=True)
+class Masking:
+    """Takes the secrets of one input out of texts."""
+
+    secrets: Secrets
+    values: Mapping[str, Any]
+
+    def mask(self, value: Any) -> Any:
+        """Any JSON value without them."""
+        return self.secrets.mask(value, self.values)
+
+    def mask_error(self, error: BatchError) -> None:
+        """Take them out of what an error says."""
+        self.secrets.mask_error(error, self.values)
+
+
+NO_SECRETS = Masking(Secrets({}), {})
+
+
+def _is_secret(value: Any) -> bool:
+    return _is_literal(value) or _name(value) is not None
+
+
+def _is_literal(value: Any) -> bool:
+    return isinstance(value, Mapping) and len(value) == 1 and LITERAL in value
 
 
 def _name(value: Any) -> str | None:
@@ -94,8 +153,9 @@ def _name(value: Any) -> str | None:
 
 
 def _parts(secret: str) -> Iterator[str]:
-    """The texts that reveal a secret: itself, and as messages quote it, in one line or line by line."""
+    """The texts that reveal a secret: itself, and as messages and URLs quote it, in one line or line by line."""
     texts = (secret, secret.strip(), " ".join(secret.split()), *secret.splitlines())
+    texts += tuple(in_url(text, safe="", errors="replace") for text in texts for in_url in (quote, quote_plus))
     return (text for text in texts if len(text) >= SHORTEST_MASKED)
 
 
@@ -104,7 +164,19 @@ def _replaced(value: Any, secrets: Mapping[str, str]) -> Any:
         return _without_cut(_all_replaced(value, secrets), secrets)
     if isinstance(value, Mapping):
         return {_replaced(key, secrets): _replaced(item, secrets) for key, item in value.items()}
-    return type(value)(_replaced(item, secrets) for item in value) if isinstance(value, list | tuple) else value
+    if not isinstance(value, list | tuple):
+        return value
+    found = [_replaced(item, secrets) for item in value]
+    return _joined(found, secrets) if isinstance(value, list) else tuple(found)
+
+
+def _joined(items: list[Any], secrets: Mapping[str, str]) -> list[Any]:
+    """The items; tokens of a text are one token when a secret is spread over several of them."""
+    if len(items) < 2 or not all(isinstance(item, str) for item in items):
+        return items
+    text = "".join(items)
+    whole = _all_replaced(text, secrets)
+    return items if whole == text else [whole]
 
 
 def _all_replaced(text: str, secrets: Mapping[str, str]) -> str:

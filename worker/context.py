@@ -13,7 +13,7 @@ from jobs.prices.price_list import PriceBook
 from jobs.prices.rate_card import RateCard
 from jobs.redis_client.resilience import Redis
 from jobs.replicate_api.predictions import Prediction, Replicate
-from jobs.secret_inputs import Secrets
+from jobs.secret_inputs import Masking, Secrets
 from jobs.state.account import Account
 from jobs.state.batches import Batches
 from jobs.state.claims import Claims
@@ -126,6 +126,11 @@ class Work:
         return replace(
             prediction, raw={**raw, "output": prediction.output}
         )  # its URLs must stay as they are until then
+
+    @property
+    def masking(self) -> Masking:
+        """What takes the prompt's secrets out of all that is shown or kept."""
+        return Masking(self.worker.secrets, self.prompt.input)
 
     def check_lease(self) -> None:
         """Raise Overtaken when this worker stalled for so long that another may have acquired the shard."""

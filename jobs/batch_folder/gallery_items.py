@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from jobs.batch_folder.folder import Folder
 from jobs.input_files.reference import with_files
+from jobs.secret_inputs import shown_input
 from jobs.wire import Failure, Outcome, Prompt, Result, SavedFile
 
 Kind = Literal["image", "audio", "video", "text", "json", "other"]
@@ -83,7 +84,7 @@ class GalleryItem:
 
 def lay_out(folder: Folder, prompt: Prompt, result: Result | None) -> GalleryItem:
     """Return the item of one prompt; reads the beginning of its text files."""
-    values = with_files(prompt.input, lambda file: PurePath(file.path).name)
+    values = with_files(shown_input(prompt.input), lambda file: PurePath(file.path).name)
     waiting = GalleryItem(
         prompt.index,
         prompt.id,

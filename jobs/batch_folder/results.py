@@ -13,6 +13,7 @@ from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.prompts_copy import read_copy
 from jobs.errors import DamagedRecord
 from jobs.prices.money import MICRO, dollars
+from jobs.secret_inputs import shown_input
 from jobs.wire import Failure, Prompt, Result
 
 Row = tuple[Prompt, Result | None]
@@ -76,9 +77,8 @@ def records(folder: Folder) -> Iterator[Row]:
 def damaged_result(prompt: Prompt, error: DamagedRecord) -> Result:
     """The result of a prompt whose record is damaged: a failure that says so."""
     failure = Failure(kind="internal", message=str(error))
-    return Result(
-        id=prompt.id, index=prompt.index, status="failed", model=prompt.model, input=prompt.input, error=failure
-    )
+    shown = shown_input(prompt.input)
+    return Result(id=prompt.id, index=prompt.index, status="failed", model=prompt.model, input=shown, error=failure)
 
 
 def read_results(folder: Folder, *, failed: bool = False) -> Iterator[Result]:

@@ -57,6 +57,7 @@ def literal_secrets(model: str, schema: InputSchema, values: Mapping[str, Any]) 
     for key in sorted(schema.secrets.intersection(values) - secret_keys(values)):
         if values[key]:
             cure = f'write {{"{KEY}": "NAME"}} in its place, and set NAME where the workers run'
+            cure += " (or --allow-literal-secrets)"
             yield Mistake((model, "secret", key), f"{key!r} is a secret of {model}: {cure}")
 
 

@@ -19,6 +19,7 @@ from jobs.input_files.reference import FileReference, with_files
 from jobs.input_files.resolver import FileResolver
 from jobs.prompts_file.formats import MAX_LINE
 from jobs.prompts_file.reader import Row, row_text
+from jobs.secret_inputs import with_literals
 
 MOST_TOLD = 20
 """Keys and models that a receipt warns of."""
@@ -44,8 +45,9 @@ class RowCheck:
         output_dir: Path = Path(),
         *,
         allow_unknown: bool = False,
+        allow_literal_secrets: bool = False,
     ) -> None:
-        self._models, self._allow_unknown = models, allow_unknown
+        self._models, self._allow_unknown, self._allow_secrets = models, allow_unknown, allow_literal_secrets
         self._files = FileResolver(home, partial(find_output, output_dir))
         self.mistakes = Mistakes()
         self.ignored = Mistakes()
@@ -67,7 +69,9 @@ class RowCheck:
         before = self.mistakes.count
         checked = self._with_all_files(row, schema)
         self._add_mistakes(checked.row, schema)
-        return None if self.mistakes.count > before else checked._replace(row=pinned(checked.row, model))
+        if self.mistakes.count > before:
+            return None
+        return checked._replace(row=pinned(_with_secrets(checked.row, schema), model))
 
     def as_kept(self, row: Row, model: Model | None) -> CheckedRow | None:
         """The same without a check, but for files: for a model that the batch's folder knows, or does not."""
@@ -78,7 +82,8 @@ class RowCheck:
             checked = CheckedRow(_with_cells(row, schema) if schema else row, row.text)
         if self.mistakes.count > before:
             return None
-        return checked._replace(row=pinned(checked.row, model)) if model else checked
+        kept = _with_secrets(checked.row, schema) if schema else checked.row
+        return checked._replace(row=pinned(kept, model)) if model else checked
 
     def _with_all_files(self, row: Row, schema: InputSchema | None) -> CheckedRow:
         """The row with its cells read, and references to files in its values and in its cells."""
@@ -112,7 +117,8 @@ class RowCheck:
         if not (schema.known.issuperset(values) or schema.takes_any_key):
             unknown = self.ignored if self._allow_unknown else self.mistakes
             unknown.add(row.line, unknown_keys(row.model, schema, values))
-        for mistake in (*literal_secrets(row.model, schema, values), *wrong_values(row.model, schema, values)):
+        secrets = () if self._allow_secrets else literal_secrets(row.model, schema, values)
+        for mistake in (*secrets, *wrong_values(row.model, schema, values)):
             message = mistake.message
             for url, path in shown.items():
                 message = message.replace(url, path)
@@ -160,6 +166,15 @@ def pinned_text(text: bytes, name: str, version: str) -> bytes:
     """A row's text with the model as the batch names it: the text is canonical, so that the model is its last key."""
     tail = b'"model":"%s"}' % name.encode()
     return text[: -len(tail)] + b'"model":"%s"}' % version.encode() if text.endswith(tail) else text
+
+
+def _with_secrets(row: Row, schema: InputSchema) -> Row:
+    """The row with its literal secrets marked, so that they are masked and never compared."""
+    if not schema.secrets or schema.secrets.isdisjoint(loads(row.text)["input"]):
+        return row
+    values: dict[str, Any] = json.loads(row.text)["input"]  # exact, also where numbers have more than 64 bits
+    marked = with_literals(values, schema.secrets)
+    return row if marked == values else row._replace(text=row_text(row.id, row.model, marked))
 
 
 def _with_cells(row: Row, schema: InputSchema) -> Row:

@@ -103,6 +103,10 @@ NoModelCheck = Annotated[
     bool, typer.Option("--no-model-check", help="Do not check rows against their models' schemas.")
 ]
 AllowUnknown = Annotated[bool, typer.Option("--allow-unknown", help="Let keys pass that a model's schema lacks.")]
+AllowLiteralSecrets = Annotated[
+    bool,
+    typer.Option("--allow-literal-secrets", help="Take secrets from the file: Redis and the batch's copy hold them."),
+]
 CopyInputs = Annotated[
     bool, typer.Option("--copy-inputs", help="Copy the files that rows name into the batch's folder.")
 ]
@@ -166,6 +170,7 @@ class OrderOptions:
     append: Append = False
     replace: Replace = False
     allow_unknown: AllowUnknown = False
+    allow_literal_secrets: AllowLiteralSecrets = False
     no_model_check: NoModelCheck = False
     copy_inputs: CopyInputs = False
     keep_uploads: KeepUploads = False
@@ -189,6 +194,7 @@ class OrderOptions:
             append=self.append,
             replace=self.replace,
             allow_unknown=self.allow_unknown,
+            allow_literal_secrets=self.allow_literal_secrets,
             model_check=not self.no_model_check,
             copy_inputs=self.copy_inputs,
             keep_uploads=self.keep_uploads,

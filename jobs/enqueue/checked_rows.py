@@ -42,8 +42,13 @@ class CheckedRows:
         self._order, self._model, self._catalog = order, order.model or config.model, catalog
         self._is_checked = order.model_check and config.model_check
         self._output_dir = config.output_dir
-        home = home_of(order.source) if isinstance(order.source, str) else Path()
-        self._check = RowCheck(catalog.found, home, config.output_dir, allow_unknown=order.allow_unknown)
+        self._check = RowCheck(
+            catalog.found,
+            home_of(order.source) if isinstance(order.source, str) else Path(),
+            config.output_dir,
+            allow_unknown=order.allow_unknown,
+            allow_literal_secrets=order.allow_literal_secrets,
+        )
         self._problems: list[Problem] = []
         self._notes: list[str] = []
         self._count = 0

@@ -47,8 +47,9 @@ class Order:
 
     `append`: also to a batch that was enqueued from another file; `replace`: a row replaces one of the same id that did
     not succeed. `model_check`: rows are checked against their models; `allow_unknown`: keys that a model does not have
-    are let through. `copy_inputs`: the files that rows name are copied into the batch's folder; `keep_uploads`: what
-    workers upload is not deleted when the batch ends.
+    are let through, `allow_literal_secrets`: secrets that stand in the file are, too. `copy_inputs`: the files that
+    rows name are copied into the batch's folder; `keep_uploads`: what workers upload is not deleted when the batch
+    ends.
     """
 
     source: str | RowSource
@@ -63,6 +64,7 @@ class Order:
     replace: bool = False
     model_check: bool = True
     allow_unknown: bool = False
+    allow_literal_secrets: bool = False
     copy_inputs: bool = False
     keep_uploads: bool = False
 

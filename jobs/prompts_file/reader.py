@@ -19,7 +19,7 @@ from jobs.prompts_file.fast_rows import Defaults, PlainRows, Row
 from jobs.prompts_file.formats import MAX_LINE, Record, read_records
 from jobs.prompts_file.key_names import KeyNames, usual_name
 from jobs.secret_inputs import KEY as SECRET
-from jobs.secret_inputs import reference_problem
+from jobs.secret_inputs import LITERAL, reference_problem
 
 __all__ = ["Defaults", "Ids", "Row", "read_prompts", "row_text"]
 
@@ -328,6 +328,8 @@ def _explain_no_prompt(values: dict[str, Any]) -> str:
 def _check_references(name: str, value: dict[str, Any], depth: int) -> None:
     if FILE in value and depth > 1:
         raise _RowError(f'{name!r}: {{"{FILE}": …}} is how a batch keeps a file that it has found; write "@PATH"')
+    if LITERAL in value and depth > 1:
+        raise _RowError(f'{name!r}: {{"{LITERAL}": …}} is how a batch keeps a secret; write the secret itself')
     if SECRET in value and depth != 2:
         raise _RowError(f'{name!r}: {{"{SECRET}": …}} must be the whole value of one key of the input')
     if SECRET in value and (problem := reference_problem(value)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import BinaryIO
 
 from jobs.batch_folder.folder import Folder
@@ -15,6 +16,7 @@ from jobs.batch_folder.name_hashes import NameHashes
 from jobs.batch_folder.prompts_copy import parse_prompt
 from jobs.errors import StorageError
 from jobs.names import name_problem
+from jobs.secret_inputs import shown_input
 from jobs.state.batches import Spent
 from jobs.state.snapshot import Snapshot
 from jobs.verify.disagreements import MOVE, RECOUNT, RECREATE, Disagreement
@@ -166,6 +168,7 @@ def _prompt(index: int, line: bytes) -> Prompt | None:
 
 
 def _differences(prompt: Prompt, record: Result) -> Iterator[str]:
+    shown = replace(prompt, input=shown_input(prompt.input))
     for name in ("id", "index", "model", "input"):
-        if getattr(record, name) != getattr(prompt, name):
+        if getattr(record, name) != getattr(shown, name):
             yield f"its record is of another prompt: {name} is not that of the row"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -10,6 +11,9 @@ from typing import Any
 
 import pytest
 from redis import Redis
+
+from jobs.enqueue.enqueue import Order
+from jobs.errors import PromptsError
 
 SECRET = "sk-live-0123456789abcdef"
 REFERENCE = {"$env": "PROVIDER_KEY"}
@@ -63,6 +67,29 @@ def test_a_secret_is_sent_and_stored_nowhere(
     assert results[0]["input"] == {"prompt": "cat 0", "key": REFERENCE}
     assert results[9]["error"]["message"] == "$PROVIDER_KEY"
     assert [text for text in (*stored(night), *(worker.log() for worker in workers)) if SECRET in text] == []
+
+
+def test_a_literal_secret_is_kept_only_where_it_must_be(
+    night: Any, worker_process: Callable[..., Any], tmp_path: Path
+) -> None:
+    """In the copy, and in the payloads until their shards are done; lost creates are found in spite of it."""
+    rows = [{"model": "simulator/everything", "input": {"prompt": f"cat {n}", "key": SECRET}} for n in range(12)]
+    file = tmp_path / "night.jsonl"
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    night.simulator.control(lost_answer={"next": 2, "how": "reset"})
+    with pytest.raises(PromptsError, match="or --allow-literal-secrets"):
+        night.ask(lambda desk: desk.enqueue(Order(str(file))))
+    for enqueued in (12, 0):
+        receipt = night.ask(lambda desk: desk.enqueue(Order(str(file), allow_literal_secrets=True)))
+        assert receipt.enqueued == enqueued
+    worker = worker_process("--burst", reads_per_minute=60_000.0)
+    assert worker.wait() == 0
+    assert [create["input"].get("key") for create in night.ledger()["creates"]] == [SECRET] * 12
+    results = night.check()
+    night.paid_once()
+    assert [result["input"]["key"] for result in results] == ["[REDACTED]"] * 12
+    held = [text.split(" ", 1)[0] for text in (*stored(night), worker.log()) if SECRET in text]
+    assert held == [f"{night.folder}/prompts.jsonl"]
 
 
 def test_a_worker_without_the_variable_pays_nothing(night: Any, worker_process: Callable[..., Any]) -> None:

@@ -123,7 +123,8 @@ def test_make_takes_what_the_command_takes(target: str) -> None:
     names = {option for parameter in known for option in parameter.opts if option.startswith("--")}
     flags = {"--json", "--check", "--append", "--replace", "--all", "--dynamic-prompts"}
     flags |= {"--copy-inputs", "--keep-uploads"}
-    assert names - flags - {"--pilot", "--by", "--allow-unknown", "--no-model-check"} == set(OPTIONS.values())
+    rare = {"--pilot", "--by", "--allow-unknown", "--allow-literal-secrets", "--no-model-check"}
+    assert names - flags - rare == set(OPTIONS.values())
 
 
 def test_make_passes_flags_on() -> None:

@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 from jobs.errors import BrokenDownload, FileTooBig
+from jobs.secret_inputs import NO_SECRETS, Masking
 from worker.outputs.checksum import Checksum
 from worker.outputs.file_host import SLOW_SECONDS
 from worker.outputs.file_output import FileOutput
@@ -69,6 +70,7 @@ class Download:
     max_bytes: int
     slot: AbstractAsyncContextManager[None]
     kept_until: float = math.inf
+    masking: Masking = NO_SECRETS
     _whole: FileResponse | None = field(default=None, init=False)
     _rejected: Counter[str] = field(default_factory=Counter, init=False)
     _warned: str | None = field(default=None, init=False)
@@ -89,6 +91,7 @@ class Download:
                 farthest = max(farthest, self.writer.bytes)
                 if failures == TRIES or time.time() > self.kept_until:
                     raise
+                self.masking.mask_error(error)
                 logger.info("↻ %s; %d bytes are here", error, self.writer.bytes)
             await wait(failures)
 

@@ -12,6 +12,7 @@ import httpx
 
 from jobs.config import Config
 from jobs.errors import StorageError
+from jobs.secret_inputs import NO_SECRETS, Masking
 from jobs.wire import SavedFile
 from worker.limits.priority_semaphore import PrioritySemaphore
 from worker.outputs.allowed_urls import is_output, looks_like_file
@@ -51,18 +52,20 @@ class OutputSaver:
         self.backlog = Backlog(self._slots)
         self._timing = timing or Timing()
 
-    async def save(self, staging: Staging, output: Any, kept_until: float = math.inf) -> SavedOutput:
+    async def save(
+        self, staging: Staging, output: Any, kept_until: float = math.inf, masking: Masking = NO_SECRETS
+    ) -> SavedOutput:
         """Write an output into its prompt's staging folder; of those that wait, the lowest `kept_until` is next.
 
-        That is in Unix seconds. Raises OutputError when a file cannot be had (a broken transfer was repeated by then),
-        StorageError.
+        That is in Unix seconds. `masking` takes secrets out of texts and logs. Raises OutputError when a file cannot
+        be had (a broken transfer was repeated by then), StorageError.
         """
         found = files_in(output, lambda value: is_output(value, self._config.output_hosts))
         wanted = found if self._config.use_file_output else []
-        files = await _all([self._fetch(staging, file, kept_until) for file in wanted])
+        files = await _all([self._fetch(staging, file, kept_until, masking) for file in wanted])
         paths = {file.place: saved.path for file, saved in zip(found, files, strict=False)}
         value = replaced(output, paths)
-        if rest := document(output, len(found), value):
+        if rest := document(masking.mask(output), len(found), masking.mask(value)):
             await staging.write(rest.name, rest.content)
         data = {
             file.url: paths[file.place] for file in found if file.place in paths and file.url[:5].lower() == "data:"
@@ -70,11 +73,12 @@ class OutputSaver:
         left = other_texts(output, wanted) if self._config.use_file_output else []
         return SavedOutput(value, tuple(files), tuple(filter(looks_like_file, left)), data)
 
-    async def _fetch(self, staging: Staging, found: OutputFile, kept_until: float) -> SavedFile:
+    async def _fetch(self, staging: Staging, found: OutputFile, kept_until: float, masking: Masking) -> SavedFile:
         file = FileOutput(found.url, self._client, hosts=self._config.output_hosts, slow_after=self._timing.slow_after)
         turn = self._slots.turn(kept_until)
         async with FileWriter(staging, found.stem) as writer:
-            fetched = await Download(file, writer, self._config.max_file_bytes, turn, kept_until).run(self._wait)
+            download = Download(file, writer, self._config.max_file_bytes, turn, kept_until, masking)
+            fetched = await download.run(self._wait)
         return SavedFile(
             path=f"{staging.prompt_id}/{fetched.written.path.name}",
             url=file.address,

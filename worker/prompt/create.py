@@ -253,7 +253,7 @@ async def _post_and_record(work: Work, permit: Permit, entry: Entry, *, doubted:
         sent = work.worker.secrets.resolve(permit.input)
         prediction = work.mask(await work.worker.replicate.create(work.prompt.model, sent))
     except ReplicateError as error:
-        work.worker.secrets.mask_error(error, work.prompt.input)
+        work.masking.mask_error(error)
         if isinstance(error, Unanswered):
             raise _Unknown(intent, error) from error
         permit.kept = False  # no prediction is in flight

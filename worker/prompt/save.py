@@ -27,7 +27,7 @@ from jobs.errors import (
     StorageError,
 )
 from jobs.replicate_api.predictions import Prediction
-from jobs.secret_inputs import secret_keys
+from jobs.secret_inputs import secret_keys, shown_input
 from jobs.state.ledger import Entry
 from jobs.wire import Failure, Outcome, Result, timestamp
 from worker.backoff import Backoff
@@ -133,13 +133,13 @@ async def fetch(
         try:
             saved = await _download_in_time(work, prediction, staging, unsaved.kept_until)
         except BrokenDownload as error:
-            work.worker.secrets.mask_error(error, work.prompt.input)
+            work.masking.mask_error(error)
             if not keep_trying or time.time() > unsaved.kept_until:
                 raise
             unsaved.breaking, unsaved.absent = True, False
             logger.warning("! %s: cannot be downloaded, retrying: %s", work.name, error)
         except OutputGone as error:
-            work.worker.secrets.mask_error(error, work.prompt.input)
+            work.masking.mask_error(error)
             if looks and (not keep_trying or time.time() > unsaved.kept_until):
                 raise
             unsaved.absent, looks = True, looks + 1
@@ -163,7 +163,7 @@ async def _download_in_time(work: Work, prediction: Prediction, staging: Staging
     late = work.worker.timing.late
     try:
         async with asyncio.timeout(max(kept_until - time.time(), 0.0) + late):
-            return await work.worker.outputs.save(staging, prediction.output, kept_until)
+            return await work.worker.outputs.save(staging, prediction.output, kept_until, work.masking)
     except TimeoutError as error:
         raise BrokenDownload(f"{work.name}: not whole {late:.0f} s after its hour", work.name) from error
 
@@ -174,7 +174,7 @@ def _warn_of_unsaved(work: Work, saved: SavedOutput) -> None:
         logger.warning(
             "! %s: not fetched, since BATCH_OUTPUT_HOSTS does not name its host, or it is no URL: %s%s",
             work.name,
-            work.worker.secrets.mask(saved.unsaved[0], work.prompt.input)[:200],
+            work.masking.mask(saved.unsaved[0])[:200],
             more,
         )
 
@@ -258,7 +258,7 @@ def _mask(work: Work, result: Result, raw: Any) -> tuple[Result, Any]:
     """A result and its prediction without the prompt's secrets."""
     if not secret_keys(work.prompt.input):
         return result, raw
-    fields, raw = work.worker.secrets.mask((result.model_dump(), raw), work.prompt.input)
+    fields, raw = work.masking.mask((result.model_dump(), raw))
     return Result.model_validate(fields), raw
 
 
@@ -281,7 +281,7 @@ def _result(work: Work, entry: Entry, prediction: Prediction | None, **outcome: 
         unknown_creates=entry.unknown_creates,
         model=work.prompt.model,
         version=prediction.text("version") if prediction else None,
-        input=work.prompt.input,
+        input=shown_input(work.prompt.input),
         metrics=prediction.metrics if prediction else {},
         cost=total(work, entry, prediction),
         created_at=_time(prediction, "created_at"),

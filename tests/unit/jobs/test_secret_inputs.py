@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.errors import InvalidRequest
-from jobs.secret_inputs import Secrets, reference_problem, secret_keys, without_keys
+from jobs.errors import BrokenDownload, InvalidRequest
+from jobs.secret_inputs import (
+    NO_SECRETS,
+    REDACTED,
+    Secrets,
+    reference_problem,
+    secret_keys,
+    shown_input,
+    with_literals,
+    without_keys,
+)
 
 SECRETS = Secrets({"OPENAI_API_KEY": "sk-0123456789", "PIN": "1234", "EMPTY": ""})
 KEY = {"$env": "OPENAI_API_KEY"}
@@ -106,6 +116,59 @@ def test_an_error_is_masked() -> None:
         422,
         ({"field": "$OPENAI_API_KEY"},),
     )
+
+
+LITERAL = {"$secret": "hunter2-hunter2"}
+
+
+def test_a_literal_secret_is_sent_and_not_shown() -> None:
+    given = {"prompt": "cat", "key": "hunter2-hunter2", "pin": 7, "none": "", "ref": KEY}
+    values = with_literals(given, {"key", "pin", "none", "ref"})
+    assert values == {"prompt": "cat", "key": LITERAL, "pin": {"$secret": 7}, "none": "", "ref": KEY}
+    assert with_literals(values, values) == values | {"prompt": {"$secret": "cat"}}
+    assert secret_keys(values) == {"key", "pin", "ref"}
+    assert shown_input(values) == {"prompt": "cat", "key": REDACTED, "pin": REDACTED, "none": "", "ref": KEY}
+    sent = SECRETS.resolve(values)
+    assert sent == {"prompt": "cat", "key": "hunter2-hunter2", "pin": 7, "none": "", "ref": "sk-0123456789"}
+    raw = {"input": dict(sent), "logs": "key hunter2-hunter2 or sk-0123456789", "id": "p"}
+    assert SECRETS.mask_prediction(raw, values) == {
+        "input": shown_input(values),
+        "logs": "key [REDACTED] or $OPENAI_API_KEY",
+        "id": "p",
+    }
+    assert SECRETS.check(values) is None
+
+
+@pytest.mark.parametrize(
+    ("output", "masked"),
+    [
+        (["a ", "hunter2-hunter2"], ["a ", REDACTED]),
+        (["it is hunter2", "-", "hunter2."], ["it is [REDACTED]."]),
+        (["hunter2", 7, "-hunter2"], ["hunter2", 7, "-hunter2"]),
+        ([], []),
+    ],
+)
+def test_a_secret_that_is_spread_over_tokens_is_masked(output: Any, masked: Any) -> None:
+    assert SECRETS.mask(output, {"key": LITERAL}) == masked
+
+
+@pytest.mark.parametrize("secret", ["a b/c+d=e&f%g", "zürich-zürich", "\ud800hunter2"])
+def test_a_secret_is_masked_as_urls_write_it(secret: str) -> None:
+    for written in (quote(secret, safe="", errors="replace"), quote_plus(secret, errors="replace")):
+        url = f"https://replicate.delivery/x?sig={written}&y=1"
+        assert SECRETS.mask(url, {"key": {"$secret": secret}}) == f"https://replicate.delivery/x?sig={REDACTED}&y=1"
+
+
+def test_a_secret_that_a_message_cut_with_its_url_is_masked() -> None:
+    url = f"https://replicate.delivery/{'x' * 159}?sig=hunter2-hunter2"
+    assert url[:200].endswith("sig=hunter2-h")
+    error = BrokenDownload(f"{url[:200]}: the file host answers 503", url)
+    SECRETS.mask_error(error, {"key": LITERAL})
+    assert str(error).endswith("?sig=[REDACTED: the file host answers 503")
+    assert error.url.endswith("?sig=[REDACTED]")
+    plain = BrokenDownload(f"{url[:200]}: cut", url)
+    NO_SECRETS.mask_error(plain)
+    assert str(plain) == f"{url[:200]}: cut"
 
 
 JSON = st.recursive(

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,6 +18,7 @@ import pytest
 from jobs.batch_folder.folder import RECORD, Folder
 from jobs.config import Config
 from jobs.errors import BrokenDownload, FileTooBig, OutputError, OutputGone, StorageError
+from jobs.secret_inputs import Masking, Secrets
 from worker.outputs.download import TRIES, Timing
 from worker.outputs.file_host import files_client
 from worker.outputs.file_writer import WRITE_SIZE
@@ -264,3 +266,39 @@ async def predicted(api: str, values: dict[str, Any]) -> dict[str, Any]:
                 await asyncio.sleep(0.05)
                 prediction = (await client.get(f"/v1/predictions/{prediction['id']}")).json()
             return dict((await client.get(f"/v1/predictions/{prediction['id']}")).json())
+
+
+SECRET = "hunter2-hunter2"
+MASKING = Masking(Secrets({}), {"key": {"$secret": SECRET}})
+
+
+@pytest.mark.parametrize(
+    ("output", "name", "content"),
+    [
+        (f"it is {SECRET}", "output.txt", b"it is [REDACTED]"),
+        (["it is hunter2", "-hunter2"], "output.txt", b"it is [REDACTED]"),
+        ({"said": SECRET}, "output.json", b'{"said": "[REDACTED]"}'),
+    ],
+)
+async def test_a_document_has_no_secret(make: Make, folder: Folder, output: Any, name: str, content: bytes) -> None:
+    outputs = make()
+    async with outputs.storage.staging(folder, "p-1") as staging:
+        await outputs.save(staging, output, masking=MASKING)
+        await staging.commit(b"{}")
+    assert on_disk(folder) == {name: content}
+
+
+async def test_the_log_of_a_transfer_has_no_secret(
+    make: Make, folder: Folder, file_host: Any, reply: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The URL of an output may have it; it is asked for as it is."""
+    url = file_host.serve(f"/{'x' * 153}.png?signature={SECRET}", reply(b"", status=503), reply(b"a file"))
+    assert SECRET not in url[:200]
+    assert SECRET[:8] in url[:200]
+    outputs = make()
+    with caplog.at_level(logging.INFO, "worker"):
+        async with outputs.storage.staging(folder, "p-1") as staging:
+            await outputs.save(staging, url, masking=MASKING)
+    assert "answers 503" in caplog.text
+    assert SECRET[:8] not in caplog.text
+    assert [path.partition("=")[2] for path, _ in file_host.requests] == [SECRET] * 2

@@ -151,6 +151,21 @@ def test_a_reference_to_a_secret_is_a_value() -> None:
     assert len(problems(row({"key": {"$env": "STYLE_KEY"}, "steps": 99}, "simulator/everything"))) == 1
 
 
+def test_a_literal_secret_that_is_allowed_is_marked() -> None:
+    """A seed beyond 64 bits stays exact, also where nothing is checked."""
+    given = {"prompt": "a", "key": "hunter2", "seed": 2**70}
+    one = row(given, "simulator/everything")
+    check = RowCheck(KNOWN, allow_literal_secrets=True, allow_unknown=True)
+    for checked in (check.check(one), check.as_kept(one, KNOWN["simulator/everything"])):
+        assert checked
+        assert json.loads(checked.row.text)["input"] == given | {"key": {"$secret": "hunter2"}}
+        assert checked.written == one.text
+    assert check.check(row(GOOD, "simulator/image"))
+    assert check.check(row({"key": 7, "scale": 0}, "simulator/everything")) is None
+    (problem,) = check.mistakes.problems()
+    assert "'scale' is 0" in problem.message
+
+
 def test_a_community_model_is_pinned() -> None:
     found = kept(row(GOOD, "simulator/community"))
     assert found.model == f"simulator/community:{VERSION}"
@@ -221,7 +236,7 @@ def test_what_the_simulator_takes_passes_the_check(data: st.DataObject) -> None:
         target.check(values)
     except Problem:
         return
-    assert RowCheck(KNOWN).check(row(values, name))
+    assert RowCheck(KNOWN, allow_literal_secrets=True).check(row(values, name))
 
 
 EVERYTHING = "simulator/everything"

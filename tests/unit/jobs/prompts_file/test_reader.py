@@ -95,6 +95,7 @@ def test_equal_rows_have_equal_texts_whatever_their_order(read: Read) -> None:
         ('{"input": {"\\udfff": 1}}', "surrogate"),
         ('{"input": {"key": {"$env": "A B"}}}', '\'input.key\': {"$env": "NAME"} has the name of'),
         ('{"input": {"key": {"$env": "REPLICATE_API_TOKEN"}}}', "a setting of this tool, and is never sent"),
+        ('{"input": {"key": {"$secret": "x"}}}', "is how a batch keeps a secret; write the secret itself"),
         ('{"input": {"keys": [{"$env": "KEY"}]}}', "must be the whole value of one key"),
         ('{"input": {"$env": "REPLICATE_API_TOKEN"}}', "must be the whole value of one key"),
         ('{"prompt": "a", "$env": "KEY"}', "must be the whole value of one key"),
