@@ -30,7 +30,7 @@ class Catalog:
 
     def __init__(self, config: Config, folder: Folder | None, redis: Redis | None) -> None:
         self.found: dict[str, Model | Missing] = {}
-        self._config, self._folder, self._redis = config, folder, redis
+        self._config, self.folder, self._redis = config, folder, redis
         self._kept = read_models(folder) if folder else {}
         self._cache = ModelCache(redis, config.api_host) if redis else None
         self._stack = AsyncExitStack()
@@ -61,7 +61,7 @@ class Catalog:
 
     def prices(self) -> PriceList:
         """What models cost: the cards that the batch keeps, else those that hold now; PriceError, StorageError."""
-        kept = read_cards(self._folder) if self._folder else {}
+        kept = read_cards(self.folder) if self.folder else {}
         return replace(PriceList.load(self._config), kept=kept, properties=self._properties)
 
     def _properties(self, name: str) -> Mapping[str, Any]:

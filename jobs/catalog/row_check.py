@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from orjson import loads
 
-from jobs.batch_folder.output_files import find_output
 from jobs.catalog.cells import read_cells
 from jobs.catalog.input_schema import InputSchema
 from jobs.catalog.mistakes import Mistake, Mistakes, literal_secrets, unknown_keys, wrong_values
@@ -35,20 +33,19 @@ class CheckedRow(NamedTuple):
 class RowCheck:
     """Checks rows against the models in `models`, which has those of each row that it is given.
 
-    The files that rows name become references; relative paths count from `home`, batches lie in `output_dir`.
+    The files that rows name become references; `files` finds them, by default from the current folder.
     """
 
     def __init__(
         self,
         models: Mapping[str, Model | Missing],
-        home: Path = Path(),
-        output_dir: Path = Path(),
+        files: FileResolver | None = None,
         *,
         allow_unknown: bool = False,
         allow_literal_secrets: bool = False,
     ) -> None:
         self._models, self._allow_unknown, self._allow_secrets = models, allow_unknown, allow_literal_secrets
-        self._files = FileResolver(home, partial(find_output, output_dir))
+        self._files = files or FileResolver(Path())
         self.mistakes = Mistakes()
         self.ignored = Mistakes()
         """Unknown keys that are allowed."""

@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from heapq import merge
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from jobs.batch_folder.copied_inputs import CopiedInputs
+from jobs.batch_folder.output_files import find_output
 from jobs.catalog.catalog import Catalog
 from jobs.catalog.file_key import only_file_key
 from jobs.catalog.row_check import CheckedRow, RowCheck
 from jobs.config import Config
 from jobs.enqueue.order import Order
 from jobs.errors import InputError, ModelsUnknown, Problem, PromptsError
+from jobs.input_files.local_files import find_none
+from jobs.input_files.resolver import FileResolver
 from jobs.names import model_problem
 from jobs.prompts_file.dataset_folder import home_of
 from jobs.prompts_file.formats import Record
@@ -44,8 +49,11 @@ class CheckedRows:
         self._output_dir = config.output_dir
         self._check = RowCheck(
             catalog.found,
-            home_of(order.source) if isinstance(order.source, str) else Path(),
-            config.output_dir,
+            FileResolver(
+                home_of(order.source) if isinstance(order.source, str) else Path(),
+                partial(find_output, config.output_dir),
+                CopiedInputs(catalog.folder).find if catalog.folder else find_none,
+            ),
             allow_unknown=order.allow_unknown,
             allow_literal_secrets=order.allow_literal_secrets,
         )

@@ -13,10 +13,8 @@ from jobs.batch_folder.atomic_files import BLOCK, replacing
 from jobs.batch_folder.folder import Folder
 from jobs.enqueue.spool import Progress, Spool
 from jobs.errors import InputError
-from jobs.input_files.copies import copied_path
-from jobs.input_files.reference import KEY, FileReference, references
-
-_MARK = f'{{"{KEY}":'.encode()
+from jobs.input_files.copies import copied_path, is_copied
+from jobs.input_files.reference import MARK, FileReference, references
 
 
 async def copy_inputs(spool: Spool, folder: Folder, progress: Progress, *, fsync: bool) -> None:
@@ -30,16 +28,9 @@ async def copy_inputs(spool: Spool, folder: Folder, progress: Progress, *, fsync
 
 def _missing(spool: Spool, folder: Folder) -> Iterator[FileReference]:
     for text in spool.texts():
-        for file in references(loads(text)["input"]) if _MARK in text else ():
-            if not _is_copied(copied_path(folder.path, file), file):
+        for file in references(loads(text)["input"]) if MARK in text else ():
+            if not is_copied(folder.path, file):
                 yield file
-
-
-def _is_copied(path: Path, file: FileReference) -> bool:
-    try:
-        return path.stat().st_size == file.size
-    except OSError:
-        return False
 
 
 def _copy(file: FileReference, path: Path, *, fsync: bool) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import stat
 import unicodedata
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from functools import lru_cache
 from itertools import islice
@@ -52,11 +53,21 @@ class UnfitFile(NamedTuple):
     reason: str
 
 
-class LocalFiles:
-    """The files that paths in inputs name; relative ones count from `home`."""
+FindCopied = Callable[[Path], FileReference | None]
 
-    def __init__(self, home: Path) -> None:
-        self._home, self._missing = home, 0
+
+def find_none(_: Path) -> None:
+    """There are no copies."""
+
+
+class LocalFiles:
+    """The files that paths in inputs name; relative ones count from `home`.
+
+    `find_copied` finds the copy of a file that is not there any more.
+    """
+
+    def __init__(self, home: Path, find_copied: FindCopied = find_none) -> None:
+        self._home, self._find_copied, self._missing = home, find_copied, 0
         self.find = lru_cache(REMEMBERED)(self._find)
         self._folder = lru_cache(REMEMBERED)(os.path.realpath)
         self._names = lru_cache(64)(_names)
@@ -65,7 +76,7 @@ class LocalFiles:
         """The file that a text names, or why there is none; it is read on the first call only."""
         try:
             if (path := self.locate(text)) is None:
-                return UnfitFile("missing", self._explain_missing(text))
+                return self._copied(text) or UnfitFile("missing", self._explain_missing(text))
             if not _is_utf_8(path):
                 return UnfitFile("name", f"{_shown(path)}, which is not UTF-8: rename the folder")
             return _examine(path)
@@ -75,11 +86,17 @@ class LocalFiles:
 
     def locate(self, text: str) -> Path | None:
         """Where the file lies: the links to a relative path's folder are resolved, its own name is kept. OSError."""
-        for spelling in spellings(text):
-            for own in dict.fromkeys((spelling, _expanded(spelling))):
-                if path := _as_it_is_there(self._home / own):
-                    return path if Path(own).is_absolute() else Path(self._folder(path.parent), path.name)
+        for own in _own_paths(text):
+            if path := _as_it_is_there(self._home / own):
+                return self._full_path(own, path)
         return None
+
+    def _copied(self, text: str) -> FileReference | None:
+        paths = (self._full_path(own, self._home / own) for own in _own_paths(text))
+        return next(filter(None, map(self._find_copied, paths)), None)
+
+    def _full_path(self, own: Path, path: Path) -> Path:
+        return path if own.is_absolute() else Path(self._folder(path.parent), path.name)
 
     def _place(self, text: str) -> Path:
         """The path that was looked for, for people."""
@@ -95,6 +112,11 @@ class LocalFiles:
         self._missing += 1
         near = _similar(path.name, self._names(path.parent)) if self._missing <= MOST_SUGGESTED else None
         return f"{_shown(path)}, which does not exist{f'; did you mean {near!r}?' if near else ''}"
+
+
+def _own_paths(text: str) -> Iterator[Path]:
+    for spelling in spellings(text):
+        yield from dict.fromkeys((Path(spelling), Path(_expanded(spelling))))
 
 
 def _expanded(text: str) -> str:

@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 
 KEY = "$file"
 
+MARK = f'{{"{KEY}":'.encode()
+"""What a row in a batch's copy contains if it has a reference."""
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 

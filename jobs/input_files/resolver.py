@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jobs.input_files.local_files import LocalFiles, UnfitFile
+from jobs.input_files.local_files import FindCopied, LocalFiles, UnfitFile, find_none
 from jobs.input_files.path_texts import batch_output, find_path, holds_text, is_surely_path, is_url, without_at
 from jobs.input_files.reference import FileReference, read_reference
 from jobs.input_files.uri_schemas import (
@@ -33,11 +33,16 @@ class PathProblem(NamedTuple):
 class FileResolver:
     """Knows the files of one prompts file; relative paths count from its folder, `home`.
 
-    `find_output` finds outputs of batches.
+    `find_output` finds outputs of batches, `find_copied` is as for LocalFiles.
     """
 
-    def __init__(self, home: Path, find_output: Callable[[str], Path | UnfitFile] | None = None) -> None:
-        self._files, self._home, self._find_output = LocalFiles(home), home, find_output
+    def __init__(
+        self,
+        home: Path,
+        find_output: Callable[[str], Path | UnfitFile] | None = None,
+        find_copied: FindCopied = find_none,
+    ) -> None:
+        self._files, self._home, self._find_output = LocalFiles(home, find_copied), home, find_output
 
     def resolve(
         self, values: Mapping[str, Any], properties: Mapping[str, Any]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,23 @@ async def test_a_batch_gets_copies_later(enqueued: Enqueued, folder: Folder) -> 
     assert not (folder.path / ".inputs").exists()
     assert (await enqueued(ROWS, copy_inputs=True)).enqueued == 0
     assert len(list((folder.path / ".inputs").iterdir())) == 2
+
+
+async def test_a_file_that_was_copied_may_go(
+    enqueued: Enqueued, folder: Folder, stills: Path, config: Config, tmp_path: Path
+) -> None:
+    await enqueued(ROWS, copy_inputs=True)
+    before = folder.prompts.read_bytes()
+    shutil.rmtree(stills)
+    assert (await enqueued(ROWS)).enqueued == 0
+    assert folder.prompts.read_bytes() == before
+    more = [*ROWS, {"prompt": "y", "image": "@./stills/../stills/1.png"}]
+    assert (await check(Order(write(tmp_path / "night.jsonl", more)), config)).total == 5
+    assert (await enqueued(more)).total == 5
+    assert inputs(folder)[4]["image"] == inputs(folder)[1]["image"]
+    copied_path(folder.path, next(references(inputs(folder)[1]))).unlink()
+    with pytest.raises(PromptsError, match=r"lines 2, 4 and 5: 'image' names .*1\.png, and there is no folder"):
+        await enqueued(more)
 
 
 @pytest.mark.parametrize(

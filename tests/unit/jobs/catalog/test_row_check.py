@@ -13,6 +13,7 @@ from jobs.catalog.model import Missing, Model
 from jobs.catalog.references import input_schema
 from jobs.catalog.row_check import RowCheck
 from jobs.input_files.reference import FileReference
+from jobs.input_files.resolver import FileResolver
 from jobs.prompts_file.reader import Row, row_text
 from simulator.answers import Problem
 from simulator.models import COMMON_INPUTS
@@ -258,7 +259,7 @@ def named(values: dict[str, Any], name: str = EVERYTHING, **more: Any) -> Row:
 
 
 def test_files_become_references(home: Path) -> None:
-    checked = RowCheck(KNOWN, home).check(named({"image": "a.png", "references": ["@b.png", "data:,x"]}))
+    checked = RowCheck(KNOWN, FileResolver(home)).check(named({"image": "a.png", "references": ["@b.png", "data:,x"]}))
     assert checked
     expected = {"image": reference(home / "a.png"), "references": [reference(home / "b.png"), "data:,x"]}
     assert json.loads(checked.row.text)["input"] == expected
@@ -266,7 +267,7 @@ def test_files_become_references(home: Path) -> None:
 
 
 def test_a_name_that_looks_like_no_path_is_a_file_where_the_schema_wants_one(home: Path) -> None:
-    checked = RowCheck(KNOWN, home).check(row({"image": "lamp"}, EVERYTHING))
+    checked = RowCheck(KNOWN, FileResolver(home)).check(row({"image": "lamp"}, EVERYTHING))
     assert checked
     assert json.loads(checked.row.text)["input"] == {"image": reference(home / "lamp")}
 
@@ -274,7 +275,7 @@ def test_a_name_that_looks_like_no_path_is_a_file_where_the_schema_wants_one(hom
 def test_cells_may_name_files(home: Path) -> None:
     cells = {"image": " @a.png", "references": '["a.png", "@b.png"]', "steps": "7.0"}
     guessed = cells | {"steps": 7.0}
-    checked = RowCheck(KNOWN, home).check(named(guessed, cells=cells))
+    checked = RowCheck(KNOWN, FileResolver(home)).check(named(guessed, cells=cells))
     assert checked
     files = [reference(home / "a.png"), reference(home / "b.png")]
     assert json.loads(checked.row.text)["input"] == {"image": files[0], "references": files, "steps": 7}
@@ -283,7 +284,7 @@ def test_cells_may_name_files(home: Path) -> None:
 
 @pytest.mark.parametrize("model", [None, KNOWN[EVERYTHING], KNOWN["simulator/formless"]])
 def test_files_are_found_without_a_check(home: Path, model: Model | None) -> None:
-    check = RowCheck({}, home)
+    check = RowCheck({}, FileResolver(home))
     kept = check.as_kept(named({"anything": ["@a.png"], "steps": "x"}), model)
     assert kept
     assert json.loads(kept.row.text)["input"] == {"anything": [reference(home / "a.png")], "steps": "x"}
@@ -293,7 +294,7 @@ def test_files_are_found_without_a_check(home: Path, model: Model | None) -> Non
 
 
 def test_all_that_is_wrong_with_a_row_with_files_is_told(home: Path) -> None:
-    check = RowCheck(KNOWN, home)
+    check = RowCheck(KNOWN, FileResolver(home))
     values = {"image": ["@a.png"], "references": ["@gone.zip", "a.png"], "steps": 99, "imagee": "@a.png"}
     for line in (3, 4):
         assert check.check(named(values, line=line)) is None

@@ -18,6 +18,7 @@ from jobs.catalog.model import Model
 from jobs.catalog.references import input_schema
 from jobs.catalog.row_check import RowCheck
 from jobs.input_files.reference import FileReference, references
+from jobs.input_files.resolver import FileResolver
 from jobs.prompts_file.reader import Defaults, Ids, Row, read_prompts
 from simulator.registry import MODELS
 
@@ -28,7 +29,7 @@ KNOWN = {NAME: Model(NAME, MODELS[NAME].version, official=True, schema=SCHEMA, l
 
 def check(source: Path) -> tuple[list[Any], list[str]]:
     """What a prompts file becomes: the inputs of its right rows, and what is wrong with the others."""
-    rows = RowCheck(KNOWN, source.parent)
+    rows = RowCheck(KNOWN, FileResolver(source.parent))
     read = list(chain.from_iterable(read_prompts(str(source), Defaults(NAME), Ids())))
     checked = [rows.check(row) for row in read if isinstance(row, Row)]
     problems = [str(one) for one in read if not isinstance(one, Row)]
