@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import signal
 import socket
 import subprocess
@@ -19,19 +18,9 @@ from redis.exceptions import TimeoutError as RedisSilent
 from redis.retry import Retry
 
 from jobs.redis_client import embedded
-
-PORTS = range(20_000, 32_000)
-"""Below those that systems hand out by themselves, so that a server gets its port again."""
+from tests.ports import free_port
 
 PATIENCE = Retry(ConstantBackoff(0.02), 1500, (RedisGone, RedisSilent, OSError))
-
-
-def free_port() -> int:
-    while True:
-        port = random.choice(PORTS)
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 class RedisServer:

@@ -34,11 +34,6 @@ def _hasty(monkeypatch: pytest.MonkeyPatch, simulator: Any) -> None:
 
 
 @pytest.fixture
-def folder(config: Config) -> Folder:
-    return Folder(config.output_dir, "night")
-
-
-@pytest.fixture
 def write(tmp_path: Path) -> Callable[..., str]:
     """`write("a/b", "c/d")`: a file with a row for each model."""
 

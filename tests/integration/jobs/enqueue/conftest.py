@@ -31,11 +31,6 @@ def enqueued(tmp_path: Path, config: Config, redis: Redis) -> Callable[..., Awai
 
 
 @pytest.fixture
-def folder(config: Config) -> Folder:
-    return Folder(config.output_dir, "night")
-
-
-@pytest.fixture
 def record(folder: Folder) -> Callable[..., None]:
     """`record("p3", 3, cost=0.003)`: write a result as a worker does, without counting it."""
 

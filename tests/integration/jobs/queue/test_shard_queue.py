@@ -14,6 +14,7 @@ from jobs.redis_client.client import arq_redis
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
 from jobs.wire import Batch, Prompt, Shard
+from tests.integration.redis_stats import script_calls
 
 API_HOST = "api.example"
 QUEUE = keys.queue(API_HOST)
@@ -155,23 +156,18 @@ async def test_nothing_is_added_to_a_batch_that_was_deleted_or_made_anew(redis: 
 
 async def test_pipelines_are_bounded_by_number_and_by_bytes(redis: Redis) -> None:
     queue = in_chunks_of(10, redis)
-    before = await executed(redis)
+    before = await script_calls(redis)
     await queue.add(await opened(redis, "a", 2500), shards("a", range(25)))
-    assert await executed(redis) - before == 3
+    assert await script_calls(redis) - before == 3
     queue.chunk_bytes = 1
     await queue.add(await opened(redis, "b", 500), shards("b", range(5)))
-    assert await executed(redis) - before == 3 + 5
+    assert await script_calls(redis) - before == 3 + 5
 
 
 def in_chunks_of(shards: int, redis: Redis) -> Queue:
     queue = Queue(redis, API_HOST)
     queue.chunk_shards = shards
     return queue
-
-
-async def executed(redis: Redis) -> int:
-    stats = await redis.info("commandstats")
-    return int(stats.get("cmdstat_evalsha", {"calls": 0})["calls"])
 
 
 async def test_shards_are_made_only_as_they_are_needed(redis: Redis) -> None:

@@ -5,7 +5,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -25,6 +24,7 @@ from jobs.errors import ConfigError, RedisUnreachable
 from jobs.redis_client.client import arq_redis, arq_settings, connect, load_script, opened, redis_url
 from jobs.redis_client.embedded import binary, ensure_running, stop
 from jobs.redis_client.resilience import Redis
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[4]
 LOST, FULL = "! Redis does not answer", "! Redis takes no changes"
@@ -99,12 +99,6 @@ def answers(client: BlockingRedis) -> bool:
         return bool(client.ping())
     except exceptions.ConnectionError:
         return False
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 @pytest.fixture

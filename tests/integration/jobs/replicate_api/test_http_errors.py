@@ -18,6 +18,7 @@ import pytest
 from jobs.config import Config
 from jobs.errors import BrokenDownload, FileRefused, NotSent, OutputError, ReplicateError, Unanswered
 from jobs.replicate_api.client import api_client, call, make_client
+from tests.ports import free_port
 from worker.outputs.file_host import files_client, open_file
 
 pytestmark = pytest.mark.usefixtures("transport")
@@ -218,15 +219,8 @@ async def test_an_upload_that_is_cut_may_have_had_its_effect(raw_server: Any) ->
     assert type(await create(f"http://{await raw_server(cuts)}", size=8_000_000)) is Unanswered
 
 
-@pytest.fixture
-def closed_port() -> int:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        return int(unused.getsockname()[1])
-
-
-async def test_a_refused_connection_sent_nothing(closed_port: int) -> None:
-    assert type(await create(f"http://127.0.0.1:{closed_port}")) is NotSent
+async def test_a_refused_connection_sent_nothing() -> None:
+    assert type(await create(f"http://127.0.0.1:{free_port()}")) is NotSent
 
 
 async def test_an_unknown_host_sent_nothing() -> None:
@@ -313,9 +307,9 @@ async def test_a_host_that_stops_sending_is_given_up(handler: Handler, raw_serve
         await download(f"http://{await raw_server(handler)}/out.png", stall=0.3)
 
 
-async def test_a_file_host_that_is_not_there_is_a_broken_download(closed_port: int) -> None:
+async def test_a_file_host_that_is_not_there_is_a_broken_download() -> None:
     with pytest.raises(BrokenDownload):
-        await download(f"http://127.0.0.1:{closed_port}/out.png")
+        await download(f"http://127.0.0.1:{free_port()}/out.png")
 
 
 async def test_a_file_request_has_no_token_and_no_cookies_and_wants_plain_bytes(file_host: Any, reply: Any) -> None:

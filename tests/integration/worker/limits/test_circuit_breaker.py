@@ -23,6 +23,7 @@ from jobs.state.account import Account
 from jobs.state.batches import Batches
 from jobs.state.waits import Wait, Waits
 from jobs.wire import Batch, Prompt, Shard
+from tests.integration.redis_stats import script_calls
 from worker.context import Context, Work
 from worker.limits.circuit_breaker import CircuitBreaker, ModelOutcome, ModelPaused
 from worker.limits.rate_limiter import RateLimiter
@@ -91,11 +92,6 @@ async def paused(redis: Redis, config: Config) -> dict[str, str]:
 async def state(redis: Redis, config: Config, model: str = CAT) -> dict[str, Any]:
     found = await redis.hget(keys.paused_models(config.api_host), model)
     return dict(json.loads(found)) if found else {}
-
-
-async def calls(redis: Redis) -> int:
-    stats = await redis.info("commandstats")
-    return int(stats.get("cmdstat_evalsha", {}).get("calls", 0))
 
 
 class Rule:
@@ -311,13 +307,13 @@ async def test_an_open_model_costs_one_call_a_second(
     redis: Redis, config: Config, workers: Workers, eventually: Callable[..., Any]
 ) -> None:
     (breaker,) = await workers(1)
-    await eventually(lambda: calls(redis))
-    before = await calls(redis)
+    await eventually(lambda: script_calls(redis))
+    before = await script_calls(redis)
     for number in range(2000):
         await breaker.admit(CAT, f"night/{number}")
         breaker.check(CAT, f"night/{number}")
         await breaker.record_outcome(CAT, f"night/{number}", "succeeded")
-    assert await calls(redis) <= before + 1
+    assert await script_calls(redis) <= before + 1
 
     async def told() -> bool:
         return bool(await redis.hget(keys.breaker(config.api_host), CAT) == b"0 " + b"s" * 50)

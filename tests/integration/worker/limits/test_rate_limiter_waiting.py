@@ -14,6 +14,7 @@ import pytest
 from jobs.redis_client import embedded, keys
 from jobs.redis_client.client import connect
 from jobs.redis_client.resilience import Redis
+from tests.integration.redis_stats import script_calls
 from worker.limits.rate_limiter import RateLimiter
 
 API_HOST = "api.test"
@@ -55,17 +56,12 @@ async def turn_clock(redis: Redis, seconds: float) -> None:
         await pipe.execute()
 
 
-async def calls(redis: Redis) -> int:
-    stats = await redis.info("commandstats")
-    return int(stats.get("cmdstat_evalsha", {}).get("calls", 0))
-
-
 async def looked(redis: Redis, eventually: Callable[..., Any], times: int = 3) -> None:
     """Wait until the limit was asked so often again."""
-    before = await calls(redis)
+    before = await script_calls(redis)
 
     async def often() -> bool:
-        return await calls(redis) >= before + times
+        return await script_calls(redis) >= before + times
 
     await eventually(often)
 
@@ -160,9 +156,9 @@ async def test_one_at_a_time_below_sixty_a_minute(
 async def test_answers_cost_nothing_at_sixty_a_minute_or_more(redis: Redis) -> None:
     async with RateLimiter(redis, API_HOST, {"create": 600}) as limiter:
         await limiter.acquire("create")
-        before = await calls(redis)
+        before = await script_calls(redis)
         await limiter.finish_request("create")
-        assert await calls(redis) == before
+        assert await script_calls(redis) == before
 
 
 async def test_low_credit_shows_as_the_reason(redis: Redis, waiters: Waiters, eventually: Callable[..., Any]) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import ipc, parquet
 
-from jobs.expansion.expansion import Expansion
-from jobs.expansion.matrix import build_matrix
-from jobs.prompts_file.reader import Defaults, Ids, Row, read_prompts
+from tests.unit.jobs.prompts_file.rows import read
 
 PROMPTS = pa.table({"id": ["a", "b", "c"], "prompt": ["x", "y", "z"], "seed": [1, None, 2**63 - 1]})
 
@@ -34,12 +30,6 @@ def write(path: Path, table: pa.Table = PROMPTS, **more: Any) -> Path:
         with ipc.new_file(str(path), table.schema) as file:
             file.write_table(table, **more)
     return path
-
-
-def read(path: Path, **columns: str) -> list[Any]:
-    expansion = Expansion(build_matrix([], None, None), columns=columns) if columns else None
-    found = chain.from_iterable(read_prompts(str(path), Defaults("o/n"), Ids(), expansion=expansion))
-    return [json.loads(item.text) if isinstance(item, Row) else str(item) for item in found]
 
 
 def inputs(path: Path, **columns: str) -> list[Any]:

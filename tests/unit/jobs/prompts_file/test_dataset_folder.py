@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import json
-from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
 from jobs.errors import InputError
-from jobs.expansion.expansion import Expansion
-from jobs.expansion.matrix import build_matrix
-from jobs.prompts_file.reader import Defaults, Ids, Row, read_prompts
-
-
-def read(path: Path, **columns: str) -> list[Any]:
-    expansion = Expansion(build_matrix([], None, None), columns=columns) if columns else None
-    found = chain.from_iterable(read_prompts(str(path), Defaults("o/n"), Ids(), expansion=expansion))
-    return [json.loads(item.text) if isinstance(item, Row) else str(item) for item in found]
+from tests.unit.jobs.prompts_file.rows import read
 
 
 def ids(path: Path, *names: str) -> list[str]:
