@@ -228,7 +228,7 @@ class _Reader:
         except ValueError:
             raise _RowError("a number is too large") from None
         if len(text) > MAX_LINE:
-            raise _RowError(f"the row is larger than {MAX_LINE:,} bytes; give big files by URL")
+            raise _RowError(f"the row is larger than {MAX_LINE:,} bytes; give big files by path or URL")
         self._names.note(values, record.line)
         return Row(record.line, prompt_id, model, text, record.cells, names_files)
 

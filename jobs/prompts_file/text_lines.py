@@ -146,7 +146,7 @@ def number_many(blocks: Iterable[bytes]) -> Iterator[tuple[int, list[bytes | Pro
         yield first, [Problem(first, error.problem.message)]
 
 
-_TOO_LONG = f"the line is longer than {MAX_LINE:,} bytes; give big files by URL"
+_TOO_LONG = f"the line is longer than {MAX_LINE:,} bytes; give big files by path or URL"
 
 
 def _lines(blocks: Iterable[bytes]) -> Iterator[list[bytes]]:
