@@ -19,6 +19,9 @@ from jobs.redis_client.client import load_script
 from jobs.redis_client.resilience import Redis
 from jobs.wire import Batch, Outcome, Result
 
+_HOST = re.compile(r"(?:https?://)?(?P<host>[^/]*?)(?::\d+)?(?:/|$)")
+"""Without a port, as BATCH_OUTPUT_HOSTS names it."""
+
 Standing = Literal["open", "limited", "canceled", "gone", "replaced"]
 """`limited` is open, with a limit of what is in flight at once."""
 
@@ -62,7 +65,7 @@ class Spent:
             model=result.model,
             last=result.prediction_id or "",
             unsaved=len(result.unsaved),
-            host=re.sub(r"^https?://", "", result.unsaved[0]).partition("/")[0] if result.unsaved else "",
+            host=found["host"] if result.unsaved and (found := _HOST.match(result.unsaved[0])) else "",
             empty=result.empty,
         )
 

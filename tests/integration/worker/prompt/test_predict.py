@@ -383,24 +383,25 @@ async def test_an_output_on_an_unnamed_host_is_text_and_a_warning(
 
 
 @pytest.mark.parametrize(
-    ("output", "unsaved", "empty"),
+    ("output", "unsaved", "host", "empty"),
     [
-        ({"video": "https://storage.googleapis.com/b/clip", "seed": 7}, 1, 0),
-        (["https://a.example/0.png", {"mask": "https://a.example/1.png"}, "a text"], 2, 0),
-        ("https://en.wikipedia.org/wiki/Cat", 0, 0),
-        (None, 0, 1),
-        ([], 0, 1),
-        ("", 0, 1),
-        ({}, 0, 1),
+        ({"video": "https://storage.googleapis.com/b/clip", "seed": 7}, 1, "storage.googleapis.com", 0),
+        (["https://a.example:8443/0.png", {"mask": "https://a.example/1.png"}, "a text"], 2, "a.example", 0),
+        ("https://en.wikipedia.org/wiki/Cat", 0, None, 0),
+        (None, 0, None, 1),
+        ([], 0, None, 1),
+        ("", 0, None, 1),
+        ({}, 0, None, 1),
     ],
 )
-async def test_what_a_success_lacks_is_counted(worker: Context, output: Any, unsaved: int, empty: int) -> None:
+async def test_what_a_success_lacks_is_counted(
+    worker: Context, output: Any, unsaved: int, host: str | None, empty: int
+) -> None:
     await predict(work_on(worker, replace(CAT, model="simulator/echo", input={"output": output})))
     result = record(worker)
     assert (result.status, len(result.unsaved), result.empty) == ("succeeded", unsaved, bool(empty))
     status = await read_status(worker.redis, await worker.batches.get("night"))
-    assert (status.succeeded, status.unsaved, status.empty) == (1, unsaved, empty)
-    assert bool(status.unsaved_host) == bool(unsaved)
+    assert (status.succeeded, status.unsaved, status.unsaved_host, status.empty) == (1, unsaved, host, empty)
 
 
 @pytest.mark.usefixtures("worker")
