@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from jobs.errors import AccountRefused, InputFileError, NotSent, RateLimited, ReplicateError, Unanswered
+from jobs.errors import AccountRefused, Blocked, InputFileError, NotSent, RateLimited, ReplicateError, Unanswered
 from jobs.input_files.reference import FileReference
 from jobs.replicate_api.files import Files, UploadedFile
 from jobs.state.account import Account
@@ -25,7 +25,7 @@ LOCAL_TRIES = 4
 """How often a file is read whose disk has an error that may pass."""
 
 MOST_UNANSWERED = 6
-"""So many uploads of a file without an answer, while the API answers other requests, are the fault of the file."""
+"""So many uploads of a file that the API itself does not answer, while it answers others, are the fault of the file."""
 
 AWAY = Backoff(cap=10.0)
 TOKEN_PAUSE = 2.0
@@ -79,15 +79,13 @@ class Sender:
                     return Sent(await self._upload(file, reference, origin), bool(sending.unanswered))
             except (OSError, ReplicateError) as error:
                 pause = sending.pause_after(error)
-                if isinstance(error, Unanswered) and (found := await self._find(reference, origin)):
+                if isinstance(error, Unanswered | Blocked) and (found := await self._find(reference, origin)):
                     return Sent(found, doubled=sending.unanswered > 1)
             await asyncio.sleep(pause)
 
     async def _upload(self, file: LocalFile, reference: FileReference, origin: Origin) -> UploadedFile:
-        content_type, metadata = media_type(file.name, file.head), origin.metadata(reference.sha256)
         try:
-            async with self.gate.request("read"):
-                stored = await self.files.create(file.pieces(), file.size, file.name, content_type, metadata)
+            stored = await self._post(file, origin.metadata(reference.sha256))
         except ReplicateError:
             file.check()
             raise
@@ -98,6 +96,16 @@ class Sender:
             await self.delete(stored.id)
             raise
         return stored
+
+    async def _post(self, file: LocalFile, metadata: dict[str, str]) -> UploadedFile:
+        """Send a file; its block page holds no other reads back, as a firewall may dislike this content alone."""
+        content_type = media_type(file.name, file.head)
+        async with self.gate.request("read"):
+            try:
+                return await self.files.create(file.pieces(), file.size, file.name, content_type, metadata)
+            except Blocked as error:
+                blocked = error
+        raise blocked
 
     async def delete(self, file_id: str) -> None:
         """Delete an upload that nobody uses; if that fails, it expires in a day."""
@@ -143,7 +151,7 @@ class _Sending:
         """Seconds until the next try; InputFileError when another one is pointless."""
         self.tries += 1
         self.local += isinstance(error, OSError)
-        self.unanswered += isinstance(error, Unanswered)
+        self.unanswered += isinstance(error, Unanswered | Blocked)
         if isinstance(error, OSError):
             if self.local == LOCAL_TRIES:
                 raise unusable(self.path, error) from error

@@ -147,6 +147,17 @@ async def test_a_file_that_is_never_taken_is_an_error(
     assert calls(simulator) == tries
 
 
+async def test_a_file_that_a_firewall_blocks_is_an_error_and_holds_nobody_back(
+    worker: Context, simulator: Any, cat: Path
+) -> None:
+    simulator.control(error={"rate": 1.0, "kinds": ["upload"], "status": 403, "form": "html"})
+    with pytest.raises(InputFileError, match=r"a cat\.txt could not be uploaded in 6 tries: .* \(403\)"):
+        await ensure(filed_work(worker, 0, cat))
+    assert calls(simulator) == 6
+    async with asyncio.timeout(5), worker.gate.request("read"):
+        await worker.replicate.account()
+
+
 async def test_a_file_that_is_too_large_is_an_error(worker: Context, simulator: Any, cat: Path) -> None:
     simulator.settings(max_upload=3)
     with pytest.raises(InputFileError, match="less than 100MB"):
