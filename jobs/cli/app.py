@@ -120,6 +120,7 @@ def run(
     choice: options.OrderOptions,
     *,
     pilot: options.PilotSize = None,
+    pilot_seed: options.PilotSeed = None,
     by: options.By = None,
     everything: options.Everything = False,
     as_json: options.AsJson = False,
@@ -128,7 +129,7 @@ def run(
     from jobs.cli import run as burst
     from jobs.cli.pilot import by_line, pilot_lines, pilot_order
 
-    order = pilot_order(choice.order(), pilot)
+    order = pilot_order(choice.order(), pilot, pilot_seed)
     printer = Printer(stderr=as_json)
     if by:
         printer.lines([by_line(order, Config.load(), by, datetime.now().astimezone())])

@@ -136,6 +136,9 @@ By = Annotated[
 PilotSize = Annotated[
     int | None, typer.Option("--pilot", min=1, metavar="N", help="Only the first N; then say what all will cost.")
 ]
+PilotSeed = Annotated[
+    int | None, typer.Option(metavar="SEED", help="With --pilot: N at random by this seed, not the first.")
+]
 Everything = Annotated[bool, typer.Option("--all", help="Work on all that is queued, not on this batch only.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 BatchName = Annotated[str, typer.Argument(metavar="BATCH", help="Name of a batch.")]

@@ -1,4 +1,4 @@
-"""A pilot: the first prompts of a file run to their end, and what results tell of the cost and the time of all."""
+"""A pilot: some prompts of a file run to their end, and what results tell of the cost and the time of all."""
 
 from __future__ import annotations
 
@@ -24,13 +24,15 @@ SURE = 2
 """Standard errors on either side of a mean: the mean of all is between them 19 times in 20."""
 
 
-def pilot_order(order: Order, size: int | None) -> Order:
-    """The order for the first prompts only; a usage error when it cannot be gone on with."""
+def pilot_order(order: Order, size: int | None, seed: int | None = None) -> Order:
+    """The order for the first prompts only, or some by a seed; a usage error when it cannot be gone on with."""
     if size is None:
+        if seed is not None:
+            raise typer.BadParameter("it needs --pilot", param_hint="--pilot-seed")
         return order
     if order.limit is not None or order.source == "-":
         raise typer.BadParameter("it needs a file to go on with, and no --limit", param_hint="--pilot")
-    return replace(order, limit=size)
+    return replace(order, limit=size, pick=seed)
 
 
 def pilot_lines(order: Order, config: Config) -> Iterator[str]:

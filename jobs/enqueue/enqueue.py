@@ -115,7 +115,7 @@ async def _ask(spool: Spool, folder: Folder, config: Config, redis: Redis, confi
     again = {place for place, _ in merge.changed.values()}
     for place, text in enumerate(spool.texts()):
         if merge.missing[place] or place in again:
-            left.add(model_of(text), spool.ids.line(place), text)
+            left.add(model_of(text), spool.line(place), text)
     if left.prompts:
         confirm(left.costs)
 

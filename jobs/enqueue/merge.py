@@ -92,7 +92,7 @@ async def check_changed(spool: Spool, folder: Folder, batch: Batch | None, merge
         succeeded = index in settled and index not in failed if batch else _has_succeeded(folder, prompt_id)
         if reason := _refusal(spool, place, prompt_id, folder.batch, waits=bool(waits), succeeded=succeeded):
             count += 1
-            problems += [Problem(spool.ids.line(place), reason)] if count <= SHOWN else []
+            problems += [Problem(spool.line(place), reason)] if count <= SHOWN else []
     if count:
         raise PromptsError(spool.order.file_name, problems, count)
 

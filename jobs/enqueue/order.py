@@ -45,6 +45,7 @@ class RowSource(Protocol):
 class Order:
     """What is to be enqueued: a file, "-" or other rows, what these rows do not say, and what makes many rows of one.
 
+    `limit`: only so many rows, the first ones, or with `pick` some at random by that seed.
     `append`: also to a batch that was enqueued from another file; `replace`: a row replaces one of the same id that did
     not succeed. `model_check`: rows are checked against their models; `allow_unknown`: keys that a model does not have
     are let through, `allow_literal_secrets`: secrets that stand in the file are, too. `copy_inputs`: the files that
@@ -58,6 +59,7 @@ class Order:
     input: dict[str, Any] = field(default_factory=dict)
     expansion: Expansion | None = None
     limit: int | None = None
+    pick: int | None = None
     priority: float = 1.0
     budget: Budget = UNCHANGED
     append: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,12 +13,13 @@ from typing import BinaryIO
 
 from jobs.batch_folder.atomic_files import BLOCK, PART, flush, storing, temporary
 from jobs.batch_folder.folder import Folder
-from jobs.batch_folder.prompts_copy import CopiedRow
+from jobs.batch_folder.prompts_copy import CopiedRow, model_of
 from jobs.budget import Budget
 from jobs.catalog.row_check import CheckedRow
 from jobs.enqueue.checked_rows import CheckedRows
 from jobs.enqueue.estimate import Estimator
 from jobs.enqueue.order import Order
+from jobs.enqueue.random_rows import RandomRows
 from jobs.prompts_file.reader import Ids
 
 PROGRESS_EVERY = 10_000
@@ -43,6 +45,7 @@ class Spool:
         self.ids = Ids()
         self.price_by(Estimator())
         self._fingerprints, self._written, self._starts = array("q"), array("q"), array("Q")
+        self._picked: list[int] | None = None
 
     def __len__(self) -> int:
         return len(self._fingerprints)
@@ -54,27 +57,54 @@ class Spool:
     async def fill(self, rows: CheckedRows, progress: Progress = ignore_progress, *, fsync: bool) -> None:
         """Read the whole file and keep what the limit lets through; PromptsError, InputError, StorageError."""
         self.ids = rows.ids
-        read = 0
+        limit, read = self.order.limit, 0
+        picks = None if limit is None or self.order.pick is None else RandomRows(limit, self.order.pick)
         with storing(self.path), self.path.open("xb", BLOCK) as file:
             progress(f"checking {self.order.file_name}: {read:,} rows")
             async for chunk in rows.chunks():
                 before, read = read, read + len(chunk)
                 if before // PROGRESS_EVERY < read // PROGRESS_EVERY or (chunk and chunk[0].row.names_files):
                     progress(f"checking {self.order.file_name}: {read:,} rows")
-                await asyncio.to_thread(self._add, chunk, file)
-            self.demand_prices(self.order.budget)
-            await asyncio.to_thread(flush, file, fsync=fsync)
+                await asyncio.to_thread(self._add, chunk, file, picks)
+            await asyncio.to_thread(flush, file, fsync=fsync and picks is None)
+        if picks:
+            await asyncio.to_thread(self._keep, picks.places, fsync=fsync)
+        self.demand_prices(self.order.budget)
 
-    def _add(self, chunk: list[CheckedRow], file: BinaryIO) -> None:
+    def _add(self, chunk: list[CheckedRow], file: BinaryIO, picks: RandomRows | None) -> None:
         limit, end = self.order.limit, file.tell()
-        for (line, _, model, text, _, _), written in chunk:
-            if limit is not None and len(self) >= limit:
+        for (line, row_id, model, text, _, _), written in chunk:
+            if picks:
+                picks.show(row_id, len(self))
+            elif limit is not None and len(self) >= limit:
                 return
             self._starts.append(end)
             end += file.write(text + b"\n")
             self._fingerprints.append(hash(text))
             self._written.append(hash(written))
             self.estimate.add(model, line, text)
+
+    def _keep(self, places: list[int], *, fsync: bool) -> None:
+        """Keep only the rows at these places; StorageError."""
+        starts, end = self._starts, 0
+        self._picked, self._starts = places, array("Q")
+        self._fingerprints = array("q", (self._fingerprints[place] for place in places))
+        self._written = array("q", (self._written[place] for place in places))
+        self.estimate = self.estimator.begin()
+        with storing(self.path), self.path.open("r+b") as file:
+            for index, place in enumerate(places):
+                file.seek(starts[place])
+                line = file.readline()
+                self._starts.append(end)
+                file.seek(end)
+                end += file.write(line)
+                self.estimate.add(model_of(line[:-1]), self.line(index), line[:-1])
+            file.truncate(end)
+            flush(file, fsync=fsync)
+
+    def line(self, place: int) -> int:
+        """The line of the file that has the row at a place."""
+        return self.ids.line(place if self._picked is None else self._picked[place])
 
     def demand_prices(self, budget: Budget) -> None:
         """InputError when the budget is in dollars and a model of the rows has no price."""
@@ -99,6 +129,9 @@ class Spool:
     def find(self, row: CopiedRow) -> int | None:
         """The place in the file of a row of the batch, None when it is not among those that were taken."""
         place = self.ids.find(row.id)
+        if place is not None and self._picked is not None:
+            index = bisect_left(self._picked, place)
+            return index if self._picked[index : index + 1] == [place] else None
         return None if place is None or place >= len(self) else place
 
     def is_same_row(self, place: int, row: CopiedRow) -> bool:

@@ -18,6 +18,7 @@ from jobs.enqueue.checked_rows import CheckedRows
 from jobs.enqueue.enqueue import Order, Receipt, check, enqueue
 from jobs.enqueue.spool import spooling
 from jobs.errors import BatchError, InputError, PromptsError
+from jobs.prices.setting import Prices
 from jobs.queue.shard_queue import Queue
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
@@ -192,6 +193,32 @@ async def test_an_id_beyond_the_limit_may_differ(enqueued: Enqueue) -> None:
     await enqueued([{"id": "a", "prompt": "x"}])
     receipt = await enqueued([{"id": "b", "prompt": "y"}, {"id": "a", "prompt": "other"}], limit=1)
     assert (receipt.total, receipt.enqueued) == (2, 1)
+
+
+async def test_rows_that_are_picked_at_random_come_first(enqueued: Enqueue, folder: Folder) -> None:
+    """The same command again goes on with them; the whole file adds the others, and a larger pick includes them."""
+    assert (await enqueued(200, limit=20, pick=7)).enqueued == 20
+    first = [row.id for row in read_copy(folder)]
+    assert first == sorted(set(first), key=lambda name: int(name[1:])) != [f"p{n}" for n in range(20)]
+    assert (await enqueued(200, limit=20, pick=7)).enqueued == 0
+    assert (await enqueued(200, limit=30, pick=7)).enqueued == 10
+    rest = await enqueued(200)
+    assert (rest.enqueued, rest.total) == (170, 200)
+    copied = list(read_copy(folder))
+    assert [row.id for row in copied[:20]] == first
+    assert {row.id: row.input["prompt"] for row in copied} == {f"p{n}": f"fox {n}" for n in range(200)}
+    changed = [{"id": name, "prompt": "other"} for name in first]
+    with pytest.raises(PromptsError, match=r"line 5: batch 'night' has the id"):
+        await enqueued([*({"id": f"x{n}", "prompt": "x"} for n in range(4)), changed[0]], limit=5, pick=7)
+
+
+async def test_what_is_picked_is_what_is_estimated(tmp_path: Path, config: Config, redis: Redis) -> None:
+    rows = [{"id": f"p{n}", "model": f"a/m{n}", "prompt": "x"} for n in range(20)]
+    prices = Prices.parse(", ".join(f"a/m{n}={n + 1}" for n in range(20)))
+    config = config.model_copy(update={"prices": prices, "max_attempts": 1})
+    receipt = await enqueue(Order(write(tmp_path / "night.jsonl", rows), limit=3, pick=1), config, redis)
+    picked = [int(row.id[1:]) + 1 for row in read_copy(Folder(config.output_dir, "night"))]
+    assert (receipt.enqueued, receipt.cost_at_least, receipt.cost_at_most) == (3, sum(picked), sum(picked))
 
 
 async def test_model_and_input_fill_what_is_missing(enqueued: Enqueue, folder: Folder) -> None:

@@ -76,6 +76,9 @@ def test_what_takes_so_long_is_done_by_then(
 
 def test_a_pilot_has_something_to_go_on_with() -> None:
     assert pilot_order(Order("a.jsonl"), 10).limit == 10
+    assert pilot_order(Order("a.jsonl"), 10, 7) == Order("a.jsonl", limit=10, pick=7)
+    with pytest.raises(typer.BadParameter, match="it needs --pilot"):
+        pilot_order(Order("a.jsonl"), None, 7)
     assert pilot_order(Order("a.jsonl", limit=3), None).limit == 3
     for order in (Order("a.jsonl", limit=3), Order("-", name="x")):
         with pytest.raises(typer.BadParameter):
