@@ -6,12 +6,10 @@ import unicodedata
 from functools import cached_property
 from pathlib import Path
 
-from orjson import loads
-
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.prompts_copy import read_lines
 from jobs.input_files.copies import is_copied
-from jobs.input_files.reference import MARK, FileReference, references
+from jobs.input_files.reference import FileReference, references_in
 
 
 class CopiedInputs:
@@ -27,8 +25,7 @@ class CopiedInputs:
 
     @cached_property
     def _by_path(self) -> dict[str, FileReference]:
-        rows = (loads(line)["input"] for line in read_lines(self._folder) if MARK in line)
-        return {_composed(file.path): file for values in rows for file in references(values)}
+        return {_composed(file.path): file for line in read_lines(self._folder) for file in references_in(line)}
 
 
 def _composed(path: str) -> str:

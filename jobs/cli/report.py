@@ -71,10 +71,16 @@ def cost_words(least: float, most: float | None) -> str:
     return f"costs {money(least)}" if least == most else f"costs at least {money(least)}, at most {money(most)}"
 
 
+def megabytes(size: int) -> str:
+    """Bytes for people."""
+    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"
+
+
 def check_lines(source: str, checked: Checked) -> Iterator[str]:
     """That a file has no error, and what its prompts would cost."""
     made = f" made of {count_text(checked.rows, 'row')}" if checked.rows and checked.rows != checked.total else ""
-    line = f"{source}: {count_text(checked.total, 'prompt')}{made}, no error"
+    files = f" with {count_text(checked.files, 'file')} ({megabytes(checked.file_bytes)})" if checked.files else ""
+    line = f"{source}: {count_text(checked.total, 'prompt')}{made}{files}, no error"
     yield f"{line}; {costs(checked)}" if costs(checked) else line
     yield from pinned_lines(checked)
     yield from unpriced_lines(checked)

@@ -16,7 +16,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from jobs.cli.report import done, fire_time, pace, shown_state
+from jobs.cli.report import done, fire_time, megabytes, pace, shown_state
 from jobs.prices.money import money
 from jobs.text import printable
 from jobs.wire import Result, Status, as_local
@@ -220,11 +220,6 @@ def age(moment: str, now: float) -> str:
     seconds = max(now - datetime.fromisoformat(moment).timestamp(), 0)
     size, unit = next((pair for pair in UNITS if seconds >= pair[0]), (1, "s"))
     return f"{seconds // size:.0f} {unit}"
-
-
-def megabytes(size: int) -> str:
-    """Bytes for people."""
-    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"
 
 
 def costs_table(costs: Sequence[BatchCosts]) -> Columns:

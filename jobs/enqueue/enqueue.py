@@ -32,6 +32,7 @@ from jobs.enqueue.retry import Retried, requeue, retry, spent_reason, start_gene
 from jobs.enqueue.sharding import Receipt, enqueue_unsettled
 from jobs.enqueue.spool import Progress, Spool, ignore_progress, spooling
 from jobs.errors import InputError
+from jobs.input_files.reference import references_in
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches, Bits, Spent
 from jobs.wire import Batch
@@ -43,11 +44,13 @@ class Checked(BaseModel):
     """How many prompts `enqueue` would take; costs, warnings and pinned versions as in a receipt.
 
     `unpriced` has a sentence for each model without a price. `rows`: how many rows of the file they were made of, when
-    one may become many.
+    one may become many. `files` and `file_bytes`: the different local files that they name.
     """
 
     total: int
     rows: int | None = None
+    files: int = 0
+    file_bytes: int = 0
     cost_at_least: float | None = None
     cost_at_most: float | None = None
     unpriced: tuple[str, ...] = ()
@@ -62,15 +65,18 @@ async def check(order: Order, config: Config) -> Checked:
     async with Catalog.opened(config, folder, None) as catalog:
         estimator = Estimator.load(config, catalog)
         found = estimator.begin()
-        rows = CheckedRows(order, config, catalog)
+        rows, files = CheckedRows(order, config, catalog), dict[str, int]()
         async for chunk in rows.chunks():
             for row, _ in chunk[: None if order.limit is None else max(order.limit - found.prompts, 0)]:
                 found.add(row.model, row.line, row.text)
+                files.update((file.sha256, file.size) for file in references_in(row.text))
     found.demand_prices(order.budget, order.file_name)
     least, most = found.costs
     return Checked(
         total=found.prompts,
         rows=rows.names.rows or None,
+        files=len(files),
+        file_bytes=sum(files.values()),
         cost_at_least=least,
         cost_at_most=most,
         unpriced=tuple(found.unpriced()) if estimator.prices else (),

@@ -7,14 +7,12 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from orjson import loads
-
 from jobs.batch_folder.atomic_files import BLOCK, replacing
 from jobs.batch_folder.folder import Folder
 from jobs.enqueue.spool import Progress, Spool
 from jobs.errors import InputError
 from jobs.input_files.copies import copied_path, is_copied
-from jobs.input_files.reference import MARK, FileReference, references
+from jobs.input_files.reference import FileReference, references_in
 
 
 async def copy_inputs(spool: Spool, folder: Folder, progress: Progress, *, fsync: bool) -> None:
@@ -28,7 +26,7 @@ async def copy_inputs(spool: Spool, folder: Folder, progress: Progress, *, fsync
 
 def _missing(spool: Spool, folder: Folder) -> Iterator[FileReference]:
     for text in spool.texts():
-        for file in references(loads(text)["input"]) if MARK in text else ():
+        for file in references_in(text):
             if not is_copied(folder.path, file):
                 yield file
 

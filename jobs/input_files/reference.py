@@ -6,13 +6,15 @@ The path is as the machine has it that enqueued the file, and absolute; the size
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
+
+from orjson import loads
 
 KEY = "$file"
 
-MARK = f'{{"{KEY}":'.encode()
-"""What a row in a batch's copy contains if it has a reference."""
+_MARK = f'{{"{KEY}":'.encode()
+"""What a row of a batch's copy contains if it has a reference."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -53,6 +55,11 @@ def references(value: Any) -> Iterator[FileReference]:
 def has_references(value: Any) -> bool:
     """Whether there is a local file in an input."""
     return next(references(value), None) is not None
+
+
+def references_in(text: bytes) -> Iterable[FileReference]:
+    """Every reference in a row of a batch's copy."""
+    return references(loads(text)["input"]) if _MARK in text else ()
 
 
 def with_files(values: Mapping[str, Any], replace: Callable[[FileReference], Any]) -> Mapping[str, Any]:

@@ -98,6 +98,8 @@ def test_check_only_validates(cli: Cli, source: str, config: Config, tmp_path: P
     assert json.loads(answer.out) == {
         "total": 150,
         "rows": None,
+        "files": 0,
+        "file_bytes": 0,
         "cost_at_least": None,
         "cost_at_most": None,
         "unpriced": [],

@@ -93,7 +93,10 @@ async def test_all_wrong_files_are_told_with_their_lines(
     assert not folder.path.exists()
     with pytest.raises(PromptsError, match="3 errors"):
         await check(Order(write(tmp_path / "night.jsonl", rows)), config)
-    assert (await check(Order(write(tmp_path / "night.jsonl", ROWS)), config)).total == 4
+    found = await check(Order(write(tmp_path / "night.jsonl", ROWS)), config)
+    assert (found.total, found.files, found.file_bytes) == (4, 2, 18)
+    found = await check(Order(write(tmp_path / "night.jsonl", ROWS), limit=1), config)
+    assert (found.total, found.files, found.file_bytes) == (1, 1, 9)
 
 
 async def test_each_content_is_copied_once(enqueued: Enqueued, folder: Folder, stills: Path, config: Config) -> None:
