@@ -121,14 +121,13 @@ async def test_a_lease_lost_before_its_body_began_is_found_out(mine: Leases, red
     assert lease.lost
 
 
-async def test_a_lease_is_lost_when_redis_is_away_for_longer(mine: Leases, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lease_is_lost_when_redis_is_away_for_longer(mine: Leases, redis: Redis) -> None:
     lease = await acquired(mine)
-
-    async def away(*_: object) -> Any:
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(mine, "_call", away)
-    assert await mine.run(lease, for_ever()) is False
+    await redis.execute_command("CLIENT", "PAUSE", 60_000, "WRITE")
+    try:
+        assert await mine.run(lease, for_ever()) is False
+    finally:
+        await redis.execute_command("CLIENT", "UNPAUSE")
 
 
 async def test_an_error_of_the_body_comes_through(mine: Leases) -> None:

@@ -96,16 +96,12 @@ async def test_one_that_made_room_comes_after_all_others_and_keeps_its_virtual_t
     assert slots.pick_jobs(jobs) == jobs
 
 
-async def test_of_a_batch_that_is_skipped_one_shard_is_tried_now_and_then(
-    slots: JobSlots, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loop, later = asyncio.get_running_loop(), [0.0]
-    clock = loop.time
-    monkeypatch.setattr(loop, "time", lambda: clock() + later[0])
+async def test_of_a_batch_that_is_skipped_one_shard_is_tried_now_and_then(slots: JobSlots) -> None:
+    slots.timing = Timing(deferred=0.3)
     jobs = [b"a:0:0", b"a:1:0", b"b:0:0"]
     slots.skip_batch("a")
     assert slots.pick_jobs(jobs) == [b"b:0:0"]
-    later[0] = slots.timing.deferred
+    await asyncio.sleep(slots.timing.deferred)
     assert slots.pick_jobs(jobs) == [b"a:0:0", b"b:0:0"]
     assert slots.pick_jobs(jobs) == [b"b:0:0"]
     slots.resume_batch("a")
