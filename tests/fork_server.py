@@ -7,21 +7,24 @@ macOS, where its frameworks break in a forked child, Python is started instead.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import json
 import os
 import pkgutil
 import runpy
+import selectors
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).parent.parent
 CAN_FORK = sys.platform == "linux"
@@ -119,41 +122,49 @@ def preload() -> None:
 
 def serve(orders: socket.socket) -> dict[str, Any] | None:
     """Fork a child for each order and return the order in it; return None in the server, when nobody orders more."""
-    while True:
-        data, descriptors, *_ = socket.recv_fds(orders, LARGEST, 4)
-        reap(os.WNOHANG if data else 0)
-        if not data:
-            return None
-        if os.fork() == 0:
-            orders.close()
-            fork_and_report(descriptors)
-            order: dict[str, Any] = json.loads(data)
-            return order
-        for descriptor in descriptors:
-            os.close(descriptor)
+    with selectors.DefaultSelector() as selector:
+        selector.register(orders, selectors.EVENT_READ)
+        while selector.get_map():
+            for key, _ in selector.select():
+                if key.data:
+                    selector.unregister(key.fd)
+                    report_end(key.fd, *key.data)
+                    continue
+                data, descriptors, *_ = socket.recv_fds(orders, LARGEST, 4)
+                if not data:
+                    selector.unregister(orders)
+                elif child := fork_and_report(descriptors):
+                    selector.register(os.pidfd_open(child), selectors.EVENT_READ, (child, descriptors[-1]))
+                else:
+                    orders.detach()
+                    order: dict[str, Any] = json.loads(data)
+                    return order
+    return None
 
 
-def reap(options: int) -> None:
-    with suppress(ChildProcessError):
-        while os.waitpid(-1, options)[0]:
-            pass
-
-
-def fork_and_report(descriptors: list[int]) -> None:
-    """Return in a child with these streams; its parent reports the child's id and how it ended, and ends."""
+def fork_and_report(descriptors: list[int]) -> int:
+    """Report the child's id and return it in the server; return 0 in the child, whose only files are these streams."""
     *streams, report = descriptors
     pid = os.fork()
     if pid == 0:
         os.setsid()
         for number, descriptor in enumerate(streams):
             os.dup2(descriptor, number)
-    for descriptor in streams:
+        os.closerange(len(streams), os.sysconf("SC_OPEN_MAX"))
+    else:
+        for descriptor in streams:
+            os.close(descriptor)
+        with suppress(BrokenPipeError):
+            os.write(report, str(pid).encode())
+    return pid
+
+
+def report_end(watched: int, pid: int, report: int) -> None:
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    with suppress(BrokenPipeError):
+        os.write(report, str(code).encode())
+    for descriptor in (watched, report):
         os.close(descriptor)
-    if pid:
-        os.write(report, str(pid).encode())
-        os.write(report, str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])).encode())
-        os._exit(0)
-    os.close(report)
 
 
 def become(command: list[str], env: dict[str, str], cwd: str) -> None:
@@ -176,8 +187,26 @@ def become(command: list[str], env: dict[str, str], cwd: str) -> None:
             runpy.run_path(file, run_name="__main__")
 
 
+def end(code: int) -> NoReturn:
+    """End as Python does, but leave the memory to the system: to take it apart takes longer than most commands."""
+    threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - waits for threads
+    atexit._run_exitfuncs()  # noqa: SLF001
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            sys.exit(code)  # Python says it in its own way, and with its own exit code
+    os._exit(code)
+
+
 if __name__ == "__main__":
     preload()
     found = serve(socket.socket(fileno=int(sys.argv[1])))
     if found:
-        become(**found)
+        try:
+            become(**found)
+        except SystemExit as stop:
+            if not isinstance(stop.code, int | None):
+                raise
+            end(stop.code or 0)
+        end(0)
