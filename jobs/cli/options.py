@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs.budget import MOST_PREDICTIONS, Budget
-from jobs.expansion.expansion import Expansion, Sample
-from jobs.expansion.matrix import build_matrix
-from jobs.expansion.template import read_template
-from jobs.expansion.value_list import MOST, NO_INPUTS, json_or_text, read_values
+from jobs.expansion.expansion import Expansion
+from jobs.expansion.value_list import MOST, NO_INPUTS, json_or_text
 from jobs.input_files.command_line import with_absolute_paths
 from jobs.prices.money import micro_dollars
-from jobs.prompts_file.columns import read_mapping
+from jobs.prompts_file.expansion_options import ExpansionOptions, OptionError
 from jobs.text import as_typed
 
 if TYPE_CHECKING:
@@ -226,25 +224,20 @@ class OrderOptions:
         return OutputRows(batch, file or None, self.as_key)
 
     def _expansion(self) -> Expansion | None:
-        if self.template is not None and self.dynamic_prompts:
-            raise typer.BadParameter("--template and --dynamic-prompts exclude each other", param_hint="--template")
-        if self.sample and self.template is None and not self.dynamic_prompts:
-            raise typer.BadParameter("it needs --template or --dynamic-prompts", param_hint="--sample")
-        if self.sample_seed is not None and not self.sample:
-            raise typer.BadParameter("it needs --sample", param_hint="--sample-seed")
-        with usage_errors("--map"):
-            columns = read_mapping(self.map)
-        with usage_errors("--each"):
-            matrix = build_matrix(
-                [read_values(text, with_absolute_paths) for text in self.each], self.repeat, self.seed_from
-            )
-        with usage_errors("--template"):
-            template = read_template(self.template) if self.template is not None else None
-            sample = Sample(self.sample, self.sample_seed or 0) if self.sample else None
-            expansion = Expansion(matrix, template, self.dynamic_prompts, sample, columns)
-            expansion.check()
-        is_given = self.each or self.repeat or template or self.dynamic_prompts or columns
-        return expansion if is_given else None
+        options = ExpansionOptions(
+            self.each,
+            self.repeat,
+            self.seed_from,
+            self.template,
+            self.dynamic_prompts,
+            self.sample,
+            self.sample_seed,
+            self.map,
+        )
+        try:
+            return options.build(with_absolute_paths)
+        except OptionError as error:
+            raise typer.BadParameter(str(error), param_hint=f"--{error.option.replace('_', '-')}") from None
 
 
 @contextmanager

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import tzinfo
 from pathlib import Path
 from typing import Any, Literal
 
 from jobs.budget import MOST_PREDICTIONS
 from jobs.errors import Problem, ScheduleError
+from jobs.expansion.expansion import Expansion
+from jobs.expansion.value_list import MOST
 from jobs.names import model_problem, name_problem
 from jobs.prices.money import micro_dollars
+from jobs.prompts_file.expansion_options import ExpansionOptions, OptionError
 from jobs.schedules import cron as fire_times
 from jobs.text import printable
 from jobs.toml_lines import find_lines, line_of, syntax_problem
@@ -21,13 +25,15 @@ MAX_NAME = 47
 """A batch's name has 64 characters, of which `-2026-11-21T0200b` takes 17."""
 
 _REQUIRED = ("name", "cron", "file")
+_EXPANSION = tuple(one.name for one in fields(ExpansionOptions))
+_OPTION = re.compile(r"--([a-z-]+)")
 _TOP = -1
 _TABLE = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """One `[[schedule]]`; `timezone` None is the machine's own; `max_cost` is in micro-dollars."""
+    """One `[[schedule]]`; `timezone` None is the machine's own; `max_cost` and `confirm_above` are in micro-dollars."""
 
     name: str
     cron: str
@@ -39,6 +45,12 @@ class Schedule:
     max_predictions: int | None = None
     max_cost: int | None = None
     max_in_flight: int | None = None
+    confirm_above: int | None = None
+    expansion: Expansion | None = None
+    model_check: bool = True
+    allow_unknown: bool = False
+    copy_inputs: bool = False
+    keep_uploads: bool = False
 
     @property
     def zone(self) -> tzinfo:
@@ -115,10 +127,14 @@ def _text(value: Any) -> str:
 
 
 def _schedule(table: dict[str, Any], home: Path) -> Schedule:
-    read: dict[str, Any] = {"file": home / table["file"]}
-    if "max_cost" in table:
-        read["max_cost"] = micro_dollars(str(table["max_cost"]))
-    return Schedule(**table | read)
+    read: dict[str, Any] = {"file": home / table["file"], "expansion": _expansion(table)}
+    read |= {key: micro_dollars(str(table[key])) for key in ("max_cost", "confirm_above") if key in table}
+    return Schedule(**{key: value for key, value in table.items() if key not in _EXPANSION} | read)
+
+
+def _expansion(table: dict[str, Any]) -> Expansion | None:
+    """What makes many rows of one; OptionError."""
+    return ExpansionOptions(**{key: table[key] for key in _EXPANSION if key in table}).build()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +166,15 @@ def _table_faults(number: int, table: dict[str, Any]) -> Iterator[_Fault]:
     for key in _REQUIRED:
         if key not in table:
             yield _Fault(number, _TABLE, f"the schedule has no {key}")
-    for key, value in table.items():
-        if message := _problem(key, value):
-            yield _Fault(number, key, message)
+    problems = {key: message for key, value in table.items() if (message := _problem(key, value))}
+    for key, message in problems.items():
+        yield _Fault(number, key, message)
+    if problems.keys().isdisjoint(_EXPANSION):
+        try:
+            _expansion(table)
+        except OptionError as error:
+            message = _OPTION.sub(lambda found: found[1].replace("-", "_"), str(error))
+            yield _Fault(number, error.option, f"{error.option}: {message}")
 
 
 def _problem(key: str, value: Any) -> str | None:
@@ -193,6 +215,24 @@ def _check_max_cost(amount: float) -> None:
         raise ValueError("it must be above 0 dollars")
 
 
+def _check_threshold(amount: float) -> None:
+    micro_dollars(str(amount))
+
+
+def _check_rows(number: int) -> None:
+    if not 1 <= number <= MOST:
+        raise ValueError(f"{number} is not between 1 and {MOST}")
+
+
+def _check_texts(texts: list[Any]) -> None:
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError('each entry is text in quotes, as in ["seed=1..4"]')
+
+
+def _take_any(_value: Any) -> None:
+    """Every value of the type is right."""
+
+
 def _check_overlap(overlap: str) -> None:
     if overlap not in ("skip", "allow"):
         raise ValueError(f'{overlap!r} is neither "skip" nor "allow"')
@@ -205,12 +245,31 @@ _CHECKS: dict[str, tuple[type, Callable[[Any], Any]]] = {
     "model": (str, _check_model),
     "timezone": (str, fire_times.zone),
     "overlap": (str, _check_overlap),
-    "catch_up": (bool, lambda _flag: None),
+    "catch_up": (bool, _take_any),
     "max_predictions": (int, _check_count),
     "max_cost": (float, _check_max_cost),
     "max_in_flight": (int, _check_count),
+    "confirm_above": (float, _check_threshold),
+    "model_check": (bool, _take_any),
+    "allow_unknown": (bool, _take_any),
+    "copy_inputs": (bool, _take_any),
+    "keep_uploads": (bool, _take_any),
+    "each": (list, _check_texts),
+    "repeat": (int, _check_rows),
+    "seed_from": (int, _take_any),
+    "template": (str, _take_any),
+    "dynamic_prompts": (bool, _take_any),
+    "sample": (int, _check_rows),
+    "sample_seed": (int, _take_any),
+    "map": (list, _check_texts),
 }
-_EXPECTED = {str: "text in quotes", bool: "true or false", int: "a whole number", float: "a number of dollars"}
+_EXPECTED = {
+    str: "text in quotes",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number of dollars",
+    list: "a list of texts in quotes",
+}
 
 
 def _refusal(path: Path, problems: list[Problem]) -> ScheduleError:

@@ -13,8 +13,10 @@ from pydantic import BaseModel
 from jobs.batch_folder.folder import Folder
 from jobs.budget import Budget
 from jobs.config import Config
-from jobs.enqueue.enqueue import Order, Receipt, enqueue
-from jobs.errors import InputError, ScheduleError, StorageError
+from jobs.enqueue.enqueue import Order, Receipt, enqueue, ignore_progress
+from jobs.enqueue.estimate import Confirm, Costs
+from jobs.errors import InputError, PriceError, ScheduleError, StorageError
+from jobs.prices.money import MICRO, dollars, money
 from jobs.redis_client.resilience import Redis
 from jobs.schedules import cron as fire_times
 from jobs.schedules.file import Schedule, WrongSchedule, describe, load
@@ -170,7 +172,8 @@ class Schedules:
         await self._states.save(schedule.name, started)
         try:
             async with self._renewed(schedule.name, due):
-                receipt = await enqueue(self._order(schedule, batch), self._config, self._redis)
+                order, confirm = self._order(schedule, batch), _refuse_above(schedule.confirm_above)
+                receipt = await enqueue(order, self._config, self._redis, ignore_progress, confirm)
         except (InputError, StorageError) as error:
             if str(error) != started.error:
                 logger.error(  # noqa: TRY400 - a traceback would add nothing
@@ -198,9 +201,19 @@ class Schedules:
     def _order(self, schedule: Schedule, name: str) -> Order:
         """An order from the batch's copy, if there is one: a started batch is completed from it, not from the file."""
         copy = Folder(self._config.output_dir, name).prompts
-        source = copy if copy.exists() else schedule.file
-        budget = Budget(schedule.max_predictions, schedule.max_cost, schedule.max_in_flight)
-        return Order(source=str(source), name=name, model=schedule.model, budget=budget, append=True)
+        has_begun = copy.exists()
+        return Order(
+            source=str(copy if has_begun else schedule.file),
+            name=name,
+            model=schedule.model,
+            expansion=None if has_begun else schedule.expansion,
+            budget=Budget(schedule.max_predictions, schedule.max_cost, schedule.max_in_flight),
+            append=True,
+            model_check=schedule.model_check,
+            allow_unknown=schedule.allow_unknown,
+            copy_inputs=schedule.copy_inputs,
+            keep_uploads=schedule.keep_uploads,
+        )
 
     async def _unfinished_batch(self, schedule: Schedule, state: ScheduleState) -> str | None:
         if schedule.overlap == "allow" or state.last_batch is None:
@@ -221,6 +234,19 @@ class Schedules:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+
+def _refuse_above(micro: int | None) -> Confirm | None:
+    """What refuses a batch that may cost more, or when that is not known: nobody can be asked."""
+    if micro is None:
+        return None
+
+    def confirm(costs: Costs) -> None:
+        if costs.most is None or round(costs.most * MICRO) > micro:
+            most = "an amount that is not known" if costs.most is None else f"up to {money(costs.most)}"
+            raise PriceError(f"it may cost {most}, and its confirm_above is {money(dollars(micro))}")
+
+    return confirm
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

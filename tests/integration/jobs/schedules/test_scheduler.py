@@ -165,6 +165,41 @@ async def test_the_batch_has_the_schedules_limits(
     assert (batch.max_predictions, batch.max_cost, batch.max_in_flight) == (40, 2_500_000, 7)
 
 
+async def test_a_schedule_makes_many_rows_of_one_once(
+    worker: Callable[[], Schedules], write: Write, config: Config, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever completes what another began does not make them of its copy again."""
+    write(f'{NIGHTLY}each = ["seed=1..3"]\ntemplate = "a {{name}}"\n', prompts='{"name": "fox"}\n{"name": "hen"}\n')
+    await worker().fire_due(NOON)
+    with monkeypatch.context() as patch:
+        crash(patch, after=True)
+        with pytest.raises(BaseException, match=r"^$"):
+            await worker().fire_due(TWO)
+    await redis.delete(keys.schedule(config.api_host, "nightly", int(TWO)))
+    (receipt,) = await worker().fire_due(TWO + 60)
+    assert (receipt.total, receipt.enqueued) == (6, 0)
+    rows = list(read_copy(Folder(config.output_dir, receipt.batch)))
+    assert {(row.input["prompt"], row.input["seed"]) for row in rows} == {
+        (f"a {name}", seed) for name in ("fox", "hen") for seed in (1, 2, 3)
+    }
+
+
+@pytest.mark.parametrize(("prices", "words"), [("owner/model=0.2", "up to $1.20"), ("", "an amount that is not known")])
+async def test_a_batch_that_may_cost_more_than_agreed_is_told(
+    write: Write, config: Config, redis: Redis, prices: str, words: str
+) -> None:
+    write(f"{NIGHTLY}confirm_above = 1.19\n")
+    config = config.model_copy(update={"prices": Prices.parse(prices)})
+    await Schedules(redis, config).fire_due(NOON)
+    assert await Schedules(redis, config).fire_due(TWO) == []
+    (status,) = await Schedules(redis, config).overview(TWO + 60)
+    assert status.last_error == f"it may cost {words}, and its confirm_above is $1.19"
+    write(f"{NIGHTLY}confirm_above = 1.20\n")
+    await redis.delete(keys.schedule(config.api_host, "nightly", int(TWO)))
+    cheap = config.model_copy(update={"prices": Prices.parse("owner/model=0.2")})
+    assert names(await Schedules(redis, cheap).fire_due(TWO + 61)) == ["nightly-2026-11-21T0200"]
+
+
 async def test_a_new_schedule_does_not_fire_for_a_time_before_it_was_there(worker: Callable[[], Schedules]) -> None:
     assert await worker().fire_due(TWO + 1) == []
     assert await worker().fire_due(TWO + 3600) == []

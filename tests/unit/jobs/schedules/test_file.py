@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import ScheduleError
+from jobs.expansion.expansion import Variant
 from jobs.schedules.file import MAX_NAME, Schedule, WrongSchedule, describe, load
 
 GOOD = """
@@ -98,6 +99,35 @@ def test_the_prompts_file_is_looked_for_beside_the_schedules(
     assert right(write(GOOD.replace("prompts.jsonl", str(tmp_path / "prompts.jsonl"))))[0].file.is_absolute()
 
 
+def test_a_schedule_may_make_many_rows_of_one(write: Write) -> None:
+    more = """
+each = ["seed=1..4", "guidance=3,7"]
+repeat = 2
+template = "a {red|blue} {name}"
+sample = 1
+sample_seed = 9
+map = ["caption=name"]
+model_check = false
+allow_unknown = true
+copy_inputs = true
+keep_uploads = true
+confirm_above = 0.25
+"""
+    plain, schedule = right(write(GOOD.replace("nightly", "plain") + GOOD + more))
+    assert plain.expansion is None
+    assert schedule.expansion
+    rows = list(schedule.expansion.variants(Variant("a", None, {"name": "fox"}), {}))
+    assert len(rows) == len({row.id for row in rows}) == 16
+    assert schedule.expansion.columns == {"caption": "name"}
+    assert (schedule.model_check, schedule.allow_unknown) == (False, True)
+    assert (schedule.copy_inputs, schedule.keep_uploads, schedule.confirm_above) == (True, True, 250_000)
+
+
+def test_options_that_exclude_each_other_are_one_error(write: Write) -> None:
+    (problem,) = refusal(write(GOOD + 'template = "a"\ndynamic_prompts = true\n'))
+    assert problem == "line 6: template: template and dynamic_prompts exclude each other"
+
+
 @pytest.mark.parametrize(
     ("line", "number", "reason"),
     [
@@ -129,6 +159,17 @@ def test_the_prompts_file_is_looked_for_beside_the_schedules(
         ('max_cost = "5"', 6, "max_cost must be a number of dollars"),
         ("catch_up = 1", 6, "catch_up must be true or false"),
         ('catch_up = "true"', 6, "catch_up must be true or false"),
+        ("confirm_above = -1", 6, "confirm_above: '-1' is no amount"),
+        ("model_check = 0", 6, "model_check must be true or false"),
+        ('each = "seed=1..4"', 6, "each must be a list of texts in quotes"),
+        ("each = [1]", 6, 'each: each entry is text in quotes, as in ["seed=1..4"]'),
+        ('each = ["seed=5..1"]', 6, "each: seed: '5..1' counts down"),
+        ("repeat = 0", 6, "repeat: 0 is not between 1 and 1000000"),
+        ("seed_from = 7", 6, "seed_from: it needs repeat: it is the seed of the first repeat"),
+        ("sample = 7", 6, "sample: it needs template or dynamic_prompts"),
+        ("sample_seed = 7", 6, "sample_seed: it needs sample"),
+        ('template = "{a|b"', 6, "template: a { has no }"),
+        ('map = ["caption"]', 6, "map: 'caption' is not OLD=NEW"),
         ('crom = "0 2 * * *"', 6, "unknown key 'crom'; there are name, cron, file, model, timezone, overlap, catch_up"),
     ],
 )
