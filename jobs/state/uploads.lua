@@ -7,6 +7,7 @@
 -- KEYS[2] HASH  the batch; its `uploads` is the nonce of the last upload begun, until all are deleted
 -- ARGV    'begin', batch's id, sha256, nonce
 -- ARGV    'record', batch's id, sha256, nonce, upload (JSON), 1 = it may be there twice
+-- ARGV    'drop', batch's id, sha256, id of an upload: inputs use it no more
 -- ARGV    'retire', batch's id, sha256...: at the batch's end no upload is in use any more
 -- ARGV    'forget', batch's id, sha256, ids that are deleted, nonces whose uploads are
 -- ARGV    'close', batch's id, nonce of the last upload begun: all are deleted
@@ -95,6 +96,11 @@ elseif op == 'record' then
     entry.begun = without(entry.begun, nonce)
     entry.lost = ARGV[6] == '1' and with(entry.lost, nonce) or entry.lost
   end
+elseif op == 'drop' then
+  if entry.id ~= ARGV[4] then
+    return {}
+  end
+  set_current(entry, {})
 elseif op == 'forget' then
   entry.earlier, entry.lost = without(entry.earlier, ARGV[4]), without(entry.lost, ARGV[5])
   entry.deleted = with(entry.deleted, ARGV[4])

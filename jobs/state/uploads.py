@@ -75,6 +75,10 @@ class BatchUploads:
         """Note an upload, which inputs use from now on; False when it is not wanted any more and must be deleted."""
         return bool(await self._change("record", sha256, nonce, json.dumps(asdict(upload)), int(doubled)))
 
+    async def drop(self, sha256: str, upload: Upload) -> None:
+        """Use an upload no more, as it is not there any more."""
+        await self._change("drop", sha256, upload.id)
+
     async def retire(self) -> AsyncIterator[FileUploads]:
         """Take all uploads out of use and yield them; none unless the batch is finished."""
         found = self.redis.hscan_iter(keys.uploads(self.batch))

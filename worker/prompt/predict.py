@@ -19,7 +19,7 @@ from worker.context import Work
 from worker.prompt.admission import release
 from worker.prompt.cost import cost
 from worker.prompt.create import Refused, cancel_open, cancel_prediction, open_attempt, search
-from worker.prompt.retry_policy import SOON, GiveUp, Verdict, classify, classify_error, decide, model_outcome
+from worker.prompt.retry_policy import SOON, UNFETCHED, GiveUp, Verdict, classify, classify_error, decide, model_outcome
 from worker.prompt.save import commit_failure, read_record, save
 
 logger = logging.getLogger(__name__)
@@ -127,10 +127,12 @@ async def run_attempt(work: Work, entry: Entry) -> tuple[Entry, Prediction | Ver
 async def save_or_classify(work: Work, entry: Entry, ended: Prediction | Verdict) -> Result | Verdict:
     """Save what can be saved; else say why there is nothing. The model's circuit breaker counts how it ended."""
     verdict = ended if isinstance(ended, Verdict) else judge(ended)
+    if verdict and await work.worker.uploads.drop_unfetched(work.shard, work.prompt, verdict.failure.message):
+        verdict = UNFETCHED
     message = verdict.failure.message if verdict else ""
     await work.worker.breaker.record_outcome(work.prompt.model, work.name, model_outcome(verdict), message)
     if isinstance(ended, Verdict):
-        return ended
+        return verdict or ended
     if verdict:
         return verdict
     try:

@@ -120,6 +120,10 @@ def code_of(text: str) -> str | None:
     return (found[1] or found[2]).upper() if found else None
 
 
+UNFETCHED = Verdict(Failure(kind="input_file", message="the model could not fetch the upload of a local file"), SOON)
+"""The upload has expired, or somebody deleted it; the next attempt has another."""
+
+
 def classify(status: str, error: str | None, *, data_removed: bool = False, canceled_by_us: bool = False) -> Verdict:
     """Judge a prediction that ended without output that can be saved."""
     text = (error or "").strip()

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -26,7 +27,7 @@ from pathlib import Path
 from jobs.input_files.copies import copied_path
 from jobs.input_files.reference import FileReference, references
 from jobs.redis_client.resilience import Redis
-from jobs.replicate_api.files import UploadedFile
+from jobs.replicate_api.files import UploadedFile, file_id_in
 from jobs.replicate_api.predictions import Replicate
 from jobs.state.ledger import Overtaken
 from jobs.state.uploads import BatchUploads, Upload
@@ -49,6 +50,9 @@ RENEW_BEFORE = 3600.0
 
 ASK_AGAIN = 1.0
 """Seconds between two looks whether another worker has uploaded a content."""
+
+_URL = re.compile(r"https?://[^\s'\"<>]*[\w/%=]")
+_NOT_THERE = re.compile(r"\b(401|403|404|410)\b|not found|forbidden|expired", re.IGNORECASE)
 
 
 class UploadExpires(MustWait):
@@ -119,6 +123,16 @@ class Uploader:
         wanted = list({reference.sha256 for reference in references(prompt.input)})
         return {sha256: one.ids for sha256, one in (await self.records(shard).read(wanted)).items()}
 
+    async def drop_unfetched(self, shard: Shard, prompt: Prompt, error: str) -> bool:
+        """Drop the upload that a model could not fetch, if the error of its prediction says so and names one."""
+        named = unfetched_ids(error)
+        records, wanted = self.records(shard), list({reference.sha256 for reference in references(prompt.input)})
+        known = await records.read(wanted) if named else {}
+        for sha256, one in known.items():
+            if one.current and one.current.id in named:
+                await records.drop(sha256, one.current)
+        return any(named & one.ids for one in known.values())
+
     def records(self, shard: Shard) -> BatchUploads:
         """What Redis knows of the uploads of the shard's batch."""
         return BatchUploads(self._redis, shard.batch, shard.batch_id)
@@ -188,6 +202,13 @@ class Uploader:
     def _now(self) -> float:
         """The API's time."""
         return time.time() + self._replicate.clock_offset
+
+
+def unfetched_ids(error: str) -> frozenset[str]:
+    """The ids of uploads that an error names, if it says that something was not to be had."""
+    said = _URL.sub("", error)
+    found = (file_id_in(url) for url in _URL.findall(error)) if _NOT_THERE.search(said) else ()
+    return frozenset(filter(None, found))
 
 
 def _retrieve(task: asyncio.Task[Upload]) -> None:

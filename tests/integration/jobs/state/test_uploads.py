@@ -74,6 +74,15 @@ async def test_a_later_upload_replaces_one_whose_id_stays_known(uploads: BatchUp
     assert await upload_ids(uploads.redis, "cats") == {CAT: {"f1", "f2"}}
 
 
+async def test_an_upload_that_is_gone_is_dropped_once(uploads: BatchUploads) -> None:
+    await recorded(uploads)
+    await recorded(uploads, SECOND)
+    await uploads.drop(CAT, FIRST)
+    assert (await uploads.read([CAT]))[CAT].current == SECOND
+    await uploads.drop(CAT, SECOND)
+    assert (await uploads.read([CAT]))[CAT] == FileUploads(CAT, None, ("f1", "f2"), (), ())
+
+
 async def test_one_that_nobody_begun_is_refused(uploads: BatchUploads) -> None:
     assert not await uploads.record(CAT, "another", FIRST, doubled=False)
     assert (await uploads.read([CAT])) == {}

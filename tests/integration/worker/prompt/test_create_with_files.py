@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import logging
 from collections.abc import Awaitable, Callable
@@ -68,6 +69,16 @@ def contents_by_prediction(simulator: Any) -> dict[str, list[str]]:
     ledger = simulator.ledger()
     contents = {row["id"]: row["sha256"] for row in ledger["uploads"]}
     return {made["id"]: [contents[id_] for id_ in made["uploads"]] for made in ledger["creates"]}
+
+
+def uploaded(simulator: Any) -> list[dict[str, Any]]:
+    """The uploads there ever were; those of the small files in the order of their contents, then of their times."""
+    found: list[dict[str, Any]] = simulator.ledger()["uploads"]
+    return sorted(found, key=lambda row: (row["sha256"] != refer_sha(b"a dog"), row["created_at"]))
+
+
+def refer_sha(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 async def test_the_model_gets_the_file_and_the_record_keeps_the_reference(
@@ -137,6 +148,39 @@ async def test_an_upload_that_expires_while_a_prompt_waits_is_renewed(
     ledger = simulator.ledger()
     assert [len(row["used_by"]) for row in ledger["uploads"]] == [0, 1]
     assert (await worker.batches.get("night")).predictions == ledger["created"] == 1
+
+
+async def test_a_file_that_somebody_deleted_at_replicate_is_uploaded_again(
+    worker: Context, simulator: Any, cat: Path, dog: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    work = filed_work(worker, 0, dog, cat)
+    uploads = await worker.uploads.ensure(work.shard, work.prompt, work.folder.path, work.order)
+    await worker.uploads.sender.files.delete(uploads[refer_to(cat)["sha256"]].id)
+    await predict(work)
+    result = record_of(work)
+    assert (result.status, result.attempts) == ("succeeded", 2)
+    assert [(row["deleted_at"] is None, len(row["used_by"])) for row in uploaded(simulator)] == [
+        (True, 2),
+        (False, 1),
+        (True, 1),
+    ]
+    assert "the model could not fetch the upload of a local file; again in" in caplog.text
+    assert "signature" not in caplog.text
+
+
+async def test_a_prompt_whose_uploads_never_last_fails_in_the_end(worker: Context, simulator: Any, cat: Path) -> None:
+    simulator.control(short_upload={"rate": 1.0, "seconds": 20})
+    values = {"image": refer_to(cat), "queue_time": 30}
+    work = work_on(worker, Prompt(0, "cat", "simulator/everything", values))
+    most = worker.config.max_attempts
+    running = asyncio.create_task(predict(work))
+    while not running.done():
+        simulator.advance(20)
+        await asyncio.sleep(0.05)
+    result = record_of(work)
+    assert result.error
+    assert (result.error.kind, result.attempts) == ("input_file", most)
 
 
 async def test_a_file_that_changed_is_an_error_of_its_rows_and_costs_nothing(
