@@ -165,7 +165,7 @@ async def assemble(config: Config, timing: Timing, redis: Redis, owner: str, sta
         poller=Poller(replicate, gate, config, PollingLeader(redis, config.api_host, owner, timing.polling)),
         orphans=OrphanSearch(replicate, gate, claims, timing.between_searches),
         outputs=OutputSaver(config, await stack.enter_async_context(files_client(config)), timing.downloads),
-        uploads=Uploader(redis, leases, replicate, Sender(files, gate, account, timing.jitter)),
+        uploads=Uploader(config, redis, leases, replicate, Sender(files, gate, account, timing.jitter)),
         breaker=(breaker := CircuitBreaker(redis, config)),
         model_limiter=ModelLimiter(redis, config),
         batch_limiter=BatchConcurrencyLimit(redis, config.deadline),

@@ -47,10 +47,17 @@ async def finish_batch(worker: Context, shard: Shard, score: float = 0.0) -> Non
 
 
 async def finish_left_over(worker: Context, before: set[str]) -> set[str]:
-    """Finish batches whose last job was lost: those complete batches that the last call returned, too."""
+    """Finish batches whose last job was lost: those complete batches that the last call returned, too.
+
+    Uploads of finished batches that were not deleted are deleted now.
+    """
     names = await worker.batches.names()
-    known = [batch for name in names if (batch := await worker.batches.find(name))]
-    complete = [batch for batch in known if batch.api_host == worker.config.api_host and _is_complete(batch)]
+    found = [batch for name in names if (batch := await worker.batches.find(name))]
+    known = [batch for batch in found if batch.api_host == worker.config.api_host]
+    for batch in known:
+        if batch.finished_at:
+            worker.uploads.deletion.note(batch)
+    complete = [batch for batch in known if _is_complete(batch)]
     for batch in complete:
         if batch.id in before:
             with suppress(StorageError, OSError):  # not reported: this worker may not see the folder
@@ -72,6 +79,7 @@ async def _try_to_finish(worker: Context, batch: Batch) -> None:
             await _write_in_thread(folder, batch.id, fsync=worker.config.fsync)
             if await worker.batches.finish(batch.name):
                 _log_finished(batch, folder)
+                worker.uploads.deletion.note(now)
 
 
 def _log_finished(batch: Batch, folder: Folder) -> None:

@@ -24,6 +24,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobs.config import Config
 from jobs.input_files.copies import copied_path
 from jobs.input_files.reference import FileReference, references
 from jobs.redis_client.resilience import Redis
@@ -35,6 +36,7 @@ from jobs.wire import Prompt, Shard
 from worker.leases import Leases
 from worker.limits.circuit_breaker import MustWait
 from worker.limits.priority_semaphore import PrioritySemaphore
+from worker.uploads.deletion import UploadDeletion
 from worker.uploads.sender import Origin, Sender
 
 logger = logging.getLogger(__name__)
@@ -81,17 +83,19 @@ class _Content:
 class Uploader:
     """The uploads of one worker, while it is `running`."""
 
-    def __init__(self, redis: Redis, leases: Leases, replicate: Replicate, sender: Sender) -> None:
+    def __init__(self, config: Config, redis: Redis, leases: Leases, replicate: Replicate, sender: Sender) -> None:
         self.sender = sender
+        self.deletion = UploadDeletion(config, redis, leases, sender)
         self._redis, self._leases, self._replicate = redis, leases, replicate
         self._slots = PrioritySemaphore(AT_ONCE)
         self._jobs: dict[tuple[str, FileReference], _Job] = {}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """End all uploads when the block ends."""
+        """Delete uploads that are not needed any more until the block ends; then end all uploads."""
         try:
-            yield
+            async with self.deletion.running():
+                yield
         finally:
             tasks = [job.task for job in self._jobs.values()]
             for task in tasks:
