@@ -84,6 +84,8 @@ class Application:
             await self._api(scope, receive, _discard)
             await self._lose(fault, scope, receive, send)
         else:
+            if fault := self._simulation.faults.strike("late_answer", kind):
+                send = _late(send, fault.seconds(1.0))
             await self._api(scope, receive, self._with_headers(send, headers))
 
     def _admit(self, scope: Scope, kind: str) -> dict[str, str]:
@@ -197,6 +199,15 @@ async def _read_part(receive: Receive, size: float) -> None:
     """Read so many bytes of a request."""
     while size > 0 and (message := await receive())["type"] == "http.request" and message.get("more_body"):
         size -= len(message["body"])
+
+
+def _late(send: Send, seconds: float) -> Send:
+    async def wait(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await asyncio.sleep(seconds)
+        await send(message)
+
+    return wait
 
 
 async def _discard(_message: Any) -> None:

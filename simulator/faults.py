@@ -23,6 +23,7 @@ FAULTS: dict[str, frozenset[str]] = {
     "unauthorized": API_CALLS,  # 401
     "payment_required": _CREATE,  # 402; text
     "lost_answer": _CREATE | _UPLOAD,  # the effect is done; how = reset | hang | 502
+    "late_answer": _CREATE,  # the effect is done, and the answer comes late; seconds
     "aborted": _CREATE,  # the prediction ends aborted before its start
     "canceled": _CREATE,  # the prediction ends canceled while it runs
     "failed": _CREATE,  # the prediction fails; text (default null)

