@@ -244,7 +244,7 @@ async def test_an_output_that_ended_before_its_intent_is_kept_as_long_as_any(
         return replace(ended, raw={**ended.raw, "completed_at": timestamp(time.time() - 7200)})
 
     async def save(*arguments: Any) -> Any:
-        kept.append(arguments[-1] - time.time())
+        kept.append(arguments[2] - time.time())
         return await original(*arguments)
 
     monkeypatch.setattr(worker.poller, "wait", wait)
