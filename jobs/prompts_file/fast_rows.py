@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
@@ -85,10 +85,12 @@ class PlainRows:
         try:
             values = _parse([line if isinstance(line, bytes) else b"" for line in lines])
             return self._rows(values, first) if values and self._is_text else None
-        except (ValueError, TypeError, AttributeError):  # from orjson, and for what should be an object or text
+        except (ValueError, TypeError):  # from orjson, and for what should be an object or text
             return None
 
     def _rows(self, values: list[dict[str, Any]], first: int) -> list[Row | None]:
+        if set(map(type, values)) != {dict}:
+            raise TypeError("a row is not an object")
         ids = [row.pop("id") if "id" in row else f"{number:06d}" for number, row in enumerate(values, first)]
         models = [row.pop("model", self._model) for row in values]
         shapes = list(map(tuple, values))
@@ -97,7 +99,7 @@ class PlainRows:
             raise TypeError("an input is not an object")
         if self._input:
             inputs = [self._input | given for given in inputs]
-        by_keys = _group(map(tuple, inputs))
+        by_keys = _group(list(map(tuple, inputs)))
         odd = _wrong_ids(ids) | _places(models, _is_wrong_model) | _places(shapes, self._is_odd_shape)
         for keys, places in by_keys.items():
             odd |= _odd_values(keys, [inputs[place] for place in places], places)
@@ -116,7 +118,7 @@ class PlainRows:
             return False
         return not _ODD.isdisjoint(keys) or ("prompt" not in keys and "prompt" not in self._input)
 
-    def _note_keys(self, by_keys: dict[tuple[str, ...], list[int]], odd: set[int], first: int) -> None:
+    def _note_keys(self, by_keys: dict[tuple[str, ...], Sequence[int]], odd: set[int], first: int) -> None:
         for keys, places in by_keys.items():
             if not self._names.known.issuperset(keys):
                 plain = next((place for place in places if place not in odd), None)
@@ -146,12 +148,14 @@ def _texts(rows: list[dict[str, Any]]) -> list[bytes]:
     return text.replace(b'},{"id":"', b'}\n{"id":"').split(b"\n") if rows else []
 
 
-def _group(items: Iterable[T]) -> dict[T, list[int]]:
-    """The places of each of the different items."""
-    found: dict[T, list[int]] = defaultdict(list)
+def _group(items: list[T]) -> dict[T, Sequence[int]]:
+    """The places of each of the different items, which mostly are all equal."""
+    if len(set(items)) == 1:
+        return {items[0]: range(len(items))}
+    found = defaultdict[T, list[int]](list)
     for place, item in enumerate(items):
         found[item].append(place)
-    return found
+    return dict(found)
 
 
 def _places(items: list[T], is_wrong: Callable[[T], bool]) -> set[int]:
@@ -172,7 +176,7 @@ def _is_wrong_model(model: Any) -> bool:
     return type(model) is not str or model_problem(model) is not None
 
 
-def _odd_values(keys: tuple[str, ...], inputs: list[dict[str, Any]], places: list[int]) -> set[int]:
+def _odd_values(keys: tuple[str, ...], inputs: list[dict[str, Any]], places: Sequence[int]) -> set[int]:
     """The places of inputs with a value that is not plain; all have the same keys."""
     if SECRET in keys:
         return set(places)

@@ -18,8 +18,8 @@ from jobs.errors import Problem
 MAX_LINE = 2_000_000
 """Bytes of the longest line (CSV: the longest cell); Replicate takes `data:` URIs of 256 kB."""
 BLOCK = 1 << 20
-AT_ONCE = 500
-"""Most lines that are handled together."""
+AT_ONCE, BYTES_AT_ONCE = 500, 1 << 16
+"""Most lines that are handled together, and about how many bytes of them."""
 BOM = codecs.BOM_UTF8
 
 _MARKS = (
@@ -150,7 +150,7 @@ _TOO_LONG = f"the line is longer than {MAX_LINE:,} bytes; give big files by path
 
 
 def _lines(blocks: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Yield the lines, at most AT_ONCE together; of a longer one than MAX_LINE, little more than that is kept."""
+    """Yield the lines, some together; of a longer one than MAX_LINE, little more than that is kept."""
     rest, ending = b"", b""
     for block in blocks:
         ending = ending or _line_end(block)
@@ -160,7 +160,8 @@ def _lines(blocks: Iterable[bytes]) -> Iterator[list[bytes]]:
         if lines:
             yield [rest]
             rest = lines.pop()
-            yield from (lines[start : start + AT_ONCE] for start in range(0, len(lines), AT_ONCE))
+            size = min(len(lines) * BYTES_AT_ONCE // len(block) + 1, AT_ONCE)
+            yield from (lines[start : start + size] for start in range(0, len(lines), size))
     if rest:
         yield [rest]
 

@@ -107,6 +107,9 @@ LINES = st.lists(
             b"\r",
             b'{"prompt":"x"},{"prompt":"y"}',
             b'{"prompt":"x"}{"prompt":"y"}',
+            b'"id"',
+            b"[1]",
+            b"null",
             b'{"prompt":"x"',
             b'"seed":1}',
             b'{"prompt":"x","a":[{"b":1}',
@@ -216,6 +219,7 @@ def test_the_usual_rows_are_read_fast(row: dict[str, Any]) -> None:
         b'"a prompt"',
         b'"id"',
         b"3",
+        b"null",
         b"",
     ],
 )
