@@ -21,12 +21,18 @@ class InputSchema:
         self.known = frozenset(self.properties)
         self.secrets = frozenset(filter(self.is_secret, self.known))
         self.takes_any_key = bool(schema.get("additionalProperties"))
-        self._validator = _lenient(schema)
+        self._validator, self._list_validator = _lenient(schema)
 
     def is_valid(self, values: Mapping[str, Any]) -> bool:
         """Whether the values of the keys that are known may be sent."""
         valid: bool = self._validator.is_valid(values)
         return valid
+
+    def are_surely_right(self, inputs: list[dict[str, Any]]) -> bool:
+        """Whether all these inputs may be sent, with keys that are known and no secrets."""
+        keys = set[str]().union(*inputs)
+        known = self.known.issuperset(keys) or self.takes_any_key
+        return known and self.secrets.isdisjoint(keys) and bool(self._list_validator.is_valid(inputs))
 
     def errors(self, values: Mapping[str, Any]) -> Iterable[Any]:
         """What is wrong with them, as the validator says it."""
@@ -43,12 +49,16 @@ class InputSchema:
         return isinstance(schema, dict) and (schema.get("format") == "password" or bool(schema.get("x-cog-secret")))
 
 
-def _lenient(schema: Mapping[str, Any]) -> Any:
-    """A validator of what can be understood: a schema that cannot be compiled checks keys only."""
+def _lenient(schema: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Validators of an input and of a list of them, by what can be understood: if nothing can be, only of the keys."""
     try:
-        return _compiled({**_strict(schema), "type": "object"})
+        return _validators({**_strict(schema), "type": "object"})
     except ValueError:
-        return _compiled({"type": "object"})
+        return _validators({"type": "object"})
+
+
+def _validators(schema: dict[str, Any]) -> tuple[Any, Any]:
+    return _compiled(schema), _compiled({"type": "array", "items": schema})
 
 
 def _compiled(schema: dict[str, Any]) -> Any:

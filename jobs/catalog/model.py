@@ -26,7 +26,7 @@ class Model:
     looked_up: float
     unchecked: str | None = None
 
-    @property
+    @cached_property
     def pinned(self) -> str:
         """How a batch names it: a community model runs only by its version, all others by their own name."""
         by_name = "/" in self.name and ":" not in self.name and not self.name.startswith("deployments/")

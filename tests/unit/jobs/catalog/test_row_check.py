@@ -240,6 +240,24 @@ def test_what_the_simulator_takes_passes_the_check(data: st.DataObject) -> None:
     assert RowCheck(KNOWN, allow_literal_secrets=True).check(row(values, name))
 
 
+@given(st.data())
+def test_rows_that_are_checked_together_are_what_each_is_by_itself(data: st.DataObject) -> None:
+    drawn = data.draw(
+        st.lists(
+            st.tuples(st.sampled_from([*NAMES, "o/missing"]), st.sampled_from(["x", "right", "wrong"])), max_size=9
+        )
+    )
+    rows, known = [], KNOWN | {"o/missing": Missing("o/missing", "it does not exist")}
+    for line, (name, kind) in enumerate(drawn, 1):
+        keys = st.sampled_from([*COMMON_INPUTS, *MODELS[name].inputs, "unknown"]) if name in MODELS else st.just("a")
+        values = data.draw(st.dictionaries(keys, ANYTHING, max_size=3)) if kind == "wrong" else {"prompt": kind}
+        rows.append(row(values, name, line, cells={"prompt": "x"} if kind == "x" else None))
+    together, each = RowCheck(known, allow_unknown=True), RowCheck(known, allow_unknown=True)
+    assert together.check_all(rows) == [checked for one in rows if (checked := each.check(one))]
+    assert together.mistakes.problems() == each.mistakes.problems()
+    assert together.warnings() == each.warnings()
+
+
 EVERYTHING = "simulator/everything"
 
 
