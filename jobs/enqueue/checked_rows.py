@@ -29,7 +29,7 @@ from jobs.prompts_file.reader import Defaults, Ids, Row, read_prompts
 SHOWN = 20
 """Problems that are shown; the rest are counted."""
 
-CHUNK_ROWS, CHUNK_BYTES = 1000, 1 << 16
+CHUNK_ROWS, CHUNK_BYTES = 1000, 1 << 18
 """Rows, or bytes of them, that are in memory at once."""
 
 FILES_AT_ONCE = 50
@@ -64,13 +64,11 @@ class CheckedRows:
     async def chunks(self) -> AsyncIterator[list[CheckedRow]]:
         """Yield the valid rows; after the last one, PromptsError if any was wrong. InputError, ModelsUnknown."""
         defaults = Defaults(self._model, self._order.input)
-        items = read_prompts(await self._source(), defaults, self.ids, self.names, self._order.expansion)
-        while chunk := await self._run(_next_chunk, items):
+        found = read_prompts(await self._source(), defaults, self.ids, self.names, self._order.expansion)
+        while chunk := await self._run(_next_chunk, found):
             rows = [item for item in chunk if isinstance(item, Row)]
-            for item in chunk:
-                if isinstance(item, Problem):
-                    self._count += 1
-                    self._problems += [item] if self._count <= SHOWN else []
+            if len(rows) < len(chunk):
+                self._note([item for item in chunk if isinstance(item, Problem)])
             await self._find_models(row.model for row in rows)
             for some in _parts(rows):
                 yield await self._run(self._checked, some)
@@ -79,6 +77,10 @@ class CheckedRows:
             problems = list(merge(self._problems, mistakes.problems(), key=lambda problem: problem.line))[:SHOWN]
             named = [replace(problem, unit=self._order.unit) for problem in problems]
             raise PromptsError(self._order.file_name, named, count)
+
+    def _note(self, problems: list[Problem]) -> None:
+        self._problems += problems[: max(SHOWN - self._count, 0)]
+        self._count += len(problems)
 
     def warnings(self) -> list[str]:
         """What a person may want to change in the file before it is paid for."""
@@ -118,7 +120,7 @@ class CheckedRows:
     def _checked(self, rows: list[Row]) -> list[CheckedRow]:
         check, kept = self._check, self._catalog.kept
         if self._is_checked:
-            return [checked for row in rows if (checked := check.check(row))]
+            return check.check_all(rows)
         return [checked for row in rows if (checked := check.as_kept(row, kept.get(row.model)))]
 
     async def _run(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -8,6 +8,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -72,17 +73,19 @@ class Spool:
         self.demand_prices(self.order.budget)
 
     def _add(self, chunk: list[CheckedRow], file: BinaryIO, picks: RandomRows | None) -> None:
-        limit, end = self.order.limit, file.tell()
-        for (line, row_id, model, text, _, _), written in chunk:
-            if picks:
-                picks.show(row_id, len(self))
-            elif limit is not None and len(self) >= limit:
-                return
-            self._starts.append(end)
-            end += file.write(text + b"\n")
-            self._fingerprints.append(hash(text))
-            self._written.append(hash(written))
-            self.estimate.add(model, line, text)
+        if picks:
+            for place, (row, _) in enumerate(chunk, len(self)):
+                picks.show(row.id, place)
+        elif self.order.limit is not None:
+            chunk = chunk[: max(self.order.limit - len(self), 0)]
+        texts = [row.text for row, _ in chunk]
+        ends = accumulate([len(text) + 1 for text in texts], initial=file.tell())
+        self._starts.extend(islice(ends, len(texts)))
+        file.write(b"\n".join([*texts, b""]))
+        self._fingerprints.extend(map(hash, texts))
+        self._written.extend([hash(written) for _, written in chunk])
+        for row, _ in chunk:
+            self.estimate.add(row.model, row.line, row.text)
 
     def _keep(self, places: list[int], *, fsync: bool) -> None:
         """Keep only the rows at these places; StorageError."""
