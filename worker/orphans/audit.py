@@ -24,6 +24,7 @@ from jobs.state.account import Account
 from jobs.state.batches import Batches
 from jobs.state.claims import NOBODY, Claims
 from jobs.state.snapshot import Snapshot, take_snapshot
+from jobs.state.uploads import upload_ids
 from jobs.wire import as_local, timestamp
 from worker.limits.rate_limiter import RateLimiter
 from worker.limits.request_gate import RequestGate
@@ -94,7 +95,8 @@ class OrphanAudit:
             entry = snapshots[batch].ledger.get(index) if batch in snapshots else None
             return entry is not None and entry.ambiguous
 
-        prompts = await asyncio.to_thread(find_matches, self.config, old, is_open)
+        uploads = {name: await upload_ids(self.redis, name) for name in snapshots}
+        prompts = await asyncio.to_thread(find_matches, self.config, old, is_open, uploads)
         orphans = [self._orphan(prediction, prompts.get(prediction.id)) for prediction in old]
         return OrphanList(since=timestamp(since), seen=seen, too_young=len(left) - len(old), orphans=orphans)
 

@@ -88,31 +88,58 @@ def find_recorded(config: Config, since: float, wanted: Collection[str]) -> set[
 
 
 def find_matches(
-    config: Config, predictions: Iterable[Prediction], is_open: Callable[[str, int], bool]
+    config: Config,
+    predictions: Iterable[Prediction],
+    is_open: Callable[[str, int], bool],
+    uploads: Mapping[str, UploadIds],
 ) -> dict[str, Match]:
-    """Return the prompt that each prediction could serve, if any, preferably one that `is_open` (batch, index)."""
+    """Return the prompt that each prediction could serve, if any, preferably one that `is_open` (batch, index).
+
+    `uploads` are those of the batches in Redis, by name.
+    """
     shown = [prediction for prediction in predictions if isinstance(prediction.raw.get("input"), dict)]
-    by_secret: dict[frozenset[str], dict[str, list[Prediction]]] = {}
+    by_kind: dict[_Kind, dict[str, list[Prediction]]] = {}
     found: dict[str, Match] = {}
     for folder, prompt in _prompts(config) if shown else ():
-        secret = secret_keys(prompt.input)
-        if secret not in by_secret:
-            by_secret[secret] = _by_input(shown, secret)
-        for prediction in by_secret[secret].get(_key(without_keys(prompt.input, secret)), ()):
+        kind = _Kind(secret_keys(prompt.input), has_references(prompt.input))
+        if kind not in by_kind:
+            by_kind[kind] = _by_input(shown, kind)
+        for prediction in by_kind[kind].get(kind.key(prompt.input), ()):
             known = found.get(prediction.id)
-            if could_serve(prediction, prompt) and not (known and known.open):
+            if could_serve(prediction, prompt, uploads.get(folder.batch)) and not (known and known.open):
                 match = Match(f"{folder.batch}/{prompt.id}", is_open(folder.batch, prompt.index))
                 if match.open or not known:
                     found[prediction.id] = match
     return found
 
 
-def _by_input(predictions: Iterable[Prediction], secret: frozenset[str]) -> dict[str, list[Prediction]]:
-    """The predictions by their inputs without the secret keys."""
+class _Kind(NamedTuple):
+    """What cannot be compared in an input as it is: its secret keys, and its local files if it has some."""
+
+    secret: frozenset[str]
+    has_files: bool
+
+    def key(self, values: Mapping[str, Any]) -> str:
+        """The same text for all inputs that `could_serve` may consider equal: 7.0 is 7, and each file any other."""
+        plain = without_keys(values, self.secret)
+        return canonical_json(_plain(_without_uploads(plain) if self.has_files else plain))
+
+
+def _by_input(predictions: Iterable[Prediction], kind: _Kind) -> dict[str, list[Prediction]]:
+    """The predictions by their inputs, as far as prompts of that kind are compared."""
     found: dict[str, list[Prediction]] = defaultdict(list)
     for prediction in predictions:
-        found[_key(without_keys(prediction.raw["input"], secret))].append(prediction)
+        found[kind.key(prediction.raw["input"])].append(prediction)
     return found
+
+
+def _without_uploads(value: Any) -> Any:
+    """An input with the same text for each local file and for each URL of an uploaded one."""
+    if read_reference(value) or file_id_in(value):
+        return "a file"
+    if isinstance(value, Mapping):
+        return {key: _without_uploads(item) for key, item in value.items()}
+    return [_without_uploads(item) for item in value] if isinstance(value, list) else value
 
 
 def _folders(config: Config) -> Iterator[Folder]:
@@ -149,11 +176,6 @@ def _prompts(config: Config) -> Iterator[tuple[Folder, Prompt]]:
         with suppress(StorageError, OSError):
             for prompt in read_copy(folder):
                 yield folder, prompt
-
-
-def _key(value: Any) -> str:
-    """The same text for all inputs that `could_serve` considers equal: 7.0 is 7."""
-    return canonical_json(_plain(value))
 
 
 def _plain(value: Any) -> Any:

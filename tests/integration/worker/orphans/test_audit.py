@@ -21,9 +21,12 @@ from jobs.redis_client.resilience import Redis
 from jobs.replicate_api.client import api_client
 from jobs.replicate_api.predictions import Replicate
 from jobs.state.account import Account
+from jobs.state.batches import Batches
 from jobs.state.claims import Claims
 from jobs.state.ledger import Ledger
-from jobs.wire import Result
+from jobs.state.uploads import BatchUploads, Upload
+from jobs.wire import Batch, Result
+from tests.integration.worker.prompt.works import refer_to
 from worker.cli import app
 from worker.orphans.audit import Orphan, open_audit
 
@@ -96,6 +99,46 @@ async def test_a_prediction_is_known_without_its_secrets(
     other = await created(replicate, {"prompt": "dog", "key": "the secret"}, "simulator/everything")
     simulator.advance(LATER)
     assert {id_: orphan.whose for id_, orphan in (await found(config)).items()} == {ours: "ours", other: "foreign"}
+
+
+async def test_a_prediction_is_known_by_the_uploads_of_its_files(
+    config: Config, redis: Redis, replicate: Replicate, simulator: Any, tmp_path: Path
+) -> None:
+    """Also after Redis has forgotten the batch: then by any upload in the place of its file."""
+    upload = Upload("f1", f"{config.replicate_base_url}/v1/files/f1", 9_999_999_999, 9_999_996_399)
+    contents = [refer_to(a_file(tmp_path / f"{name}.txt", name)) for name in ("cat", "dog")]
+    rows = [{"id": f"p{n}", "model": "simulator/everything", "input": {"image": one}} for n, one in enumerate(contents)]
+    folder = batch_of(config, rows)
+    await Batches(redis).open(Batch("night", "b1", config.api_host, 1.0, 2, 0, 1.0))
+    records = BatchUploads(redis, "night", "b1")
+    nonce = await records.begin(contents[0]["sha256"])
+    assert nonce
+    assert await records.record(contents[0]["sha256"], nonce, upload, doubled=False)
+    model = "simulator/everything"
+    urls = (f"{upload.url}/download?expiry=1&signature=x", f"{upload.url}0", "https://example.com/cat.txt")
+    ours, another, no_file = [await created(replicate, {"image": url}, model) for url in urls]
+    simulator.advance(LATER)
+    orphans = await found(config)
+    assert {id_: (orphan.whose, orphan.prompt) for id_, orphan in orphans.items()} == {
+        ours: ("ours", "night/p0"), another: ("foreign", None), no_file: ("foreign", None),
+    }  # fmt: skip
+    await Batches(redis).delete("night")
+    orphans = await found(config)
+    assert {id_: orphan.whose for id_, orphan in orphans.items()} == {ours: "ours", another: "ours", no_file: "foreign"}
+    assert folder.prompts.exists()
+
+
+def a_file(path: Path, content: str) -> Path:
+    path.write_text(content)
+    return path
+
+
+def batch_of(config: Config, rows: list[dict[str, Any]]) -> Folder:
+    folder = Folder(config.output_dir, "night")
+    folder.path.mkdir(parents=True)
+    write_manifest(folder, Manifest("night", "b1", config.api_host, 1.0), fsync=False)
+    folder.prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
 
 
 async def test_what_is_known_here_is_no_orphan(
