@@ -109,6 +109,8 @@ def row(trial: Trial, judgement: Judgement, case: str) -> dict[str, Any]:
         "unknown": judgement.unknown,
         "unclaimed": len(judgement.unclaimed),
         "orphans": judgement.orphans,
+        "uploads": judgement.ledger["uploaded"],
+        "uploads_left": judgement.ledger["uploads_left"],
         "taken_over": f"{trial.taken_over_at - trial.fault_at:.1f}",
         "finished": f"{trial.finished_at - trial.fault_at:.1f}",
         "seed": trial.seed,

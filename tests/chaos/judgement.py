@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -14,11 +15,13 @@ from typing import Any
 import httpx
 from redis import Redis
 
+from jobs.input_files.reference import with_files
 from jobs.redis_client import keys
 from jobs.secret_inputs import Secrets
 from tests.chaos.trial import SECRET, Trial
 from worker.prompt.create import MAX_UNKNOWN
 
+UPLOAD = re.compile(r"http://[^/]+/v1/files/(\w+).*")
 RUNNING = {"starting", "processing", "queued"}
 
 
@@ -49,6 +52,10 @@ class Judgement:
     @cached_property
     def creates(self) -> dict[str, dict[str, Any]]:
         return {create["id"]: create for create in self.ledger["creates"]}
+
+    @cached_property
+    def uploads(self) -> dict[str, dict[str, Any]]:
+        return {upload["id"]: upload for upload in self.ledger["uploads"]}
 
     @cached_property
     def named(self) -> Counter[str]:
@@ -100,6 +107,7 @@ class Judgement:
         checks = (
             self._results,
             self._payments,
+            self._uploads,
             self._counters,
             self._leftovers,
             self._logs,
@@ -147,8 +155,22 @@ class Judgement:
             elif self._served[file["url"]] != file["sha256"]:
                 yield f"{file['path']}: not what was served"
         for id_ in result["prediction_ids"]:
-            if id_ not in self.creates or self.creates[id_]["input"] != Secrets(SECRET).resolve(result["input"]):
+            if id_ not in self.creates or not self._is_of(self.creates[id_]["input"], result["input"]):
                 yield f"{result['id']}: prediction {id_} is not of its input"
+
+    def _is_of(self, sent: Any, given: dict[str, Any]) -> bool:
+        """Whether an input was sent for that of a prompt: with its secrets, and uploads of its files' contents."""
+        resolved = Secrets(SECRET).resolve(given)
+        return bool(self._by_content(sent) == with_files(resolved, lambda reference: f"upload of {reference.sha256}"))
+
+    def _by_content(self, value: Any) -> Any:
+        """An input with the sha256 of each upload instead of its URL."""
+        if isinstance(value, dict):
+            return {key: self._by_content(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [self._by_content(each) for each in value]
+        match = UPLOAD.fullmatch(value) if isinstance(value, str) else None
+        return f"upload of {self.uploads[match[1]]['sha256']}" if match else value
 
     @cached_property
     def _served(self) -> dict[str, str]:
@@ -166,6 +188,17 @@ class Judgement:
             yield f"orphans that still run: {running}"
         if self.ledger["file_tokens"]:
             yield "the file host was sent a token"
+
+    def _uploads(self) -> Iterator[str]:
+        for child in self.trial.nursery.children:
+            if "signature=" in child.log():
+                yield f"a worker's log holds the signature of an upload: {child.log_file}"
+        if self.ledger["uploads_left"]:
+            left = [upload["id"] for upload in self.uploads.values() if upload["deleted_at"] is None]
+            yield f"uploads left: {left}"
+        for create in self.creates.values():
+            if create["unfetched"]:
+                yield f"prediction {create['id']} names an upload that is not there: {create['unfetched']}"
 
     def _counters(self) -> Iterator[str]:
         counted = Counter(result["status"] for result in self.results)

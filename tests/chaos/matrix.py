@@ -16,6 +16,8 @@ COLUMNS = {
     "unknown": "unknown creates",
     "unclaimed": "of them paid",
     "orphans": "late answers canceled",
+    "uploads": "uploads",
+    "uploads_left": "of them left",
     "taken_over": "taken over, s",
     "finished": "finished, s",
     "seed": "seed",
@@ -28,6 +30,7 @@ paid twice: predictions that no result names and no unknown create accounts for,
 unknown creates: creates that were never answered and that nobody found, so that they were repeated
 of them paid: those that had created a prediction after all, which the list did not show in time
 late answers canceled: predictions that came after their create had been replaced, and were canceled at Replicate
+uploads: of the six local files that every seventh input names; of them left: neither deleted nor expired at the end
 taken over, finished: seconds from the last fault, or from its end, until a live worker held each queued shard, and
   until the batch was finished, including the start of a new worker
 short lease: 1.5 s instead of 15; short search: a create is unknown after 6 s instead of 60

@@ -10,6 +10,7 @@ ALL_LOST = {"lost_answer": {"rate": 1.0, "how": "502"}}
 LATE = {"delay": {"rate": 1.0, "kinds": ["create"], "seconds": 0.2}}
 THROTTLED = {"throttle": {"rate": 0.1, "kinds": ["create"], "seconds": 1}}
 INTERRUPTED = {"failed": {"rate": 0.2, "text": "Prediction interrupted; please retry (code: PA)"}}
+LOST_UPLOAD = {"lost_answer": {"rate": 1.0, "kinds": ["upload"], "how": "reset"}}
 REFUSED = {"failed": {"rate": 0.3, "text": "flagged as sensitive (E005)"}}
 
 
@@ -63,6 +64,16 @@ CREATE = (
     Point("jobs.replicate_api.predictions:Replicate.create", "before", 60, faults=LATE),
     *both("jobs.state.ledger:Ledger.record"),
 )
+UPLOAD = (
+    *both("worker.uploads.uploader:Uploader.ensure"),
+    Point("worker.leases:Leases.try_acquire", "after", 2, having="upload:"),
+    *both("jobs.state.uploads:BatchUploads.begin", 2),
+    *both("jobs.replicate_api.files:Files.create", 2),
+    *both("jobs.state.uploads:BatchUploads.record", 2),
+    *both("jobs.replicate_api.files:Files.list", 2, faults=LOST_UPLOAD),
+    Point("worker.uploads.uploader:Uploader.check", "after"),
+    *both("worker.uploads.uploader:Uploader.ids", 20, faults=LOST),
+)
 SAVE = (
     *both("worker.prompt.predict:follow"),
     *both("worker.polling.poller:Poller.wait"),
@@ -86,6 +97,16 @@ LAST = (
     Point("jobs.state.batches:Batches.finish", "after", 1, times=1),  # it is finished: nobody comes here again
     *both("worker.lifecycle:release_lease", 1),
 )
+DELETED = (
+    Point("worker.uploads.deletion:UploadDeletion._delete_all", "before", 1),
+    *both("jobs.state.uploads:BatchUploads.retire", 1),
+    Point("jobs.replicate_api.files:Files.delete", "before", 3),
+    Point("jobs.replicate_api.files:Files.delete", "after", 3, times=1),  # what is deleted is not deleted again
+    *both("jobs.state.uploads:BatchUploads.forget", 3),
+    Point("jobs.state.uploads:BatchUploads.close", "before", 1),
+)
+UPLOADED = Point("jobs.replicate_api.files:Files.create", "after", 2)
+DELETED_LOST = both("worker.uploads.deletion:UploadDeletion._delete_lost", 1)
 AFTER_FAULTS = (
     *both("worker.prompt.create:search", 20, faults=LOST),
     *both("worker.orphans.search:OrphanSearch.find", 20, faults=LOST),

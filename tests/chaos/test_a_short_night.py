@@ -50,8 +50,9 @@ def test_workers_and_redis_killed_while_answers_are_lost(trial: Trial, judged: C
 
 
 def test_every_point_is_in_the_product() -> None:
-    tables = (points.SHARD, points.CREATE, points.SAVE, points.LAST, points.AFTER_FAULTS, points.REPLACED)
-    for point in [point for table in (*tables, points.CANCELED, points.RESCUE) for point in table]:
+    tables = [points.SHARD, points.UPLOAD, points.CREATE, points.SAVE, points.LAST, points.DELETED, points.DELETED_LOST]
+    tables += [points.AFTER_FAULTS, points.REPLACED, points.CANCELED, points.RESCUE]
+    for point in [point for table in tables for point in table]:
         owner, name = found(point.target)
         assert callable(getattr(owner, name)), point.target
 
@@ -62,12 +63,16 @@ def test_the_judgement_can_fail(trial: Trial) -> None:
     trial.finish()
     assert Judgement(trial).judge() == []
     (trial.folder / "000003" / "output_0.png").unlink()
-    httpx.post(
-        f"{trial.simulator.url}/v1/models/simulator/text/predictions",
-        json={"input": {"prompt": "nobody asked"}},
-        headers={"authorization": "Bearer x"},
-        trust_env=False,
-    )
+    with httpx.Client(base_url=trial.simulator.url, headers={"authorization": "Bearer x"}, trust_env=False) as api:
+        dead, _ = (api.post("/v1/files", files={"content": b""}).json()["urls"]["get"] for _ in range(2))
+        api.delete(dead.partition("?")[0].removesuffix("/download"))
+        everything = "/v1/models/simulator/everything/predictions"
+        made = api.post(everything, json={"input": {"prompt": "nobody asked", "image": dead}}).json()["id"]
     judgement = Judgement(trial)
     assert (judgement.lost, judgement.paid_twice) == (1, 1)
-    assert {complaint.partition(":")[0] for complaint in judgement.judge()} >= {"000003/output_0.png", "paid twice"}
+    assert {complaint.partition(":")[0] for complaint in judgement.judge()} >= {
+        "000003/output_0.png",
+        "paid twice",
+        "uploads left",
+        f"prediction {made} names an upload that is not there",
+    }

@@ -20,8 +20,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "hang": {"seconds": 20},
     "unauthorized": {"kinds": ["create"]},
     "slow_body": {"seconds": 1.0},
+    "cut_upload": {"rate": 0, "next": 2},
+    "wrong_upload": {"rate": 0, "next": 2},
+    "short_upload": {"rate": 0, "next": 2, "seconds": 10},
+    "bare_upload": {"rate": 0, "next": 2, "hidden": ["expires_at", "etag"]},
 }
-"""How, for those that would take too long otherwise, or pause everything at every look."""
+"""How, for those that would take too long otherwise, pause everything at every look, or hit only a few calls."""
 
 
 def every_fault(rate: float) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from tests.chaos.points import Point
 from tests.chaos.trial import Trial
 
 pytestmark = pytest.mark.chaos
-PATH = [*points.SHARD, *points.CREATE, *points.SAVE, *points.LAST, *points.AFTER_FAULTS]
+IN_TURN = [*points.SHARD, *points.UPLOAD, *points.CREATE, *points.SAVE, *points.LAST, *points.DELETED]
+PATH = [*IN_TURN, *points.AFTER_FAULTS]
 
 
 @pytest.mark.parametrize("point", PATH, ids=lambda point: point.name)
@@ -39,6 +40,18 @@ def test_killed_while_replacing_a_create_that_nobody_finds(
     judgement = judged(trial, f"a: killed {point.name}")
     assert judgement.unknown > 0
     assert not judgement.unclaimed
+
+
+@pytest.mark.parametrize("point", points.DELETED_LOST, ids=lambda point: point.name)
+def test_killed_while_deleting_uploads_that_nobody_recorded(
+    trial: Trial, judged: Callable[..., Any], point: Point
+) -> None:
+    trial.enqueue()
+    trial.wait_until_killed(trial.worker(points.UPLOADED))
+    trial.wait_until_killed(trial.worker(point))
+    trial.worker()
+    trial.finish()
+    judged(trial, f"a: killed {point.name}")
 
 
 @pytest.mark.parametrize("point", points.CANCELED, ids=lambda point: point.name)

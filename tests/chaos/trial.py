@@ -16,12 +16,15 @@ import pytest
 
 from jobs.config import Config
 from jobs.redis_client import keys
+from simulator.file_contents import draw_picture, encode_image
 from tests.chaos.points import Point
 from tests.chaos.servers import RedisServer
 
 LEASE = 15.0
 SECRET = {"CHAOS_SECRET": "a value that nothing but a request may hold"}
 """Of the workers' environment; every fifth input refers to it."""
+FILES = 6
+"""Local files that inputs name: each is an input of several prompts, in several shards."""
 IMAGE = {"width": 16, "height": 16, "output_format": "png"}
 SHORT = {"create_timeout": 4.0, "sure_after": 2.0}
 """Of a worker's Timing, as a case would wait for minutes; the matrix calls it a short search."""
@@ -76,14 +79,21 @@ class Trial:
     # Prompts and commands
 
     def enqueue(self, count: int = 210) -> None:
-        """Prompts of one or two files, every fifth of them equal to the others."""
+        """Prompts of one or two outputs: every fifth equal to the others, every fifth with a secret, every seventh with
+        local files.
+        """
+        for number in range(FILES):
+            self._input(number).parent.mkdir(exist_ok=True)
+            self._input(number).write_bytes(encode_image(draw_picture(f"{number}", "", (16, 16)), "png"))
         rows = [self._row(number) for number in range(count)]
         file = self.nursery.directory / f"{self.batch}.jsonl"
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        assert self.cli("enqueue", str(file)).code == 0
+        answer = self.cli("enqueue", str(file))
+        assert answer.code == 0, answer.err
 
-    @staticmethod
-    def _row(number: int) -> dict[str, Any]:
+    def _row(self, number: int) -> dict[str, Any]:
+        if number % 7 == 3:
+            return self._row_with_files(number)
         if number % 5 == 0:
             return {"model": "simulator/image", "input": {"prompt": "the same cat", **IMAGE}}
         if number % 5 == 1:
@@ -91,6 +101,19 @@ class Trial:
             return {"model": "simulator/everything", "input": {"prompt": f"say {number}", "key": secret}}
         files = 1 + (number % 5 == 2)
         return {"model": "simulator/image", "input": {"prompt": f"cat {number}", "num_outputs": files, **IMAGE}}
+
+    def _row_with_files(self, number: int) -> dict[str, Any]:
+        first, second = (f"@{self._input(each % FILES)}" for each in (number, number // 7))
+        if number % 3 == 0:
+            return {"model": "simulator/upscale", "input": {"image": first, "seed": number}}
+        if number % 3 == 1:
+            return {"model": "simulator/collage", "input": {"images": [first, second]}}
+        values = {"prompt": f"see {number}", "image": first, "references": [second], "key": {"$env": "CHAOS_SECRET"}}
+        return {"model": "simulator/everything", "input": values}
+
+    def _input(self, number: int) -> Path:
+        path: Path = self.nursery.directory / "inputs" / f"{number}.png"
+        return path
 
     def cli(self, *arguments: str) -> Any:
         env = self.environment(self.config) | SECRET
@@ -208,9 +231,10 @@ class Trial:
         return bool(psutil.Process(worker.process.pid).status() == psutil.STATUS_STOPPED)
 
     def _ended(self) -> bool:
-        """Whether the batch is finished and its last job has left the queue."""
-        finished = self.server.client.hget(keys.batch(self.batch), "finished_at")
-        return bool(finished) and not self.server.client.zcard(keys.queue(self.config.api_host))
+        """Whether the batch is finished, its uploads are deleted, and its last job has left the queue."""
+        fields: Any = self.server.client.hmget(keys.batch(self.batch), ["finished_at", "uploads"])
+        finished, uploads = fields
+        return bool(finished and not uploads) and not self.server.client.zcard(keys.queue(self.config.api_host))
 
     def _operate(self, now: float) -> None:
         """Resume after a refused account; when nothing is settled for a while, retry dead letters."""
