@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,6 +10,9 @@ import pytest
 from simulator.process import RunningSimulator
 
 TOKEN = "r8_a_token_for_tests"
+NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""The simulator speaks plain HTTP; to load the certificates of all authorities takes longer than most tests."""
+
 Create = Callable[..., dict[str, Any]]
 
 
@@ -30,7 +34,8 @@ def plain(simulator: RunningSimulator) -> RunningSimulator:
 
 @pytest.fixture
 def api(plain: RunningSimulator) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=plain.url, headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False) as client:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with httpx.Client(base_url=plain.url, headers=headers, trust_env=False, verify=NO_CERTIFICATES) as client:
         yield client
 
 
@@ -49,7 +54,7 @@ def create(api: httpx.Client) -> Create:
 @pytest.fixture
 def download() -> Callable[..., httpx.Response]:
     def get(url: str, **options: Any) -> httpx.Response:
-        with httpx.Client(trust_env=False) as client:
+        with httpx.Client(trust_env=False, verify=NO_CERTIFICATES) as client:
             return client.get(url, **options)
 
     return get

@@ -9,9 +9,11 @@ import hashlib
 import os
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import httpx
 import pytest
 from hypothesis import given
@@ -20,7 +22,6 @@ from hypothesis import strategies as st
 from jobs.batch_folder.folder import Folder
 from jobs.config import Config
 from jobs.errors import BrokenDownload, FileTooBig, OutputGone, StorageError
-from simulator.file_host import crc32c
 from worker.outputs.download import LONGEST_PAUSE, SAME_BYTES, TRIES, Download, DownloadedFile, Timing
 from worker.outputs.file_host import files_client
 from worker.outputs.file_output import FileOutput
@@ -31,15 +32,15 @@ CONTENT = os.urandom(3_000_000)
 MD5 = hashlib.md5(CONTENT, usedforsecurity=False)
 ETAG = {"ETag": f'"{MD5.hexdigest()}"'}
 GOOGLE_MD5 = {"x-goog-hash": f"md5={base64.b64encode(MD5.digest()).decode()}"}
-GOOGLE = {
-    "x-goog-hash": f"crc32c={base64.b64encode(crc32c(CONTENT).to_bytes(4)).decode()}, {GOOGLE_MD5['x-goog-hash']}"
-}
+CRC32C = google_crc32c.value(CONTENT).to_bytes(4)
+GOOGLE = {"x-goog-hash": f"crc32c={base64.b64encode(CRC32C).decode()}, {GOOGLE_MD5['x-goog-hash']}"}
 OPAQUE = {"ETag": '"version-1"'}
 Fetch = Callable[..., Awaitable[DownloadedFile]]
 
 
+@cache
 def zipped(data: bytes) -> bytes:
-    return gzip.compress(data, mtime=0)
+    return gzip.compress(data, compresslevel=1, mtime=0)
 
 
 @pytest.fixture
