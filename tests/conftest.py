@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import os
 import shutil
@@ -47,6 +48,12 @@ def is_setting(name: str) -> bool:
 def pytest_xdist_auto_num_workers() -> int:
     """Two for each core: a test that starts processes waits more than it works."""
     return 2 * (os.cpu_count() or 1)
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector of garbage pass over what lives to the end: modules, and thousands of tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
