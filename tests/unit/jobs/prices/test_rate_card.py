@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 from itertools import product
@@ -14,6 +15,7 @@ from jobs.prices.cost_range import CostRange
 from jobs.prices.criteria import CRITERIA
 from jobs.prices.metrics import METRICS
 from jobs.prices.rate_card import Rate, RateCard, Tier
+from jobs.prices.schema_defaults import with_schema
 
 VIDEO, IMAGES = "video_output_duration_seconds", "image_output_count"
 
@@ -179,7 +181,7 @@ def cards(draw: st.DrawFn) -> RateCard:
 
 
 @st.composite
-def runs(draw: st.DrawFn, rates: RateCard) -> tuple[dict[str, Any], dict[str, Any]]:
+def runs(draw: st.DrawFn, rates: RateCard, *, counted: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
     """An input, and the metrics of a model that does what the input asks for, as loose as bodies are."""
     outputs, seconds = draw(st.integers(1, 9)), draw(st.integers(1, 9))
     width, height = draw(st.integers(64, 4096)), draw(st.integers(64, 4096))
@@ -191,6 +193,8 @@ def runs(draw: st.DrawFn, rates: RateCard) -> tuple[dict[str, Any], dict[str, An
     values["image"] = draw(st.sampled_from([None, "https://a.example/b.png"]))
     for name in draw(st.sets(st.sampled_from(sorted(values.keys() - {"prompt", "image"})))):
         del values[name]
+    if not counted:
+        values.pop("num_outputs", None)
     of_each = outputs if "num_outputs" in values else 1  # a film is one film, unless more are asked for
     metrics: dict[str, Any] = {
         "predict_time": draw(st.floats(0, 100)), "unspecified_billing_metric": draw(st.floats(0, 100)),
@@ -218,6 +222,20 @@ def test_a_bill_is_never_outside_its_estimate(data: st.DataObject) -> None:
     rates = data.draw(cards())
     values, metrics = data.draw(runs(rates))
     expected, bill = rates.cost_range(values), rates.bill("succeeded", metrics, values)
+    assert bill is not None
+    assert expected.least <= bill
+    assert expected.most is None or bill <= expected.most
+
+
+@given(st.data())
+def test_nor_is_that_of_a_row_which_leaves_inputs_to_the_schema(data: st.DataObject) -> None:
+    """The model takes the schema's defaults, and the estimate does, too; of some inputs it has none."""
+    rates = replace(data.draw(cards()), at_most={})
+    values, metrics = data.draw(runs(rates, counted=data.draw(st.booleans())))
+    row = {name: value for name, value in values.items() if data.draw(st.booleans())}
+    properties: dict[str, Any] = {"num_outputs": {"type": "integer", "maximum": 9}}
+    found = with_schema(rates, properties | {name: {"default": value} for name, value in values.items()})
+    expected, bill = found.cost_range(row), found.bill("succeeded", metrics, row)
     assert bill is not None
     assert expected.least <= bill
     assert expected.most is None or bill <= expected.most
