@@ -206,8 +206,8 @@ class Status(BaseModel):
     """What `status --json` prints; `eta` is in seconds, `rate_per_minute` is of the last minute, costs are dollars.
 
     `reasons` are what its prompts wait for, `reason` all of them in one line. `unsaved` files stayed at their URLs,
-    `empty` prompts succeeded with no output; `dead_letters` are shards that are set aside; `stuck`: they are all that
-    is left. `workers` are those of its `api_host`, which nobody else's pauses and notices concern.
+    `empty` prompts succeeded with no output; `dead_letters` are shards that do not run until `retry`; `stuck`: they are
+    all that is left. `workers` are those of its `api_host`, which nobody else's pauses and notices concern.
     `model_costs` are those of prompts that have their result.
     """
 

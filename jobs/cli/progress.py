@@ -44,7 +44,7 @@ class Screen(Protocol):
 
 
 async def follow(read: Callable[[], Awaitable[Status]], screen: Screen, *, every: float = POLL_SECONDS) -> Status:
-    """Show what `read` returns until every prompt has its result, or is set aside; returns the last status."""
+    """Show what `read` returns until every prompt has its result, or is in a dead letter; returns the last status."""
     with screen:
         while True:
             status = await read()

@@ -34,7 +34,7 @@ def is_finished(status: Status) -> bool:
 
 
 def has_ended(status: Status) -> bool:
-    """Whether nothing more will happen by itself: all is done, or what is left is set aside."""
+    """Whether nothing more will happen by itself: all is done, or only dead letters are left."""
     return is_finished(status) or status.stuck
 
 
@@ -120,7 +120,7 @@ def receipt_lines(receipt: Receipt) -> Iterator[str]:
     yield from file_lines(receipt)
     if receipt.dead_letters:
         shards = count_text(len(receipt.dead_letters), "shard")
-        yield f"Set aside: {shards}. `python -m jobs status {receipt.batch}` says why"
+        yield f"Dead letters: {shards}. `python -m jobs status {receipt.batch}` says why"
     if not receipt.workers and receipt.already_done < receipt.total:
         yield NO_WORKER
 
@@ -161,7 +161,7 @@ def facts(status: Status) -> Iterator[str]:
         if count:
             yield f"{count} {word}"
     if status.dead_letters:
-        yield f"{count_text(len(status.dead_letters), 'shard')} set aside"
+        yield count_text(len(status.dead_letters), "dead letter")
     yield from spending(status)
     if pace(status):
         yield pace(status)
@@ -223,7 +223,7 @@ def notes(statuses: Iterable[Status]) -> Iterator[str]:
         if status.state == "paused":
             reasons[f"Paused{_elsewhere(status)}: {status.reason}. `python -m jobs resume` lifts it."] = []
             if status.dead_letters:
-                reasons[f"`python -m jobs retry {status.batch}` brings back what {status.batch} has set aside."] = []
+                reasons[f"`python -m jobs retry {status.batch}` brings back the dead letters of {status.batch}."] = []
         for reason in _own_reasons(status):
             reasons.setdefault(reason, []).append(status.batch)
     for reason, names in reasons.items():

@@ -150,7 +150,7 @@ def _rows(status: Status, now: float) -> Iterator[tuple[str, str]]:
     yield ("over budget", str(status.over_budget or ""))
     yield ("no output", str(status.empty or ""))
     yield ("files not saved", str(status.unsaved or ""))
-    yield ("set aside", ", ".join(status.dead_letters))
+    yield ("dead letters", ", ".join(status.dead_letters))
     limit = "" if status.max_predictions is None else f" of {status.max_predictions}"
     yield ("predictions", f"{status.predictions}{limit}" if status.predictions or limit else "")
     dollars = "" if status.cost is None else money(status.cost)

@@ -40,7 +40,7 @@ Retried = dict[int, Ended]
 async def retry(
     name: str, config: Config, redis: Redis, budget: Budget = UNCHANGED, confirm: Confirm | None = None
 ) -> Receipt:
-    """Enqueue again what did not succeed or is set aside, also of a canceled batch, if `confirm` agrees to the costs.
+    """Enqueue again what did not succeed or is in a dead letter, also of a canceled batch, if `confirm` agrees.
 
     BatchNotFound, StorageError, InputError.
     """

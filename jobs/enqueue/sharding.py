@@ -24,7 +24,7 @@ from jobs.wire import SHARD_SIZE, Batch, Shard
 class Receipt(BaseModel):
     """What `enqueue` and `retry` did: prompts and shards that they put into the queue; prompts that were done.
 
-    `dead_letters` are shards that stay set aside until `retry`; `warnings` are of the file: names that look misspelt.
+    `dead_letters` are shards that do not run until `retry`; `warnings` are of the file: names that look misspelt.
     `begun_from` is the file that the batch was first enqueued from, if known; `pinned` the version of each community
     model that rows name without one.
 

@@ -30,7 +30,7 @@ class Price:
 
     @property
     def reserved(self) -> int:
-        """What to set aside before the prediction is created."""
+        """What to reserve before the prediction is created."""
         return self.per_prediction if self.per_second is None else self.most
 
     def actual(self, predict_time: Any) -> int:

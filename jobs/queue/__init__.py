@@ -1,1 +1,1 @@
-"""The shards that arq's workers take, and those that were set aside."""
+"""The shards that arq's workers take, and the dead letters."""

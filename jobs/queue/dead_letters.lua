@@ -1,5 +1,5 @@
 -- The runs of each job. A run that crashes or ends with an unexpected error counts, until a prompt of its shard is settled.
--- A job with too many such runs is a dead letter: set aside until `retry` brings it back.
+-- A job with too many such runs is a dead letter until `retry` brings it back.
 -- Idempotent: a call whose answer was lost may be repeated.
 --
 -- KEYS[1] HASH    job -> JSON {run, settled, deaths, former?, reason?}: run is '' after a normal end, former the run

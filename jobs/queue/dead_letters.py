@@ -1,4 +1,4 @@
-"""Dead letters: shards whose runs died too often, or that cannot be read; set aside until `retry`."""
+"""Dead letters: shards whose runs died too often, or that cannot be read. They do not run until `retry`."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ SHOWN = 3
 
 
 class DeadLetters:
-    """The runs of all shards, and those shards that are set aside."""
+    """The runs of all shards, and which of them are dead letters."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     async def begin(self, job: JobId, run: str) -> str:
-        """Record the start of a run; returns why the shard is set aside, "" when it is not.
+        """Record the start of a run; returns why the shard is a dead letter, "" when it is none.
 
         A recorded run that never ended has died. `run` names a process, which dies only once.
         """
@@ -44,17 +44,17 @@ class DeadLetters:
         await self._ask("record_crash", job, run)
 
     async def move_to_dead_letters(self, job: JobId, reason: str) -> None:
-        """Set a shard aside."""
+        """Make a shard a dead letter."""
         await self._ask("move_to_dead_letters", job, reason, KEEP)
 
     async def of(self, batch: str) -> dict[str, str]:
-        """The batch's jobs that are set aside, each with the reason, in order."""
+        """The batch's dead letters by job, each with the reason, in order."""
         notes = await self._redis.hgetall(keys.runs(batch))
         dead = {job.decode(): reason for job, note in notes.items() if (reason := json.loads(note).get("reason"))}
         return dict(sorted(dead.items(), key=lambda item: JobId.parse(item[0])))
 
     async def requeue(self, batch: str, jobs: Iterable[str]) -> None:
-        """Forget that shards were set aside, with the counts of their runs."""
+        """Make shards dead letters no longer, and forget the counts of their runs."""
         if jobs := list(jobs):
             await self._redis.hdel(keys.runs(batch), *jobs)
 
@@ -66,8 +66,8 @@ class DeadLetters:
 
 
 def describe_dead_letters(batch: str, dead: Mapping[str, str], total: int) -> str:
-    """Which prompts are set aside, why, and what brings them back."""
-    parts = [f"{_prompts(job, total)} are set aside: {reason}" for job, reason in list(dead.items())[:SHOWN]]
+    """Which prompts are in dead letters, why, and what brings them back."""
+    parts = [f"{_prompts(job, total)} are a dead letter: {reason}" for job, reason in list(dead.items())[:SHOWN]]
     more = f"; and {len(dead) - SHOWN} more shards" if len(dead) > SHOWN else ""
     return f"{'; '.join(parts)}{more}. They have not failed: `python -m jobs retry {batch}` brings them back"
 

@@ -68,7 +68,7 @@ def kept_with_batch(name: str) -> list[str]:
 
 
 def runs(name: str) -> str:
-    """HASH: job id → JSON of a shard's runs: the open run, how many died in a row, why it is set aside; 30 days."""
+    """HASH: job id → JSON of a shard's runs: the open run, how many died in a row, why it is a dead letter; 30 days."""
     return f"{PREFIX}runs:{name}"
 
 

@@ -15,7 +15,7 @@ async def release_batch(redis: Redis, api_host: str, batch: str) -> None:
 
 
 async def release_prompts(redis: Redis, api_host: str, prompts: Iterable[str]) -> None:
-    """Release what prompts (`<batch>/<prompt id>`) hold whose shard is set aside."""
+    """Release what prompts (`<batch>/<prompt id>`) hold whose shard is a dead letter."""
     await _release(redis, api_host, "", *prompts)
 
 

@@ -30,7 +30,7 @@ class Snapshot:
     reservations: int | None
     jobs: Mapping[str, bool]
     dead: Mapping[str, str]
-    """Jobs that were set aside, with the reason."""
+    """Dead letters by job, with the reason."""
 
     def job_of(self, index: int, generation: int) -> str:
         """The job that has a prompt."""

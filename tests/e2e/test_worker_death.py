@@ -45,11 +45,11 @@ def test_a_shard_that_kills_its_workers_is_set_aside_until_retry(
     assert watched.code == 1
     status = json.loads(watched.out.splitlines()[-1])
     assert (status["dead_letters"], status["stuck"], status["failed"]) == (["night:0:0"], True, 0)
-    assert "prompts 1 to 3 are set aside: 3 of its runs died" in status["reason"]
+    assert "prompts 1 to 3 are a dead letter: 3 of its runs died" in status["reason"]
     assert "`python -m jobs retry night`" in status["reason"]
     again = night.cli("run", str(night.config.output_dir.parent / "night.jsonl"))
     assert again.code == 1
-    assert "night cannot continue: prompts 1 to 3 are set aside" in again.out
+    assert "night cannot continue: prompts 1 to 3 are a dead letter" in again.out
     assert night.ledger()["created"] == 0
 
     assert night.retry()["enqueued"] == 3
@@ -87,6 +87,6 @@ async def test_a_shard_whose_payload_is_gone_is_set_aside(
     await redis.delete(keys.ARQ_JOB + "night:0:0")
     worker = worker_process("--burst", **FAST)
     assert worker.wait() == 0
-    assert "night:0:0 is set aside: its payload is gone from Redis" in worker.log()
+    assert "night:0:0 is a dead letter: its payload is gone from Redis" in worker.log()
     assert night.status()["dead_letters"] == ["night:0:0"]
     assert night.retry()["enqueued"] == 3

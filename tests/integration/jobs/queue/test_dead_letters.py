@@ -36,7 +36,7 @@ async def letters(redis: Redis) -> DeadLetters:
 
 
 async def dies(letters: DeadLetters, times: int, job: JobId = JOB) -> str:
-    """Begin runs that never end, and one more; returns why the shard is set aside."""
+    """Begin runs that never end, and one more; returns why the shard is a dead letter."""
     for number in range(times):
         assert await letters.begin(job, f"run {number}") == ""
     return await letters.begin(job, "the next")
@@ -150,17 +150,17 @@ class TestNight:
         self, worker: Context, desk: Operations, caplog: pytest.LogCaptureFixture
     ) -> None:
         await self.run(worker, "night:1:0", pickle.dumps("tampered"))
-        assert "night:1:0 is set aside: its payload in Redis is damaged" in caplog.text
+        assert "night:1:0 is a dead letter: its payload in Redis is damaged" in caplog.text
         await self.run(worker, "night:0:0")
         status = await desk.status("night")
         assert (status.dead_letters, status.stuck, status.succeeded, status.failed) == (["night:1:0"], True, 100, 0)
         assert status.reason
-        assert "prompts 101 to 102 are set aside: its payload in Redis is damaged" in status.reason
+        assert "prompts 101 to 102 are a dead letter: its payload in Redis is damaged" in status.reason
         assert any("`python -m jobs retry night`" in note for note in notes([status]))
 
         receipt = await self.enqueue(desk)
         assert (receipt.enqueued, receipt.dead_letters) == (0, ["night:1:0"])
-        assert any("Set aside: 1 shard" in line for line in receipt_lines(receipt))
+        assert any("Dead letters: 1 shard" in line for line in receipt_lines(receipt))
         receipt = await desk.retry("night", UNCHANGED)
         assert (receipt.enqueued, receipt.shards, receipt.dead_letters) == (2, 1, [])
         await self.run(worker, "night:1:1")

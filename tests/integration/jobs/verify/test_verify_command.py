@@ -83,7 +83,7 @@ async def test_a_shard_that_was_set_aside_is_told_and_no_disagreement(unfinished
     await DeadLetters(redis).move_to_dead_letters(JobId.parse("night:0:0"), "three runs died")
     found = await asyncio.to_thread(unfinished.verify)
     assert found.disagreements == ()
-    assert "set aside: three runs died" in found.notes[1]
+    assert "a dead letter: three runs died" in found.notes[1]
 
 
 def test_the_cure_of_a_lost_job_is_one(unfinished: Any, cli: Cli) -> None:

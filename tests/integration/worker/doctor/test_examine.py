@@ -185,7 +185,7 @@ async def test_batches(config: Config, redis: Redis) -> None:
     assert of(await batch_findings(redis, config), "batches").message == "1 not finished, 1,200 prompts to do"
     await DeadLetters(redis).move_to_dead_letters(JobId("ours", 1, 0), "three runs died")
     _, dead = await batch_findings(redis, config)
-    assert (dead.verdict, "ours: prompts 101 to 200 are set aside: three runs died" in dead.message) == (
+    assert (dead.verdict, "ours: prompts 101 to 200 are a dead letter: three runs died" in dead.message) == (
         "warning",
         True,
     )

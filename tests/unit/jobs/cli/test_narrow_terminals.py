@@ -139,7 +139,7 @@ def test_in_a_pipe_nothing_is_broken_or_cut(
 
 def test_in_a_pipe_no_line_ends_with_blanks_and_no_text_becomes_a_picture(capsys: pytest.CaptureFixture[str]) -> None:
     paper = Printer()
-    paper.show(tables.batch_table(a_status(dead_letters=["night:100:0"]), NOW), ["night:100:0 is :warning: set aside"])
+    paper.show(tables.batch_table(a_status(dead_letters=["night:100:0"]), NOW), ["night:100:0 is :warning: dead"])
     out = capsys.readouterr().out
     assert not [line for line in out.splitlines() if line != line.rstrip()]
     assert out.count("night:100:0") == 2

@@ -234,7 +234,7 @@ def test_the_table_of_one_batch_says_what_there_is_to_say() -> None:
     assert (rows["pace"], rows["failed"]) == ("6/min, ETA 0:01:01", "3")
     assert (rows["cost"], rows["predictions"]) == ("$0.30 of $5.00", "9 of 10")
     rows = rows_of(a_status(dead_letters=["prompts:0:0"], stuck=True, max_in_flight=7, empty=2))
-    assert (rows["set aside"], rows["at once"], rows["no output"]) == ("prompts:0:0", "at most 7 in flight", "2")
+    assert (rows["dead letters"], rows["at once"], rows["no output"]) == ("prompts:0:0", "at most 7 in flight", "2")
 
 
 @pytest.mark.parametrize(
