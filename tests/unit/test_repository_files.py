@@ -9,16 +9,20 @@ import shutil
 import subprocess
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 from pydantic import SecretStr
 from typer.main import get_command
 
+from jobs import errors as errors_of_jobs
 from jobs.cli.app import app
 from jobs.config import Config
+from jobs.errors import BatchError
 from jobs.redis_client.requirements import ACL_LINE
+from jobs.terminal import CLOSED_PIPE, STOPPED
+from jobs.wire import ErrorKind
 
 ROOT = Path(__file__).parents[2]
 LOCKS = ("requirements.txt", "requirements-dev.txt", "requirements-bench.txt")
@@ -250,6 +254,16 @@ def text_of(default: Any) -> str:
 def test_the_readme_lists_every_setting() -> None:
     names = set(re.findall(r"^#?([A-Z][A-Z_]+)=", read(".env.example"), re.MULTILINE))
     assert [name for name in sorted(names) if f"`{name}`" not in read("README.md")] == []
+
+
+def test_the_readme_lists_every_kind_of_error_and_every_exit_code() -> None:
+    rows = [line.split("|")[1].strip() for line in read("README.md").splitlines() if line.startswith("|")]
+    start = rows.index("`kind`") + 2
+    assert rows[start : start + len(get_args(ErrorKind))] == [f"`{kind}`" for kind in get_args(ErrorKind)]
+    errors = [error for error in vars(errors_of_jobs).values() if isinstance(error, type)]
+    codes = {0, STOPPED, CLOSED_PIPE} | {error.exit_code for error in errors if issubclass(error, BatchError)}
+    start = rows.index("exit code") + 2
+    assert rows[start : start + len(codes)] == [str(code) for code in sorted(codes)]
 
 
 def test_compose_keeps_what_is_paid_for(compose: Any) -> None:
