@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from jobs.input_files.path_texts import bare_path, begins_with_host, is_of_windows, spellings
+from jobs.input_files.path_texts import bare_path, begins_with_host, is_of_windows, shown_path, spellings
 from jobs.input_files.reference import FileReference
 
 MAX_BYTES = 100_000_000
@@ -28,8 +28,6 @@ MOST_NAMES = 10_000
 
 MOST_SUGGESTED = 100
 """Missing files for which a name is suggested: each is compared with all names of its folder."""
-
-LONGEST_SHOWN = 300
 
 NEAR = 0.82
 """How similar the name of a missing file and a name that is there must be for a suggestion."""
@@ -78,10 +76,10 @@ class LocalFiles:
             if (path := self.locate(text)) is None:
                 return self._copied(text) or UnfitFile("missing", self._explain_missing(text))
             if not _is_utf_8(path):
-                return UnfitFile("name", f"{_shown(path)}, which is not UTF-8: rename the folder")
+                return UnfitFile("name", f"{shown_path(path)}, which is not UTF-8: rename the folder")
             return _examine(path)
         except OSError as error:
-            reason = f"{_shown(self._place(text))}, which cannot be read: {error.strerror or error}"
+            reason = f"{shown_path(self._place(text))}, which cannot be read: {error.strerror or error}"
             return UnfitFile("unreadable", reason)
 
     def locate(self, text: str) -> Path | None:
@@ -105,13 +103,13 @@ class LocalFiles:
     def _explain_missing(self, text: str) -> str:
         path = self._place(text)
         if is_of_windows(bare := bare_path(text)):
-            return f"{_shown(Path(bare))}, a path of Windows, which this machine does not have"
+            return f"{shown_path(Path(bare))}, a path of Windows, which this machine does not have"
         if not os.path.isdir(path.parent):  # noqa: PTH112 - Path.is_dir raises on long names
             url = f"; is https://{bare.lstrip('/')} meant?" if begins_with_host(bare) else ""
-            return f"{_shown(path)}, and there is no folder {_shown(path.parent)}{url}"
+            return f"{shown_path(path)}, and there is no folder {shown_path(path.parent)}{url}"
         self._missing += 1
         near = _similar(path.name, self._names(path.parent)) if self._missing <= MOST_SUGGESTED else None
-        return f"{_shown(path)}, which does not exist{f'; did you mean {near!r}?' if near else ''}"
+        return f"{shown_path(path)}, which does not exist{f'; did you mean {near!r}?' if near else ''}"
 
 
 def _own_paths(text: str) -> Iterator[Path]:
@@ -177,10 +175,10 @@ def _examine(path: Path) -> FileReference | UnfitFile:
         found = path.stat()
     except OSError as error:
         if error.errno == errno.ELOOP:
-            return UnfitFile("loop", f"{_shown(path)}, a symbolic link that leads in a circle")
+            return UnfitFile("loop", f"{shown_path(path)}, a symbolic link that leads in a circle")
         if error.errno in _GONE:
-            target = _shown(path.readlink())
-            return UnfitFile("broken", f"{_shown(path)}, a symbolic link to {target}, which does not exist")
+            target = shown_path(path.readlink())
+            return UnfitFile("broken", f"{shown_path(path)}, a symbolic link to {target}, which does not exist")
         raise
     return _fault(path, found) or _read(path)
 
@@ -192,30 +190,23 @@ def _read(path: Path) -> FileReference | UnfitFile:
         if fault := _fault(path, before):
             return fault
         if file.read(len(_POINTER)) == _POINTER:
-            pointer = f"{_shown(path)}, which is a pointer of Git LFS: `git lfs pull` fetches the file"
+            pointer = f"{shown_path(path)}, which is a pointer of Git LFS: `git lfs pull` fetches the file"
             return UnfitFile("pointer", pointer)
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         after = os.fstat(descriptor)
         if file.tell() == before.st_size == after.st_size and before.st_mtime_ns == after.st_mtime_ns:
             return FileReference(str(path), digest, before.st_size)
-    return UnfitFile("changed", f"{_shown(path)}, which changed while it was read: is it still being written?")
+    return UnfitFile("changed", f"{shown_path(path)}, which changed while it was read: is it still being written?")
 
 
 def _fault(path: Path, found: os.stat_result) -> UnfitFile | None:
     kind = stat.S_IFMT(found.st_mode)
     if kind != stat.S_IFREG:
-        return UnfitFile("kind", f"{_shown(path)}, which is {_KINDS.get(kind, 'not a file')}")
+        return UnfitFile("kind", f"{shown_path(path)}, which is {_KINDS.get(kind, 'not a file')}")
     if found.st_size == 0:
-        return UnfitFile("empty", f"{_shown(path)}, which is empty")
+        return UnfitFile("empty", f"{shown_path(path)}, which is empty")
     if found.st_size > MAX_BYTES:
-        return UnfitFile("large", f"{_shown(path)}, which has more than {MAX_BYTES:,} bytes: give it by an https URL")
+        too_large = f"which has more than {MAX_BYTES:,} bytes: give it by an https URL"
+        return UnfitFile("large", f"{shown_path(path)}, {too_large}")
     return None
-
-
-def _shown(path: Path) -> str:
-    """A path for people: one that would steer a terminal in quotes, the middle of a very long one left out."""
-    text = str(path)
-    if len(text) > LONGEST_SHOWN:
-        text = f"{text[: LONGEST_SHOWN // 2]}…{text[-LONGEST_SHOWN // 2 :]}"
-    return text if text.isprintable() else repr(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from pathlib import PurePath
 from typing import Any
 from urllib.parse import unquote
 
@@ -29,6 +30,8 @@ _USUAL_SUFFIX = re.compile(
     r"|safetensors|ckpt|pth?|np[yz]|gl(b|tf)|obj|fbx|stl|ply|usdz|[ot]tf)",
     re.IGNORECASE,
 )
+
+LONGEST_SHOWN = 300
 
 _INVISIBLE = "\ufeff\u200b\u200e\u200f\u202a\u202b\u202c\u2066\u2067\u2068\u2069"
 """Byte order mark, blank without width, and marks of the direction of text."""
@@ -121,3 +124,11 @@ def _is_file_url(text: str) -> bool:
 
 def _without_scheme(url: str) -> str:
     return url.strip()[5:].removeprefix("//").removeprefix("localhost")
+
+
+def shown_path(path: PurePath) -> str:
+    """A path for people: one that would steer a terminal in quotes, the middle of a very long one left out."""
+    text = str(path)
+    if len(text) > LONGEST_SHOWN:
+        text = f"{text[: LONGEST_SHOWN // 2]}…{text[-LONGEST_SHOWN // 2 :]}"
+    return text if text.isprintable() else repr(text)

@@ -86,8 +86,9 @@ class UploadDeletion:
             await self._delete_lost(batch.id, {nonce for one in retired for nonce in one.lost})
             for one in retired:
                 await records.forget(replace(one, earlier=()))
+        if count := sum(len(one.earlier) for one in retired):
+            logger.info("● %s: deleted %d uploads", batch.name, count)
         if retired:
-            logger.info("● %s: deleted %d uploads", batch.name, sum(len(one.earlier) for one in retired))
             await records.close(last)
         return None
 

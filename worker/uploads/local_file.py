@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jobs.errors import InputFileError
+from jobs.input_files.path_texts import shown_path
 from jobs.input_files.reference import FileReference
 from worker.outputs.media_types import HEAD_SIZE
 
@@ -64,13 +65,13 @@ class LocalFile:
             read += len(piece)
             yield piece
         if digest.hexdigest() != self._reference.sha256:
-            self._trouble = InputFileError(f"{self._path} {CHANGED}")
+            self._trouble = InputFileError(f"{shown_path(self._path)} {CHANGED}")
 
     async def _read(self, start: int) -> bytes:
         count, loop = min(PIECE, self.size - start), asyncio.get_running_loop()
         if piece := await loop.run_in_executor(READERS, os.pread, self._descriptor, count, start):
             return piece
-        raise InputFileError(f"{self._path} {CHANGED}")
+        raise InputFileError(f"{shown_path(self._path)} {CHANGED}")
 
     def check(self) -> None:
         """Raise the error that reading it met, if any: InputFileError when it has changed, OSError when it may pass."""
@@ -131,19 +132,19 @@ def unusable(path: Path, error: OSError) -> InputFileError:
     """What a row's error says of a file that the system does not let us read."""
     host = socket.gethostname()
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return InputFileError(f"{path} {GONE % host}")
-    return InputFileError(f"{path} {UNREADABLE % (host, error.strerror or error)}")
+        return InputFileError(f"{shown_path(path)} {GONE % host}")
+    return InputFileError(f"{shown_path(path)} {UNREADABLE % (host, error.strerror or error)}")
 
 
 def _compare(descriptor: int, path: Path, reference: FileReference) -> bytes:
     """The first bytes of a file that is as it was enqueued."""
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode):
-        raise InputFileError(f"{path} {NO_FILE}")
+        raise InputFileError(f"{shown_path(path)} {NO_FILE}")
     digest, at = hashlib.sha256(), 0
     while found.st_size == reference.size and (piece := os.pread(descriptor, PIECE, at)) and at < reference.size:
         digest.update(piece)
         at += len(piece)
     if digest.hexdigest() != reference.sha256 or found.st_size != reference.size:
-        raise InputFileError(f"{path} {CHANGED}")
+        raise InputFileError(f"{shown_path(path)} {CHANGED}")
     return os.pread(descriptor, HEAD_SIZE, 0)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jobs.errors import AccountRefused, Blocked, InputFileError, NotSent, RateLimited, ReplicateError, Unanswered
+from jobs.input_files.path_texts import shown_path
 from jobs.input_files.reference import FileReference
 from jobs.replicate_api.files import Files, UploadedFile
 from jobs.state.account import Account
@@ -150,14 +151,15 @@ class _Sending:
     def pause_after(self, error: OSError | ReplicateError) -> float:
         """Seconds until the next try; InputFileError when another one is pointless."""
         self.tries += 1
+        shown = shown_path(self.path)
         self.local += isinstance(error, OSError)
         self.unanswered += isinstance(error, Unanswered | Blocked)
         if isinstance(error, OSError):
             if self.local == LOCAL_TRIES:
                 raise unusable(self.path, error) from error
         elif not isinstance(error, RateLimited | AccountRefused | NotSent | Unanswered):
-            raise InputFileError(f"{self.path} cannot be uploaded: {error}") from error
+            raise InputFileError(f"{shown} cannot be uploaded: {error}") from error
         elif self.unanswered == MOST_UNANSWERED:
-            raise InputFileError(f"{self.path} could not be uploaded in {self.tries} tries: {error}") from error
-        logger.info("? %s is not uploaded, retrying: %s", self.path.name, error)
+            raise InputFileError(f"{shown} could not be uploaded in {self.tries} tries: {error}") from error
+        logger.info("? %s is not uploaded, retrying: %s", shown, error)
         return 0.0 if isinstance(error, RateLimited) else AWAY.delay(self.tries, self.jitter)

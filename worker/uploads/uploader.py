@@ -22,10 +22,11 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from jobs.config import Config
 from jobs.input_files.copies import copied_path
+from jobs.input_files.path_texts import shown_path
 from jobs.input_files.reference import FileReference, references
 from jobs.redis_client.resilience import Redis
 from jobs.replicate_api.files import UploadedFile, file_id_in
@@ -189,8 +190,8 @@ class Uploader:
         if not await records.record(reference.sha256, nonce, upload, doubled=sent.doubled):
             await self.sender.delete(upload.id)
             raise Overtaken(f"{content.shard.batch} was over before a file of it was uploaded")
-        seconds, size = time.monotonic() - started, reference.size / 1e6
-        logger.info("%6.2fs ↑ %s/%s ● %.1f MB", seconds, content.shard.batch, paths[-1].name, size)
+        seconds, name = time.monotonic() - started, shown_path(PurePath(paths[-1].name))
+        logger.info("%6.2fs ↑ %s/%s ● %.1f MB", seconds, content.shard.batch, name, reference.size / 1e6)
         found.append(upload)
 
     def _upload_of(self, file: UploadedFile) -> Upload:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -269,6 +270,21 @@ async def test_a_file_must_be_as_it_was_enqueued(
     assert calls(simulator) == 0
     copy.write_bytes(b"a picture of a cat")
     assert await ensure(work)
+
+
+async def test_a_name_that_would_steer_a_terminal_is_quoted(
+    worker: Context, cat: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    odd = a_file(cat, "a\nline\x1b[2J.txt", b"a line")
+    work = filed_work(worker, 0, odd)
+    assert await ensure(work)
+    assert r"↑ night/'a\nline\x1b[2J.txt' ● 0.0 MB" in caplog.text
+    odd.write_bytes(b"another line")
+    work = filed_work(worker, 1, odd)
+    odd.unlink()
+    with pytest.raises(InputFileError, match=r"/a\\nline\\x1b\[2J\.txt' is not there"):
+        await ensure(work)
 
 
 async def test_a_damaged_copy_is_passed_over(worker: Context, cat: Path) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from jobs.input_files import local_files
-from jobs.input_files.local_files import LONGEST_SHOWN, MAX_BYTES, MOST_SUGGESTED, LocalFiles, UnfitFile
+from jobs.input_files.local_files import MAX_BYTES, MOST_SUGGESTED, LocalFiles, UnfitFile
+from jobs.input_files.path_texts import LONGEST_SHOWN
 from jobs.input_files.reference import FileReference
 
 PICTURE = b"\x89PNG picture"
