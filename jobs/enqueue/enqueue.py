@@ -37,7 +37,7 @@ from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches, Bits, Spent
 from jobs.wire import Batch
 
-__all__ = ["Checked", "Order", "Progress", "Receipt", "check", "enqueue", "ignore_progress", "retry"]
+__all__ = ["Checked", "Order", "Progress", "Receipt", "check", "complete", "enqueue", "ignore_progress", "retry"]
 
 
 class Checked(BaseModel):
@@ -108,6 +108,20 @@ async def enqueue(
             receipt = await _enqueue(spool, folder, catalog, config, redis, progress)
         warnings = [*rows.warnings(), *spool.estimator.prices.warnings(spool.estimate.models)]
         return receipt.model_copy(update={"warnings": warnings, "pinned": catalog.pins})
+
+
+async def complete(order: Order, config: Config, redis: Redis) -> Receipt:
+    """Enqueue what a begun batch has in its own copy, of which a crash may have left a part; no other file is read.
+
+    InputError, StorageError.
+    """
+    folder = Folder(config.output_dir, order.batch)
+    await read_ownership(folder, config, redis)
+    with spooling(order, folder) as no_rows:
+        catalog = Catalog(config, folder, None)
+        no_rows.price_by(Estimator.load(config, catalog))
+        async with locked(folder):
+            return await _enqueue(no_rows, folder, catalog, config, redis, ignore_progress)
 
 
 async def _ask(spool: Spool, folder: Folder, config: Config, redis: Redis, confirm: Confirm) -> None:

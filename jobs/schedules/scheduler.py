@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -13,7 +14,7 @@ from pydantic import BaseModel
 from jobs.batch_folder.folder import Folder
 from jobs.budget import Budget
 from jobs.config import Config
-from jobs.enqueue.enqueue import Order, Receipt, enqueue, ignore_progress
+from jobs.enqueue.enqueue import Order, Receipt, complete, enqueue, ignore_progress
 from jobs.enqueue.estimate import Confirm, Costs
 from jobs.errors import InputError, PriceError, ScheduleError, StorageError
 from jobs.prices.money import MICRO, dollars, money
@@ -172,8 +173,7 @@ class Schedules:
         await self._states.save(schedule.name, started)
         try:
             async with self._renewed(schedule.name, due):
-                order, confirm = self._order(schedule, batch), _refuse_above(schedule.confirm_above)
-                receipt = await enqueue(order, self._config, self._redis, ignore_progress, confirm)
+                receipt = await self._enqueue(schedule, batch)
         except (InputError, StorageError) as error:
             if str(error) != started.error:
                 logger.error(  # noqa: TRY400 - a traceback would add nothing
@@ -198,15 +198,13 @@ class Schedules:
         update = {"batch": started.fired, "error": f"{batch} was skipped: {reason}"}
         await self._states.finish(schedule.name, due, started.with_miss(due, batch, reason).model_copy(update=update))
 
-    def _order(self, schedule: Schedule, name: str) -> Order:
-        """An order from the batch's copy, if there is one: a started batch is completed from it, not from the file."""
-        copy = Folder(self._config.output_dir, name).prompts
-        has_begun = copy.exists()
-        return Order(
-            source=str(copy if has_begun else schedule.file),
+    async def _enqueue(self, schedule: Schedule, name: str) -> Receipt:
+        """Enqueue a batch; one that was begun is completed from its own copy, not from the file."""
+        order = Order(
+            source=str(schedule.file),
             name=name,
             model=schedule.model,
-            expansion=None if has_begun else schedule.expansion,
+            expansion=schedule.expansion,
             budget=Budget(schedule.max_predictions, schedule.max_cost, schedule.max_in_flight),
             append=True,
             model_check=schedule.model_check,
@@ -214,6 +212,10 @@ class Schedules:
             copy_inputs=schedule.copy_inputs,
             keep_uploads=schedule.keep_uploads,
         )
+        if Folder(self._config.output_dir, name).prompts.exists():
+            return await complete(replace(order, copy_inputs=False), self._config, self._redis)
+        confirm = _refuse_above(schedule.confirm_above)
+        return await enqueue(order, self._config, self._redis, ignore_progress, confirm)
 
     async def _unfinished_batch(self, schedule: Schedule, state: ScheduleState) -> str | None:
         if schedule.overlap == "allow" or state.last_batch is None:

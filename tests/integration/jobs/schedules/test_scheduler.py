@@ -16,6 +16,7 @@ from jobs.config import Config
 from jobs.enqueue.enqueue import Order, Receipt, enqueue
 from jobs.errors import ScheduleError, StorageError
 from jobs.prices.setting import Prices
+from jobs.queue.shard_queue import Queue
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 from jobs.schedules import scheduler
@@ -182,6 +183,25 @@ async def test_a_schedule_makes_many_rows_of_one_once(
     assert {(row.input["prompt"], row.input["seed"]) for row in rows} == {
         (f"a {name}", seed) for name in ("fox", "hen") for seed in (1, 2, 3)
     }
+
+
+async def test_a_begun_batch_with_local_files_is_completed(
+    worker: Callable[[], Schedules], write: Write, config: Config, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.schedules.with_name("fox.png").write_bytes(b"a fox")
+    write(prompts='{"image": "@fox.png", "prompt": "a"}\n')
+    await worker().fire_due(NOON)
+    with monkeypatch.context() as patch:
+        crash(patch, after=True)
+        with pytest.raises(BaseException, match=r"^$"):
+            await worker().fire_due(TWO)
+    await redis.delete(keys.schedule(config.api_host, "nightly", int(TWO)))
+    await Queue(redis, config.api_host).remove("nightly-2026-11-21T0200")
+    config.schedules.with_name("fox.png").unlink()
+    (receipt,) = await worker().fire_due(TWO + 60)
+    assert (receipt.total, receipt.enqueued) == (1, 1)
+    (row,) = read_copy(Folder(config.output_dir, receipt.batch))
+    assert row.input["image"]["size"] == 5
 
 
 @pytest.mark.parametrize(("prices", "words"), [("owner/model=0.2", "up to $1.20"), ("", "an amount that is not known")])
