@@ -69,6 +69,8 @@ async def test_a_user_with_the_rights_that_we_name_can_do_everything(  # noqa: P
     settings = dict(restricted)
     simulator.control(**FAULTS)
     rows = [{"model": "simulator/image", "input": {"prompt": f"cat {n}", **IMAGE}} for n in range(40)]
+    (tmp_path / "mask.bin").write_bytes(b"a mask")
+    rows += [{"model": "simulator/everything", "input": {"image": "@mask.bin"}}]
     rows += [{"model": "simulator/nothing-of-that-name", "input": {"prompt": "x"}}]
     (tmp_path / "night.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     worker = nursery.start("-m", "arq", "worker.Settings", env=environment_of(restricted))
@@ -103,6 +105,8 @@ async def test_a_user_with_the_rights_that_we_name_can_do_everything(  # noqa: P
     run("--check", "worker.Settings", module="arq")
     run("delete", "second")
     run("delete", "night")
+    assert simulator.ledger(summary=True)["uploaded"]
+    await eventually(lambda: simulator.ledger(summary=True)["uploads_left"] == 0)
     worker.terminate()
     assert worker.wait() in (0, 1, -15)
     assert refused(server) == []
