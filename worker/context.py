@@ -9,9 +9,11 @@ from typing import Any
 
 from jobs.batch_folder.folder import Folder
 from jobs.config import Config
+from jobs.input_files.reference import has_references
 from jobs.prices.price_list import PriceBook
 from jobs.prices.rate_card import RateCard
 from jobs.redis_client.resilience import Redis
+from jobs.replicate_api.files import without_signatures
 from jobs.replicate_api.predictions import Prediction, Replicate
 from jobs.secret_inputs import Masking, Secrets
 from jobs.state.account import Account
@@ -119,13 +121,14 @@ class Work:
         return Ledger(self.worker.redis, self.worker.config.api_host, shard.batch, shard.batch_id, self.prompt.index)
 
     def mask(self, prediction: Prediction) -> Prediction:
-        """The prediction without the prompt's secrets; those in its output are masked when it is saved."""
+        """The prediction without the prompt's secrets and the signatures of its files' URLs.
+
+        Those in its output are masked when it is saved: its URLs must stay as they are until then.
+        """
         raw = self.worker.secrets.mask_prediction(prediction.raw, self.prompt.input)
-        if raw is prediction.raw:
-            return prediction
-        return replace(
-            prediction, raw={**raw, "output": prediction.output}
-        )  # its URLs must stay as they are until then
+        if has_references(self.prompt.input):
+            raw = without_signatures({key: value for key, value in raw.items() if key != "output"})
+        return prediction if raw is prediction.raw else replace(prediction, raw={**raw, "output": prediction.output})
 
     @property
     def masking(self) -> Masking:

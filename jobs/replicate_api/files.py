@@ -24,6 +24,7 @@ LONGEST_NAME = 255
 
 _ID = re.compile(r"[\w-]{1,200}", re.ASCII)
 _IN_PATH = re.compile(r"/files/([\w-]{1,200})(?:/|$)", re.ASCII)
+_SIGNATURE = re.compile(r"([?&]signature=)[^&\s'\"<>\\]+")
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f"\\/]')
 
 
@@ -103,6 +104,15 @@ def file_id_in(value: Any) -> str | None:
         return None
     found = _IN_PATH.search(parts.path)
     return found[1] if found and parts.scheme in ("http", "https") else None
+
+
+def without_signatures(value: Any) -> Any:
+    """Any JSON value as it may be stored and logged: whoever has a signed URL can read the file for a day."""
+    if isinstance(value, str):
+        return _SIGNATURE.sub(r"\1…", value)
+    if isinstance(value, Mapping):
+        return {key: without_signatures(item) for key, item in value.items()}
+    return type(value)(map(without_signatures, value)) if isinstance(value, list | tuple) else value
 
 
 def safe_name(name: str) -> str:

@@ -22,6 +22,7 @@ from jobs.errors import (
     ReplicateError,
     Unanswered,
 )
+from jobs.replicate_api.files import without_signatures
 from jobs.replicate_api.predictions import Prediction
 from jobs.state.ledger import Claimed, Entry, Overtaken, Served
 from worker.background import finish_despite_cancel
@@ -254,6 +255,7 @@ async def _post_and_record(work: Work, permit: Permit, entry: Entry, *, doubted:
         prediction = work.mask(await work.worker.replicate.create(work.prompt.model, sent))
     except ReplicateError as error:
         work.masking.mask_error(error)
+        error.args = without_signatures(error.args)
         if isinstance(error, Unanswered):
             raise _Unknown(intent, error) from error
         permit.kept = False  # no prediction is in flight

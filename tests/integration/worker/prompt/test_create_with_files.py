@@ -92,6 +92,8 @@ async def test_the_model_gets_the_file_and_the_record_keeps_the_reference(
     assert contents_by_prediction(simulator) == {result.prediction_id: [refer_to(cat)["sha256"]]}
     assert "↑ night/cat.txt ● 0.0 MB" in caplog.text
     assert "signature" not in caplog.text
+    stored = (work.folder.prompt(work.prompt.id) / "prediction.json").read_text()
+    assert stored.count("signature=") == stored.count("signature=…") > 0
 
 
 @pytest.mark.parametrize("how", ["reset", "502"])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.replicate_api.files import LONGEST_NAME, UploadedFile, file_id_in, safe_name
+from jobs.replicate_api.files import LONGEST_NAME, UploadedFile, file_id_in, safe_name, without_signatures
 
 BODY: dict[str, Any] = {
     "id": "abc",
@@ -72,3 +72,11 @@ def test_a_long_name_keeps_its_extension() -> None:
     assert safe_name("Grüße.png") == "Grüße.png"
     assert safe_name('a"b\r\n.png') == "a_b__.png"
     assert safe_name(f"{'a' * 300}.{'b' * 300}") == "a" * LONGEST_NAME
+
+
+def test_signatures_are_masked_wherever_they_stand() -> None:
+    url = f"{BODY['urls']['get']}/download?expiry=1&owner=x&signature=a%2Fb%253D"
+    masked = f"{BODY['urls']['get']}/download?expiry=1&owner=x&signature=…"
+    assert without_signatures({"error": f"cannot open '{url}'!", "input": [url, 7, ("x", None)]}) == {
+        "error": f"cannot open '{masked}'!", "input": [masked, 7, ("x", None)],
+    }  # fmt: skip
