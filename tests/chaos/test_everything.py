@@ -17,7 +17,7 @@ SECONDS = 45
 FAULTS = {
     "error": 0.03, "reset": 0.03, "delay": 0.1, "throttle": 0.02, "lost_answer": 0.1, "failed": 0.05,
     "list_lag": 0.5, "stale_list": 0.3, "truncated_body": 0.05, "broken_body": 0.05, "wrong_bytes": 0.05,
-    "data_removed": 0.02, "unknown_status": 0.05,
+    "data_removed": 0.02, "unknown_status": 0.05, "cut_upload": 0.1, "wrong_upload": 0.1,
 }  # fmt: skip
 
 
