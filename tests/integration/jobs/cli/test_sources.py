@@ -14,6 +14,7 @@ from jobs.batch_folder.folder import Folder
 from jobs.config import Config
 from jobs.input_files.reference import read_reference
 from jobs.wire import Result, SavedFile
+from simulator.file_contents import draw_picture, encode_image
 
 Cli = Callable[..., Any]
 UPSCALE = ("--model", "simulator/upscale")
@@ -213,3 +214,28 @@ def test_outputs_that_rows_name(cli: Cli, config: Config, portraits: Folder, tmp
     assert list(rows(config, "large")) == ["one--scale-2", "one--scale-3"]
     for batch in ("large", "each", "input"):
         assert {content(row["image"]) for row in rows(config, batch).values()} == {"one/output.png"}
+
+
+NAMES = (
+    "-rf.png", "it's \"so\".PNG", "🦊 & 🐙.png", " blank .png", "100%.png", "#1 [final] (2).png", "caf\u0065\u0301.png",
+    "日本.png", "--help.png", "$(touch x);.png", "two\nlines.png", "@home.png", "~.png", "a" * 240 + ".png", "CON.png",
+)  # fmt: skip
+"""What cameras, people and other systems call pictures."""
+
+
+def test_pictures_of_any_name_go_to_the_model_and_on_to_the_next(
+    cli: Cli, config: Config, tmp_path: Path, simulator: Any
+) -> None:
+    simulator.settings(limiter="off", predict_min=0.01, predict_max=0.02, queue_max=0.0)
+    (tmp_path / "odd").mkdir()
+    for number, name in enumerate(NAMES, 1):
+        (tmp_path / "odd" / name).write_bytes(encode_image(draw_picture(name, name, (64, 64 + number)), "png"))
+    answer = cli("run", "--each-file", f"{tmp_path}/odd/*.png", *UPSCALE)
+    assert answer.code == 0, answer.out + answer.err
+    assert len(rows(config, "odd")) == len(NAMES)
+    answer = cli("run", "--from", "odd", "--name", "larger", *UPSCALE)
+    assert answer.code == 0, answer.out + answer.err
+    assert rows(config, "larger").keys() == rows(config, "odd").keys()
+    for batch in ("odd", "larger"):
+        assert cli("verify", batch).code == 0
+    assert cli("enqueue", "--from", "odd", "--name", "larger", *UPSCALE).out.count("all done already") == 1
