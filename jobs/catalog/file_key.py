@@ -18,9 +18,11 @@ def only_file_key(models: Iterable[Model | Missing]) -> str:
             has = f"{model.name} has {', '.join(keys) or 'none'}"
             raise InputError(f"--as says which input the files are: {has}")
         found[keys[0]] = model.name
-    if len(found) != 1:
+    if not found:
+        raise InputError("no model is given: --model or BATCH_MODEL names it")
+    if len(found) > 1:
         has = ", ".join(f"{name} has {key}" for key, name in found.items())
-        raise InputError(f"--as says which input the files are: {has or 'no model is given'}")
+        raise InputError(f"--as says which input the files are: {has}")
     return next(iter(found))
 
 

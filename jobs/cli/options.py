@@ -204,7 +204,7 @@ class OrderOptions:
     def _source(self) -> str | RowSource:
         given = [self.source, self.each_file, self.from_batch]
         if sum(one is not None for one in given) != 1:
-            reason = "one of these is needed: a file, --each-file with a pattern in quotes ('stills/*.png'), or --from"
+            reason = "give exactly one: a file, --each-file with a pattern in quotes ('stills/*.png'), or --from"
             raise typer.BadParameter(as_typed(reason), param_hint="FILE")
         if self.as_key is not None and (self.source is not None or self.as_key in (*NO_INPUTS, "model")):
             raise typer.BadParameter("it names the input for --each-file or --from", param_hint="--as")

@@ -129,14 +129,17 @@ def test_without_a_check_the_input_is_named(cli: Cli, config: Config, stills: Pa
         (["--model", "simulator/text"], "--as says which input the files are: simulator/text has none"),
         (["--model", "simulator/imgae"], "simulator/imgae: it does not exist"),
         (["--model", "not a model"], "--model or BATCH_MODEL: 'not a model' is not a model"),
-        ([], "--as says which input the files are: no model is given"),
+        ([], "no model is given: --model or BATCH_MODEL names it"),
         (["--each", "model=simulator/upscale,simulator/collage"], "simulator/collage has images, background"),
         ([*UPSCALE, "--input", "image=x"], "'image' is set for all rows, but the files are to be that input"),
         ([*UPSCALE, "--each", "image=x,y"], "'image' is set for all rows"),
         ([*UPSCALE, "--as", "picture"], "simulator/upscale has no input 'picture'"),
         ([*UPSCALE, "--as", "id"], "it names the input for --each-file or --from"),
-        ([*UPSCALE, "--from", "portraits"], "one of these is needed: a file, --each-file with a pattern in quotes"),
-        ([*UPSCALE, "x.jsonl"], "one of these is needed"),
+        (
+            [*UPSCALE, "--from", "portraits"],
+            "give exactly one: a file, --each-file with a pattern in quotes",
+        ),
+        ([*UPSCALE, "x.jsonl"], "give exactly one"),
     ],
 )
 def test_what_does_not_go_together(cli: Cli, stills: Path, arguments: list[str], message: str) -> None:
