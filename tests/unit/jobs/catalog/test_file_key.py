@@ -35,7 +35,7 @@ def test_the_only_input_that_takes_files(schema: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("models", "message"),
     [
-        ([], "no model is given"),
+        ([], "no model is given: --model or BATCH_MODEL names it"),
         ([model("a/b", prompt=TEXT)], "a/b has none"),
         ([model("a/b", image=URI, mask=URI)], "a/b has image, mask"),
         ([model("a/b", image=URI), model("c/d", mask=URI)], "a/b has image, c/d has mask"),
