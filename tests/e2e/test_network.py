@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobs.redis_client.resilience import Redis
-from tests.fork_server import Launch, start_python
+from tests.fork_server import start_python
 
 WRONG = {
     "ALL_PROXY": "socks4://me:secret@127.0.0.1:1080",
@@ -18,10 +18,8 @@ WRONG = {
 }
 
 
-@pytest.fixture
-def launch() -> Launch:
-    """Python itself: what it imports may read these variables, too."""
-    return start_python
+of_python_itself = pytest.mark.parametrize("launch", [start_python], ids=["python"])
+"""What Python imports may read these variables, too."""
 
 
 @pytest.fixture(params=WRONG)
@@ -32,6 +30,7 @@ def variable(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     return str(request.param)
 
 
+@of_python_itself
 @pytest.mark.parametrize(
     "command",
     [
@@ -62,6 +61,7 @@ async def test_the_doctor_names_it_too_and_looks_at_the_rest(cli: Any, variable:
     assert "secret" not in answer.out
 
 
+@of_python_itself
 def test_commands_that_need_no_api_do_not_mind(cli: Any, variable: str, tmp_path: Path) -> None:
     assert variable
     (tmp_path / "prompts.txt").write_text("a fox\n")

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.fork_server import Launch, start_python
+from tests.fork_server import start_python
 
 
-@pytest.fixture
-def launch() -> Launch:
-    return start_python
+of_python_itself = pytest.mark.parametrize("launch", [start_python], ids=["python"])
+"""Others are forked: they read their settings and say what is wrong as those do that Python starts."""
 
 
 def refused(worker: Any, code: int) -> str:
@@ -23,6 +22,7 @@ def refused(worker: Any, code: int) -> str:
     return log
 
 
+@of_python_itself
 def test_a_missing_token_is_said(worker_process: Callable[..., Any]) -> None:
     assert "REPLICATE_API_TOKEN is not set" in refused(worker_process(replicate_api_token=None), 2)
 
@@ -83,6 +83,7 @@ async def test_the_health_check_tells_whether_a_worker_is_up(
         assert worker_process("--check").wait() == 1
 
 
+@of_python_itself
 async def test_the_first_lines_name_account_limits_and_shards(
     worker_process: Callable[..., Any], eventually: Callable[..., Any]
 ) -> None:
@@ -94,6 +95,7 @@ async def test_the_first_lines_name_account_limits_and_shards(
     assert "shards waiting: 0" in log
 
 
+@of_python_itself
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_a_stop_is_said_in_a_line_with_date_level_and_process(
     worker_process: Callable[..., Any], eventually: Callable[..., Any], number: signal.Signals
