@@ -10,7 +10,6 @@ import pytest
 
 from tests.fork_server import start_python
 
-
 of_python_itself = pytest.mark.parametrize("launch", [start_python], ids=["python"])
 """Others are forked: they read their settings and say what is wrong as those do that Python starts."""
 
