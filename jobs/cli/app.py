@@ -1,4 +1,4 @@
-"""The command line: only parses arguments; `jobs.cli.operations` does the work, `jobs.cli.report` writes the texts."""
+"""The command line: only parses arguments; `jobs.operations` does the work, `jobs.cli.report` writes the texts."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from jobs import terminal
 from jobs.budget import Budget
 from jobs.cli import costs, options, prices, report, tables
 from jobs.cli.confirm import confirm_costs
-from jobs.cli.operations import Operations, known_folder
 from jobs.config import Config
 from jobs.errors import NothingEnqueued
+from jobs.operations.operations import Operations, known_folder
 from jobs.redis_client.client import server_name
 from jobs.terminal import Commands, Printer, run_app
 from jobs.text import printable

@@ -17,8 +17,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from jobs.cli.operations import Operations
 from jobs.cli.report import done, facts, has_ended, is_finished, notes, status_line, without_numbers
+from jobs.operations.operations import Operations
 from jobs.text import as_typed, printable
 from jobs.wire import Status
 

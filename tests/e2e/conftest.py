@@ -13,9 +13,9 @@ import pytest
 from redis import Redis
 
 from jobs.budget import UNCHANGED
-from jobs.cli.operations import Operations
 from jobs.config import Config
 from jobs.enqueue.enqueue import Order
+from jobs.operations.operations import Operations
 from jobs.redis_client.client import opened
 
 IMAGE = {"width": 16, "height": 16, "output_format": "png"}

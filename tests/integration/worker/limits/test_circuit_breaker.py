@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from jobs.cli.operations import Operations
 from jobs.config import Config
 from jobs.errors import ConfigError
+from jobs.operations.operations import Operations
 from jobs.redis_client import keys
 from jobs.redis_client.client import connect
 from jobs.redis_client.resilience import Redis

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from jobs.cli.operations import Operations
 from jobs.config import Config
 from jobs.model_limits import ModelLimits
+from jobs.operations.operations import Operations
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from jobs.batch_folder.folder import RETRIED, Folder
 from jobs.batch_folder.manifest import Manifest, write_manifest
-from jobs.cli.operations import Operations
 from jobs.config import Config
 from jobs.enqueue.enqueue import Order, enqueue
 from jobs.errors import ConfigError
+from jobs.operations.operations import Operations
 from jobs.redis_client.resilience import Redis
 from jobs.replicate_api.client import api_client
 from jobs.replicate_api.predictions import Replicate

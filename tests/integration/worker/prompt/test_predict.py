@@ -13,8 +13,8 @@ from arq.worker import RetryJob
 from redis.exceptions import RedisError
 
 from jobs.batch_folder.folder import Folder
-from jobs.cli.operations import Operations
 from jobs.model_limits import ModelLimits
+from jobs.operations.operations import Operations
 from jobs.queue.payload import Parcel, pack
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis

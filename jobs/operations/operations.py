@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Self
 
 from jobs.batch_folder.folder import Folder
 from jobs.budget import Budget
-from jobs.cli.report import NO_BATCH
 from jobs.config import Config
 from jobs.errors import BatchNotFound, InputError
 from jobs.redis_client.client import opened, server_name
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     from jobs.enqueue.enqueue import Order, Progress, Receipt
     from jobs.enqueue.estimate import Confirm
     from jobs.schedules.scheduler import ScheduleStatus
+
+NO_BATCH = "There is no batch yet; `python -m jobs enqueue FILE` creates one."
 
 
 def known_folder(name: str, config: Config) -> Folder:

@@ -1,0 +1,1 @@
+"""What people do to batches, whether they type a command or press a button."""
