@@ -50,8 +50,10 @@ takes_run := $(takes_order) ALL PILOT BY
 takes_enqueue := $(takes_order) CHECK
 takes_status := BATCH JSON
 takes_watch := BATCH JSON
+takes_dashboard := HOST PORT READ_ONLY
 takes_chaos := MATRIX
 takes_lint := PACKAGES
+takes_lock := UPGRADE
 settings := BATCH_% REPLICATE_% REDIS_URL %_PROXY %_proxy SSL_CERT_FILE PIP_% UV_% PYTHON VENV SHELL
 known := $(foreach goal,$(MAKECMDGOALS),$(takes_$(goal)))
 unknown := $(filter-out $(known) $(settings),$(foreach a-name,$(.VARIABLES),$(if $(filter command,$(origin $(a-name))),$(a-name))))
@@ -82,7 +84,7 @@ chaos: $(VENV)/.for-work ## Kill, stall and starve workers in every way; print w
 
 ##@ Your prompts (FILE=prompts.jsonl  NAME=batch  MODEL=owner/name  LIMIT=5  MAX_COST=12.50  BATCH=batch)
 
-run enqueue status watch redis-stop: export STARTED_BY := make
+run enqueue status watch dashboard redis-stop: export STARTED_BY := make
 
 .PHONY: run
 run: $(VENV)/.for-use ## Enqueue FILE, run it, show the progress and a summary
@@ -103,6 +105,10 @@ status: $(VENV)/.for-use ## Show the state of all batches, or of BATCH
 .PHONY: watch
 watch: $(VENV)/.for-use ## Follow BATCH, or the newest batch, until it is finished
 	@$(BIN)/python -m jobs watch $(call flag,JSON,--json) -- $(call argument,BATCH)
+
+.PHONY: dashboard
+dashboard: $(VENV)/.for-use ## Show batches in a browser as they run, steer and rate them
+	@exec $(BIN)/python -m jobs dashboard $(call option,HOST,--host) $(call option,PORT,--port) $(call flag,READ_ONLY,--read-only)
 
 .PHONY: redis-stop
 redis-stop: $(VENV)/.for-use ## Stop the local Valkey server (it keeps its data)
@@ -138,7 +144,7 @@ format: $(VENV)/.for-work ## Format the code and fix what ruff can fix
 	$(BIN)/ruff format .
 
 .PHONY: lock
-lock: ## Pin the newest dependencies that pyproject.toml allows
+lock: ## Pin what pyproject.toml names and is not pinned; UPGRADE=1: pin the newest of all
 	@$(find_python) "$$python" -m venv .venv-lock && .venv-lock/bin/pip install --quiet uv
 	@$(call compile,--group build --group simulator,requirements.txt)
 	@$(call compile,--group build --group dev --constraint requirements.txt,requirements-dev.txt)
@@ -167,7 +173,7 @@ done; \
 endef
 
 compile = .venv-lock/bin/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
-  --upgrade --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(1) --output-file $(2)
+  $(call flag,UPGRADE,--upgrade) --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(1) --output-file $(2)
 pytest = $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 pip = $(BIN)/python -m pip --disable-pip-version-check
 # The locks are complete. Without --no-deps pip resolves again, and takes a newer release of what is named with an extra.

@@ -81,6 +81,8 @@ class Config(BaseSettings):
     pages_url: str = PAGES_URL
     schedules: Path = Path("schedules.toml")
     max_file_bytes: Positive = 5_000_000_000
+    dashboard_token: SecretStr | None = None
+    dashboard_dir: Path = Path(".dashboard")
 
     @model_validator(mode="before")
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
@@ -128,8 +128,13 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     environment.globals.update(page_name=page_name, page_numbers=page_numbers)
-    environment.filters.update(size=_size, moment=_moment, span=_span, money=money, count=lambda number: f"{number:,}")
+    environment.filters.update(template_filters())
     return environment.get_template("gallery.html")
+
+
+def template_filters() -> dict[str, Callable[..., str]]:
+    """How sizes, times and amounts read in templates."""
+    return {"size": _size, "moment": _moment, "span": _span, "money": money, "count": lambda number: f"{number:,}"}
 
 
 def _size(number: float) -> str:

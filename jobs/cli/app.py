@@ -274,6 +274,23 @@ def schedules(*, as_json: options.AsJson = False) -> None:
     raise typer.Exit(2 if any(one.next is None for one in every) else 0)
 
 
+@app.command()
+def dashboard(
+    *,
+    host: Annotated[str, typer.Option(help="Where to listen; other than this machine needs a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0: any that is free.", min=0, max=65_535)] = 8787,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Show all, and let nobody change it.")] = False,
+) -> None:
+    """Serve pages that show and steer batches as they run."""
+    from jobs.dashboard.server import access_for, listen, serve
+
+    config = Config.load()
+    access, listener = access_for(config, host, read_only=read_only), listen(host, port)
+    shown = f"[{host}]" if ":" in host else host
+    Printer().lines([f"The dashboard is at http://{shown}:{listener.getsockname()[1]}/ until Ctrl-C."])
+    asyncio.run(serve(config, listener, access))
+
+
 @app.command("redis-stop")
 def redis_stop() -> None:
     """Stop the embedded server; it starts again when needed."""

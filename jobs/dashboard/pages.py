@@ -1,0 +1,52 @@
+"""Templates → pages: what every page has, and how numbers and times read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from jobs.batch_folder.gallery import template_filters
+from jobs.config import Config
+from jobs.dashboard.security import Access
+from jobs.redis_client.resilience import Redis
+
+
+@dataclass(frozen=True, slots=True)
+class Dashboard:
+    """What every page of one dashboard is made from."""
+
+    config: Config
+    redis: Redis
+    access: Access
+
+
+def render(name: str, **values: Any) -> str:
+    """Render a template to text; a name that it lacks is an error."""
+    return environment().get_template(name).render(values)
+
+
+def page(request: Request, name: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+    """Answer with a whole page."""
+    access: Access = request.state.access
+    shared: Mapping[str, Any] = {"csrf": request.state.csrf, "read_only": access.read_only, "has_token": access.token}
+    return HTMLResponse(render(name, **shared, **values), status)
+
+
+@cache
+def environment() -> Environment:
+    """The templates of the dashboard, then those that it shares with the gallery on disk."""
+    found = Environment(
+        loader=ChoiceLoader([PackageLoader("jobs.dashboard"), PackageLoader("jobs.batch_folder")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters.update(template_filters())
+    return found

@@ -1,0 +1,61 @@
+"""Serving the dashboard: where it listens, and who may reach it."""
+
+from __future__ import annotations
+
+import socket
+
+import uvicorn
+
+from jobs.config import Config
+from jobs.dashboard.app import create_app
+from jobs.dashboard.pages import Dashboard
+from jobs.dashboard.security import Access, is_loopback
+from jobs.errors import ConfigError
+from jobs.redis_client.client import connect, redis_url
+
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+SHORTEST_TOKEN = 16
+STOP_SECONDS = 1
+"""How long a stop waits for answers; events never end by themselves."""
+
+
+def access_for(config: Config, host: str, *, read_only: bool) -> Access:
+    """Who may reach a dashboard that listens on `host`; ConfigError where everybody in the network could."""
+    token = config.dashboard_token.get_secret_value() if config.dashboard_token else None
+    if token is not None and len(token) < SHORTEST_TOKEN:
+        raise ConfigError(f"BATCH_DASHBOARD_TOKEN is too short: it needs at least {SHORTEST_TOKEN} characters")
+    if token is None and not is_loopback(host):
+        raise ConfigError(
+            f"--host {host} lets other machines reach the dashboard: set BATCH_DASHBOARD_TOKEN, for example to the "
+            "output of: python -c 'import secrets; print(secrets.token_urlsafe())'"
+        )
+    hosts = frozenset() if token else frozenset({*LOCAL_HOSTS, host.strip("[]")})
+    return Access(hosts, token, read_only)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """The socket to serve on, port 0 for any; ConfigError when it cannot be had."""
+    host = host.strip("[]")
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise ConfigError(
+            f"--host {host} --port {port}: {error.strerror or error}; --port 0 takes any that is free"
+        ) from error
+
+
+async def serve(config: Config, listener: socket.socket, access: Access) -> None:
+    """Serve until a signal stops it."""
+    redis = connect(redis_url(config))
+    settings = uvicorn.Config(
+        create_app(Dashboard(config, redis, access)),
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )
+    try:
+        await uvicorn.Server(settings).serve([listener])
+    finally:
+        await redis.aclose()
