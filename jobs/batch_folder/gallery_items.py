@@ -90,7 +90,7 @@ def lay_out(folder: Folder, prompt: Prompt, result: Result | None) -> GalleryIte
         prompt.id,
         prompt.model,
         "waiting",
-        _clip(_prompt_text(values), _PROMPT_SHOWN),
+        _clip(prompt_text(values), _PROMPT_SHOWN),
         None if (seed := prompt.input.get("seed")) is None else str(seed),
         pretty(values),
     )
@@ -178,7 +178,8 @@ def _inline(folder: Folder, result: Result) -> tuple[Preview, ...]:
     return (Preview(kind, "output", None, href, None, text[:TEXT_SHOWN], len(text) > TEXT_SHOWN),)
 
 
-def _prompt_text(values: Mapping[str, Any]) -> str:
+def prompt_text(values: Mapping[str, Any]) -> str:
+    """What people read of an input: its prompt, else all its values in brief."""
     for key in ("prompt", "text"):
         if isinstance(values.get(key), str):
             return str(values[key])

@@ -1,0 +1,151 @@
+"""Folder and bitmap → store: reads only what has changed since the last time."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+
+from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.gallery_items import prompt_text
+from jobs.batch_folder.prompts_copy import parse_prompt
+from jobs.dashboard.index.store import Ending, Row, Store
+from jobs.errors import DamagedRecord, StorageError
+from jobs.message_groups import message_group
+from jobs.prices.money import MICRO
+from jobs.secret_inputs import shown_input
+from jobs.state.batches import Bits
+from jobs.wire import Result
+
+BUDGET = 0.5
+"""Seconds that a call reads records for, so that a page shows how it gets on."""
+
+COMPARE_EVERY = 30.0
+"""Seconds after which what still waits is compared as a whole: on a network's disk a record may show late."""
+
+PROMPT_KEPT = 2_000
+MESSAGE_KEPT = 1_000
+VARIANT = "--"
+"""What separates the id of a row from the values of its variant."""
+
+CHUNK = 500
+
+
+class Filling:
+    """Keeps one store up to date; what a call has no time for, the next one does."""
+
+    def __init__(self, store: Store, folder: Folder, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store, self._folder, self._clock = store, folder, clock
+        self._todo = deque[int]()
+        self._seen = Bits(b"")
+        self._compared_at = -COMPARE_EVERY
+
+    def fill(self, settled: Bits | None) -> bool:
+        """Read what is new; False when there is more. StorageError.
+
+        `settled` is the batch's bitmap; None when Redis has forgotten the batch: then the records decide.
+        """
+        has_new_rows, now = _fill_rows(self._store, self._folder), self._clock()
+        if has_new_rows or now - self._compared_at >= COMPARE_EVERY:
+            self._compared_at = now
+            self._todo = deque(at for at in self._store.waiting() if settled is None or at in settled)
+        elif settled:
+            self._todo.extend(_new_bits(self._seen, settled))
+        self._seen = settled or self._seen
+        while self._todo and self._clock() - now < BUDGET:
+            self._read([self._todo.popleft() for _ in range(min(CHUNK, len(self._todo)))])
+        return not self._todo
+
+    def _read(self, positions: list[int]) -> None:
+        ids = self._store.ids(positions)
+        endings = (_ending(self._folder, position, ids[position]) for position in positions if position in ids)
+        with self._store.changing():
+            self._store.put_endings([ending for ending in endings if ending])
+
+
+def _new_bits(old: Bits, new: Bits) -> Iterator[int]:
+    """The positions that are set in `new` only."""
+    before = old.data[: len(new.data)].ljust(len(new.data), b"\0")
+    changed = int.from_bytes(new.data) & ~int.from_bytes(before)
+    for number, byte in enumerate(changed.to_bytes(len(new.data))):
+        if byte:
+            yield from (number * 8 + bit for bit in range(8) if byte & (0x80 >> bit))
+
+
+def _fill_rows(store: Store, folder: Folder) -> bool:
+    """Read the batch's own copy, if it is not as it was: it is only ever replaced as a whole. True if it was read."""
+    try:
+        with folder.prompts.open("rb") as lines:
+            seen = os.fstat(lines.fileno())
+            mark = f"{seen.st_ino} {seen.st_size} {seen.st_mtime_ns}"
+            if store.fact("prompts") == mark:
+                return False
+            with store.changing():
+                store.put_rows(_rows(lines))
+                store.remember("prompts", mark)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StorageError(f"{folder.prompts} cannot be read: {error.strerror or error}", folder.prompts) from error
+    return True
+
+
+def _rows(lines: Iterable[bytes]) -> Iterator[Row]:
+    start = 0
+    for position, line in enumerate(lines):
+        try:
+            prompt = parse_prompt(position, line)
+        except ValueError:
+            prompt = None
+        if prompt:
+            values, seed = shown_input(prompt.input), prompt.input.get("seed")
+            yield Row(
+                position,
+                prompt.id,
+                prompt.model,
+                prompt.id.partition(VARIANT)[0],
+                prompt.generation,
+                start,
+                len(line),
+                _storable(prompt_text(values)[:PROMPT_KEPT]),
+                None if seed is None else _storable(str(seed)[:PROMPT_KEPT]),
+            )
+        start += len(line)
+
+
+def _ending(folder: Folder, position: int, prompt_id: str) -> Ending | None:
+    """How a prompt ended, None when it has no record yet; a damaged one is a failure that says so."""
+    try:
+        result = folder.read_record(prompt_id)
+    except DamagedRecord as error:
+        return Ending(position, "failed", "internal", str(error), message_group(str(error)))
+    except StorageError:
+        return None
+    return _ending_of(position, result) if result else None
+
+
+def _ending_of(position: int, result: Result) -> Ending:
+    message = _storable(result.error.message) if result.error else ""
+    return Ending(
+        position,
+        result.status,
+        result.error.kind if result.error else "",
+        message[:MESSAGE_KEPT],
+        message_group(message),
+        None if result.cost is None else round(result.cost * MICRO),
+        _seconds(result.saved_at),
+    )
+
+
+def _seconds(moment: str | None) -> int | None:
+    try:
+        return int(datetime.fromisoformat(moment).timestamp()) if moment else None
+    except ValueError:
+        return None
+
+
+def _storable(text: str) -> str:
+    """A text that SQLite takes: JSON may hold half of a surrogate pair."""
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,108 @@
+"""The stores of all batches that somebody looks at: opened when needed, closed when nobody looks any more."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from redis.exceptions import RedisError
+
+from jobs.batch_folder.folder import Folder
+from jobs.dashboard.index.filling import Filling
+from jobs.dashboard.index.store import Store
+from jobs.errors import BatchNotFound
+from jobs.redis_client import keys
+from jobs.redis_client.resilience import Redis
+from jobs.state.batches import Bits
+
+Answer = TypeVar("Answer")
+
+MOST_OPEN = 20
+"""Stores that stay open; one costs a file descriptor and two megabytes."""
+
+
+FRESH = 0.5
+"""Seconds for which a store is up to date, however many pages ask."""
+
+
+@dataclass(slots=True)
+class Opened:
+    """An open store, and whether everything known is in it."""
+
+    store: Store
+    folder: Folder
+    filling: Filling
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    is_whole: bool = False
+    filled_at: float = -FRESH
+
+
+class Indexes:
+    """The stores below one directory; a directory that cannot be written is replaced by a temporary one."""
+
+    def __init__(self, directory: Path, output_dir: Path, redis: Redis) -> None:
+        self._directory, self._output_dir, self._redis = directory, output_dir, redis
+        self._opened: dict[str, Opened] = {}
+        self._opening = asyncio.Lock()
+
+    async def of(self, batch: str) -> Opened:
+        """The store of a batch, brought up to date; BatchNotFound when it has no folder, StorageError."""
+        folder = Folder(self._output_dir, batch)
+        batch_id = await asyncio.to_thread(folder.batch_id)
+        if batch_id is None:
+            raise BatchNotFound(f"{folder.path} is not the folder of a batch")
+        async with self._opening:
+            if (opened := self._opened.pop(batch_id, None)) is None:
+                opened = await asyncio.to_thread(self._open, batch_id, folder)
+            self._opened[batch_id] = opened  # in the order in which they were looked at
+            for stale in list(self._opened)[:-MOST_OPEN]:
+                self._opened.pop(stale).store.close()
+        async with opened.lock:
+            if time.monotonic() - opened.filled_at >= FRESH:
+                settled = await self._settled(batch)
+                opened.is_whole = await asyncio.to_thread(opened.filling.fill, settled)
+                opened.filled_at = time.monotonic()
+        return opened
+
+    async def ask(self, batch: str, question: Callable[[Store], Answer]) -> Answer:
+        """The answer of a batch's store, brought up to date before."""
+        opened = await self.of(batch)
+        return await asyncio.to_thread(question, opened.store)
+
+    def close(self) -> None:
+        """Close all."""
+        for opened in self._opened.values():
+            opened.store.close()
+        self._opened.clear()
+
+    async def _settled(self, batch: str) -> Bits | None:
+        """The bitmap; None when Redis has forgotten the batch; of no prompt while Redis is away."""
+        try:
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.exists(keys.batch(batch))
+                pipe.get(keys.settled(batch))
+                is_known, bits = await pipe.execute()
+        except RedisError:
+            return Bits(b"")
+        return Bits(bits or b"") if is_known else None
+
+    def _open(self, batch_id: str, folder: Folder) -> Opened:
+        store = self._open_store(batch_id)
+        return Opened(store, folder, Filling(store, folder))
+
+    def _open_store(self, batch_id: str) -> Store:
+        path = self._directory / f"{batch_id}.sqlite"
+        with suppress(OSError, sqlite3.Error):
+            self._directory.mkdir(parents=True, exist_ok=True)
+            return Store(path, batch_id)
+        with suppress(OSError, sqlite3.Error):  # it is damaged
+            path.unlink()
+            return Store(path, batch_id)
+        return Store(Path(tempfile.mkdtemp(prefix="replicate-batch-")) / path.name, batch_id)
