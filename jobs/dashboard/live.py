@@ -11,14 +11,19 @@ from starlette.responses import StreamingResponse
 
 logger = logging.getLogger(__name__)
 
-Parts = Mapping[str, str]
-"""HTML by the id of the element that it replaces."""
+Part = str | dict[str, str]
+"""HTML of one element; or of a list's elements, each by its key, in their order."""
+
+Parts = Mapping[str, Part]
+"""What is on a page, by the id of the element that it replaces or fills."""
 
 EVERY = 1.0
 """Seconds between two looks at what a page shows."""
 
 PING = 15.0
 """Seconds of silence after which a comment shows that the connection lives, to proxies too."""
+
+PING_EVENT = ": still here\n\n"
 
 
 class Feed:
@@ -36,13 +41,13 @@ class Feed:
         self.readers += 1
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._refresh())
-        seen: dict[str, str] = {}
+        seen: dict[str, Part] = {}
         try:
             yield "retry: 2000\n\n"
             while True:
                 changes = self._news(seen)
+                yield "".join(event(name, part, seen.get(name)) for name, part in changes.items()) or PING_EVENT
                 seen.update(changes)
-                yield "".join(event(name, html) for name, html in changes.items()) or ": still here\n\n"
                 await self._wait(seen)
         finally:
             self.readers -= 1
@@ -57,14 +62,14 @@ class Feed:
             except TimeoutError:
                 return
 
-    def _news(self, seen: Parts) -> dict[str, str]:
-        return {name: html for name, html in self._parts.items() if seen.get(name) != html}
+    def _news(self, seen: Parts) -> dict[str, Part]:
+        return {name: part for name, part in self._parts.items() if seen.get(name) != part}
 
     async def _refresh(self) -> None:
         while self.readers:
             try:
                 parts = await self._render()
-            except Exception:  # the page says itself what is wrong; the next look may succeed
+            except Exception:  # the next look may succeed
                 logger.exception("a page's parts could not be rendered")
             else:
                 async with self._changed:
@@ -87,6 +92,10 @@ class Feeds:
         return StreamingResponse(feed.stream(), media_type="text/event-stream", headers=headers)
 
 
-def event(name: str, html: str) -> str:
-    """One event; JSON keeps it in one line whatever the HTML holds."""
-    return f"event: part\ndata: {json.dumps({'id': name, 'html': html})}\n\n"
+def event(name: str, part: Part, before: Part | None = None) -> str:
+    """One event; JSON keeps it in one line whatever the HTML holds. Of a list, only what is new or has changed."""
+    if isinstance(part, str):
+        return f"event: part\ndata: {json.dumps({'id': name, 'html': part})}\n\n"
+    known = before if isinstance(before, dict) else {}
+    new = {key: html for key, html in part.items() if known.get(key) != html}
+    return f"event: list\ndata: {json.dumps({'id': name, 'keys': list(part), 'html': new})}\n\n"

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobs.dashboard.live import Feeds
-from jobs.dashboard.pages import Dashboard, page, render
+from jobs.dashboard.pages import Dashboard, outage, page, render
 from jobs.operations.operations import Operations
 
 
@@ -31,5 +31,5 @@ async def overview_parts(dashboard: Dashboard) -> Mapping[str, str]:
     try:
         statuses = await Operations(dashboard.config, dashboard.redis).statuses()
     except RedisError as error:
-        return {"outage": render("outage.html", error=str(error))}
-    return {"outage": render("outage.html", error=None), "batches": render("batches.html", statuses=statuses)}
+        return {"outage": outage(error)}
+    return {"outage": outage(), "batches": render("batches.html", statuses=statuses)}

@@ -8,13 +8,15 @@ from functools import cache
 from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from jobs.batch_folder.gallery import template_filters
+from jobs.batch_folder.gallery import page_numbers, template_filters
 from jobs.config import Config
 from jobs.dashboard.security import Access
 from jobs.redis_client.resilience import Redis
+from jobs.wire import local_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,13 @@ def page(request: Request, name: str, *, status: int = 200, **values: Any) -> HT
     return HTMLResponse(render(name, **shared, **values), status)
 
 
+def outage(error: Exception | None = None) -> str:
+    """The part of a page that says why it is not up to date."""
+    if isinstance(error, RedisError):
+        return render("outage.html", error=f"Redis does not answer ({error}).")
+    return render("outage.html", error=error and f"{error}.")
+
+
 @cache
 def environment() -> Environment:
     """The templates of the dashboard, then those that it shares with the gallery on disk."""
@@ -48,5 +57,6 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters.update(template_filters())
+    found.filters.update(template_filters(), clock=local_time)
+    found.globals.update(page_numbers=page_numbers)
     return found

@@ -48,14 +48,20 @@ def listen(host: str, port: int) -> socket.socket:
 async def serve(config: Config, listener: socket.socket, access: Access) -> None:
     """Serve until a signal stops it."""
     redis = connect(redis_url(config))
+    try:
+        await create_server(Dashboard(config, redis, access)).serve([listener])
+    finally:
+        listener.close()
+        await redis.aclose()
+
+
+def create_server(dashboard: Dashboard) -> uvicorn.Server:
+    """The server of a dashboard; `should_exit` stops it."""
     settings = uvicorn.Config(
-        create_app(Dashboard(config, redis, access)),
+        create_app(dashboard),
         access_log=False,
         log_level="warning",
         server_header=False,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
-    try:
-        await uvicorn.Server(settings).serve([listener])
-    finally:
-        await redis.aclose()
+    return uvicorn.Server(settings)

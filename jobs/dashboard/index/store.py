@@ -5,10 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from jobs.dashboard.index.filters import Filter
 
@@ -30,6 +29,15 @@ CREATE INDEX by_state ON prompts (state, kind, message_group);
 CREATE INDEX by_time ON prompts (saved_at) WHERE saved_at IS NOT NULL;
 CREATE INDEX by_matrix ON prompts (matrix);
 """
+
+
+Order = Literal["file", "newest", "best"]
+
+_ORDERS: dict[Order, str] = {
+    "file": "position",
+    "newest": "saved_at DESC, position",
+    "best": "starred DESC, rating DESC, rejected, position",
+}
 
 
 class Row(NamedTuple):
@@ -77,14 +85,21 @@ class Minute(NamedTuple):
     cost: int
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a prompt's line is in the batch's own copy."""
+class Item(NamedTuple):
+    """A prompt as lists show it, and where its line is in the batch's own copy."""
 
     position: int
+    id: str
+    matrix: str
+    generation: int
     start: int
     length: int
-    generation: int
+    state: str
+    saved_at: int | None
+    rating: int
+    starred: int
+    rejected: int
+    reason: str
 
 
 class Store:
@@ -187,11 +202,25 @@ class Store:
         )
         return [Minute(*row) for row in self._all(query, [span, span, since])]
 
-    def find(self, chosen: Filter, after: int = -1, most: int = 200) -> list[Place]:
-        """The places of the prompts that a filter shows, in file order, behind a position."""
+    def last_saved(self) -> int | None:
+        """When the last result was saved, Unix seconds."""
+        found: int | None = self._one("SELECT max(saved_at) FROM prompts", [])[0]
+        return found
+
+    def find(self, chosen: Filter, order: Order = "file", skipped: int = 0, most: int = 100) -> list[Item]:
+        """The prompts that a filter shows, but for the first ones, which are skipped."""
         where, values = chosen.where()
-        query = f"SELECT position, start, length, generation FROM prompts WHERE position > ? AND {where} "
-        return [Place(*row) for row in self._all(f"{query} ORDER BY position LIMIT ?", [after, *values, most])]
+        query = (
+            f"SELECT {', '.join(Item._fields)} FROM prompts WHERE {where} ORDER BY {_ORDERS[order]} LIMIT ? OFFSET ?"
+        )
+        return [Item(*row) for row in self._all(query, [*values, most, skipped])]
+
+    def items(self, ids: Iterable[str]) -> list[Item]:
+        """The prompts of these ids that there are, in the order of the ids."""
+        wanted = list(ids)
+        query = f"SELECT {', '.join(Item._fields)} FROM prompts WHERE id IN ({','.join('?' * len(wanted))})"
+        found = {row[1]: Item(*row) for row in self._all(query, wanted)}
+        return [found[one] for one in wanted if one in found]
 
     def positions(self, chosen: Filter) -> list[int]:
         """The positions of all prompts that a filter shows."""

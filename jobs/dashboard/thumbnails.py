@@ -1,0 +1,117 @@
+"""Thumbnails of pictures: made once, beside the batch, in processes that a picture cannot hold for long."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+
+from jobs.dashboard.files import batch_folder, lifetime, output_path
+from jobs.dashboard.pages import Dashboard
+from jobs.dashboard.thumbnail import limit_memory, make_thumbnail
+
+logger = logging.getLogger(__name__)
+
+FOLDER = ".thumbnails"
+"""Where in a batch's folder they are: `<prompt id>/<file>.webp`."""
+
+SMALL = 64 << 10
+"""Bytes of a picture that is its own thumbnail."""
+
+SECONDS = 20.0
+"""After which a picture that is still being decoded is given up, and its process killed."""
+
+PROCESSES = 2
+MOST_REMEMBERED = 10_000
+"""Pictures without a thumbnail that are not tried again."""
+
+LONGEST_QUEUE = 400
+"""Thumbnails that wait; whoever scrolls past more sees them when the page is shown again."""
+
+
+class Thumbnails:
+    """Makes each thumbnail once, however many pages ask."""
+
+    def __init__(self, seconds: float = SECONDS) -> None:
+        self._seconds = seconds
+        self._pool: ProcessPoolExecutor | None = None
+        self._slots = asyncio.Semaphore(PROCESSES)
+        self._making: dict[Path, asyncio.Task[bool | None]] = {}
+        self._failed: set[tuple[Path, int]] = set()
+
+    async def path(self, source: Path, target: Path) -> Path | None:
+        """The thumbnail of a picture, made if need be; None when none can be made."""
+        changed_at = await asyncio.to_thread(_changed_at, source)
+        if await asyncio.to_thread(_changed_at, target) >= changed_at:
+            return target
+        mark = (source, changed_at)
+        if mark in self._failed or len(self._making) >= LONGEST_QUEUE:
+            return None
+        task = self._making.get(target)
+        if task is None:
+            task = self._making[target] = asyncio.create_task(self._make(source, target))
+            task.add_done_callback(lambda _: self._making.pop(target, None))
+        is_made = await asyncio.shield(task)
+        if is_made is False and len(self._failed) < MOST_REMEMBERED:
+            self._failed.add(mark)
+        return target if is_made else None
+
+    def close(self) -> None:
+        """Stop the processes."""
+        self._stop(self._pool)
+
+    async def _make(self, source: Path, target: Path) -> bool | None:
+        """Whether it was made; None when its process ended because of another picture."""
+        async with self._slots:
+            pool = self._pool = self._pool or _new_pool()
+            try:
+                async with asyncio.timeout(self._seconds):
+                    return await asyncio.get_running_loop().run_in_executor(pool, make_thumbnail, source, target)
+            except BrokenProcessPool:
+                self._stop(pool)
+                return None
+            except TimeoutError:
+                logger.warning("no thumbnail of %s: it took %g s", source, self._seconds)
+                self._stop(pool)
+                return False
+
+    def _stop(self, pool: ProcessPoolExecutor | None) -> None:
+        if pool is None:
+            return
+        if pool is self._pool:
+            self._pool = None
+        processes = list((pool._processes or {}).values())  # noqa: SLF001 - kill_workers came with Python 3.14
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.kill()
+
+
+async def show_thumbnail(request: Request) -> Response:
+    """Answer with the thumbnail of an output; with the picture itself when it is small, 404 when there is none."""
+    dashboard: Dashboard = request.app.state.dashboard
+    thumbnails: Thumbnails = request.app.state.thumbnails
+    folder = batch_folder(dashboard, request.path_params["batch"])
+    source = await asyncio.to_thread(output_path, folder, request.path_params["path"])
+    target = folder.path / FOLDER / source.parent.relative_to(folder.path) / f"{source.name}.webp"
+    if found := await thumbnails.path(source, target):
+        return FileResponse(found, headers={"cache-control": lifetime(request)}, media_type="image/webp")
+    raise HTTPException(404, "There is no thumbnail of this file.")
+
+
+def _changed_at(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return -1
+
+
+def _new_pool() -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(PROCESSES, mp_context=context, initializer=limit_memory)

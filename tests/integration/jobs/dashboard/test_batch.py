@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+PNG = {"path": "cat/output.png", "url": "u", "bytes": 9, "sha256": "0"}
+
+
+def rows(*ids: str) -> list[dict[str, Any]]:
+    return [{"id": one, "input": {"prompt": f"a {one}", "seed": 7}} for one in ids]
+
+
+def draw(path: Path, size: tuple[int, int] = (900, 600)) -> None:
+    Image.effect_noise(size, 90).convert("RGB").save(path)
+
+
+async def test_a_picture_is_there_soon_after_its_commit(night: Any, browser: Any) -> None:
+    night.write_rows(*rows("cat", "dog"))
+    await night.open(2)
+    events = browser.events("/batches/night/events")
+    items = [event async for event in _until(events, "items")][-1]
+    assert items["keys"] == ["p0", "p1"]
+    assert "no result yet" in items["html"]["p0"]
+    draw(night.write_record(0, "cat", files=[PNG], saved_at="2026-01-01T00:00:00Z") / "output.png")
+    await night.settle(0)
+    changed = [event async for event in _until(events, "items")][-1]
+    assert list(changed["html"]) == ["p0"], "what has not changed is not sent again"
+    assert '/batches/night/thumbnails/cat/output.png?v=1767225600"' in changed["html"]["p0"]
+
+
+async def _until(events: Any, name: str) -> Any:
+    async for event in events:
+        yield event
+        if event["id"] == name:
+            return
+
+
+async def test_what_a_filter_shows(night: Any, browser: Any) -> None:
+    night.write_rows(*rows("cat", "dog", "owl"))
+    await night.open(3)
+    await night.end(0, "cat")
+    await night.end(1, "dog", "failed", error={"kind": "model_error", "message": "out of memory: 3 GiB"})
+    whole = (await browser.get("/batches/night")).text
+    assert all(f'id="p{n}"' in whole for n in range(3))
+    failed = (await browser.get("/batches/night?state=failed")).text
+    assert 'id="p1"' in failed
+    assert 'id="p0"' not in failed
+    assert "kind=model_error&amp;group=out+of+memory%3A+N+GiB" in whole
+    assert 'id="p2"' in (await browser.get("/batches/night?text=ow")).text
+    assert (await browser.get("/batches/night?page=99999999999&order=x&rating=a")).status_code == 200
+
+
+async def test_what_people_and_models_write_is_text(night: Any, browser: Any) -> None:
+    evil = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
+    night.write_rows({"id": "cat", "input": {"prompt": evil}}, {"id": "dog", "input": {"prompt": "d"}})
+    await night.open(2)
+    await night.end(0, "cat", output=evil)
+    await night.end(1, "dog", "failed", error={"kind": "model_error", "message": evil})
+    page = (await browser.get("/batches/night", params={"text": "", "kind": ""})).text
+    assert html.escape(evil, quote=False).replace("&gt;&lt;", "&gt;&lt;") in page
+    assert "<script>alert" not in page
+    assert "<img src=x" not in page
+    searched = (await browser.get("/batches/night", params={"text": f'"{evil}', "group": evil, "model": evil})).text
+    assert "<script>alert" not in searched
+
+
+async def test_a_batch_that_redis_forgot_is_shown_from_its_folder(night: Any, browser: Any) -> None:
+    night.write_rows(*rows("cat"))
+    night.write_record(0, "cat")
+    page = (await browser.get("/batches/night")).text
+    assert "Redis does not know this batch any more" in page
+    assert "succeeded 1" in page
+
+
+@pytest.mark.parametrize("batch", ["noon", "%2e%2e", "night%2Fcat", ".dashboard"])
+async def test_what_is_no_batch_is_not_found(night: Any, browser: Any, batch: str) -> None:
+    night.write_rows(*rows("cat"))
+    assert (await browser.get(f"/batches/{batch}")).status_code in (404, 405)
+
+
+async def test_thumbnails_are_made_once_and_lie_beside_the_batch(night: Any, browser: Any) -> None:
+    night.write_rows(*rows("cat"))
+    draw(night.write_record(0, "cat", files=[PNG]) / "output.png")
+    found = await browser.get("/batches/night/thumbnails/cat/output.png?v=1")
+    assert (found.status_code, found.headers["content-type"]) == (200, "image/webp")
+    assert "immutable" in found.headers["cache-control"]
+    (kept,) = (night.folder.path / ".thumbnails" / "cat").iterdir()
+    with Image.open(kept) as picture:
+        assert max(picture.size) == 512
+    kept.write_bytes(b"not made again")
+    assert (await browser.get("/batches/night/thumbnails/cat/output.png")).content == b"not made again"
+
+
+async def test_what_is_no_picture_has_no_thumbnail(night: Any, browser: Any) -> None:
+    night.write_rows(*rows("cat"))
+    (night.write_record(0, "cat", files=[PNG]) / "output.png").write_bytes(b"no picture")
+    assert (await browser.get("/batches/night/thumbnails/cat/output.png")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("name", "media_type", "is_shown"),
+    [
+        ("output.png", "image/png", True),
+        ("output.svg", "image/svg+xml", True),
+        ("output.html", "application/octet-stream", False),
+        ("output.xhtml", "application/octet-stream", False),
+        ("output.js", "application/octet-stream", False),
+        ("output.json", "text/plain", True),
+        ("output", "application/octet-stream", False),
+    ],
+)
+async def test_files_are_inert(night: Any, browser: Any, name: str, media_type: str, *, is_shown: bool) -> None:
+    night.write_rows(*rows("cat"))
+    file = {**PNG, "path": f"cat/{name}"}
+    (night.write_record(0, "cat", files=[file]) / name).write_text("<script>alert(1)</script>")
+    found = await browser.get(f"/batches/night/files/cat/{name}")
+    assert found.headers["content-type"].startswith(media_type)
+    assert ("attachment" not in found.headers.get("content-disposition", "")) is is_shown
+    assert "sandbox" in found.headers["content-security-policy"]
+    assert found.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_only_files_that_a_record_names_are_served(night: Any, browser: Any, tmp_path: Path) -> None:
+    night.write_rows(*rows("cat", "dog"))
+    secret = tmp_path / "secret.png"
+    secret.write_text("secret")
+    directory = night.write_record(0, "cat", files=[PNG, {**PNG, "path": "cat/../../secret.png"}, {**PNG, "path": "x"}])
+    (directory / "output.png").symlink_to(secret)
+    (directory / "unnamed.png").write_text("no")
+    for path in (
+        "cat/output.png",
+        "cat/unnamed.png",
+        "cat/../../secret.png",
+        "cat/%2e%2e/%2e%2e/secret.png",
+        "cat/",
+        "x",
+    ):
+        found = await browser.get(f"/batches/night/files/{path}")
+        assert found.status_code == 404, path
+        assert "secret" not in found.text.replace("secret.png", "")
+    for path in ("batch.json", "prompts.jsonl", "dog/prediction.json"):
+        assert (await browser.get(f"/batches/night/files/{path}")).status_code == 404, path
+    assert (await browser.get("/batches/night/files/cat/prediction.json?download")).headers["content-disposition"]
