@@ -121,6 +121,7 @@ def enqueue(
 
 @app.command()
 @options.takes_order
+@options.can_ring
 def run(
     choice: options.OrderOptions,
     *,
@@ -171,6 +172,7 @@ def status(batch: options.AnyBatch = None, *, as_json: options.AsJson = False) -
 
 
 @app.command()
+@options.can_ring
 def watch(batch: options.AnyBatch = None, *, as_json: options.AsJson = False) -> None:
     """Follow a batch, or the newest, until all is done."""
     from jobs.cli import progress

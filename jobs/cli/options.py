@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs.budget import MOST_PREDICTIONS, Budget
+from jobs.cli.window import ringing
 from jobs.expansion.expansion import Expansion
 from jobs.expansion.value_list import MOST, NO_INPUTS, json_or_text
 from jobs.input_files.command_line import with_absolute_paths
@@ -127,6 +128,7 @@ MaxInFlight = Annotated[
     int | None,
     typer.Option(min=1, max=MOST_PREDICTIONS, metavar="N", help="Never have more running, of all workers together."),
 ]
+Bell = Annotated[bool, typer.Option("--bell", help="Ring the terminal's bell at the end.")]
 By = Annotated[
     datetime | None,
     typer.Option(parser=_read_clock, metavar="HH:MM", help="Say first whether it can be done by then, or how many."),
@@ -258,9 +260,25 @@ def takes_order(command: Callable[..., None]) -> Callable[..., None]:
     def called(**given: Any) -> None:
         command(OrderOptions(**{one.name: given.pop(one.name) for one in shared}), **given)
 
-    called.__signature__ = Signature([*shared, *own])  # type: ignore[attr-defined]  # typer reads it
-    called.__annotations__ = {one.name: one.annotation for one in (*shared, *own)}
-    return called
+    return _with_parameters(called, [*shared, *own])
+
+
+def can_ring(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the option that rings the terminal's bell at its end."""
+
+    @wraps(command)
+    def called(*given: Any, bell: bool, **options: Any) -> None:
+        with ringing(wanted=bell):
+            command(*given, **options)
+
+    own = signature(command, eval_str=True).parameters.values()
+    return _with_parameters(called, [*own, Parameter("bell", Parameter.KEYWORD_ONLY, default=False, annotation=Bell)])
+
+
+def _with_parameters(command: Callable[..., None], parameters: list[Parameter]) -> Callable[..., None]:
+    command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # typer reads it
+    command.__annotations__ = {one.name: one.annotation for one in parameters}
+    return command
 
 
 def _parameter(option: Field[Any]) -> Parameter:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.cli.report import done, facts, has_ended, is_finished, notes, status_line, without_numbers
+from jobs.cli.window import Window
 from jobs.operations.operations import Operations
 from jobs.text import as_typed, printable
 from jobs.wire import Status
@@ -68,7 +69,7 @@ def is_live(console: Console) -> bool:
 def screen_for(console: Console) -> Screen:
     """Return a bar for a terminal, lines for anything else."""
     if is_live(console):
-        return BarScreen(console)
+        return BarScreen(console, Window(console))
     return LineScreen(LineWriter(console))
 
 
@@ -126,23 +127,26 @@ class LineWriter:
 
 
 class BarScreen(AbstractContextManager["BarScreen", None]):
-    """A bar, the counts and what a person should know, redrawn in place."""
+    """A bar, the counts and what a person should know, redrawn in place; the window shows them in short."""
 
-    def __init__(self, console: Console) -> None:
-        self._live = Live(console=console, refresh_per_second=4)
+    def __init__(self, console: Console, window: Window) -> None:
+        self._live, self._window = Live(console=console, refresh_per_second=4), window
+        self._open = ExitStack()
 
     def __enter__(self) -> Self:
         """Take the terminal's last lines."""
-        self._live.start()
+        self._open.enter_context(self._live)
+        self._open.enter_context(self._window)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Leave the last picture on the screen."""
-        self._live.stop()
+        self._open.close()
 
     def show(self, status: Status) -> None:
         """Redraw."""
         self._live.update(picture(status), refresh=has_ended(status))
+        self._window.show(status)
 
 
 def picture(status: Status) -> RenderableType:

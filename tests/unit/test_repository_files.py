@@ -127,7 +127,15 @@ def test_make_takes_what_the_command_takes(target: str) -> None:
     names = {option for parameter in known for option in parameter.opts if option.startswith("--")}
     flags = {"--json", "--check", "--append", "--replace", "--all", "--dynamic-prompts"}
     flags |= {"--copy-inputs", "--keep-uploads"}
-    rare = {"--pilot", "--pilot-seed", "--by", "--allow-unknown", "--allow-literal-secrets", "--no-model-check"}
+    rare = {
+        "--bell",
+        "--pilot",
+        "--pilot-seed",
+        "--by",
+        "--allow-unknown",
+        "--allow-literal-secrets",
+        "--no-model-check",
+    }
     assert names - flags - rare == set(OPTIONS.values())
 
 
