@@ -50,6 +50,7 @@ takes_run := $(takes_order) ALL PILOT BY
 takes_enqueue := $(takes_order) CHECK
 takes_status := BATCH JSON
 takes_watch := BATCH JSON
+takes_worker := METRICS_PORT
 takes_dashboard := HOST PORT READ_ONLY
 takes_chaos := MATRIX
 takes_lint := PACKAGES
@@ -96,7 +97,7 @@ enqueue: $(VENV)/.for-use ## Enqueue FILE for the workers
 
 .PHONY: worker
 worker: $(VENV)/.for-use ## Work until stopped (Ctrl-C); also fires schedules.toml
-	@exec $(BIN)/python -m arq worker.Settings
+	@$(call option,METRICS_PORT,BATCH_METRICS_PORT) exec $(BIN)/python -m arq worker.Settings
 
 .PHONY: status
 status: $(VENV)/.for-use ## Show the state of all batches, or of BATCH

@@ -81,6 +81,8 @@ class Config(BaseSettings):
     pages_url: str = PAGES_URL
     schedules: Path = Path("schedules.toml")
     max_file_bytes: Positive = 5_000_000_000
+    metrics_port: Annotated[int | None, Field(ge=0, le=65_535)] = None
+    metrics_host: str = "127.0.0.1"
     dashboard_token: SecretStr | None = None
     dashboard_dir: Path = Path(".dashboard")
 

@@ -22,6 +22,10 @@ Since = Annotated[str, typer.Option(metavar="TIME", help="How far back to look: 
 Cancel = Annotated[bool, typer.Option("--cancel", help="Cancel those of ours that still run.")]
 Burst = Annotated[bool, typer.Option("--burst", help="Stop when the queue is empty.")]
 Pid = Annotated[int | None, typer.Option(help="Only the worker with this process id.")]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(min=0, max=65_535, help="Serve metrics for Prometheus, as BATCH_METRICS_PORT; 0: any free port."),
+]
 Only = Annotated[str | None, typer.Option(metavar="BATCH", help="Work on this batch only, and fire no schedules.")]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
@@ -44,7 +48,7 @@ def commands() -> None:
 
 
 @app.command()
-def worker(*, burst: Burst = False, only: Only = None) -> None:
+def worker(*, burst: Burst = False, only: Only = None, metrics_port: MetricsPort = None) -> None:
     """Work until stopped; the same as `arq worker.Settings`."""
     from arq.logs import default_log_config
     from arq.worker import run_worker
@@ -52,7 +56,9 @@ def worker(*, burst: Burst = False, only: Only = None) -> None:
     from worker.settings import Settings
 
     logging.config.dictConfig(default_log_config(verbose=False))
-    run_worker(Settings, burst=burst, ctx={**Settings.ctx, "only": only})  # type: ignore[arg-type]  # it has all that is read
+    given = {} if metrics_port is None else {"metrics_port": metrics_port}
+    ctx = {"config": Settings.ctx["config"].model_copy(update=given), "only": only}
+    run_worker(Settings, burst=burst, ctx=ctx)  # type: ignore[arg-type]  # it has all that is read
 
 
 @app.command()

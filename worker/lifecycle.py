@@ -35,6 +35,7 @@ from jobs.state.claims import Claims
 from worker.background import every
 from worker.backpressure import BackPressure
 from worker.context import Context, job_slots
+from worker.gauges import serving_metrics
 from worker.heartbeat import HEARTBEAT, SILENT, Heartbeat
 from worker.leases import Leases, lease_name
 from worker.limits.batch_limiter import BatchConcurrencyLimit
@@ -84,6 +85,7 @@ async def startup(ctx: dict[str, Any]) -> None:
         else:
             schedules = Schedules(ctx["worker"].redis, config)
             await stack.enter_async_context(every(1.0, partial(fire_due_schedules, schedules)))
+        await stack.enter_async_context(serving_metrics(ctx["worker"]))
         await log_startup(ctx["worker"])
     except BatchError as error:
         print(error, file=sys.stderr)  # noqa: T201  # for the terminal, independent of the log settings

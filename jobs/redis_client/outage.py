@@ -66,10 +66,10 @@ def _is_only_passing(error: object) -> bool:
 
 
 class OutageTracker:
-    """Since when calls to Redis have failed, and how many of them wait to be repeated."""
+    """Since when calls to Redis have failed, how many of them wait to be repeated, and how often it was so."""
 
     def __init__(self, quiet: float = QUIET_SECONDS) -> None:
-        self.waiting = 0
+        self.waiting = self.outages = 0
         self._quiet = quiet
         self._since: float | None = None
         self._first_failed_at = self._failed_at = self._back_at = float("-inf")
@@ -86,6 +86,7 @@ class OutageTracker:
         self._refuses = isinstance(error, exceptions.ResponseError)
         if not self._logged and (timeout or self._failed_at - self._first_failed_at > self._quiet):
             self._logged = True
+            self.outages += 1
             what = "takes no changes" if self._refuses else "does not answer"
             logger.warning("! Redis %s, waiting: %s", what, reason(error))
 

@@ -13,6 +13,7 @@ from jobs.state.account import Account
 from jobs.state.rate_limit import Hold
 from worker.limits.rate_limiter import RateLimiter
 from worker.limits.token_check import TokenCheck, lift_pause, pause_account
+from worker.telemetry import metrics
 
 logger = logging.getLogger(__name__)
 NOTICE_EVERY = 5.0
@@ -84,7 +85,8 @@ class RequestGate:
         `order` ranks it among those that wait, `prompt` is the full name of a create's prompt. `before` is awaited when
         the request may start; if it raises, the start time goes to the next waiter.
         """
-        start = await self._limiter.acquire(bucket, order)
+        with metrics.time_wait(bucket):
+            start = await self._limiter.acquire(bucket, order)
         try:
             if before:
                 await before()
@@ -92,7 +94,8 @@ class RequestGate:
             self._limiter.give_back(bucket, start)
             raise
         try:
-            yield
+            with metrics.count_request(bucket):
+                yield
         except RateLimited as error:
             await self._hold(bucket, error, "reduced" if error.reduced else "throttled")
             raise

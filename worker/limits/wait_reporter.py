@@ -55,6 +55,10 @@ class WaitReporter:
             return ""
         return f"{kind} {detail or batch_in(prompt)}"
 
+    def count_by_kind(self) -> Counter[Kind]:
+        """How many prompts wait, by what for."""
+        return Counter(kind for kind, _ in self._of_prompts.values())
+
     def note(self, batch: str, reason: str) -> None:
         """Note why a whole batch waits in this worker; "" when it waits no more."""
         self._of_batches[batch] = reason

@@ -85,6 +85,14 @@ class Backlog:
         finally:
             self._unsaved.discard(entry)
 
+    def __len__(self) -> int:
+        return len(self._unsaved)
+
+    def oldest(self, now: float) -> float:
+        """How many seconds ago the first of those that wait ended, by when Replicate deletes it; 0 without any."""
+        first = min((entry.kept_until for entry in self._unsaved), default=now + RETENTION)
+        return max(now + RETENTION - first, 0.0)
+
     def look(self, clock: float) -> None:
         """Measure what was saved since the last look; `clock` is in seconds and never set back."""
         saved, self._saved = self._saved, 0

@@ -19,6 +19,7 @@ from worker.outputs.file_output import FileOutput
 from worker.outputs.file_response import FileResponse
 from worker.outputs.file_writer import FileWriter, WrittenFile
 from worker.outputs.media_types import contradiction, extension
+from worker.telemetry.metrics import DOWNLOADED
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +100,7 @@ class Download:
         async with self.file.open(self._range()) as answer:
             whole = await self._begin(answer)
             async for chunk in answer.chunks:
+                DOWNLOADED.inc(len(chunk))
                 self._check_size(self.writer.bytes + len(chunk))
                 await self.writer.write(chunk)
         return await self._finish(whole)

@@ -52,6 +52,11 @@ class OutputSaver:
         self.backlog = Backlog(self._slots)
         self._timing = timing or Timing()
 
+    @property
+    def downloads(self) -> int:
+        """How many files are being downloaded."""
+        return self._slots.size - self._slots.free
+
     async def save(
         self, staging: Staging, output: Any, kept_until: float = math.inf, masking: Masking = NO_SECRETS
     ) -> SavedOutput:

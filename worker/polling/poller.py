@@ -19,6 +19,7 @@ from worker.polling import poll_policy as policy
 from worker.polling.leader import PollingLeader
 from worker.polling.list_pass import ListPass
 from worker.polling.waiter import Waiter
+from worker.telemetry import metrics
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,9 @@ class Poller:
         self._waiters[prediction_id] = waiter
         self._wake.set()
         try:
-            return await asyncio.shield(waiter.ended)
+            prediction = await asyncio.shield(waiter.ended)
+            metrics.observe_detection(prediction.time("completed_at"), self._replicate.clock_offset)
+            return prediction
         finally:
             self._waiters.pop(prediction_id, None)
 

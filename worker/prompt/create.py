@@ -32,6 +32,7 @@ from worker.limits.circuit_breaker import MustWait
 from worker.prompt.admission import Permit, attached, permit
 from worker.prompt.cost import price
 from worker.prompt.retry_policy import SOON
+from worker.telemetry import metrics
 from worker.timing import Timing
 
 logger = logging.getLogger(__name__)
@@ -169,6 +170,7 @@ async def _request(
     except _NotCreated as error:
         outcome = error.outcome
     except _Unknown as error:
+        metrics.UNKNOWN_CREATES.inc()
         logger.warning("? %s: looking for its prediction: %s", work.name, error)
         outcome = _Search(error.intent)
     except (RateLimited, AccountRefused, NotSent) as error:
@@ -271,6 +273,7 @@ async def _post_and_record(work: Work, permit: Permit, entry: Entry, *, doubted:
     except Overtaken:
         await cancel_orphan(work, prediction.id)
         raise
+    metrics.count_attempt(work.prompt.model)
     await work.worker.gate.heed_remaining("create", work.worker.replicate.creates_left)
     return Created(recorded, prediction)
 

@@ -21,6 +21,7 @@ from worker.prompt.cost import cost
 from worker.prompt.create import Refused, cancel_open, cancel_prediction, open_attempt, search
 from worker.prompt.retry_policy import SOON, UNFETCHED, GiveUp, Verdict, classify, classify_error, decide, model_outcome
 from worker.prompt.save import commit_failure, read_record, save
+from worker.telemetry import metrics
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +111,7 @@ async def end_attempt(work: Work, entry: Entry, ended: Prediction | Verdict) -> 
     if isinstance(decision, GiveUp):
         return await commit_failure(work, entry, decision.failure, prediction)
     logger.info("↻ %s: %s; again in %.1f s", work.name, decision.failure.message, decision.delay)
+    metrics.RETRIES.labels(decision.failure.kind).inc()
     entry = await close_attempt(work, entry, decision.failure, prediction)
     with work.worker.waits.on(work.name, "retry", decision.failure.message):
         await asyncio.sleep(decision.delay)
@@ -133,6 +135,7 @@ async def save_or_classify(work: Work, entry: Entry, ended: Prediction | Verdict
     await work.worker.breaker.record_outcome(work.prompt.model, work.name, model_outcome(verdict), message)
     if isinstance(ended, Verdict):
         return verdict or ended
+    metrics.count_prediction(work.prompt.model, ended)
     if verdict:
         return verdict
     try:
@@ -222,6 +225,7 @@ async def settle(work: Work, result: Result, retry_count: int, started: float | 
         shard.batch, index, result.status, shard.batch_id, Spent.of(result), retry_count
     ):
         return False
+    metrics.count_prompt(result)
     seconds = time.monotonic() - started if started else 0.0
     if result.error:
         what = result.status if result.error.kind == result.status else f"{result.status}: {result.error.kind}"

@@ -18,6 +18,7 @@ from jobs.state.account import Account
 from worker.backoff import Backoff
 from worker.limits.request_gate import RequestGate
 from worker.outputs.media_types import media_type
+from worker.telemetry.metrics import UPLOADED
 from worker.uploads.local_file import LocalFile, opened, unusable
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ class Sender:
     async def _upload(self, file: LocalFile, reference: FileReference, origin: Origin) -> UploadedFile:
         try:
             stored = await self._post(file, origin.metadata(reference.sha256))
+            UPLOADED.inc(file.size)
         except ReplicateError:
             file.check()
             raise
