@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-OWN_NAMES = re.compile(r"((batch|models)\.json|(prompts|results|errors)\.jsonl|index(-\d+)?\.html)", re.IGNORECASE)
+OWN_NAMES = re.compile(
+    r"((batch|models)\.json|(prompts|results|errors|review)\.jsonl|index(-\d+)?\.html)", re.IGNORECASE
+)
 """The batch's own files: no prompt may have such an id."""
 
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")

@@ -78,6 +78,11 @@ class Folder:
         return self.path / "errors.jsonl"
 
     @property
+    def reviews(self) -> Path:
+        """review.jsonl: what people think of results; a batch that nobody has reviewed has none."""
+        return self.path / "review.jsonl"
+
+    @property
     def gallery(self) -> Path:
         """index.html: the first page of the gallery; the next ones are index-2.html …"""
         return self.path / "index.html"

@@ -11,6 +11,7 @@ from typing import BinaryIO
 from jobs.batch_folder.atomic_files import replacing
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.prompts_copy import read_copy
+from jobs.batch_folder.reviews import Review, last_reviews
 from jobs.errors import DamagedRecord
 from jobs.prices.money import MICRO, dollars
 from jobs.secret_inputs import shown_input
@@ -18,6 +19,9 @@ from jobs.wire import Failure, Prompt, Result
 
 Row = tuple[Prompt, Result | None]
 """A prompt with its result, None when it has no record."""
+
+REVIEW = "review"
+"""The key of a line that its prompt's record has not."""
 
 _LINE_BREAKS = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 """JSON leaves these as they are, but `str.splitlines` and many an editor break a line at them."""
@@ -88,9 +92,15 @@ def read_results(folder: Folder, *, failed: bool = False) -> Iterator[Result]:
             yield result
 
 
-def result_line(result: Result) -> str:
-    """One line of results.jsonl without its end: the keys in the model's order, text left readable."""
-    text = json.dumps(result.model_dump(), ensure_ascii=False, separators=(",", ":"))  # pydantic stops at depth 255
+def result_line(result: Result, review: Review | None = None) -> str:
+    """One line of results.jsonl without its end: the keys in the model's order, text left readable.
+
+    The key `review` is there only if somebody has reviewed the result.
+    """
+    values = result.model_dump()
+    if review:
+        values[REVIEW] = review.model_dump(exclude={"id"})
+    text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))  # pydantic stops at depth 255
     return text.translate(_LINE_BREAKS)
 
 
@@ -116,9 +126,10 @@ def count_results(folder: Folder) -> Totals:
 
 
 def _write_rows(folder: Folder, everything: BinaryIO, errors: BinaryIO) -> Iterator[Row]:
+    reviews = last_reviews(folder)
     for prompt, result in records(folder):
         if result:
-            line = result_line(result).encode() + b"\n"
+            line = result_line(result, reviews.get(result.id)).encode() + b"\n"
             everything.write(line)
             if result.status != "succeeded":
                 errors.write(line)

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from jobs.dashboard import batch, files, overview, sign_in, thumbnails
+from jobs.dashboard import batch, files, overview, review, sign_in, thumbnails
 from jobs.dashboard.gallery import Gallery
 from jobs.dashboard.index.indexes import Indexes
 from jobs.dashboard.live import Feeds
@@ -33,6 +33,7 @@ def create_app(dashboard: Dashboard) -> Starlette:
             Route("/batches/{batch}/events", batch.batch_events),
             Route("/batches/{batch}/files/{path:path}", files.show_file),
             Route("/batches/{batch}/thumbnails/{path:path}", thumbnails.show_thumbnail),
+            Route("/batches/{batch}/review", review.review, methods=["POST"]),
             Route("/static/gallery.css", gallery_css),
             Route("/sign-in", sign_in.show_sign_in),
             Route("/sign-in", sign_in.sign_in, methods=["POST"]),

@@ -153,6 +153,14 @@ class Batches:
         """Which prompts have their result."""
         return Bits(await self._redis.get(keys.settled(name)) or b"")
 
+    async def find_settled(self, name: str) -> Bits | None:
+        """The same; None when Redis knows no batch of that name."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.exists(keys.batch(name))
+            pipe.get(keys.settled(name))
+            is_known, bits = await pipe.execute()
+        return Bits(bits or b"") if is_known else None
+
     async def unsuccessful(self, name: str) -> Bits:
         """Which prompts have a result other than succeeded."""
         return Bits(await self._redis.get(keys.unsuccessful(name)) or b"")

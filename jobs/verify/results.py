@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from jobs.batch_folder.results import result_line
+from jobs.batch_folder.results import REVIEW, result_line
 from jobs.wire import Result
 
 
@@ -80,5 +80,6 @@ def _read(line: bytes) -> Result | None:
 
 def _same(line: bytes, result: Result, record: Result) -> bool:
     """Whether a line has the same result, perhaps with fewer keys: an earlier version may have written it."""
-    keys = json.loads(result_line(record))
-    return result == record and all(key in keys and keys[key] == value for key, value in json.loads(line).items())
+    keys, found = json.loads(result_line(record)), json.loads(line)
+    found.pop(REVIEW, None)
+    return result == record and all(key in keys and keys[key] == value for key, value in found.items())

@@ -8,9 +8,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 
+from jobs.batch_folder.atomic_files import storing
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.gallery_items import prompt_text
 from jobs.batch_folder.prompts_copy import parse_prompt
+from jobs.batch_folder.reviews import read_reviews
 from jobs.dashboard.index.store import Ending, Row, Store
 from jobs.errors import DamagedRecord, StorageError
 from jobs.message_groups import message_group
@@ -48,6 +50,7 @@ class Filling:
         `settled` is the batch's bitmap; None when Redis has forgotten the batch: then the records decide.
         """
         has_new_rows, now = _fill_rows(self._store, self._folder), self._clock()
+        fill_reviews(self._store, self._folder)
         if has_new_rows or now - self._compared_at >= COMPARE_EVERY:
             self._compared_at = now
             self._todo = deque(at for at in self._store.waiting() if settled is None or at in settled)
@@ -90,6 +93,23 @@ def _fill_rows(store: Store, folder: Folder) -> bool:
     except OSError as error:
         raise StorageError(f"{folder.prompts} cannot be read: {error.strerror or error}", folder.prompts) from error
     return True
+
+
+def fill_reviews(store: Store, folder: Folder) -> None:
+    """Read the reviews that were added."""
+    try:
+        seen = folder.reviews.stat()
+    except OSError:
+        return
+    inode, _, end = (store.fact("reviews") or "").partition(" ")
+    start = int(end) if inode == str(seen.st_ino) and int(end) <= seen.st_size else 0
+    if start == seen.st_size:
+        return
+    with storing(folder.reviews):
+        found = list(read_reviews(folder, start))
+    with store.changing():
+        store.put_reviews((one.rating, one.starred, one.rejected, one.reason, one.id) for one, _ in found)
+        store.remember("reviews", f"{seen.st_ino} {found[-1][1] if found else start}")
 
 
 def _rows(lines: Iterable[bytes]) -> Iterator[Row]:

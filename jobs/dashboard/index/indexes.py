@@ -15,12 +15,11 @@ from typing import TypeVar
 from redis.exceptions import RedisError
 
 from jobs.batch_folder.folder import Folder
-from jobs.dashboard.index.filling import Filling
+from jobs.dashboard.index.filling import Filling, fill_reviews
 from jobs.dashboard.index.store import Store
 from jobs.errors import BatchNotFound
-from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
-from jobs.state.batches import Bits
+from jobs.state.batches import Batches, Bits
 
 Answer = TypeVar("Answer")
 
@@ -42,6 +41,11 @@ class Opened:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     is_whole: bool = False
     filled_at: float = -FRESH
+
+    async def refresh_reviews(self) -> None:
+        """Read the reviews that were just added."""
+        async with self.lock:
+            await asyncio.to_thread(fill_reviews, self.store, self.folder)
 
 
 class Indexes:
@@ -85,13 +89,9 @@ class Indexes:
     async def _settled(self, batch: str) -> Bits | None:
         """The bitmap; None when Redis has forgotten the batch; of no prompt while Redis is away."""
         try:
-            async with self._redis.pipeline(transaction=True) as pipe:
-                pipe.exists(keys.batch(batch))
-                pipe.get(keys.settled(batch))
-                is_known, bits = await pipe.execute()
+            return await Batches(self._redis).find_settled(batch)
         except RedisError:
             return Bits(b"")
-        return Bits(bits or b"") if is_known else None
 
     def _open(self, batch_id: str, folder: Folder) -> Opened:
         store = self._open_store(batch_id)

@@ -14,6 +14,7 @@ import uvicorn
 
 from jobs.batch_folder.folder import RECORD, Folder
 from jobs.config import Config
+from jobs.dashboard.index import indexes as indexes_module
 from jobs.dashboard.index.indexes import Indexes
 from jobs.dashboard.pages import Dashboard
 from jobs.dashboard.server import access_for, create_server, listen
@@ -22,6 +23,12 @@ from jobs.state.batches import Batches
 from jobs.wire import Batch, Result
 
 BATCH_ID = "5ab1e5"
+
+
+@pytest.fixture(autouse=True)
+def _always_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages are as current as what they are made from."""
+    monkeypatch.setattr(indexes_module, "FRESH", 0.0)
 
 
 class Night:

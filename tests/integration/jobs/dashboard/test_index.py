@@ -17,11 +17,6 @@ from jobs.state.batches import Batches
 ERROR = {"kind": "model_error", "message": "out of memory: 3 GiB"}
 
 
-@pytest.fixture(autouse=True)
-def _always_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(indexes_module, "FRESH", 0.0)
-
-
 def rows(*ids: str) -> list[dict[str, Any]]:
     return [{"id": one, "input": {"prompt": f"a {one}", "seed": 7}} for one in ids]
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.results import Totals, count_results, read_results, result_line, write_results
+from jobs.batch_folder.reviews import Review, add_review
 from jobs.errors import StorageError
 from jobs.wire import Failure, Result, SavedFile
 
@@ -201,3 +202,12 @@ def test_the_files_are_on_the_disk_before_they_have_their_names(
     write_results(folder, fsync=True)
     # Both a file and its folder: the inner file, then the outer one.
     assert seen == [[], ["errors.jsonl"], ["errors.jsonl"], ["errors.jsonl", "results.jsonl"]]
+
+
+def test_a_review_stands_beside_its_result(folder: Folder, fill: Fill) -> None:
+    fill(cat={"status": "succeeded"}, dog={"status": "succeeded"})
+    add_review(folder, Review(id="dog", rating=4), fsync=False)
+    write_results(folder, fsync=False)
+    cat, dog = lines(folder.results)
+    assert "review" not in cat
+    assert (dog["review"]["rating"], dog["review"]["starred"]) == (4, False)
