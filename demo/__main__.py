@@ -13,8 +13,8 @@ from types import FrameType
 from demo.environment import PORT, batch_name, default, environment, find_free_port, is_finished, remove_interrupted
 from demo.plan import PROMPTS, SPECIAL, deviations, outcome_of, plan_of
 from jobs.batch_folder.folder import Folder
-from jobs.cli.report import count_text
 from jobs.cli.tables import Column, Columns
+from jobs.operations.report import count_text
 from jobs.terminal import Printer
 from jobs.wire import Result
 from simulator.process import RunningSimulator, running

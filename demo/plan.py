@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.prompts_copy import read_copy
-from jobs.cli.report import count_text
+from jobs.operations.report import count_text
 from jobs.wire import ErrorKind, Outcome, Result
 
 PROMPTS = Path(__file__).with_name("prompts.jsonl")

@@ -1,4 +1,4 @@
-"""The command line: only parses arguments; `jobs.operations` does the work, `jobs.cli.report` writes the texts."""
+"""The command line: only parses arguments; `jobs.operations` does the work and writes the texts."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ import typer
 
 from jobs import terminal
 from jobs.budget import Budget
-from jobs.cli import costs, options, prices, report, tables
+from jobs.cli import costs, options, prices, tables
 from jobs.cli.confirm import confirm_costs
 from jobs.config import Config
 from jobs.errors import NothingEnqueued
+from jobs.operations import report
 from jobs.operations.operations import Operations, known_folder
 from jobs.redis_client.client import server_name
 from jobs.terminal import Commands, Printer, run_app

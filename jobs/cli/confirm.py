@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from jobs.cli.report import cost_words
 from jobs.errors import PriceError
+from jobs.operations.report import cost_words
 from jobs.prices.money import MICRO, dollars, money
 from jobs.text import as_typed
 

@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from jobs import terminal
 from jobs.batch_folder.costs import BatchCosts, read_costs
 from jobs.cli import options, tables
-from jobs.cli.report import count_text
 from jobs.config import Config
+from jobs.operations.report import count_text
 from jobs.prices.money import MICRO, dollars, money
 from jobs.terminal import Printer
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from jobs.cli.report import count_text
+from jobs.operations.report import count_text
 from jobs.prices.money import MICRO, dollars, money
 
 if TYPE_CHECKING:

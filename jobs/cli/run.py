@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.results import count_results, read_results
 from jobs.cli.progress import follow, is_live, progress_line, screen_for
-from jobs.cli.report import START_WORKER, count_text, file_lines, has_ended, is_finished
 from jobs.cli.tables import failures_table, path_lines, totals_table
 from jobs.errors import BatchError, ConfigError, InputError, RedisUnreachable
 from jobs.network import Network
 from jobs.operations.operations import Operations
+from jobs.operations.report import START_WORKER, count_text, file_lines, has_ended, is_finished
 from jobs.terminal import Printer
 from jobs.wire import Status
 

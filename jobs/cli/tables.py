@@ -16,7 +16,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from jobs.cli.report import done, fire_time, megabytes, pace, shown_state
+from jobs.operations.report import done, fire_time, megabytes, pace, shown_state
 from jobs.prices.money import money
 from jobs.text import printable
 from jobs.wire import Result, Status, as_local

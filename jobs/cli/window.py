@@ -11,8 +11,8 @@ from typing import Self
 import typer
 from rich.console import Console
 
-from jobs.cli.report import done, is_finished, shown_state
 from jobs.errors import BatchError
+from jobs.operations.report import done, is_finished, shown_state
 from jobs.text import printable
 from jobs.wire import Status
 

@@ -9,11 +9,11 @@ import pytest
 
 from jobs.budget import UNCHANGED
 from jobs.cli.progress import follow, json_screen
-from jobs.cli.report import notes, receipt_lines
 from jobs.config import Config
 from jobs.enqueue.enqueue import Order, Receipt
 from jobs.model_limits import ModelLimits
 from jobs.operations.operations import Operations
+from jobs.operations.report import notes, receipt_lines
 from jobs.queue.dead_letters import MOST_DEATHS, REASON, DeadLetters
 from jobs.queue.payload import JobId, Parcel
 from jobs.queue.shard_queue import Queue

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from jobs.batch_folder.folder import Folder
-from jobs.cli.report import notes
 from jobs.config import Config
 from jobs.model_limits import ModelLimits
+from jobs.operations.report import notes
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.results import Totals
-from jobs.cli import report, tables
+from jobs.cli import tables
 from jobs.enqueue.enqueue import Checked
 from jobs.enqueue.sharding import Receipt
+from jobs.operations import report
 from jobs.operations.operations import NO_BATCH
 from jobs.schedules.scheduler import ScheduleMiss, ScheduleStatus
 from jobs.state.account import ModelPause
