@@ -11,7 +11,6 @@ import os
 import resource
 import secrets
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
@@ -20,6 +19,7 @@ from typing import Any
 
 from jobs.config import Config, read_environment
 from jobs.errors import AccountRefused, BatchError, ConfigError, ReplicateError
+from jobs.logs.setup import report_end
 from jobs.prices.price_list import PriceBook
 from jobs.queue.shard_queue import Queue
 from jobs.redis_client.client import connect, redis_url, restart_embedded
@@ -88,7 +88,7 @@ async def startup(ctx: dict[str, Any]) -> None:
         await stack.enter_async_context(serving_metrics(ctx["worker"]))
         await log_startup(ctx["worker"])
     except BatchError as error:
-        print(error, file=sys.stderr)  # noqa: T201  # for the terminal, independent of the log settings
+        report_end(config, error)
         raise SystemExit(error.exit_code) from None
 
 
@@ -216,7 +216,7 @@ async def log_startup(worker: Context) -> None:
         name = "unknown yet"
     else:
         await lift_pause(worker.account, "401")
-    logger.info("account %s at %s", name, config.replicate_base_url)
+    logger.info("account %s at %s", name, config.replicate_base_url, extra={"event": "worker_started"})
     logger.info(
         "limits: %g creates and %g reads a minute for all workers; %d in flight, %d downloads for this one",
         config.creates_per_minute,
@@ -227,13 +227,20 @@ async def log_startup(worker: Context) -> None:
     waiting = await Queue(worker.redis, config.api_host).size()
     logger.info("shards waiting: %d; outputs go to %s", waiting, config.output_dir.absolute())
     if reason := await worker.account.pause_reason():
-        logger.warning("! everything is paused: %s. `python -m jobs resume` lifts it", reason)
+        logger.warning(
+            "! everything is paused: %s. `python -m jobs resume` lifts it", reason, extra={"event": "account_paused"}
+        )
 
 
 async def fire_due_schedules(schedules: Schedules) -> None:
     """Enqueue the batches of schedules that are due; among all workers, each fires once."""
     for receipt in await schedules.fire_due(time.time()):
-        logger.info("schedule: enqueued %s, %d prompts", receipt.batch, receipt.enqueued)
+        logger.info(
+            "schedule: enqueued %s, %d prompts",
+            receipt.batch,
+            receipt.enqueued,
+            extra={"event": "schedule_fired", "batch": receipt.batch},
+        )
 
 
 def raise_file_limit() -> None:

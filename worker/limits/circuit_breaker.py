@@ -190,9 +190,9 @@ class CircuitBreaker:
     def _log(self, event: str, model: str) -> None:
         pause = self._pauses.get(model)
         if event == "reopened":
-            logger.info("model %s works again", model)
+            logger.info("model %s works again", model, extra={"event": "model_resumed", "model": model})
         elif pause and event == "paused":
-            logger.warning("! %s", pause.reason)
+            logger.warning("! %s", pause.reason, extra={"event": "model_paused", "model": model})
         elif pause:
             logger.warning("! model %s stays paused for %.0f s: %s", model, pause.pause / 1000, pause.message)
 

@@ -66,10 +66,15 @@ class TokenCheck:
 async def pause_account(account: Account, error: AccountRefused) -> None:
     """Pause everything until the account is accepted again."""
     if await account.pause_for(str(error.status), f"{error} (HTTP {error.status})"):
-        logger.error("! everything is paused, and checked again every few minutes. %s", error)  # no traceback
+        extra = {"event": "account_paused"}
+        logger.error("! everything is paused, and checked again every few minutes. %s", error, extra=extra)
 
 
 async def lift_pause(account: Account, by: str) -> None:
     """Lift a pause of that kind, if there is one."""
     if await account.lift(by):
-        logger.info("the account is accepted again (no %s any more); everything continues", by)
+        logger.info(
+            "the account is accepted again (no %s any more); everything continues",
+            by,
+            extra={"event": "account_resumed"},
+        )

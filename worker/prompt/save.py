@@ -137,7 +137,9 @@ async def fetch(
             if not keep_trying or time.time() > unsaved.kept_until:
                 raise
             unsaved.breaking, unsaved.absent = True, False
-            logger.warning("! %s: cannot be downloaded, retrying: %s", work.name, error)
+            logger.warning(
+                "! %s: cannot be downloaded, retrying: %s", work.name, error, extra={"event": "download_retried"}
+            )
         except OutputGone as error:
             work.masking.mask_error(error)
             if looks and (not keep_trying or time.time() > unsaved.kept_until):
@@ -153,7 +155,7 @@ async def fetch(
 async def _wait_for_file(work: Work, error: OutputGone, looks: int, kept_until: float) -> None:
     left = max(kept_until - time.time(), ABSENT.base)
     if looks == 1:
-        logger.warning("! %s: %s; retrying for %.0f min", work.name, error, left / 60)
+        logger.warning("! %s: %s; retrying for %.0f min", work.name, error, left / 60, extra={"event": "file_absent"})
     with work.worker.waits.on(work.name, "file", str(error)):
         await asyncio.sleep(min(ABSENT.delay(looks, work.worker.timing.jitter), left))
 
@@ -227,7 +229,7 @@ async def _until_committed(work: Work, act: Callable[[Staging], Awaitable[Result
                 if found := await asyncio.to_thread(try_read_record, work):
                     return found
                 tries += 1
-                logger.warning("! %s: cannot be saved, retrying: %s", work.name, error)
+                logger.warning("! %s: cannot be saved, retrying: %s", work.name, error, extra={"event": "save_retried"})
                 if not isinstance(error, ForeignFolder):  # a folder in one prompt's way is no trouble of the disk
                     alone = is_of_one_folder(error)
                     folders.failed(path, str(error), alone=alone)
