@@ -14,6 +14,7 @@ from redis import Redis
 
 from jobs.enqueue.enqueue import Order
 from jobs.errors import PromptsError
+from jobs.verify.verify import verify
 
 SECRET = "sk-live-0123456789abcdef"
 REFERENCE = {"$env": "PROVIDER_KEY"}
@@ -90,6 +91,38 @@ def test_a_literal_secret_is_kept_only_where_it_must_be(
     assert [result["input"]["key"] for result in results] == ["[REDACTED]"] * 12
     held = [text.split(" ", 1)[0] for text in (*stored(night), worker.log()) if SECRET in text]
     assert held == [f"{night.folder}/prompts.jsonl"]
+
+
+def test_what_a_row_repeats_of_its_secrets(night: Any, worker_process: Callable[..., Any], tmp_path: Path) -> None:
+    """A literal one is shown nowhere; the value of a variable only where its owner wrote it, and all agree on that."""
+    (tmp_path / ".env").write_text("PROVIDER_KEY=of-the-environment\n")
+    keys = {"literal": SECRET, "variable": REFERENCE}
+    said = {"literal": SECRET, "variable": "value"}
+    rows = [
+        {
+            "id": name,
+            "model": "simulator/everything",
+            "input": {"prompt": f"{said[name]} of-the-environment", "key": key},
+        }
+        for name, key in keys.items()
+    ]
+    rows += [
+        {"id": f"word-{number}", "model": "simulator/everything", "input": {"prompt": "cat", "key": word}}
+        for number, word in enumerate(("succeeded", "complete"))
+    ]
+    file = tmp_path / "night.jsonl"
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    night.ask(lambda desk: desk.enqueue(Order(str(file), allow_literal_secrets=True)))
+    assert worker_process("--burst").wait() == 0
+    literal, variable, *words = night.check()
+    night.paid_once()
+    assert [result["status"] for result in (literal, variable, *words)] == ["succeeded"] * 4
+    assert literal["input"] == {"prompt": "[REDACTED] of-the-environment", "key": "[REDACTED]"}
+    assert variable["input"] == rows[1]["input"]
+    assert [text.split(" ", 1)[0] for text in stored(night) if SECRET in text] == [f"{night.folder}/prompts.jsonl"]
+    assert "[REDACTED] of-the-environment" in (night.folder / "index.html").read_text()
+    found = verify(night.name, night.config)
+    assert (found.in_redis, found.disagreements) == (True, ())
 
 
 def test_a_worker_without_the_variable_pays_nothing(night: Any, worker_process: Callable[..., Any]) -> None:

@@ -257,11 +257,18 @@ async def _commit(work: Work, staging: Staging, result: Result, raw: Any) -> Res
 
 
 def _mask(work: Work, result: Result, raw: Any) -> tuple[Result, Any]:
-    """A result and its prediction without the prompt's secrets."""
+    """A result and its prediction without the prompt's secrets; what its row says itself stays as the row has it."""
     if not secret_keys(work.prompt.input):
         return result, raw
-    fields, raw = work.masking.mask((result.model_dump(), raw))
-    return Result.model_validate(fields), raw
+    mask = work.masking.mask
+    update: dict[str, Any] = {name: mask(getattr(result, name)) for name in ("output", "unsaved", "metrics")}
+    update["files"] = tuple(
+        file.model_copy(update={name: mask(getattr(file, name)) for name in ("url", "content_type", "warning")})
+        for file in result.files
+    )
+    if result.error:
+        update["error"] = result.error.model_copy(update={"message": mask(result.error.message)})
+    return result.model_copy(update=update), work.masking.mask_prediction(raw) if raw else raw
 
 
 def encode_record(result: Result, raw: Any) -> bytes:
