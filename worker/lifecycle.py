@@ -17,6 +17,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from functools import partial
 from typing import Any
 
+from jobs.account.account import Account
 from jobs.config import Config, read_environment
 from jobs.errors import AccountRefused, BatchError, ConfigError, ReplicateError
 from jobs.logs.setup import report_end
@@ -29,14 +30,13 @@ from jobs.replicate_api.files import Files
 from jobs.replicate_api.predictions import Replicate
 from jobs.schedules.scheduler import Schedules
 from jobs.secret_inputs import Secrets
-from jobs.state.account import Account
 from jobs.state.batches import Batches
 from jobs.state.claims import Claims
 from worker.background import every
 from worker.backpressure import BackPressure
 from worker.context import Context, job_slots
 from worker.gauges import serving_metrics
-from worker.heartbeat import HEARTBEAT, SILENT, Heartbeat
+from worker.heartbeat import HEARTBEAT, Heartbeat
 from worker.leases import Leases, lease_name
 from worker.limits.batch_limiter import BatchConcurrencyLimit
 from worker.limits.circuit_breaker import CircuitBreaker
@@ -54,6 +54,7 @@ from worker.outputs.folder_health import FolderHealth
 from worker.outputs.saver import OutputSaver
 from worker.polling.leader import PollingLeader
 from worker.polling.poller import Poller
+from worker.presence import Presence
 from worker.shard.rescue import Rescue
 from worker.timing import Timing
 from worker.uploads.sender import Sender
@@ -133,14 +134,14 @@ async def open_context(config: Config, timing: Timing | None = None) -> AsyncIte
 
 def background_loops(worker: Context) -> Iterator[AbstractAsyncContextManager[None]]:
     """The loops that run beside a worker's jobs, each after those it needs."""
-    account, owner, file = worker.account, worker.leases.owner, Heartbeat()
+    presence, file = Presence(worker), Heartbeat()
     yield worker.breaker.running()
     yield worker.poller.running()
     yield worker.orphans.running()
     yield worker.leases.renewing()
     yield worker.uploads.running()
     yield Rescue(worker).running()
-    yield every(HEARTBEAT, partial(account.send_heartbeat, owner, SILENT), at_end=partial(account.remove_worker, owner))
+    yield every(HEARTBEAT, presence.announce, at_end=presence.withdraw)
     yield every(HEARTBEAT, file.beat, at_end=file.stop)
     yield every(HEARTBEAT, partial(asyncio.to_thread, restart_embedded, worker.config))
     yield every(1.0, BackPressure(worker).check)

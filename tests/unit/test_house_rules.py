@@ -33,7 +33,9 @@ HTTPX_ERRORS = {
 ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.putenv"}
 REDIS_COMMANDS_IN = {
     "benchmarks/cases/durability.py",
-    "jobs/state/account.py",
+    "jobs/account/account.py",
+    "jobs/account/action_log.py",
+    "jobs/account/live_workers.py",
     "jobs/state/batches.py",
     "jobs/queue/dead_letters.py",
     "jobs/state/ledger.py",
@@ -53,7 +55,7 @@ REDIS_COMMANDS_IN = {
     "jobs/redis_client/client.py",
     "worker/leases.py",
     "jobs/catalog/cache.py",
-    "jobs/state/rate_limit.py",
+    "jobs/account/rate_limit.py",
     "worker/polling/leader.py",
 }
 

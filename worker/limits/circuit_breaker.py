@@ -15,11 +15,11 @@ from contextlib import AbstractAsyncContextManager
 from itertools import count
 from typing import Any, Literal, NamedTuple
 
+from jobs.account.account import ModelPause
 from jobs.config import Config
 from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
 from jobs.redis_client.resilience import Redis
-from jobs.state.account import ModelPause
 from worker.background import every
 
 WINDOW = 50

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+from jobs.account.account import Account
+from jobs.account.rate_limit import Hold
 from jobs.errors import AccountRefused, Blocked, NotSent, RateLimited, ReplicateError, Unanswered
-from jobs.state.account import Account
-from jobs.state.rate_limit import Hold
 from worker.limits.rate_limiter import RateLimiter
 from worker.limits.token_check import TokenCheck, lift_pause, pause_account
 from worker.telemetry import metrics

@@ -6,8 +6,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from jobs.account.account import Account
 from jobs.errors import AccountRefused, ReplicateError
-from jobs.state.account import Account
 from worker.limits.rate_limiter import RateLimiter
 
 UNCONFIRMED = 1.0

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
+from jobs.account.live_workers import send_heartbeat
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.manifest import Manifest, write_manifest
 from jobs.config import Config
 from jobs.redis_client.resilience import Redis
-from jobs.state.account import Account
 from jobs.state.batches import Batches
 from jobs.wire import Batch, Failure, Outcome, Result
 from tests.fork_server import Launch, start_python
@@ -134,7 +134,7 @@ async def test_status_of_one_batch(cli: Cli, settled: Callable[..., Any], redis:
     assert list(facts) == STATUS_KEYS
     assert (facts["state"], facts["total"], facts["succeeded"], facts["failed"]) == ("running", 4, 1, 1)
     assert (facts["waiting"], facts["workers"], facts["finished_at"]) == (2, 0, None)
-    await Account(redis, config.api_host).send_heartbeat("w", 60)
+    await send_heartbeat(redis, config.api_host, "w", 60)
     answer = cli("status", "one")
     rows = facts_of(answer.out)
     assert (rows["state"], rows["failed"], rows["workers"]) == ("running", "1", "1")
@@ -354,7 +354,7 @@ async def test_cancel_says_who_will_do_it(cli: Cli, settled: Callable[..., Any],
     assert "will be canceled by the next worker" in answer.out
     assert START in answer.out
     assert (await Batches(redis).get("half")).cancel_requested
-    await Account(redis, config.api_host).send_heartbeat("w", 60)
+    await send_heartbeat(redis, config.api_host, "w", 60)
     assert "is being canceled" in cli("cancel", "half").out
     assert json.loads(cli("status", "half", "--json").out)["reason"] == "is being canceled"
 
