@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sys
 from functools import cached_property
 from typing import Any
 
@@ -12,9 +13,9 @@ from arq.worker import Worker
 from redis.exceptions import RedisError
 
 from jobs.errors import BatchError, RedisUnreachable
-from jobs.logs.setup import report_end, set_up_logs
 from jobs.redis_client.outage import SHUTDOWN_DEADLINE, is_passing, reason
 from jobs.redis_client.requirements import lasting_refusal
+from worker.logs import set_up_logs
 from worker.shard.run_log import dead_letter_unreadable
 
 logger = logging.getLogger(__name__)
@@ -33,19 +34,18 @@ class PatientWorker(Worker):
 
         Closing the terminal stops it as Ctrl-C does, unless SIGHUP is ignored, as under nohup.
         """
-        config = self.ctx["config"]
-        set_up_logs(config)
+        set_up_logs()
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             self._add_signal_handler(signal.SIGHUP, self.handle_sig)
         try:
             super().run()
         except BatchError as error:
-            report_end(config, error)
+            print(error, file=sys.stderr)  # noqa: T201  # independent of the log settings
             raise SystemExit(error.exit_code) from None
         except (RedisError, OSError) as error:
             if not is_passing(error):
                 raise
-            report_end(config, f"Redis did not come back: {reason(error)}")
+            print(f"Redis did not come back: {reason(error)}", file=sys.stderr)  # noqa: T201  # as above
             raise SystemExit(RedisUnreachable.exit_code) from None
 
     def handle_sig(self, signum: signal.Signals) -> None:
@@ -56,7 +56,6 @@ class PatientWorker(Worker):
             "stopping on %s: waiting for %d creates that are under way; running predictions will be found again",
             signum.name,
             creates,
-            extra={"event": "worker_stopping"},
         )
         super().handle_sig(signum)
 

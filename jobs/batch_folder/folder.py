@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -162,6 +162,15 @@ class Folder:
             raise DamagedRecord(f"{path} is no record: {error.errors()[0]['msg']}", path) from error
         except (ValueError, RecursionError) as error:
             raise DamagedRecord(f"{path} is no record: {error}", path) from error
+
+    def last_record(self, prompt_id: str, generation: int) -> Result | None:
+        """A prompt's result, or the one before that `retry` moved aside; None when neither can be read."""
+        moved = (f"{RETRIED}/{prompt_id}.{earlier}" for earlier in range(generation, -1, -1))
+        for place in (prompt_id, *moved):
+            with suppress(StorageError):
+                if record := self.read_record(place):
+                    return record
+        return None
 
 
 def _read_id(folder: int) -> str:

@@ -7,16 +7,15 @@ import gc
 import shutil
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from datetime import datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jobs import terminal
-from jobs.budget import Budget
-from jobs.cli import costs, options, prices, tables
+from jobs.cli import costs, options, prices, steering, tables
+from jobs.cli.answers import run_operation, show_receipt
 from jobs.cli.confirm import confirm_costs
 from jobs.config import Config
 from jobs.errors import NothingEnqueued
@@ -24,15 +23,12 @@ from jobs.operations import report
 from jobs.operations.operations import Operations, known_folder
 from jobs.redis_client.client import server_name
 from jobs.terminal import Commands, Printer, run_app
-from jobs.text import printable
 from jobs.wire import Status
 
 if TYPE_CHECKING:
     from jobs.enqueue.enqueue import Checked, Order
     from jobs.enqueue.estimate import Confirm
     from jobs.enqueue.sharding import Receipt
-
-Answer = TypeVar("Answer")
 
 COLLECT_EVERY = 50_000
 """New objects after which Python looks for cycles: rows have none, and looking at each takes a fifth of the time."""
@@ -41,7 +37,8 @@ app = typer.Typer(
     cls=Commands, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
-app.command()(costs.costs)
+for command in (costs.costs, steering.retry, steering.pause, steering.resume, steering.cancel):
+    app.command()(command)
 app.add_typer(prices.app, name="prices")
 
 
@@ -51,28 +48,11 @@ def main() -> None:
     run_app(app)
 
 
-def _run(operation: Callable[[Operations], Awaitable[Answer]], *, start: bool = False) -> Answer:
-    """Run one operation on an open Redis; `start` an embedded server even where none has ever run."""
-
-    async def run_operation() -> Answer:
-        async with Operations.opened(start=start) as operations:
-            return await operation(operations)
-
-    return asyncio.run(run_operation())
-
-
 def _enqueue(order: Order, confirm: Confirm | None) -> Receipt:
     from jobs.cli.progress import progress_line
 
     with progress_line(Printer(stderr=True)) as progress:
-        return _run(lambda operations: operations.enqueue(order, progress, confirm), start=True)
-
-
-def _show_receipt(receipt: Receipt, *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(terminal.as_json(receipt))
-    else:
-        Printer().lines(report.receipt_lines(receipt))
+        return run_operation(lambda operations: operations.enqueue(order, progress, confirm), start=True)
 
 
 def _show_checked(source: str, checked: Checked, *, as_json: bool) -> None:
@@ -103,7 +83,7 @@ def replicate_batch(
 
 
 @app.command()
-@options.takes_order
+@options.takes(options.OrderOptions)
 def enqueue(
     choice: options.OrderOptions,
     *,
@@ -117,11 +97,11 @@ def enqueue(
     if check:
         _show_checked(order.file_name, asyncio.run(check_prompts(order, Config.load())), as_json=as_json)
     else:
-        _show_receipt(_enqueue(order, confirm_costs(choice.confirm_above, order.file_name)), as_json=as_json)
+        show_receipt(_enqueue(order, confirm_costs(choice.confirm_above, order.file_name)), as_json=as_json)
 
 
 @app.command()
-@options.takes_order
+@options.takes(options.OrderOptions)
 @options.can_ring
 def run(
     choice: options.OrderOptions,
@@ -141,7 +121,9 @@ def run(
     if by:
         printer.lines([by_line(order, Config.load(), by, datetime.now().astimezone())])
     confirm = confirm_costs(choice.confirm_above, order.file_name)
-    status = _run(lambda operations: burst.run(operations, order, printer, confirm, everything=everything), start=True)
+    status = run_operation(
+        lambda operations: burst.run(operations, order, printer, confirm, everything=everything), start=True
+    )
     if pilot and report.is_finished(status):
         printer.lines(pilot_lines(choice.order(), Config.load()))
     if as_json:
@@ -160,7 +142,7 @@ def status(batch: options.AnyBatch = None, *, as_json: options.AsJson = False) -
         return found, warnings if found else [f"Asked: {server_name(operations.config)}.", *warnings]
 
     try:
-        found, warnings = _run(read)
+        found, warnings = run_operation(read)
     except NothingEnqueued as error:
         if batch:
             raise
@@ -179,7 +161,7 @@ def watch(batch: options.AnyBatch = None, *, as_json: options.AsJson = False) ->
     from jobs.cli import progress
 
     screen = progress.json_screen() if as_json else progress.screen_for(Printer())
-    _end(_run(lambda operations: progress.watch(operations, batch, screen)))
+    _end(run_operation(lambda operations: progress.watch(operations, batch, screen)))
 
 
 @app.command()
@@ -215,47 +197,13 @@ def gallery(batch: options.BatchName) -> None:
 
 
 @app.command()
-def retry(
-    batch: options.BatchName,
-    *,
-    max_predictions: options.MaxPredictions = None,
-    max_cost: options.MaxCost = None,
-    max_in_flight: options.MaxInFlight = None,
-    confirm_above: options.ConfirmAbove = None,
-    as_json: options.AsJson = False,
-) -> None:
-    """Enqueue again the prompts that failed or were canceled."""
-    budget = Budget(max_predictions, max_cost, max_in_flight)
-    confirm = confirm_costs(confirm_above, batch)
-    _show_receipt(_run(lambda operations: operations.retry(batch, budget, confirm)), as_json=as_json)
-
-
-@app.command()
-def pause(reason: Annotated[str, typer.Argument(help="What `status` shows meanwhile.")] = "paused by hand") -> None:
-    """Create nothing more until `resume`; what runs is still saved."""
-    typer.echo(printable(_run(lambda operations: operations.pause(reason), start=True)))
-
-
-@app.command()
-def resume() -> None:
-    """Lift every pause: yours, a worker's (401, 402), a model's."""
-    typer.echo("Resumed." if _run(lambda operations: operations.resume()) else "Nothing was paused.")
-
-
-@app.command()
-def cancel(batch: options.BatchName) -> None:
-    """Cancel what is not done; what runs is canceled at Replicate."""
-    Printer().lines(report.cancel_lines(_run(lambda operations: operations.cancel(batch))))
-
-
-@app.command()
 def delete(
     batch: options.BatchName,
     *,
     force: Annotated[bool, typer.Option("--force", help="Even while it is unfinished.")] = False,
 ) -> None:
     """Forget a batch and take it off the queue; its folder stays."""
-    running = _run(lambda operations: operations.delete(batch, force=force))
+    running = run_operation(lambda operations: operations.delete(batch, force=force))
     typer.echo(f"{batch} is forgotten; its folder stays.")
     if running:
         typer.echo(f"{running} of its predictions may run on: `python -m worker orphans --cancel` ends them.")
@@ -267,7 +215,7 @@ def schedules(*, as_json: options.AsJson = False) -> None:
     from jobs.schedules.scheduler import overview_without_redis
 
     try:
-        every = _run(lambda operations: operations.schedules())
+        every = run_operation(lambda operations: operations.schedules())
     except NothingEnqueued:
         every = overview_without_redis(Config.load(), time.time())
     if as_json:

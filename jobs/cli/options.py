@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from jobs.enqueue.enqueue import Order
     from jobs.enqueue.order import RowSource
 
+Command = Callable[..., None]
+
 
 def _check_priority(value: float) -> float:
     if not 0 < value < math.inf:
@@ -242,6 +244,19 @@ class OrderOptions:
             raise typer.BadParameter(str(error), param_hint=f"--{error.option.replace('_', '-')}") from None
 
 
+@dataclass(frozen=True)
+class BudgetOptions:
+    """The options of a budget."""
+
+    max_predictions: MaxPredictions = None
+    max_cost: MaxCost = None
+    max_in_flight: MaxInFlight = None
+
+    def budget(self) -> Budget:
+        """What they limit."""
+        return Budget(self.max_predictions, self.max_cost, self.max_in_flight)
+
+
 @contextmanager
 def usage_errors(option: str) -> Iterator[None]:
     """What is wrong with an option is a usage error."""
@@ -251,16 +266,21 @@ def usage_errors(option: str) -> Iterator[None]:
         raise typer.BadParameter(str(error), param_hint=option) from None
 
 
-def takes_order(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of an order; its first parameter is what they say."""
-    shared = [_parameter(one) for one in fields(OrderOptions)]
-    own = list(signature(command, eval_str=True).parameters.values())[1:]
+def takes(*groups: type[Any]) -> Callable[[Command], Command]:
+    """Give a command the options of these dataclasses; its first parameters are what they say."""
 
-    @wraps(command)
-    def called(**given: Any) -> None:
-        command(OrderOptions(**{one.name: given.pop(one.name) for one in shared}), **given)
+    def with_options(command: Command) -> Command:
+        shared = [_parameter(group, one) for group in groups for one in fields(group)]
+        own = list(signature(command, eval_str=True).parameters.values())[len(groups) :]
 
-    return _with_parameters(called, [*shared, *own])
+        @wraps(command)
+        def called(**given: Any) -> None:
+            chosen = [group(**{one.name: given.pop(one.name) for one in fields(group)}) for group in groups]
+            command(*chosen, **given)
+
+        return _with_parameters(called, sorted([*shared, *own], key=lambda one: one.kind))
+
+    return with_options
 
 
 def can_ring(command: Callable[..., None]) -> Callable[..., None]:
@@ -281,8 +301,8 @@ def _with_parameters(command: Callable[..., None], parameters: list[Parameter]) 
     return command
 
 
-def _parameter(option: Field[Any]) -> Parameter:
-    field = signature(OrderOptions, eval_str=True).parameters[option.name]
+def _parameter(group: type[Any], option: Field[Any]) -> Parameter:
+    field = signature(group, eval_str=True).parameters[option.name]
     default = field.default if option.default_factory is MISSING else option.default_factory()
     return field.replace(kind=Parameter.KEYWORD_ONLY, default=default)
 

@@ -22,7 +22,7 @@ from jobs.config import Config
 from jobs.enqueue.estimate import Confirm, Estimator
 from jobs.enqueue.ownership import known_limits, read_ownership, save_limits
 from jobs.enqueue.sharding import Receipt, enqueue_unsettled, job_of, shards_of
-from jobs.errors import InputError, StorageError
+from jobs.errors import InputError
 from jobs.prices.money import dollars_text
 from jobs.queue.dead_letters import DeadLetters
 from jobs.queue.shard_queue import Added, Queue
@@ -38,11 +38,17 @@ Retried = dict[int, Ended]
 
 
 async def retry(
-    name: str, config: Config, redis: Redis, budget: Budget = UNCHANGED, confirm: Confirm | None = None
+    name: str,
+    config: Config,
+    redis: Redis,
+    budget: Budget = UNCHANGED,
+    confirm: Confirm | None = None,
+    only: Bits | None = None,
 ) -> Receipt:
     """Enqueue again what did not succeed or is in a dead letter, also of a canceled batch, if `confirm` agrees.
 
-    BatchNotFound, StorageError, InputError.
+    `only` these prompts, and those that an earlier retry left without a record when it was cut short. BatchNotFound,
+    StorageError, InputError.
     """
     budget.check()
     batches = Batches(redis)
@@ -52,10 +58,10 @@ async def retry(
     catalog = Catalog(config, folder, None)
     estimator = Estimator.load(config, catalog)
     if confirm:
-        await _ask(folder, batches, estimator, confirm)
+        await _ask(redis, folder, estimator, confirm, only)
     async with locked(folder):
         batch = await batches.get(name)
-        failed, dead = await batches.unsuccessful(name), await DeadLetters(redis).of(name)
+        failed, dead = await choose(redis, folder, batch, only)
         spent = await _limit(batch, budget, failed, estimator, config, redis)
         if spent and not dead:
             raise InputError(spent)
@@ -63,14 +69,26 @@ async def retry(
         warnings = await asyncio.to_thread(_keep_prices, folder, estimator, fsync=config.fsync)
         pinned = partial(as_pinned, {name: model.pinned for name, model in catalog.kept.items()})
         aside = partial(start_generation, folder, batch, again, dead, pinned, fsync=config.fsync)
-        retried, generation = await asyncio.to_thread(aside)
-        if retried or batch.settled < batch.total:
-            await batches.reopen(name, generation)
-        added = await requeue(redis, batch, folder, retried)
-        await DeadLetters(redis).requeue(name, dead)
-        receipt = await enqueue_unsettled(redis, batch, folder, len, estimator)
-        more = {"enqueued": receipt.enqueued + added.prompts, "shards": receipt.shards + added.shards}
-        return receipt.model_copy(update=more | {"warnings": [*([spent] if spent else []), *warnings]})
+        receipt = await _enqueue_generation(redis, batch, folder, aside, dead, estimator)
+        return receipt.model_copy(update={"warnings": [*([spent] if spent else []), *warnings]})
+
+
+async def _enqueue_generation(
+    redis: Redis,
+    batch: Batch,
+    folder: Folder,
+    start: Callable[[], tuple[Retried, int]],
+    dead: Collection[str],
+    estimator: Estimator,
+) -> Receipt:
+    retried, generation = await asyncio.to_thread(start)
+    if retried or batch.settled < batch.total:
+        await Batches(redis).reopen(batch.name, generation)
+    added = await requeue(redis, batch, folder, retried)
+    await DeadLetters(redis).requeue(batch.name, dead)
+    receipt = await enqueue_unsettled(redis, batch, folder, len, estimator)
+    more = {"enqueued": receipt.enqueued + added.prompts, "shards": receipt.shards + added.shards}
+    return receipt.model_copy(update=more)
 
 
 def _keep_prices(folder: Folder, estimator: Estimator, *, fsync: bool) -> list[str]:
@@ -82,9 +100,44 @@ def _keep_prices(folder: Folder, estimator: Estimator, *, fsync: bool) -> list[s
     return estimator.prices.warnings(models)
 
 
-async def _ask(folder: Folder, batches: Batches, estimator: Estimator, confirm: Confirm) -> None:
-    settled, failed = await batches.settled(folder.batch), await batches.unsuccessful(folder.batch)
-    left = await asyncio.to_thread(estimator.estimate, folder, lambda index: index in failed or index not in settled)
+async def choose(redis: Redis, folder: Folder, batch: Batch, only: Bits | None) -> tuple[Bits, Collection[str]]:
+    """The failed and canceled prompts to retry, and the dead letters to bring back; InputError, StorageError."""
+    batches = Batches(redis)
+    failed, dead = await batches.unsuccessful(batch.name), await DeadLetters(redis).of(batch.name)
+    if only is None:
+        return failed, dead
+    if batch.cancel_requested and batch.finished_at is None:
+        raise InputError(
+            f"batch {batch.name!r} is being canceled, and a retry of some of its prompts would end that; try again "
+            f"when it is finished: `python -m jobs watch {batch.name}` follows it"
+        )
+    settled = await batches.settled(batch.name)
+    return await asyncio.to_thread(_choose_rows, folder, (settled, failed, only), dead)
+
+
+def _choose_rows(folder: Folder, bits: tuple[Bits, Bits, Bits], dead: Collection[str]) -> tuple[Bits, list[str]]:
+    settled, failed, only = bits
+    indexes, jobs = list[int](), dict[str, None]()
+    for row in read_rows(folder):
+        if row.index in failed and (row.index in only or _was_cut_short(folder, row)):
+            indexes.append(row.index)
+        elif row.index in only and row.index not in settled and (job := str(job_of(folder.batch, row))) in dead:
+            jobs[job] = None
+    return Bits.of(indexes), list(jobs)
+
+
+def _was_cut_short(folder: Folder, row: CopiedRow) -> bool:
+    """Whether a retry that did not complete moved the prompt's record aside."""
+    return not folder.prompt(row.id).exists() and folder.last_record(row.id, row.generation) is not None
+
+
+async def _ask(redis: Redis, folder: Folder, estimator: Estimator, confirm: Confirm, only: Bits | None) -> None:
+    batches = Batches(redis)
+    settled = await batches.settled(folder.batch) if only is None else None
+    failed, _ = await choose(redis, folder, await batches.get(folder.batch), only)
+    left = await asyncio.to_thread(
+        estimator.estimate, folder, lambda index: index in failed or (settled is not None and index not in settled)
+    )
     if left.prompts:
         confirm(left.costs)
 
@@ -185,7 +238,7 @@ def _fill_gaps(found: dict[int, Ended | None], failed: int) -> Retried:
 
 def _move_record(folder: Folder, row: CopiedRow) -> Ended | None:
     """Move a prompt's folder below .retried, unless an earlier, cut retry did; returns how the prompt had ended."""
-    ended = _ended(folder, row)
+    record = folder.last_record(row.id, row.generation)
     aside = folder.path / RETRIED
     with storing(folder.prompt(row.id)):
         aside.mkdir(exist_ok=True)
@@ -195,16 +248,7 @@ def _move_record(folder: Folder, row: CopiedRow) -> Ended | None:
             target = aside / f"{row.id}.{row.generation}.{next(numbers)}"
         with suppress(FileNotFoundError):
             folder.prompt(row.id).rename(target)
-    return ended
-
-
-def _ended(folder: Folder, row: CopiedRow) -> Ended | None:
-    moved = (f"{RETRIED}/{row.id}.{generation}" for generation in range(row.generation, -1, -1))
-    for place in (row.id, *moved):
-        with suppress(StorageError):
-            if record := folder.read_record(place):
-                return record.status, record.error.kind if record.error else ""
-    return None
+    return (record.status, record.error.kind if record.error else "") if record else None
 
 
 async def requeue(redis: Redis, batch: Batch, folder: Folder, retried: Retried) -> Added:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from jobs.account.account import Account
 from jobs.batch_folder.folder import Folder
 from jobs.budget import Budget
 from jobs.config import Config
@@ -16,13 +16,15 @@ from jobs.errors import BatchNotFound, InputError
 from jobs.redis_client.client import opened, server_name
 from jobs.redis_client.requirements import check_server
 from jobs.redis_client.resilience import Redis
-from jobs.state.batches import Batches
+from jobs.state.account import Account
+from jobs.state.batches import Batches, Bits
 from jobs.state.status import read_status
 from jobs.wire import Status
 
 if TYPE_CHECKING:
     from jobs.enqueue.enqueue import Order, Progress, Receipt
     from jobs.enqueue.estimate import Confirm
+    from jobs.operations.selection import Selection
     from jobs.schedules.scheduler import ScheduleStatus
 
 NO_BATCH = "There is no batch yet; `python -m jobs enqueue FILE` creates one."
@@ -83,12 +85,22 @@ class Operations:
             progress = None  # its line is needed for a question, or by who types the prompts
         return await enqueue(order, self.config, self.redis, progress or ignore_progress, confirm)
 
-    async def retry(self, name: str, budget: Budget, confirm: Confirm | None = None) -> Receipt:
-        """Enqueue again what did not succeed; BatchNotFound."""
+    async def retry(
+        self, name: str, budget: Budget, confirm: Confirm | None = None, only: Selection | None = None
+    ) -> Receipt:
+        """Enqueue again what did not succeed, or `only` these of it; BatchNotFound, InputError."""
         from jobs.enqueue.enqueue import retry
 
         await check_server(self.redis)
-        return await retry(name, self.config, self.redis, budget, confirm)
+        indexes = await self._resolve(name, only) if only else None
+        return await retry(name, self.config, self.redis, budget, confirm, indexes)
+
+    async def _resolve(self, name: str, selection: Selection) -> Bits:
+        """The indexes of the prompts that a selection means; BatchNotFound, InputError."""
+        batches = Batches(self.redis)
+        await batches.get(name)
+        failed = await batches.unsuccessful(name)
+        return await asyncio.to_thread(selection.resolve, known_folder(name, self.config), failed)
 
     async def pause(self, reason: str) -> str:
         """Create nothing more at our API host until `resume`; returns a sentence with the reason."""

@@ -76,6 +76,16 @@ class Bits:
 
     data: bytes
 
+    @classmethod
+    def of(cls, indexes: Iterable[int]) -> Self:
+        """The bitmap with these bits set."""
+        data = bytearray()
+        for index in indexes:
+            if index >> 3 >= len(data):
+                data.extend(bytes((index >> 3) + 1 - len(data)))
+            data[index >> 3] |= 0x80 >> (index & 7)
+        return cls(bytes(data))
+
     def __contains__(self, index: int) -> bool:
         """Tell whether prompt `index` has its bit set."""
         byte = index >> 3

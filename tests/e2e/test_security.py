@@ -43,8 +43,9 @@ class Bomb:
 
 
 @contextmanager
-def command_lines() -> Iterator[list[str]]:
-    """Collect the command line of every process."""
+def watched(config: Config) -> Iterator[list[str]]:
+    """Collect every command that Redis gets, and the command line of every process."""
+    assert config.redis_url
     seen: list[str] = []
     over = threading.Event()
 
@@ -52,13 +53,19 @@ def command_lines() -> Iterator[list[str]]:
         while not over.wait(0.05):
             seen.extend(" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
 
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
+    def listen(monitor: Any) -> None:
+        while not over.is_set():
+            seen.append(str(monitor.next_command()))
+
+    with Redis.from_url(config.redis_url.get_secret_value()) as redis, redis.monitor() as monitor:
+        threads = [threading.Thread(target=look), threading.Thread(target=listen, args=(monitor,))]
+        for thread in threads:
+            thread.start()
         yield seen
-    finally:
         over.set()
-        thread.join()
+        redis.ping()
+        for thread in threads:
+            thread.join()
 
 
 def put_bomb(config: Config, place: Path) -> None:
@@ -73,10 +80,10 @@ def ran(night: Any, tmp_path: Path) -> tuple[Any, list[str]]:
     """A whole run of hostile rows beside a bomb in the queue: what it printed, and what was seen meanwhile."""
     put_bomb(night.config, tmp_path / "exploded")
     (tmp_path / "night.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    with night.commands_to_redis() as commands, command_lines() as seen:
+    with watched(night.config) as seen:
         answer = night.cli("run", "night.jsonl", "--allow-unknown")
     assert answer.code == 1, answer.err
-    return answer, seen + commands
+    return answer, seen
 
 
 def test_a_run_of_hostile_rows(ran: tuple[Any, list[str]], night: Any, tmp_path: Path) -> None:

@@ -120,8 +120,7 @@ def _rows(lines: Iterable[bytes]) -> Iterator[Row]:
         except ValueError:
             prompt = None
         if prompt:
-            values = shown_input(prompt.input)
-            seed = values.get("seed")
+            values, seed = shown_input(prompt.input), prompt.input.get("seed")
             yield Row(
                 position,
                 prompt.id,

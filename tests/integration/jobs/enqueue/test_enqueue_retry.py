@@ -11,11 +11,13 @@ from jobs.batch_folder.prompts_copy import read_copy
 from jobs.config import Config
 from jobs.enqueue import retry as retry_module
 from jobs.enqueue.enqueue import Order, Receipt, enqueue, retry
-from jobs.errors import BatchNotFound
+from jobs.errors import BatchNotFound, InputError
+from jobs.queue.dead_letters import DeadLetters
+from jobs.queue.payload import JobId
 from jobs.queue.shard_queue import Queue
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
-from jobs.state.batches import Batches
+from jobs.state.batches import Batches, Bits
 from jobs.wire import Batch, Outcome
 from tests.integration.jobs.enqueue.night import API_HOST, crashing, queued, settle, write
 
@@ -184,3 +186,68 @@ async def test_an_appended_row_never_shares_a_shards_job_with_a_retried_one(
     append(Path(source), {"id": "new", "prompt": "x"})
     await enqueue(Order(source), config, redis)
     assert await queued_ids(redis) == {"night:2:1": ["p249"], "night:2:2": ["new"]}
+
+
+@pytest.mark.usefixtures("source")
+async def test_only_the_selected_prompts_are_retried(config: Config, redis: Redis, folder: Folder) -> None:
+    await finish(redis, folder, {3: "failed", 99: "canceled", 201: "failed"})
+    receipt = await retry("night", config, redis, only=Bits.of([3, 7, 201]))
+    assert receipt == Receipt(batch="night", total=250, enqueued=2, already_done=248, shards=2, workers=0)
+    assert await queued_ids(redis) == {"night:0:1": ["p3"], "night:2:1": ["p201"]}
+    batch = await Batches(redis).get("night")
+    assert (counts(batch), batch.generation, batch.finished_at) == ((247, 0, 1), 1, None)
+    assert (await Batches(redis).unsuccessful("night")).count(range(250)) == 1
+    assert [row.index for row in read_copy(folder) if row.generation == 1] == [3, 201]
+    assert names(folder.path / ".retried") == ["p201.0", "p3.0"]
+    assert folder.read_record("p99") is not None
+    await retry("night", config, redis)
+    assert await queued_ids(redis) == {"night:0:1": ["p3"], "night:2:1": ["p201"], "night:0:2": ["p99"]}
+
+
+@pytest.mark.usefixtures("source")
+async def test_nothing_selected_changes_nothing(config: Config, redis: Redis, folder: Folder) -> None:
+    await finish(redis, folder, {3: "failed"})
+    receipt = await retry("night", config, redis, only=Bits.of([7]))
+    assert (receipt.enqueued, receipt.already_done) == (0, 250)
+    batch = await Batches(redis).get("night")
+    assert (counts(batch), batch.generation, batch.finished_at is None) == ((249, 1, 0), 0, False)
+
+
+@pytest.mark.usefixtures("source")
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_retry_of_others_completes_what_a_crash_left(
+    config: Config, redis: Redis, folder: Folder, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await finish(redis, folder, {3: "failed", 150: "canceled", 151: "failed"})
+    with monkeypatch.context() as patch:
+        patch.setattr(retry_module, step, crashing(getattr(retry_module, step), 0))
+        with pytest.raises(RuntimeError, match="crash"):
+            await retry("night", config, redis, only=Bits.of([3]))
+    await retry("night", config, redis, only=Bits.of([151]))
+    waiting = await queued_ids(redis)
+    assert sorted(prompt for prompts in waiting.values() for prompt in prompts) == ["p151", "p3"]
+    assert counts(await Batches(redis).get("night")) == (247, 0, 1)
+
+
+@pytest.mark.usefixtures("source")
+async def test_a_selection_brings_back_only_the_dead_letters_of_its_prompts(
+    config: Config, redis: Redis, folder: Folder
+) -> None:
+    await settle(redis, folder, {0: "succeeded"})
+    for number in (0, 1):
+        await DeadLetters(redis).move_to_dead_letters(JobId("night", number, 0), "it died")
+    await Queue(redis, API_HOST).remove("night")
+    await retry("night", config, redis, only=Bits.of([0, 150]))
+    assert list(await DeadLetters(redis).of("night")) == ["night:0:0"]
+    assert sorted(await queued_ids(redis)) == ["night:1:1", "night:2:0"]
+
+
+@pytest.mark.usefixtures("source")
+async def test_prompts_of_a_batch_that_is_being_canceled_are_not_retried_apart(
+    config: Config, redis: Redis, folder: Folder
+) -> None:
+    await settle(redis, folder, {3: "failed"})
+    await Batches(redis).request_cancel("night")
+    with pytest.raises(InputError, match="is being canceled"):
+        await retry("night", config, redis, only=Bits.of([3]))
+    assert (await Batches(redis).get("night")).cancel_requested

@@ -1,0 +1,37 @@
+"""Runs one operation of a command, and shows what several commands answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import typer
+
+from jobs import terminal
+from jobs.operations import report
+from jobs.operations.operations import Operations
+from jobs.terminal import Printer
+
+if TYPE_CHECKING:
+    from jobs.enqueue.sharding import Receipt
+
+Answer = TypeVar("Answer")
+
+
+def run_operation(operation: Callable[[Operations], Awaitable[Answer]], *, start: bool = False) -> Answer:
+    """Run one operation on an open Redis; `start` an embedded server even where none has ever run."""
+
+    async def run() -> Answer:
+        async with Operations.opened(start=start) as operations:
+            return await operation(operations)
+
+    return asyncio.run(run())
+
+
+def show_receipt(receipt: Receipt, *, as_json: bool) -> None:
+    """Show what was enqueued."""
+    if as_json:
+        typer.echo(terminal.as_json(receipt))
+    else:
+        Printer().lines(report.receipt_lines(receipt))
