@@ -15,6 +15,7 @@ from jobs.terminal import Printer
 
 if TYPE_CHECKING:
     from jobs.enqueue.sharding import Receipt
+    from jobs.operations.preview import Preview
 
 Answer = TypeVar("Answer")
 
@@ -27,6 +28,16 @@ def run_operation(operation: Callable[[Operations], Awaitable[Answer]], *, start
             return await operation(operations)
 
     return asyncio.run(run())
+
+
+def show_preview(preview: Preview, *, as_json: bool) -> None:
+    """Show what an operation would do."""
+    from jobs.operations.preview import preview_lines
+
+    if as_json:
+        typer.echo(terminal.as_json(preview))
+    else:
+        Printer().lines(preview_lines(preview))
 
 
 def show_receipt(receipt: Receipt, *, as_json: bool) -> None:

@@ -142,6 +142,7 @@ PilotSeed = Annotated[
     int | None, typer.Option(metavar="SEED", help="With --pilot: N at random by this seed, not the first.")
 ]
 Everything = Annotated[bool, typer.Option("--all", help="Work on all that is queued, not on this batch only.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what it would do and cost.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 BatchName = Annotated[str, typer.Argument(metavar="BATCH", help="Name of a batch.")]
 AnyBatch = Annotated[str | None, typer.Argument(metavar="BATCH", help="Name of a batch.")]

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from jobs import terminal
 from jobs.cli import options
-from jobs.cli.answers import run_operation, show_receipt
+from jobs.cli.answers import run_operation, show_preview, show_receipt
 from jobs.cli.confirm import confirm_costs
 from jobs.cli.selection_options import FailureOptions
 from jobs.operations import report
@@ -22,13 +23,16 @@ def retry(
     batch: options.BatchName,
     *,
     confirm_above: options.ConfirmAbove = None,
+    dry_run: options.DryRun = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Enqueue again the prompts that failed or were canceled."""
-    confirm = confirm_costs(confirm_above, batch)
     only = chosen.selection()
+    if dry_run:
+        return show_preview(run_operation(lambda operations: operations.preview_retry(batch, only)), as_json=as_json)
+    confirm = confirm_costs(confirm_above, batch)
     receipt = run_operation(lambda operations: operations.retry(batch, limits.budget(), confirm, only))
-    show_receipt(receipt, as_json=as_json)
+    return show_receipt(receipt, as_json=as_json)
 
 
 def pause(reason: Annotated[str, typer.Argument(help="What `status` shows meanwhile.")] = "paused by hand") -> None:
@@ -41,6 +45,13 @@ def resume() -> None:
     typer.echo("Resumed." if run_operation(lambda operations: operations.resume()) else "Nothing was paused.")
 
 
-def cancel(batch: options.BatchName) -> None:
+def cancel(batch: options.BatchName, *, dry_run: options.DryRun = False, as_json: options.AsJson = False) -> None:
     """Cancel what is not done; what runs is canceled at Replicate."""
-    Printer().lines(report.cancel_lines(run_operation(lambda operations: operations.cancel(batch))))
+    if dry_run:
+        return show_preview(run_operation(lambda operations: operations.preview_cancel(batch)), as_json=as_json)
+    status = run_operation(lambda operations: operations.cancel(batch))
+    if as_json:
+        typer.echo(terminal.as_json(status))
+    else:
+        Printer().lines(report.cancel_lines(status))
+    return None

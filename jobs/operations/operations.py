@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from jobs.batch_folder.folder import Folder
-from jobs.budget import Budget
+from jobs.budget import UNCHANGED, Budget
 from jobs.config import Config
 from jobs.errors import BatchNotFound, InputError
 from jobs.redis_client.client import opened, server_name
@@ -24,6 +24,7 @@ from jobs.wire import Status
 if TYPE_CHECKING:
     from jobs.enqueue.enqueue import Order, Progress, Receipt
     from jobs.enqueue.estimate import Confirm
+    from jobs.operations.preview import Preview
     from jobs.operations.selection import Selection
     from jobs.schedules.scheduler import ScheduleStatus
 
@@ -86,7 +87,11 @@ class Operations:
         return await enqueue(order, self.config, self.redis, progress or ignore_progress, confirm)
 
     async def retry(
-        self, name: str, budget: Budget, confirm: Confirm | None = None, only: Selection | None = None
+        self,
+        name: str,
+        budget: Budget = UNCHANGED,
+        confirm: Confirm | None = None,
+        only: Selection | None = None,
     ) -> Receipt:
         """Enqueue again what did not succeed, or `only` these of it; BatchNotFound, InputError."""
         from jobs.enqueue.enqueue import retry
@@ -94,6 +99,18 @@ class Operations:
         await check_server(self.redis)
         indexes = await self._resolve(name, only) if only else None
         return await retry(name, self.config, self.redis, budget, confirm, indexes)
+
+    async def preview_retry(self, name: str, only: Selection | None = None) -> Preview:
+        """What `retry` would do now; BatchNotFound, InputError."""
+        from jobs.operations.preview import preview_retry
+
+        return await preview_retry(name, self.config, self.redis, await self._resolve(name, only) if only else None)
+
+    async def preview_cancel(self, name: str, only: Selection | None = None) -> Preview:
+        """What `cancel` would do now; BatchNotFound, InputError."""
+        from jobs.operations.preview import preview_cancel
+
+        return await preview_cancel(name, self.config, self.redis, await self._resolve(name, only) if only else None)
 
     async def _resolve(self, name: str, selection: Selection) -> Bits:
         """The indexes of the prompts that a selection means; BatchNotFound, InputError."""

@@ -57,6 +57,8 @@ def test_help_says_all_of_each_command_in_its_line() -> None:
         (["enqueue", "f.jsonl", "--max-cost", "-1"], "no amount in dollars"),
         (["run", "f.jsonl", "--max-cost", "nan"], "no amount in dollars"),
         (["retry", "b", "--max-cost", "inf"], "no amount in dollars"),
+        (["retry", "b", "--kind", "nsfw"], "'nsfw' is none of: aborted"),
+        (["retry", "b", "--status", "succeeded"], "'succeeded' is not one of"),
         (["retry", "b", "--max-cost", "$5"], "no amount in dollars"),
         (["retry", "b", "--max-cost", "1e30"], "10000000 is the most"),
         (["retry", "b", "--max-cost", "0.0000001"], "six decimals"),
