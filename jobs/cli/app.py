@@ -37,8 +37,7 @@ app = typer.Typer(
     cls=Commands, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
-for command in (costs.costs, steering.retry, steering.pause, steering.resume, steering.cancel):
-    app.command()(command)
+app.command()(costs.costs)
 app.add_typer(prices.app, name="prices")
 
 
@@ -194,6 +193,10 @@ def gallery(batch: options.BatchName) -> None:
 
     config = Config.load()
     typer.echo(write_gallery(known_folder(batch, config), fsync=config.fsync))
+
+
+for steer in (steering.retry, steering.limit, steering.pause, steering.resume, steering.cancel):
+    app.command()(steer)
 
 
 @app.command()

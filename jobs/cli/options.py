@@ -29,13 +29,15 @@ if TYPE_CHECKING:
 Command = Callable[..., None]
 
 
-def _check_priority(value: float) -> float:
-    if not 0 < value < math.inf:
+def check_priority(value: float | None) -> float | None:
+    """A priority, if one is given."""
+    if value is not None and not 0 < value < math.inf:
         raise typer.BadParameter("it must be a number above 0")
     return value
 
 
-def _read_dollars(text: str) -> int:
+def read_dollars(text: str) -> int:
+    """Dollars above 0 in micro-dollars."""
     if not (micro := _read_threshold(text)):
         raise typer.BadParameter("it must be above 0")
     return micro
@@ -97,7 +99,7 @@ Map = Annotated[
     list[str], typer.Option("--map", metavar="OLD=NEW", help="Another name for a column; OLD= leaves it out.")
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many prompts: a pilot.")]
-Priority = Annotated[float, typer.Option(callback=_check_priority, help="2 gets twice the share of 1.")]
+Priority = Annotated[float, typer.Option(callback=check_priority, help="2 gets twice the share of 1.")]
 Append = Annotated[bool, typer.Option("--append", help="Also to a batch that was enqueued from another file.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Take corrected rows of prompts that did not succeed.")]
 NoModelCheck = Annotated[
@@ -118,7 +120,7 @@ MaxPredictions = Annotated[
 ]
 MaxCost = Annotated[
     int | None,
-    typer.Option(parser=_read_dollars, metavar="DOLLARS", help="Never spend more on it; needs all prices."),
+    typer.Option(parser=read_dollars, metavar="DOLLARS", help="Never spend more on it; needs all prices."),
 ]
 ConfirmAbove = Annotated[
     int | None,

@@ -1,12 +1,14 @@
-"""The commands that steer a batch as it runs: `retry`, `pause`, `resume`, `cancel`."""
+"""The commands that steer a batch as it runs: `retry`, `limit`, `pause`, `resume`, `cancel`."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jobs import terminal
+from jobs.budget import MOST_PREDICTIONS
 from jobs.cli import options
 from jobs.cli.answers import run_operation, show_preview, show_receipt
 from jobs.cli.confirm import confirm_costs
@@ -14,6 +16,9 @@ from jobs.cli.selection_options import FailureOptions
 from jobs.operations import report
 from jobs.terminal import Printer
 from jobs.text import printable
+
+if TYPE_CHECKING:
+    from jobs.operations.limits import LimitChanges
 
 
 @options.takes(FailureOptions, options.BudgetOptions)
@@ -33,6 +38,61 @@ def retry(
     confirm = confirm_costs(confirm_above, batch)
     receipt = run_operation(lambda operations: operations.retry(batch, limits.budget(), confirm, only))
     return show_receipt(receipt, as_json=as_json)
+
+
+def _read_number(text: str) -> int:
+    """A limit; 0 lifts it."""
+    if text == "none":
+        return 0
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_PREDICTIONS:
+        raise typer.BadParameter(f"{text!r} is neither `none` nor a number from 1 to {MOST_PREDICTIONS:,}")
+    return int(text)
+
+
+def _read_cost(text: str) -> int:
+    return 0 if text == "none" else options.read_dollars(text)
+
+
+NewNumber = Annotated[int | None, typer.Option(parser=_read_number, metavar="N|none", help="As for enqueue.")]
+NewCost = Annotated[int | None, typer.Option(parser=_read_cost, metavar="DOLLARS|none", help="As for enqueue.")]
+NewPriority = Annotated[
+    float | None, typer.Option(callback=options.check_priority, help="2 gets twice the share of 1, from now on.")
+]
+
+
+@dataclass(frozen=True)
+class LimitOptions:
+    """The options of new limits, 0 for one that is lifted."""
+
+    max_predictions: NewNumber = None
+    max_cost: NewCost = None
+    max_in_flight: NewNumber = None
+
+    def changes(self) -> LimitChanges:
+        """The limits that change; None lifts one."""
+        return {name: value or None for name, value in asdict(self).items() if value is not None}
+
+
+@options.takes(LimitOptions)
+def limit(
+    given: LimitOptions,
+    batch: options.BatchName,
+    *,
+    priority: NewPriority = None,
+    dry_run: options.DryRun = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Change budget, limit in flight or priority of a batch as it runs."""
+    from jobs.operations.limits import limit_lines
+
+    changes = given.changes()
+    if not changes and priority is None:
+        raise typer.BadParameter("give at least one limit or --priority")
+    changed = run_operation(lambda operations: operations.limit(batch, changes, priority, dry_run=dry_run))
+    if as_json:
+        typer.echo(terminal.as_json(changed))
+    else:
+        Printer().lines([*limit_lines(changed), *(["Nothing was done."] if dry_run else [])])
 
 
 def pause(reason: Annotated[str, typer.Argument(help="What `status` shows meanwhile.")] = "paused by hand") -> None:

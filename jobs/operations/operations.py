@@ -24,6 +24,7 @@ from jobs.wire import Status
 if TYPE_CHECKING:
     from jobs.enqueue.enqueue import Order, Progress, Receipt
     from jobs.enqueue.estimate import Confirm
+    from jobs.operations.limits import LimitChanges, LimitsChanged
     from jobs.operations.preview import Preview
     from jobs.operations.selection import Selection
     from jobs.schedules.scheduler import ScheduleStatus
@@ -111,6 +112,14 @@ class Operations:
         from jobs.operations.preview import preview_cancel
 
         return await preview_cancel(name, self.config, self.redis, await self._resolve(name, only) if only else None)
+
+    async def limit(
+        self, name: str, limits: LimitChanges, priority: float | None = None, *, dry_run: bool = False
+    ) -> LimitsChanged:
+        """Change limits of a batch, also while it runs, or only say what would change; BatchNotFound, InputError."""
+        from jobs.operations.limits import change_limits
+
+        return await change_limits(name, self.config, self.redis, limits, priority, dry_run=dry_run)
 
     async def _resolve(self, name: str, selection: Selection) -> Bits:
         """The indexes of the prompts that a selection means; BatchNotFound, InputError."""

@@ -15,12 +15,24 @@
 --                 empty output                                          returns 1 when the count changed, else 0
 -- ARGV    'unsettle', batch's id ('' = any), index, outcome, kind       returns 1 when the count changed, else 0
 -- ARGV    'finish', '', Unix seconds, ttl                               returns 1 when this call finished it, else 0
+-- ARGV    'limit', batch's id, then fields and values ('' lifts one)      returns 1 when there is such a batch, else 0
 -- ARGV    'cancel', ''                                                  returns 1 when there is such a batch, else 0
 
 local op, id = ARGV[1], redis.call('HGET', KEYS[1], 'id')
 
 if not id or ARGV[2] ~= '' and ARGV[2] ~= id then
   return 0
+end
+
+if op == 'limit' then
+  for i = 3, #ARGV, 2 do
+    if ARGV[i + 1] == '' then
+      redis.call('HDEL', KEYS[1], ARGV[i])
+    else
+      redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+    end
+  end
+  return 1
 end
 
 if op == 'cancel' then

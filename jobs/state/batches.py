@@ -219,6 +219,11 @@ class Batches:
         if given := {field: limit for field, limit in limits.items() if limit is not None}:
             await self._redis.hset(keys.batch(name), mapping=given)
 
+    async def change_limits(self, name: str, batch_id: str, limits: Mapping[str, int | None]) -> None:
+        """Change limits of the batch of that id; None lifts one."""
+        args = [text for field, limit in limits.items() for text in (field, "" if limit is None else limit)]
+        await self._script(keys=self._keys(name), args=["limit", batch_id, *args])
+
     async def request_cancel(self, name: str) -> None:
         """Set the flag that workers obey within a poll pass."""
         await self._script(keys=self._keys(name), args=["cancel", ""])
