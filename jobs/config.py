@@ -6,11 +6,11 @@ import os
 import re
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jobs.errors import ConfigError
@@ -21,6 +21,7 @@ REPLICATE_URL = "https://api.replicate.com"
 REPLICATE_HOSTS = ("replicate.delivery", "*.replicate.delivery")
 PAGES_URL = "https://replicate.com"
 Positive = Annotated[int, Field(gt=0)]
+Lower = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
 Rate = Annotated[float, Field(gt=0, le=1_000_000)]
 _HOST = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[?[0-9a-f:]+\]?")
 
@@ -41,6 +42,14 @@ def _unprefixed(name: str) -> Any:
 def started_by_make() -> bool:
     """Whether one of our make targets runs this command; MAKELEVEL would be set by other makefiles, too."""
     return {**os.environ}.get("STARTED_BY") == "make"
+
+
+def wants_color(*, is_terminal: bool) -> bool:
+    """Whether lines are colored: on a terminal that can show it, unless NO_COLOR or FORCE_COLOR decides."""
+    environment = {**os.environ}
+    if environment.get("NO_COLOR"):
+        return False
+    return bool(environment.get("FORCE_COLOR")) or (is_terminal and environment.get("TERM") != "dumb")
 
 
 class Config(BaseSettings):
@@ -81,6 +90,8 @@ class Config(BaseSettings):
     pages_url: str = PAGES_URL
     schedules: Path = Path("schedules.toml")
     max_file_bytes: Positive = 5_000_000_000
+    log_format: Annotated[Literal["text", "json"], Lower] = "text"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Lower] = "info"
     metrics_port: Annotated[int | None, Field(ge=0, le=65_535)] = None
     metrics_host: str = "127.0.0.1"
     dashboard_token: SecretStr | None = None

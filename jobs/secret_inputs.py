@@ -7,6 +7,7 @@ nothing that is shown or kept besides has it. Replicate redacts inputs that a sc
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,8 +22,14 @@ LITERAL = "$secret"
 REDACTED = "[REDACTED]"
 """What is shown in the place of a literal secret, as Replicate does."""
 
+_FACTS = frozenset(("id", "status", "model", "version", "created_at", "started_at", "completed_at"))
+"""Fields of a prediction that hold no text of a model: a secret that equals one must not change them."""
+
 SHORTEST_MASKED = 8
 """Characters of a value that is masked wherever it stands: a shorter one may be part of any text."""
+
+_IN_NAME = 12
+"""Letters and digits of a secret by which it is found in a name: ids have only the beginning of a long value."""
 
 URL_SHOWN = 200
 """Characters of a URL that errors quote."""
@@ -54,8 +61,23 @@ def with_literals(values: Mapping[str, Any], keys: Collection[str]) -> dict[str,
 
 
 def shown_input(values: Mapping[str, Any]) -> dict[str, Any]:
-    """An input as people may see it: with references, but without literal secrets."""
-    return {key: REDACTED if _is_literal(value) else value for key, value in values.items()}
+    """An input as people may see it: with references, but without literal secrets, wherever they stand.
+
+    It does not depend on the environment: what a row repeats of a variable's value stays as its owner wrote it.
+    """
+    literals = _by_length(_literals(values))
+    return {key: _shown(value, literals) for key, value in values.items()}
+
+
+def reveals_secret(name: str, values: Mapping[str, Any]) -> bool:
+    """Whether a name has a literal secret of an input in it, if only its letters and digits, as ids have them."""
+    plain = _alphanumeric(name)
+    found = map(_alphanumeric, _literals(values))
+    return any(part[:_IN_NAME] in plain for part in found if len(part) >= SHORTEST_MASKED)
+
+
+def _alphanumeric(text: str) -> str:
+    return "".join(filter(str.isalnum, text)).casefold()
 
 
 def without_keys(values: Mapping[str, Any], keys: Collection[str]) -> Mapping[str, Any]:
@@ -90,20 +112,19 @@ class Secrets:
     def mask(self, value: Any, values: Mapping[str, Any]) -> Any:
         """Any JSON value with the secrets of the input `values` replaced by `$NAME`, wherever they stand."""
         named = {name: self._environment.get(name, "") for name in filter(None, map(_name, values.values()))}
-        literals = [one[LITERAL] for one in values.values() if _is_literal(one) and isinstance(one[LITERAL], str)]
-        found = {part: REDACTED for literal in literals for part in _parts(literal)}
+        found = _literals(values)
         found |= {part: f"${name}" for name, secret in named.items() for part in _parts(secret)}
-        return _replaced(value, dict(sorted(found.items(), key=lambda one: -len(one[0])))) if found else value
+        return _replaced(value, _by_length(found)) if found else value
 
     def mask_prediction(self, raw: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, Any]:
         """A prediction as it may be stored: also an API that shows secrets, or an unset variable, reveals none."""
-        keys, shown = secret_keys(values), raw.get("input")
+        keys, given = secret_keys(values), raw.get("input")
         if not keys:
             return raw
-        if isinstance(shown, Mapping):
+        masked = {name: item if name in _FACTS else self.mask(item, values) for name, item in raw.items()}
+        if isinstance(given, Mapping):
             own = shown_input(values)
-            raw = {**raw, "input": {key: own[key] if key in keys else item for key, item in shown.items()}}
-        masked: Mapping[str, Any] = self.mask(raw, values)
+            masked["input"] = {key: own[key] if key in keys else self.mask(item, values) for key, item in given.items()}
         return masked
 
     def mask_error(self, error: BatchError, values: Mapping[str, Any]) -> None:
@@ -129,6 +150,10 @@ class Masking:
         """Any JSON value without them."""
         return self.secrets.mask(value, self.values)
 
+    def mask_prediction(self, raw: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A prediction without them."""
+        return self.secrets.mask_prediction(raw, self.values)
+
     def mask_error(self, error: BatchError) -> None:
         """Take them out of what an error says."""
         self.secrets.mask_error(error, self.values)
@@ -152,11 +177,38 @@ def _name(value: Any) -> str | None:
     return None
 
 
+def _shown(value: Any, literals: Mapping[str, str]) -> Any:
+    if _is_secret(value):
+        return REDACTED if _is_literal(value) else value
+    return _replaced(value, literals) if literals else value
+
+
+def _literals(values: Mapping[str, Any]) -> dict[str, str]:
+    """The texts that reveal the literal secrets of an input, and what stands in their place."""
+    texts = [text for one in values.values() if _is_literal(one) for text in _texts(one[LITERAL])]
+    return {part: REDACTED for text in texts for part in _parts(text)}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts of a secret, which may be a list or an object of them."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(item)
+
+
+def _by_length(parts: Mapping[str, str]) -> Mapping[str, str]:
+    """The longest first, as a shorter one may be a part of it."""
+    return dict(sorted(parts.items(), key=lambda one: -len(one[0])))
+
+
 def _parts(secret: str) -> Iterator[str]:
-    """The texts that reveal a secret: itself, and as messages and URLs quote it, in one line or line by line."""
+    """The texts that reveal a secret: itself, and as messages, JSON and URLs quote it, in one line or line by line."""
     texts = (secret, secret.strip(), " ".join(secret.split()), *secret.splitlines())
-    texts += tuple(in_url(text, safe="", errors="replace") for text in texts for in_url in (quote, quote_plus))
-    return (text for text in texts if len(text) >= SHORTEST_MASKED)
+    quoted = [in_url(text, safe="", errors="replace") for text in texts for in_url in (quote, quote_plus)]
+    quoted += [json.dumps(text, ensure_ascii=is_ascii)[1:-1] for text in texts for is_ascii in (True, False)]
+    return (text for text in (*texts, *quoted, *(repr(text)[1:-1] for text in texts)) if len(text) >= SHORTEST_MASKED)
 
 
 def _replaced(value: Any, secrets: Mapping[str, str]) -> Any:
@@ -189,7 +241,10 @@ def _without_cut(text: str, secrets: Mapping[str, str]) -> str:
     """Replace the beginning of a secret at the end of a text that was cut there."""
     whole = text.rstrip("… ")
     for secret, name in secrets.items():
-        for size in range(len(secret) - 1, SHORTEST_MASKED - 1, -1):
-            if whole.endswith(secret[:size]):
-                return f"{whole[:-size]}{name}{text[len(whole) :]}"
+        beginning = secret[:SHORTEST_MASKED]
+        start = whole.find(beginning, max(len(whole) - len(secret) + 1, 0))
+        while start >= 0:
+            if secret.startswith(whole[start:]):
+                return f"{whole[:start]}{name}{text[len(whole) :]}"
+            start = whole.find(beginning, start + 1)
     return text

@@ -236,12 +236,14 @@ class Nursery:
         self.children.append(Child(process, log_file))
         return self.children[-1]
 
-    def run(self, *command: str, env: dict[str, str], stdin: str = "", within: tuple[str, ...] = ()) -> Answer:
-        """Run it to its end."""
+    def run(self, *command: str, env: dict[str, str], stdin: Any = "", within: tuple[str, ...] = ()) -> Answer:
+        """Run it to its end; its standard input is a text or an open file."""
         with TemporaryFile() as typed, TemporaryFile() as out, TemporaryFile() as err:
-            typed.write(stdin.encode())
-            typed.seek(0)
-            process = self._launch(within)(command, env, self.directory, (typed, out, err))
+            if isinstance(stdin, str):
+                typed.write(stdin.encode())
+                typed.seek(0)
+            streams = (typed if isinstance(stdin, str) else stdin, out, err)
+            process = self._launch(within)(command, env, self.directory, streams)
             try:
                 code = process.wait(120)
             finally:

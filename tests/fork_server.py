@@ -23,8 +23,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from io import FileIO, TextIOWrapper
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn, TextIO, cast
 
 ROOT = Path(__file__).parent.parent
 CAN_FORK = sys.platform == "linux"
@@ -175,6 +176,7 @@ def become(command: list[str], env: dict[str, str], cwd: str) -> None:
     os.chdir(cwd)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.path[0] = cwd
+    sys.stdout = standard_output(unbuffered=bool(env.get("PYTHONUNBUFFERED")))
     match command:
         case "-m", module, *arguments:
             sys.argv = [module, *arguments]
@@ -185,6 +187,13 @@ def become(command: list[str], env: dict[str, str], cwd: str) -> None:
         case file, *arguments:
             sys.argv = [file, *arguments]
             runpy.run_path(file, run_name="__main__")
+
+
+def standard_output(*, unbuffered: bool) -> TextIO:
+    """What Python makes of descriptor 1; the server's own knows another file, which may have been seekable."""
+    if not unbuffered:
+        return os.fdopen(1, "w", closefd=False)
+    return TextIOWrapper(cast("BinaryIO", FileIO(1, "w", closefd=False)), write_through=True)
 
 
 def end(code: int) -> NoReturn:

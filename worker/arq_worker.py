@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import sys
 from functools import cached_property
 from typing import Any
 
@@ -13,9 +12,9 @@ from arq.worker import Worker
 from redis.exceptions import RedisError
 
 from jobs.errors import BatchError, RedisUnreachable
+from jobs.logs.setup import report_end, set_up_logs
 from jobs.redis_client.outage import SHUTDOWN_DEADLINE, is_passing, reason
 from jobs.redis_client.requirements import lasting_refusal
-from worker.logs import set_up_logs
 from worker.shard.run_log import dead_letter_unreadable
 
 logger = logging.getLogger(__name__)
@@ -34,18 +33,19 @@ class PatientWorker(Worker):
 
         Closing the terminal stops it as Ctrl-C does, unless SIGHUP is ignored, as under nohup.
         """
-        set_up_logs()
+        config = self.ctx["config"]
+        set_up_logs(config)
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             self._add_signal_handler(signal.SIGHUP, self.handle_sig)
         try:
             super().run()
         except BatchError as error:
-            print(error, file=sys.stderr)  # noqa: T201  # independent of the log settings
+            report_end(config, error)
             raise SystemExit(error.exit_code) from None
         except (RedisError, OSError) as error:
             if not is_passing(error):
                 raise
-            print(f"Redis did not come back: {reason(error)}", file=sys.stderr)  # noqa: T201  # as above
+            report_end(config, f"Redis did not come back: {reason(error)}")
             raise SystemExit(RedisUnreachable.exit_code) from None
 
     def handle_sig(self, signum: signal.Signals) -> None:
@@ -56,6 +56,7 @@ class PatientWorker(Worker):
             "stopping on %s: waiting for %d creates that are under way; running predictions will be found again",
             signum.name,
             creates,
+            extra={"event": "worker_stopping"},
         )
         super().handle_sig(signum)
 

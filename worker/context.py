@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from jobs.account.account import Account
 from jobs.batch_folder.folder import Folder
 from jobs.config import Config
 from jobs.input_files.reference import has_references
@@ -16,7 +17,6 @@ from jobs.redis_client.resilience import Redis
 from jobs.replicate_api.files import without_signatures
 from jobs.replicate_api.predictions import Prediction, Replicate
 from jobs.secret_inputs import Masking, Secrets
-from jobs.state.account import Account
 from jobs.state.batches import Batches
 from jobs.state.claims import Claims
 from jobs.state.ledger import Ledger, Overtaken

@@ -165,7 +165,11 @@ class Leases:
         lost = [name for name in await asyncio.gather(*renewals, return_exceptions=True) if name]
         if lost and not OUTAGE.failed_within(2 * self.seconds):  # that Redis is down is logged already
             names = ", ".join(map(str, lost))
-            logger.warning("! the lease was lost: %s (this worker stalled, or Redis did not answer)", names)
+            logger.warning(
+                "! the lease was lost: %s (this worker stalled, or Redis did not answer)",
+                names,
+                extra={"event": "lease_lost"},
+            )
 
     async def _renew(self, lease: Lease) -> str | None:
         """Renew a lease; returns its name if it is lost."""

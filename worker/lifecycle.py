@@ -11,15 +11,16 @@ import os
 import resource
 import secrets
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
+from jobs.account.account import Account
 from jobs.config import Config, read_environment
 from jobs.errors import AccountRefused, BatchError, ConfigError, ReplicateError
+from jobs.logs.setup import report_end
 from jobs.prices.price_list import PriceBook
 from jobs.queue.shard_queue import Queue
 from jobs.redis_client.client import connect, redis_url, restart_embedded
@@ -29,14 +30,13 @@ from jobs.replicate_api.files import Files
 from jobs.replicate_api.predictions import Replicate
 from jobs.schedules.scheduler import Schedules
 from jobs.secret_inputs import Secrets
-from jobs.state.account import Account
 from jobs.state.batches import Batches
 from jobs.state.claims import Claims
 from worker.background import every
 from worker.backpressure import BackPressure
 from worker.context import Context, job_slots
 from worker.gauges import serving_metrics
-from worker.heartbeat import HEARTBEAT, SILENT, Heartbeat
+from worker.heartbeat import HEARTBEAT, Heartbeat
 from worker.leases import Leases, lease_name
 from worker.limits.batch_limiter import BatchConcurrencyLimit
 from worker.limits.circuit_breaker import CircuitBreaker
@@ -54,6 +54,7 @@ from worker.outputs.folder_health import FolderHealth
 from worker.outputs.saver import OutputSaver
 from worker.polling.leader import PollingLeader
 from worker.polling.poller import Poller
+from worker.presence import Presence
 from worker.shard.rescue import Rescue
 from worker.timing import Timing
 from worker.uploads.sender import Sender
@@ -88,7 +89,7 @@ async def startup(ctx: dict[str, Any]) -> None:
         await stack.enter_async_context(serving_metrics(ctx["worker"]))
         await log_startup(ctx["worker"])
     except BatchError as error:
-        print(error, file=sys.stderr)  # noqa: T201  # for the terminal, independent of the log settings
+        report_end(config, error)
         raise SystemExit(error.exit_code) from None
 
 
@@ -133,14 +134,14 @@ async def open_context(config: Config, timing: Timing | None = None) -> AsyncIte
 
 def background_loops(worker: Context) -> Iterator[AbstractAsyncContextManager[None]]:
     """The loops that run beside a worker's jobs, each after those it needs."""
-    account, owner, file = worker.account, worker.leases.owner, Heartbeat()
+    presence, file = Presence(worker), Heartbeat()
     yield worker.breaker.running()
     yield worker.poller.running()
     yield worker.orphans.running()
     yield worker.leases.renewing()
     yield worker.uploads.running()
     yield Rescue(worker).running()
-    yield every(HEARTBEAT, partial(account.send_heartbeat, owner, SILENT), at_end=partial(account.remove_worker, owner))
+    yield every(HEARTBEAT, presence.announce, at_end=presence.withdraw)
     yield every(HEARTBEAT, file.beat, at_end=file.stop)
     yield every(HEARTBEAT, partial(asyncio.to_thread, restart_embedded, worker.config))
     yield every(1.0, BackPressure(worker).check)
@@ -216,7 +217,7 @@ async def log_startup(worker: Context) -> None:
         name = "unknown yet"
     else:
         await lift_pause(worker.account, "401")
-    logger.info("account %s at %s", name, config.replicate_base_url)
+    logger.info("account %s at %s", name, config.replicate_base_url, extra={"event": "worker_started"})
     logger.info(
         "limits: %g creates and %g reads a minute for all workers; %d in flight, %d downloads for this one",
         config.creates_per_minute,
@@ -227,13 +228,20 @@ async def log_startup(worker: Context) -> None:
     waiting = await Queue(worker.redis, config.api_host).size()
     logger.info("shards waiting: %d; outputs go to %s", waiting, config.output_dir.absolute())
     if reason := await worker.account.pause_reason():
-        logger.warning("! everything is paused: %s. `python -m jobs resume` lifts it", reason)
+        logger.warning(
+            "! everything is paused: %s. `python -m jobs resume` lifts it", reason, extra={"event": "account_paused"}
+        )
 
 
 async def fire_due_schedules(schedules: Schedules) -> None:
     """Enqueue the batches of schedules that are due; among all workers, each fires once."""
     for receipt in await schedules.fire_due(time.time()):
-        logger.info("schedule: enqueued %s, %d prompts", receipt.batch, receipt.enqueued)
+        logger.info(
+            "schedule: enqueued %s, %d prompts",
+            receipt.batch,
+            receipt.enqueued,
+            extra={"event": "schedule_fired", "batch": receipt.batch},
+        )
 
 
 def raise_file_limit() -> None:

@@ -6,8 +6,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from jobs.account.account import RECHECK_SECONDS
 from jobs.replicate_api.predictions import CREATE_TIMEOUT, RETENTION
-from jobs.state.account import RECHECK_SECONDS
 from worker.outputs import download
 from worker.polling import poll_policy
 

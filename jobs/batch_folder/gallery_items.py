@@ -91,7 +91,7 @@ def lay_out(folder: Folder, prompt: Prompt, result: Result | None) -> GalleryIte
         prompt.model,
         "waiting",
         _clip(prompt_text(values), _PROMPT_SHOWN),
-        None if (seed := prompt.input.get("seed")) is None else str(seed),
+        None if (seed := values.get("seed")) is None else str(seed),
         pretty(values),
     )
     return _with_result(folder, waiting, result) if result else waiting

@@ -9,6 +9,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
+from jobs.account.rate_limit import RateLimit
 from jobs.batch_folder.folder import Folder
 from jobs.catalog.cache import ModelCache
 from jobs.catalog.lookup import Get, look_up
@@ -19,7 +20,6 @@ from jobs.config import Config
 from jobs.errors import ConfigError, ModelsUnknown, ReplicateError
 from jobs.prices.price_list import PriceList
 from jobs.redis_client.resilience import Redis
-from jobs.state.rate_limit import RateLimit
 
 AT_ONCE = 8
 """Models that are looked up at the same time."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -45,8 +46,17 @@ class InputSchema:
 
     def is_secret(self, key: str) -> bool:
         """Whether the value of a key must not be shown."""
-        schema = self.properties.get(key)
-        return isinstance(schema, dict) and (schema.get("format") == "password" or bool(schema.get("x-cog-secret")))
+        return _marks_secret(self.properties.get(key))
+
+
+def _marks_secret(schema: Any) -> bool:
+    """Whether a value may be a secret, or have one in it: `Optional[Secret]`, `list[Secret]`."""
+    if not isinstance(schema, dict):
+        return False
+    if schema.get("format") == "password" or schema.get("x-cog-secret"):
+        return True
+    choices = (subs for choice in _CHOICES if isinstance(subs := schema.get(choice), list))
+    return any(map(_marks_secret, (schema.get("items"), *chain.from_iterable(choices))))
 
 
 def _lenient(schema: Mapping[str, Any]) -> tuple[Any, Any]:

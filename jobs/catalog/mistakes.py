@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from jobs.catalog.input_schema import InputSchema
 from jobs.errors import Problem
-from jobs.secret_inputs import KEY, secret_keys
+from jobs.secret_inputs import KEY, reveals_secret, secret_keys
 
 MOST = 1000
 """Different mistakes that are told apart; of others only the first is kept."""
@@ -59,6 +59,15 @@ def literal_secrets(model: str, schema: InputSchema, values: Mapping[str, Any]) 
             cure = f'write {{"{KEY}": "NAME"}} in its place, and set NAME where the workers run'
             cure += " (or --allow-literal-secrets)"
             yield Mistake((model, "secret", key), f"{key!r} is a secret of {model}: {cure}")
+
+
+def shown_secret(model: str, prompt_id: str, values: Mapping[str, Any]) -> Mistake | None:
+    """The mistake of an id that has a literal secret of its row in it, as `--each` makes one of the values."""
+    if not reveals_secret(prompt_id, values):
+        return None
+    secrets = sorted(secret_keys(values))
+    cure = f'write {{"{KEY}": "NAME"}} in place of the secret, or give the row another id'
+    return Mistake((model, "shown secret", *secrets), f"the id shows the value of {secrets[0]!r}, a secret: {cure}")
 
 
 def wrong_values(model: str, schema: InputSchema, values: Mapping[str, Any]) -> Iterator[Mistake]:

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from jobs.account.rate_limit import Hold, RateLimit, Reservation
 from jobs.errors import NotSent, RateLimited, Unanswered
-from jobs.state.rate_limit import Hold, RateLimit, Reservation
 
 if TYPE_CHECKING:
     import httpx

@@ -11,13 +11,13 @@ from orjson import loads
 
 from jobs.catalog.cells import read_cells
 from jobs.catalog.input_schema import InputSchema
-from jobs.catalog.mistakes import Mistake, Mistakes, literal_secrets, unknown_keys, wrong_values
+from jobs.catalog.mistakes import Mistake, Mistakes, literal_secrets, shown_secret, unknown_keys, wrong_values
 from jobs.catalog.model import Missing, Model
 from jobs.input_files.reference import FileReference, with_files
 from jobs.input_files.resolver import FileResolver
 from jobs.prompts_file.formats import MAX_LINE
 from jobs.prompts_file.reader import Row, row_text
-from jobs.secret_inputs import with_literals
+from jobs.secret_inputs import with_literals, without_keys
 
 MOST_TOLD = 20
 """Keys and models that a receipt warns of."""
@@ -85,7 +85,7 @@ class RowCheck:
         self._add_mistakes(checked.row, schema)
         if self.mistakes.count > before:
             return None
-        return checked._replace(row=pinned(_with_secrets(checked.row, schema), model))
+        return self._kept(checked, schema, model)
 
     def as_kept(self, row: Row, model: Model | None) -> CheckedRow | None:
         """The same without a check, but for files: for a model that the batch's folder knows, or does not."""
@@ -96,8 +96,18 @@ class RowCheck:
             checked = CheckedRow(_with_cells(row, schema) if schema else row, row.text)
         if self.mistakes.count > before:
             return None
-        kept = _with_secrets(checked.row, schema) if schema else checked.row
-        return checked._replace(row=pinned(kept, model)) if model else checked
+        return self._kept(checked, schema, model) if model else checked
+
+    def _kept(self, checked: CheckedRow, schema: InputSchema | None, model: Model) -> CheckedRow | None:
+        """The row with its literal secrets marked and its version pinned; None when its id shows a secret."""
+        marked = _marked(checked.row, schema) if schema else None
+        if marked is None:
+            return checked._replace(row=pinned(checked.row, model))
+        row = checked.row
+        if mistake := shown_secret(row.model, row.id, marked):
+            self.mistakes.add(row.line, [mistake])
+            return None
+        return checked._replace(row=pinned(row._replace(text=row_text(row.id, row.model, marked)), model))
 
     def _with_all_files(self, row: Row, schema: InputSchema | None) -> CheckedRow:
         """The row with its cells read, and references to files in its values and in its cells."""
@@ -107,7 +117,9 @@ class RowCheck:
 
     def _with_files(self, row: Row, schema: InputSchema | None) -> Row:
         values: dict[str, Any] = json.loads(row.text)["input"]
-        found, problems = self._files.resolve(values, schema.properties if schema else {})
+        secret = schema.secrets if schema else ()  # a secret is never a path, and no message shows it
+        found, problems = self._files.resolve(without_keys(values, secret), schema.properties if schema else {})
+        found = values | found
         self.mistakes.add(row.line, (Mistake(("file", *kind), message) for kind, message in problems))
         if found == values:
             return row
@@ -186,13 +198,13 @@ def pinned_text(text: bytes, name: str, version: str) -> bytes:
     return text[: -len(tail)] + b'"model":"%s"}' % version.encode() if text.endswith(tail) else text
 
 
-def _with_secrets(row: Row, schema: InputSchema) -> Row:
-    """The row with its literal secrets marked, so that they are masked and never compared."""
+def _marked(row: Row, schema: InputSchema) -> dict[str, Any] | None:
+    """The input with its literal secrets marked, so that they are masked and never compared; None when it has none."""
     if not schema.secrets or schema.secrets.isdisjoint(loads(row.text)["input"]):
-        return row
+        return None
     values: dict[str, Any] = json.loads(row.text)["input"]  # exact, also where numbers have more than 64 bits
     marked = with_literals(values, schema.secrets)
-    return row if marked == values else row._replace(text=row_text(row.id, row.model, marked))
+    return None if marked == values else marked
 
 
 def _with_cells(row: Row, schema: InputSchema) -> Row:

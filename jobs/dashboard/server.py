@@ -11,6 +11,7 @@ from jobs.dashboard.app import create_app
 from jobs.dashboard.pages import Dashboard
 from jobs.dashboard.security import Access, is_loopback
 from jobs.errors import ConfigError
+from jobs.logs.setup import set_up_logs
 from jobs.redis_client.client import connect, redis_url
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
@@ -47,6 +48,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 async def serve(config: Config, listener: socket.socket, access: Access) -> None:
     """Serve until a signal stops it."""
+    set_up_logs(config)
     redis = connect(redis_url(config))
     try:
         await create_server(Dashboard(config, redis, access)).serve([listener])
@@ -61,6 +63,7 @@ def create_server(dashboard: Dashboard) -> uvicorn.Server:
         create_app(dashboard),
         access_log=False,
         log_level="warning",
+        log_config=None,
         server_header=False,
         timeout_graceful_shutdown=STOP_SECONDS,
     )

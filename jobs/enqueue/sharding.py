@@ -9,6 +9,7 @@ from itertools import count, islice
 
 from pydantic import BaseModel
 
+from jobs.account.account import Account
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.prompts_copy import CopiedRow, are_of_first_generation, kept_row, read_lines
 from jobs.enqueue.estimate import Estimator
@@ -16,7 +17,6 @@ from jobs.queue.dead_letters import DeadLetters
 from jobs.queue.payload import JobId, Packed, pack_rows
 from jobs.queue.shard_queue import Queue
 from jobs.redis_client.resilience import Redis
-from jobs.state.account import Account
 from jobs.state.batches import Batches, Bits
 from jobs.wire import SHARD_SIZE, Batch, Shard
 

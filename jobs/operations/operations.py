@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from jobs.account.account import Account
 from jobs.batch_folder.folder import Folder
 from jobs.budget import UNCHANGED, Budget
 from jobs.config import Config
@@ -16,7 +17,6 @@ from jobs.errors import BatchNotFound, InputError
 from jobs.redis_client.client import opened, server_name
 from jobs.redis_client.requirements import check_server
 from jobs.redis_client.resilience import Redis
-from jobs.state.account import Account
 from jobs.state.batches import Batches, Bits
 from jobs.state.status import read_status
 from jobs.wire import Status

@@ -171,6 +171,16 @@ def workers(api_host: str) -> str:
     return f"{PREFIX}workers:{api_host}"
 
 
+def worker_reports(api_host: str) -> str:
+    """HASH: worker id → JSON of a `WorkerReport`: what it does; removed with it, or an hour after its death."""
+    return f"{PREFIX}worker-reports:{api_host}"
+
+
+def actions(api_host: str) -> str:
+    """LIST: JSON of an `Action` that somebody took from the dashboard, newest first; the last 1,000."""
+    return f"{PREFIX}actions:{api_host}"
+
+
 def schedule(api_host: str, name: str, due: int) -> str:
     """STRING: the batch of a schedule for that time (Unix seconds); expires soon until it is done, then late."""
     return f"{PREFIX}schedule:{api_host}:{name}:{due}"

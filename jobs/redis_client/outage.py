@@ -88,7 +88,7 @@ class OutageTracker:
             self._logged = True
             self.outages += 1
             what = "takes no changes" if self._refuses else "does not answer"
-            logger.warning("! Redis %s, waiting: %s", what, reason(error))
+            logger.warning("! Redis %s, waiting: %s", what, reason(error), extra={"event": "redis_away"})
 
     def record_answer(self, *, repeated: bool) -> None:
         """Note an answer; while Redis only refuses writes, the outage ends with the last call that was refused."""
@@ -96,7 +96,11 @@ class OutageTracker:
             return
         self._back_at = time.monotonic()
         if self._logged:
-            logger.warning("Redis answers again, after %.1f s", self._back_at - self._since)
+            logger.warning(
+                "Redis answers again, after %.1f s",
+                self._back_at - self._since,
+                extra={"event": "redis_back", "seconds": self._back_at - self._since},
+            )
         self._since, self._logged = None, False
 
     def failed_within(self, seconds: float) -> bool:

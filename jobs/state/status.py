@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from jobs.account.account import Account
 from jobs.prices.money import dollars
 from jobs.queue.dead_letters import DeadLetters, describe_dead_letters
 from jobs.queue.shard_queue import Queue
 from jobs.redis_client.resilience import Redis
-from jobs.state.account import Account
 from jobs.state.batches import Batches
 from jobs.state.waits import Waits
 from jobs.wire import NO_WORKER, Batch, State, Status, timestamp

@@ -3,8 +3,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -82,6 +84,27 @@ class Night:
         assert self.ledger()["file_tokens"] == {}
         assert not (self.folder / ".saving").exists()
         return results
+
+    @contextmanager
+    def commands_to_redis(self) -> Iterator[list[str]]:
+        """Collect every command that Redis gets, those of scripts too, as MONITOR prints them."""
+        assert self.config.redis_url
+        seen: list[str] = []
+        over = threading.Event()
+
+        def listen(monitor: Any) -> None:
+            while not over.is_set():
+                seen.append(monitor.connection.read_response().decode())
+
+        with Redis.from_url(self.config.redis_url.get_secret_value()) as redis, redis.monitor() as monitor:
+            thread = threading.Thread(target=listen, args=(monitor,))
+            thread.start()
+            try:
+                yield seen
+            finally:
+                over.set()
+                redis.ping()
+                thread.join()
 
     def redis_has_no(self, pattern: str) -> bool:
         assert self.config.redis_url

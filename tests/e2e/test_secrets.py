@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,9 +15,11 @@ from redis import Redis
 
 from jobs.enqueue.enqueue import Order
 from jobs.errors import PromptsError
+from jobs.verify.verify import verify
 
 SECRET = "sk-live-0123456789abcdef"
 REFERENCE = {"$env": "PROVIDER_KEY"}
+FAST = {"creates_per_minute": 60_000.0, "reads_per_minute": 60_000.0, "poll_interval": 0.1}
 
 
 def stored(night: Any) -> Iterator[str]:
@@ -32,16 +35,20 @@ def stored(night: Any) -> Iterator[str]:
         for key in client.keys("*"):
             if look := read.get(client.type(key)):
                 yield f"{key} {look(key)}"
+    yield from _files(night, {})
+
+
+def _files(night: Any, seen: dict[str, Any]) -> Iterator[str]:
+    """The files of the batch's folder that are new or have changed since they were seen."""
     for folder, _, names in os.walk(night.folder):
         for name in names:
             with suppress(FileNotFoundError):  # it was moved meanwhile
-                yield f"{folder}/{name} {Path(folder, name).read_bytes()!r}"
-
-
-def _while_running(workers: list[Any], night: Any) -> Iterator[str]:
-    """What Redis and the folder hold, again and again until both workers have ended."""
-    while any(worker.process.poll() is None for worker in workers):
-        yield from stored(night)
+                place = Path(folder, name)
+                found = place.stat()
+                state = (found.st_ino, found.st_mtime_ns, found.st_size)
+                if seen.get(str(place)) != state:
+                    yield f"{place} {place.read_bytes()!r}"
+                    seen[str(place)] = state
 
 
 @pytest.mark.parametrize("redaction", ["mask", "absent"])
@@ -56,10 +63,17 @@ def test_a_secret_is_sent_and_stored_nowhere(
     fails = {"model": "simulator/flaky", "input": {"prompt": "a", "error": REFERENCE}}
     night.enqueue(*[*succeeds, fails] * 21)
     assert any("PROVIDER_KEY" in text for text in stored(night))
-    workers = [worker_process("--burst", reads_per_minute=60_000.0) for _ in range(2)]
-    held = [text for text in _while_running(workers, night) if SECRET in text]
+    told, seen = list[str](), dict[str, Any]()
+    with night.commands_to_redis() as commands:
+        workers = [worker_process("--burst", max_in_flight=50, **FAST) for _ in range(2)]
+        while any(worker.process.poll() is None for worker in workers):
+            told += _files(night, seen)
+            time.sleep(0.02)
     assert [worker.wait() for worker in workers] == [0, 0]
-    assert held == []
+    assert all("→" in worker.log() for worker in workers)
+    for texts in (told, commands):
+        assert any("PROVIDER_KEY" in text for text in texts)
+        assert [text for text in texts if SECRET in text] == []
     assert [create["input"].get("key", SECRET) for create in night.ledger()["creates"]].count(SECRET) >= 210
     results = night.check()
     night.paid_once()
@@ -82,7 +96,7 @@ def test_a_literal_secret_is_kept_only_where_it_must_be(
     for enqueued in (12, 0):
         receipt = night.ask(lambda desk: desk.enqueue(Order(str(file), allow_literal_secrets=True)))
         assert receipt.enqueued == enqueued
-    worker = worker_process("--burst", reads_per_minute=60_000.0)
+    worker = worker_process("--burst", **FAST)
     assert worker.wait() == 0
     assert [create["input"].get("key") for create in night.ledger()["creates"]] == [SECRET] * 12
     results = night.check()
@@ -90,6 +104,38 @@ def test_a_literal_secret_is_kept_only_where_it_must_be(
     assert [result["input"]["key"] for result in results] == ["[REDACTED]"] * 12
     held = [text.split(" ", 1)[0] for text in (*stored(night), worker.log()) if SECRET in text]
     assert held == [f"{night.folder}/prompts.jsonl"]
+
+
+def test_what_a_row_repeats_of_its_secrets(night: Any, worker_process: Callable[..., Any], tmp_path: Path) -> None:
+    """A literal one is shown nowhere; the value of a variable only where its owner wrote it, and all agree on that."""
+    (tmp_path / ".env").write_text("PROVIDER_KEY=of-the-environment\n")
+    keys = {"literal": SECRET, "variable": REFERENCE}
+    said = {"literal": SECRET, "variable": "value"}
+    rows = [
+        {
+            "id": name,
+            "model": "simulator/everything",
+            "input": {"prompt": f"{said[name]} of-the-environment", "key": key},
+        }
+        for name, key in keys.items()
+    ]
+    rows += [
+        {"id": f"word-{number}", "model": "simulator/everything", "input": {"prompt": "cat", "key": word}}
+        for number, word in enumerate(("succeeded", "complete"))
+    ]
+    file = tmp_path / "night.jsonl"
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    night.ask(lambda desk: desk.enqueue(Order(str(file), allow_literal_secrets=True)))
+    assert worker_process("--burst").wait() == 0
+    literal, variable, *words = night.check()
+    night.paid_once()
+    assert [result["status"] for result in (literal, variable, *words)] == ["succeeded"] * 4
+    assert literal["input"] == {"prompt": "[REDACTED] of-the-environment", "key": "[REDACTED]"}
+    assert variable["input"] == rows[1]["input"]
+    assert [text.split(" ", 1)[0] for text in stored(night) if SECRET in text] == [f"{night.folder}/prompts.jsonl"]
+    assert "[REDACTED] of-the-environment" in (night.folder / "index.html").read_text()
+    found = verify(night.name, night.config)
+    assert (found.in_redis, found.disagreements) == (True, ())
 
 
 def test_a_worker_without_the_variable_pays_nothing(night: Any, worker_process: Callable[..., Any]) -> None:

@@ -43,9 +43,8 @@ class Bomb:
 
 
 @contextmanager
-def watched(config: Config) -> Iterator[list[str]]:
-    """Collect every command that Redis gets, and the command line of every process."""
-    assert config.redis_url
+def command_lines() -> Iterator[list[str]]:
+    """Collect the command line of every process."""
     seen: list[str] = []
     over = threading.Event()
 
@@ -53,19 +52,13 @@ def watched(config: Config) -> Iterator[list[str]]:
         while not over.wait(0.05):
             seen.extend(" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
 
-    def listen(monitor: Any) -> None:
-        while not over.is_set():
-            seen.append(str(monitor.next_command()))
-
-    with Redis.from_url(config.redis_url.get_secret_value()) as redis, redis.monitor() as monitor:
-        threads = [threading.Thread(target=look), threading.Thread(target=listen, args=(monitor,))]
-        for thread in threads:
-            thread.start()
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
         yield seen
+    finally:
         over.set()
-        redis.ping()
-        for thread in threads:
-            thread.join()
+        thread.join()
 
 
 def put_bomb(config: Config, place: Path) -> None:
@@ -80,10 +73,10 @@ def ran(night: Any, tmp_path: Path) -> tuple[Any, list[str]]:
     """A whole run of hostile rows beside a bomb in the queue: what it printed, and what was seen meanwhile."""
     put_bomb(night.config, tmp_path / "exploded")
     (tmp_path / "night.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    with watched(night.config) as seen:
+    with night.commands_to_redis() as commands, command_lines() as seen:
         answer = night.cli("run", "night.jsonl", "--allow-unknown")
     assert answer.code == 1, answer.err
-    return answer, seen
+    return answer, seen + commands
 
 
 def test_a_run_of_hostile_rows(ran: tuple[Any, list[str]], night: Any, tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from jobs.account.account import Account
 from jobs.config import Config
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 from jobs.schedules.scheduler import Schedules
-from jobs.state.account import Account
 from jobs.state.batches import Batches
 
 Eventually = Callable[..., Awaitable[Any]]

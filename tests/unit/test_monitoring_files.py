@@ -1,4 +1,4 @@
-"""docs/monitoring.md, the alert rules and the Grafana dashboard name the metrics that there are."""
+"""docs/monitoring.md, the alert rules and the Grafana dashboard name the metrics and events that there are."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
+from jobs.wire import Outcome
 from worker.telemetry.metrics import REGISTRY
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +42,17 @@ def test_every_metric_that_is_named_exists(path: Path) -> None:
 def test_the_page_has_a_row_for_each_metric() -> None:
     rows = re.findall(r"^\| `(replicate_batch_\w+)` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(rows) == sorted(metrics())
+
+
+def test_the_page_has_each_event() -> None:
+    sources = [path.read_text(encoding="utf-8") for name in ("jobs", "worker") for path in (ROOT / name).rglob("*.py")]
+    logged = {event for source in sources for event in re.findall(r'"event": f?"(\w+)', source)}
+    assert "prompt_" in logged
+    assert len(logged) > 25
+    logged = logged - {"prompt_"} | {f"prompt_{outcome}" for outcome in get_args(Outcome)}
+    logs = PAGE.read_text(encoding="utf-8").partition("## Logs")[2]
+    cells = re.findall(r"^\| (`\w+`(?: · `\w+`)*) \| \S", logs, re.MULTILINE)
+    assert sorted(event for cell in cells for event in re.findall(r"\w+", cell)) == sorted(logged)
 
 
 def test_the_dashboard_has_panels_that_do_not_overlap() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 
+from jobs.account.account import Account
 from jobs.config import Config
 from jobs.errors import PriceError, ScheduleError
 from jobs.prices.file import load_cards
@@ -13,7 +14,6 @@ from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 from jobs.schedules.file import describe, load
 from jobs.schedules.scheduler import Schedules
-from jobs.state.account import Account
 from jobs.state.batches import Batches
 from worker.doctor.finding import Finding, failure, ok, warning
 

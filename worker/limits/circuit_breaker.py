@@ -15,11 +15,11 @@ from contextlib import AbstractAsyncContextManager
 from itertools import count
 from typing import Any, Literal, NamedTuple
 
+from jobs.account.account import ModelPause
 from jobs.config import Config
 from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
 from jobs.redis_client.resilience import Redis
-from jobs.state.account import ModelPause
 from worker.background import every
 
 WINDOW = 50
@@ -190,9 +190,9 @@ class CircuitBreaker:
     def _log(self, event: str, model: str) -> None:
         pause = self._pauses.get(model)
         if event == "reopened":
-            logger.info("model %s works again", model)
+            logger.info("model %s works again", model, extra={"event": "model_resumed", "model": model})
         elif pause and event == "paused":
-            logger.warning("! %s", pause.reason)
+            logger.warning("! %s", pause.reason, extra={"event": "model_paused", "model": model})
         elif pause:
             logger.warning("! model %s stays paused for %.0f s: %s", model, pause.pause / 1000, pause.message)
 

@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from itertools import count
 from typing import NamedTuple, Protocol
 
-from jobs.state.rate_limit import Reservation
+from jobs.account.rate_limit import Reservation
 from worker.background import every
 
 LATE = 500_000

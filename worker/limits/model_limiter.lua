@@ -1,4 +1,4 @@
--- The limits of one model, shared by all workers: predictions in flight, and creates a minute (GCRA, see jobs/state/rate_limit.lua).
+-- The limits of one model, shared by all workers: predictions in flight, and creates a minute (GCRA, see jobs/account/rate_limit.lua).
 -- A create may start half an interval early, and a minute has one interval less than the creates it allows, so no minute
 -- sees more than the limit. Idempotent for a prompt, except for the rate: each call is another request.
 --

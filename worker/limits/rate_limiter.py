@@ -3,7 +3,7 @@
 A pace of 98.5 % of the limit with a burst of 0.5 % stays within token buckets, fixed and sliding windows alike. Below
 60 a minute one request is in flight at a time, and the next starts an interval after its answer. When others use the
 limit too, we slow down by what answers say is left of it, and each 429 takes a fifth of the pace, which recovers with
-time. The numbers are in `jobs/state/rate_limit.lua`.
+time. The numbers are in `jobs/account/rate_limit.lua`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Self
 
+from jobs.account.rate_limit import Hold, RateLimit
 from jobs.redis_client.resilience import Redis
-from jobs.state.rate_limit import Hold, RateLimit
 from worker.limits.dispenser import StartTime, TokenDispenser
 
 LONGEST_HOLD = 3600.0

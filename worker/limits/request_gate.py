@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+from jobs.account.account import Account
+from jobs.account.rate_limit import Hold
 from jobs.errors import AccountRefused, Blocked, NotSent, RateLimited, ReplicateError, Unanswered
-from jobs.state.account import Account
-from jobs.state.rate_limit import Hold
 from worker.limits.rate_limiter import RateLimiter
 from worker.limits.token_check import TokenCheck, lift_pause, pause_account
 from worker.telemetry import metrics
@@ -128,14 +128,20 @@ class RequestGate:
         lasts = await self._limiter.hold(bucket, seconds, why)
         now = asyncio.get_running_loop().time()
         if now > self._held_until:
-            logger.warning("! %s: held back for %.1f s, for all workers: %s", bucket, lasts, error)
+            logger.warning(
+                "! %s: held back for %.1f s, for all workers: %s",
+                bucket,
+                lasts,
+                error,
+                extra={"event": "requests_held", "seconds": lasts},
+            )
         self._held_until = max(self._held_until, now + lasts)
         return lasts
 
     async def _note_unanswered(self, bucket: str, error: ReplicateError) -> None:
         now = asyncio.get_running_loop().time()
         if not self._unanswered:
-            logger.warning("! the API does not answer, will be retried: %s", error)
+            logger.warning("! the API does not answer, will be retried: %s", error, extra={"event": "api_away"})
         self._unanswered.add(bucket)
         held = 0.0
         if isinstance(error, Blocked) or error.retry_after:
@@ -148,5 +154,5 @@ class RequestGate:
         if bucket in self._unanswered:
             self._unanswered.remove(bucket)
             if not self._unanswered:
-                logger.info("the API answers again")
+                logger.info("the API answers again", extra={"event": "api_back"})
                 await self._account.clear_notice()

@@ -6,8 +6,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from jobs.account.account import Account
 from jobs.errors import AccountRefused, ReplicateError
-from jobs.state.account import Account
 from worker.limits.rate_limiter import RateLimiter
 
 UNCONFIRMED = 1.0
@@ -66,10 +66,15 @@ class TokenCheck:
 async def pause_account(account: Account, error: AccountRefused) -> None:
     """Pause everything until the account is accepted again."""
     if await account.pause_for(str(error.status), f"{error} (HTTP {error.status})"):
-        logger.error("! everything is paused, and checked again every few minutes. %s", error)  # no traceback
+        extra = {"event": "account_paused"}
+        logger.error("! everything is paused, and checked again every few minutes. %s", error, extra=extra)
 
 
 async def lift_pause(account: Account, by: str) -> None:
     """Lift a pause of that kind, if there is one."""
     if await account.lift(by):
-        logger.info("the account is accepted again (no %s any more); everything continues", by)
+        logger.info(
+            "the account is accepted again (no %s any more); everything continues",
+            by,
+            extra={"event": "account_resumed"},
+        )

@@ -14,13 +14,13 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from jobs.account.account import Account
 from jobs.config import Config
 from jobs.errors import AccountRefused, Blocked, ConfigError, InputError, RateLimited, ReplicateError, Unanswered
 from jobs.redis_client.client import opened
 from jobs.redis_client.resilience import Redis
 from jobs.replicate_api.client import api_client
 from jobs.replicate_api.predictions import CREATE_TIMEOUT, Prediction, Replicate
-from jobs.state.account import Account
 from jobs.state.batches import Batches
 from jobs.state.claims import NOBODY, Claims
 from jobs.state.snapshot import Snapshot, take_snapshot

@@ -171,7 +171,7 @@ async def _request(
         outcome = error.outcome
     except _Unknown as error:
         metrics.UNKNOWN_CREATES.inc()
-        logger.warning("? %s: looking for its prediction: %s", work.name, error)
+        logger.warning("? %s: looking for its prediction: %s", work.name, error, extra={"event": "create_unanswered"})
         outcome = _Search(error.intent)
     except (RateLimited, AccountRefused, NotSent) as error:
         outcome = _Again(error)
@@ -230,7 +230,12 @@ async def search(work: Work, entry: Entry) -> Entry:
         else:
             for prediction_id in found:
                 with suppress(Claimed):
-                    logger.info("+ %s: adopts prediction %s", work.name, prediction_id)
+                    logger.info(
+                        "+ %s: adopts prediction %s",
+                        work.name,
+                        prediction_id,
+                        extra={"event": "prediction_adopted", "prediction": prediction_id},
+                    )
                     return await work.ledger.record(entry, prediction_id)
             if age > patience + timing.sure_after:
                 break
@@ -328,7 +333,12 @@ async def _offer(work: Work, prediction_id: str) -> None:
 async def cancel_orphan(work: Work, prediction_id: str) -> None:
     """End a prediction that came too late to serve its prompt, unless an equal prompt has adopted it."""
     if await work.worker.claims.disown(prediction_id):
-        logger.warning("! %s: prediction %s came too late and is canceled", work.name, prediction_id)
+        logger.warning(
+            "! %s: prediction %s came too late and is canceled",
+            work.name,
+            prediction_id,
+            extra={"event": "prediction_too_late", "prediction": prediction_id},
+        )
         await cancel_prediction(work, prediction_id)
 
 

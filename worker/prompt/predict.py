@@ -110,7 +110,13 @@ async def end_attempt(work: Work, entry: Entry, ended: Prediction | Verdict) -> 
     decision = decide(outcome, entry.attempt, most, jitter, aborted=entry.aborted)
     if isinstance(decision, GiveUp):
         return await commit_failure(work, entry, decision.failure, prediction)
-    logger.info("↻ %s: %s; again in %.1f s", work.name, decision.failure.message, decision.delay)
+    logger.info(
+        "↻ %s: %s; again in %.1f s",
+        work.name,
+        decision.failure.message,
+        decision.delay,
+        extra={"event": "prompt_retried", "kind": decision.failure.kind},
+    )
     metrics.RETRIES.labels(decision.failure.kind).inc()
     entry = await close_attempt(work, entry, decision.failure, prediction)
     with work.worker.waits.on(work.name, "retry", decision.failure.message):
@@ -227,12 +233,30 @@ async def settle(work: Work, result: Result, retry_count: int, started: float | 
         return False
     metrics.count_prompt(result)
     seconds = time.monotonic() - started if started else 0.0
-    if result.error:
-        what = result.status if result.error.kind == result.status else f"{result.status}: {result.error.kind}"
-        logger.info("%6.2fs ! %s %s: %s", seconds, work.name, what, result.error.message)
-    else:
-        logger.info("%6.2fs ← %s ● %s", seconds, work.name, _what_came(result))
+    _log_result(work, result, seconds)
     return True
+
+
+def _log_result(work: Work, result: Result, seconds: float) -> None:
+    facts = {
+        "event": f"prompt_{result.status}",
+        "batch": work.shard.batch,
+        "prompt": result.id,
+        "model": result.model,
+        "prediction": result.prediction_id,
+        "seconds": round(seconds, 3),
+        "cost": result.cost,
+        "kind": result.error.kind if result.error else None,
+        "attempt": result.attempts,
+        "files": len(result.files),
+        "bytes": sum(file.bytes for file in result.files),
+    }
+    if error := result.error:
+        what = result.status if error.kind == result.status else f"{result.status}: {error.kind}"
+        level = logging.WARNING if result.status == "failed" else logging.INFO
+        logger.log(level, "%6.2fs ! %s %s: %s", seconds, work.name, what, error.message, extra=facts)
+    else:
+        logger.info("%6.2fs ← %s ● %s", seconds, work.name, _what_came(result), extra=facts)
 
 
 def _what_came(result: Result) -> str:

@@ -137,7 +137,9 @@ async def fetch(
             if not keep_trying or time.time() > unsaved.kept_until:
                 raise
             unsaved.breaking, unsaved.absent = True, False
-            logger.warning("! %s: cannot be downloaded, retrying: %s", work.name, error)
+            logger.warning(
+                "! %s: cannot be downloaded, retrying: %s", work.name, error, extra={"event": "download_retried"}
+            )
         except OutputGone as error:
             work.masking.mask_error(error)
             if looks and (not keep_trying or time.time() > unsaved.kept_until):
@@ -153,7 +155,7 @@ async def fetch(
 async def _wait_for_file(work: Work, error: OutputGone, looks: int, kept_until: float) -> None:
     left = max(kept_until - time.time(), ABSENT.base)
     if looks == 1:
-        logger.warning("! %s: %s; retrying for %.0f min", work.name, error, left / 60)
+        logger.warning("! %s: %s; retrying for %.0f min", work.name, error, left / 60, extra={"event": "file_absent"})
     with work.worker.waits.on(work.name, "file", str(error)):
         await asyncio.sleep(min(ABSENT.delay(looks, work.worker.timing.jitter), left))
 
@@ -227,7 +229,7 @@ async def _until_committed(work: Work, act: Callable[[Staging], Awaitable[Result
                 if found := await asyncio.to_thread(try_read_record, work):
                     return found
                 tries += 1
-                logger.warning("! %s: cannot be saved, retrying: %s", work.name, error)
+                logger.warning("! %s: cannot be saved, retrying: %s", work.name, error, extra={"event": "save_retried"})
                 if not isinstance(error, ForeignFolder):  # a folder in one prompt's way is no trouble of the disk
                     alone = is_of_one_folder(error)
                     folders.failed(path, str(error), alone=alone)
@@ -255,11 +257,18 @@ async def _commit(work: Work, staging: Staging, result: Result, raw: Any) -> Res
 
 
 def _mask(work: Work, result: Result, raw: Any) -> tuple[Result, Any]:
-    """A result and its prediction without the prompt's secrets."""
+    """A result and its prediction without the prompt's secrets; what its row says itself stays as the row has it."""
     if not secret_keys(work.prompt.input):
         return result, raw
-    fields, raw = work.masking.mask((result.model_dump(), raw))
-    return Result.model_validate(fields), raw
+    mask = work.masking.mask
+    update: dict[str, Any] = {name: mask(getattr(result, name)) for name in ("output", "unsaved", "metrics")}
+    update["files"] = tuple(
+        file.model_copy(update={name: mask(getattr(file, name)) for name in ("url", "content_type", "warning")})
+        for file in result.files
+    )
+    if result.error:
+        update["error"] = result.error.model_copy(update={"message": mask(result.error.message)})
+    return result.model_copy(update=update), work.masking.mask_prediction(raw) if raw else raw
 
 
 def encode_record(result: Result, raw: Any) -> bytes:

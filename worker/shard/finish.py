@@ -90,6 +90,7 @@ def _log_finished(batch: Batch, folder: Folder) -> None:
         batch.failed,
         batch.canceled,
         folder.gallery.absolute(),
+        extra={"event": "batch_finished", "batch": batch.name},
     )
 
 

@@ -102,7 +102,12 @@ async def run_shard(worker: Context, shard: Shard, score: float = 0.0) -> None:
         works = await load_works(worker, shard, score, limited=standing == "limited")
         if not works:
             return await finish_batch(worker, shard, score)
-        logger.info("→ %r%s", shard, f", {len(works)} to do" if len(works) < len(shard.prompts) else "")
+        logger.info(
+            "→ %r%s",
+            shard,
+            f", {len(works)} to do" if len(works) < len(shard.prompts) else "",
+            extra={"event": "shard_started", "batch": shard.batch},
+        )
         if not await predict_until_change(worker, shard, works, standing):
             logger.debug("%s: all its prompts wait; other shards go first", shard.job_id)
             worker.job_slots.defer(shard.job_id)
@@ -136,7 +141,7 @@ async def find_folder(worker: Context, shard: Shard, folder: Folder) -> bool:
     )
     if shard.batch_id not in worker.folders.unseen:
         worker.folders.unseen.add(shard.batch_id)
-        logger.error("! %s is skipped: %s", shard.batch, reason)
+        logger.error("! %s is skipped: %s", shard.batch, reason, extra={"event": "batch_skipped", "batch": shard.batch})
     worker.waits.note(shard.batch, reason)
     return False
 

@@ -55,7 +55,13 @@ async def dead_letter_unreadable(worker: Context, job_id: str) -> None:
 
 def log_dead_letter(job: JobId, reason: str) -> None:
     """Log that a job is a dead letter, and the command that brings it back."""
-    logger.error("! %s is a dead letter: %s. `python -m jobs retry %s` brings it back", job, reason, job.batch)
+    logger.error(
+        "! %s is a dead letter: %s. `python -m jobs retry %s` brings it back",
+        job,
+        reason,
+        job.batch,
+        extra={"event": "dead_letter", "batch": job.batch},
+    )
 
 
 def _is_expected(error: BaseException) -> bool:

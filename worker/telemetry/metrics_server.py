@@ -33,7 +33,7 @@ def start_metrics_server(host: str, port: int) -> MetricsServer | None:
         return None
     if port not in (0, server.server_port):
         logger.info("metrics: port %d is in use, so %d is taken", port, server.server_port)
-    logger.info("metrics: %s", server.url)
+    logger.info("metrics: %s", server.url, extra={"event": "metrics_served"})
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     return server
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from jobs.account.account import Account
 from jobs.errors import AccountRefused, Blocked, InputFileError, NotSent, RateLimited, ReplicateError, Unanswered
 from jobs.input_files.path_texts import shown_path
 from jobs.input_files.reference import FileReference
 from jobs.replicate_api.files import Files, UploadedFile
-from jobs.state.account import Account
 from worker.backoff import Backoff
 from worker.limits.request_gate import RequestGate
 from worker.outputs.media_types import media_type

@@ -191,7 +191,14 @@ class Uploader:
             await self.sender.delete(upload.id)
             raise Overtaken(f"{content.shard.batch} was over before a file of it was uploaded")
         seconds, name = time.monotonic() - started, shown_path(PurePath(paths[-1].name))
-        logger.info("%6.2fs ↑ %s/%s ● %.1f MB", seconds, content.shard.batch, name, reference.size / 1e6)
+        logger.info(
+            "%6.2fs ↑ %s/%s ● %.1f MB",
+            seconds,
+            content.shard.batch,
+            name,
+            reference.size / 1e6,
+            extra={"event": "file_uploaded", "batch": content.shard.batch, "seconds": seconds, "bytes": reference.size},
+        )
         found.append(upload)
 
     def _upload_of(self, file: UploadedFile) -> Upload:

@@ -120,7 +120,8 @@ def _rows(lines: Iterable[bytes]) -> Iterator[Row]:
         except ValueError:
             prompt = None
         if prompt:
-            values, seed = shown_input(prompt.input), prompt.input.get("seed")
+            values = shown_input(prompt.input)
+            seed = values.get("seed")
             yield Row(
                 position,
                 prompt.id,

@@ -16,6 +16,7 @@ from jobs.secret_inputs import (
     REDACTED,
     Secrets,
     reference_problem,
+    reveals_secret,
     secret_keys,
     shown_input,
     with_literals,
@@ -137,6 +138,75 @@ def test_a_literal_secret_is_sent_and_not_shown() -> None:
         "id": "p",
     }
     assert SECRETS.check(values) is None
+
+
+def test_a_literal_secret_is_hidden_wherever_the_row_repeats_it() -> None:
+    values = {
+        "prompt": "say hunter2-hunter2",
+        "hunter2-hunter2": {"a": ["hunter2-hunter2"]},
+        "key": LITERAL,
+        "ref": KEY,
+    }
+    shown = {"prompt": "say [REDACTED]", "hunter2-hunter2": {"a": [REDACTED]}, "key": REDACTED, "ref": KEY}
+    assert shown_input(values) == shown
+    assert shown_input(values | {"key": {"$secret": "say"}}) == values | {"key": REDACTED}
+
+
+def test_what_a_row_repeats_of_a_variable_is_shown_alike_in_every_environment() -> None:
+    values = {"prompt": "say sk-0123456789", "key": KEY}
+    assert shown_input(values) == values
+
+
+def test_all_texts_of_a_secret_list_are_masked() -> None:
+    values = {"keys": {"$secret": ["hunter2-hunter2", {"a": "correct-horse"}]}, "prompt": "say correct-horse"}
+    assert shown_input(values) == {"keys": REDACTED, "prompt": f"say {REDACTED}"}
+    assert SECRETS.mask("hunter2-hunter2 or correct-horse", values) == f"{REDACTED} or {REDACTED}"
+
+
+@pytest.mark.parametrize("word", ["succeeded", "completed_at", "complete", "processing", "p1234567", "simulator/x"])
+def test_a_secret_like_a_word_of_the_api_changes_no_fact(word: str) -> None:
+    raw = {
+        "id": "p1234567",
+        "status": "succeeded",
+        "model": "simulator/x",
+        "completed_at": "2026-11-28T08:00:00Z",
+        "input": {"completed_at": word},
+        "error": f"no {word}",
+    }
+    masked = SECRETS.mask_prediction(raw, {"completed_at": {"$secret": word}})
+    assert masked == raw | {"input": {"completed_at": REDACTED}, "error": f"no {REDACTED}"}
+
+
+@pytest.mark.parametrize(
+    "secret", ['{"type": "account", "key": "a"}', "C:\\keys\\one", "zürich-zürich", "it's a secret"]
+)
+def test_a_secret_is_masked_as_json_and_python_write_it(secret: str) -> None:
+    for written in (json.dumps(secret), json.dumps(secret, ensure_ascii=False)):
+        assert SECRETS.mask(f"key={written}", {"key": {"$secret": secret}}) == f'key="{REDACTED}"'
+    assert REDACTED in SECRETS.mask(f"key={secret!r}", {"key": {"$secret": secret}})
+    assert len(SECRETS.mask(f"key={secret!r}", {"key": {"$secret": secret}})) == len(f"key='{REDACTED}'")
+
+
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [
+        ("cat--key-hunter2-hunter2", "hunter2-hunter2"),
+        ("cat--key-sk-live-0123456789-abcde-f3a9c1", "sk/live_0123456789=abcdefghijk/lmnopqrs"),
+    ],
+)
+def test_a_name_reveals_a_secret(name: str, secret: str) -> None:
+    assert reveals_secret(name, {"key": {"$secret": secret}})
+    assert not reveals_secret("cat--key-12", {"key": {"$secret": secret}, "pin": {"$secret": "12"}})
+
+
+@given(st.text("ab…", max_size=40), st.text("ab", min_size=9, max_size=20))
+def test_the_longest_beginning_of_a_secret_at_a_cut_is_masked(text: str, secret: str) -> None:
+    values = {"key": {"$secret": secret}}
+    whole = text.replace(secret, REDACTED)
+    bare = whole.rstrip("… ")
+    sizes = [size for size in range(len(secret) - 1, 7, -1) if bare.endswith(secret[:size])]
+    cut = f"{bare[: -sizes[0]]}{REDACTED}{whole[len(bare) :]}" if sizes else whole
+    assert SECRETS.mask(text, values) == cut
 
 
 @pytest.mark.parametrize(

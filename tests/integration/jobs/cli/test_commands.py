@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import subprocess
@@ -10,17 +9,20 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import pytest
 
+from jobs.account.live_workers import send_heartbeat
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.manifest import Manifest, write_manifest
 from jobs.config import Config
 from jobs.redis_client.resilience import Redis
-from jobs.state.account import Account
 from jobs.state.batches import Batches
 from jobs.wire import Batch, Failure, Outcome, Result
+from tests.fork_server import Launch, start_python
+from tests.imports import loaded_by
 
 Cli = Callable[..., Any]
 STATUS_KEYS = [
@@ -86,6 +88,16 @@ def settled(redis: Redis, config: Config) -> Callable[..., Any]:
     return make
 
 
+LOST = "Error: the output could not be written: No space left on device. What was done stays done.\n"
+
+
+def end_of(launch: Launch, command: tuple[str, ...], env: dict[str, str], cwd: Path, out: Any) -> tuple[int, str]:
+    """The exit code of a command whose output goes there, and its errors."""
+    with Path(os.devnull).open("rb") as nothing, TemporaryFile() as err:
+        code = launch(command, env, cwd, (nothing, out, err)).wait(60)
+        return code, os.pread(err.fileno(), 1 << 20, 0).decode()
+
+
 def facts_of(table: str) -> dict[str, str]:
     """The rows of a table of two columns."""
     return dict([*line.strip().rsplit(maxsplit=1), ""][:2] for line in table.splitlines())
@@ -122,7 +134,7 @@ async def test_status_of_one_batch(cli: Cli, settled: Callable[..., Any], redis:
     assert list(facts) == STATUS_KEYS
     assert (facts["state"], facts["total"], facts["succeeded"], facts["failed"]) == ("running", 4, 1, 1)
     assert (facts["waiting"], facts["workers"], facts["finished_at"]) == (2, 0, None)
-    await Account(redis, config.api_host).send_heartbeat("w", 60)
+    await send_heartbeat(redis, config.api_host, "w", 60)
     answer = cli("status", "one")
     rows = facts_of(answer.out)
     assert (rows["state"], rows["failed"], rows["workers"]) == ("running", "1", "1")
@@ -285,38 +297,37 @@ async def test_results_need_no_redis(cli: Cli, settled: Callable[..., Any], tmp_
     assert "<html" in folder.gallery.read_text()
 
 
-async def test_a_reader_that_goes_away_is_no_error(settled: Callable[..., Any], child_env: dict[str, str]) -> None:
+async def test_a_reader_that_goes_away_is_no_error(
+    settled: Callable[..., Any], child_env: dict[str, str], launch: Launch, tmp_path: Path
+) -> None:
     folder = await settled("long", "succeeded")
     row = {"id": "p0", "model": "a/b", "input": {"prompt": "x"}}
-    folder.prompts.write_text(f"{json.dumps(row)}\n" * 20_000)
+    folder.prompts.write_text(f"{json.dumps(row)}\n" * 2_000)
     for arguments in (["results", "long", "--json"], ["status"], ["results", "long"]):
         reader, writer = os.pipe()
         os.close(reader)
-        done = await asyncio.to_thread(
-            subprocess.run,
-            [sys.executable, "-m", "jobs", *arguments],
-            env=child_env,
-            stdout=writer,
-            stderr=subprocess.PIPE,
-            timeout=60,
-            check=False,
-        )
-        os.close(writer)
-        assert (done.returncode, done.stderr) == (141, b""), arguments
+        with os.fdopen(writer, "wb") as gone:
+            ended = end_of(launch, ("-m", "jobs", *arguments), child_env, tmp_path, gone)
+        assert ended == (141, ""), arguments
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, where every write finds a full disk")
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("arguments", [["status"], ["status", "--json"], ["pause"], ["--help"], ["--version"]])
 def test_a_full_disk_behind_standard_output_is_said(
-    child_env: dict[str, str], arguments: list[str], unbuffered: str
+    child_env: dict[str, str], arguments: list[str], unbuffered: str, launch: Launch, tmp_path: Path
 ) -> None:
     env = {**child_env, "PYTHONUNBUFFERED": unbuffered}
     with Path("/dev/full").open("wb") as full:
-        command = [sys.executable, "-m", "jobs", *arguments]
-        done = subprocess.run(command, env=env, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
-    lost = b"Error: the output could not be written: No space left on device. What was done stays done.\n"
-    assert (done.returncode, done.stderr) == (2, lost)
+        assert end_of(launch, ("-m", "jobs", *arguments), env, tmp_path, full) == (2, LOST)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, where every write finds a full disk")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_python_itself_says_it_once_too(child_env: dict[str, str], unbuffered: str, tmp_path: Path) -> None:
+    env = {**child_env, "PYTHONUNBUFFERED": unbuffered}
+    with Path("/dev/full").open("wb") as full:
+        assert end_of(start_python, ("-m", "jobs", "status"), env, tmp_path, full) == (2, LOST)
 
 
 def test_a_closed_standard_output_takes_all(child_env: dict[str, str]) -> None:
@@ -343,7 +354,7 @@ async def test_cancel_says_who_will_do_it(cli: Cli, settled: Callable[..., Any],
     assert "will be canceled by the next worker" in answer.out
     assert START in answer.out
     assert (await Batches(redis).get("half")).cancel_requested
-    await Account(redis, config.api_host).send_heartbeat("w", 60)
+    await send_heartbeat(redis, config.api_host, "w", 60)
     assert "is being canceled" in cli("cancel", "half").out
     assert json.loads(cli("status", "half", "--json").out)["reason"] == "is being canceled"
 
@@ -381,9 +392,8 @@ async def test_delete_refuses_an_unfinished_batch(cli: Cli, settled: Callable[..
 @pytest.mark.parametrize(
     "module", ["httpx", "aiofiles", "worker", "jinja2", "cronsim", "jobs.enqueue.enqueue", "jobs.prompts_file.reader"]
 )
-def test_status_loads_only_what_it_needs(module: str, child_env: dict[str, str]) -> None:
-    program = f"import sys, jobs.cli.app; sys.exit({module!r} in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], env=child_env, timeout=60, check=False).returncode == 0
+def test_status_loads_only_what_it_needs(module: str) -> None:
+    assert module not in loaded_by("import jobs.cli.app")
 
 
 def test_a_poor_encoding_is_no_error(child_env: dict[str, str]) -> None:

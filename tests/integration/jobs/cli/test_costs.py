@@ -3,8 +3,6 @@ from __future__ import annotations
 import json
 import os
 import pty
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,23 +47,17 @@ async def test_without_a_terminal_nobody_can_agree_to_the_costs(cli: Cli, config
 
 @pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("\n", 2), ("n\n", 2)])
 def test_a_terminal_is_asked(
-    config: Config, environment_of: Callable[[Config], dict[str, str]], tmp_path: Path, answer: str, code: int
+    config: Config, environment_of: Callable[[Config], dict[str, str]], nursery: Any, answer: str, code: int
 ) -> None:
     ours, theirs = pty.openpty()
     env = environment_of(config.model_copy(update={"prices": PRICES}))
-    command = [sys.executable, "-m", "jobs", *ENQUEUE, "--confirm-above", "1"]
-    try:
+    with os.fdopen(ours, "wb"), os.fdopen(theirs, "rb") as typed:
         os.write(ours, answer.encode())
-        done = subprocess.run(
-            command, cwd=tmp_path, env=env, stdin=theirs, capture_output=True, text=True, timeout=120, check=False
-        )
-    finally:
-        os.close(ours)
-        os.close(theirs)
-    assert done.returncode == code
-    assert "cats.jsonl costs at least $0.45, at most $1.35. Go on? [y/N]:" in done.stderr
-    assert ("150 prompts enqueued" in done.stdout) == (code == 0)
-    assert ("nothing was enqueued" in done.stderr) == (code != 0)
+        done = nursery.run("-m", "jobs", *ENQUEUE, "--confirm-above", "1", env=env, stdin=typed)
+    assert done.code == code
+    assert "cats.jsonl costs at least $0.45, at most $1.35. Go on? [y/N]:" in done.err
+    assert ("150 prompts enqueued" in done.out) == (code == 0)
+    assert ("nothing was enqueued" in done.err) == (code != 0)
 
 
 def test_check_names_what_is_not_known(cli: Cli, tmp_path: Path) -> None:

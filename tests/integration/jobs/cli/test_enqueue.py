@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from jobs.account.live_workers import send_heartbeat
 from jobs.batch_folder.folder import Folder
 from jobs.config import Config
 from jobs.prices.setting import Prices
 from jobs.redis_client.embedded import stop
 from jobs.redis_client.resilience import Redis
-from jobs.state.account import Account
 from jobs.state.batches import Batches
 from jobs.wire import Failure, Outcome, Result
 
@@ -65,7 +65,7 @@ def test_enqueue_for_people(cli: Cli, source: str) -> None:
 
 
 async def test_enqueue_for_scripts(cli: Cli, source: str, config: Config, redis: Redis) -> None:
-    await Account(redis, config.api_host).send_heartbeat("w", 60)
+    await send_heartbeat(redis, config.api_host, "w", 60)
     answer = cli("enqueue", source, "--json", "--limit", "2", "--name", "pilot", "--priority", "2.5", model="a/b")
     assert answer.code == 0, answer.err
     facts = json.loads(answer.out)

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from jobs.account.account import Account
+from jobs.account.live_workers import remove_worker, send_heartbeat
 from jobs.errors import BatchNotFound
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
-from jobs.state.account import Account
 from jobs.state.batches import KEEP_FINISHED, Batches, Bits, Spent
 from jobs.state.ledger import Entry, Ledger
 from jobs.state.pending import read_pending
@@ -242,11 +243,11 @@ class TestAccount:
 
     async def test_live_workers_are_counted(self, redis: Redis) -> None:
         account = Account(redis, "api")
-        await account.send_heartbeat("a", 15)
-        await account.send_heartbeat("b", 15)
-        await account.send_heartbeat("dead", -1)
+        await send_heartbeat(redis, "api", "a", 15)
+        await send_heartbeat(redis, "api", "b", 15)
+        await send_heartbeat(redis, "api", "dead", -1)
         assert await account.workers() == 2
-        await account.remove_worker("a")
+        await remove_worker(redis, "api", "a")
         assert await account.workers() == 1
 
 
@@ -274,7 +275,7 @@ class TestStatus:
 
         await batches.settle("cats", 0, "succeeded")
         assert not await has_eta(), "no worker"
-        await account.send_heartbeat("w", 60)
+        await send_heartbeat(redis, "api", "w", 60)
         assert await has_eta()
         await account.pause("no credit")
         assert not await has_eta()

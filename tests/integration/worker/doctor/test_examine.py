@@ -12,6 +12,8 @@ from urllib.parse import quote
 import pytest
 from pydantic import SecretStr
 
+from jobs.account.account import Account
+from jobs.account.live_workers import send_heartbeat
 from jobs.config import Config
 from jobs.queue.dead_letters import DeadLetters
 from jobs.queue.payload import JobId
@@ -19,7 +21,6 @@ from jobs.redis_client import client as connection
 from jobs.redis_client import embedded
 from jobs.redis_client.resilience import Redis
 from jobs.schedules.state import ScheduleState, ScheduleStates
-from jobs.state.account import Account
 from jobs.state.batches import Batches
 from jobs.wire import Batch
 from worker.doctor import machine
@@ -173,7 +174,7 @@ async def test_pauses(config: Config, redis: Redis) -> None:
 async def test_workers(config: Config, redis: Redis) -> None:
     (found,) = await worker_findings(redis, config)
     assert (found.verdict, found.cure) == ("warning", "python -m arq worker.Settings")
-    await Account(redis, config.api_host).send_heartbeat("one", 60)
+    await send_heartbeat(redis, config.api_host, "one", 60)
     (found,) = await worker_findings(redis, config)
     assert (found.verdict, found.message) == ("ok", "1 up")
 

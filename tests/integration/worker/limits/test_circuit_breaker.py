@@ -13,13 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from jobs.account.account import Account
 from jobs.config import Config
 from jobs.errors import ConfigError
 from jobs.operations.operations import Operations
 from jobs.redis_client import keys
 from jobs.redis_client.client import connect
 from jobs.redis_client.resilience import Redis
-from jobs.state.account import Account
 from jobs.state.batches import Batches
 from jobs.state.waits import Wait, Waits
 from jobs.wire import Batch, Prompt, Shard

@@ -4,9 +4,9 @@ from itertools import pairwise
 
 import pytest
 
+from jobs.account.rate_limit import RateLimit, Reservation
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
-from jobs.state.rate_limit import RateLimit, Reservation
 from worker.limits.rate_limiter import RateLimiter
 
 API_HOST = "api.test"

@@ -13,9 +13,9 @@ from itertools import count
 
 import pytest
 
+from jobs.account import rate_limit
+from jobs.account.rate_limit import RateLimit
 from jobs.redis_client.resilience import Redis
-from jobs.state import rate_limit
-from jobs.state.rate_limit import RateLimit
 from simulator.limits import FixedWindow, SlidingWindow, TokenBucket
 from tests.integration.worker.limits.timed_script import TimedScript
 

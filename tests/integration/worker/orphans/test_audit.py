@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from jobs.account.account import Account
 from jobs.batch_folder.folder import RETRIED, Folder
 from jobs.batch_folder.manifest import Manifest, write_manifest
 from jobs.config import Config
@@ -20,7 +21,6 @@ from jobs.operations.operations import Operations
 from jobs.redis_client.resilience import Redis
 from jobs.replicate_api.client import api_client
 from jobs.replicate_api.predictions import Replicate
-from jobs.state.account import Account
 from jobs.state.batches import Batches
 from jobs.state.claims import Claims
 from jobs.state.ledger import Ledger

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from jobs.account.account import Account
 from jobs.config import Config
 from jobs.errors import ReplicateError
 from jobs.redis_client.resilience import Redis
 from jobs.replicate_api.client import api_client
 from jobs.replicate_api.predictions import Replicate
-from jobs.state.account import Account
 from jobs.state.claims import Claims
 from jobs.wire import Prompt
 from worker.limits.rate_limiter import RateLimiter

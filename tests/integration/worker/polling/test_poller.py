@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from jobs.account.account import Account
 from jobs.config import Config
 from jobs.errors import NotFound
 from jobs.redis_client.resilience import Redis
 from jobs.replicate_api.predictions import Page, Prediction, Replicate
-from jobs.state.account import Account
 from tests.integration.worker.polling.bench import Bench, open_bench
 from worker.polling.poll_policy import Timing
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from jobs.account.rate_limit import Hold
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.results import write_results
 from jobs.replicate_api.predictions import CREATE_TIMEOUT
-from jobs.state.rate_limit import Hold
 from jobs.wire import Batch, Prompt, Shard
 from worker.context import Context, Work
 from worker.limits.rate_limiter import RateLimiter

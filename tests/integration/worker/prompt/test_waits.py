@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from jobs.account.live_workers import send_heartbeat
+from jobs.account.rate_limit import Hold, RateLimit
 from jobs.batch_folder.folder import Folder
 from jobs.config import Config
 from jobs.model_limits import ModelLimits
@@ -19,7 +21,6 @@ from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
 from jobs.state.ledger import Entry
-from jobs.state.rate_limit import Hold, RateLimit
 from jobs.state.status import read_status
 from jobs.state.waits import Wait, Waits
 from jobs.wire import Batch
@@ -157,7 +158,7 @@ async def test_a_file_that_is_not_there_yet_is_its_batchs_own_trouble(
 ) -> None:
     other = Batch("other", "b2", worker.config.api_host, 1.0, 100, 0, 1.0)
     await worker.batches.open(other)
-    await worker.account.send_heartbeat("w", 60)
+    await send_heartbeat(worker.redis, worker.config.api_host, "w", 60)
     simulator.settings(predict_min=0.0, predict_max=0.0)
     simulator.control(late_file={"rate": 1.0, "seconds": 4.0})
     await waits("1 prompt waits for files to be at their URLs", work(worker, 0))

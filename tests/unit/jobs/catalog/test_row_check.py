@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.catalog.input_schema import InputSchema
 from jobs.catalog.model import Missing, Model
 from jobs.catalog.references import input_schema
 from jobs.catalog.row_check import RowCheck
@@ -165,6 +166,40 @@ def test_a_literal_secret_that_is_allowed_is_marked() -> None:
     assert check.check(row({"key": 7, "scale": 0}, "simulator/everything")) is None
     (problem,) = check.mistakes.problems()
     assert "'scale' is 0" in problem.message
+
+
+@pytest.mark.parametrize("secret", ["@/no/such/key.png", "./no/such.key", "~/key", "file:///etc/key"])
+def test_a_secret_is_no_path(secret: str) -> None:
+    """No message shows it, and no file is looked for."""
+    one = row({"prompt": "a", "key": secret}, "simulator/everything")._replace(names_files=True)
+    check = RowCheck(KNOWN, allow_literal_secrets=True)
+    checked = check.check(one)
+    assert checked, check.mistakes.problems()
+    assert json.loads(checked.row.text)["input"]["key"] == {"$secret": secret}
+
+
+def test_an_id_that_shows_a_literal_secret_is_a_mistake_that_does_not_show_it() -> None:
+    values, name = {"prompt": "a", "key": "hunter2-hunter2"}, "simulator/everything"
+    one = Row(1, "cat--key-hunter2-hunter2", name, row_text("cat--key-hunter2-hunter2", name, values), None)
+    check = RowCheck(KNOWN, allow_literal_secrets=True)
+    assert check.check(one) is None
+    assert check.as_kept(one, KNOWN[name]) is None
+    (problem,) = check.mistakes.problems()
+    assert "the id shows the value of 'key', a secret: write {\"$env\"" in str(problem)
+    assert "hunter2" not in str(problem)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "format": "password"},
+        {"anyOf": [{"type": "string", "x-cog-secret": True}, {"type": "null"}]},
+        {"allOf": [{"type": "string", "format": "password"}], "nullable": True},
+        {"type": "array", "items": {"type": "string", "format": "password"}},
+    ],
+)
+def test_a_secret_in_any_form_that_cog_writes(schema: dict[str, Any]) -> None:
+    assert InputSchema({"properties": {"key": schema, "prompt": {"type": "string"}}}).secrets == {"key"}
 
 
 def test_a_community_model_is_pinned() -> None:

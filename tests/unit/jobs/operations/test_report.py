@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.account.account import ModelPause
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.results import Totals
 from jobs.cli import tables
@@ -19,7 +20,6 @@ from jobs.enqueue.sharding import Receipt
 from jobs.operations import report
 from jobs.operations.operations import NO_BATCH
 from jobs.schedules.scheduler import ScheduleMiss, ScheduleStatus
-from jobs.state.account import ModelPause
 from jobs.terminal import Printer, as_json
 from jobs.text import printable
 from jobs.wire import Failure, Result, Status

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import ipc, parquet
 
+from tests.imports import loaded_by
 from tests.unit.jobs.prompts_file.rows import read
 
 PROMPTS = pa.table({"id": ["a", "b", "c"], "prompt": ["x", "y", "z"], "seed": [1, None, 2**63 - 1]})
@@ -191,9 +192,7 @@ def test_without_pyarrow_the_extra_is_named(tmp_path: Path) -> None:
 
 
 def test_pyarrow_is_loaded_only_where_it_is_needed() -> None:
-    program = "import sys, jobs.cli.app, jobs.enqueue.enqueue; print('pyarrow' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    assert "pyarrow" not in loaded_by("import jobs.cli.app, jobs.enqueue.enqueue")
 
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)

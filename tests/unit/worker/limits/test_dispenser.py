@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from jobs.state.rate_limit import Reservation
+from jobs.account.rate_limit import Reservation
 from worker.limits.dispenser import LATE, StartTime, TokenDispenser
 
 SECOND = 1_000_000

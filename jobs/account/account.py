@@ -159,18 +159,6 @@ class Account:
         reason = await self._redis.get(keys.notice(self._api_host))
         return reason.decode() if reason else None
 
-    async def send_heartbeat(self, worker_id: str, ttl: float) -> None:
-        """Count this worker as live for another `ttl` seconds."""
-        now = time.time()
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.zadd(keys.workers(self._api_host), {worker_id: now + ttl})
-            pipe.zremrangebyscore(keys.workers(self._api_host), 0, now - 3600)
-            await pipe.execute()
-
-    async def remove_worker(self, worker_id: str) -> None:
-        """Stop counting this worker, which ends."""
-        await self._redis.zrem(keys.workers(self._api_host), worker_id)
-
     async def workers(self) -> int:
         """How many workers of the API host are up."""
         return int(await self._redis.zcount(keys.workers(self._api_host), time.time(), "+inf"))

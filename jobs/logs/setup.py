@@ -1,0 +1,61 @@
+"""Setting up the logs of a process that runs for long: a worker, the dashboard."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from types import TracebackType
+
+from jobs.config import Config, wants_color
+from jobs.errors import BatchError
+from jobs.logs.formats import JsonFormatter, LineFormatter
+from jobs.redis_client.outage import is_news
+
+OURS = ("worker", "jobs")
+LIBRARIES = logging.WARNING
+"""The least level of what libraries log."""
+
+logger = logging.getLogger(__name__)
+
+
+def set_up_logs(config: Config) -> None:
+    """Log to standard error as BATCH_LOG_FORMAT and BATCH_LOG_LEVEL say, libraries too.
+
+    Handlers that the user has configured (`arq --custom-log-dict`) stay, and get no lines twice. arq's job lines are
+    left out, as they misread our scores as dates.
+    """
+    as_json, level = config.log_format == "json", logging.getLevelNamesMapping()[config.log_level.upper()]
+    color = wants_color(is_terminal=sys.stderr.isatty())
+    formatter = JsonFormatter() if as_json else LineFormatter(color=color)
+    root, arq = logging.getLogger(), logging.getLogger("arq")
+    if not root.handlers:
+        stream = logging.StreamHandler()
+        stream.addFilter(is_news)
+        stream.setFormatter(formatter)
+        root.addHandler(stream)
+    root.setLevel(max(level, LIBRARIES))
+    for handler in arq.handlers:
+        handler.setFormatter(formatter)
+    arq.propagate = not arq.handlers
+    logging.getLogger("arq.worker").setLevel(max(level, LIBRARIES))
+    logging.getLogger("asyncio").addFilter(is_news)
+    for name in OURS:
+        logging.getLogger(name).setLevel(level)
+    if as_json:
+        logging.captureWarnings(capture=True)
+        sys.excepthook = _log_uncaught
+
+
+def report_end(config: Config, why: BatchError | str) -> None:
+    """Say in one sentence why the process ends, whatever the level: as a line of JSON where the log is JSON."""
+    if config.log_format == "json":
+        logger.critical("%s", why, extra={"event": "process_ended"})
+    else:
+        print(why, file=sys.stderr)  # noqa: T201  # for the terminal, independent of the log settings
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    if isinstance(error, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, traceback)
+    else:
+        logger.critical("uncaught %s", kind.__name__, exc_info=(kind, error, traceback), extra={"event": "crashed"})
