@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from jobs.batch_folder.atomic_files import BLOCK, replacing
 from jobs.batch_folder.folder import Folder
 from jobs.enqueue.spool import Progress, Spool
 from jobs.errors import InputError
-from jobs.input_files.copies import copied_path, is_copied
+from jobs.input_files.copies import copied_path
 from jobs.input_files.reference import FileReference, references_in
 
 
@@ -25,10 +26,24 @@ async def copy_inputs(spool: Spool, folder: Folder, progress: Progress, *, fsync
 
 
 def _missing(spool: Spool, folder: Folder) -> Iterator[FileReference]:
+    seen = set[Path]()
     for text in spool.texts():
         for file in references_in(text):
-            if not is_copied(folder.path, file):
+            path = copied_path(folder.path, file)
+            if path not in seen and not _is_whole(path, file):
                 yield file
+            seen.add(path)
+
+
+def _is_whole(path: Path, file: FileReference) -> bool:
+    """Whether a copy has the content of its file: a power cut or a bad disk may have left another."""
+    try:
+        if path.stat().st_size != file.size:
+            return False
+        with path.open("rb") as copy:
+            return hashlib.file_digest(copy, "sha256").hexdigest() == file.sha256
+    except OSError:
+        return False
 
 
 def _copy(file: FileReference, path: Path, *, fsync: bool) -> None:
@@ -42,9 +57,13 @@ def _copy(file: FileReference, path: Path, *, fsync: bool) -> None:
 
 
 def _blocks(file: FileReference) -> Iterator[bytes]:
+    """The content, as far as it is not longer than it was; a pipe that lies there by now ends at once."""
+    left = file.size
     try:
-        with Path(file.path).open("rb", buffering=0) as content:
-            while block := content.read(BLOCK):
+        descriptor = os.open(file.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb", buffering=0) as content:
+            while left >= 0 and (block := content.read(BLOCK)):
+                left -= len(block)
                 yield block
     except OSError as error:
         raise InputError(

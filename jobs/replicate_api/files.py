@@ -24,7 +24,8 @@ LONGEST_NAME = 255
 
 _ID = re.compile(r"[\w-]{1,200}", re.ASCII)
 _IN_PATH = re.compile(r"/files/([\w-]{1,200})(?:/|$)", re.ASCII)
-_SIGNATURE = re.compile(r"([?&]signature=)[^&\s'\"<>\\]+")
+_OWN_URL = re.compile(r"https?://[^/?#\s]+(?:/[^?#\s]*)?/v1/files/([\w-]{20,200})(?:/download)?(?:\?\S*)?", re.ASCII)
+_SIGNATURE = re.compile(r"(signature(?:=|%3D|\\u003d))[^&\s'\"<>\\]+", re.IGNORECASE)
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f"\\/]')
 
 
@@ -104,6 +105,12 @@ def file_id_in(value: Any) -> str | None:
         return None
     found = _IN_PATH.search(parts.path)
     return found[1] if found and parts.scheme in ("http", "https") else None
+
+
+def upload_in(value: Any) -> str | None:
+    """The id in the URL of an upload as the API writes it, with or without a signature; None for any other value."""
+    found = _OWN_URL.fullmatch(value) if isinstance(value, str) and "/v1/files/" in value else None
+    return found[1] if found else None
 
 
 def without_signatures(value: Any) -> Any:

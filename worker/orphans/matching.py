@@ -15,7 +15,7 @@ from jobs.batch_folder.prompts_copy import read_copy
 from jobs.config import Config
 from jobs.errors import StorageError
 from jobs.input_files.reference import has_references, read_reference
-from jobs.replicate_api.files import file_id_in
+from jobs.replicate_api.files import file_id_in, upload_in
 from jobs.replicate_api.predictions import Prediction
 from jobs.secret_inputs import secret_keys, without_keys
 from jobs.wire import Prompt, canonical_json
@@ -52,9 +52,10 @@ def could_serve(prediction: Prediction, prompt: Prompt, uploads: UploadIds | Non
 
 
 def _equals(given: Any, wanted: Any, uploads: UploadIds | None) -> bool:
-    """Compare two JSON values: 7.0 equals 7, as numbers may be rewritten, and a file equals the URL of its upload."""
-    if not has_references(wanted):
-        return bool(given == wanted)
+    """Compare two JSON values: 7.0 equals 7, as numbers may be rewritten, and a file equals the URL of its upload.
+
+    Two URLs of one upload are equal, too: the API shows another one than it was sent, with a signature of its own.
+    """
     if reference := read_reference(wanted):
         file_id = file_id_in(given)
         return file_id is not None and (uploads is None or file_id in uploads.get(reference.sha256, ()))
@@ -63,7 +64,7 @@ def _equals(given: Any, wanted: Any, uploads: UploadIds | None) -> bool:
     if isinstance(wanted, list) and isinstance(given, list):
         pairs = zip(given, wanted, strict=False)
         return len(given) == len(wanted) and all(_equals(one, other, uploads) for one, other in pairs)
-    return bool(given == wanted)
+    return bool(given == wanted) or (upload_in(wanted) is not None and upload_in(given) == upload_in(wanted))
 
 
 def _same_model(prediction: Prediction, model: str) -> bool:
@@ -120,7 +121,10 @@ class _Kind(NamedTuple):
     has_files: bool
 
     def key(self, values: Mapping[str, Any]) -> str:
-        """The same text for all inputs that `could_serve` may consider equal: 7.0 is 7, and each file any other."""
+        """The same text for all inputs that `could_serve` may consider equal: 7.0 is 7, and each file any other.
+
+        An upload that a prompt names by its URL is its id.
+        """
         plain = without_keys(values, self.secret)
         return canonical_json(_plain(_without_uploads(plain) if self.has_files else plain))
 
@@ -185,4 +189,4 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, bool | float) and abs(value) < 2**53:
         return int(value) if int(value) == value else value
-    return value
+    return upload_in(value) or value

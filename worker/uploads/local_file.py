@@ -10,7 +10,7 @@ import socket
 import stat
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +35,7 @@ GONE = (
     "--copy-inputs"
 )
 UNREADABLE = f"cannot be read by worker %s (%s): change that, and {RETRY}"
+COPY = "; its copy %s cannot be used either: the same enqueue with --copy-inputs, where the file is, makes a new one"
 NO_FILE = f"is no regular file any more: put it back as it was, and {RETRY}"
 
 
@@ -108,10 +109,18 @@ def _close(opening: asyncio.Future[_Opened]) -> None:
 
 
 def _open_first(paths: Sequence[Path], reference: FileReference) -> _Opened:
-    for path in paths[:-1]:
-        with suppress(InputFileError):
+    passing, damaged = None, None
+    for path in paths:
+        try:
             return _open(path, reference)
-    return _open(paths[-1], reference)
+        except OSError as error:
+            error.filename = str(path)
+            passing = error
+        except InputFileError as error:
+            if path == paths[-1] and not passing:
+                raise InputFileError(f"{error}{COPY % shown_path(damaged)}") if damaged else error from error
+            damaged = path if os.path.lexists(path) else damaged
+    raise passing or FileNotFoundError(errno.ENOENT, "no path")
 
 
 def _open(path: Path, reference: FileReference) -> _Opened:

@@ -158,7 +158,7 @@ class _Sending:
         self.unanswered += isinstance(error, Unanswered | Blocked)
         if isinstance(error, OSError):
             if self.local == LOCAL_TRIES:
-                raise unusable(self.path, error) from error
+                raise unusable(Path(error.filename or self.path), error) from error
         elif not isinstance(error, RateLimited | AccountRefused | NotSent | Unanswered):
             raise InputFileError(f"{shown} cannot be uploaded: {error}") from error
         elif self.unanswered == MOST_UNANSWERED:

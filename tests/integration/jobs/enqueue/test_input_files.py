@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -114,9 +115,10 @@ async def test_each_content_is_copied_once(enqueued: Enqueued, folder: Folder, s
     }
     files = [reference for value in inputs(folder) for reference in references(value)]
     assert {copied_path(folder.path, file).read_bytes() for file in files} == set(there.values())
-    (copy := copied_path(folder.path, files[0])).write_bytes(b"cut")
-    await enqueued(rows, copy_inputs=True)
-    assert copy.read_bytes() == b"picture 0"
+    for damaged in (b"cut", b"picture ?"):
+        (copy := copied_path(folder.path, files[0])).write_bytes(damaged)
+        await enqueued(rows, copy_inputs=True)
+        assert copy.read_bytes() == b"picture 0"
     assert [path.name for path in config.output_dir.iterdir()] == ["night"]
 
 
@@ -157,10 +159,17 @@ async def test_a_file_that_was_copied_may_go(
         await enqueued(more)
 
 
+def a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
         (lambda path: path.write_bytes(b"another 1"), "1.png changed after it was checked: give the same command"),
+        (lambda path: path.write_bytes(b"picture 1, which grows"), "1.png changed after it was checked"),
+        (a_pipe, "1.png changed after it was checked"),
         (Path.unlink, "1.png cannot be copied: No such file or directory; give the same command again"),
     ],
 )
@@ -173,6 +182,7 @@ async def test_a_file_that_changes_before_it_is_copied(
         await enqueue(order, config, redis, confirm=lambda _: change(stills / "1.png"))
     assert not folder.prompts.exists()
     assert await Batches(redis).find("night") is None
+    (stills / "1.png").unlink(missing_ok=True)
     (stills / "1.png").write_bytes(b"picture 1")
     assert (await enqueue(order, config, redis)).enqueued == 4
     assert len(list((folder.path / ".inputs").iterdir())) == 2

@@ -20,6 +20,7 @@ from jobs.errors import ConfigError
 from jobs.operations.operations import Operations
 from jobs.redis_client.resilience import Redis
 from jobs.replicate_api.client import api_client
+from jobs.replicate_api.files import Files
 from jobs.replicate_api.predictions import Replicate
 from jobs.state.batches import Batches
 from jobs.state.claims import Claims
@@ -99,6 +100,29 @@ async def test_a_prediction_is_known_without_its_secrets(
     other = await created(replicate, {"prompt": "dog", "key": "the secret"}, "simulator/everything")
     simulator.advance(LATER)
     assert {id_: orphan.whose for id_, orphan in (await found(config)).items()} == {ours: "ours", other: "foreign"}
+
+
+@pytest.mark.parametrize("signed", [0.0, 1.0])
+async def test_a_prediction_is_known_by_an_upload_that_its_prompt_names_by_url(
+    config: Config, redis: Redis, replicate: Replicate, simulator: Any, tmp_path: Path, signed: float
+) -> None:
+    """The API shows another URL than it was sent."""
+    simulator.settings(sign_uploads=signed)
+    async with api_client(config) as client:
+        urls = [(await Files(client).create(_pieces(), 3, "a.txt", "text/plain", {})).url for _ in range(2)]
+    row: dict[str, Any] = {"id": "cat", "model": "simulator/everything", "input": {"prompt": "cat", "image": urls[0]}}
+    (tmp_path / "own.jsonl").write_text(json.dumps(row))
+    await enqueue(Order(str(tmp_path / "own.jsonl")), config, redis)
+    simulator.settings(sign_uploads=1.0)
+    ours, other = [await created(replicate, row["input"] | {"image": url}, str(row["model"])) for url in urls]
+    shown = (await replicate.get(ours)).raw["input"]["image"]
+    assert shown != urls[0]
+    simulator.advance(LATER)
+    assert {id_: orphan.whose for id_, orphan in (await found(config)).items()} == {ours: "ours", other: "foreign"}
+
+
+async def _pieces() -> AsyncIterator[bytes]:
+    yield b"cat"
 
 
 async def test_a_prediction_is_known_by_the_uploads_of_its_files(

@@ -74,6 +74,14 @@ def test_a_long_name_keeps_its_extension() -> None:
     assert safe_name(f"{'a' * 300}.{'b' * 300}") == "a" * LONGEST_NAME
 
 
+@pytest.mark.parametrize(
+    "before",
+    ["&signature=", "?signature=", "&amp;signature=", "\\u0026signature=", "%26signature%3D", "X-Goog-Signature="],
+)
+def test_signatures_are_masked_as_messages_quote_them(before: str) -> None:
+    assert without_signatures(f'no url: "https://a/b{before}wfYri%252Bb"') == f'no url: "https://a/b{before}…"'
+
+
 def test_signatures_are_masked_wherever_they_stand() -> None:
     url = f"{BODY['urls']['get']}/download?expiry=1&owner=x&signature=a%2Fb%253D"
     masked = f"{BODY['urls']['get']}/download?expiry=1&owner=x&signature=…"

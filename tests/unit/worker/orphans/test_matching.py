@@ -60,6 +60,28 @@ def test_a_url_in_the_row_itself_is_no_file() -> None:
     assert not serves({"image": f"{HOST}/c2"}, {"image": f"{HOST}/c1"}, None)
 
 
+ID = "NGZiNmY2YzQtMThhZi00ZjcyLWFhZjktODg4NTY0NWNlMDEy"
+
+
+@pytest.mark.parametrize("sent", [f"{HOST}/{ID}", f"{HOST}/{ID}/download?expiry=1&owner=x&signature=b"])
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (f"{HOST}/{ID}", True),
+        (f"{HOST}/{ID}/download?expiry=2&owner=x&signature=a%252Fb%253D", True),
+        (f"{HOST}/{ID[::-1]}/download?expiry=2&owner=x&signature=a%252Fb%253D", False),
+        (f"{HOST}/{ID}/other", False),
+        (f"https://example.com/files/{ID}", False),
+        (f"the file is {HOST}/{ID}", False),
+        (None, False),
+    ],
+)
+def test_an_upload_of_the_user_is_found_by_its_id(sent: str, shown: Any, *, expected: bool) -> None:
+    """The API shows another URL of it than it was sent."""
+    assert serves({"image": shown, "more": [shown]}, {"image": sent, "more": [sent]}) is expected
+    assert not serves({"image": "https://example.com/files/1/b.png"}, {"image": "https://example.com/files/1/a.png"})
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=3) | st.sampled_from([CAT.as_value(), DOG.as_value()]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),

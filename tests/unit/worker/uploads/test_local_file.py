@@ -89,6 +89,34 @@ async def test_an_error_that_may_pass_is_not_the_files(path: Path, monkeypatch: 
             file.check()
 
 
+async def test_a_copy_that_the_disk_cannot_read_is_passed_over(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy, really_open = path.with_name("copy"), os.open
+
+    def fail(name: Any, *others: Any, **named: Any) -> int:
+        if name == copy:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return really_open(name, *others, **named)
+
+    monkeypatch.setattr(os, "open", fail)
+    async with opened([copy, path], reference_to(path)) as file:
+        assert await content_of(file) == CONTENT
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)) as failed:
+        async with opened([copy, path.with_name("gone")], reference_to(path)):
+            pass
+    assert failed.value.filename == str(copy)
+
+
+async def test_a_damaged_copy_of_a_file_that_is_gone_is_named(path: Path) -> None:
+    reference, copy, path = reference_to(path), path.with_name("copy"), path.with_name("gone")
+    with pytest.raises(InputFileError, match=r"--copy-inputs$"):
+        async with opened([copy, path], reference):
+            pass
+    copy.write_bytes(b"x" * len(CONTENT))
+    with pytest.raises(InputFileError, match=r"is not there for worker .*; its copy .*/copy cannot be used either"):
+        async with opened([copy, path], reference):
+            pass
+
+
 @pytest.mark.parametrize(
     ("name", "extension"), [("a.png", ".png"), ("a.tar.gz", ".gz"), ("a", ""), ("a.", ""), ("a.b/c?d", ""), (".x", "")]
 )
