@@ -177,6 +177,13 @@ def read_environment() -> dict[str, str | None]:
     return {**dotenv_values(".env"), **os.environ}
 
 
+def export_variables(prefix: str) -> dict[str, str]:
+    """Put the variables of .env with this prefix where libraries read them; returns all that have it."""
+    found = {name: value for name, value in read_environment().items() if name.startswith(prefix) and value is not None}
+    os.environ.update(found)
+    return found
+
+
 def quoted_settings() -> list[str]:
     """The settings in the environment with quotes around their value."""
     ours = {name: value for name, value in {**os.environ}.items() if name.startswith("BATCH_") or name in _PLAIN}

@@ -56,6 +56,7 @@ from worker.polling.leader import PollingLeader
 from worker.polling.poller import Poller
 from worker.presence import Presence
 from worker.shard.rescue import Rescue
+from worker.telemetry.tracing import tracing
 from worker.timing import Timing
 from worker.uploads.sender import Sender
 from worker.uploads.uploader import Uploader
@@ -87,6 +88,7 @@ async def startup(ctx: dict[str, Any]) -> None:
             schedules = Schedules(ctx["worker"].redis, config)
             await stack.enter_async_context(every(1.0, partial(fire_due_schedules, schedules)))
         await stack.enter_async_context(serving_metrics(ctx["worker"]))
+        await stack.enter_async_context(tracing())
         await log_startup(ctx["worker"])
     except BatchError as error:
         report_end(config, error)

@@ -15,6 +15,9 @@ OURS = ("worker", "jobs")
 LIBRARIES = logging.WARNING
 """The least level of what libraries log."""
 
+REPEAT_SECONDS = 60.0
+"""How often libraries may log the same: an exporter of traces warns at each try while its collector is away."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -31,6 +34,7 @@ def set_up_logs(config: Config) -> None:
     if not root.handlers:
         stream = logging.StreamHandler()
         stream.addFilter(is_news)
+        stream.addFilter(Repeats())
         stream.setFormatter(formatter)
         root.addHandler(stream)
     root.setLevel(max(level, LIBRARIES))
@@ -44,6 +48,22 @@ def set_up_logs(config: Config) -> None:
     if as_json:
         logging.captureWarnings(capture=True)
         sys.excepthook = _log_uncaught
+
+
+class Repeats(logging.Filter):
+    """Passes what a library logs again and again, by its text without arguments, once a minute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._logged: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is ours, or was not logged within the last minute."""
+        if record.name.partition(".")[0] in OURS:
+            return True
+        line, before = (record.name, str(record.msg)), record.created - REPEAT_SECONDS
+        self._logged = {line: at for line, at in self._logged.items() if at > before}
+        return self._logged.setdefault(line, record.created) == record.created
 
 
 def report_end(config: Config, why: BatchError | str) -> None:

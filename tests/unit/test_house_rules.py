@@ -188,7 +188,8 @@ def test_only_http_and_its_transports_know_the_errors_of_httpx() -> None:
 
 
 def test_only_config_reads_the_environment() -> None:
-    assert complaints(reads_environment, {"jobs/network.py"}) == []
+    # jobs/config.py also writes into it what a library reads there, and .env has
+    assert complaints(reads_environment, {"jobs/config.py", "jobs/network.py"}) == []
 
 
 def test_redis_commands_have_few_homes() -> None:

@@ -22,6 +22,7 @@ from worker.outputs.file_output import FileOutput
 from worker.outputs.file_writer import FileWriter
 from worker.outputs.shape import OutputFile, document, files_in, other_texts, replaced, without
 from worker.outputs.staging import Staging, Storage
+from worker.telemetry.steps import step
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class OutputSaver:
         left = other_texts(output, wanted) if self._config.use_file_output else []
         return SavedOutput(value, tuple(files), tuple(filter(looks_like_file, left)), data)
 
+    @step("download")
     async def _fetch(self, staging: Staging, found: OutputFile, kept_until: float, masking: Masking) -> SavedFile:
         file = FileOutput(found.url, self._client, hosts=self._config.output_hosts, slow_after=self._timing.slow_after)
         turn = self._slots.turn(kept_until)

@@ -33,6 +33,7 @@ from worker.prompt.admission import Permit, attached, permit
 from worker.prompt.cost import price
 from worker.prompt.retry_policy import SOON
 from worker.telemetry import metrics
+from worker.telemetry.steps import step
 from worker.timing import Timing
 
 logger = logging.getLogger(__name__)
@@ -131,6 +132,7 @@ async def _open(work: Work, entry: Entry, held: AsyncExitStack) -> Created | Ref
     return Created(entry, None)
 
 
+@step("create")
 async def create(work: Work, permit: Permit) -> Created | Refused | Postponed:
     """Bring about the next prediction of the prompt; an ambiguous entry (searched for in vain) is replaced.
 

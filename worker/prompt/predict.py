@@ -22,6 +22,7 @@ from worker.prompt.create import Refused, cancel_open, cancel_prediction, open_a
 from worker.prompt.retry_policy import SOON, UNFETCHED, GiveUp, Verdict, classify, classify_error, decide, model_outcome
 from worker.prompt.save import commit_failure, read_record, save
 from worker.telemetry import metrics
+from worker.telemetry.steps import note_failure, note_prediction, note_result, of_attempt, of_prompt, step
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ JUST_NOW = 60.0
 """Seconds: a prediction that says it was created before that is as old as its intent; asking costs a round trip."""
 
 
+@of_prompt
 async def predict(work: Work, *, canceled: bool = False) -> None:
     """Run one prompt until its result is settled; raises only CancelledError and RedisError."""
     started, tries, trouble = time.monotonic(), 0, ""
@@ -78,13 +80,13 @@ async def run_or_fail(work: Work, entry: Entry, failures: list[Exception], *, ca
 async def attempt(work: Work, entry: Entry) -> Result:
     """Make attempts until one succeeds and is saved, or the retry policy gives up."""
     while True:
-        entry, ended = await run_attempt(work, entry)
-        outcome = await end_attempt(work, entry, ended)
+        outcome = await end_attempt(work, *await make_attempt(work, entry))
         if isinstance(outcome, Result):
             return outcome
         entry = outcome
 
 
+@of_prompt
 async def resume(work: Work) -> None:
     """Bring a prompt's open attempt to its end, and create nothing: a retry is left to the run of its shard."""
     found = await load_pending(work)
@@ -94,18 +96,28 @@ async def resume(work: Work) -> None:
     if outcome is None:
         entry = await search(work, found.entry) if found.entry.ambiguous else found.entry
         if entry.prediction_id:
-            outcome = await end_attempt(work, *await run_attempt(work, entry))
+            outcome = await end_attempt(work, *await make_attempt(work, entry))
     if isinstance(outcome, Result):
         await settle(work, outcome, found.retry_count)
 
 
-async def end_attempt(work: Work, entry: Entry, ended: Prediction | Verdict) -> Result | Entry:
-    """Turn the end of an attempt into a result, or close the attempt and wait until the next one may start."""
+@of_attempt
+async def make_attempt(work: Work, entry: Entry) -> tuple[Entry, Prediction | None, Result | Verdict]:
+    """Make an attempt, or bring the open one to its end: its entry and prediction, and what came of it."""
+    entry, ended = await run_attempt(work, entry)
     outcome = await save_or_classify(work, entry, ended)
+    if isinstance(outcome, Verdict):
+        note_failure(outcome.failure.kind)
+    return entry, ended if isinstance(ended, Prediction) else None, outcome
+
+
+async def end_attempt(
+    work: Work, entry: Entry, prediction: Prediction | None, outcome: Result | Verdict
+) -> Result | Entry:
+    """Return an attempt's result, or close the attempt and wait until the next one may start."""
     if isinstance(outcome, Result):
         return outcome
     await work.ledger.confirm(entry)
-    prediction = ended if isinstance(ended, Prediction) else None
     most, jitter = work.worker.config.max_attempts, work.worker.timing.jitter
     decision = decide(outcome, entry.attempt, most, jitter, aborted=entry.aborted)
     if isinstance(decision, GiveUp):
@@ -171,8 +183,10 @@ async def follow_or_lose(work: Work, entry: Entry, prediction: Prediction | None
         return classify_error(error)
 
 
+@step("wait")
 async def follow(work: Work, entry: Entry, prediction: Prediction | None = None) -> Prediction:
     """Wait for the end of an entry's prediction; one that is overdue is canceled."""
+    note_prediction(str(entry.prediction_id))
     if prediction is None or not prediction.terminal:
         since, is_private = await created_at(work, entry, prediction), bool(secret_keys(work.prompt.input))
         prediction = await work.worker.poller.wait(str(entry.prediction_id), since, is_private=is_private)
@@ -232,6 +246,7 @@ async def settle(work: Work, result: Result, retry_count: int, started: float | 
     ):
         return False
     metrics.count_prompt(result)
+    note_result(result)
     seconds = time.monotonic() - started if started else 0.0
     _log_result(work, result, seconds)
     return True

@@ -39,6 +39,7 @@ from worker.outputs.shape import is_empty
 from worker.outputs.staging import Staging
 from worker.prompt.cost import total
 from worker.prompt.retry_policy import SOON
+from worker.telemetry.steps import step
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ def try_read_record(work: Work) -> Result | None:
     return None
 
 
+@step("save")
 async def save(work: Work, entry: Entry, prediction: Prediction, *, keep_trying: bool = True) -> Result:
     """Save every file of a succeeded prediction and commit its result; OutputError when a file cannot be had.
 

@@ -1,1 +1,1 @@
-"""What a worker tells about itself: metrics for Prometheus."""
+"""What a worker tells about itself: metrics for Prometheus, spans for OpenTelemetry."""

@@ -35,6 +35,7 @@ ProcessCollector(registry=REGISTRY)
 
 _WAITS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900)
 _DELAYS = (0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 30, 60, 300)
+_STEPS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 _DURATIONS = (0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600, 1800)
 
 
@@ -69,6 +70,7 @@ DETECTION_DELAY = _histogram(
 DURATION = _histogram(
     "prediction_duration_seconds", "From a prediction's creation to its end, queueing included.", _DURATIONS, "model"
 )
+STEPS = _histogram("step_seconds", "How long the steps of attempts take.", _STEPS, "step")
 
 IN_FLIGHT = _gauge("in_flight", "Predictions that this worker waits for.")
 IN_FLIGHT_LIMIT = _gauge("in_flight_limit", "The most predictions in flight, BATCH_MAX_IN_FLIGHT.")
@@ -205,8 +207,12 @@ REGISTRY.register(_Outages())
 
 def set_build_info() -> None:
     """Set the versions that run."""
+    BUILD.labels(our_version(), platform.python_version()).set(1)
+
+
+def our_version() -> str:
+    """The version of this package."""
     try:
-        ours = version("replicate-batch")
+        return version("replicate-batch")
     except PackageNotFoundError:
-        ours = "unknown"
-    BUILD.labels(ours, platform.python_version()).set(1)
+        return "unknown"

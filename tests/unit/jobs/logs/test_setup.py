@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pty
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 from jobs.config import Config, wants_color
 from jobs.errors import ConfigError
+from jobs.logs.setup import Repeats
 from tests.conftest import without_settings
 
 SCRIPT = """
@@ -65,6 +67,26 @@ def test_a_terminal_gets_colors() -> None:
     os.close(theirs)
     assert b"\x1b[33mWARNING\x1b[0m" in os.read(ours, 10_000)
     os.close(ours)
+
+
+def test_what_a_library_repeats_is_logged_once_a_minute() -> None:
+    repeats, passed = Repeats(), []
+    for name, message, at in [
+        ("opentelemetry.exporter", "Transient error %s", 0.0),
+        ("opentelemetry.exporter", "Transient error %s", 1.0),
+        ("opentelemetry.exporter", "another", 2.0),
+        ("aiohttp.client", "Transient error %s", 3.0),
+        ("worker.limits.request_gate", "! ours", 4.0),
+        ("worker.limits.request_gate", "! ours", 5.0),
+        ("opentelemetry.exporter", "Transient error %s", 59.0),
+        ("opentelemetry.exporter", "Transient error %s", 61.0),
+        ("opentelemetry.exporter", "Transient error %s", 62.0),
+    ]:
+        record = logging.getLogger(name).makeRecord(name, logging.WARNING, "", 1, message, (at,), None)
+        record.created = at
+        if repeats.filter(record):
+            passed.append(at)
+    assert passed == [0.0, 2.0, 3.0, 4.0, 5.0, 61.0]
 
 
 @pytest.mark.parametrize(

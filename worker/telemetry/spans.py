@@ -1,0 +1,54 @@
+"""Spans of OpenTelemetry: one for each prompt, its attempts below it, and their steps below those.
+
+Without a tracer, which `tracing` sets, nothing is recorded. No span has a text of a prompt, an output or an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
+Attributes = Mapping[str, str | int | float]
+
+
+class Tracing:
+    """The tracer of this process, if there is one."""
+
+    tracer: Tracer | None = None
+
+
+@contextmanager
+def span(name: str, attributes: Attributes | None = None, *, client: bool = False) -> Iterator[None]:
+    """Record the block as a span below the current one; `client`: it is a request to another service."""
+    if (tracer := Tracing.tracer) is None:
+        yield
+        return
+    from opentelemetry.trace import SpanKind, Status, StatusCode  # noqa: PLC0415 - an extra
+
+    kind = SpanKind.CLIENT if client else SpanKind.INTERNAL
+    with tracer.start_as_current_span(
+        name, kind=kind, attributes=attributes, record_exception=False, set_status_on_exception=False
+    ) as current:
+        try:
+            yield
+        except Exception as error:
+            current.set_status(Status(StatusCode.ERROR))
+            current.set_attribute("error.type", type(error).__name__)
+            raise
+
+
+def note(attributes: Attributes, *, error: str = "") -> None:
+    """Add attributes to the current span, and say that it ended in an error of this kind."""
+    if Tracing.tracer is None:
+        return
+    from opentelemetry.trace import Status, StatusCode, get_current_span  # noqa: PLC0415 - an extra
+
+    current = get_current_span()
+    current.set_attributes(dict(attributes))
+    if error:
+        current.set_status(Status(StatusCode.ERROR))
+        current.set_attribute("error.type", error)
