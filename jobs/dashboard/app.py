@@ -46,7 +46,7 @@ def create_app(dashboard: Dashboard) -> Starlette:
     )
     app.state.dashboard, app.state.feeds, app.state.gallery = dashboard, Feeds(), Gallery()
     app.state.indexes = Indexes(dashboard.config.dashboard_dir, dashboard.config.output_dir, dashboard.redis)
-    app.state.thumbnails = thumbnails.Thumbnails()
+    app.state.thumbnails, app.state.statuses = thumbnails.Thumbnails(), overview.Statuses(dashboard)
     return app
 
 

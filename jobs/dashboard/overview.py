@@ -1,35 +1,152 @@
-"""The first page: what needs a person, then all batches, workers, limits and schedules."""
+"""The first page: what needs a person, then all batches, workers, limits, schedules and what was done."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from jobs.account.account import Account
+from jobs.account.action_log import ActionLog
+from jobs.account.live_workers import live_workers
 from jobs.dashboard.live import Feeds
 from jobs.dashboard.pages import Dashboard, outage, page, render
+from jobs.errors import BatchError, BatchNotFound, ScheduleError
 from jobs.operations.operations import Operations
+from jobs.operations.report import NO_WORKER, budget_note, unsaved_note
+from jobs.state.batches import Batches
+from jobs.wire import NO_WORKER as NO_WORKER_REASON
+from jobs.wire import Status
+
+MOST_SHOWN = 100
+"""Batches on the page, the newest ones."""
+
+ACTIONS_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Something that needs a person, in a sentence; `action` is the address of what helps, `button` its name."""
+
+    sentence: str
+    action: str = ""
+    button: str = ""
+    batches: tuple[str, ...] = ()
+
+
+class Statuses:
+    """The statuses of all batches; those of batches that have ended are read once."""
+
+    def __init__(self, dashboard: Dashboard) -> None:
+        self._operations = Operations(dashboard.config, dashboard.redis)
+        self._ended: dict[str, tuple[tuple[str, ...], Status]] = {}
+
+    async def read(self, names: list[str]) -> list[Status]:
+        """The statuses of these batches; one that is deleted meanwhile is left out."""
+        endings = await Batches(self._operations.redis).endings(names)
+        found = [await self._one(name, endings.get(name)) for name in names]
+        self._ended = {name: known for name, known in self._ended.items() if name in endings}
+        return [status for status in found if status]
+
+    async def _one(self, name: str, ending: tuple[str, ...] | None) -> Status | None:
+        known = self._ended.get(name)
+        if known and known[0] == ending:
+            return known[1]
+        try:
+            status = await self._operations.status(name)
+        except BatchNotFound:
+            return None
+        if ending:
+            self._ended[name] = (ending, status)
+        return status
 
 
 async def overview(request: Request) -> Response:
     """The page itself."""
-    dashboard: Dashboard = request.app.state.dashboard
-    return page(request, "overview.html", parts=await overview_parts(dashboard))
+    return page(request, "overview.html", parts=await overview_parts(request.app.state))
 
 
 async def overview_events(request: Request) -> Response:
     """The events that keep it current."""
-    dashboard: Dashboard = request.app.state.dashboard
     feeds: Feeds = request.app.state.feeds
-    return feeds.respond("overview", lambda: overview_parts(dashboard))
+    return feeds.respond("overview", lambda: overview_parts(request.app.state))
 
 
-async def overview_parts(dashboard: Dashboard) -> Mapping[str, str]:
+async def overview_parts(state: Any) -> Mapping[str, str]:
     """Its parts as they are now; while Redis is away, one that says so."""
+    dashboard: Dashboard = state.dashboard
     try:
-        statuses = await Operations(dashboard.config, dashboard.redis).statuses()
-    except RedisError as error:
+        return {"outage": outage(), **await _read(dashboard, state.statuses)}
+    except (RedisError, BatchError) as error:
         return {"outage": outage(error)}
-    return {"outage": outage(), "batches": render("batches.html", statuses=statuses)}
+
+
+async def _read(dashboard: Dashboard, known: Statuses) -> dict[str, str]:
+    redis, api_host = dashboard.redis, dashboard.config.api_host
+    names = await Batches(redis).names()
+    statuses = await known.read(names[:MOST_SHOWN])
+    account = Account(redis, api_host)
+    read_only = dashboard.access.read_only
+    return {
+        "needs": render("needs.html", needs=list(needs(statuses)), read_only=read_only),
+        "batches": render("batches.html", statuses=statuses, more=len(names) - len(statuses), projected=projected),
+        "workers": render("workers.html", workers=await live_workers(redis, api_host), now=int(time.time())),
+        "limits": render("limits.html", limits=await _limits(account), config=dashboard.config, read_only=read_only),
+        "schedules": render("schedules.html", **await _schedules(dashboard)),
+        "actions": render("action_log.html", actions=await ActionLog(redis, api_host).last(ACTIONS_SHOWN)),
+    }
+
+
+def needs(statuses: Iterable[Status]) -> Iterator[Need]:
+    """What needs a person, most urgent first, each once."""
+    statuses = list(statuses)
+    open_ones = [status for status in statuses if status.finished_at is None]
+    paused = {status.reason for status in open_ones if status.state == "paused" and status.reason}
+    yield from (Need(f"Paused: {reason}", "/actions/resume", "Resume") for reason in sorted(paused))
+    if any(not status.workers for status in open_ones):
+        yield Need(NO_WORKER)
+    waiting: dict[tuple[str, str, str], list[str]] = {}
+    for status in open_ones:
+        for reason in status.reasons:
+            if reason not in (NO_WORKER_REASON, *paused):
+                waiting.setdefault((reason, *_button(status, reason)), []).append(status.batch)
+    yield from (Need(*need, tuple(batches)) for need, batches in waiting.items())
+    for status in statuses:
+        if note := budget_note(status):
+            yield Need(note, f"/batches/{status.batch}/actions/retry", "Retry", (status.batch,))
+        if note := unsaved_note(status):
+            yield Need(note, batches=(status.batch,))
+
+
+def _button(status: Status, reason: str) -> tuple[str, str]:
+    if status.dead_letters and "dead letter" in reason:
+        return f"/batches/{status.batch}/actions/retry", "Retry"
+    return ("/actions/resume", "Resume") if "is paused" in reason else ("", "")
+
+
+def projected(status: Status) -> float | None:
+    """Dollars that the whole batch will have cost if the rest costs what the first part did; None: not known."""
+    ended = status.succeeded + status.failed + status.canceled
+    if not status.cost or not ended or status.finished_at:
+        return None
+    return status.cost * status.total / max(ended + status.in_flight, 1)
+
+
+async def _limits(account: Account) -> list[str]:
+    """Why creates are held back at present, in sentences."""
+    models = await account.paused_models()
+    found = [await account.pause_reason(), await account.trouble(), await account.notice()]
+    return [*filter(None, found), *await account.throttling(), *models.values()]
+
+
+async def _schedules(dashboard: Dashboard) -> dict[str, Any]:
+    try:
+        found = await Operations(dashboard.config, dashboard.redis).schedules()
+    except ScheduleError as error:
+        return {"schedules": [], "problem": str(error)}
+    return {"schedules": found, "problem": None}

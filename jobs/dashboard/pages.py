@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse
 from jobs.batch_folder.gallery import page_numbers, template_filters
 from jobs.config import Config
 from jobs.dashboard.security import Access
+from jobs.operations.report import fire_time, shown_state
 from jobs.redis_client.resilience import Redis
 from jobs.wire import local_time
 
@@ -57,6 +58,6 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters.update(template_filters(), clock=local_time)
+    found.filters.update(template_filters(), clock=local_time, shown_state=shown_state, fire_time=fire_time)
     found.globals.update(page_numbers=page_numbers)
     return found

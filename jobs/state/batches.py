@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Literal, Self
@@ -158,6 +158,18 @@ class Batches:
         if expired := [name for name, there in zip(names, exists, strict=True) if not there]:
             await self._redis.zrem(keys.BATCHES, *expired)
         return [name for name, there in zip(names, exists, strict=True) if there]
+
+    async def endings(self, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """What changes when a batch that has ended goes on or is replaced, by name; only batches that have ended."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.hmget(keys.batch(name), ["finished_at", "id", "generation", "total"])
+            rows = await pipe.execute()
+        return {
+            name: tuple((value or b"").decode() for value in row)
+            for name, row in zip(names, rows, strict=True)
+            if row[0] is not None
+        }
 
     async def settled(self, name: str) -> Bits:
         """Which prompts have their result."""
