@@ -89,6 +89,7 @@ class Config(BaseSettings):
     prices_file: Path = Path("prices.toml")
     pages_url: str = PAGES_URL
     schedules: Path = Path("schedules.toml")
+    notify: Path = Path("notify.toml")
     max_file_bytes: Positive = 5_000_000_000
     log_format: Annotated[Literal["text", "json"], Lower] = "text"
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Lower] = "info"

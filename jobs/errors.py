@@ -6,6 +6,7 @@ BatchError
 │   ├── ModelsUnknown     what the models of a file are could not be asked
 │   ├── ConfigError       the environment or .env
 │   ├── ScheduleError     schedules.toml
+│   ├── NotifyError       notify.toml, or the name of a receiver
 │   ├── MissingSecret     an input refers to an environment variable that is not set
 │   ├── InputFileError    a local file of an input cannot be uploaded
 │   ├── PriceError        prices.toml, or a cost that was not agreed to
@@ -100,6 +101,10 @@ class ConfigError(InputError):
 
 class ScheduleError(InputError):
     """schedules.toml is wrong: where, and why."""
+
+
+class NotifyError(InputError):
+    """notify.toml is wrong: where, and why; or no receiver has that name."""
 
 
 class MissingSecret(InputError):

@@ -133,6 +133,7 @@ def config(tmp_path: Path, redis_url: str, simulator: Any) -> Config:
         output_dir=tmp_path / "outputs",
         output_hosts=(urlsplit(simulator.files_url).hostname,),
         schedules=tmp_path / "schedules.toml",
+        notify=tmp_path / "notify.toml",
     )
 
 

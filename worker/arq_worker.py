@@ -113,6 +113,7 @@ class PatientWorker(Worker):
 
     async def close(self) -> None:
         """Wait for the jobs to end and close everything, whether Redis answers or not."""
+        self.ctx["is_done"] = self.burst and not SHUTDOWN_DEADLINE.begun
         SHUTDOWN_DEADLINE.begin()
         while ending := {task for task in (*self.tasks.values(), *self.finishing) if not task.done()}:
             await asyncio.wait(ending)

@@ -11,6 +11,7 @@ from jobs.account.account import Account
 from jobs.batch_folder.folder import Folder
 from jobs.config import Config
 from jobs.input_files.reference import has_references
+from jobs.notify.notifier import Notifier
 from jobs.prices.price_list import PriceBook
 from jobs.prices.rate_card import RateCard
 from jobs.redis_client.resilience import Redis
@@ -69,6 +70,7 @@ class Context:
     waits: WaitReporter
     job_slots: JobSlots
     prices: PriceBook
+    notifier: Notifier
     folders: FolderHealth
     timing: Timing
 
@@ -77,6 +79,9 @@ class Context:
 
     short_of_budget: set[str] = field(default_factory=set)
     """Ids of batches whose budget refused a create: their prompts check it before they queue again."""
+
+    used_up: set[tuple[str, int]] = field(default_factory=set)
+    """Ids and generations of batches whose used-up budget was announced."""
 
 
 def job_slots(config: Config) -> int:

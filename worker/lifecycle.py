@@ -17,10 +17,13 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from functools import partial
 from typing import Any
 
+from redis.exceptions import RedisError
+
 from jobs.account.account import Account
 from jobs.config import Config, read_environment
 from jobs.errors import AccountRefused, BatchError, ConfigError, ReplicateError
 from jobs.logs.setup import report_end
+from jobs.notify.notifier import Notifier
 from jobs.prices.price_list import PriceBook
 from jobs.queue.shard_queue import Queue
 from jobs.redis_client.client import connect, redis_url, restart_embedded
@@ -32,6 +35,7 @@ from jobs.schedules.scheduler import Schedules
 from jobs.secret_inputs import Secrets
 from jobs.state.batches import Batches
 from jobs.state.claims import Claims
+from worker.alarms import Alarms
 from worker.background import every
 from worker.backpressure import BackPressure
 from worker.context import Context, job_slots
@@ -69,8 +73,8 @@ CREATES_AT_ONCE = 24
 TOKEN_CHECK = 5.0
 """Seconds between two checks whether a refused token is due for another try."""
 
-PRICE_CHECK = 10.0
-"""Seconds between two looks whether prices.toml has changed."""
+FILE_CHECK = 10.0
+"""Seconds between two looks whether prices.toml or notify.toml has changed."""
 
 MOST_FILES = 65_536
 
@@ -85,7 +89,7 @@ async def startup(ctx: dict[str, Any]) -> None:
         if only := ctx.get("only"):
             logger.info("works on batch %s only, and fires no schedules", only)
         else:
-            schedules = Schedules(ctx["worker"].redis, config)
+            schedules = Schedules(ctx["worker"].redis, config, announce=ctx["worker"].notifier.post)
             await stack.enter_async_context(every(1.0, partial(fire_due_schedules, schedules)))
         await stack.enter_async_context(serving_metrics(ctx["worker"]))
         await stack.enter_async_context(tracing())
@@ -96,7 +100,10 @@ async def startup(ctx: dict[str, Any]) -> None:
 
 
 async def shutdown(ctx: dict[str, Any]) -> None:
-    """Close what `startup` opened."""
+    """Close what `startup` opened; a worker that has done everything first delivers its last notifications."""
+    if ctx.get("is_done") and "worker" in ctx:
+        with suppress(BatchError, RedisError, OSError):
+            await ctx["worker"].notifier.finish()
     if stack := ctx.get("stack"):
         await stack.aclose()
 
@@ -150,7 +157,10 @@ def background_loops(worker: Context) -> Iterator[AbstractAsyncContextManager[No
     yield every(TOKEN_CHECK, worker.gate.token.lift_if_accepted)
     yield every(1.0, worker.waits.report_changes)
     yield every(1.0, worker.job_slots.make_room)
-    yield every(PRICE_CHECK, partial(asyncio.to_thread, worker.prices.look))
+    yield every(FILE_CHECK, partial(asyncio.to_thread, worker.prices.look))
+    yield every(FILE_CHECK, worker.notifier.look)
+    yield every(1.0, worker.notifier.deliver, wake=worker.notifier.wake, at_end=worker.notifier.stop)
+    yield every(HEARTBEAT, Alarms(worker).check)
 
 
 async def assemble(config: Config, timing: Timing, redis: Redis, owner: str, stack: AsyncExitStack) -> Context:
@@ -180,6 +190,7 @@ async def assemble(config: Config, timing: Timing, redis: Redis, owner: str, sta
         waits=WaitReporter(redis, owner),
         job_slots=JobSlots(redis, config, leases, RunningJobs(leases), job_slots(config)),
         prices=PriceBook(config),
+        notifier=await stack.enter_async_context(Notifier.opened(redis, config)),
         folders=FolderHealth(timing.jitter),
         timing=timing,
     )

@@ -128,20 +128,32 @@ class Account:
 
     async def throttling(self) -> list[str]:
         """Why fewer predictions are created than the limit allows: a 429, an outage, or low credit."""
-        row = await self._redis.hmget(keys.limit(self._api_host, "create"), ["hold", "reduced"])
-        seconds, micros = await self._redis.time()
-        hold, reduced = (float(value or 0) / 1e6 - seconds - micros / 1e6 for value in row)
+        hold, _ = await self._restraints()
         found = []
         if hold > 0:
             found.append(
                 f"the API holds us back (429, or an outage): nothing is created for another {math.ceil(hold)} s"
             )
-        if reduced > 0:
-            found.append(
-                "the account's credit is low, so that Replicate allows six creates a minute; "
-                "add credit: https://replicate.com/account/billing"
-            )
+        if low_credit := await self.low_credit():
+            found.append(low_credit)
         return found
+
+    async def low_credit(self) -> str | None:
+        """That Replicate slows down creates for low credit, and what can be done; None when it does not."""
+        _, reduced = await self._restraints()
+        if reduced <= 0:
+            return None
+        return (
+            "the account's credit is low, so that Replicate allows six creates a minute; "
+            "add credit: https://replicate.com/account/billing"
+        )
+
+    async def _restraints(self) -> tuple[float, float]:
+        """For how many seconds creates are held, and reduced to six a minute; not positive when they are not."""
+        row = await self._redis.hmget(keys.limit(self._api_host, "create"), ["hold", "reduced"])
+        seconds, micros = await self._redis.time()
+        hold, reduced = (float(value or 0) / 1e6 - seconds - micros / 1e6 for value in row)
+        return hold, reduced
 
     async def set_notice(self, reason: str, seconds: float = 0.0) -> None:
         """Let `status` show what is wrong (the API does not answer, say); holds nothing back.

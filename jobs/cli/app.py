@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs import terminal
-from jobs.cli import costs, options, prices, steering, tables
+from jobs.cli import costs, notify, options, prices, steering, tables
 from jobs.cli.answers import run_operation, show_receipt
 from jobs.cli.confirm import confirm_costs
 from jobs.config import Config
@@ -39,6 +39,7 @@ app = typer.Typer(
 )  # fmt: skip
 app.command()(costs.costs)
 app.add_typer(prices.app, name="prices")
+app.add_typer(notify.app, name="notify")
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.results import count_results, read_results
 from jobs.cli.progress import follow, is_live, progress_line, screen_for
 from jobs.cli.tables import failures_table, path_lines, totals_table
+from jobs.config import Config, read_environment
 from jobs.errors import BatchError, ConfigError, InputError, RedisUnreachable
 from jobs.network import Network
 from jobs.operations.operations import Operations
@@ -56,7 +57,7 @@ async def run(
     with progress_line(printer) as progress:
         receipt = await operations.enqueue(order, progress, confirm)
     folder = Folder(operations.config.output_dir, receipt.batch)
-    printer.lines(file_lines(receipt))
+    printer.lines([*file_lines(receipt), *wrong_receivers(operations.config)])
     status = await operations.status(receipt.batch)
     if has_ended(status):
         _sum_up(folder, status, printer)
@@ -77,6 +78,16 @@ async def run(
     if not everything and status.workers < 2 and (left := await operations.queued()):
         printer.lines([f"{count_text(left, 'shard')} of other batches wait for a worker: {START_WORKER}"])
     return status
+
+
+def wrong_receivers(config: Config) -> list[str]:
+    """What is wrong with notify.toml, in a line, as the worker's log may be in a file."""
+    if not config.notify.exists():
+        return []
+    from jobs.notify.file import load
+
+    wrong = load(config.notify, read_environment()).error
+    return [f"Warning: {wrong}"] if wrong else []
 
 
 def _sum_up(folder: Folder, status: Status, printer: Printer) -> None:

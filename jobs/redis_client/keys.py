@@ -194,3 +194,33 @@ def schedules(api_host: str) -> str:
 def schedule_trouble(api_host: str) -> str:
     """STRING: what is wrong with the file of schedules, as a worker reads it; expires by itself."""
     return f"{PREFIX}schedule-trouble:{api_host}"
+
+
+def event(api_host: str, event_id: str) -> str:
+    """STRING: JSON of a `notify.event.Event` that people are notified of; a week, in which it is posted only once."""
+    return f"{PREFIX}event:{api_host}:{event_id}"
+
+
+def deliveries(api_host: str) -> str:
+    """ZSET: `<receiver>/<event id>` that is to be delivered → when it is due, Unix seconds."""
+    return f"{PREFIX}deliveries:{api_host}"
+
+
+def delivery_tries(api_host: str) -> str:
+    """HASH: `<receiver>/<event id>` → how often its delivery was tried."""
+    return f"{PREFIX}delivery-tries:{api_host}"
+
+
+def delivery_log(api_host: str) -> str:
+    """LIST: JSON of a `notify.delivery.Record`: how the last tries ended, newest first."""
+    return f"{PREFIX}delivery-log:{api_host}"
+
+
+def episode(api_host: str, condition: str) -> str:
+    """STRING: since when a condition that people are notified of lasts, Unix seconds; expires an hour after its end."""
+    return f"{PREFIX}episode:{api_host}:{condition}"
+
+
+def silenced(api_host: str) -> str:
+    """HASH: receiver that answered 410 → the mark of its address then."""
+    return f"{PREFIX}silenced:{api_host}"

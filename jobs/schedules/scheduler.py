@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +17,13 @@ from jobs.config import Config
 from jobs.enqueue.enqueue import Order, Receipt, complete, enqueue, ignore_progress
 from jobs.enqueue.estimate import Confirm, Costs
 from jobs.errors import InputError, PriceError, ScheduleError, StorageError
+from jobs.notify.conditions import missed_event, wrong_schedules_event
+from jobs.notify.event import Event
 from jobs.prices.money import MICRO, dollars, money
 from jobs.redis_client.resilience import Redis
 from jobs.schedules import cron as fire_times
 from jobs.schedules.file import Schedule, WrongSchedule, describe, load
-from jobs.schedules.state import ScheduleState, ScheduleStates
+from jobs.schedules.state import Miss, ScheduleState, ScheduleStates
 from jobs.state.batches import Batches
 
 logger = logging.getLogger(__name__)
@@ -58,6 +60,14 @@ class ScheduleStatus(BaseModel):
     misses: list[ScheduleMiss] = []
 
 
+Announce = Callable[[Event], Awaitable[None]]
+"""Notifies people of an event; safe to repeat."""
+
+
+async def notify_nobody(_event: Event) -> None:
+    """Notify nobody."""
+
+
 class Schedules:
     """All schedules of one file, fired for all workers of one Redis.
 
@@ -67,8 +77,8 @@ class Schedules:
     whoever comes after a worker that was refused, until the next time is due: then it is a miss.
     """
 
-    def __init__(self, redis: Redis, config: Config, firing: int = FIRING) -> None:
-        self._redis, self._config, self._firing = redis, config, firing
+    def __init__(self, redis: Redis, config: Config, firing: int = FIRING, announce: Announce = notify_nobody) -> None:
+        self._redis, self._config, self._firing, self._announce = redis, config, firing, announce
         self._batches = Batches(redis)
         self._states = ScheduleStates(redis, config.api_host)
         self._schedules: tuple[Schedule, ...] = ()
@@ -82,6 +92,8 @@ class Schedules:
         await asyncio.to_thread(self._reload)
         if self._wrong:
             await self._states.report_trouble(self._wrong)
+            if self._wrong != before:
+                await self._announce(wrong_schedules_event(self._wrong))
         elif before:
             await self._states.clear_trouble()
         states = await self._states.read(schedule.name for schedule in self._schedules)
@@ -165,6 +177,8 @@ class Schedules:
     async def _fire(self, schedule: Schedule, state: ScheduleState, due: int, now: float) -> Receipt | None:
         started = state if state.firing == due else _start_firing(schedule, state, due)
         batch = started.batch or ""
+        if started.misses != state.misses:
+            await self._announce_miss(schedule, started.misses[-1])
         if not await self._states.acquire(schedule.name, due, batch, self._firing):
             return None
         if started is not state and (reason := await self._skip_reason(schedule, state, now - due)):
@@ -179,6 +193,7 @@ class Schedules:
                 logger.error(  # noqa: TRY400 - a traceback would add nothing
                     "! schedule %s: %s; %s is retried until the next time is due", schedule.name, error, batch
                 )
+                await self._announce(missed_event(schedule.name, due, batch, str(error), again=True))
             await self._states.save(schedule.name, started.model_copy(update={"error": str(error)}))
             return None
         done = started.model_copy(update={"error": None, "fired": batch})
@@ -196,7 +211,12 @@ class Schedules:
         due, batch = started.firing or 0, started.batch or ""
         logger.warning("schedule %s: %s is skipped: %s", schedule.name, batch, reason)
         update = {"batch": started.fired, "error": f"{batch} was skipped: {reason}"}
-        await self._states.finish(schedule.name, due, started.with_miss(due, batch, reason).model_copy(update=update))
+        skipped = started.with_miss(due, batch, reason).model_copy(update=update)
+        await self._announce_miss(schedule, skipped.misses[-1])
+        await self._states.finish(schedule.name, due, skipped)
+
+    async def _announce_miss(self, schedule: Schedule, miss: Miss) -> None:
+        await self._announce(missed_event(schedule.name, miss.due, miss.batch, miss.reason, again=False))
 
     async def _enqueue(self, schedule: Schedule, name: str) -> Receipt:
         """Enqueue a batch; one that was begun is completed from its own copy, not from the file."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Literal, Self
@@ -36,6 +36,10 @@ MODEL_COST = "cost:"
 
 KEEP_FINISHED = 30 * 86_400
 """Seconds that a finished batch's keys live on; its folder stays."""
+
+
+OnPipe = Callable[[Pipeline], Awaitable[None]]
+"""Adds commands to a pipeline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,9 +220,17 @@ class Batches:
         """Take back a counted result and its kind, on `pipe`, so that the prompt may be retried."""
         await self._script(keys=self._keys(name), args=["unsettle", "", index, outcome, kind], client=pipe)
 
-    async def finish(self, name: str) -> bool:
-        """Close the batch if every prompt is settled; its keys then expire after 30 days. True when this call did."""
-        return bool(await self._script(keys=self._keys(name), args=["finish", "", time.time(), KEEP_FINISHED]))
+    async def finish(self, name: str, at: float | None = None, also: OnPipe | None = None) -> bool:
+        """Close the batch if every prompt is settled; its keys then expire after 30 days. True when this call did.
+
+        `also` adds to the same transaction what depends on that.
+        """
+        at = time.time() if at is None else at
+        async with self._redis.pipeline(transaction=True) as pipe:
+            await self._script(keys=self._keys(name), args=["finish", "", at, KEEP_FINISHED], client=pipe)
+            if also:
+                await also(pipe)
+            return bool((await pipe.execute())[0])
 
     async def set_budget(
         self, name: str, max_predictions: int | None, max_cost: int | None, max_in_flight: int | None = None

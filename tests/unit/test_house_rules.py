@@ -49,6 +49,7 @@ REDIS_COMMANDS_IN = {
     "jobs/state/uploads.py",
     "jobs/state/waits.py",
     "jobs/state/claims.py",
+    "jobs/state/outbox.py",
     "worker/limits/circuit_breaker.py",
     "worker/doctor/status.py",
     "worker/doctor/redis_server.py",

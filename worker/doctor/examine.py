@@ -18,6 +18,7 @@ from worker.doctor.redis_server import embedded_findings, redis_findings
 from worker.doctor.status import (
     batch_findings,
     limit_findings,
+    notify_file_findings,
     pause_findings,
     price_file_findings,
     schedule_file_findings,
@@ -29,6 +30,7 @@ LOCAL: dict[str, Callable[[Config], list[Finding]]] = {
     "network": network_findings,
     "schedules": schedule_file_findings,
     "prices": price_file_findings,
+    "notify": notify_file_findings,
     "outputs": room_findings,
     "disk speed": speed_findings,
     "open files": file_findings,

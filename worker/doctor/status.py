@@ -6,8 +6,9 @@ import time
 from collections.abc import AsyncIterator
 
 from jobs.account.account import Account
-from jobs.config import Config
+from jobs.config import Config, read_environment
 from jobs.errors import PriceError, ScheduleError
+from jobs.notify.file import load as load_receivers
 from jobs.prices.file import load_cards
 from jobs.queue.dead_letters import DeadLetters, describe_dead_letters
 from jobs.redis_client import keys
@@ -92,6 +93,15 @@ def schedule_file_findings(config: Config) -> list[Finding]:
     if wrong := describe(config.schedules, found):
         return [failure("schedules", wrong, "fix it: these do not fire meanwhile")]
     return [ok("schedules", f"{len(found) or 'none'} in {config.schedules}")]
+
+
+def notify_file_findings(config: Config) -> list[Finding]:
+    """Check the file of receivers, and whether their secrets are in the environment."""
+    found = load_receivers(config.notify, read_environment())
+    if found.error:
+        return [failure("notify", found.error, "fix it: these receivers are not notified meanwhile")]
+    count = len(found.receivers) or "no"
+    return [ok("notify", f"{count} receiver{'' if count == 1 else 's'} in {config.notify}")]
 
 
 def price_file_findings(config: Config) -> list[Finding]:

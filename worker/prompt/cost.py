@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jobs.notify.conditions import budget_event
 from jobs.prices.cost_range import Pricing
 from jobs.prices.money import dollars
 from jobs.replicate_api.predictions import Prediction
@@ -30,6 +31,17 @@ def total(work: Work, entry: Entry, prediction: Prediction | None) -> float | No
     if is_unsure and price(work) is None:
         return None
     return dollars(entry.cost + (cost(work, entry, prediction) if is_open else 0))
+
+
+async def announce_used_up(work: Work) -> None:
+    """Announce, once a generation, that the batch's budget allows no more."""
+    worker, shard = work.worker, work.shard
+    key = (shard.batch_id, shard.generation)
+    if key in worker.used_up or not worker.notifier.wants("budget"):
+        return
+    worker.used_up.add(key)
+    if (batch := await worker.batches.find(shard.batch)) and batch.id == shard.batch_id:
+        await worker.notifier.post(budget_event(batch, shard.generation))
 
 
 def _bill(work: Work, prediction: Prediction | None) -> int | None:

@@ -17,7 +17,7 @@ from jobs.state.pending import PendingPrompt, read_pending
 from jobs.wire import Failure, Result
 from worker.context import Work
 from worker.prompt.admission import release
-from worker.prompt.cost import cost
+from worker.prompt.cost import announce_used_up, cost
 from worker.prompt.create import Refused, cancel_open, cancel_prediction, open_attempt, search
 from worker.prompt.retry_policy import SOON, UNFETCHED, GiveUp, Verdict, classify, classify_error, decide, model_outcome
 from worker.prompt.save import commit_failure, read_record, save
@@ -248,6 +248,8 @@ async def settle(work: Work, result: Result, retry_count: int, started: float | 
     metrics.count_prompt(result)
     note_result(result)
     seconds = time.monotonic() - started if started else 0.0
+    if result.error and result.error.kind == "over_budget":
+        await announce_used_up(work)
     _log_result(work, result, seconds)
     return True
 

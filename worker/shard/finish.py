@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
@@ -16,6 +17,7 @@ from jobs.batch_folder.gallery import PAGE_SIZE, write_gallery
 from jobs.batch_folder.lock import locked
 from jobs.batch_folder.results import Row, writing_results
 from jobs.errors import StorageError
+from jobs.notify.summary import FailureTally, finished_event
 from jobs.wire import Batch, Shard
 from worker.background import finish_despite_cancel
 from worker.context import Context
@@ -76,8 +78,11 @@ async def _try_to_finish(worker: Context, batch: Batch) -> None:
     async with locked(folder, create=False):
         now = await worker.batches.find(batch.name)
         if now and now.id == batch.id and not now.finished_at:
-            await _write_in_thread(folder, batch.id, fsync=worker.config.fsync)
-            if await worker.batches.finish(batch.name):
+            tally = await _write_in_thread(folder, batch.id, fsync=worker.config.fsync)
+            at = time.time()
+            announce = worker.notifier.post_if_finished(finished_event(now, folder, tally, at), now.name, at)
+            if await worker.batches.finish(batch.name, at, announce):
+                worker.notifier.wake.set()
                 _log_finished(batch, folder)
                 worker.uploads.deletion.note(now)
 
@@ -94,32 +99,37 @@ def _log_finished(batch: Batch, folder: Folder) -> None:
     )
 
 
-async def _write_in_thread(folder: Folder, batch_id: str, *, fsync: bool) -> None:
+async def _write_in_thread(folder: Folder, batch_id: str, *, fsync: bool) -> FailureTally:
     """Write in a thread, which may take minutes; a cancel stops the thread before the lock is released."""
     stop = threading.Event()
     writing = asyncio.ensure_future(asyncio.to_thread(_write, folder, batch_id, stop, fsync=fsync))
-    await finish_despite_cancel(writing, on_cancel=stop.set)
+    return await finish_despite_cancel(writing, on_cancel=stop.set)
 
 
-def _write(folder: Folder, batch_id: str, stop: threading.Event, *, fsync: bool) -> None:
+def _write(folder: Folder, batch_id: str, stop: threading.Event, *, fsync: bool) -> FailureTally:
+    tally = FailureTally()
     with suppress(_Stopped):
         with writing_results(folder, fsync=fsync) as rows:
-            write_gallery(folder, _watched(rows, folder, batch_id, stop), fsync=fsync)
+            write_gallery(folder, _watched(rows, folder, batch_id, stop, tally), fsync=fsync)
         sweep(folder, lambda prompt_id: folder.prompt(prompt_id).exists())
         for part in part_files(folder.path):
             if part.startswith(WRITTEN):
                 (folder.path / part).unlink(missing_ok=True)  # left by a worker that was killed
+    return tally
 
 
 class _Stopped(Exception):
     """The finish was cancelled."""
 
 
-def _watched(rows: Iterable[Row], folder: Folder, batch_id: str, stop: threading.Event) -> Iterator[Row]:
-    """Yield the rows, and check once a page that the folder is still the batch's; _Stopped."""
+def _watched(
+    rows: Iterable[Row], folder: Folder, batch_id: str, stop: threading.Event, tally: FailureTally
+) -> Iterator[Row]:
+    """Yield the rows and count them, and check once a page that the folder is still the batch's; _Stopped."""
     for number, row in enumerate(rows):
         if stop.is_set():
             raise _Stopped
         if number % PAGE_SIZE == 0:
             folder.check(batch_id)
+        tally.count(row[1])
         yield row

@@ -25,7 +25,7 @@ from worker.prompt.retry_policy import SOON
 from worker.prompt.save import read_record
 from worker.shard.finish import finish_batch
 from worker.shard.price_cards import load_cards
-from worker.shard.run_log import dead_letter, log_dead_letter, record_run
+from worker.shard.run_log import announce_dead_letter, dead_letter, record_run
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ async def run_job(worker: Context, job_id: str, parcel: Parcel, score: float = 0
         return None
     async with record_run(worker, job) as reason:
         if reason:
-            log_dead_letter(job, reason)
+            await announce_dead_letter(worker, job, reason)
             return await release_shard(worker, parcel, job_id)
         try:
             shard = await asyncio.to_thread(unpack, parcel.payload, job_id)

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from arq.worker import RetryJob
 from redis.exceptions import RedisError
 
+from jobs.notify.conditions import dead_letter_event
 from jobs.queue.dead_letters import DeadLetters
 from jobs.queue.payload import JobId, PayloadError
 from worker.context import Context
@@ -42,7 +43,7 @@ async def record_run(worker: Context, job: JobId, *, whole: bool = True) -> Asyn
 async def dead_letter(worker: Context, job: JobId, reason: str) -> None:
     """Make the job a dead letter: its prompts have not failed, but it does not run until `retry`."""
     await DeadLetters(worker.redis).move_to_dead_letters(job, reason)
-    log_dead_letter(job, reason)
+    await announce_dead_letter(worker, job, reason)
 
 
 async def dead_letter_unreadable(worker: Context, job_id: str) -> None:
@@ -53,8 +54,8 @@ async def dead_letter_unreadable(worker: Context, job_id: str) -> None:
         logger.error("! dropped from the queue: %s", error)  # noqa: TRY400 - it is not ours
 
 
-def log_dead_letter(job: JobId, reason: str) -> None:
-    """Log that a job is a dead letter, and the command that brings it back."""
+async def announce_dead_letter(worker: Context, job: JobId, reason: str) -> None:
+    """Log and announce that a job is a dead letter, and the command that brings it back."""
     logger.error(
         "! %s is a dead letter: %s. `python -m jobs retry %s` brings it back",
         job,
@@ -62,6 +63,8 @@ def log_dead_letter(job: JobId, reason: str) -> None:
         job.batch,
         extra={"event": "dead_letter", "batch": job.batch},
     )
+    batch = await worker.batches.find(job.batch)
+    await worker.notifier.post(dead_letter_event(job.batch, batch.id if batch else "", str(job), reason))
 
 
 def _is_expected(error: BaseException) -> bool:

@@ -15,6 +15,7 @@ from jobs.batch_folder.prompts_copy import read_copy
 from jobs.config import Config
 from jobs.enqueue.enqueue import Order, Receipt, enqueue
 from jobs.errors import ScheduleError, StorageError
+from jobs.notify.event import Event
 from jobs.prices.setting import Prices
 from jobs.queue.shard_queue import Queue
 from jobs.redis_client import keys
@@ -668,3 +669,43 @@ async def test_without_a_file_there_is_nothing_to_do(redis: Redis, config: Confi
     none = Schedules(redis, config)
     assert await none.fire_due(NOON) == []
     assert await none.overview(NOON) == []
+
+
+@pytest.fixture
+def announced(redis: Redis, config: Config, write: Write) -> tuple[Schedules, list[Event]]:  # noqa: ARG001 - it has written
+    """A worker's schedules, and the events that people are notified of."""
+    events = list[Event]()
+
+    async def announce(event: Event) -> None:
+        events.append(event)
+
+    return Schedules(redis, config, announce=announce), events
+
+
+async def test_people_are_notified_of_what_does_not_fire(
+    announced: tuple[Schedules, list[Event]], write: Write
+) -> None:
+    schedules, events = announced
+    await schedules.fire_due(NOON)
+    write(prompts="")
+    for late in (0, 1, DAY):
+        await schedules.fire_due(TWO + late)
+    ids = list(dict.fromkeys(event.id for event in events))
+    assert ids == [f"missed:nightly:{int(TWO)}", f"missed:nightly:{int(TWO + DAY)}"]
+    assert events[0].batch == "nightly-2026-11-21T0200"
+    assert "is tried again" in events[0].text
+
+
+async def test_people_are_notified_of_a_skipped_time_and_of_a_wrong_file(
+    announced: tuple[Schedules, list[Event]], write: Write
+) -> None:
+    schedules, events = announced
+    for now in (NOON, TWO, TWO + DAY):
+        await schedules.fire_due(now)
+    (skipped,) = events
+    assert skipped.lines[0] == "nightly-2026-11-21T0200 was not finished"
+    write(NIGHTLY + "max_cots = 3\n")
+    for _ in range(2):
+        await schedules.fire_due(TWO + DAY + 60)
+    (_, wrong) = events
+    assert "max_cots" in wrong.text

@@ -1,0 +1,1 @@
+"""Messages about batches that end and about what stops them, to the receivers of notify.toml."""
