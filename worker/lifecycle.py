@@ -166,7 +166,7 @@ def background_loops(worker: Context) -> Iterator[AbstractAsyncContextManager[No
 async def assemble(config: Config, timing: Timing, redis: Redis, owner: str, stack: AsyncExitStack) -> Context:
     """Build a worker's context; what must be closed is entered on `stack`."""
     account = Account(redis, config.api_host, timing.account_recheck)
-    replicate, files, gate = await open_api(config, timing, redis, account, stack)
+    replicate, sender, gate = await open_api(config, timing, redis, account, stack)
     return Context(
         config=config,
         redis=redis,
@@ -180,7 +180,7 @@ async def assemble(config: Config, timing: Timing, redis: Redis, owner: str, sta
         poller=Poller(replicate, gate, config, PollingLeader(redis, config.api_host, owner, timing.polling)),
         orphans=OrphanSearch(replicate, gate, claims, timing.between_searches),
         outputs=OutputSaver(config, await stack.enter_async_context(files_client(config)), timing.downloads),
-        uploads=Uploader(config, redis, leases, replicate, Sender(files, gate, account, timing.jitter)),
+        uploads=Uploader(config, redis, leases, replicate, sender),
         breaker=(breaker := CircuitBreaker(redis, config)),
         model_limiter=ModelLimiter(redis, config),
         batch_limiter=BatchConcurrencyLimit(redis, config.deadline),
@@ -198,13 +198,13 @@ async def assemble(config: Config, timing: Timing, redis: Redis, owner: str, sta
 
 async def open_api(
     config: Config, timing: Timing, redis: Redis, account: Account, stack: AsyncExitStack
-) -> tuple[Replicate, Files, RequestGate]:
-    """Open Replicate's API, for predictions and for files, and the gate of all requests to it."""
+) -> tuple[Replicate, Sender, RequestGate]:
+    """Open Replicate's API, for predictions and for uploads, and the gate of all requests to it."""
     limiter = await stack.enter_async_context(RateLimiter(redis, config.api_host, rate_limits(config)))
     client = await stack.enter_async_context(api_client(config))
     replicate = Replicate(client, config, timing.create_timeout)
     gate = RequestGate(limiter, account, TokenCheck(limiter, account, replicate.account, timing.token_again))
-    return replicate, Files(client), gate
+    return replicate, Sender(Files(client), gate, account, timing.jitter, timing.upload_patience), gate
 
 
 def rate_limits(config: Config) -> dict[str, float]:

@@ -10,6 +10,7 @@ from jobs.account.account import RECHECK_SECONDS
 from jobs.replicate_api.predictions import CREATE_TIMEOUT, RETENTION
 from worker.outputs import download
 from worker.polling import poll_policy
+from worker.uploads.sender import PATIENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,9 @@ class Timing:
 
     stop_patience: float = 10.0
     """How long a create under way may take when its worker stops; after that it is left to a search."""
+
+    upload_patience: float = PATIENCE
+    """For how long no upload at all may be answered, while the rest of the API answers, before it fails."""
 
     retention: float = RETENTION
     """How long Replicate keeps an output."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +28,10 @@ LOCAL_TRIES = 4
 """How often a file is read whose disk has an error that may pass."""
 
 MOST_UNANSWERED = 6
-"""So many uploads of a file that the API itself does not answer, while it answers others, are the fault of the file."""
+"""So many uploads of a file that the API does not answer, while it answers those of others, are the file's fault."""
+
+PATIENCE = 600.0
+"""Seconds for which no upload at all may be answered, while the rest of the API answers, before it fails."""
 
 AWAY = Backoff(cap=10.0)
 TOKEN_PAUSE = 2.0
@@ -57,6 +61,13 @@ class Origin:
         return file.metadata.get("batch") == self.batch_id and file.metadata.get("upload") == self.nonce
 
 
+@dataclass(slots=True)
+class _Passed:
+    """How many uploads of the worker were answered."""
+
+    count: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Sender:
     """Uploads through the gate, as one of the account's other calls."""
@@ -65,13 +76,15 @@ class Sender:
     gate: RequestGate
     account: Account
     jitter: Callable[[], float] = random.random
+    patience: float = PATIENCE
+    passed: _Passed = field(default_factory=_Passed)
 
     async def send(self, paths: Sequence[Path], reference: FileReference, origin: Origin) -> Sent:
         """Upload the first of the paths that has the content of the reference; InputFileError when there is none.
 
         Holds, a refused token and an API that is away are waited out.
         """
-        sending = _Sending(paths[-1], self.jitter)
+        sending, passed = _Sending(paths[-1], self.jitter, self.patience), self.passed.count
         while True:
             if await self.account.paused_by() == "401":  # other pauses concern what costs money
                 await asyncio.sleep(TOKEN_PAUSE)
@@ -80,7 +93,7 @@ class Sender:
                 async with opened(paths, reference) as file:
                     return Sent(await self._upload(file, reference, origin), bool(sending.unanswered))
             except (OSError, ReplicateError) as error:
-                pause = sending.pause_after(error)
+                pause = sending.pause_after(error, others_pass=self.passed.count > passed)
                 if isinstance(error, Unanswered | Blocked) and (found := await self._find(reference, origin)):
                     return Sent(found, doubled=sending.unanswered > 1)
             await asyncio.sleep(pause)
@@ -98,6 +111,7 @@ class Sender:
         except (OSError, InputFileError, Unanswered):
             await self.delete(stored.id)
             raise
+        self.passed.count += 1
         return stored
 
     async def _post(self, file: LocalFile, metadata: dict[str, str]) -> UploadedFile:
@@ -140,17 +154,24 @@ def _refuse_other_bytes(stored: UploadedFile, reference: FileReference) -> None:
         raise Unanswered("Replicate stored other bytes than were sent")
 
 
+def is_hopeless(error: Exception, unanswered: int, *, others_pass: bool, is_late: bool) -> bool:
+    """Whether an upload that was not answered so often is given up: not while it may be the API that is in trouble."""
+    return unanswered >= MOST_UNANSWERED and (isinstance(error, Blocked) or others_pass or is_late)
+
+
 @dataclass(slots=True)
 class _Sending:
     """What has come between so far; `path` is the file's, for messages."""
 
     path: Path
     jitter: Callable[[], float]
+    patience: float
+    started: float = field(default_factory=time.monotonic)
     tries: int = 0
     local: int = 0
     unanswered: int = 0
 
-    def pause_after(self, error: OSError | ReplicateError) -> float:
+    def pause_after(self, error: OSError | ReplicateError, *, others_pass: bool) -> float:
         """Seconds until the next try; InputFileError when another one is pointless."""
         self.tries += 1
         shown = shown_path(self.path)
@@ -161,7 +182,11 @@ class _Sending:
                 raise unusable(Path(error.filename or self.path), error) from error
         elif not isinstance(error, RateLimited | AccountRefused | NotSent | Unanswered):
             raise InputFileError(f"{shown} cannot be uploaded: {error}") from error
-        elif self.unanswered == MOST_UNANSWERED:
+        elif is_hopeless(error, self.unanswered, others_pass=others_pass, is_late=self._is_late):
             raise InputFileError(f"{shown} could not be uploaded in {self.tries} tries: {error}") from error
         logger.info("? %s is not uploaded, retrying: %s", shown, error)
         return 0.0 if isinstance(error, RateLimited) else AWAY.delay(self.tries, self.jitter)
+
+    @property
+    def _is_late(self) -> bool:
+        return time.monotonic() - self.started > self.patience

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobs.errors import InputFileError
+from jobs.errors import Blocked, InputFileError, ReplicateError, Unanswered
 from jobs.input_files.copies import copied_path
 from jobs.input_files.reference import references
 from jobs.state.ledger import Overtaken
@@ -20,13 +20,14 @@ from worker.context import Context, Work
 from worker.limits.circuit_breaker import MustWait
 from worker.timing import Timing
 from worker.uploads import uploader
+from worker.uploads.sender import is_hopeless
 
 DAY = 86_400.0
 
 
 @pytest.fixture
 def timing() -> Timing:
-    return Timing(jitter=lambda: 0.0)
+    return Timing(jitter=lambda: 0.0, upload_patience=0.0)
 
 
 @pytest.fixture
@@ -146,6 +147,31 @@ async def test_a_file_that_is_never_taken_is_an_error(
     with pytest.raises(InputFileError, match=r"a cat\.txt .* be uploaded"):
         await ensure(filed_work(worker, 0, cat))
     assert calls(simulator) == tries
+
+
+@pytest.mark.parametrize("timing", [Timing(jitter=lambda: 0.0)])
+async def test_uploads_wait_while_none_of_them_is_answered(worker: Context, simulator: Any, cat: Path) -> None:
+    """The rest of the API answers meanwhile."""
+    simulator.control(error={"next": 9, "kinds": ["upload"], "status": 502})
+    assert await ensure(filed_work(worker, 0, cat))
+    assert calls(simulator) == 10
+
+
+@pytest.mark.parametrize(
+    ("error", "unanswered", "others_pass", "is_late", "expected"),
+    [
+        (Unanswered("502"), 5, True, True, False),
+        (Unanswered("502"), 6, False, False, False),
+        (Unanswered("502"), 6, True, False, True),
+        (Unanswered("502"), 60, False, True, True),
+        (Blocked("403"), 5, False, False, False),
+        (Blocked("403"), 6, False, False, True),
+    ],
+)
+def test_when_an_upload_is_given_up(
+    error: ReplicateError, unanswered: int, *, others_pass: bool, is_late: bool, expected: bool
+) -> None:
+    assert is_hopeless(error, unanswered, others_pass=others_pass, is_late=is_late) is expected
 
 
 async def test_a_file_that_a_firewall_blocks_is_an_error_and_holds_nobody_back(
