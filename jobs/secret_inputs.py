@@ -60,6 +60,11 @@ def with_literals(values: Mapping[str, Any], keys: Collection[str]) -> dict[str,
     }
 
 
+def with_plain_literals(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An input as it was written before its literal secrets were marked."""
+    return {key: value[LITERAL] if _is_literal(value) else value for key, value in values.items()}
+
+
 def shown_input(values: Mapping[str, Any]) -> dict[str, Any]:
     """An input as people may see it: with references, but without literal secrets, wherever they stand.
 

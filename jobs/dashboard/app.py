@@ -15,6 +15,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from jobs.dashboard import batch, files, overview, review, sign_in, thumbnails
+from jobs.dashboard.actions import pages as actions
 from jobs.dashboard.gallery import Gallery
 from jobs.dashboard.index.indexes import Indexes
 from jobs.dashboard.live import Feeds
@@ -33,6 +34,10 @@ def create_app(dashboard: Dashboard) -> Starlette:
             Route("/batches/{batch}/events", batch.batch_events),
             Route("/batches/{batch}/files/{path:path}", files.show_file),
             Route("/batches/{batch}/thumbnails/{path:path}", thumbnails.show_thumbnail),
+            Route("/actions/{name}", actions.ask),
+            Route("/actions/{name}", actions.act, methods=["POST"]),
+            Route("/batches/{batch}/actions/{name}", actions.ask),
+            Route("/batches/{batch}/actions/{name}", actions.act, methods=["POST"]),
             Route("/batches/{batch}/review", review.review, methods=["POST"]),
             Route("/static/gallery.css", gallery_css),
             Route("/sign-in", sign_in.show_sign_in),

@@ -88,7 +88,7 @@ async def batch_parts(state: Any, batch: str, view: View) -> Parts:
     folder_parts = await asyncio.to_thread(_folder_parts, state, opened, view)
     base = f"/batches/{quote(batch)}"
     summary = render("summary.html", status=status, batch=batch, is_whole=opened.is_whole, manifest=_begun(opened))
-    actions = render("actions.html", status=status, base=base, read_only=dashboard.access.read_only)
+    actions = render("actions.html", status=status, base=base, view=view, read_only=dashboard.access.read_only)
     return {"outage": outage(error), "summary": summary, "actions": actions, **folder_parts}
 
 

@@ -88,6 +88,13 @@ def cookie_name(connection: HTTPConnection) -> str:
     return f"replicate_batch_{connection.url.port or 80}"
 
 
+def session_name(connection: HTTPConnection) -> str:
+    """Who did something, as far as that is known: an address, and what tells two browsers apart."""
+    cookie = connection.cookies.get(cookie_name(connection), "")
+    host = connection.client.host if connection.client else "?"
+    return f"{host} {cookie.partition('.')[2][:4]}".strip()
+
+
 class Guard:
     """Middleware that refuses what must not be answered, and sets the headers of what is."""
 

@@ -35,7 +35,7 @@ class Night:
     """A batch named `night` in a folder and in Redis, whose prompts end as a test says."""
 
     def __init__(self, redis: Redis, folder: Folder) -> None:
-        self._redis, self.folder = redis, folder
+        self._redis, self.folder, self.batch_id = redis, folder, BATCH_ID
         folder.path.mkdir(parents=True)
         folder.manifest.write_text(json.dumps({"batch": "night", "id": BATCH_ID, "realm": "api", "created_at": 1.0}))
 
@@ -66,7 +66,7 @@ class Night:
 
     async def settle(self, index: int, status: str = "succeeded") -> None:
         """Settle a prompt in Redis."""
-        await Batches(self._redis).settle("night", index, status, BATCH_ID)  # type: ignore[arg-type] # any outcome
+        await Batches(self._redis).settle("night", index, status, self.batch_id)  # type: ignore[arg-type] # any outcome
 
 
 @pytest.fixture

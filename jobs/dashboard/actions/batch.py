@@ -1,0 +1,114 @@
+"""Actions on one batch, or on what a filter shows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from jobs.budget import UNCHANGED
+from jobs.dashboard.actions.question import Action, Asked, Field, Question
+from jobs.errors import InputError
+from jobs.operations.limits import LimitChanges, limit_lines
+from jobs.operations.preview import Preview
+from jobs.operations.report import cancel_lines, cost_words, count_text, receipt_line
+from jobs.prices.money import MICRO
+
+MODELS_SHOWN = 8
+LIMITS = {"max_predictions": "Predictions at most", "max_cost": "Dollars at most", "max_in_flight": "In flight at most"}
+
+
+async def ask_retry(asked: Asked) -> Question:
+    """What a retry would create."""
+    preview = await asked.operations.preview_retry(asked.batch, asked.selection)
+    title = f"Retry what did not succeed{_scope(asked)}"
+    if not preview.prompts:
+        return Question(title, ("There is nothing to retry.",))
+    return Question(title, tuple(_preview_sentences(preview)), "Retry", preview.prompts)
+
+
+async def retry(asked: Asked) -> str:
+    """Retry."""
+    return receipt_line(await asked.operations.retry(asked.batch, UNCHANGED, None, asked.selection))
+
+
+async def ask_cancel(asked: Asked) -> Question:
+    """What a cancel would end."""
+    preview = await asked.operations.preview_cancel(asked.batch)
+    if not preview.prompts:
+        return Question("Cancel the batch", ("There is nothing to cancel.",))
+    sentences = (
+        f"{count_text(preview.in_flight, 'prediction')} in flight would be canceled at Replicate.",
+        f"{count_text(preview.never_created, 'prompt')} would never be created.",
+        "What has succeeded stays. A retry can bring the rest back.",
+    )
+    return Question("Cancel the batch", sentences, "Cancel what is not done", preview.prompts, danger=True)
+
+
+async def cancel(asked: Asked) -> str:
+    """Cancel."""
+    return " ".join(cancel_lines(await asked.operations.cancel(asked.batch)))
+
+
+async def ask_limit(asked: Asked) -> Question:
+    """Which limits the batch has."""
+    current = (await asked.operations.limit(asked.batch, {}, dry_run=True)).before.model_dump()
+    hint = "`none` for no limit"
+    fields = [Field(name, label, _shown(current[name]), hint) for name, label in LIMITS.items()]
+    priority = Field("priority", "Priority", _shown(current["priority"]), "2 gets twice the share of 1")
+    sentence = "Workers obey new limits within seconds; nothing that runs is canceled."
+    return Question("Limits and priority", (sentence,), "Change", fields=(*fields, priority))
+
+
+async def limit(asked: Asked) -> str:
+    """Change what was filled in and differs."""
+    current = (await asked.operations.limit(asked.batch, {}, dry_run=True)).before.model_dump()
+    changes: LimitChanges = {
+        name: _read_limit(name, given)
+        for name in LIMITS
+        if (given := asked.values.get(name, "").strip()) and given != _shown(current[name])
+    }
+    given = asked.values.get("priority", "").strip()
+    priority = None if given in ("", _shown(current["priority"])) else _read_priority(given)
+    return " ".join(limit_lines(await asked.operations.limit(asked.batch, changes, priority)))
+
+
+def _scope(asked: Asked) -> str:
+    return "" if asked.indexes is None else f", of the {count_text(len(asked.indexes), 'prompt')} that the filter shows"
+
+
+def _preview_sentences(preview: Preview) -> Iterator[str]:
+    yield f"{count_text(preview.prompts, 'prompt')} would run again:"
+    models = list(preview.models.items())
+    yield from (f"{count:,} of {model}" for model, count in models[:MODELS_SHOWN])
+    if len(models) > MODELS_SHOWN:
+        yield f"and {len(models) - MODELS_SHOWN} more models"
+    if preview.cost_at_least is not None:
+        yield f"It {cost_words(preview.cost_at_least, preview.cost_at_most)}."
+    else:
+        yield "What it costs is not known: BATCH_PRICES and prices.toml have no price for it."
+    yield from preview.unpriced[:MODELS_SHOWN]
+
+
+def _shown(value: float | None) -> str:
+    return "none" if value is None else f"{value:g}"
+
+
+def _read_limit(name: str, text: str) -> int | None:
+    if text == "none":
+        return None
+    try:
+        return round(float(text) * MICRO) if name == "max_cost" else int(text)
+    except (ValueError, OverflowError):
+        raise InputError(f"{LIMITS[name]}: {text!r} is no number, and not `none`") from None
+
+
+def _read_priority(text: str) -> float:
+    try:
+        priority = float(text)
+    except ValueError:
+        raise InputError(f"Priority: {text!r} is no number") from None
+    if not 0.001 <= priority <= 1000:
+        raise InputError("Priority must be between 0.001 and 1000")
+    return priority
+
+
+ACTIONS = {"retry": Action(ask_retry, retry), "cancel": Action(ask_cancel, cancel), "limit": Action(ask_limit, limit)}

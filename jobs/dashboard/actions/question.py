@@ -1,0 +1,64 @@
+"""What a person is asked before an action, and what an action is asked with."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from jobs.dashboard.index.filters import Filter
+from jobs.operations.operations import Operations
+from jobs.operations.selection import Selection
+
+MANY = 100
+"""Prompts above which a word has to be typed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An action on a batch, "" for one on the account; `indexes` are the prompts that a filter shows, None: all."""
+
+    operations: Operations
+    batch: str
+    chosen: Filter
+    indexes: frozenset[int] | None
+    values: Mapping[str, str]
+
+    @property
+    def selection(self) -> Selection | None:
+        """The prompts that it is for; None: the whole batch."""
+        return None if self.indexes is None else Selection(indexes=self.indexes)
+
+
+class Field(NamedTuple):
+    """Something to fill in; an empty value leaves it as it is."""
+
+    name: str
+    label: str
+    value: str = ""
+    hint: str = ""
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What an action would do, in sentences, and to how many `prompts`; without a `button` there is nothing to do."""
+
+    title: str
+    sentences: tuple[str, ...]
+    button: str = ""
+    prompts: int = 0
+    fields: tuple[Field, ...] = ()
+    danger: bool = False
+
+    @property
+    def needs_word(self) -> bool:
+        """Whether the batch's name has to be typed."""
+        return self.prompts > MANY
+
+
+class Action(NamedTuple):
+    """An action: asks first, then acts and says what it did. Both may raise a BatchError."""
+
+    ask: Callable[[Asked], Awaitable[Question]]
+    act: Callable[[Asked], Awaitable[str]]
