@@ -97,12 +97,14 @@ class Secrets:
         self._environment = {name: value for name, value in environment.items() if value and not _OURS.fullmatch(name)}
 
     def check(self, values: Mapping[str, Any]) -> MissingSecret | None:
-        """Which variables of an input are not set, if any."""
-        if missing := sorted({name for name in map(_name, values.values()) if name and name not in self._environment}):
+        """Which variables of an input are not set, or have a value that cannot be sent, if any."""
+        names = sorted(set(filter(None, map(_name, values.values()))))
+        if missing := [name for name in names if name not in self._environment]:
             return MissingSecret(
-                f"the worker's environment has no {', '.join(missing)}, which the input refers to: set it there or in "
-                ".env, start the worker again, then `python -m jobs retry`"
+                f"the worker's environment has no {', '.join(missing)}, which the input refers to{_CURE}"
             )
+        if foreign := [name for name in names if not _is_utf_8(self._environment[name])]:
+            return MissingSecret(f"in the worker's environment {', '.join(foreign)} is not UTF-8, so not text{_CURE}")
         return None
 
     def resolve(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -164,7 +166,17 @@ class Masking:
         self.secrets.mask_error(error, self.values)
 
 
+_CURE = ": set it there or in .env, start the worker again, then `python -m jobs retry`"
+
 NO_SECRETS = Masking(Secrets({}), {})
+
+
+def _is_utf_8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_secret(value: Any) -> bool:

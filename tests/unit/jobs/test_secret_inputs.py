@@ -64,6 +64,12 @@ def test_a_variable_that_is_not_set_is_named(name: str) -> None:
     assert SECRETS.check({"key": KEY}) is None
 
 
+def test_a_variable_that_is_no_text_is_named() -> None:
+    foreign = Secrets({"KEY": b"p\xe9ss".decode("utf-8", "surrogateescape"), "OTHER": "pass"})
+    assert "KEY is not UTF-8" in str(foreign.check({"key": {"$env": "KEY"}, "other": {"$env": "OTHER"}}))
+    assert foreign.check({"other": {"$env": "OTHER"}}) is None
+
+
 def test_a_secret_is_masked_wherever_it_stands() -> None:
     values = {"key": KEY, "pin": {"$env": "PIN"}}
     raw = {"input": {"key": "sk-0123456789"}, "logs": "using sk-0123456789, 1234 steps", "sk-0123456789": [1, None]}
