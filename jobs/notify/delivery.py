@@ -59,11 +59,16 @@ class Deliveries:
     ) -> None:
         self._outbox, self._send, self._delays, self._claim_margin = outbox, send, delays, claim_margin
         self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._turn = asyncio.Lock()
         self.wake = asyncio.Event()
         """Set when something may be due at once."""
 
     async def start_due(self, receivers: Collection[Receiver]) -> None:
         """Start the oldest due delivery to each receiver that has none under way."""
+        async with self._turn:
+            await self._start_due(receivers)
+
+    async def _start_due(self, receivers: Collection[Receiver]) -> None:
         if not (free := {one.name: one for one in receivers if one.name not in self._under_way}):
             return
         for delivery in await self._outbox.due(free):
@@ -82,12 +87,14 @@ class Deliveries:
         self.wake.set()
 
     async def _deliver(self, receiver: Receiver, claim: Claim) -> None:
-        event = Event.model_validate_json(claim.event)
         try:
+            event = Event.model_validate_json(claim.event)
             outcome = SILENCED if await self._is_silenced(receiver) else await self._send(receiver, event)
             await self._record(receiver, claim, event, outcome)
         except (BatchError, RedisError, OSError) as error:  # its claim expires, and it is tried again
             logger.debug("%s: the delivery was not recorded: %s", receiver.name, error)
+        except Exception:
+            logger.exception("! %s: the delivery failed unexpectedly, will be retried", receiver.name)
 
     async def _is_silenced(self, receiver: Receiver) -> bool:
         """Whether it wants nothing more; one whose address has changed since does."""
@@ -113,8 +120,11 @@ class Deliveries:
         else:
             await self._outbox.postpone(claim.delivery, record, delay)
 
-    async def finish(self, receivers: Collection[Receiver], seconds: float) -> None:
-        """Make what is due within so many seconds; then stop, whatever is left."""
+    async def finish(self, receivers: Collection[Receiver], seconds: float, for_commands: float = 0.0) -> None:
+        """Make what is due within so many seconds; then stop, whatever is left.
+
+        Commands that are being run get more seconds, as a program that is killed may leave half of its work.
+        """
         names = {receiver.name for receiver in receivers}
         try:
             async with asyncio.timeout(seconds):
@@ -126,7 +136,10 @@ class Deliveries:
                         return
                     await _wait(self.wake, min(max(soon, 0.05), 1.0))
         except TimeoutError:
-            return
+            names = {receiver.name for receiver in receivers if receiver.kind == "command"} & self._under_way.keys()
+            if names and for_commands:
+                logger.info("waiting for the commands of %s", ", ".join(sorted(names)))
+                await asyncio.wait([self._under_way[name] for name in names], timeout=for_commands)
         finally:
             await self.stop()
 

@@ -21,8 +21,8 @@ from jobs.notify.sender import Sender
 from jobs.redis_client.resilience import Redis
 from jobs.state.outbox import Outbox
 
-LAST_SECONDS = 10.0
-"""How long a worker that has done everything waits for its last deliveries."""
+LAST_SECONDS, FOR_COMMANDS = 10.0, 30.0
+"""How long a worker that has done everything waits for its last deliveries, and then for commands that are run."""
 
 logger = logging.getLogger(__name__)
 
@@ -116,9 +116,9 @@ class Notifier:
         await self._deliveries.stop()
 
     async def finish(self) -> None:
-        """Deliver what is due before the process ends, for ten seconds at most."""
+        """Deliver what is due before the process ends, within a bounded time."""
         if self.receivers:
-            await self._deliveries.finish(self.receivers, LAST_SECONDS)
+            await self._deliveries.finish(self.receivers, LAST_SECONDS, FOR_COMMANDS)
 
     async def _send(self, receiver: Receiver, event: Event) -> Outcome:
         return await self._sender.send(receiver, event, self._file.variables)

@@ -7,6 +7,7 @@ import logging
 import re
 import sys
 from collections.abc import Mapping
+from urllib.parse import unquote
 
 from jobs.notify.command import run_process
 from jobs.notify.event import Event
@@ -37,6 +38,7 @@ async def send_by_apprise(receiver: Receiver, event: Event, environment: Mapping
 def masked(text: str, url: str) -> str:
     """A text without the parts of an address, as they may be secret; its scheme stays."""
     parts = {part for part in re.split(r"[:/@?&=,]+", url.partition("://")[2]) if len(part) >= LEAST_MASKED}
+    parts |= {unquote(part) for part in parts}
     for part in sorted(parts, key=len, reverse=True):
         text = text.replace(part, "…")
     return _ADDRESS.sub(r"\1://…", text)

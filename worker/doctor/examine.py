@@ -17,6 +17,7 @@ from worker.doctor.network import api_findings, host_findings, network_findings
 from worker.doctor.redis_server import embedded_findings, redis_findings
 from worker.doctor.status import (
     batch_findings,
+    delivery_findings,
     limit_findings,
     notify_file_findings,
     pause_findings,
@@ -43,6 +44,7 @@ IN_REDIS: dict[str, Callable[[Redis, Config], Awaitable[list[Finding]]]] = {
     "workers": worker_findings,
     "batches": batch_findings,
     "schedules": schedule_findings,
+    "notify": delivery_findings,
 }
 CHECK_SECONDS = 60.0
 

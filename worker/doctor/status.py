@@ -9,6 +9,7 @@ from jobs.account.account import Account
 from jobs.config import Config, read_environment
 from jobs.errors import PriceError, ScheduleError
 from jobs.notify.file import load as load_receivers
+from jobs.notify.overview import read_notifications
 from jobs.prices.file import load_cards
 from jobs.queue.dead_letters import DeadLetters, describe_dead_letters
 from jobs.redis_client import keys
@@ -16,6 +17,7 @@ from jobs.redis_client.resilience import Redis
 from jobs.schedules.file import describe, load
 from jobs.schedules.scheduler import Schedules
 from jobs.state.batches import Batches
+from jobs.state.outbox import Outbox
 from worker.doctor.finding import Finding, failure, ok, warning
 
 RESUME = "python -m jobs resume, once the cause is removed"
@@ -102,6 +104,17 @@ def notify_file_findings(config: Config) -> list[Finding]:
         return [failure("notify", found.error, "fix it: these receivers are not notified meanwhile")]
     count = len(found.receivers) or "no"
     return [ok("notify", f"{count} receiver{'' if count == 1 else 's'} in {config.notify}")]
+
+
+async def delivery_findings(redis: Redis, config: Config) -> list[Finding]:
+    """Report the receivers that the last message did not reach; RedisError."""
+    file = load_receivers(config.notify, read_environment())
+    found = await read_notifications(file, Outbox(redis, config.api_host)) if file.receivers else None
+    return [
+        warning("notify", f"{one.name} was not reached: {one.last.error}", f"python -m jobs notify test {one.name}")
+        for one in (found.receivers if found else ())
+        if one.last and not one.last.delivered
+    ]
 
 
 def price_file_findings(config: Config) -> list[Finding]:

@@ -7,14 +7,17 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jobs.config import Config
 from jobs.notify.command import run_command, variables
 from jobs.notify.event import Event
 from jobs.notify.receiver import DELIVERED, Receiver
-from jobs.notify.services import masked
+from jobs.notify.services import LEAST_MASKED, masked
 
 EVENT = Event(
     id="finished:b1:0:3", name="finished", at=1.5, title="night is finished", lines=["a", "b"], batch="night",
@@ -94,6 +97,16 @@ async def test_a_command_that_takes_too_long_is_killed_with_its_children() -> No
 async def test_a_child_that_keeps_the_output_open_is_not_waited_for() -> None:
     shell = Receiver("hook", "command", "sleep 30 & echo done", shell=True, timeout=25)
     assert await run_command(shell, EVENT, {"PATH": "/usr/bin:/bin"}) == DELIVERED
+
+
+PARTS = st.text(st.characters(codec="ascii", categories=["L", "N", "P"]), min_size=LEAST_MASKED, max_size=12)
+
+
+@given(PARTS, PARTS)
+def test_no_secret_part_of_an_address_is_in_what_apprise_says(user: str, password: str) -> None:
+    address = f"mailtos://{quote(user, safe='')}:{quote(password, safe='')}@mail.example.com/"
+    said = masked(f"{address} failed:\n{password}\n{user}\n{quote(password, safe='')}", address)
+    assert not {user, password, quote(password, safe="")} & set(said.splitlines())
 
 
 def test_what_apprise_says_is_shown_without_the_parts_of_an_address() -> None:

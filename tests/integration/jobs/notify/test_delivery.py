@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -161,6 +162,41 @@ async def test_a_finish_is_bounded(outbox: Outbox, process: Callable[..., Delive
         await post(outbox, "ops")
         await asyncio.wait_for(process().finish([to(hook)], 0.3), 10)
     assert len(await outbox.waiting()) == 1
+
+
+async def test_a_command_gets_longer_than_a_webhook(
+    outbox: Outbox, process: Callable[..., Deliveries], tmp_path: Path
+) -> None:
+    async with HttpReceiver.running(None) as hook:
+        await post(outbox, "ops", "script")
+        script = Receiver("script", "command", "sleep 1; touch done", shell=True, timeout=60)
+        await process().finish([to(hook), script], 0.2, 30)
+    assert (tmp_path / "done").exists()
+    assert [one["receiver"] for one in await outbox.records()] == ["script"]
+
+
+async def test_two_rounds_at_once_start_one_delivery_to_a_receiver(
+    outbox: Outbox, process: Callable[..., Deliveries], eventually: Callable[..., Any]
+) -> None:
+    deliveries = process()
+    async with HttpReceiver.running(None) as hook:
+        for number in range(3):
+            await post(outbox, "ops", event=EVENT.model_copy(update={"id": str(number)}))
+        await asyncio.gather(*(deliveries.start_due([to(hook)]) for _ in range(5)))
+        await eventually(lambda: hook.received)
+        await deliveries.stop()
+    assert len(hook.received) == 1
+
+
+async def test_an_event_of_a_later_version_is_left_to_others(
+    outbox: Outbox, process: Callable[..., Deliveries], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with HttpReceiver.running() as hook:
+        await outbox.post("new", '{"id": "new", "name": "something_new"}', ["ops"])
+        await process().finish([to(hook)], 5)
+    assert "failed unexpectedly, will be retried" in caplog.text
+    assert list(await outbox.waiting()) == ["ops/new"]
+    assert hook.received == []
 
 
 async def test_an_unexpected_error_is_an_outcome(monkeypatch: pytest.MonkeyPatch) -> None:

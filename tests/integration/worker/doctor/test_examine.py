@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from jobs.account.account import Account
 from jobs.account.live_workers import send_heartbeat
 from jobs.config import Config
+from jobs.notify.delivery import Record
 from jobs.queue.dead_letters import DeadLetters
 from jobs.queue.payload import JobId
 from jobs.redis_client import client as connection
@@ -22,6 +23,7 @@ from jobs.redis_client import embedded
 from jobs.redis_client.resilience import Redis
 from jobs.schedules.state import ScheduleState, ScheduleStates
 from jobs.state.batches import Batches
+from jobs.state.outbox import Outbox
 from jobs.wire import Batch
 from worker.doctor import machine
 from worker.doctor.examine import _run_check, examine
@@ -31,7 +33,9 @@ from worker.doctor.network import api_findings, host_findings
 from worker.doctor.redis_server import redis_findings
 from worker.doctor.status import (
     batch_findings,
+    delivery_findings,
     limit_findings,
+    notify_file_findings,
     pause_findings,
     price_file_findings,
     schedule_file_findings,
@@ -203,6 +207,25 @@ def test_prices(config: Config, tmp_path: Path) -> None:
     assert (wrong.verdict, "line 1: there is no name" in wrong.message) == ("failure", True)
 
 
+async def test_receivers_of_notifications(config: Config, redis: Redis) -> None:
+    assert of(notify_file_findings(config), "notify").message == f"no receivers in {config.notify}"
+    assert await delivery_findings(redis, config) == []
+    config.notify.write_text('on_finish = "true"\n')
+    assert of(notify_file_findings(config), "notify").message == f"1 receiver in {config.notify}"
+    outbox = Outbox(redis, config.api_host)
+    for error, delivered in (("exit code 3", False), (None, True)):
+        record = Record(
+            receiver="on_finish", event="finished", title="x", at="2026-11-28T09:00:00.000Z", tries=1,
+            delivered=delivered, error=error,
+        )  # fmt: skip
+        await outbox.end("on_finish/1", record.model_dump())
+        failed = [(one.verdict, one.message) for one in await delivery_findings(redis, config)]
+        assert failed == ([] if delivered else [("warning", "on_finish was not reached: exit code 3")])
+    config.notify.write_text("on_finis = 1\n")
+    wrong = of(notify_file_findings(config), "notify")
+    assert (wrong.verdict, "line 1: unknown key 'on_finis'" in wrong.message) == ("failure", True)
+
+
 async def test_schedules(config: Config, redis: Redis, tmp_path: Path) -> None:
     assert of(schedule_file_findings(config), "schedules").message == f"none in {config.schedules}"
     nightly = "[[schedule]]\nname = 'nightly'\ncron = '0 2 * * *'\nfile = 'prompts.jsonl'\n"
@@ -305,7 +328,7 @@ def test_the_command_when_nothing_is(cli: Callable[..., Any], tmp_path: Path) ->
     assert (answer.code, answer.err) == (1, "")
     failed = [line.split()[1] for line in answer.out.splitlines() if line.startswith("failure")]
     assert failed == ["redis", "account", "schedules"]
-    assert answer.out.count("not looked at: Redis does not answer") == 5
+    assert answer.out.count("not looked at: Redis does not answer") == 6
     assert answer.out.splitlines()[-1].endswith("3 failures")
 
 
