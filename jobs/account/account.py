@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 from typing import Self
 
+from jobs.events.event import Event, EventKind
+from jobs.events.log import record_in_all
 from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
 from jobs.redis_client.resilience import Redis
@@ -67,7 +69,7 @@ class Account:
 
     async def pause(self, reason: str) -> bool:
         """Stop all creates until `resume`; the first reason stays. True when it was not paused by hand yet."""
-        return await self._change("pause", reason, "", 0)
+        return await self._changed("paused", reason, await self._change("pause", reason, "", 0))
 
     async def pause_for(self, by: str, reason: str) -> bool:
         """Stop all creates while the API answers `by` (401, 402); True when they were not paused.
@@ -76,7 +78,8 @@ class Account:
         """
         minutes = max(round(self._recheck / 60), 1)
         text = f"{reason}; checked again every {minutes} minutes, and lifted when it is over"
-        return await self._change("pause", text, by, int(self._recheck * 1000))
+        done = await self._change("pause", text, by, int(self._recheck * 1000))
+        return await self._changed("paused", reason, done)
 
     async def is_due(self, by: str) -> bool:
         """Whether a pause of that kind is to be checked now; True for one worker only."""
@@ -84,7 +87,7 @@ class Account:
 
     async def lift(self, by: str) -> bool:
         """Lift a pause that a worker set for that reason, and no other; True when there was one."""
-        return await self._change("lift", by)
+        return await self._changed("resumed", "the API accepts the account again", await self._change("lift", by))
 
     async def paused_by(self) -> str | None:
         """`401` or `402` when a worker set the pause, else None."""
@@ -99,7 +102,7 @@ class Account:
         """Lift the pause and clear the trouble; True when it was paused."""
         paused = await self._redis.delete(keys.pause(self._api_host))
         await self._redis.delete(keys.own_pause(self._api_host), keys.trouble(self._api_host))
-        return bool(paused)
+        return await self._changed("resumed", "a person lifted the pause", bool(paused))
 
     async def pause_reason(self) -> str | None:
         """Why nothing is created until `resume`; None when it is not paused."""
@@ -115,7 +118,14 @@ class Account:
     async def resume_models(self) -> bool:
         """Close all circuit breakers and forget their counts; True when one was open."""
         await self._redis.delete(keys.breaker(self._api_host))
-        return bool(await self._redis.delete(keys.paused_models(self._api_host)))
+        resumed = bool(await self._redis.delete(keys.paused_models(self._api_host)))
+        return await self._changed("model_resumed", "a person lifted the pauses of models", resumed)
+
+    async def _changed(self, event: EventKind, message: str, done: bool) -> bool:  # noqa: FBT001 - it returns it
+        """Record in all batches what was done, if it was; returns whether it was."""
+        if done:
+            await record_in_all(self._redis, self._api_host, Event(event=event, message=message))
+        return done
 
     async def report_trouble(self, reason: str, seconds: int = TROUBLE_TTL) -> None:
         """Hold back creates while outputs cannot be saved (a full disk, say); expires by itself."""

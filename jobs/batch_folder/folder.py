@@ -83,6 +83,11 @@ class Folder:
         return self.path / "review.jsonl"
 
     @property
+    def events(self) -> Path:
+        """.events.jsonl: what happened to the batch until it was finished; Redis forgets it."""
+        return self.path / ".events.jsonl"
+
+    @property
     def gallery(self) -> Path:
         """index.html: the first page of the gallery; the next ones are index-2.html …"""
         return self.path / "index.html"

@@ -29,7 +29,7 @@ from jobs.enqueue.order import Order
 from jobs.enqueue.ownership import check_ownership, known_limits, new_manifest, read_ownership, save_limits
 from jobs.enqueue.recovery import settle_recorded, spent_on_earlier_tries
 from jobs.enqueue.retry import Retried, requeue, retry, spent_reason, start_generation
-from jobs.enqueue.sharding import Receipt, enqueue_unsettled
+from jobs.enqueue.sharding import Receipt, enqueue_unsettled, record_receipt
 from jobs.enqueue.spool import Progress, Spool, ignore_progress, spooling
 from jobs.errors import InputError
 from jobs.input_files.reference import references_in
@@ -169,7 +169,7 @@ async def _enqueue(
     receipt = await enqueue_unsettled(redis, batch, folder, partial(Bits.count, indexes=merge.known), spool.estimator)
     more: dict[str, Any] = {"begun_from": manifest.source}
     more |= {"enqueued": receipt.enqueued + added.prompts, "shards": receipt.shards + added.shards}
-    return receipt.model_copy(update=more)
+    return await record_receipt(redis, receipt.model_copy(update=more), "enqueued")
 
 
 async def _merge(spool: Spool, folder: Folder, manifest: Manifest | None, batch: Batch | None, redis: Redis) -> Merge:

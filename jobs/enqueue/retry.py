@@ -21,7 +21,7 @@ from jobs.catalog.row_check import pinned_text
 from jobs.config import Config
 from jobs.enqueue.estimate import Confirm, Estimator
 from jobs.enqueue.ownership import known_limits, read_ownership, save_limits
-from jobs.enqueue.sharding import Receipt, enqueue_unsettled, job_of, shards_of
+from jobs.enqueue.sharding import Receipt, enqueue_unsettled, job_of, record_receipt, shards_of
 from jobs.errors import InputError
 from jobs.prices.money import dollars_text
 from jobs.queue.dead_letters import DeadLetters
@@ -88,7 +88,7 @@ async def _enqueue_generation(
     await DeadLetters(redis).requeue(batch.name, dead)
     receipt = await enqueue_unsettled(redis, batch, folder, len, estimator)
     more = {"enqueued": receipt.enqueued + added.prompts, "shards": receipt.shards + added.shards}
-    return receipt.model_copy(update=more)
+    return await record_receipt(redis, receipt.model_copy(update=more), "retried")
 
 
 def _keep_prices(folder: Folder, estimator: Estimator, *, fsync: bool) -> list[str]:

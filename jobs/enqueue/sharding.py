@@ -13,6 +13,8 @@ from jobs.account.account import Account
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.prompts_copy import CopiedRow, are_of_first_generation, kept_row, read_lines
 from jobs.enqueue.estimate import Estimator
+from jobs.events.event import Event, EventKind
+from jobs.events.log import record
 from jobs.queue.dead_letters import DeadLetters
 from jobs.queue.payload import JobId, Packed, pack_rows
 from jobs.queue.shard_queue import Queue
@@ -111,3 +113,11 @@ async def enqueue_unsettled(
         cost_at_most=estimate.costs.most,
         unpriced=estimate.unpriced(),
     )
+
+
+async def record_receipt(redis: Redis, receipt: Receipt, event: EventKind) -> Receipt:
+    """Record in the batch's log that prompts were put into the queue, if any were; returns the receipt."""
+    if receipt.enqueued:
+        message = f"{receipt.enqueued:,} of {receipt.total:,} prompts"
+        await record(redis, receipt.batch, Event(event=event, message=message))
+    return receipt

@@ -6,6 +6,7 @@
 --                 that was counted as crashed, reason makes it a dead letter
 -- KEYS[2] HASH    the batch, of which `total` is read
 -- KEYS[3] BITMAP  settled prompts
+-- KEYS[4] STREAM  events of the batch (jobs/events/log.py)
 -- ARGV    'begin', job, run, first index, last index, most deaths, reason, ttl in seconds
 -- ARGV    'end', job, run, 'over' | 'open'
 -- ARGV    'record_crash', job, run
@@ -31,11 +32,27 @@ local function settled(first, last)
   return count
 end
 
+-- One event for a worker, though several of its shards find out. A log never stops a run.
+local function record_lost(run, ttl)
+  local event = '{"event":"worker_lost","worker":' .. cjson.encode((run:gsub(':[^:]*$', ''))) .. '}'
+  local last = redis.pcall('XREVRANGE', KEYS[4], '+', '-', 'COUNT', 50)
+  for _, entry in ipairs(last) do
+    if entry[2][2] == event then
+      return
+    end
+  end
+  redis.pcall('XADD', KEYS[4], 'MAXLEN', '~', 1000, '*', 'event', event)
+  redis.pcall('EXPIRE', KEYS[4], ttl)
+end
+
 local function begin(run, first, last, most, reason, ttl)
   last = math.min(last, (tonumber(redis.call('HGET', KEYS[2], 'total')) or 0) - 1)
   local now = settled(first, last)
   if note.run ~= '' and note.run ~= run then
     note.deaths, note.former = note.deaths + 1, note.run
+    if note.run:sub(1, 7) ~= 'failed ' then
+      record_lost(note.run, ttl)
+    end
   end
   if now > note.settled then
     note.deaths = 0

@@ -60,7 +60,7 @@ class DeadLetters:
 
     async def _ask(self, op: str, job: JobId, *args: str | int) -> str:
         script = load_script(self._redis, __name__)
-        names = [keys.runs(job.batch), keys.batch(job.batch), keys.settled(job.batch)]
+        names = [keys.runs(job.batch), keys.batch(job.batch), keys.settled(job.batch), keys.events(job.batch)]
         reason: bytes = await script(keys=names, args=[op, str(job), *args])
         return reason.decode()
 

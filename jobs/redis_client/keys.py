@@ -77,6 +77,16 @@ def waits(name: str) -> str:
     return f"{PREFIX}waits:{name}"
 
 
+def events(name: str) -> str:
+    """STREAM: JSON of what happened to the batch, except failures; 30 days after the last."""
+    return f"{PREFIX}events:{name}"
+
+
+def failures(name: str) -> str:
+    """STREAM: JSON of the last failures of its prompts; 30 days after the last."""
+    return f"{PREFIX}failures:{name}"
+
+
 PACE_SPAN = 5
 """Seconds in one span of `pace`."""
 

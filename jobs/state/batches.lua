@@ -10,9 +10,11 @@
 -- KEYS[6] ZSET    prompts in flight (worker/limits/batch_limiter.lua)
 -- KEYS[7] HASH    uploads of local files (jobs/state/uploads.lua)
 -- KEYS[8] STRING  results in this span of seconds, for the pace
+-- KEYS[9] STREAM  failures of prompts (jobs/events/log.py)
 -- ARGV    'settle', batch's id ('' = any), index, outcome, predictions, cost ('' = unknown), kind of error, model,
 --                 retry count of the result ('' = any), last prediction, files that were not saved, the host of one, 1 = an
---                 empty output                                          returns 1 when the count changed, else 0
+--                 empty output, its failure as an event ('' = none), most events, their ttl
+--                                                                       returns 1 when the count changed, else 0
 -- ARGV    'unsettle', batch's id ('' = any), index, outcome, kind       returns 1 when the count changed, else 0
 -- ARGV    'finish', '', Unix seconds, ttl                               returns 1 when this call finished it, else 0
 -- ARGV    'limit', batch's id, then fields and values ('' lifts one)      returns 1 when there is such a batch, else 0
@@ -48,7 +50,7 @@ if op == 'finish' then
   if sum < tonumber(redis.call('HGET', KEYS[1], 'total')) then
     return 0
   end
-  for i = 1, #KEYS - 1 do -- except the pace, which expires by itself
+  for i = 1, #KEYS - 2 do -- except the pace and the failures, which expire by themselves
     redis.call('EXPIRE', KEYS[i], ARGV[4])
   end
   return redis.call('HSETNX', KEYS[1], 'finished_at', ARGV[3])
@@ -130,4 +132,8 @@ end
 redis.call('HINCRBY', KEYS[1], outcome, 1)
 redis.call('INCR', KEYS[8])
 redis.call('EXPIRE', KEYS[8], 180)
+if ARGV[14] ~= '' then
+  redis.pcall('XADD', KEYS[9], 'MAXLEN', '~', ARGV[15], '*', 'event', ARGV[14]) -- a log never stops a count
+  redis.pcall('EXPIRE', KEYS[9], ARGV[16])
+end
 return 1

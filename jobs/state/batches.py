@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Literal, Self
 
@@ -13,11 +13,14 @@ from pydantic import TypeAdapter, ValidationError
 from redis.asyncio.client import Pipeline
 
 from jobs.errors import BatchNotFound
-from jobs.prices.money import MICRO
+from jobs.events import log
+from jobs.events.event import Event
+from jobs.message_groups import message_group
+from jobs.prices.money import MICRO, dollars_text
 from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
 from jobs.redis_client.resilience import Redis
-from jobs.wire import Batch, Outcome, Result
+from jobs.wire import Batch, Failure, Outcome, Result
 
 _HOST = re.compile(r"(?:https?://)?(?P<host>[^/]*?)(?::\d+)?(?:/|$)")
 """Without a port, as BATCH_OUTPUT_HOSTS names it."""
@@ -48,6 +51,7 @@ class Spent:
 
     `kind` is its error's, `model` its prompt's: batches count some kinds apart. `last` is its last prediction.
     `unsaved` files stayed at their URLs, on `host`; `empty`: it succeeded with no output.
+    `failure` is the event of one that failed.
     """
 
     predictions: int = 0
@@ -58,6 +62,7 @@ class Spent:
     unsaved: int = 0
     host: str = ""
     empty: bool = False
+    failure: str = ""
 
     @classmethod
     def of(cls, result: Result) -> Self:
@@ -71,6 +76,7 @@ class Spent:
             unsaved=len(result.unsaved),
             host=found["host"] if result.unsaved and (found := _HOST.match(result.unsaved[0])) else "",
             empty=result.empty,
+            failure=_failure(result, result.error) if result.error and result.status == "failed" else "",
         )
 
 
@@ -212,7 +218,8 @@ class Batches:
         """Count results by their prompts' indexes, as `settle` does, in one round trip."""
         async with self._redis.pipeline(transaction=False) as pipe:
             for index, result in results:
-                args = _settling(batch_id, index, result.status, Spent.of(result), None)
+                spent = replace(Spent.of(result), failure="")  # it happened earlier
+                args = _settling(batch_id, index, result.status, spent, None)
                 await self._script(keys=self._keys(name), args=args, client=pipe)
             await pipe.execute()
 
@@ -241,16 +248,23 @@ class Batches:
         """
         limits = {"max_predictions": max_predictions, "max_cost": max_cost, "max_in_flight": max_in_flight}
         if given := {field: limit for field, limit in limits.items() if limit is not None}:
+            before = await self._redis.hmget(keys.batch(name), list(given))
             await self._redis.hset(keys.batch(name), mapping=given)
+            pairs = zip(given.items(), before, strict=True)
+            changed = {field: limit for (field, limit), was in pairs if was is None or int(was) != limit}
+            if changed:
+                await log.record(self._redis, name, Event(event="limits", message=_limits_text(changed)))
 
     async def change_limits(self, name: str, batch_id: str, limits: Mapping[str, int | None]) -> None:
         """Change limits of the batch of that id; None lifts one."""
         args = [text for field, limit in limits.items() for text in (field, "" if limit is None else limit)]
-        await self._script(keys=self._keys(name), args=["limit", batch_id, *args])
+        if await self._script(keys=self._keys(name), args=["limit", batch_id, *args]):
+            await log.record(self._redis, name, Event(event="limits", message=_limits_text(limits)))
 
     async def request_cancel(self, name: str) -> None:
         """Set the flag that workers obey within a poll pass."""
-        await self._script(keys=self._keys(name), args=["cancel", ""])
+        if await self._script(keys=self._keys(name), args=["cancel", ""]):
+            await log.record(self._redis, name, Event(event="canceled", message="a person asked for it"))
 
     async def standing(self, name: str, batch_id: str) -> Standing:
         """Whether the batch of that id is open, to be canceled, gone, or replaced by another of its name."""
@@ -272,6 +286,7 @@ class Batches:
                 *self._keys(name),
                 keys.runs(name),
                 keys.waits(name),
+                keys.events(name),
                 *(keys.pace(name, newest - back) for back in range(PACE_SPANS)),
             )
             pipe.zrem(keys.BATCHES, name)
@@ -291,7 +306,24 @@ class Batches:
         return round(sum(counts) * 60 / max(now - begun * keys.PACE_SPAN, keys.PACE_SPAN), 1)
 
     def _keys(self, name: str) -> list[str]:
-        return [*keys.kept_with_batch(name), keys.pace(name, int(time.time() / keys.PACE_SPAN))]
+        pace = keys.pace(name, int(time.time() / keys.PACE_SPAN))
+        return [*keys.kept_with_batch(name), pace, keys.failures(name)]
+
+
+def _failure(result: Result, error: Failure) -> str:
+    """The event of a prompt that failed."""
+    message = message_group(error.message)
+    return Event(event="failed", prompt=result.id, kind=error.kind, message=message, model=result.model or None).text
+
+
+def _limits_text(limits: Mapping[str, int | None]) -> str:
+    """New limits as the options that set them."""
+    texts = []
+    for field, limit in limits.items():
+        option = f"--{field.replace('_', '-')}"
+        value = dollars_text(limit) if limit is not None and field == "max_cost" else limit
+        texts.append(f"no {option}" if limit is None else f"{option} {value}")
+    return ", ".join(texts)
 
 
 def _settling(batch_id: str, index: int, outcome: Outcome, spent: Spent, retry_count: int | None) -> list[str | int]:
@@ -308,7 +340,15 @@ def _settling(batch_id: str, index: int, outcome: Outcome, spent: Spent, retry_c
         known,
         spent.last,
     ]
-    return [*settling, spent.unsaved, spent.host, int(spent.empty)]
+    return [
+        *settling,
+        spent.unsaved,
+        spent.host,
+        int(spent.empty),
+        spent.failure,
+        log.MOST,
+        log.KEEP,
+    ]
 
 
 @cache

@@ -36,6 +36,7 @@ REDIS_COMMANDS_IN = {
     "jobs/account/account.py",
     "jobs/account/action_log.py",
     "jobs/account/live_workers.py",
+    "jobs/events/log.py",
     "jobs/state/batches.py",
     "jobs/queue/dead_letters.py",
     "jobs/state/ledger.py",

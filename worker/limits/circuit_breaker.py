@@ -17,6 +17,9 @@ from typing import Any, Literal, NamedTuple
 
 from jobs.account.account import ModelPause
 from jobs.config import Config
+from jobs.events.event import Event
+from jobs.events.log import record_in_all
+from jobs.message_groups import message_group
 from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
 from jobs.redis_client.resilience import Redis
@@ -61,7 +64,8 @@ class CircuitBreaker:
     def __init__(self, redis: Redis, config: Config) -> None:
         self._redis = redis
         self._script = load_script(redis, __name__)
-        api_host, who = config.api_host, secrets.token_hex(8)
+        self._api_host = api_host = config.api_host
+        who = secrets.token_hex(8)
         self._keys = [keys.breaker(api_host), keys.paused_models(api_host), keys.breaker_report(api_host, who)]
         pause, life = int(config.breaker_pause * 1000), int((config.deadline + SLACK) * 1000)
         self._rule = [config.breaker_failures * WINDOW, pause, life]
@@ -156,7 +160,7 @@ class CircuitBreaker:
         self._report = []
         self._update_pauses(now, pauses)
         for event, model in zip(events[::2], events[1::2], strict=True):
-            self._log(event.decode(), model.decode())
+            await self._log(event.decode(), model.decode())
         self._wake_waiters()
 
     def _candidates(self) -> dict[str, str]:
@@ -187,12 +191,15 @@ class CircuitBreaker:
                 change.set_result(None)
         self._waiting = {model: waiting for model, waiting in self._waiting.items() if waiting}
 
-    def _log(self, event: str, model: str) -> None:
+    async def _log(self, event: str, model: str) -> None:
         pause = self._pauses.get(model)
         if event == "reopened":
             logger.info("model %s works again", model, extra={"event": "model_resumed", "model": model})
+            await record_in_all(self._redis, self._api_host, Event(event="model_resumed", model=model))
         elif pause and event == "paused":
             logger.warning("! %s", pause.reason, extra={"event": "model_paused", "model": model})
+            change = Event(event="model_paused", model=model, message=message_group(pause.why))
+            await record_in_all(self._redis, self._api_host, change)
         elif pause:
             logger.warning("! model %s stays paused for %.0f s: %s", model, pause.pause / 1000, pause.message)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from arq.worker import RetryJob
+from redis.exceptions import RedisError
 
 from jobs.batch_folder.atomic_files import part_files
 from jobs.batch_folder.folder import Folder
@@ -17,6 +18,8 @@ from jobs.batch_folder.gallery import PAGE_SIZE, write_gallery
 from jobs.batch_folder.lock import locked
 from jobs.batch_folder.results import Row, writing_results
 from jobs.errors import StorageError
+from jobs.events.event import Event, keep_events
+from jobs.events.log import read, record
 from jobs.notify.summary import FailureTally, finished_event
 from jobs.wire import Batch, Shard
 from worker.background import finish_despite_cancel
@@ -83,8 +86,20 @@ async def _try_to_finish(worker: Context, batch: Batch) -> None:
             announce = worker.notifier.post_if_finished(finished_event(now, folder, tally, at), now.name, at)
             if await worker.batches.finish(batch.name, at, announce):
                 worker.notifier.wake.set()
-                _log_finished(batch, folder)
+                _log_finished(now, folder)
                 worker.uploads.deletion.note(now)
+                await _close_log(worker, now, folder)
+
+
+async def _close_log(worker: Context, batch: Batch, folder: Folder) -> None:
+    """Record the end, and keep all events in the folder, for when Redis forgets them."""
+    counts = f"{batch.succeeded:,} succeeded, {batch.failed:,} failed, {batch.canceled:,} canceled"
+    await record(worker.redis, batch.name, Event(event="finished", message=counts))
+    try:
+        found = await read(worker.redis, batch.name)
+        await asyncio.to_thread(keep_events, folder, found, fsync=worker.config.fsync)
+    except (StorageError, RedisError) as error:
+        logger.info("%s: its events cannot be kept: %s", batch.name, error)
 
 
 def _log_finished(batch: Batch, folder: Folder) -> None:

@@ -11,6 +11,8 @@ from arq.worker import RetryJob
 
 from jobs.batch_folder.folder import Folder
 from jobs.errors import ForeignFolder, StorageError
+from jobs.events import log
+from jobs.events.event import Event
 from jobs.queue.payload import JobId, Parcel, PayloadError, unpack
 from jobs.redis_client.requirements import lasting_refusal
 from jobs.state.batches import AT_WORK, Standing
@@ -131,6 +133,7 @@ async def find_folder(worker: Context, shard: Shard, folder: Folder) -> bool:
         worker.folders.seen.add(shard.batch_id)
         worker.folders.unseen.discard(shard.batch_id)
         worker.job_slots.resume_batch(shard.batch)
+        await log.record(worker.redis, shard.batch, log.started(worker.leases.owner))
         worker.waits.note(shard.batch, "")
         return True
     reason = (
@@ -142,6 +145,7 @@ async def find_folder(worker: Context, shard: Shard, folder: Folder) -> bool:
     if shard.batch_id not in worker.folders.unseen:
         worker.folders.unseen.add(shard.batch_id)
         logger.error("! %s is skipped: %s", shard.batch, reason, extra={"event": "batch_skipped", "batch": shard.batch})
+        await log.record(worker.redis, shard.batch, Event(event="warning", message=reason))
     worker.waits.note(shard.batch, reason)
     return False
 

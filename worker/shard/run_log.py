@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager, suppress
 from arq.worker import RetryJob
 from redis.exceptions import RedisError
 
+from jobs.events.event import Event
+from jobs.events.log import record
 from jobs.notify.conditions import dead_letter_event
 from jobs.queue.dead_letters import DeadLetters
 from jobs.queue.payload import JobId, PayloadError
@@ -44,6 +46,7 @@ async def dead_letter(worker: Context, job: JobId, reason: str) -> None:
     """Make the job a dead letter: its prompts have not failed, but it does not run until `retry`."""
     await DeadLetters(worker.redis).move_to_dead_letters(job, reason)
     await announce_dead_letter(worker, job, reason)
+    await record(worker.redis, job.batch, Event(event="warning", message=f"{job} is a dead letter: {reason}"))
 
 
 async def dead_letter_unreadable(worker: Context, job_id: str) -> None:

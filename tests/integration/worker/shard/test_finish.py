@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from jobs.batch_folder.folder import Folder
+from jobs.events.event import read_events
 from jobs.wire import Batch, Prompt, Shard
 from worker.context import Context
 from worker.shard.finish import finish_batch
@@ -70,6 +71,8 @@ async def test_a_worker_keeps_its_leases_while_it_writes_for_longer_than_they_la
     assert (await worker.batches.get("night")).finished_at
     assert json.loads(slow.folder.results.read_text())["id"] == "cat"
     assert "cat" in slow.folder.gallery.read_text()
+    (event,) = read_events(slow.folder)
+    assert (event.event, event.message) == ("finished", "1 succeeded, 0 failed, 0 canceled")
 
 
 async def test_a_worker_that_stops_lets_nobody_else_write_before_it_has_stopped_writing(

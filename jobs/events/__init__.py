@@ -1,0 +1,1 @@
+"""What happened to batches: a log of each, in Redis, and in its folder when it is finished."""
