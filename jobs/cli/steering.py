@@ -82,7 +82,7 @@ def limit(
     dry_run: options.DryRun = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Change budget, limit in flight or priority of a batch as it runs."""
+    """Change budget, limit or priority of a batch while it runs."""
     from jobs.operations.limits import limit_lines
 
     changes = given.changes()
