@@ -75,6 +75,8 @@ async def run(
         status = await follow(read, screen_for(printer))
         _sum_up(folder, status, printer)
         await wait_for_exit(worker, printer, alone=everything and status.workers < 2)
+        if worker.returncode is None and operations.config.notify.exists():
+            printer.lines(["Waiting for the last notifications …"])
     if not everything and status.workers < 2 and (left := await operations.queued()):
         printer.lines([f"{count_text(left, 'shard')} of other batches wait for a worker: {START_WORKER}"])
     return status
