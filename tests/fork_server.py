@@ -27,6 +27,8 @@ from io import FileIO, TextIOWrapper
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, TextIO, cast
 
+from tests.spare_processes import with_spares
+
 ROOT = Path(__file__).parent.parent
 CAN_FORK = sys.platform == "linux"
 PRELOADED = ("arq.cli", "rich.progress")
@@ -176,7 +178,9 @@ def become(command: list[str], env: dict[str, str], cwd: str) -> None:
     os.chdir(cwd)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.path[0] = cwd
-    sys.stdout = standard_output(unbuffered=bool(env.get("PYTHONUNBUFFERED")))
+    unbuffered = bool(env.get("PYTHONUNBUFFERED"))
+    sys.stdout = standard_stream(1, unbuffered=unbuffered, errors="strict")
+    sys.stderr = standard_stream(2, unbuffered=unbuffered, errors="backslashreplace")
     match command:
         case "-m", module, *arguments:
             sys.argv = [module, *arguments]
@@ -189,11 +193,11 @@ def become(command: list[str], env: dict[str, str], cwd: str) -> None:
             runpy.run_path(file, run_name="__main__")
 
 
-def standard_output(*, unbuffered: bool) -> TextIO:
-    """What Python makes of descriptor 1; the server's own knows another file, which may have been seekable."""
+def standard_stream(number: int, *, unbuffered: bool, errors: str) -> TextIO:
+    """What Python makes of descriptor 1 or 2; the server's own knows another file, which may have been seekable."""
     if not unbuffered:
-        return os.fdopen(1, "w", closefd=False)
-    return TextIOWrapper(cast("BinaryIO", FileIO(1, "w", closefd=False)), write_through=True)
+        return os.fdopen(number, "w", errors=errors, closefd=False)
+    return TextIOWrapper(cast("BinaryIO", FileIO(number, "w", closefd=False)), errors=errors, write_through=True)
 
 
 def end(code: int) -> NoReturn:
@@ -213,7 +217,7 @@ if __name__ == "__main__":
     found = serve(socket.socket(fileno=int(sys.argv[1])))
     if found:
         try:
-            become(**found)
+            become(**with_spares(found, PACKAGES))
         except SystemExit as stop:
             if not isinstance(stop.code, int | None):
                 raise

@@ -9,7 +9,6 @@ import re
 import select
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ import pytest
 
 from jobs.config import Config
 from jobs.prices.setting import Prices
+from tests.fork_server import ForkedProcess, Launch
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 IN_THE_FOREGROUND = (
@@ -63,18 +63,13 @@ def test_a_corrected_row_is_paid_and_the_others_are_not(
 class Terminal:
     """A process that has a terminal of its own: what it shows, and keys to press."""
 
-    def __init__(self, env: dict[str, str], directory: Path, *arguments: str) -> None:
+    process: subprocess.Popen[bytes] | ForkedProcess
+
+    def __init__(self, launch: Launch, env: dict[str, str], directory: Path, *arguments: str) -> None:
         self.master, slave = pty.openpty()
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", IN_THE_FOREGROUND, *arguments],
-            cwd=directory,
-            env={**env, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"},
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            start_new_session=True,
-        )
-        os.close(slave)
+        env = {**env, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"}
+        with os.fdopen(slave, "r+b", buffering=0) as screen:
+            self.process = launch(("-c", IN_THE_FOREGROUND, *arguments), env, directory, (screen, screen, screen))
         self._shown = b""
         self._gone = threading.Event()
         self._reader = threading.Thread(target=self._read)
@@ -115,11 +110,11 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(child_env: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
+def terminal(launch: Launch, child_env: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
     opened: list[Terminal] = []
 
     def run(*arguments: str, **env: str) -> Terminal:
-        opened.append(Terminal({**child_env, **env}, tmp_path, *arguments))
+        opened.append(Terminal(launch, {**child_env, **env}, tmp_path, *arguments))
         return opened[-1]
 
     yield run

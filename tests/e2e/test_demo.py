@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from typing import Any
 import pytest
 
 from demo.plan import SPECIAL
+from tests.fork_server import Launch, start_python
 
 ROOT = Path(__file__).parents[2]
 PROXY = {"HTTP_PROXY": "http://127.0.0.1:9"}
@@ -31,21 +30,24 @@ class Stage:
 
     directory: Path
     port: int
+    launch: Launch
 
     @property
     def folder(self) -> Path:
         return self.directory / "outputs" / f"demo-{self.port}"
 
-    def popen(self, *command: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", *command], cwd=self.directory, env={**os.environ, "PYTHONPATH": str(ROOT)} | PROXY,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        )  # fmt: skip
+    @property
+    def log(self) -> Path:
+        return self.directory / "demo.log"
 
-    def play(self) -> tuple[int, str]:
-        with self.popen("demo", f"--port={self.port}") as process:
-            output, _ = process.communicate(timeout=240)
-        return process.returncode, output
+    def start(self, launch: Launch, *command: str) -> Any:
+        env = {**os.environ, "PYTHONPATH": str(ROOT)} | PROXY
+        with self.log.open("wb") as log, Path(os.devnull).open("rb") as nothing:
+            return launch(("-m", *command), env, self.directory, (nothing, log, log))
+
+    def play(self, launch: Launch | None = None) -> tuple[int, str]:
+        code = self.start(launch or self.launch, "demo", f"--port={self.port}").wait(240)
+        return code, self.log.read_text()
 
     def results(self) -> dict[str, Any]:
         lines = (self.folder / "results.jsonl").read_text(encoding="utf-8").splitlines()
@@ -68,16 +70,15 @@ def two_free_ports() -> int:
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
+def stage(tmp_path: Path, launch: Launch) -> Iterator[Stage]:
     (tmp_path / ".env").write_text(DISTURBING)
-    stage = Stage(tmp_path, two_free_ports())
+    stage = Stage(tmp_path, two_free_ports(), launch)
     yield stage
-    with stage.popen("jobs", "redis-stop") as process:
-        process.communicate(timeout=60)
+    stage.start(launch, "jobs", "redis-stop").wait(60)
 
 
 def check_all_goes_as_planned(stage: Stage) -> None:
-    code, output = stage.play()
+    code, output = stage.play(start_python)
     assert code == 0, output
     assert "All went as planned." in output
     assert str(stage.folder / "index.html") in output
@@ -114,27 +115,38 @@ def test_all_goes_as_planned_and_is_not_done_twice(stage: Stage) -> None:
     check_damage_is_noticed(stage)
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_midway_it_ends_everything_and_starts_over(stage: Stage, stop: signal.Signals) -> None:
-    with stage.popen("demo", f"--port={stage.port}", "--", *SOME_EARLY_MOST_LATE) as process:
-        wait_for_a_record(stage, process)
-        if stop == signal.SIGINT:
-            os.killpg(process.pid, stop)  # as a terminal's Ctrl-C does
-        else:
-            process.send_signal(stop)
-        output, _ = process.communicate(timeout=120)
-    assert process.returncode == 130, output
-    assert not stage.simulator_is_up()
-    assert not (stage.folder / "results.jsonl").exists(), output
+def test_stopped_midway_it_ends_everything_and_starts_over(stage: Stage) -> None:
+    check_a_stop(stage, signal.SIGINT)
+    check_a_stop(stage, signal.SIGTERM)
+    assert "this one starts over" in stage.log.read_text()
     code, output = stage.play()
     assert code == 0, output
     assert "this one starts over" in output
     assert len(stage.results()) == 40
 
 
-def wait_for_a_record(stage: Stage, process: subprocess.Popen[str]) -> None:
+def check_a_stop(stage: Stage, stop: signal.Signals) -> None:
+    process = stage.start(stage.launch, "demo", f"--port={stage.port}", "--", *SOME_EARLY_MOST_LATE)
+    try:
+        wait_for_a_record(stage, process)
+        if stop == signal.SIGINT:
+            os.killpg(process.pid, stop)  # as a terminal's Ctrl-C does
+        else:
+            process.send_signal(stop)
+        code = process.wait(120)
+    finally:
+        process.kill()
+    output = stage.log.read_text()
+    assert code == 130, output
+    assert not stage.simulator_is_up()
+    assert not (stage.folder / "results.jsonl").exists(), output
+    for record in stage.folder.glob("*/prediction.json"):
+        record.unlink()
+
+
+def wait_for_a_record(stage: Stage, process: Any) -> None:
     deadline = time.monotonic() + 60
     while not any(stage.folder.glob("*/prediction.json")):
-        assert process.poll() is None, process.communicate()[0]
+        assert process.poll() is None, stage.log.read_text()
         assert time.monotonic() < deadline
         time.sleep(0.05)
