@@ -45,11 +45,11 @@ def batch_name(simulator: RunningSimulator) -> str:
 
 
 def environment(simulator: RunningSimulator) -> dict[str, str]:
-    """The environment of the commands: it has all settings, so that the user's own and .env have no effect."""
-    names = set(Config.model_fields) - {"replicate_api_token", "replicate_base_url", "redis_url", "model"}
+    """The environment of the commands: every setting that has a default, so that the user's own has no effect."""
+    defaults = {name: default(name) for name in Config.model_fields if name != "replicate_base_url"}
     return {
         **os.environ,
-        **{f"BATCH_{name.upper()}": str(default(name)) for name in names},
+        **{f"BATCH_{name.upper()}": str(value) for name, value in defaults.items() if value is not None},
         "REPLICATE_API_TOKEN": "r8_demo",
         "REPLICATE_BASE_URL": simulator.url,
         "BATCH_OUTPUT_HOSTS": urlsplit(simulator.files_url).hostname or "",
