@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from jobs.dashboard import batch, files, overview, review, sign_in, thumbnails
+from jobs.dashboard import batch, compare, files, overview, review, sign_in, thumbnails
 from jobs.dashboard.actions import pages as actions
 from jobs.dashboard.gallery import Gallery
 from jobs.dashboard.index.indexes import Indexes
@@ -31,6 +31,7 @@ def create_app(dashboard: Dashboard) -> Starlette:
             Route("/", overview.overview),
             Route("/events", overview.overview_events),
             Route("/batches/{batch}", batch.show_batch),
+            Route("/batches/{batch}/compare", compare.show_comparison),
             Route("/batches/{batch}/events", batch.batch_events),
             Route("/batches/{batch}/files/{path:path}", files.show_file),
             Route("/batches/{batch}/thumbnails/{path:path}", thumbnails.show_thumbnail),

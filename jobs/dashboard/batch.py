@@ -16,7 +16,7 @@ from starlette.responses import Response
 from jobs.batch_folder.manifest import read_manifest
 from jobs.dashboard.chart import BARS, Chart, choose_span, draw
 from jobs.dashboard.files import batch_folder
-from jobs.dashboard.gallery import Gallery
+from jobs.dashboard.gallery import Gallery, with_headings
 from jobs.dashboard.index.filters import Filter
 from jobs.dashboard.index.indexes import Indexes, Opened
 from jobs.dashboard.index.store import Order, Store
@@ -57,7 +57,10 @@ async def show_batch(request: Request) -> Response:
     """Answer with the page."""
     batch, view = _asked(request)
     parts = await batch_parts(request.app.state, batch, view)
-    return page(request, "batch.html", batch=batch, view=view, parts=parts, base=f"/batches/{quote(batch)}")
+    folder = request.app.state.dashboard.config.output_dir.absolute() / batch
+    return page(
+        request, "batch.html", batch=batch, view=view, parts=parts, base=f"/batches/{quote(batch)}", folder=folder
+    )
 
 
 async def batch_events(request: Request) -> Response:
@@ -71,7 +74,7 @@ async def batch_events(request: Request) -> Response:
         except BatchError as error:  # the folder is gone, say
             return {"outage": outage(error)}
 
-    return feeds.respond(f"{batch}?{view.query(view.number)}", parts)
+    return await feeds.respond(request, f"{batch}?{view.query(view.number)}", parts)
 
 
 def _asked(request: Request) -> tuple[str, View]:
@@ -116,12 +119,13 @@ def _folder_parts(state: Any, opened: Opened, view: View) -> dict[str, Part]:
     items = store.find(view.chosen, view.order, (view.number - 1) * PAGE_SIZE, PAGE_SIZE)
     gallery: Gallery = state.gallery
     around: dict[str, Any] = {"base": base, "view": view}
+    cards = gallery.cards(opened.folder, items, read_only=state.dashboard.access.read_only)
     return {
         "chips": render("chips.html", counts=counts, models=store.models(), shown=shown, **around),
         "failures": render("failures.html", groups=store.failures(GROUPS_SHOWN), **around),
         "chart": render("chart.html", chart=_chart(store, _begun(opened)), **around),
         "pages": render("pages.html", pages=pages, **around),
-        "items": gallery.cards(opened.folder, items, read_only=state.dashboard.access.read_only),
+        "items": with_headings(cards, items, base) if view.order == "file" and not view.chosen.matrix else cards,
     }
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import quote
@@ -55,7 +55,7 @@ class Gallery:
         """The HTML of prompts by the ids of their elements. Reads files; StorageError when the copy cannot be read."""
         looks = [Look(folder.batch, item, read_only) for item in items]
         missing = [look for look in looks if look not in self._kept]
-        for look, prompt in zip(missing, _prompts(folder, [look.item for look in missing]), strict=True):
+        for look, prompt in zip(missing, prompts_of(folder, [look.item for look in missing]), strict=True):
             self._kept[look] = _card(folder, look, prompt)
         cards = {f"p{look.item.position}": self._kept[look] for look in looks}
         for look in looks:
@@ -65,7 +65,19 @@ class Gallery:
         return cards
 
 
-def _prompts(folder: Folder, items: list[Item]) -> Iterator[Prompt | None]:
+def with_headings(cards: Mapping[str, str], items: Sequence[Item], base: str) -> dict[str, str]:
+    """The cards with a heading before the first of several variants of one row."""
+    counts = Counter(item.matrix for item in items)
+    found: dict[str, str] = {}
+    for item in items:
+        heading = f"m{item.matrix}"
+        if counts[item.matrix] > 1 and heading not in found:
+            found[heading] = render("heading.html", matrix=item.matrix, shown=counts[item.matrix], base=base)
+        found[f"p{item.position}"] = cards[f"p{item.position}"]
+    return found
+
+
+def prompts_of(folder: Folder, items: list[Item]) -> Iterator[Prompt | None]:
     """The prompts of items, read at their places; None where the copy was replaced meanwhile."""
     if not items:
         return

@@ -7,7 +7,8 @@ import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-from starlette.responses import StreamingResponse
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +85,15 @@ class Feeds:
     def __init__(self) -> None:
         self._feeds: dict[str, Feed] = {}
 
-    def respond(self, address: str, render: Callable[[], Awaitable[Parts]]) -> StreamingResponse:
-        """Answer with the events of one address; feeds without readers are forgotten."""
+    async def respond(self, request: Request, address: str, render: Callable[[], Awaitable[Parts]]) -> Response:
+        """Answer with the events of one address; with those of now only, if its query has `once`."""
+        if "once" in request.query_params:
+            text = "".join(event(name, part) for name, part in (await render()).items())
+            return Response(text, media_type="text/event-stream")
+        return self._stream(address, render)
+
+    def _stream(self, address: str, render: Callable[[], Awaitable[Parts]]) -> StreamingResponse:
+        """The events from now on; feeds without readers are forgotten."""
         self._feeds = {name: feed for name, feed in self._feeds.items() if feed.readers or name == address}
         feed = self._feeds.setdefault(address, Feed(render))
         headers = {"x-accel-buffering": "no"}  # nginx would keep events back

@@ -74,7 +74,7 @@ async def overview(request: Request) -> Response:
 async def overview_events(request: Request) -> Response:
     """The events that keep it current."""
     feeds: Feeds = request.app.state.feeds
-    return feeds.respond("overview", lambda: overview_parts(request.app.state))
+    return await feeds.respond(request, "overview", lambda: overview_parts(request.app.state))
 
 
 async def overview_parts(state: Any) -> Mapping[str, str]:

@@ -1,14 +1,46 @@
-// Server-sent events replace the parts of a page that changed. A page that nobody sees lets go of its connection:
-// a browser has only six for one host.
+// Server-sent events replace the parts of a page that changed. A browser has only six connections for one host, so a
+// page that nobody sees lets go of its own, and of many that are seen at once only a few have one; the others ask.
 "use strict";
 
 (() => {
   const main = document.querySelector("[data-events]");
   if (!main) return;
+  const mostConnected = 4;
+  const askEvery = 3000;
   let source = null;
+  let release = null; // gives back the place among those that are connected
+  let asking = null;
+
+  async function start() {
+    if (source || asking || document.hidden) return;
+    if (await acquire()) connect();
+    else asking = setInterval(ask, askEvery);
+    if (document.hidden) stop();
+  }
+
+  function stop() {
+    source?.close();
+    clearInterval(asking);
+    release?.();
+    source = asking = release = null;
+  }
+
+  async function acquire() {
+    if (!navigator.locks) return true; // only where the address is neither https nor this machine
+    for (let place = 0; place < mostConnected; place += 1) if (await hold(`live-${place}`)) return true;
+    return false;
+  }
+
+  function hold(name) {
+    return new Promise((resolve) => {
+      navigator.locks.request(name, { ifAvailable: true }, (lock) => {
+        resolve(lock !== null);
+        return lock && new Promise((done) => (release = done));
+      });
+    });
+  }
 
   function connect() {
-    if (source || document.hidden) return;
     source = new EventSource(main.dataset.events);
     source.addEventListener("part", ({ data }) => replacePart(JSON.parse(data)));
     source.addEventListener("list", ({ data }) => fillList(JSON.parse(data)));
@@ -16,38 +48,60 @@
     source.addEventListener("error", () => document.body.classList.add("away"));
   }
 
-  function disconnect() {
-    source?.close();
-    source = null;
+  async function ask() {
+    try {
+      const address = new URL(main.dataset.events, location.href);
+      address.searchParams.set("once", "1");
+      const answer = await fetch(address);
+      for (const event of (await answer.text()).split("\n\n")) {
+        const [, name, data] = event.match(/^event: (\w+)\ndata: (.*)$/) ?? [];
+        if (name === "part") replacePart(JSON.parse(data));
+        if (name === "list") fillList(JSON.parse(data));
+      }
+      document.body.classList.toggle("away", !answer.ok);
+    } catch {
+      document.body.classList.add("away");
+    }
   }
+
+  const shown = new Map(); // what the server last sent of each element
 
   function replacePart({ id, html }) {
     const old = document.getElementById(id);
-    if (old && !isInUse(old)) replace(old, html);
+    if (old) update(id, old, html);
   }
 
   // The elements that stay are not touched, so that a playing video plays on.
   function fillList({ id, keys, html }) {
     const list = document.getElementById(id);
-    const known = list.dataset.filled === "true";
     let place = list.firstElementChild;
     for (const key of keys) {
       let element = document.getElementById(key);
-      if (element && key in html && known && !isInUse(element)) {
-        if (element === place) place = place.nextElementSibling;
-        element = replace(element, html[key]);
-        list.insertBefore(element, place);
+      if (element && key in html) {
+        if (element === place) place = element.nextElementSibling;
+        element = update(key, element, html[key]);
+      } else if (!element) {
+        element = fromHtml(html[key] ?? shown.get(key) ?? "");
+        if (!element) continue;
+        if (key in html) shown.set(key, html[key]);
+        htmx.process(element);
+      } else if (element === place) {
+        place = element.nextElementSibling;
         continue;
       }
-      element ??= fromHtml(html[key] ?? "");
-      if (!element) continue;
-      if (element === place) place = place.nextElementSibling;
-      else list.insertBefore(element, place);
+      if (element.nextElementSibling !== place || element.parentElement !== list) list.insertBefore(element, place);
     }
     const wanted = new Set(keys);
     for (const element of [...list.children]) if (!wanted.has(element.id)) element.remove();
-    list.dataset.filled = "true";
     document.dispatchEvent(new CustomEvent("list-filled"));
+  }
+
+  // Returns the element that is there now; one that somebody uses stays until the next time.
+  function update(key, old, html) {
+    if (shown.get(key) === html || isInUse(old)) return old;
+    shown.set(key, html);
+    const element = fromHtml(html);
+    return element.isEqualNode(old) ? old : replace(old, element);
   }
 
   function isInUse(element) {
@@ -60,9 +114,8 @@
     return [...element.querySelectorAll("video, audio")].some((player) => !player.paused);
   }
 
-  function replace(old, html) {
+  function replace(old, element) {
     const focused = old.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
-    const element = fromHtml(html);
     old.replaceWith(element);
     if (focused) element.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus();
     htmx.process(element);
@@ -75,8 +128,8 @@
     return template.content.firstElementChild;
   }
 
-  document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
-  window.addEventListener("pagehide", disconnect);
-  window.addEventListener("pageshow", connect);
-  connect();
+  document.addEventListener("visibilitychange", () => (document.hidden ? stop() : start()));
+  window.addEventListener("pagehide", stop);
+  window.addEventListener("pageshow", start);
+  start();
 })();

@@ -31,7 +31,7 @@
     const output = outputs(card)[number];
     stage.replaceChildren(full(output) ?? card.querySelector(".shots").cloneNode(true));
     const parts = [...card.querySelectorAll(":scope > h3, :scope > .warning, :scope > .review, :scope > .prompt, :scope > .facts, :scope > details")];
-    aside.replaceChildren(...parts.map((part) => part.cloneNode(true)), help());
+    aside.replaceChildren(...parts.map((part) => part.cloneNode(true)), buttons(), help());
     htmx.process(aside);
     const input = aside.querySelector("details");
     if (input) input.open = true;
@@ -49,9 +49,24 @@
   function help() {
     const text = document.createElement("p");
     text.className = "keys";
-    text.textContent = "← → next · 1–5 rate · s star · x reject · c copy prompt · d download · Esc close";
+    text.textContent = "← → next · 1–5 rate · s star · x reject · m compare · c copy prompt · p copy path · d download · Esc close";
     return text;
   }
+
+  function buttons() {
+    const row = document.createElement("p");
+    row.className = "buttons";
+    for (const [name, act] of [["Copy prompt", copyPrompt], ["Copy path", copyPath], ["Download", download]]) {
+      const button = document.createElement("button");
+      button.textContent = name;
+      button.addEventListener("click", () => act(document.getElementById(shown)));
+      row.append(button);
+    }
+    return row;
+  }
+
+  const copyPrompt = (card) => navigator.clipboard?.writeText(card.querySelector(".prompt").textContent);
+  const copyPath = (card) => navigator.clipboard?.writeText(`${list.dataset.folder}/${card.dataset.id}`);
 
   function step(by) {
     const card = document.getElementById(shown);
@@ -76,7 +91,9 @@
     ArrowLeft: () => viewer.open && step(-1),
     s: (card) => press(card, "s"),
     x: (card) => press(card, "x"),
-    c: (card) => navigator.clipboard?.writeText(card.querySelector(".prompt").textContent),
+    m: (card) => press(card, "m"),
+    c: (card) => copyPrompt(card),
+    p: (card) => copyPath(card),
     d: (card) => download(card),
     1: (card) => press(card, "1"),
     2: (card) => press(card, "2"),
