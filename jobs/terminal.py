@@ -9,9 +9,9 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import typer
 from pydantic import BaseModel
@@ -36,6 +36,21 @@ PIPE_SIZE = ConsoleDimensions(1_000_000, 25)
 
 class Commands(TyperGroup):
     """Commands whose BatchErrors are printed without a traceback; Ctrl-C ends with 130 (typer's)."""
+
+    sections: ClassVar[Mapping[str, Sequence[str]]] = {}
+    """Headings of the help, and the commands below each; those that no heading has come last."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands by their headings."""
+        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        listed = {name for names in self.sections.values() for name in names}
+        rest = {"Commands": [name for name in commands if name not in listed]}
+        width = formatter.width - 6 - max(map(len, commands))
+        for heading, names in {**self.sections, **rest}.items():
+            rows = [(name, found.get_short_help_str(width)) for name in names if (found := commands.get(name))]
+            if rows:
+                with formatter.section(heading):
+                    formatter.write_dl(rows, col_max=30)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that the arguments name."""

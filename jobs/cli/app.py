@@ -9,12 +9,12 @@ import sys
 import time
 from datetime import datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
 from jobs import terminal
-from jobs.cli import costs, notify, options, prices, steering, tables
+from jobs.cli import costs, history, notify, options, prices, steering, tables
 from jobs.cli.answers import run_operation, show_receipt
 from jobs.cli.confirm import confirm_costs
 from jobs.config import Config
@@ -33,8 +33,21 @@ if TYPE_CHECKING:
 COLLECT_EVERY = 50_000
 """New objects after which Python looks for cycles: rows have none, and looking at each takes a fifth of the time."""
 
+
+class JobsCommands(Commands):
+    """The commands of `python -m jobs`, and what `replicate-batch` adds."""
+
+    sections: ClassVar = {
+        "Run": ("run", "enqueue", "worker", "schedules"),
+        "Look": ("status", "watch", "logs", "results", "open", "gallery", "costs", "dashboard"),
+        "Steer": ("retry", "limit", "pause", "resume", "cancel", "delete"),
+        "Set up": ("prices", "notify", "completion", "simulator"),
+        "Check and repair": ("verify", "doctor", "check", "orphans", "redis-stop"),
+    }
+
+
 app = typer.Typer(
-    cls=Commands, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    cls=JobsCommands, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
 app.command()(costs.costs)
@@ -198,6 +211,8 @@ def gallery(batch: options.BatchName) -> None:
 
 for steer in (steering.retry, steering.limit, steering.pause, steering.resume, steering.cancel):
     app.command()(steer)
+app.command()(history.logs)
+app.command("open")(history.open_batch)
 
 
 @app.command()

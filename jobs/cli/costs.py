@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
 
 import typer
 from pydantic import BaseModel
@@ -25,20 +24,7 @@ class Costs(BaseModel):
     batches: list[BatchCosts]
 
 
-def _read_time(text: str) -> datetime:
-    try:
-        return datetime.fromisoformat(text).astimezone()
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no date or time, such as 2026-11-01 or 2026-11-01T08:00") from None
-
-
-Since = Annotated[
-    datetime | None,
-    typer.Option(parser=_read_time, metavar="DATE", help="Only results since then, local time unless it has a zone."),
-]
-
-
-def costs(*, since: Since = None, as_json: options.AsJson = False) -> None:
+def costs(*, since: options.Since = None, as_json: options.AsJson = False) -> None:
     """Sum up what the batches in the output folder have cost."""
     found = list(read_costs(Config.load().output_dir, since))
     total = dollars(sum(round(one.cost * MICRO) for one in found))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, Field, dataclass, field, fields
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs.budget import MOST_PREDICTIONS, Budget
-from jobs.cli.window import ringing
+from jobs.cli.shell.window import ringing
 from jobs.expansion.expansion import Expansion
 from jobs.expansion.value_list import MOST, NO_INPUTS, json_or_text
 from jobs.input_files.command_line import with_absolute_paths
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from jobs.enqueue.order import RowSource
 
 Command = Callable[..., None]
+
+_AGO, _UNITS = re.compile(r"(\d{1,6})([mhd])"), {"m": "minutes", "h": "hours", "d": "days"}
 
 
 def check_priority(value: float | None) -> float | None:
@@ -59,6 +62,17 @@ def _read_clock(text: str) -> datetime:
     now = datetime.now().astimezone()
     today = now.replace(hour=clock.hour, minute=clock.minute, second=0, microsecond=0)
     return today if today > now else (today + timedelta(days=1)).replace(tzinfo=None).astimezone()
+
+
+def _read_moment(text: str) -> datetime:
+    """A date or time, the machine's own unless it has a zone, or so long ago: `90m`, `2h`, `1d`."""
+    if found := _AGO.fullmatch(text):
+        return datetime.now().astimezone() - timedelta(**{_UNITS[found[2]]: float(found[1])})
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        reason = f"{text!r} is no date or time, such as 2026-11-01, 2026-11-01T08:00 or 2h (ago)"
+        raise typer.BadParameter(reason) from None
 
 
 Source = Annotated[
@@ -146,6 +160,11 @@ PilotSeed = Annotated[
 Everything = Annotated[bool, typer.Option("--all", help="Work on all that is queued, not on this batch only.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what it would do and cost.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
+AsJsonLines = Annotated[bool, typer.Option("--json", help="Print the facts as JSON, one object a line.")]
+Since = Annotated[
+    datetime | None,
+    typer.Option(parser=_read_moment, metavar="TIME", help="Only since then: 2026-11-01, 2026-11-01T08:00, 2h, 1d."),
+]
 BatchName = Annotated[str, typer.Argument(metavar="BATCH", help="Name of a batch.")]
 AnyBatch = Annotated[str | None, typer.Argument(metavar="BATCH", help="Name of a batch.")]
 

@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from jobs.cli.window import Window
+from jobs.cli.shell.window import Window
 from jobs.operations.operations import Operations
 from jobs.operations.report import done, facts, has_ended, is_finished, notes, status_line, without_numbers
 from jobs.text import as_typed, printable

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -45,6 +46,11 @@ class Event(BaseModel):
     kind: str | None = None
     model: str | None = None
     worker: str | None = None
+
+    @property
+    def seconds(self) -> float:
+        """When it happened, in Unix seconds."""
+        return datetime.fromisoformat(self.at).timestamp()
 
     @property
     def text(self) -> str:

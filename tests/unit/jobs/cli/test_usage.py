@@ -17,9 +17,10 @@ def test_version() -> None:
 def test_help_says_all_of_each_command_in_its_line() -> None:
     answer = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"})
     assert answer.exit_code == 0
-    commands = answer.stdout.partition("Commands:")[2]
+    commands = answer.stdout.partition("Run:")[2]
     assert "redis-stop" in commands
     assert "..." not in commands
+    assert "\nCommands:" not in commands, "a command has no heading"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from jobs.cli.progress import screen_for
-from jobs.cli.window import BELL, Window, has_progress, has_title, progress_of, ring, ringing, title_of
+from jobs.cli.shell.window import BELL, Window, has_progress, has_title, progress_of, ring, ringing, title_of
 from jobs.errors import BatchError
 from tests.unit.jobs.cli.pictures import a_status
 
