@@ -54,10 +54,8 @@ def next_delay(outcome: Outcome, tries: int, delays: tuple[float, ...] = DELAYS)
 class Deliveries:
     """The deliveries that this process makes: one at a time to each receiver, so that none waits for another's."""
 
-    def __init__(
-        self, outbox: Outbox, send: Send, delays: tuple[float, ...] = DELAYS, claim_margin: float = CLAIM_MARGIN
-    ) -> None:
-        self._outbox, self._send, self._delays, self._claim_margin = outbox, send, delays, claim_margin
+    def __init__(self, outbox: Outbox, send: Send, delays: tuple[float, ...] = DELAYS) -> None:
+        self._outbox, self._send, self._delays = outbox, send, delays
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._turn = asyncio.Lock()
         self.wake = asyncio.Event()
@@ -73,7 +71,7 @@ class Deliveries:
             return
         for delivery in await self._outbox.due(free):
             if receiver := free.pop(delivery.partition("/")[0], None):
-                claim = await self._outbox.claim(delivery, receiver.timeout + self._claim_margin)
+                claim = await self._outbox.claim(delivery, receiver.timeout + CLAIM_MARGIN)
                 if claim:
                     self._start(receiver, claim)
 

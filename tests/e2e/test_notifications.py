@@ -123,7 +123,8 @@ def test_each_receiver_is_tested_and_listed(config: Config, cli: Callable[..., A
     assert re.match(r"dead +no answer", dead)
     assert "line 7: webhook_env: the environment has no such variable" in done.err
     assert "t0k3n" not in done.out + done.err
-    assert cli("notify", "test", "on_finish").code == 0
+    one = cli("notify", "test", "on_finish", "--json")
+    assert (one.code, json.loads(one.out)) == (0, [{"receiver": "on_finish", "delivered": True, "error": None}])
     unknown = cli("notify", "test", "nobody")
     assert (unknown.code, "line 7" in unknown.err) == (2, True)
     listed = cli("notify", "--json")

@@ -11,7 +11,7 @@ import pytest
 
 from jobs.config import Config
 from jobs.notify.conditions import trial_event
-from jobs.notify.delivery import Deliveries
+from jobs.notify.delivery import CLAIM_MARGIN, Deliveries
 from jobs.notify.event import Event
 from jobs.notify.receiver import Outcome, Receiver
 from jobs.notify.sender import Sender
@@ -129,16 +129,18 @@ async def test_a_receiver_that_hangs_holds_up_nobody(
 
 
 async def test_what_a_dead_process_had_claimed_is_delivered_by_the_next(
-    outbox: Outbox, process: Callable[..., Deliveries], eventually: Callable[..., Any]
+    outbox: Outbox, process: Callable[..., Deliveries], redis: Redis, eventually: Callable[..., Any]
 ) -> None:
     async with HttpReceiver.running(None) as hook:
         await post(outbox, "ops")
-        dead = process(claim_margin=0.3)
-        receivers = [to(hook, timeout=0.2)]
-        await dead.start_due(receivers)
+        dead = process()
+        await dead.start_due([to(hook)])
         await eventually(lambda: hook.received)
         await dead.stop()
-        await process().finish(receivers, 10)
+        ((delivery, left),) = (await outbox.waiting()).items()
+        assert 0 < left <= 20 + CLAIM_MARGIN
+        await redis.zadd(keys.deliveries(HOST), {delivery: time.time()})  # its claim has expired
+        await process().finish([to(hook)], 10)
     first, second = hook.received
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
     assert [record["tries"] for record in await outbox.records()] == [2]
@@ -169,8 +171,10 @@ async def test_a_command_gets_longer_than_a_webhook(
 ) -> None:
     async with HttpReceiver.running(None) as hook:
         await post(outbox, "ops", "script")
-        script = Receiver("script", "command", "sleep 1; touch done", shell=True, timeout=60)
-        await process().finish([to(hook), script], 0.2, 30)
+        receivers = [to(hook), Receiver("script", "command", "sleep 0.5; touch done", shell=True, timeout=60)]
+        deliveries = process()
+        await deliveries.start_due(receivers)
+        await deliveries.finish(receivers, 0.1, 30)
     assert (tmp_path / "done").exists()
     assert [one["receiver"] for one in await outbox.records()] == ["script"]
 

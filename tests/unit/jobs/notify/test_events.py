@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema_rs
@@ -77,6 +78,13 @@ def test_the_summary_of_a_night() -> None:
     assert cost == "Cost $12.30, it took 1:02:05. 1,234 predictions."
     assert place.endswith("in /outputs/night")
     assert following == "Next: python -m jobs retry night"
+
+
+def test_a_canceled_batch_says_so_and_a_whole_one_leads_to_its_results() -> None:
+    canceled = finished(batch=replace(BATCH, cancel_requested=True))
+    assert canceled.subject.startswith("night was canceled: 1,100 of 1,200 succeeded")
+    assert canceled.data["state"] == "canceled"
+    assert finished(batch=replace(BATCH, failed=0, canceled=0)).data["next"] == "python -m jobs results night"
 
 
 def test_a_message_has_one_id_without_full_stops() -> None:
