@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 
 from jobs.wire import timestamp
 
@@ -41,6 +41,12 @@ class Event(BaseModel):
     batch: str = ""
     data: dict[str, Any] = {}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _replace_surrogates(cls, values: Any) -> Any:
+        """Parts of foreign paths and messages that are no UTF-8 become `?`: an event must not hold up its batch."""
+        return _as_utf8(values)
+
     @property
     def message_id(self) -> str:
         """The same for every try and every receiver, so that a receiver can drop what it has; without full stops."""
@@ -60,6 +66,14 @@ class Event(BaseModel):
         """The body of a webhook, as docs/notify.schema.json describes it."""
         facts = {**self.data, "title": self.subject, "text": self.text}
         return {"type": TYPES[self.name], "timestamp": timestamp(self.at), "data": facts}
+
+
+def _as_utf8(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_as_utf8(key): _as_utf8(item) for key, item in value.items()}
+    return [_as_utf8(item) for item in value] if isinstance(value, list) else value
 
 
 def _cut(text: str, most: int) -> str:

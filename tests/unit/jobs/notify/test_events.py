@@ -87,6 +87,12 @@ def test_a_canceled_batch_says_so_and_a_whole_one_leads_to_its_results() -> None
     assert finished(batch=replace(BATCH, failed=0, canceled=0)).data["next"] == "python -m jobs results night"
 
 
+def test_a_folder_whose_name_is_no_utf8_holds_up_nothing() -> None:
+    event = finished_event(BATCH, Folder(Path("/out\udcffputs"), "night"), FailureTally(), 4725.25)
+    assert event.data["folder"] == "/out?puts/night"
+    assert Event.model_validate_json(event.model_dump_json()) == event
+
+
 def test_a_message_has_one_id_without_full_stops() -> None:
     event = finished()
     assert event.message_id == finished().message_id
@@ -94,9 +100,13 @@ def test_a_message_has_one_id_without_full_stops() -> None:
     assert event.message_id != conditions.budget_event(BATCH, 0).message_id
 
 
-@given(st.lists(st.text(max_size=300), min_size=1, max_size=50), st.text(max_size=500))
+ANY = st.characters(exclude_categories=[])  # lone surrogates, too, as in paths that are no UTF-8
+
+
+@given(st.lists(st.text(ANY, max_size=300), min_size=1, max_size=50), st.text(ANY, max_size=500))
 def test_no_text_is_too_long_and_every_one_is_json(messages: list[str], title: str) -> None:
-    event = finished(tally_of(*map(failed, messages))).model_copy(update={"title": title})
+    facts = finished(tally_of(*map(failed, messages))).model_dump()
+    event = Event.model_validate({**facts, "title": title, "data": {**facts["data"], "folder": title}})
     assert len(event.text) <= LONGEST_TEXT
     assert "\n" not in event.subject
     VALIDATOR.validate(json.loads(json.dumps(event.payload())))
