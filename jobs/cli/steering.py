@@ -12,13 +12,14 @@ from jobs.budget import MOST_PREDICTIONS
 from jobs.cli import options
 from jobs.cli.answers import run_operation, show_preview, show_receipt
 from jobs.cli.confirm import confirm_costs
-from jobs.cli.selection_options import FailureOptions
+from jobs.cli.selection_options import FailureOptions, PromptOptions
 from jobs.operations import report
 from jobs.terminal import Printer
 from jobs.text import printable
 
 if TYPE_CHECKING:
     from jobs.operations.limits import LimitChanges
+    from jobs.operations.selection import Selection
 
 
 @options.takes(FailureOptions, options.BudgetOptions)
@@ -105,13 +106,33 @@ def resume() -> None:
     typer.echo("Resumed." if run_operation(lambda operations: operations.resume()) else "Nothing was paused.")
 
 
-def cancel(batch: options.BatchName, *, dry_run: options.DryRun = False, as_json: options.AsJson = False) -> None:
+@options.takes(PromptOptions)
+def cancel(
+    chosen: PromptOptions,
+    batch: options.BatchName,
+    *,
+    dry_run: options.DryRun = False,
+    as_json: options.AsJson = False,
+) -> None:
     """Cancel what is not done; what runs is canceled at Replicate."""
+    only = chosen.selection()
     if dry_run:
-        return show_preview(run_operation(lambda operations: operations.preview_cancel(batch)), as_json=as_json)
+        return show_preview(run_operation(lambda operations: operations.preview_cancel(batch, only)), as_json=as_json)
+    if only:
+        return _cancel_prompts(batch, only, as_json=as_json)
     status = run_operation(lambda operations: operations.cancel(batch))
     if as_json:
         typer.echo(terminal.as_json(status))
     else:
         Printer().lines(report.cancel_lines(status))
     return None
+
+
+def _cancel_prompts(batch: str, only: Selection, *, as_json: bool) -> None:
+    from jobs.operations.prompts_canceled import prompts_canceled_lines
+
+    canceled = run_operation(lambda operations: operations.cancel_prompts(batch, only))
+    if as_json:
+        typer.echo(terminal.as_json(canceled))
+    else:
+        Printer().lines(prompts_canceled_lines(canceled))

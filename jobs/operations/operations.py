@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jobs.enqueue.estimate import Confirm
     from jobs.operations.limits import LimitChanges, LimitsChanged
     from jobs.operations.preview import Preview
+    from jobs.operations.prompts_canceled import PromptsCanceled
     from jobs.operations.selection import Selection
     from jobs.schedules.scheduler import ScheduleStatus
 
@@ -150,6 +151,17 @@ class Operations:
 
             await requeue_dead_letters(name, self.config, self.redis)  # a worker has to settle them too
         return await self.status(name)
+
+    async def cancel_prompts(self, name: str, only: Selection) -> PromptsCanceled:
+        """Let the workers cancel these prompts if they have no result; the batch goes on. BatchNotFound, InputError."""
+        from jobs.operations.prompts_canceled import PromptsCanceled
+
+        indexes = await self._resolve(name, only)
+        batch = await Batches(self.redis).get(name)
+        chosen = [index for index in range(batch.total) if index in indexes]
+        marked = await Batches(self.redis).cancel_prompts(name, batch.id, chosen)
+        status = await self.status(name)
+        return PromptsCanceled(batch=name, prompts=marked, workers=status.workers, dead_letters=status.dead_letters)
 
     async def delete(self, name: str, *, force: bool) -> int:
         """Forget a batch and take it off the queue; its folder stays. InputError while it is unfinished.

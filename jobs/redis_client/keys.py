@@ -62,9 +62,14 @@ def uploads(name: str) -> str:
     return f"{PREFIX}uploads:{name}"
 
 
+def to_cancel(name: str) -> str:
+    """BITMAP: bit i is set from the cancel of prompt i by hand until it has its result; only batches with such."""
+    return f"{PREFIX}to-cancel:{name}"
+
+
 def kept_with_batch(name: str) -> list[str]:
     """The keys that expire with a finished batch and are persisted when it is reopened, in the order of Lua scripts."""
-    return [key(name) for key in (batch, settled, unsuccessful, ledger, retried, places, uploads)]
+    return [key(name) for key in (batch, settled, unsuccessful, ledger, retried, places, uploads, to_cancel)]
 
 
 def runs(name: str) -> str:

@@ -9,15 +9,17 @@
 -- KEYS[5] HASH    prompts that were retried -> how often: their retry count
 -- KEYS[6] ZSET    prompts in flight (worker/limits/batch_limiter.lua)
 -- KEYS[7] HASH    uploads of local files (jobs/state/uploads.lua)
--- KEYS[8] STRING  results in this span of seconds, for the pace
--- KEYS[9] STREAM  failures of prompts (jobs/events/log.py)
+-- KEYS[8] BITMAP  prompts without a result that are to be canceled by hand
+-- KEYS[9] STRING  results in this span of seconds, for the pace
+-- KEYS[10] STREAM failures of prompts (jobs/events/log.py)
 -- ARGV    'settle', batch's id ('' = any), index, outcome, predictions, cost ('' = unknown), kind of error, model,
 --                 retry count of the result ('' = any), last prediction, files that were not saved, the host of one, 1 = an
 --                 empty output, its failure as an event ('' = none), most events, their ttl
 --                                                                       returns 1 when the count changed, else 0
 -- ARGV    'unsettle', batch's id ('' = any), index, outcome, kind       returns 1 when the count changed, else 0
 -- ARGV    'finish', '', Unix seconds, ttl                               returns 1 when this call finished it, else 0
--- ARGV    'limit', batch's id, then fields and values ('' lifts one)      returns 1 when there is such a batch, else 0
+-- ARGV    'limit', batch's id, fields and values ('' lifts one)         returns 1 when there is such a batch, else 0
+-- ARGV    'cancel_prompts', batch's id, indexes                         returns how many have no result and are marked
 -- ARGV    'cancel', ''                                                  returns 1 when there is such a batch, else 0
 
 local op, id = ARGV[1], redis.call('HGET', KEYS[1], 'id')
@@ -35,6 +37,17 @@ if op == 'limit' then
     end
   end
   return 1
+end
+
+if op == 'cancel_prompts' then
+  local marked = 0
+  for i = 3, #ARGV do
+    if redis.call('GETBIT', KEYS[2], ARGV[i]) == 0 then
+      redis.call('SETBIT', KEYS[8], ARGV[i], 1)
+      marked = marked + 1
+    end
+  end
+  return marked
 end
 
 if op == 'cancel' then
@@ -111,6 +124,9 @@ end
 redis.call('HDEL', KEYS[4], index)
 redis.call('ZREM', KEYS[6], index)
 redis.call('SETBIT', KEYS[2], index, 1)
+if redis.call('EXISTS', KEYS[8]) == 1 then
+  redis.call('SETBIT', KEYS[8], index, 0)
+end
 if outcome ~= 'succeeded' then
   redis.call('SETBIT', KEYS[3], index, 1)
 end
@@ -130,10 +146,10 @@ if ARGV[13] == '1' then
   redis.call('HINCRBY', KEYS[1], 'empty', 1)
 end
 redis.call('HINCRBY', KEYS[1], outcome, 1)
-redis.call('INCR', KEYS[8])
-redis.call('EXPIRE', KEYS[8], 180)
+redis.call('INCR', KEYS[9])
+redis.call('EXPIRE', KEYS[9], 180)
 if ARGV[14] ~= '' then
-  redis.pcall('XADD', KEYS[9], 'MAXLEN', '~', ARGV[15], '*', 'event', ARGV[14]) -- a log never stops a count
-  redis.pcall('EXPIRE', KEYS[9], ARGV[16])
+  redis.pcall('XADD', KEYS[10], 'MAXLEN', '~', ARGV[15], '*', 'event', ARGV[14]) -- a log never stops a count
+  redis.pcall('EXPIRE', KEYS[10], ARGV[16])
 end
 return 1

@@ -20,7 +20,7 @@ from jobs.prices.money import MICRO, dollars_text
 from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
 from jobs.redis_client.resilience import Redis
-from jobs.wire import Batch, Failure, Outcome, Result
+from jobs.wire import SHARD_SIZE, Batch, Failure, Outcome, Result
 
 _HOST = re.compile(r"(?:https?://)?(?P<host>[^/]*?)(?::\d+)?(?:/|$)")
 """Without a port, as BATCH_OUTPUT_HOSTS names it."""
@@ -33,6 +33,9 @@ AT_WORK: tuple[Standing, ...] = ("open", "limited", "canceled")
 
 PACE_SPANS = 36
 """How many spans of a batch's pace Redis may still hold."""
+
+MARKED_AT_ONCE = 1000
+"""Prompts that one call marks to be canceled."""
 
 MODEL_COST = "cost:"
 """How the fields of a batch begin that count what the results of a model cost, in micro-dollars."""
@@ -265,6 +268,27 @@ class Batches:
         """Set the flag that workers obey within a poll pass."""
         if await self._script(keys=self._keys(name), args=["cancel", ""]):
             await log.record(self._redis, name, Event(event="canceled", message="a person asked for it"))
+
+    async def cancel_prompts(self, name: str, batch_id: str, indexes: Sequence[int]) -> int:
+        """Mark prompts for workers to cancel within a poll pass; returns how many of them have no result yet.
+
+        A retry of the batch does not unmark them: they are canceled first.
+        """
+        marked = 0
+        for start in range(0, len(indexes), MARKED_AT_ONCE):
+            some = map(str, indexes[start : start + MARKED_AT_ONCE])
+            marked += int(await self._script(keys=self._keys(name), args=["cancel_prompts", batch_id, *some]))
+        if marked:
+            message = f"a person asked for it, of {marked} prompt{'s' if marked > 1 else ''}"
+            await log.record(self._redis, name, Event(event="canceled", message=message))
+        return marked
+
+    async def to_cancel(self, name: str, shard: int) -> set[int]:
+        """The prompts of a shard that are marked so."""
+        indexes = range(shard * SHARD_SIZE, (shard + 1) * SHARD_SIZE)
+        first = indexes.start >> 3
+        bits = Bits(await self._redis.getrange(keys.to_cancel(name), first, indexes.stop >> 3))
+        return {index for index in indexes if index - (first << 3) in bits} if any(bits.data) else set()
 
     async def standing(self, name: str, batch_id: str) -> Standing:
         """Whether the batch of that id is open, to be canceled, gone, or replaced by another of its name."""

@@ -29,13 +29,19 @@ logger = logging.getLogger(__name__)
 UNEXPECTED = 2
 """How often a prompt that failed in an unforeseen way is run again."""
 
+BATCH_CANCELED = "the batch was canceled"
+CANCELED_BY_HAND = "canceled by hand"
+
 JUST_NOW = 60.0
 """Seconds: a prediction that says it was created before that is as old as its intent; asking costs a round trip."""
 
 
 @of_prompt
-async def predict(work: Work, *, canceled: bool = False) -> None:
-    """Run one prompt until its result is settled; raises only CancelledError and RedisError."""
+async def predict(work: Work, *, canceled: str | None = None) -> None:
+    """Run one prompt until its result is settled, or cancel it for that reason.
+
+    Raises only CancelledError and RedisError.
+    """
     started, tries, trouble = time.monotonic(), 0, ""
     failures: list[Exception] = []
     found = work.known or await load_pending(work)
@@ -70,11 +76,11 @@ async def load_pending(work: Work) -> PendingPrompt | None:
     return (await read_pending(work.worker.redis, work.shard.batch, [index])).get(index)
 
 
-async def run_or_fail(work: Work, entry: Entry, failures: list[Exception], *, canceled: bool) -> Result:
+async def run_or_fail(work: Work, entry: Entry, failures: list[Exception], *, canceled: str | None) -> Result:
     """Run or cancel a prompt that has no record; one that failed too often in an unforeseen way is ended."""
     if len(failures) > UNEXPECTED:
         return await fail_unexpectedly(work, failures[-1])
-    return await (cancel_prompt(work) if canceled else attempt(work, entry))
+    return await (cancel_prompt(work, canceled) if canceled else attempt(work, entry))
 
 
 async def attempt(work: Work, entry: Entry) -> Result:
@@ -216,8 +222,8 @@ def judge(prediction: Prediction) -> Verdict | None:
     return classify(prediction.status, prediction.error, data_removed=prediction.data_removed)
 
 
-async def cancel_prompt(work: Work) -> Result:
-    """End what a canceled batch left of a prompt: an open create first ends, and is then canceled at Replicate."""
+async def cancel_prompt(work: Work, reason: str) -> Result:
+    """End what is left of a prompt that is canceled: an open create first ends, and is then canceled at Replicate."""
     entry, prediction = await cancel_open(work), None
     if entry.prediction_id:
         try:
@@ -228,7 +234,7 @@ async def cancel_prompt(work: Work) -> Result:
             logger.info("%s: nothing to save: %s", work.name, error)
     await _stop_counting(work)
     await work.ledger.confirm(entry)
-    failure = Failure(kind="canceled", message="the batch was canceled")
+    failure = Failure(kind="canceled", message=reason)
     return await commit_failure(work, entry, failure, prediction, outcome="canceled")
 
 

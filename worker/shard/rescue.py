@@ -28,6 +28,7 @@ from worker.leases import Lease, lease_name
 from worker.prompt.predict import predict, resume
 from worker.shard.finish import finish_batch, finish_left_over
 from worker.shard.price_cards import load_cards
+from worker.shard.run import cancel_reason
 from worker.shard.run_log import record_run
 
 logger = logging.getLogger(__name__)
@@ -128,8 +129,9 @@ class Rescue:
 
     async def _resume_prompt(self, work: Work, standing: Standing) -> None:
         nonce = (await work.ledger.read()).nonce
-        if standing == "canceled":
-            return await predict(work, canceled=True)
+        marked = await self._worker.batches.to_cancel(work.shard.batch, work.shard.number)
+        if reason := cancel_reason(work, standing, marked):
+            return await predict(work, canceled=reason)
         try:
             await resume(work)
         except (Overtaken, BatchError) as error:

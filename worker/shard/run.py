@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +23,7 @@ from jobs.wire import Result, Shard
 from worker.context import Context, Work
 from worker.leases import lease_name
 from worker.outputs.folder_health import sweep, write_problem
-from worker.prompt.predict import predict, settle
+from worker.prompt.predict import BATCH_CANCELED, CANCELED_BY_HAND, predict, settle
 from worker.prompt.retry_policy import SOON
 from worker.prompt.save import read_record
 from worker.shard.finish import finish_batch
@@ -199,21 +200,47 @@ def _try_to_read(work: Work) -> Result | StorageError | None:
 async def predict_until_change(worker: Context, shard: Shard, works: list[Work], standing: Standing) -> bool:
     """Run all prompts at once, or cancel them if the batch is canceled, until its standing changes.
 
-    False when other shards should go first.
+    Those that are marked are canceled, too. False when other shards should go first.
     """
+    marked = await worker.batches.to_cancel(shard.batch, shard.number)
     async with asyncio.TaskGroup() as group:
-        prompts = {group.create_task(predict(work, canceled=standing == "canceled")): work for work in works}
-        watch = group.create_task(watch_batch(worker, shard, standing, prompts))
+        prompts = {group.create_task(predict_or_cancel(work, standing, marked)): work for work in works}
+        watch = group.create_task(watch_batch(worker, shard, standing, prompts, marked))
         await asyncio.wait(prompts)
         watch.cancel()
     return watch.cancelled() or watch.result()
 
 
+def cancel_reason(work: Work, standing: Standing, marked: Collection[int]) -> str | None:
+    """Why a prompt is to be canceled; None when it is to be run."""
+    if standing == "canceled":
+        return BATCH_CANCELED
+    return CANCELED_BY_HAND if work.prompt.index in marked else None
+
+
+async def predict_or_cancel(work: Work, standing: Standing, marked: Collection[int]) -> None:
+    """Run a prompt, or cancel it: also when it is marked, and its task cancelled, while it runs."""
+    if reason := cancel_reason(work, standing, marked):
+        return await predict(work, canceled=reason)
+    try:
+        return await predict(work)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if work.prompt.index not in marked or (task and task.uncancel()):
+            raise  # somebody else ends the task
+    return await predict(replace(work, known=None), canceled=CANCELED_BY_HAND)
+
+
 async def watch_batch(
-    worker: Context, shard: Shard, standing: Standing, prompts: dict[asyncio.Task[None], Work]
+    worker: Context,
+    shard: Shard,
+    standing: Standing,
+    prompts: dict[asyncio.Task[None], Work],
+    marked: set[int],
 ) -> bool:
     """Cancel the prompts' tasks within a second or a poll interval when the batch is canceled, retried or limited.
 
+    Prompts that people cancel meanwhile are added to `marked`, and only their tasks are cancelled.
     Also, with False, when all of them wait, for a paused model say, and another shard needs the slot.
     """
     pace = max(worker.config.poll_interval, 1.0)
@@ -221,10 +248,19 @@ async def watch_batch(
     folder = Folder(worker.config.output_dir, shard.batch)
     with worker.folders.using(folder, shard.batch_id), worker.job_slots.hold(shard.job_id, score) as slot:
         while not slot.must_yield and await worker.batches.standing(shard.batch, shard.batch_id) == standing:
+            if standing != "canceled":
+                new = await worker.batches.to_cancel(shard.batch, shard.number) - marked
+                marked |= new
+                cancel_tasks(worker, {task: work for task, work in prompts.items() if work.prompt.index in new})
             await asyncio.sleep(pace)
             waits = {worker.waits.reason_before_create(work.name) for one, work in prompts.items() if not one.done()}
             slot.note(frozenset() if "" in waits else frozenset(waits))
-    for prompt, work in prompts.items():
-        if prompt.cancel():
-            worker.breaker.give_up_probe(work.prompt.model, work.name)
+    cancel_tasks(worker, prompts)
     return not slot.must_yield
+
+
+def cancel_tasks(worker: Context, prompts: Mapping[asyncio.Task[None], Work]) -> None:
+    """Cancel the tasks of prompts, which let others probe their models then."""
+    for task, work in prompts.items():
+        if task.cancel():
+            worker.breaker.give_up_probe(work.prompt.model, work.name)

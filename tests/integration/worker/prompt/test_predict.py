@@ -442,7 +442,7 @@ async def test_a_canceled_prompt_does_not_wait_for_a_broken_download(worker: Con
     made = await worker.replicate.create(CAT.model, CAT.input)
     await work_on(worker).ledger.record(await work_on(worker).ledger.intend(Entry()), made.id)
     await worker.poller.wait(made.id, time.time())
-    await predict(work_on(worker), canceled=True)
+    await predict(work_on(worker), canceled=story.BATCH_CANCELED)
     assert record(worker).status == "canceled"
 
 

@@ -44,7 +44,7 @@ RESULTS: tuple[Outcome, ...] = ("succeeded", "failed", "canceled")
 
 lost = st.booleans()
 which = st.integers(0, 1_000)
-HAPPENINGS = [*["a minute"] * 4, *["a stall"] * 4, "a renewal", "a crash", "a crash", "a cancel"]
+HAPPENINGS = [*["a minute"] * 4, *["a stall"] * 4, "a renewal", "a crash", "a crash", "a cancel", "a mark"]
 STEPS = {
     "idle": "intend",
     "intended": "post",
@@ -184,6 +184,7 @@ class Protocol(RuleBasedStateMachine):
         self.serving: dict[int, set[str]] = {prompt: set() for prompt in range(len(DIGESTS))}
         self.settled: dict[int, Outcome] = {}
         self.late = self.canceled = False
+        self.marked: set[int] = set()
         self.steps = self.turn = 0
 
     def do(self, coroutine: Any) -> Any:
@@ -266,6 +267,7 @@ class Protocol(RuleBasedStateMachine):
             if prompt in after.settled and prompt not in before.settled:
                 assert prompt not in self.settled, "settled twice in one generation"
                 assert prompt not in after.entries, "a settled prompt has no entry"
+                self.marked.discard(prompt)
                 self.settled[prompt] = next(word for word in RESULTS if word in args)
                 self.serving[prompt] = set()
                 record = self.disk.get(prompt)
@@ -322,14 +324,17 @@ class Protocol(RuleBasedStateMachine):
         if hand.stuck or self.turn < hand.hangs:
             return []
         if hand.phase == "ambiguous":
-            over = [*["replace"] * hand.sure, *["abandon"] * (hand.sure and self.canceled)]
+            over = [*["replace"] * hand.sure, *["abandon"] * (hand.sure and self.is_canceled(hand))]
             return ["search", *["adopt"] * bool(hand.candidates), *over]
-        if self.canceled and hand.phase in ("idle", "following"):
+        if self.is_canceled(hand) and hand.phase in ("idle", "following"):
             return ["abandon"]
         if hand.phase == "following":
             running = self.world[hand.entry.prediction_id or ""].status == "running"
             return ["finish" if running else "conclude"]
         return [STEPS[hand.phase]]
+
+    def is_canceled(self, hand: Hand) -> bool:
+        return self.canceled or hand.prompt in self.marked
 
     @rule(data=st.data())
     def next(self, data: st.DataObject) -> None:
@@ -634,6 +639,10 @@ class Protocol(RuleBasedStateMachine):
         elif what == "a cancel":
             self.canceled = True
             self.do(Batches(self.eye).request_cancel(NAME))
+        elif what == "a mark":
+            unsettled = worker not in self.settled
+            assert self.do(Batches(self.eye).cancel_prompts(NAME, ID, [worker])) == unsettled
+            self.marked |= {worker} if unsettled else set()
 
     def drop_all(self, worker: int) -> None:
         async def drop() -> None:
@@ -703,6 +712,7 @@ class Protocol(RuleBasedStateMachine):
             current = {entry.prediction_id} - {None}
             assert self.serving[prompt] == current, "an open attempt was forgotten"
         assert batch.unknown_creates == self.unknown
+        assert self.do(Batches(self.eye).to_cancel(NAME, 0)) == self.marked
         if not self.late:
             assert self.unknown == self.past_unknown + sum(entry.unknown_creates for entry in now.entries.values())
 

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from jobs.batch_folder.folder import Folder
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
-from jobs.wire import Batch, Prompt, Shard
+from jobs.state.ledger import Entry
+from jobs.wire import Batch, Failure, Prompt, Shard
 from tests.integration.worker.prompt.works import INPUT
-from worker.context import Context
+from worker.context import Context, Work
 from worker.shard.run import run_shard
 
 PROMPTS = tuple(Prompt(n, f"p{n}", "simulator/image", {**INPUT, "seed": n, "predict_time": 600}) for n in range(5))
@@ -62,3 +64,102 @@ async def test_a_new_limit_counts_what_runs_already(
 
         await eventually(are_counted)
     assert simulator.ledger()["created"] == 5
+
+
+async def settled(worker: Context) -> tuple[int, int]:
+    batch = await worker.batches.get("night")
+    return batch.succeeded, batch.canceled
+
+
+async def test_prompts_that_run_are_canceled_alone_and_the_others_go_on(
+    worker: Context, simulator: Any, eventually: Callable[..., Any]
+) -> None:
+    async with running(worker) as run:
+        await eventually(lambda: simulator.ledger()["created"] == 5)
+        assert await worker.batches.cancel_prompts("night", "b1", [1, 3]) == 2
+
+        async def are_canceled() -> bool:
+            return await settled(worker) == (0, 2)
+
+        await eventually(are_canceled)
+        assert simulator.ledger()["calls"]["cancel"] == 2
+        assert not run.done()
+        assert await worker.batches.in_flight("night") == 3
+        assert await worker.batches.to_cancel("night", 0) == set()
+        folder = Folder(worker.config.output_dir, "night")
+        record = folder.read_record("p1")
+        assert record
+        assert record.error == Failure(kind="canceled", message="canceled by hand")
+        await worker.batches.cancel_prompts("night", "b1", [0, 2, 4])
+        await run
+    assert (await worker.batches.get("night")).finished_at
+    assert simulator.ledger()["created"] == 5
+
+
+async def test_prompts_that_wait_are_canceled_and_never_created(
+    worker: Context, simulator: Any, eventually: Callable[..., Any]
+) -> None:
+    await worker.batches.change_limits("night", "b1", {"max_in_flight": 1})
+    async with running(worker):
+        await eventually(lambda: simulator.ledger()["created"] == 1)
+        await worker.batches.cancel_prompts("night", "b1", [1, 2, 3, 4])
+
+        async def are_canceled() -> bool:
+            return await settled(worker) == (0, 4)
+
+        await eventually(are_canceled)
+    assert simulator.ledger()["created"] == 1
+
+
+async def test_prompts_canceled_before_their_shard_runs_are_never_created(worker: Context, simulator: Any) -> None:
+    assert await worker.batches.cancel_prompts("night", "b1", range(5)) == 5
+    await run_shard(worker, SHARD)
+    assert await settled(worker) == (0, 5)
+    assert simulator.ledger()["created"] == 0
+    assert (await worker.batches.get("night")).finished_at
+
+
+async def test_what_succeeded_meanwhile_is_saved(
+    worker: Context, simulator: Any, eventually: Callable[..., Any]
+) -> None:
+    work = Work(worker, SHARD, PROMPTS[0])
+    entry = await work.ledger.intend(Entry())
+    prediction = await worker.replicate.create(work.prompt.model, work.prompt.input | {"predict_time": 0.0})
+    await work.ledger.record(entry, prediction.id)
+
+    async def has_ended() -> bool:
+        return (await worker.replicate.get(prediction.id)).terminal
+
+    await eventually(has_ended)
+    await worker.batches.cancel_prompts("night", "b1", range(5))
+    await run_shard(worker, SHARD)
+    assert await settled(worker) == (1, 4)
+    assert simulator.ledger()["created"] == 1
+
+
+async def test_a_create_that_is_under_way_is_recorded_before_its_prompt_is_canceled(
+    worker: Context, simulator: Any, eventually: Callable[..., Any]
+) -> None:
+    simulator.control(late_answer={"rate": 1.0, "seconds": 1.5})
+    async with running(worker) as run:
+        await eventually(lambda: simulator.ledger()["created"] == 5)
+        await worker.batches.cancel_prompts("night", "b1", range(5))
+        await run
+    assert simulator.ledger()["created"] == simulator.ledger()["calls"]["cancel"] == 5
+    assert await settled(worker) == (0, 5)
+
+
+async def test_a_canceled_prompt_may_be_retried(worker: Context) -> None:
+    await worker.batches.cancel_prompts("night", "b1", range(5))
+    await run_shard(worker, SHARD)
+    async with worker.redis.pipeline(transaction=True) as pipe:
+        await worker.batches.unsettle("night", 1, "canceled", pipe, "canceled")
+        await pipe.execute()
+    assert await worker.batches.to_cancel("night", 0) == set()
+
+
+async def test_only_prompts_of_that_batch_without_a_result_are_marked(worker: Context) -> None:
+    await worker.batches.settle("night", 1, "failed")
+    assert await worker.batches.cancel_prompts("night", "another", [1, 2]) == 0
+    assert await worker.batches.cancel_prompts("night", "b1", [1, 2]) == 1
+    assert await worker.batches.to_cancel("night", 0) == {2}
