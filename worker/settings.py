@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import Any, ClassVar
 
 import arq.worker
 
 from jobs.config import Config
 from jobs.errors import BatchError, ConfigError
+from jobs.logs.setup import report_end
 from jobs.network import Network
 from jobs.queue.shard_queue import deserialize, serialize
 from jobs.redis_client import keys
@@ -23,6 +23,7 @@ from worker.shard.run import predict_shard
 
 def _configuration() -> tuple[Config, str]:
     """Read the settings and check Redis; an error ends the process with one sentence."""
+    config = None
     try:
         config = Config.load()
         if config.replicate_api_token is None:
@@ -34,7 +35,7 @@ def _configuration() -> tuple[Config, str]:
         asyncio.run(_check_redis(config))
         return config, redis_url(config)
     except BatchError as error:
-        print(error, file=sys.stderr)  # noqa: T201  # arq has set up no log yet
+        report_end(config, error)
         raise SystemExit(error.exit_code) from None
 
 

@@ -66,9 +66,10 @@ class Repeats(logging.Filter):
         return self._logged.setdefault(line, record.created) == record.created
 
 
-def report_end(config: Config, why: BatchError | str) -> None:
+def report_end(config: Config | None, why: BatchError | str) -> None:
     """Say in one sentence why the process ends, whatever the level: as a line of JSON where the log is JSON."""
-    if config.log_format == "json":
+    if config and config.log_format == "json":
+        set_up_logs(config)  # unless that was done
         logger.critical("%s", why, extra={"event": "process_ended"})
     else:
         print(why, file=sys.stderr)  # noqa: T201  # for the terminal, independent of the log settings

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
@@ -129,3 +130,17 @@ async def test_a_stop_while_the_api_does_not_answer_is_heeded(
     worker.terminate()
     assert worker.wait(20) == 0
     assert "Traceback" not in worker.log()
+
+
+def test_a_log_in_json_is_json_to_its_last_line(worker_process: Callable[..., Any]) -> None:
+    log = refused(worker_process(redis_url="redis://127.0.0.1:1/0", log_format="json"), 3)
+    (line,) = map(json.loads, log.splitlines())
+    assert (line["level"], line["event"]) == ("critical", "process_ended")
+    assert "127.0.0.1:1" in line["message"]
+
+
+def test_a_worker_tells_where_its_metrics_are(worker_process: Callable[..., Any]) -> None:
+    worker = worker_process("--burst", metrics_port=0, log_format="json")
+    assert worker.wait() == 0
+    lines = [json.loads(line) for line in worker.log().splitlines()]
+    assert next(line["message"] for line in lines if line["event"] == "metrics_served").startswith("metrics: http://")
