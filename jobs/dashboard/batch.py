@@ -43,7 +43,7 @@ class View:
         """Read it from a page's address; what is not known there is left out."""
         order, number = values.get("order", ""), values.get("page", "")
         known: Any = order if order in get_args(Order) else "file"
-        return cls(Filter.read(values), known, int(number) if number.isdecimal() and int(number[:9]) > 0 else 1)
+        return cls(Filter.read(values), known, max(int(number[:9]), 1) if number.isdecimal() else 1)
 
     def query(self, number: int | None = None, **changes: Any) -> str:
         """The query of an address that shows the same, but for the page and these values of the filter."""

@@ -35,6 +35,7 @@ class Feed:
         self._parts: Parts = {}
         self._changed = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
+        self._is_closed = False
         self.readers = 0
 
     async def stream(self) -> AsyncIterator[str]:
@@ -45,7 +46,7 @@ class Feed:
         seen: dict[str, Part] = {}
         try:
             yield "retry: 2000\n\n"
-            while True:
+            while not self._is_closed:
                 changes = self._news(seen)
                 yield "".join(event(name, part, seen.get(name)) for name, part in changes.items()) or PING_EVENT
                 seen.update(changes)
@@ -53,12 +54,20 @@ class Feed:
         finally:
             self.readers -= 1
 
+    async def close(self) -> None:
+        """End all streams."""
+        self._is_closed = True
+        async with self._changed:
+            self._changed.notify_all()
+        if self._task:
+            self._task.cancel()
+
     async def _wait(self, seen: Parts) -> None:
         async with self._changed:
             try:
                 async with asyncio.timeout(PING):
                     await self._changed.wait_for(
-                        lambda: any(seen.get(name) != html for name, html in self._parts.items())
+                        lambda: self._is_closed or any(seen.get(name) != html for name, html in self._parts.items())
                     )
             except TimeoutError:
                 return
@@ -98,6 +107,11 @@ class Feeds:
         feed = self._feeds.setdefault(address, Feed(render))
         headers = {"x-accel-buffering": "no"}  # nginx would keep events back
         return StreamingResponse(feed.stream(), media_type="text/event-stream", headers=headers)
+
+    async def close(self) -> None:
+        """End all events: a server that stops would wait for them."""
+        for feed in self._feeds.values():
+            await feed.close()
 
 
 def event(name: str, part: Part, before: Part | None = None) -> str:

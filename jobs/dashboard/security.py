@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 import time
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
@@ -20,6 +21,11 @@ SESSION_SECONDS = 30 * 86_400
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 OPEN_PATHS = ("/sign-in", "/static/")
 """What needs no session: the way to one."""
+
+LONGEST_FORM = 64 << 10
+"""Bytes of a request's body."""
+
+_HOST = re.compile(r"(?P<name>[\w.-]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]{1,5}))?", re.ASCII)
 
 HEADERS = {
     "content-security-policy": (
@@ -52,7 +58,7 @@ class Access:
 
     def is_token(self, text: str) -> bool:
         """Whether this is the token; takes equally long for any text."""
-        return hmac.compare_digest(text.strip().encode(), (self.token or "").encode()) and bool(self.token)
+        return is_same(text.strip(), self.token or "") and bool(self.token)
 
     def open_session(self, now: float) -> str:
         """A new session's cookie."""
@@ -63,7 +69,7 @@ class Access:
         """Whether a cookie is one of ours, and not over."""
         session, _, signature = cookie.rpartition(".")
         expires = session.partition(".")[0]
-        return hmac.compare_digest(signature, self._sign(session)) and expires.isdigit() and int(expires) > now
+        return is_same(signature, self._sign(session)) and expires.isdigit() and int(expires) > now
 
     def csrf_token(self, cookie: str) -> str:
         """What requests of a session that change something carry in `x-csrf-token`."""
@@ -71,6 +77,11 @@ class Access:
 
     def _sign(self, text: str) -> str:
         return hmac.new(self.key, text.encode(), hashlib.sha256).hexdigest()
+
+
+def is_same(given: str, right: str) -> bool:
+    """Whether two texts are the same; how long it takes says nothing about them. Any text may be given."""
+    return hmac.compare_digest(given.encode("utf-8", "replace"), right.encode())
 
 
 def is_loopback(host: str) -> bool:
@@ -85,7 +96,8 @@ def is_loopback(host: str) -> bool:
 
 def cookie_name(connection: HTTPConnection) -> str:
     """The cookie's name; browsers share cookies between ports, so that two dashboards would sign each other out."""
-    return f"replicate_batch_{connection.url.port or 80}"
+    host = _HOST.fullmatch(connection.headers.get("host", ""))
+    return f"replicate_batch_{(host and host['port']) or 80}"
 
 
 def session_name(connection: HTTPConnection) -> str:
@@ -126,16 +138,20 @@ class Guard:
         return await (refusal or self._app)(scope, receive, send_with_headers)
 
     def _refuse(self, connection: HTTPConnection, cookie: str, *, is_known: bool) -> Response | None:
-        headers, path, method = connection.headers, connection.url.path, connection.scope["method"]
-        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-        if self._access.hosts and host not in self._access.hosts:
-            return PlainTextResponse(f"This dashboard does not answer as {host!r}.", 421)
+        # The path is the one that routes see: an address made of the Host header may read otherwise.
+        headers, path = connection.headers, connection.scope["path"]
+        host = _HOST.fullmatch(headers.get("host", ""))
+        if host is None or (self._access.hosts and host["name"].strip("[]").lower() not in self._access.hosts):
+            return PlainTextResponse(f"This dashboard does not answer as {headers.get('host', '')[:200]!r}.", 421)
         if self._access.token and not is_known and not path.startswith(OPEN_PATHS):
             return _to_sign_in(connection)
-        if method in SAFE_METHODS:
-            return None
+        return None if connection.scope["method"] in SAFE_METHODS else self._refuse_change(headers, path, cookie)
+
+    def _refuse_change(self, headers: Headers, path: str, cookie: str) -> Response | None:
         if self._access.read_only and path not in OPEN_PATHS:
             return PlainTextResponse("This dashboard is read-only: it was started with --read-only.", 403)
+        if not headers.get("content-length", "").isdecimal() or int(headers["content-length"]) > LONGEST_FORM:
+            return PlainTextResponse(f"A form has a length, of {LONGEST_FORM:,} bytes at most.", 413)
         if _is_foreign(headers) or (path not in OPEN_PATHS and not self._has_csrf_token(headers, cookie)):
             return PlainTextResponse(
                 "This request did not come from a page of this dashboard. Load the page again.", 403
@@ -143,7 +159,7 @@ class Guard:
         return None
 
     def _has_csrf_token(self, headers: Headers, cookie: str) -> bool:
-        return hmac.compare_digest(headers.get("x-csrf-token", ""), self._access.csrf_token(cookie))
+        return is_same(headers.get("x-csrf-token", ""), self._access.csrf_token(cookie))
 
 
 def session_cookie(connection: HTTPConnection, cookie: str, seconds: int = SESSION_SECONDS) -> str:
@@ -166,4 +182,4 @@ def _is_foreign(headers: Headers) -> bool:
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return True
     origin = headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != headers.get("host")
+    return origin is not None and origin.partition("://")[2] != headers.get("host")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+from types import FrameType
 
 import uvicorn
 
 from jobs.config import Config
 from jobs.dashboard.app import create_app
+from jobs.dashboard.live import Feeds
 from jobs.dashboard.pages import Dashboard
 from jobs.dashboard.security import Access, is_loopback
 from jobs.errors import ConfigError
@@ -57,14 +60,33 @@ async def serve(config: Config, listener: socket.socket, access: Access) -> None
         await redis.aclose()
 
 
-def create_server(dashboard: Dashboard) -> uvicorn.Server:
+class Server(uvicorn.Server):
+    """A server whose events end when it stops, and whose process then ends as after any other command."""
+
+    def __init__(self, settings: uvicorn.Config, feeds: Feeds) -> None:
+        super().__init__(settings)
+        self._feeds = feeds
+
+    def handle_exit(self, sig: int, _frame: FrameType | None) -> None:
+        """Stop; unlike uvicorn, do not raise the signal again afterwards. A second Ctrl-C does not wait for answers."""
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the events, then all connections."""
+        await self._feeds.close()
+        await super().shutdown(sockets)
+
+
+def create_server(dashboard: Dashboard) -> Server:
     """The server of a dashboard; `should_exit` stops it."""
+    app = create_app(dashboard)
     settings = uvicorn.Config(
-        create_app(dashboard),
+        app,
         access_log=False,
         log_level="warning",
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
-    return uvicorn.Server(settings)
+    return Server(settings, app.state.feeds)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import secrets
+import signal
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,12 +20,25 @@ MOST_MEMORY = 3 << 30
 """Bytes of address space that the process may have."""
 
 
-def limit_memory() -> None:
-    """Keep a picture from taking the machine's memory; nothing where the system has no such limit."""
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF", "BMP", "TIFF")
+"""What is opened: Pillow would run Ghostscript for an EPS file, and has decoders that nobody looks after."""
+
+
+def prepare() -> None:
+    """Let nothing outlive the dashboard, and keep a picture from taking the machine's memory."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the dashboard ends its processes
+    if parent := multiprocessing.parent_process():
+        threading.Thread(target=_end_with, args=[parent], daemon=True).start()
     with suppress(ImportError, ValueError, OSError):
         import resource  # noqa: PLC0415 - Windows has none
 
         resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+
+
+def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
+    """End when the dashboard does, even one that was killed: a pool's processes would wait for it for good."""
+    parent.join()
+    os._exit(1)
 
 
 def make_thumbnail(source: Path, target: Path) -> bool:
@@ -31,7 +48,7 @@ def make_thumbnail(source: Path, target: Path) -> bool:
     Image.MAX_IMAGE_PIXELS = MOST_PIXELS
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
-        with Image.open(source) as opened:
+        with Image.open(source, formats=FORMATS) as opened:
             if opened.width * opened.height > MOST_PIXELS:
                 return False
             opened.draft("RGB", (SIDE, SIDE))  # a JPEG is decoded small

@@ -15,7 +15,7 @@ from starlette.responses import FileResponse, Response
 
 from jobs.dashboard.files import batch_folder, lifetime, output_path
 from jobs.dashboard.pages import Dashboard
-from jobs.dashboard.thumbnail import limit_memory, make_thumbnail
+from jobs.dashboard.thumbnail import make_thumbnail, prepare
 
 logger = logging.getLogger(__name__)
 
@@ -114,4 +114,4 @@ def _changed_at(path: Path) -> int:
 
 def _new_pool() -> ProcessPoolExecutor:
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(PROCESSES, mp_context=context, initializer=limit_memory)
+    return ProcessPoolExecutor(PROCESSES, mp_context=context, initializer=prepare)

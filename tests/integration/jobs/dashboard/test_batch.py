@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import html
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ async def test_what_a_filter_shows(night: Any, browser: Any) -> None:
     assert 'id="p0"' not in failed
     assert "kind=model_error&amp;group=out+of+memory%3A+N+GiB" in whole
     assert 'id="p2"' in (await browser.get("/batches/night?text=ow")).text
-    assert (await browser.get("/batches/night?page=99999999999&order=x&rating=a")).status_code == 200
+    for number in ("99999999999", "9" * 5_000, "0", "-1", "٣"):
+        assert (await browser.get(f"/batches/night?page={number}&order=x&rating=a")).status_code == 200
 
 
 async def test_what_people_and_models_write_is_text(night: Any, browser: Any) -> None:
@@ -95,9 +97,19 @@ async def test_thumbnails_are_made_once_and_lie_beside_the_batch(night: Any, bro
     assert (await browser.get("/batches/night/thumbnails/cat/output.png")).content == b"not made again"
 
 
-async def test_what_is_no_picture_has_no_thumbnail(night: Any, browser: Any) -> None:
+def encoded(media_type: str, size: tuple[int, int] = (64, 64)) -> bytes:
+    Image.new("1", size).save(file := BytesIO(), media_type)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"no picture", encoded("PNG")[:45], encoded("PNG", (16_000, 16_000)), encoded("PPM"), encoded("PCX")],
+    ids=["text", "truncated", "bomb", "PPM", "PCX"],
+)
+async def test_what_is_no_picture_has_no_thumbnail(night: Any, browser: Any, content: bytes) -> None:
     night.write_rows(*rows("cat"))
-    (night.write_record(0, "cat", files=[PNG]) / "output.png").write_bytes(b"no picture")
+    (night.write_record(0, "cat", files=[PNG]) / "output.png").write_bytes(content)
     assert (await browser.get("/batches/night/thumbnails/cat/output.png")).status_code == 404
 
 

@@ -1,16 +1,23 @@
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 from pydantic import SecretStr
 
 from jobs.config import Config
 from jobs.dashboard import sign_in as sign_in_module
+from jobs.dashboard.pages import Dashboard
 from jobs.dashboard.security import Access, is_loopback
-from jobs.dashboard.server import access_for, listen
+from jobs.dashboard.server import access_for, create_server, listen
 from jobs.errors import ConfigError
+from jobs.redis_client.resilience import Redis
 
 TOKEN = "a-token-that-is-long-enough"
 
@@ -35,6 +42,49 @@ async def test_another_host_name_gets_nothing(browser: Any) -> None:
     found = await browser.get("/", headers={"host": "rebound.example"})
     assert found.status_code == 421
     assert "set-cookie" not in found.headers
+
+
+@pytest.mark.parametrize(
+    "host", ["", "[::1", "localhost:port", "localhost/sign-in?", "localhost/static/#", "user@localhost", "local\xe9"]
+)
+async def test_a_host_that_is_no_host_gets_nothing(serve_dashboard: Any, host: str) -> None:
+    browser = await serve_dashboard(dashboard_token=SecretStr(TOKEN))
+    assert (await browser.get("/", headers={"host": host.encode("latin-1")})).status_code == 421
+
+
+@pytest.mark.parametrize(
+    "headers", [{"cookie": b"%s=a.b\xe9"}, {"x-csrf-token": b"\xe9"}, {"origin": b"http://[x"}, {"origin": b"\xe9"}]
+)
+async def test_headers_that_nobody_sends_are_refused_like_others(browser: Any, headers: dict[str, bytes]) -> None:
+    page = await browser.get("/")
+    token = page.text.partition('"x-csrf-token": "')[2].partition('"')[0].encode()
+    name = next(iter(browser.cookies)).encode()
+    sent = {"x-csrf-token": token, **{key: value.replace(b"%s", name) for key, value in headers.items()}}
+    assert (await browser.post("/sign-out", headers=sent)).status_code == 403
+
+
+@pytest.mark.usefixtures("_at_once")
+async def test_a_form_has_a_limit_before_anybody_signs_in(serve_dashboard: Any) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"token=a"
+
+    browser = await serve_dashboard(dashboard_token=SecretStr(TOKEN))
+    assert (await browser.post("/sign-in", data={"token": "a" * 60_000})).status_code == 403
+    assert (await browser.post("/sign-in", data={"token": "a" * 70_000})).status_code == 413
+    assert (await browser.post("/sign-in", content=endless())).status_code == 413
+
+
+async def test_stopping_ends_the_events_of_open_pages(config: Config, redis: Redis) -> None:
+    listener = listen("127.0.0.1", 0)
+    server = create_server(Dashboard(config, redis, access_for(config, "127.0.0.1", read_only=False)))
+    serving = asyncio.create_task(server.serve([listener]))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/events"
+    async with httpx.AsyncClient() as client, client.stream("GET", url) as answer:
+        lines = answer.aiter_lines()
+        assert await anext(lines) == "retry: 2000"
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert [line async for line in lines]  # it ends as an answer does, not cut off
+    await serving  # the signal is not raised again: the process ends with 0
 
 
 @pytest.mark.parametrize(
