@@ -12,9 +12,10 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
+from typer.completion import completion_init  # type: ignore[attr-defined]  # exported since its first version
 
 from jobs import terminal
-from jobs.cli import costs, history, notify, options, prices, steering, tables
+from jobs.cli import completion, costs, history, notify, options, prices, steering, tables
 from jobs.cli.answers import run_operation, show_receipt
 from jobs.cli.confirm import confirm_costs
 from jobs.config import Config
@@ -52,11 +53,13 @@ app = typer.Typer(
 )  # fmt: skip
 app.command()(costs.costs)
 app.add_typer(prices.app, name="prices")
+app.add_typer(completion.app, name="completion")
 app.add_typer(notify.app, name="notify")
 
 
 def main() -> None:
     """Run the command that the arguments name."""
+    completion_init()
     gc.set_threshold(COLLECT_EVERY, *gc.get_threshold()[1:])
     run_app(app)
 

@@ -13,6 +13,7 @@ from jobs import terminal
 from jobs.batch_folder.folder import Folder
 from jobs.cli import options
 from jobs.cli.answers import run_operation
+from jobs.cli.shell import candidates
 from jobs.config import Config
 from jobs.errors import BatchNotFound, NothingEnqueued, RedisUnreachable
 from jobs.events.event import Event
@@ -24,7 +25,9 @@ FOLLOW_SECONDS = 1.0
 """Seconds between two readings of the log."""
 
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with what happens, until the batch is finished.")]
-Prompt = Annotated[str | None, typer.Argument(metavar="PROMPT", help="Id of a prompt of the batch.")]
+Prompt = Annotated[
+    str | None, typer.Argument(metavar="PROMPT", help="Id of a prompt of the batch.", autocompletion=candidates.prompts)
+]
 PrintOnly = Annotated[bool, typer.Option("--print", help="Only print where it is.")]
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs.budget import MOST_PREDICTIONS, Budget
+from jobs.cli.shell import candidates
 from jobs.cli.shell.window import ringing
 from jobs.expansion.expansion import Expansion
 from jobs.expansion.value_list import MOST, NO_INPUTS, json_or_text
@@ -87,14 +88,23 @@ EachFile = Annotated[
     typer.Option("--each-file", metavar="PATTERN", help="In place of FILE: a row for each file, 'stills/*.png'."),
 ]
 From = Annotated[
-    str | None, typer.Option("--from", metavar="BATCH", help="In place of FILE: a row for each output of a batch.")
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="BATCH",
+        autocompletion=candidates.batches,
+        help="In place of FILE: a row for each output of a batch.",
+    ),
 ]
 As = Annotated[
     str | None,
     typer.Option("--as", metavar="KEY", help="The input that these files are; default: the only one of its kind."),
 ]
 Name = Annotated[str | None, typer.Option(help="Name of the batch and its folder; default: the file's stem.")]
-Model = Annotated[str | None, typer.Option(help="Model of the rows that name none; default: BATCH_MODEL.")]
+Model = Annotated[
+    str | None,
+    typer.Option(help="Model of the rows that name none; default: BATCH_MODEL.", autocompletion=candidates.models),
+]
 Input = Annotated[list[str], typer.Option("--input", metavar="KEY=VALUE", help="Input of the rows that lack it.")]
 Each = Annotated[
     list[str], typer.Option("--each", metavar="KEY=VALUES", help="Each row once a value: seed=1..4, model=a/b,c/d.")
@@ -165,8 +175,10 @@ Since = Annotated[
     datetime | None,
     typer.Option(parser=_read_moment, metavar="TIME", help="Only since then: 2026-11-01, 2026-11-01T08:00, 2h, 1d."),
 ]
-BatchName = Annotated[str, typer.Argument(metavar="BATCH", help="Name of a batch.")]
-AnyBatch = Annotated[str | None, typer.Argument(metavar="BATCH", help="Name of a batch.")]
+BatchName = Annotated[str, typer.Argument(metavar="BATCH", help="Name of a batch.", autocompletion=candidates.batches)]
+AnyBatch = Annotated[
+    str | None, typer.Argument(metavar="BATCH", help="Name of a batch.", autocompletion=candidates.batches)
+]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
+from jobs.cli.shell import candidates
 from jobs.wire import ErrorKind
 
 if TYPE_CHECKING:
@@ -19,8 +20,16 @@ def _check_kinds(kinds: list[str]) -> list[str]:
     return kinds
 
 
-Ids = Annotated[list[str], typer.Option("--id", metavar="ID", help="Only this prompt; may be repeated.")]
-Models = Annotated[list[str], typer.Option("--model", metavar="MODEL", help="Only this model's; may be repeated.")]
+Ids = Annotated[
+    list[str],
+    typer.Option("--id", metavar="ID", help="Only this prompt; may be repeated.", autocompletion=candidates.prompts),
+]
+Models = Annotated[
+    list[str],
+    typer.Option(
+        "--model", metavar="MODEL", help="Only this model's; may be repeated.", autocompletion=candidates.models
+    ),
+]
 Kinds = Annotated[
     list[str],
     typer.Option("--kind", metavar="KIND", callback=_check_kinds, help="Only such errors; may be repeated."),

@@ -35,6 +35,14 @@ def redis_url(config: Config) -> str:
     return "unix://" + quote(str(embedded.ensure_running(config.redis_dir)))
 
 
+def running_url(config: Config) -> str | None:
+    """Return the same, None when the embedded server does not run: it is not started."""
+    if config.redis_url:
+        return config.redis_url.get_secret_value()
+    path = embedded.find_running(config.redis_dir)
+    return "unix://" + quote(str(path)) if path else None
+
+
 def restart_embedded(config: Config) -> None:
     """Start the embedded server again if it died, not if it was stopped on purpose. RedisUnreachable."""
     if not config.redis_url and (config.redis_dir / embedded.PID).exists():

@@ -58,6 +58,12 @@ def ensure_running(directory: Path, patience: float = PATIENCE_SECONDS) -> Path:
         return _start(home, patience)
 
 
+def find_running(directory: Path, patience: float = 0.2) -> Path | None:
+    """The socket of the directory's server if it answers at once; it is not started."""
+    path = _remembered_socket(directory.resolve())
+    return path if path and _is_up(_send_command(path, "PING", patience)) else None
+
+
 def has_run(directory: Path) -> bool:
     """Whether a server has ever kept data in the directory."""
     return os.path.exists(directory / DATA)  # noqa: PTH110 - Path's raises where it may not look

@@ -120,7 +120,9 @@ def test_the_bell_rings_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> N
         ring(wanted=False)
         terminal.write(".")
         terminal.flush()
-        assert heard.read(10).decode() == f"{BELL}."
+        rung = heard.read(10)
+        rung += b"" if rung.endswith(b".") else heard.read(10)
+        assert rung.decode() == f"{BELL}."
 
 
 @pytest.mark.parametrize(
