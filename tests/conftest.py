@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import pytest
+from hypothesis import HealthCheck, settings
 from pydantic import SecretStr
 from redis import Redis as BlockingRedis
 from redis.backoff import ConstantBackoff
@@ -37,6 +38,11 @@ TOKEN = "r8_a_token_for_tests"
 sys.dont_write_bytecode = False
 # A shell's background job inherits SIGINT ignored, and so would every child that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Thousands of tests are collected, and none is garbage.
+gc.disable()
+# How long an example takes depends on the machine, on what else runs there, and on whether coverage is measured.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 UNPREFIXED = ("replicate_api_token", "replicate_base_url", "redis_url")
 
 
@@ -54,6 +60,7 @@ def pytest_collection_finish() -> None:
     """Let the collector of garbage pass over what lives to the end: modules, and thousands of tests."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
@@ -292,12 +299,13 @@ def eventually() -> Callable[..., Any]:
     async def wait(condition: Callable[[], Any], seconds: float = 30) -> Any:
         deadline = time.monotonic() + seconds
         while True:
+            began = time.monotonic()
             found = condition()
             found = await found if inspect.isawaitable(found) else found
             if found:
                 return found
             if time.monotonic() > deadline:
                 pytest.fail(f"did not happen within {seconds} s: {inspect.getsource(condition)}")
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(max(0.02, 3 * (time.monotonic() - began)))  # to look must not slow down what is awaited
 
     return wait

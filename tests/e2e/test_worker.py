@@ -97,8 +97,8 @@ def test_failures_say_what_failed(night: Any, worker_process: Callable[..., Any]
 
 
 def test_two_workers_share_a_batch(night: Any, worker_process: Callable[..., Any]) -> None:
-    night.images(400)
-    workers = [worker_process("--burst", max_in_flight=50, **FAST) for _ in range(2)]
+    night.images(210)
+    workers = [worker_process("--burst", max_in_flight=50, **FAST) for _ in range(2)]  # two job slots, three shards
     assert [worker.wait() for worker in workers] == [0, 0]
     night.check()
     night.paid_once()
@@ -291,7 +291,7 @@ def test_after_redis_was_wiped_nothing_is_paid_again(
 def test_a_worker_that_sees_no_folder_at_all_ends_with_an_error(
     night: Any, worker_process: Callable[..., Any], tmp_path: Any, *, burst: bool
 ) -> None:
-    night.images(150)
+    night.images(101)  # two shards
     if burst:
         (tmp_path / "elsewhere").mkdir()
     worker = worker_process(*["--burst"] * burst, output_dir=tmp_path / "elsewhere", **FAST)
@@ -308,10 +308,10 @@ def test_a_worker_that_sees_no_folder_at_all_ends_with_an_error(
 async def test_a_batch_whose_folder_is_not_seen_is_left_alone_and_others_go_on(
     night: Any, worker_process: Callable[..., Any], tmp_path: Any, eventually: Callable[..., Any]
 ) -> None:
-    night.images(150)
+    night.images(101)
     here = tmp_path / "here"
     other = replace(night, name="day", config=night.config.model_copy(update={"output_dir": here}))
-    other.images(150)
+    other.images(101)
     worker = worker_process(output_dir=here, **FAST)
     await eventually(lambda: other.status()["state"] == "finished")
     status = night.status()
@@ -328,7 +328,7 @@ async def test_a_models_limit_leaves_batches_their_shares(
     night: Any, worker_process: Callable[..., Any], eventually: Callable[..., Any]
 ) -> None:
     night.simulator.settings(predict_min=0.2, predict_max=0.3)
-    night.images(1000)
+    night.images(500)
     limits = ModelLimits.parse("simulator/image=max 3")
     worker = worker_process(max_in_flight=50, model_limits=limits, **FAST)  # two job slots
     await eventually(lambda: night.ledger()["created"] > 6)
