@@ -74,9 +74,7 @@ async def run(
 
         status = await follow(read, screen_for(printer))
         _sum_up(folder, status, printer)
-        await wait_for_exit(worker, printer, alone=everything and status.workers < 2)
-        if worker.returncode is None and operations.config.notify.exists():
-            printer.lines(["Waiting for the last notifications …"])
+        await wait_for_exit(worker, printer, alone=everything and status.workers < 2, notify=operations.config.notify)
     if not everything and status.workers < 2 and (left := await operations.queued()):
         printer.lines([f"{count_text(left, 'shard')} of other batches wait for a worker: {START_WORKER}"])
     return status
@@ -150,7 +148,9 @@ async def _stop(worker: Process, grace: float) -> None:
         await worker.wait()
 
 
-async def wait_for_exit(worker: Process, printer: Printer, *, alone: bool, patience: float = PATIENCE) -> None:
+async def wait_for_exit(
+    worker: Process, printer: Printer, *, alone: bool, notify: Path | None = None, patience: float = PATIENCE
+) -> None:
     """Wait for the worker to end; it leaves the rest of the queue to other workers, unless it is `alone`."""
     try:
         async with asyncio.timeout(patience):
@@ -159,6 +159,12 @@ async def wait_for_exit(worker: Process, printer: Printer, *, alone: bool, patie
         if alone:
             printer.lines(["The worker continues with other queued batches; Ctrl-C stops it."])
             await worker.wait()
+        elif _is_there(notify):
+            printer.lines(["Waiting for the last notifications …"])
+
+
+def _is_there(file: Path | None) -> bool:
+    return file is not None and file.exists()
 
 
 def worker_exit_error(worker: Process, log: Path | None, batch: str) -> BatchError:
