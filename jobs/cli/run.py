@@ -51,9 +51,7 @@ async def run(
 
     The worker takes no shards of other batches, unless it is to work on `everything` that is queued.
     """
-    if operations.config.replicate_api_token is None:
-        raise ConfigError("REPLICATE_API_TOKEN is not set. Put it in the environment or in .env; nothing was enqueued.")
-    Network.load()
+    _check_settings(operations.config)
     with progress_line(printer) as progress:
         receipt = await operations.enqueue(order, progress, confirm)
     folder = Folder(operations.config.output_dir, receipt.batch)
@@ -78,6 +76,13 @@ async def run(
     if not everything and status.workers < 2 and (left := await operations.queued()):
         printer.lines([f"{count_text(left, 'shard')} of other batches wait for a worker: {START_WORKER}"])
     return status
+
+
+def _check_settings(config: Config) -> None:
+    """ConfigError when the worker could not start."""
+    if config.replicate_api_token is None:
+        raise ConfigError("REPLICATE_API_TOKEN is not set. Put it in the environment or in .env; nothing was enqueued.")
+    Network.load()
 
 
 def wrong_receivers(config: Config) -> list[str]:

@@ -66,7 +66,9 @@ async def announce_dead_letter(worker: Context, job: JobId, reason: str) -> None
         job.batch,
         extra={"event": "dead_letter", "batch": job.batch},
     )
-    batch = await worker.batches.find(job.batch)
+    batch = None
+    with suppress(KeyError, ValueError):  # a batch that cannot be read has dead letters, too
+        batch = await worker.batches.find(job.batch)
     await worker.notifier.post(dead_letter_event(job.batch, batch.id if batch else "", str(job), reason))
 
 
