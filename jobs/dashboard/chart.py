@@ -9,7 +9,7 @@ from jobs.dashboard.index.store import Minute
 from jobs.prices.money import dollars
 
 BARS = 90
-SPANS = (60, 120, 300, 600, 1800, 3600, 7200, 21_600, 86_400)
+SPANS = (5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21_600, 86_400)
 """Seconds that a bar may stand for."""
 
 

@@ -65,6 +65,18 @@ class Gallery:
         return cards
 
 
+def pictures(folder: Folder, items: Iterable[Item]) -> list[tuple[str, str]]:
+    """The address of the first picture of each prompt that has one, and what it shows."""
+    found = []
+    for item, prompt in zip(items := list(items), prompts_of(folder, items), strict=True):
+        result = _result(folder, prompt) if prompt else None
+        if prompt and result:
+            card, links = lay_out(folder, prompt, result), Links(f"/batches/{quote(folder.batch)}", item.saved_at or 0)
+            first = next((preview for preview in card.previews if preview.kind == "image" and preview.source), None)
+            found += [(links.picture(first.source), card.prompt)] if first and first.source else []
+    return found
+
+
 def with_headings(cards: Mapping[str, str], items: Sequence[Item], base: str) -> dict[str, str]:
     """The cards with a heading before the first of several variants of one row."""
     counts = Counter(item.matrix for item in items)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from starlette.responses import Response
 from jobs.account.account import Account
 from jobs.account.action_log import ActionLog
 from jobs.account.live_workers import live_workers
+from jobs.dashboard.gallery import pictures
+from jobs.dashboard.index.filters import Filter
+from jobs.dashboard.index.indexes import Indexes
 from jobs.dashboard.live import Feeds
 from jobs.dashboard.pages import Dashboard, outage, page, render
 from jobs.errors import BatchError, BatchNotFound, ScheduleError
@@ -27,6 +31,7 @@ MOST_SHOWN = 100
 """Batches on the page, the newest ones."""
 
 ACTIONS_SHOWN = 20
+NEWEST_SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +50,20 @@ class Statuses:
     def __init__(self, dashboard: Dashboard) -> None:
         self._operations = Operations(dashboard.config, dashboard.redis)
         self._ended: dict[str, tuple[tuple[str, ...], Status]] = {}
+        self._begun = frozenset[str]()
 
     async def read(self, names: list[str]) -> list[Status]:
         """The statuses of these batches; one that is deleted meanwhile is left out."""
         endings = await Batches(self._operations.redis).endings(names)
-        found = [await self._one(name, endings.get(name)) for name in names]
+        found = [status for name in names if (status := await self._one(name, endings.get(name)))]
+        self._begun = frozenset(status.batch for status in found if status.succeeded)
         self._ended = {name: known for name, known in self._ended.items() if name in endings}
-        return [status for status in found if status]
+        return found
+
+    @property
+    def begun(self) -> frozenset[str]:
+        """The batches that had results when they were last read."""
+        return self._begun
 
     async def _one(self, name: str, ending: tuple[str, ...] | None) -> Status | None:
         known = self._ended.get(name)
@@ -81,7 +93,7 @@ async def overview_parts(state: Any) -> Mapping[str, str]:
     """Its parts as they are now; while Redis is away, one that says so."""
     dashboard: Dashboard = state.dashboard
     try:
-        return {"outage": outage(), **await _read(dashboard, state.statuses)}
+        return {"outage": outage(), **await _read(dashboard, state.statuses), "newest": await _newest(state)}
     except (RedisError, BatchError) as error:
         return {"outage": outage(error)}
 
@@ -100,6 +112,19 @@ async def _read(dashboard: Dashboard, known: Statuses) -> dict[str, str]:
         "schedules": render("schedules.html", **await _schedules(dashboard)),
         "actions": render("action_log.html", actions=await ActionLog(redis, api_host).last(ACTIONS_SHOWN)),
     }
+
+
+async def _newest(state: Any) -> str:
+    """The last pictures of the newest batch that has begun."""
+    names = [name for name in await Batches(state.dashboard.redis).names() if name in state.statuses.begun]
+    if not names:
+        return render("newest.html", cards=[], batch="")
+    indexes: Indexes = state.indexes
+    opened = await indexes.of(names[0])
+    chosen = Filter(state="succeeded")
+    items = await asyncio.to_thread(opened.store.find, chosen, "newest", 0, NEWEST_SHOWN)
+    cards = await asyncio.to_thread(pictures, opened.folder, items)
+    return render("newest.html", cards=cards, batch=names[0])
 
 
 def needs(statuses: Iterable[Status]) -> Iterator[Need]:

@@ -297,7 +297,7 @@ def test_compose_scales_workers_that_may_finish(compose: Any) -> None:
 
 def test_compose_runs_the_demo_only_when_asked(compose: Any) -> None:
     services = compose["services"]
-    assert {name for name, service in services.items() if "profiles" in service} == {"simulator", "demo"}
+    assert {name for name, service in services.items() if "profiles" in service} == {"simulator", "demo", "dashboard"}
     assert services["demo"]["profiles"] == ["demo"]
     assert services["demo"]["environment"]["REPLICATE_BASE_URL"] == "http://127.0.0.1:5555"
     assert services["demo"]["network_mode"] == "service:simulator"
