@@ -8,10 +8,10 @@ import contextlib
 import logging
 import sys
 
-from simulator import registry
 from simulator.answers import Problem
 from simulator.app import Application
 from simulator.faults import FAULTS, from_flag
+from simulator.models import registry
 from simulator.server import listen, serve
 from simulator.settings import add_flags, from_flags
 from simulator.simulation import Simulation

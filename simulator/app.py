@@ -13,16 +13,16 @@ from starlette.responses import Response
 from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
-from simulator import pages
 from simulator.answers import Problem, error_page, not_found
-from simulator.catalog_api import CatalogApi
-from simulator.control_api import ControlApi
+from simulator.api import pages
+from simulator.api.catalog import CatalogApi
+from simulator.api.control import ControlApi
+from simulator.api.predictions import PredictionApi
+from simulator.api.uploads import UploadApi
 from simulator.faults import Fault
 from simulator.file_host import FileHost
-from simulator.prediction_api import PredictionApi
 from simulator.server import reset, wait_for_disconnect
 from simulator.simulation import Simulation
-from simulator.upload_api import UploadApi
 
 _CREATE = re.compile(r"/v1/(?:(?:models|deployments)/[^/]+/[^/]+/)?predictions")
 _PAGE = re.compile(r"/(?!v1/)[^/]+/[^/]+")

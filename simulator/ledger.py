@@ -6,8 +6,8 @@ from collections import Counter
 from decimal import Decimal
 from typing import Any
 
+from simulator.models.rate_cards import billed
 from simulator.predictions import Prediction, Predictions
-from simulator.rate_cards import billed
 from simulator.uploads import Upload, Uploads
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from simulator.answers import canonical
-from simulator.models import File, Model
+from simulator.models.model import File, Model
 from simulator.uploads import Upload
 
 PAGE = 100

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from simulator.answers import compact, timestamp
-from simulator.models import File
+from simulator.models.model import File
 from simulator.predictions import Prediction, map_files
 
 _URL_LIFETIME = 3600.0

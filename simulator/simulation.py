@@ -13,13 +13,13 @@ from urllib.parse import unquote_to_bytes
 from simulator.faults import Faults
 from simulator.ledger import Ledger
 from simulator.limits import Limits
-from simulator.models import Ending, Model
+from simulator.models.model import Ending, Model
+from simulator.models.versions import Versions
 from simulator.predictions import Prediction, Predictions
 from simulator.randomness import SeededRandom
 from simulator.rendering import looseness
 from simulator.settings import Settings
 from simulator.uploads import Upload, Uploads, names_upload
-from simulator.versions import Versions
 
 _OUTPUT = re.compile(r"/sim/(\w+)/(\d+)/")
 

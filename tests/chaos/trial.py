@@ -16,7 +16,7 @@ import pytest
 
 from jobs.config import Config
 from jobs.redis_client import keys
-from simulator.file_contents import draw_picture, encode_image
+from simulator.models.file_contents import draw_picture, encode_image
 from tests.chaos.points import Point
 from tests.chaos.servers import RedisServer
 

@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
+from simulator.models.registry import MODELS
 from simulator.process import RunningSimulator
-from simulator.registry import MODELS
 
 Create = Callable[..., dict[str, Any]]
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from simulator.models.registry import MODELS
 from simulator.predictions import Prediction, Predictions
 from simulator.process import RunningSimulator
-from simulator.registry import MODELS
 
 Create = Callable[..., dict[str, Any]]
 

@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from simulator import file_contents
-from simulator.file_contents import random_bytes, random_bytes_md5
-from simulator.outputs import FAILURES
-from simulator.registry import MODELS
+from simulator.models import file_contents
+from simulator.models.file_contents import random_bytes, random_bytes_md5
+from simulator.models.outputs import FAILURES
+from simulator.models.registry import MODELS
 
 Create = Callable[..., dict[str, Any]]
 Download = Callable[..., httpx.Response]

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from simulator.models.registry import MODELS
 from simulator.predictions import Prediction
 from simulator.process import RunningSimulator
-from simulator.registry import MODELS
 from simulator.rendering import Loose, View, looseness, prediction_body
 
 Create = Callable[..., dict[str, Any]]

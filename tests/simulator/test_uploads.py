@@ -10,7 +10,7 @@ import httpx
 import psutil
 import pytest
 
-from simulator.file_contents import draw_picture, encode_image
+from simulator.models.file_contents import draw_picture, encode_image
 from simulator.process import RunningSimulator
 
 Create = Callable[..., dict[str, Any]]

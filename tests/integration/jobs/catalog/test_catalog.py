@@ -19,7 +19,7 @@ from jobs.errors import InputError, ModelsUnknown, PromptsError, StorageError
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
-from simulator.registry import MODELS
+from simulator.models.registry import MODELS
 
 COMMUNITY = "simulator/community"
 FIRST = MODELS[COMMUNITY].version

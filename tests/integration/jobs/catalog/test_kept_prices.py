@@ -19,7 +19,7 @@ from jobs.errors import InputError, StorageError
 from jobs.prices.setting import Prices
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
-from simulator.registry import MODELS
+from simulator.models.registry import MODELS
 
 COMMUNITY = "simulator/community"
 PINNED = f"{COMMUNITY}:{MODELS[COMMUNITY].version}"

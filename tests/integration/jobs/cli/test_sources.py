@@ -14,7 +14,7 @@ from jobs.batch_folder.folder import Folder
 from jobs.config import Config
 from jobs.input_files.reference import read_reference
 from jobs.wire import Result, SavedFile
-from simulator.file_contents import draw_picture, encode_image
+from simulator.models.file_contents import draw_picture, encode_image
 
 Cli = Callable[..., Any]
 UPSCALE = ("--model", "simulator/upscale")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from jobs.catalog.input_schema import InputSchema
 from jobs.catalog.references import MOST_NODES, input_schema
-from simulator.registry import MODELS
+from simulator.models.registry import MODELS
 
 REF = "#/components/schemas/"
 

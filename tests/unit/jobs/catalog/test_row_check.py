@@ -17,8 +17,8 @@ from jobs.input_files.reference import FileReference
 from jobs.input_files.resolver import FileResolver
 from jobs.prompts_file.reader import Row, row_text
 from simulator.answers import Problem
-from simulator.models import COMMON_INPUTS
-from simulator.registry import MODELS
+from simulator.models.model import COMMON_INPUTS
+from simulator.models.registry import MODELS
 
 NAMES = ("simulator/image", "simulator/everything", "simulator/community", "simulator/formless")
 VERSION = MODELS["simulator/community"].version

@@ -20,7 +20,7 @@ from jobs.catalog.row_check import RowCheck
 from jobs.input_files.reference import FileReference, references
 from jobs.input_files.resolver import FileResolver
 from jobs.prompts_file.reader import Defaults, Ids, Row, read_prompts
-from simulator.registry import MODELS
+from simulator.models.registry import MODELS
 
 NAME = "simulator/everything"
 SCHEMA = input_schema(MODELS[NAME].openapi_schema())

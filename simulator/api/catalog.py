@@ -9,8 +9,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from simulator.answers import json_answer, not_found
-from simulator.models import Model
-from simulator.registry import DEPLOYMENTS, MODELS
+from simulator.models.model import Model
+from simulator.models.registry import DEPLOYMENTS, MODELS
 from simulator.simulation import Simulation
 
 _SINCE = "2024-01-15T12:00:00.000000Z"

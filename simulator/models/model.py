@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from simulator.answers import invalid
-from simulator.cog_schema import cog_schema, faults_of
+from simulator.models.cog_schema import cog_schema, faults_of
 
 Read = Callable[[str], bytes | None]
 """The bytes behind a URL or data: URI of an input; None when there are none."""

@@ -11,8 +11,8 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from simulator.answers import not_found
-from simulator.models import Model
-from simulator.registry import MODELS
+from simulator.models.model import Model
+from simulator.models.registry import MODELS
 
 
 def routes() -> list[Route]:

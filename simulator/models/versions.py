@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from simulator.answers import Problem
-from simulator.models import Model
-from simulator.registry import MODELS
+from simulator.models.model import Model
+from simulator.models.registry import MODELS
 
 
 class Versions:

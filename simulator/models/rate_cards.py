@@ -9,7 +9,7 @@ from decimal import Decimal
 from itertools import product
 from typing import Any
 
-from simulator.models import Model
+from simulator.models.model import Model
 
 Tiers = list[dict[str, Any]]
 """`billingConfig.current_tiers` of a page."""

@@ -30,8 +30,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from simulator import outputs, rate_cards
-from simulator.models import Model
+from simulator.models import outputs, rate_cards
+from simulator.models.model import Model
 
 _PROMPT = {"type": "string", "required": True}
 _PICTURE_INPUTS: dict[str, dict[str, Any]] = {

@@ -13,7 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from simulator.answers import Problem, invalid, json_answer
-from simulator.prediction_api import api_base
+from simulator.api.predictions import api_base
 from simulator.simulation import Simulation
 from simulator.uploads import LIFETIME, PAGE, Upload, is_signed
 

@@ -18,9 +18,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from simulator.answers import Problem, invalid, not_found
-from simulator.models import Model
+from simulator.models.model import Model
+from simulator.models.registry import DEPLOYMENTS, MODELS
 from simulator.predictions import Prediction, map_files
-from simulator.registry import DEPLOYMENTS, MODELS
 from simulator.rendering import View, prediction_body, prediction_fields, written
 from simulator.simulation import Simulation
 

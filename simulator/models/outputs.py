@@ -8,9 +8,9 @@ from typing import Any
 
 from PIL import Image
 
-from simulator import file_contents
-from simulator.file_contents import random_bytes, random_bytes_md5
-from simulator.models import Ending, File, Read
+from simulator.models import file_contents
+from simulator.models.file_contents import random_bytes, random_bytes_md5
+from simulator.models.model import Ending, File, Read
 
 FAILURES: dict[str, str | None] = {
     "PA": "Prediction interrupted; please retry (code: PA)",
