@@ -35,11 +35,9 @@ from jobs.schedules.scheduler import Schedules
 from jobs.secret_inputs import Secrets
 from jobs.state.batches import Batches
 from jobs.state.claims import Claims
-from worker.alarms import Alarms
 from worker.background import every
 from worker.backpressure import BackPressure
 from worker.context import Context, job_slots
-from worker.gauges import serving_metrics
 from worker.heartbeat import HEARTBEAT, Heartbeat
 from worker.leases import Leases, lease_name
 from worker.limits.batch_limiter import BatchConcurrencyLimit
@@ -58,7 +56,9 @@ from worker.outputs.folder_health import FolderHealth
 from worker.outputs.saver import OutputSaver
 from worker.polling.leader import PollingLeader
 from worker.polling.poller import Poller
-from worker.presence import Presence
+from worker.reports.alarms import Alarms
+from worker.reports.gauges import serving_metrics
+from worker.reports.presence import Presence
 from worker.shard.rescue import Rescue
 from worker.telemetry.tracing import tracing
 from worker.timing import Timing

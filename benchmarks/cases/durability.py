@@ -24,7 +24,7 @@ from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches, Spent
 from jobs.state.ledger import Entry, Ledger
 from jobs.wire import Batch, Result
-from worker.outputs.checksum import Checksum
+from worker.outputs.file_response import Checksum
 from worker.outputs.file_writer import FileWriter
 from worker.outputs.staging import Storage
 

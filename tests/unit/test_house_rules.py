@@ -7,6 +7,7 @@ import inspect
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -23,7 +24,7 @@ PACKAGES = [
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 LUA = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.lua"))
 
-MAX_FILE, MAX_FUNCTION, MAX_PARAMETERS = 400, 30, 6
+MAX_FILE, MAX_FUNCTION, MAX_PARAMETERS, MAX_FOLDER = 400, 30, 6, 16
 EMPTY_WORDS = {"util", "utils", "helper", "helpers", "common", "manager", "misc"}
 HTTPX_ERRORS = {
     name
@@ -163,6 +164,11 @@ def tree_of(path: Path) -> ast.Module:
 def test_a_file_is_on_one_noun_and_short() -> None:
     lengths = {path.relative_to(ROOT).as_posix(): len(path.read_text("utf-8").splitlines()) for path in MODULES + LUA}
     assert {name: length for name, length in lengths.items() if length > MAX_FILE} == {}
+
+
+def test_a_folder_can_be_taken_in_at_a_glance() -> None:
+    sizes = Counter(path.parent.relative_to(ROOT).as_posix() for path in MODULES + LUA)
+    assert {folder: size for folder, size in sizes.items() if size > MAX_FOLDER} == {}
 
 
 def test_a_function_is_short() -> None:

@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 
 from jobs.errors import BrokenDownload, FileTooBig
 from jobs.secret_inputs import NO_SECRETS, Masking
-from worker.outputs.checksum import Checksum
 from worker.outputs.file_host import SLOW_SECONDS
 from worker.outputs.file_output import FileOutput
-from worker.outputs.file_response import FileResponse
+from worker.outputs.file_response import Checksum, FileResponse
 from worker.outputs.file_writer import FileWriter, WrittenFile
 from worker.outputs.media_types import contradiction, extension
 from worker.telemetry.metrics import DOWNLOADED

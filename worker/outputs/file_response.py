@@ -3,15 +3,50 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
-from worker.outputs.checksum import CRC32C_IS_CHEAP, Algorithm, Checksum
+import google_crc32c
 
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 _MD5 = re.compile(r"[0-9a-f]{32}", re.IGNORECASE)
 _DECLARED = {"crc32c": re.compile(r"crc32c=([A-Za-z0-9+/]{6}==)"), "md5": re.compile(r"md5=([A-Za-z0-9+/]{22}==)")}
+
+
+CRC32C_IS_CHEAP = google_crc32c.implementation == "c"
+"""0.04 ms a MiB, where md5 takes 1.4 and sha256 0.6; in pure Python 300."""
+
+
+Algorithm = Literal["crc32c", "md5"]
+
+
+class Hash(Protocol):
+    """A running checksum, like hashlib's objects."""
+
+    def update(self, data: bytes, /) -> None:
+        """Add the next bytes."""
+
+    def digest(self) -> bytes:
+        """The checksum of the bytes so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checksum:
+    """The checksum a file must have; `sure`: its host declares it, it is no ETag that merely looks like one."""
+
+    algorithm: Algorithm
+    digest: bytes
+    sure: bool = True
+
+    def begin(self) -> Hash:
+        """Return a hash of that kind, of no bytes."""
+        if self.algorithm == "md5":
+            return hashlib.md5(usedforsecurity=False)
+        crc32c: Hash = google_crc32c.Checksum()
+        return crc32c
 
 
 @dataclass(frozen=True, slots=True)

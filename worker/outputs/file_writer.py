@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Self
 
 from jobs.batch_folder.atomic_files import PART
-from worker.outputs.checksum import Checksum
 from worker.outputs.disk import MOST_PIECES, off_loop, write_all
+from worker.outputs.file_response import Checksum
 from worker.outputs.media_types import HEAD_SIZE
 from worker.outputs.staging import Staging
 

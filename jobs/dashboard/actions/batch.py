@@ -9,6 +9,7 @@ from jobs.dashboard.actions.question import Action, Asked, Field, Question
 from jobs.errors import InputError
 from jobs.operations.limits import LimitChanges, limit_lines
 from jobs.operations.preview import Preview
+from jobs.operations.prompts_canceled import prompts_canceled_lines as canceled_lines
 from jobs.operations.report import cancel_lines, cost_words, count_text, receipt_line
 from jobs.prices.money import MICRO
 
@@ -32,19 +33,22 @@ async def retry(asked: Asked) -> str:
 
 async def ask_cancel(asked: Asked) -> Question:
     """What a cancel would end."""
-    preview = await asked.operations.preview_cancel(asked.batch)
+    preview = await asked.operations.preview_cancel(asked.batch, asked.selection)
+    title = f"Cancel{_scope(asked)}" if asked.selection else "Cancel the batch"
     if not preview.prompts:
-        return Question("Cancel the batch", ("There is nothing to cancel.",))
+        return Question(title, ("There is nothing to cancel.",))
     sentences = (
         f"{count_text(preview.in_flight, 'prediction')} in flight would be canceled at Replicate.",
         f"{count_text(preview.never_created, 'prompt')} would never be created.",
         "What has succeeded stays. A retry can bring the rest back.",
     )
-    return Question("Cancel the batch", sentences, "Cancel what is not done", preview.prompts, danger=True)
+    return Question(title, sentences, "Cancel what is not done", preview.prompts, danger=True)
 
 
 async def cancel(asked: Asked) -> str:
     """Cancel."""
+    if asked.selection:
+        return " ".join(canceled_lines(await asked.operations.cancel_prompts(asked.batch, asked.selection)))
     return " ".join(cancel_lines(await asked.operations.cancel(asked.batch)))
 
 

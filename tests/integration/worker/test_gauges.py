@@ -9,8 +9,8 @@ from urllib.request import urlopen
 from jobs.wire import Batch
 from tests.integration.worker.prompt.works import CAT, work_on
 from worker.context import Context
-from worker.gauges import Gauges, serving_metrics
 from worker.prompt.predict import predict
+from worker.reports.gauges import Gauges, serving_metrics
 
 
 async def read(url: str) -> dict[str, float]:

@@ -15,9 +15,9 @@ from jobs.redis_client import keys
 from jobs.state.outbox import Outbox
 from jobs.wire import Batch, Failure, Prompt, Result, Shard
 from tests.http_receiver import HttpReceiver
-from worker.alarms import Alarms
 from worker.context import Context, Work
 from worker.prompt.predict import settle
+from worker.reports.alarms import Alarms
 from worker.shard.finish import finish_batch
 from worker.shard.run_log import dead_letter
 

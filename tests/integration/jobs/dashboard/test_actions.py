@@ -159,3 +159,13 @@ async def test_a_read_only_dashboard_acts_on_nothing(serve_dashboard: Any, redis
     assert (await browser.press("/batches/night/actions/retry", "/batches/night")).status_code == 403
     assert "actions/retry" not in (await browser.get("/batches/night")).text
     assert (await Batches(redis).get("night")).failed == 2
+
+
+@pytest.mark.usefixtures("night_enqueued")
+async def test_what_a_filter_shows_is_canceled_alone(browser: Any, redis: Redis) -> None:
+    path = "/batches/night/actions/cancel?text=cat"
+    asked = (await browser.get(path)).text
+    assert "Cancel, of the 1 prompt that the filter shows" in asked
+    assert "1 prompt would never be created" in asked
+    assert "1 prompt will be canceled" in (await browser.press(path, "/batches/night")).text
+    assert not (await Batches(redis).get("night")).cancel_requested

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from worker.outputs import file_response
-from worker.outputs.checksum import Checksum
-from worker.outputs.file_response import FileResponse
+from worker.outputs.file_response import Checksum, FileResponse
 
 MD5 = "5d41402abc4b2a76b9719d911017c592"
 GOOGLE = "crc32c=yZRlqg==, md5=XUFAKrxLKna5cZ2REBfFkg=="

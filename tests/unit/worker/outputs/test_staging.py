@@ -21,7 +21,7 @@ from jobs.errors import StorageError
 from simulator.file_host import crc32c
 from worker.outputs import disk
 from worker.outputs import file_writer as stream
-from worker.outputs.checksum import Algorithm, Checksum
+from worker.outputs.file_response import Algorithm, Checksum
 from worker.outputs.file_writer import WRITE_SIZE, FileWriter
 from worker.outputs.media_types import HEAD_SIZE
 from worker.outputs.staging import MOST_HELD, SMALL, Staging, Storage
