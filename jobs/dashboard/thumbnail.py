@@ -1,4 +1,4 @@
-"""One picture → a small one; runs in a process of its own, which may be killed."""
+"""One picture, or a video's first frame → a small picture; runs in a process of its own, which may be killed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ import signal
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SIDE = 512
 """Pixels of the longer side."""
@@ -19,6 +23,8 @@ MOST_PIXELS = 120_000_000
 MOST_MEMORY = 3 << 30
 """Bytes of address space that the process may have."""
 
+
+VIDEOS = (".mp4", ".webm", ".mov", ".m4v", ".ogv")
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF", "BMP", "TIFF")
 """What is opened: Pillow would run Ghostscript for an EPS file, and has decoders that nobody looks after."""
@@ -42,13 +48,12 @@ def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
 
 
 def make_thumbnail(source: Path, target: Path) -> bool:
-    """Write the thumbnail of a picture, the first frame of an animation; False when none can be made."""
-    from PIL import Image, ImageOps  # noqa: PLC0415 - loaded in the child
+    """Write the thumbnail of a picture, or of the first frame of what moves; False when none can be made."""
+    from PIL import ImageOps  # noqa: PLC0415 - loaded in the child
 
-    Image.MAX_IMAGE_PIXELS = MOST_PIXELS
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
-        with Image.open(source, formats=FORMATS) as opened:
+        with _open(source) as opened:
             if opened.width * opened.height > MOST_PIXELS:
                 return False
             opened.draft("RGB", (SIDE, SIDE))  # a JPEG is decoded small
@@ -64,3 +69,19 @@ def make_thumbnail(source: Path, target: Path) -> bool:
         with suppress(OSError):
             part.unlink(missing_ok=True)
     return True
+
+
+def _open(source: Path) -> Image.Image:
+    from PIL import Image  # noqa: PLC0415 - loaded in the child
+
+    Image.MAX_IMAGE_PIXELS = MOST_PIXELS
+    if source.suffix.lower() not in VIDEOS:
+        return Image.open(source, formats=FORMATS)
+    import av  # noqa: PLC0415 - an extra
+
+    with av.open(str(source)) as container:
+        stream = container.streams.video[0]
+        if stream.width * stream.height > MOST_PIXELS:
+            raise ValueError("its frames are too large")
+        found: Image.Image = next(container.decode(stream)).to_image()
+    return found

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import html
+import io
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 from PIL import Image
 
@@ -157,3 +159,19 @@ async def test_only_files_that_a_record_names_are_served(night: Any, browser: An
     for path in ("batch.json", "prompts.jsonl", "dog/prediction.json"):
         assert (await browser.get(f"/batches/night/files/{path}")).status_code == 404, path
     assert (await browser.get("/batches/night/files/cat/prediction.json?download")).headers["content-disposition"]
+
+
+async def test_a_video_has_its_first_frame_for_a_poster(night: Any, browser: Any) -> None:
+    night.write_rows(*rows("cat"))
+    path = night.write_record(0, "cat", files=[{**PNG, "path": "cat/output.mp4"}]) / "output.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=24)
+        stream.width, stream.height = 640, 480
+        for _ in range(3):
+            frame = av.VideoFrame.from_image(Image.new("RGB", (640, 480), "red"))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert 'poster="/batches/night/thumbnails/cat/output.mp4' in (await browser.get("/batches/night")).text
+    found = await browser.get("/batches/night/thumbnails/cat/output.mp4")
+    with Image.open(io.BytesIO(found.content)) as picture:
+        assert picture.size == (512, 384)
