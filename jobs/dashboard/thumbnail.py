@@ -36,7 +36,7 @@ def prepare() -> None:
     if parent := multiprocessing.parent_process():
         threading.Thread(target=_end_with, args=[parent], daemon=True).start()
     with suppress(ImportError, ValueError, OSError):
-        import resource  # noqa: PLC0415 - Windows has none
+        import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
 
@@ -49,7 +49,7 @@ def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
 
 def make_thumbnail(source: Path, target: Path) -> bool:
     """Write the thumbnail of a picture, or of the first frame of what moves; False when none can be made."""
-    from PIL import ImageOps  # noqa: PLC0415 - loaded in the child
+    from PIL import ImageOps
 
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
@@ -72,12 +72,12 @@ def make_thumbnail(source: Path, target: Path) -> bool:
 
 
 def _open(source: Path) -> Image.Image:
-    from PIL import Image  # noqa: PLC0415 - loaded in the child
+    from PIL import Image
 
     Image.MAX_IMAGE_PIXELS = MOST_PIXELS
     if source.suffix.lower() not in VIDEOS:
         return Image.open(source, formats=FORMATS)
-    import av  # noqa: PLC0415 - an extra
+    import av
 
     with av.open(str(source)) as container:
         stream = container.streams.video[0]

@@ -46,7 +46,7 @@ def masked(text: str, url: str) -> str:
 
 def main() -> int:
     """Send the message that standard input has; what goes wrong is printed."""
-    from apprise import Apprise, AppriseAsset, NotifyFormat  # noqa: PLC0415 - an extra
+    from apprise import Apprise, AppriseAsset, NotifyFormat
 
     message = json.load(sys.stdin)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)

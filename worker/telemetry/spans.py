@@ -27,7 +27,7 @@ def span(name: str, attributes: Attributes | None = None, *, client: bool = Fals
     if (tracer := Tracing.tracer) is None:
         yield
         return
-    from opentelemetry.trace import SpanKind, Status, StatusCode  # noqa: PLC0415 - an extra
+    from opentelemetry.trace import SpanKind, Status, StatusCode
 
     kind = SpanKind.CLIENT if client else SpanKind.INTERNAL
     with tracer.start_as_current_span(
@@ -45,7 +45,7 @@ def note(attributes: Attributes, *, error: str = "") -> None:
     """Add attributes to the current span, and say that it ended in an error of this kind."""
     if Tracing.tracer is None:
         return
-    from opentelemetry.trace import Status, StatusCode, get_current_span  # noqa: PLC0415 - an extra
+    from opentelemetry.trace import Status, StatusCode, get_current_span
 
     current = get_current_span()
     current.set_attributes(dict(attributes))

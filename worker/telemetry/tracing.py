@@ -47,8 +47,8 @@ def start_tracing(environment: Mapping[str, str]) -> TracerProvider | None:
     if not is_configured(environment):
         return None
     try:
-        from opentelemetry import trace  # noqa: PLC0415 - an extra
-        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+        from opentelemetry import trace
+        from opentelemetry.sdk.trace import TracerProvider
 
         provider, ours = trace.get_tracer_provider(), None
         if not isinstance(provider, TracerProvider):  # as `opentelemetry-instrument` sets one
@@ -74,9 +74,9 @@ def is_configured(environment: Mapping[str, str]) -> bool:
 
 
 def _provider(environment: Mapping[str, str]) -> TracerProvider:
-    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - an extra
-    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     is_named = "OTEL_SERVICE_NAME" in environment or "service.name=" in environment.get("OTEL_RESOURCE_ATTRIBUTES", "")
     name = {} if is_named else {"service.name": SERVICE}
