@@ -14,6 +14,7 @@ from jobs.batch_folder.folder import Folder
 from jobs.budget import UNCHANGED, Budget
 from jobs.config import Config
 from jobs.errors import BatchNotFound, InputError
+from jobs.operations.report import NO_BATCH
 from jobs.redis_client.client import opened, server_name
 from jobs.redis_client.requirements import check_server
 from jobs.redis_client.resilience import Redis
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from jobs.operations.prompts_canceled import PromptsCanceled
     from jobs.operations.selection import Selection
     from jobs.schedules.scheduler import ScheduleStatus
-
-NO_BATCH = "There is no batch yet; `python -m jobs enqueue FILE` creates one."
 
 
 def known_folder(name: str, config: Config) -> Folder:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from jobs.operations.operations import NO_BATCH
 from jobs.prices.money import money
 from jobs.text import printable
 from jobs.wire import NO_WORKER as NO_WORKER_REASON
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
 START_WORKER = "python -m arq worker.Settings"
 NO_WORKER = f"No worker is up. This starts one: {START_WORKER}"
+NO_BATCH = "There is no batch yet; `python -m jobs enqueue FILE` creates one."
 NO_SCHEDULE = "There is no schedule; they are read from schedules.toml, or the file that BATCH_SCHEDULES names."
 _NUMBERS = re.compile(r"\d[\d.,:]*")
 MOST_NAMED = 5

@@ -18,7 +18,6 @@ from jobs.cli import tables
 from jobs.enqueue.enqueue import Checked
 from jobs.enqueue.sharding import Receipt
 from jobs.operations import report
-from jobs.operations.operations import NO_BATCH
 from jobs.schedules.scheduler import ScheduleMiss, ScheduleStatus
 from jobs.terminal import Printer, as_json
 from jobs.text import printable
@@ -203,7 +202,7 @@ def test_the_table_of_batches() -> None:
 def test_the_table_of_batches_leaves_out_what_says_nothing() -> None:
     head, *_ = drawn(tables.batches_table([a_status()], CREATED))
     assert head.split() == ["batch", "state", "done", "age"]
-    assert list(report.notes([])) == [NO_BATCH]
+    assert list(report.notes([])) == [report.NO_BATCH]
 
 
 def test_the_table_of_batches_fits_a_narrow_terminal() -> None:
