@@ -10,11 +10,11 @@ import typer
 
 from jobs import terminal
 from jobs.operations import report
-from jobs.operations.operations import Operations
 from jobs.terminal import Printer
 
 if TYPE_CHECKING:
     from jobs.enqueue.sharding import Receipt
+    from jobs.operations.operations import Operations
     from jobs.operations.preview import Preview
 
 Answer = TypeVar("Answer")
@@ -22,6 +22,7 @@ Answer = TypeVar("Answer")
 
 def run_operation(operation: Callable[[Operations], Awaitable[Answer]], *, start: bool = False) -> Answer:
     """Run one operation on an open Redis; `start` an embedded server even where none has ever run."""
+    from jobs.operations.operations import Operations
 
     async def run() -> Answer:
         async with Operations.opened(start=start) as operations:

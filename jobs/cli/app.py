@@ -21,8 +21,6 @@ from jobs.cli.confirm import confirm_costs
 from jobs.config import Config
 from jobs.errors import NothingEnqueued
 from jobs.operations import report
-from jobs.operations.operations import Operations, known_folder
-from jobs.redis_client.client import server_name
 from jobs.terminal import Commands, Printer, run_app
 from jobs.wire import Status
 
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
     from jobs.enqueue.enqueue import Checked, Order
     from jobs.enqueue.estimate import Confirm
     from jobs.enqueue.sharding import Receipt
+    from jobs.operations.operations import Operations
 
 COLLECT_EVERY = 50_000
 """New objects after which Python looks for cycles: rows have none, and looking at each takes a fifth of the time."""
@@ -150,6 +149,7 @@ def run(
 @app.command()
 def status(batch: options.AnyBatch = None, *, as_json: options.AsJson = False) -> None:
     """Show the state of a batch, or of all batches, newest first."""
+    from jobs.redis_client.client import server_name
 
     async def read(operations: Operations) -> tuple[list[Status], list[str]]:
         if batch:
@@ -189,6 +189,7 @@ def results(
 ) -> None:
     """Write results.jsonl and errors.jsonl as of now; sum up."""
     from jobs.batch_folder.results import read_results, write_results
+    from jobs.operations.operations import known_folder
 
     config = Config.load()
     folder = known_folder(batch, config)
@@ -207,6 +208,7 @@ def results(
 def gallery(batch: options.BatchName) -> None:
     """Write the batch's gallery as of now and print its path."""
     from jobs.batch_folder.gallery import write_gallery
+    from jobs.operations.operations import known_folder
 
     config = Config.load()
     typer.echo(write_gallery(known_folder(batch, config), fsync=config.fsync))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import BaseModel
@@ -18,8 +18,10 @@ from jobs.config import Config
 from jobs.errors import BatchNotFound, NothingEnqueued, RedisUnreachable
 from jobs.events.event import Event
 from jobs.operations import history
-from jobs.operations.operations import Operations, known_folder
 from jobs.terminal import Printer
+
+if TYPE_CHECKING:
+    from jobs.operations.operations import Operations
 
 FOLLOW_SECONDS = 1.0
 """Seconds between two readings of the log."""
@@ -71,6 +73,7 @@ def _writer(*, as_json: bool) -> Callable[[Event], None]:
 
 def _read(batch: str, since: float) -> list[Event]:
     """The events of a batch, from its folder alone when Redis does not know it or does not answer; BatchError."""
+    from jobs.operations.operations import known_folder
 
     async def read(operations: Operations) -> list[Event]:
         folder = Folder(operations.config.output_dir, batch)
@@ -100,6 +103,7 @@ async def _follow(operations: Operations, batch: str, since: float, show: Callab
 def open_batch(batch: options.BatchName, prompt: Prompt = None, *, print_only: PrintOnly = False) -> None:
     """Open a batch's gallery, or a prompt's files, in a browser."""
     from jobs.cli.shell.browser import open_in_browser
+    from jobs.operations.operations import known_folder
 
     config = Config.load()
     folder = known_folder(batch, config)

@@ -14,7 +14,6 @@ from jobs.cli import options
 from jobs.cli.tables import Column, Columns
 from jobs.config import Config, read_environment
 from jobs.errors import NothingEnqueued, RedisUnreachable
-from jobs.operations.operations import Operations
 from jobs.terminal import Printer
 from jobs.wire import as_local
 
@@ -75,6 +74,7 @@ def _load() -> ReceiversFile:
 
 async def _read() -> Notifications:
     from jobs.notify.overview import read_notifications
+    from jobs.operations.operations import Operations
     from jobs.state.outbox import Outbox
 
     file = _load()
@@ -99,6 +99,7 @@ async def _try(file: ReceiversFile, name: str | None) -> Sequence[Trial]:
 
 async def _reopen(receivers: Sequence[str]) -> None:
     """Let workers deliver again to receivers that had answered 410."""
+    from jobs.operations.operations import Operations
     from jobs.state.outbox import Outbox
 
     async with Operations.opened(start=False) as operations:

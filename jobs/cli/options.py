@@ -17,16 +17,14 @@ import typer
 from jobs.budget import MOST_PREDICTIONS, Budget
 from jobs.cli.shell import candidates
 from jobs.cli.shell.window import ringing
-from jobs.expansion.expansion import Expansion
 from jobs.expansion.value_list import MOST, NO_INPUTS, json_or_text
-from jobs.input_files.command_line import with_absolute_paths
 from jobs.prices.money import micro_dollars
-from jobs.prompts_file.expansion_options import ExpansionOptions, OptionError
 from jobs.text import as_typed
 
 if TYPE_CHECKING:
     from jobs.enqueue.enqueue import Order
     from jobs.enqueue.order import RowSource
+    from jobs.expansion.expansion import Expansion
 
 Command = Callable[..., None]
 
@@ -262,6 +260,9 @@ class OrderOptions:
         return OutputRows(batch, file or None, self.as_key)
 
     def _expansion(self) -> Expansion | None:
+        from jobs.input_files.command_line import with_absolute_paths
+        from jobs.prompts_file.expansion_options import ExpansionOptions, OptionError
+
         options = ExpansionOptions(
             self.each,
             self.repeat,
@@ -343,6 +344,8 @@ def _parameter(group: type[Any], option: Field[Any]) -> Parameter:
 
 def read_input(pairs: Sequence[str]) -> dict[str, Any]:
     """`key=value` pairs as an input: a value is JSON if it parses, else text. ValueError names a wrong pair."""
+    from jobs.input_files.command_line import with_absolute_paths
+
     values = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")

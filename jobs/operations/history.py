@@ -6,17 +6,19 @@ import asyncio
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
 from jobs.batch_folder.folder import RETRIED, Folder
 from jobs.errors import BatchNotFound, InputError, StorageError
 from jobs.events.event import Event, read_events
-from jobs.events.log import read
 from jobs.names import is_prompt_id
-from jobs.redis_client.resilience import Redis
 from jobs.text import printable
 from jobs.wire import Result, as_local
+
+if TYPE_CHECKING:
+    from jobs.redis_client.resilience import Redis
 
 _AGAIN = re.compile(r"\.(\d+)(?:\.(\d+))?")
 """How the names of folders with earlier results end: the generation, and a number where there are several."""
@@ -33,6 +35,8 @@ async def events_of(folder: Folder, redis: Redis | None, since: float = 0.0) -> 
     """The events of a batch since a time (Unix seconds) from Redis, if there is one, and from its folder."""
     found = {event.id: event for event in await asyncio.to_thread(read_events, folder)}
     if redis is not None:
+        from jobs.events.log import read
+
         found |= {event.id: event for event in await read(redis, folder.batch)}
     return sorted((event for event in found.values() if event.seconds >= since), key=lambda event: event.at)
 
