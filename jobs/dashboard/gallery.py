@@ -24,7 +24,7 @@ MOST_KEPT = 5_000
 class Look(NamedTuple):
     """What the HTML of a prompt depends on."""
 
-    batch: str
+    batch_id: str | None
     item: Item
     read_only: bool
 
@@ -53,7 +53,8 @@ class Gallery:
 
     def cards(self, folder: Folder, items: Iterable[Item], *, read_only: bool) -> dict[str, str]:
         """The HTML of prompts by the ids of their elements. Reads files; StorageError when the copy cannot be read."""
-        looks = [Look(folder.batch, item, read_only) for item in items]
+        batch_id = folder.batch_id()  # another batch of that name may have taken its place
+        looks = [Look(batch_id, item, read_only) for item in items]
         missing = [look for look in looks if look not in self._kept]
         for look, prompt in zip(missing, prompts_of(folder, [look.item for look in missing]), strict=True):
             self._kept[look] = _card(folder, look, prompt)

@@ -53,9 +53,11 @@ async def act(request: Request) -> Response:
     dashboard: Dashboard = request.app.state.dashboard
     name = request.path_params["name"]
     logger.info("%s %s: %s", name, asked.batch, outcome)
-    await ActionLog(dashboard.redis, dashboard.config.api_host).record(
-        session_name(request), name, asked.batch, outcome
-    )
+    log = ActionLog(dashboard.redis, dashboard.config.api_host)
+    try:
+        await log.record(session_name(request), name, asked.batch, outcome)
+    except RedisError as error:
+        outcome += f" The log of actions does not have it: {error}"
     return _dialog(request, asked, Question("Done", (outcome,)))
 
 

@@ -7,6 +7,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from itertools import islice
+from typing import BinaryIO, NamedTuple
 
 from jobs.batch_folder.atomic_files import storing
 from jobs.batch_folder.folder import Folder
@@ -22,7 +24,7 @@ from jobs.state.batches import Bits
 from jobs.wire import Result
 
 BUDGET = 0.5
-"""Seconds that a call reads records for, so that a page shows how it gets on."""
+"""Seconds that a call reads rows or records for, so that a page shows how it gets on."""
 
 COMPARE_EVERY = 30.0
 """Seconds after which what still waits is compared as a whole: on a network's disk a record may show late."""
@@ -35,6 +37,14 @@ VARIANT = "--"
 CHUNK = 500
 
 
+class RowsRead(NamedTuple):
+    """How much of a copy has been read; `mark` tells it from the one that replaces it."""
+
+    mark: str
+    rows: int = 0
+    bytes: int = 0
+
+
 class Filling:
     """Keeps one store up to date; what a call has no time for, the next one does."""
 
@@ -43,15 +53,18 @@ class Filling:
         self._todo = deque[int]()
         self._seen = Bits(b"")
         self._compared_at = -COMPARE_EVERY
+        self._rows_read = RowsRead("")
 
     def fill(self, settled: Bits | None) -> bool:
         """Read what is new; False when there is more. StorageError.
 
         `settled` is the batch's bitmap; None when Redis has forgotten the batch: then the records decide.
         """
-        has_new_rows, now = _fill_rows(self._store, self._folder), self._clock()
+        now = self._clock()
+        if not self._fill_rows(now + BUDGET):
+            return False
         fill_reviews(self._store, self._folder)
-        if has_new_rows or now - self._compared_at >= COMPARE_EVERY:
+        if now - self._compared_at >= COMPARE_EVERY:
             self._compared_at = now
             self._todo = deque(at for at in self._store.waiting() if settled is None or at in settled)
         elif settled:
@@ -60,6 +73,34 @@ class Filling:
         while self._todo and self._clock() - now < BUDGET:
             self._read([self._todo.popleft() for _ in range(min(CHUNK, len(self._todo)))])
         return not self._todo
+
+    def _fill_rows(self, until: float) -> bool:
+        """Read the batch's own copy, if it is not as it was: it is only ever replaced as a whole. False: in part."""
+        path = self._folder.prompts
+        try:
+            with path.open("rb") as lines:
+                seen = os.fstat(lines.fileno())
+                mark = f"{seen.st_ino} {seen.st_size} {seen.st_mtime_ns}"
+                return self._store.fact("prompts") == mark or self._read_rows(lines, mark, until)
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            raise StorageError(f"{path} cannot be read: {error.strerror or error}", path) from error
+
+    def _read_rows(self, lines: BinaryIO, mark: str, until: float) -> bool:
+        read = self._rows_read if self._rows_read.mark == mark else RowsRead(mark)
+        lines.seek(read.bytes)
+        while True:
+            chunk = list(islice(lines, CHUNK))
+            is_all = len(chunk) < CHUNK
+            with self._store.changing():
+                self._store.put_rows(_rows(chunk, read))
+                if is_all:
+                    self._store.remember("prompts", mark)
+            self._rows_read = read = RowsRead(mark, read.rows + len(chunk), read.bytes + sum(map(len, chunk)))
+            if is_all or self._clock() >= until:
+                self._compared_at = -COMPARE_EVERY
+                return is_all
 
     def _read(self, positions: list[int]) -> None:
         ids = self._store.ids(positions)
@@ -75,24 +116,6 @@ def _new_bits(old: Bits, new: Bits) -> Iterator[int]:
     for number, byte in enumerate(changed.to_bytes(len(new.data))):
         if byte:
             yield from (number * 8 + bit for bit in range(8) if byte & (0x80 >> bit))
-
-
-def _fill_rows(store: Store, folder: Folder) -> bool:
-    """Read the batch's own copy, if it is not as it was: it is only ever replaced as a whole. True if it was read."""
-    try:
-        with folder.prompts.open("rb") as lines:
-            seen = os.fstat(lines.fileno())
-            mark = f"{seen.st_ino} {seen.st_size} {seen.st_mtime_ns}"
-            if store.fact("prompts") == mark:
-                return False
-            with store.changing():
-                store.put_rows(_rows(lines))
-                store.remember("prompts", mark)
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise StorageError(f"{folder.prompts} cannot be read: {error.strerror or error}", folder.prompts) from error
-    return True
 
 
 def fill_reviews(store: Store, folder: Folder) -> None:
@@ -112,9 +135,9 @@ def fill_reviews(store: Store, folder: Folder) -> None:
         store.remember("reviews", f"{seen.st_ino} {found[-1][1] if found else start}")
 
 
-def _rows(lines: Iterable[bytes]) -> Iterator[Row]:
-    start = 0
-    for position, line in enumerate(lines):
+def _rows(lines: Iterable[bytes], read: RowsRead) -> Iterator[Row]:
+    start = read.bytes
+    for position, line in enumerate(lines, read.rows):
         try:
             prompt = parse_prompt(position, line)
         except ValueError:

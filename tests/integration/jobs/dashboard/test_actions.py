@@ -11,6 +11,7 @@ from jobs.config import Config
 from jobs.dashboard.actions import question
 from jobs.enqueue.order import Order
 from jobs.operations.operations import Operations
+from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
 
@@ -115,6 +116,16 @@ async def test_everything_is_paused_and_resumed(browser: Any, redis: Redis, conf
     assert await Account(redis, config.api_host).pause_reason() == "lunch"
     assert "Resumed." in (await browser.press("/actions/resume")).text
     assert await Account(redis, config.api_host).pause_reason() is None
+
+
+async def test_what_was_done_is_said_even_when_it_cannot_be_logged(browser: Any, redis: Redis, config: Config) -> None:
+    page = await browser.get("/")
+    await redis.set(keys.actions(config.api_host), "no list")
+    token = page.text.partition('"x-csrf-token": "')[2].partition('"')[0]
+    found = await browser.post("/actions/pause", headers={"x-csrf-token": token})
+    assert found.status_code == 200
+    assert "The log of actions does not have it" in found.text
+    assert await Account(redis, config.api_host).pause_reason() == "paused from the dashboard"
 
 
 @pytest.mark.parametrize(("seeds", "is_same"), [("the same seeds", True), ("new seeds", False)])

@@ -72,6 +72,16 @@ async def test_what_people_and_models_write_is_text(night: Any, browser: Any) ->
     assert "<script>alert" not in searched
 
 
+async def test_a_batch_that_takes_the_name_of_another_is_shown_as_it_is(night: Any, browser: Any) -> None:
+    night.write_rows({"id": "cat", "input": {"prompt": "old"}})
+    assert "old" in (await browser.get("/batches/night")).text
+    night.folder.manifest.write_text(night.folder.manifest.read_text().replace(night.batch_id, "another"))
+    night.write_rows({"id": "cat", "input": {"prompt": "new"}})
+    page = (await browser.get("/batches/night")).text
+    assert "new</p>" in page
+    assert "old</p>" not in page
+
+
 async def test_a_batch_that_redis_forgot_is_shown_from_its_folder(night: Any, browser: Any) -> None:
     night.write_rows(*rows("cat"))
     night.write_record(0, "cat")

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from jobs.config import Config
+from jobs.dashboard.index import filling as filling_module
 from jobs.dashboard.index import indexes as indexes_module
 from jobs.dashboard.index.filters import Filter
 from jobs.dashboard.index.indexes import Indexes
@@ -69,6 +70,21 @@ async def test_a_retried_prompt_waits_again(night: Any, indexes: Indexes, redis:
     assert await found(indexes, state="waiting") == [1]
     await night.end(1, "dog")
     assert await found(indexes, state="succeeded") == [0, 1]
+
+
+async def test_a_long_copy_is_read_piece_by_piece(
+    night: Any, indexes: Indexes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filling_module, "BUDGET", 0.0)
+    monkeypatch.setattr(filling_module, "CHUNK", 2)
+    night.write_rows(*rows("cat", "dog", "owl"))
+    assert not (opened := await indexes.of("night")).is_whole
+    assert opened.store.positions(Filter()) == [0, 1]
+    night.write_rows(*rows("owl", "dog", "cat"))  # replaced meanwhile: from the beginning
+    assert not (await indexes.of("night")).is_whole
+    assert [item.id for item in opened.store.find(Filter())] == ["owl", "dog"]
+    await indexes.of("night")
+    assert [item.id for item in opened.store.find(Filter())] == ["owl", "dog", "cat"]
 
 
 async def test_a_damaged_record_is_a_failure(night: Any, indexes: Indexes) -> None:
