@@ -18,6 +18,7 @@ from jobs import terminal
 from jobs.cli import completion, costs, history, notify, options, prices, steering, tables
 from jobs.cli.answers import run_operation, show_receipt
 from jobs.cli.confirm import confirm_costs
+from jobs.cli.selection_options import BatchOptions
 from jobs.config import Config
 from jobs.errors import NothingEnqueued
 from jobs.operations import report
@@ -147,9 +148,14 @@ def run(
 
 
 @app.command()
-def status(batch: options.AnyBatch = None, *, as_json: options.AsJson = False) -> None:
+@options.takes(BatchOptions)
+def status(chosen: BatchOptions, batch: options.AnyBatch = None, *, as_json: options.AsJson = False) -> None:
     """Show the state of a batch, or of all batches, newest first."""
     from jobs.redis_client.client import server_name
+
+    only = chosen.filter()
+    if batch and only:
+        raise typer.BadParameter("it lists batches: leave out BATCH, or the options", param_hint="BATCH")
 
     async def read(operations: Operations) -> tuple[list[Status], list[str]]:
         if batch:
@@ -158,16 +164,18 @@ def status(batch: options.AnyBatch = None, *, as_json: options.AsJson = False) -
         return found, warnings if found else [f"Asked: {server_name(operations.config)}.", *warnings]
 
     try:
-        found, warnings = run_operation(read)
+        every, warnings = run_operation(read)
     except NothingEnqueued as error:
         if batch:
             raise
-        found, warnings = [], [str(error)]
+        every, warnings = [], [str(error)]
+    found = only.apply(every) if only else every
     if as_json:
         typer.echo(terminal.as_json(found[0] if batch else found))
     else:
         table = tables.batch_table(found[0], time.time()) if batch else tables.batches_table(found, time.time())
-        Printer().show(table, [*report.notes(found), *warnings])
+        notes = [report.NO_SUCH_BATCH] if every and not found else report.notes(found)
+        Printer().show(table, [*notes, *warnings])
 
 
 @app.command()

@@ -1,23 +1,34 @@
-"""The options that select prompts of a batch."""
+"""The options that select prompts of a batch, or batches."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
+from jobs.cli import options
 from jobs.cli.shell import candidates
+from jobs.operations.batch_filter import BatchFilter, ShownState, Sort
 from jobs.wire import ErrorKind
 
 if TYPE_CHECKING:
     from jobs.operations.selection import Selection
 
+KINDS, STATES = tuple(sorted(get_args(ErrorKind))), get_args(ShownState)
+_STATES = f"{', '.join(STATES[:-1])} or {STATES[-1]}"
 
-def _check_kinds(kinds: list[str]) -> list[str]:
-    if unknown := set(kinds) - set(get_args(ErrorKind)):
-        raise typer.BadParameter(f"{min(unknown)!r} is none of: {', '.join(sorted(get_args(ErrorKind)))}")
-    return kinds
+
+def _one_of(known: tuple[str, ...]) -> Callable[[list[str]], list[str]]:
+    """A check that all values are among these."""
+
+    def check(values: list[str]) -> list[str]:
+        if unknown := set(values) - set(known):
+            raise typer.BadParameter(f"{min(unknown)!r} is none of: {', '.join(known)}")
+        return values
+
+    return check
 
 
 Ids = Annotated[
@@ -32,10 +43,40 @@ Models = Annotated[
 ]
 Kinds = Annotated[
     list[str],
-    typer.Option("--kind", metavar="KIND", callback=_check_kinds, help="Only such errors; may be repeated."),
+    typer.Option("--kind", metavar="KIND", callback=_one_of(KINDS), help="Only such errors; may be repeated."),
 ]
 Status = Annotated[Literal["failed", "canceled"] | None, typer.Option(help="Only those that ended so.")]
 Message = Annotated[str, typer.Option(metavar="TEXT", help="Only those whose error says this.")]
+
+States = Annotated[
+    list[str],
+    typer.Option(
+        "--state", metavar="STATE", callback=_one_of(STATES), help=f"Only batches that are {_STATES}; may be repeated."
+    ),
+]
+NamePattern = Annotated[
+    str | None, typer.Option("--name", metavar="PATTERN", help="Only batches with such a name, in quotes: 'cats-*'.")
+]
+HasFailed = Annotated[bool, typer.Option("--failed", help="Only batches with failed prompts or dead letters.")]
+SortBy = Annotated[Sort | None, typer.Option("--sort", help="Default: newest, the newest first.")]
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """The options that select batches, and their order."""
+
+    states: States = field(default_factory=list)
+    since: options.Since = None
+    name: NamePattern = None
+    failed: HasFailed = False
+    sort: SortBy = None
+
+    def filter(self) -> BatchFilter | None:
+        """The batches that they select; None when nothing is given."""
+        if not (self.states or self.since or self.name is not None or self.failed or self.sort):
+            return None
+        name = "*" if self.name is None else self.name
+        return BatchFilter(frozenset(self.states), self.since, name, self.failed, self.sort or "newest")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from jobs.enqueue.enqueue import Checked, Receipt
     from jobs.schedules.scheduler import ScheduleStatus
 
+NO_SUCH_BATCH = "No batch is like that; `python -m jobs status` lists all."
 START_WORKER = "python -m arq worker.Settings"
 NO_WORKER = f"No worker is up. This starts one: {START_WORKER}"
 NO_BATCH = "There is no batch yet; `python -m jobs enqueue FILE` creates one."

@@ -18,6 +18,7 @@ from jobs.account.live_workers import send_heartbeat
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.manifest import Manifest, write_manifest
 from jobs.config import Config
+from jobs.operations.report import NO_SUCH_BATCH
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
 from jobs.wire import Batch, Failure, Outcome, Result
@@ -126,6 +127,19 @@ async def test_status_lists_all_batches_newest_first(cli: Cli, settled: Callable
     facts = json.loads(cli("status", "--json").out)
     assert [fact["batch"] for fact in facts] == ["newer", "older"]
     assert [list(fact) for fact in facts] == [STATUS_KEYS, STATUS_KEYS]
+
+
+async def test_status_lists_only_batches_that_the_options_select(cli: Cli, settled: Callable[..., Any]) -> None:
+    now = time.time()
+    await settled("older", "succeeded", "failed", at=now - 7200)
+    await settled("newer", "succeeded", total=3, at=now)
+    for given in (["--failed"], ["--state", "finished"], ["--name", "old*"]):
+        facts = json.loads(cli("status", *given, "--json").out)
+        assert [fact["batch"] for fact in facts] == ["older"], given
+    assert [fact["batch"] for fact in json.loads(cli("status", "--since", "1h", "--json").out)] == ["newer"]
+    assert [fact["batch"] for fact in json.loads(cli("status", "--sort", "oldest", "--json").out)] == ["older", "newer"]
+    nothing = cli("status", "--name", "cats-*")
+    assert (nothing.code, nothing.out.strip()) == (0, NO_SUCH_BATCH)
 
 
 async def test_status_of_one_batch(cli: Cli, settled: Callable[..., Any], redis: Redis, config: Config) -> None:
