@@ -15,10 +15,11 @@ import typer
 from typer.completion import completion_init  # type: ignore[attr-defined]  # exported since its first version
 
 from jobs import terminal
-from jobs.cli import completion, costs, history, notify, options, prices, steering, tables
+from jobs.cli import costs, history, notify, options, prices, schedules, steering, tables
 from jobs.cli.answers import run_operation, show_receipt
 from jobs.cli.confirm import confirm_costs
 from jobs.cli.selection_options import BatchOptions
+from jobs.cli.shell import completion
 from jobs.config import Config
 from jobs.errors import NothingEnqueued
 from jobs.operations import report
@@ -55,6 +56,7 @@ app.command()(costs.costs)
 app.add_typer(prices.app, name="prices")
 app.add_typer(completion.app, name="completion")
 app.add_typer(notify.app, name="notify")
+app.add_typer(schedules.app, name="schedules")
 
 
 def main() -> None:
@@ -239,22 +241,6 @@ def delete(
     typer.echo(f"{batch} is forgotten; its folder stays.")
     if running:
         typer.echo(f"{running} of its predictions may run on: `python -m worker orphans --cancel` ends them.")
-
-
-@app.command()
-def schedules(*, as_json: options.AsJson = False) -> None:
-    """List the schedules; exit code 2 when one is wrong."""
-    from jobs.schedules.scheduler import overview_without_redis
-
-    try:
-        every = run_operation(lambda operations: operations.schedules())
-    except NothingEnqueued:
-        every = overview_without_redis(Config.load(), time.time())
-    if as_json:
-        typer.echo(terminal.as_json(every))
-    else:
-        Printer().show(tables.schedules_table(every), report.schedule_notes(every))
-    raise typer.Exit(2 if any(one.next is None for one in every) else 0)
 
 
 @app.command()

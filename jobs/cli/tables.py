@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jobs.batch_folder.folder import Folder
     from jobs.batch_folder.results import Totals
     from jobs.schedules.scheduler import ScheduleStatus
+    from jobs.schedules.upcoming import FireTime
 
 UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 
@@ -211,6 +212,18 @@ def schedules_table(schedules: Iterable[ScheduleStatus]) -> Columns:
             Column("next", [fire_time(one.next) for one in schedules]),
             Column("last", [fire_time(one.last) for one in schedules], gives_way=1),
             Column("last batch", [one.last_batch or "" for one in schedules], gives_way=3),
+        ]
+    )
+
+
+def fire_times_table(times: Sequence[FireTime]) -> Columns:
+    """One row for each fire time, in its schedule's zone."""
+    return Columns(
+        [
+            Column("next", [fire_time(one.time) for one in times]),
+            Column("timezone", [one.timezone for one in times], gives_way=2),
+            Column("schedule", [one.schedule for one in times], gives_way=1),
+            Column("batch", [one.batch for one in times]),
         ]
     )
 

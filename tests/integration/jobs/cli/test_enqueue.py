@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +259,24 @@ def test_the_embedded_server_outlives_commands_until_it_is_stopped(cli: Cli, own
 
 
 # A folder where nothing was ever enqueued
+
+
+def test_next_times_of_all_schedules(cli: Cli, config: Config) -> None:
+    assert "There is no schedule" in cli("schedules", "next").out
+    table = '[[schedule]]\nname = "{}"\ncron = "{}"\nfile = "f.txt"\nmodel = "a/b"\ntimezone = "Asia/Tokyo"\n'
+    config.schedules.write_text(table.format("hourly", "0 * * * *") + table.format("half", "30 * * * *"))
+    facts = json.loads(cli("schedules", "next", "4", "--json").out)
+    times = [datetime.fromisoformat(fact["time"]) for fact in facts]
+    assert times == sorted(times)
+    assert {fact["time"][-6:] for fact in facts} == {"+09:00"}
+    assert sorted(fact["schedule"] for fact in facts) == ["half", "half", "hourly", "hourly"]
+    heading, *rows = cli("schedules", "next").out.splitlines()
+    assert heading.split() == ["next", "timezone", "schedule", "batch"]
+    assert len(rows) == 5
+    assert "UTC+09:00  Asia/Tokyo" in rows[0]
+    config.schedules.write_text(table.format("hourly", "0 * * * *") + table.format("wrong", "61 * * * *"))
+    answer = cli("schedules", "next", "1")
+    assert (answer.code, "61 * * * *" in answer.out) == (2, True)
 
 
 @pytest.mark.parametrize("command", ["status", "watch", "verify", "retry", "cancel", "delete", "resume", "schedules"])
