@@ -85,7 +85,7 @@ def install(folder: Path, api: str, more: Mapping[str, str]) -> Iterator[Install
 def _defaults() -> dict[str, str]:
     names = Config.model_fields.keys() - {"replicate_api_token", "replicate_base_url", "redis_url", "model"}
     defaults = {name: Config.model_fields[name].default for name in names}
-    return {f"BATCH_{name.upper()}": str(value) for name, value in defaults.items()}
+    return {f"BATCH_{name.upper()}": str(value) for name, value in defaults.items() if value is not None}
 
 
 def _environment(folder: Path, api: str) -> dict[str, str]:

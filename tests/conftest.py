@@ -58,7 +58,6 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_collection_finish() -> None:
     """Let the collector of garbage pass over what lives to the end: modules, and thousands of tests."""
-    gc.collect()
     gc.freeze()
     gc.enable()
 

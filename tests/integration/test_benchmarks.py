@@ -27,10 +27,12 @@ from benchmarks.results import Rows
 from benchmarks.targets import TARGETS, Target, lines
 from benchmarks.workloads import WORKLOADS, Workload
 
+SERVED = ("--model=fixed:0.5", "--files=2", "--bytes=3000")
 
-@pytest.fixture
+
+@pytest.fixture(scope="module")
 def server() -> Iterator[RunningServer]:
-    with start_server(["--model=fixed:0.5", "--files=2", "--bytes=3000"]) as running:
+    with start_server(SERVED) as running:
         yield running
 
 
@@ -94,10 +96,11 @@ def test_files_come_with_checksums_and_in_parts(client: httpx.Client) -> None:
     assert client.get(url, headers={"range": "bytes=3000-"}).status_code == 416
 
 
-def test_calls_and_delays_are_reported(client: httpx.Client, server: RunningServer) -> None:
-    prediction = ended(client, create(client)["id"])
-    client.get(prediction["output"][0])
-    report = server.report()
+def test_calls_and_delays_are_reported() -> None:
+    with start_server(SERVED) as server, httpx.Client(base_url=server.url, trust_env=False) as client:
+        prediction = ended(client, create(client)["id"])
+        client.get(prediction["output"][0])
+        report = server.report()
     assert (report["counts"]["create"], report["counts"]["file"], report["bytes"]) == (1, 1, 3000)
     assert report["counts"]["get"] >= 1
     assert report["delay_mean"] == report["delay_worst"] > 0

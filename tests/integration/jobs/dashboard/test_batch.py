@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import html
 import io
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -115,13 +116,19 @@ def encoded(media_type: str, size: tuple[int, int] = (64, 64)) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"no picture", encoded("PNG")[:45], encoded("PNG", (16_000, 16_000)), encoded("PPM"), encoded("PCX")],
+    "encode",
+    [
+        lambda: b"no picture",
+        lambda: encoded("PNG")[:45],
+        lambda: encoded("PNG", (16_000, 16_000)),
+        lambda: encoded("PPM"),
+        lambda: encoded("PCX"),
+    ],
     ids=["text", "truncated", "bomb", "PPM", "PCX"],
 )
-async def test_what_is_no_picture_has_no_thumbnail(night: Any, browser: Any, content: bytes) -> None:
+async def test_what_is_no_picture_has_no_thumbnail(night: Any, browser: Any, encode: Callable[[], bytes]) -> None:
     night.write_rows(*rows("cat"))
-    (night.write_record(0, "cat", files=[PNG]) / "output.png").write_bytes(content)
+    (night.write_record(0, "cat", files=[PNG]) / "output.png").write_bytes(encode())
     assert (await browser.get("/batches/night/thumbnails/cat/output.png")).status_code == 404
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from redis import Redis as BlockingRedis
 
 from jobs.config import Config
 from jobs.model_limits import ModelLimits
@@ -58,15 +59,17 @@ async def test_a_prediction_that_nobody_ends_counts_until_its_deadline_is_over(r
 
 
 @pytest.mark.parametrize("rate", [1, 2, 6, 59, 60, 600])
-async def test_no_minute_sees_more_creates_than_the_models_limit(redis: Redis, config: Config, rate: int) -> None:
+async def test_no_minute_sees_more_creates_than_the_models_limit(
+    redis: Redis, blocking_redis: BlockingRedis, config: Config, rate: int
+) -> None:
     mine = turns(redis, config, f"a/b={rate}/min")
     times, now, epoch = list[int](), 0, (await redis.time())[0]
     forever = {"math.ceil(interval / 500)": "3600000"}  # it expires in real time
-    mine._script = TimedScript(redis, model_limiter, lambda: epoch * 1_000_000 + now, forever)
+    script = TimedScript(blocking_redis, model_limiter, lambda: epoch * 1_000_000 + now, forever)
     while now < 300e6:
         queue = mine._queue_of("a/b")
         assert queue
-        wait = await mine._script(mine._keys(queue, "night/1"), ["start", "night/1", 1000, "", rate, "a/b"])
+        wait = await script(mine._keys(queue, "night/1"), ["start", "night/1", 1000, "", rate, "a/b"])
         if not wait:
             times.append(now)
         now += wait or 1
