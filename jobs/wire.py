@@ -103,8 +103,8 @@ class Batch:
 
     `empty` prompts succeeded without any output, `unsaved` files stayed at their URLs, the last one on `unsaved_host`.
     `predictions` and `cost` are what it has spent, what is reserved for open attempts included; `model_costs` are those
-    of prompts that have their result, by the model that their rows name. `uploads` is set while local files of its
-    inputs are at Replicate, and names the last upload that was begun.
+    of prompts that have their result, by the model that their rows name. `paused` is why a person paused it. `uploads`
+    is set while local files of its inputs are at Replicate, and names the last upload that was begun.
     """
 
     name: str
@@ -130,6 +130,7 @@ class Batch:
     max_predictions: int | None = None
     max_cost: int | None = None
     max_in_flight: int | None = None
+    paused: str | None = None
     cancel_requested: bool = False
     finished_at: float | None = None
     uploads: str | None = None
@@ -208,7 +209,7 @@ class Status(BaseModel):
     `reasons` are what its prompts wait for, `reason` all of them in one line. `unsaved` files stayed at their URLs,
     `empty` prompts succeeded with no output; `dead_letters` are shards that do not run until `retry`; `stuck`: they are
     all that is left. `workers` are those of its `api_host`, which nobody else's pauses and notices concern.
-    `model_costs` are those of prompts that have their result.
+    `model_costs` are those of prompts that have their result. `paused` is why a person paused this batch alone.
     """
 
     batch: str
@@ -234,6 +235,7 @@ class Status(BaseModel):
     max_cost: float | None = None
     model_costs: dict[str, float] = {}
     max_in_flight: int | None = None
+    paused: str | None = None
     dead_letters: list[str] = []
     stuck: bool = False
     created_at: str

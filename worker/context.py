@@ -106,6 +106,9 @@ class Work:
     limited: bool = False
     """Whether its batch limits its predictions in flight."""
 
+    paused: bool = False
+    """Whether its batch is paused: what runs is followed and saved, and nothing is created."""
+
     cards: Mapping[str, RateCard] = field(default_factory=dict)
     """The rate cards that its batch keeps, by models."""
 

@@ -13,12 +13,14 @@ from jobs.cli import options
 from jobs.cli.answers import run_operation, show_preview, show_receipt
 from jobs.cli.confirm import confirm_costs
 from jobs.cli.selection_options import FailureOptions, PromptOptions
+from jobs.cli.shell import candidates
 from jobs.operations import report
 from jobs.terminal import Printer
 from jobs.text import printable
 
 if TYPE_CHECKING:
     from jobs.operations.limits import LimitChanges
+    from jobs.operations.operations import Operations
     from jobs.operations.selection import Selection
 
 
@@ -96,14 +98,37 @@ def limit(
         Printer().lines([*limit_lines(changed), *(["Nothing was done."] if dry_run else [])])
 
 
-def pause(reason: Annotated[str, typer.Argument(help="What `status` shows meanwhile.")] = "paused by hand") -> None:
+OneBatch = Annotated[
+    str | None,
+    typer.Option("--batch", metavar="BATCH", help="This batch alone.", autocompletion=candidates.batches),
+]
+
+
+def pause(
+    reason: Annotated[str, typer.Argument(help="What `status` shows meanwhile.")] = "paused by hand",
+    batch: OneBatch = None,
+) -> None:
     """Create nothing more until `resume`; what runs is still saved."""
-    typer.echo(printable(run_operation(lambda operations: operations.pause(reason), start=True)))
+    if batch is not None:
+        sentence = run_operation(lambda operations: operations.pause_batch(batch, reason))
+    else:
+        sentence = run_operation(lambda operations: operations.pause(reason), start=True)
+    typer.echo(printable(sentence))
 
 
-def resume() -> None:
-    """Lift every pause: yours, a worker's (401, 402), a model's."""
-    typer.echo("Resumed." if run_operation(lambda operations: operations.resume()) else "Nothing was paused.")
+def resume(batch: OneBatch = None) -> None:
+    """Lift every pause: yours, a worker's (401, 402), a model's; that of one batch only with --batch."""
+    if batch is not None:
+        lifted = run_operation(lambda operations: operations.resume_batch(batch))
+        typer.echo(f"{batch}: {'resumed' if lifted else 'it was not paused itself'}")
+        return
+    lifted, paused = run_operation(_resume_all)
+    typer.echo("Resumed." if lifted else "Nothing was paused.")
+    Printer().lines(f"{name} stays paused: python -m jobs resume --batch {name}" for name in paused)
+
+
+async def _resume_all(operations: Operations) -> tuple[bool, list[str]]:
+    return await operations.resume(), await operations.paused_batches()
 
 
 @options.takes(PromptOptions)

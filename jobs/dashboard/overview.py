@@ -22,7 +22,7 @@ from jobs.dashboard.live import Feeds
 from jobs.dashboard.pages import Dashboard, outage, page, render
 from jobs.errors import BatchError, BatchNotFound, ScheduleError
 from jobs.operations.operations import Operations
-from jobs.operations.report import NO_WORKER, budget_note, unsaved_note
+from jobs.operations.report import NO_WORKER, account_pause, budget_note, unsaved_note
 from jobs.state.batches import Batches
 from jobs.wire import NO_WORKER as NO_WORKER_REASON
 from jobs.wire import Status
@@ -131,14 +131,13 @@ def needs(statuses: Iterable[Status]) -> Iterator[Need]:
     """What needs a person, most urgent first, each once."""
     statuses = list(statuses)
     open_ones = [status for status in statuses if status.finished_at is None]
-    paused = {status.reason for status in open_ones if status.state == "paused" and status.reason}
-    yield from (Need(f"Paused: {reason}", "/actions/resume", "Resume") for reason in sorted(paused))
+    yield from _pauses(status for status in open_ones if status.state == "paused")
     if any(not status.workers for status in open_ones):
         yield Need(NO_WORKER)
     waiting: dict[tuple[str, str, str], list[str]] = {}
     for status in open_ones:
-        for reason in status.reasons:
-            if reason not in (NO_WORKER_REASON, *paused):
+        for reason in status.reasons if status.state != "paused" else ():
+            if reason != NO_WORKER_REASON:
                 waiting.setdefault((reason, *_button(status, reason)), []).append(status.batch)
     yield from (Need(*need, tuple(batches)) for need, batches in waiting.items())
     for status in statuses:
@@ -146,6 +145,16 @@ def needs(statuses: Iterable[Status]) -> Iterator[Need]:
             yield Need(note, f"/batches/{status.batch}/actions/retry", "Retry", (status.batch,))
         if note := unsaved_note(status):
             yield Need(note, batches=(status.batch,))
+
+
+def _pauses(paused: Iterable[Status]) -> Iterator[Need]:
+    """What pauses everything, once, then the batches that are paused alone."""
+    paused = list(paused)
+    of_account = {account_pause(status) for status in paused} - {""}
+    yield from (Need(f"Paused: {reason}", "/actions/resume", "Resume") for reason in sorted(of_account))
+    for status in paused:
+        if status.paused is not None:
+            yield Need(f"Paused: {status.paused}", f"/batches/{status.batch}/actions/resume", "Resume", (status.batch,))
 
 
 def _button(status: Status, reason: str) -> tuple[str, str]:

@@ -140,6 +140,27 @@ class Operations:
         resumed_models = await account.resume_models()
         return await account.resume() or resumed_models
 
+    async def pause_batch(self, name: str, reason: str) -> str:
+        """Create nothing more for one batch until it is resumed; returns a sentence. BatchNotFound."""
+        batches = Batches(self.redis)
+        new = await batches.pause(name, (await batches.get(name)).id, reason)
+        status = await self.status(name)
+        if status.paused is None:
+            return (
+                f"{name}: nothing was paused; it is {'being canceled' if status.finished_at is None else status.state}"
+            )
+        return f"{name}: paused{'' if new else ' already'}: {status.paused}"
+
+    async def resume_batch(self, name: str) -> bool:
+        """Lift the pause of one batch; False when it was not paused itself. BatchNotFound."""
+        batches = Batches(self.redis)
+        return await batches.pause(name, (await batches.get(name)).id, None)
+
+    async def paused_batches(self) -> list[str]:
+        """The batches that are paused themselves, newest first."""
+        found = [await Batches(self.redis).find(name) for name in await Batches(self.redis).names()]
+        return [batch.name for batch in found if batch and batch.paused is not None]
+
     async def cancel(self, name: str) -> Status:
         """Let the workers cancel every prompt that has no result; BatchNotFound."""
         batches = Batches(self.redis)

@@ -222,7 +222,7 @@ def notes(statuses: Iterable[Status]) -> Iterator[str]:
     reasons: dict[str, list[str]] = {}
     for status in unfinished:
         if status.state == "paused":
-            reasons[f"Paused{_elsewhere(status)}: {status.reason}. `python -m jobs resume` lifts it."] = []
+            reasons |= {note: [] for note in _pause_notes(status)}
             if status.dead_letters:
                 reasons[f"`python -m jobs retry {status.batch}` brings back the dead letters of {status.batch}."] = []
         for reason in _own_reasons(status):
@@ -232,6 +232,19 @@ def notes(statuses: Iterable[Status]) -> Iterator[str]:
     yield from filter(None, map(budget_note, statuses))
     yield from filter(None, map(unsaved_note, statuses))
     yield from _no_worker([status for status in unfinished if not status.workers])
+
+
+def account_pause(status: Status) -> str:
+    """Why everything is paused, not this batch alone; "" when it is not."""
+    return (status.reason or "") if status.paused is None else "; ".join(status.reasons[:-1])
+
+
+def _pause_notes(status: Status) -> Iterator[str]:
+    """Why a paused batch is paused, and the commands that lift it: that of the account, or its own."""
+    if reason := account_pause(status):
+        yield f"Paused{_elsewhere(status)}: {reason}. `python -m jobs resume` lifts it."
+    if status.paused is not None:
+        yield f"{status.batch} is paused: {status.paused}. `python -m jobs resume --batch {status.batch}` lifts it."
 
 
 def _no_worker(statuses: Sequence[Status]) -> Iterator[str]:

@@ -20,6 +20,8 @@
 -- ARGV    'finish', '', Unix seconds, ttl                               returns 1 when this call finished it, else 0
 -- ARGV    'limit', batch's id, fields and values ('' lifts one)         returns 1 when there is such a batch, else 0
 -- ARGV    'cancel_prompts', batch's id, indexes                         returns how many have no result and are marked
+-- ARGV    'pause', batch's id, reason                                   returns 1 when this call paused it, else 0
+-- ARGV    'resume', batch's id                                          returns 1 when it was paused, else 0
 -- ARGV    'cancel', ''                                                  returns 1 when there is such a batch, else 0
 
 local op, id = ARGV[1], redis.call('HGET', KEYS[1], 'id')
@@ -50,7 +52,20 @@ if op == 'cancel_prompts' then
   return marked
 end
 
+if op == 'pause' then
+  local canceled, finished_at = unpack(redis.call('HMGET', KEYS[1], 'cancel_requested', 'finished_at'))
+  if canceled == '1' or finished_at then
+    return 0
+  end
+  return redis.call('HSETNX', KEYS[1], 'paused', ARGV[3])
+end
+
+if op == 'resume' then
+  return redis.call('HDEL', KEYS[1], 'paused')
+end
+
 if op == 'cancel' then
+  redis.call('HDEL', KEYS[1], 'paused')
   redis.call('HSET', KEYS[1], 'cancel_requested', 1)
   return 1
 end
@@ -63,6 +78,7 @@ if op == 'finish' then
   if sum < tonumber(redis.call('HGET', KEYS[1], 'total')) then
     return 0
   end
+  redis.call('HDEL', KEYS[1], 'paused')
   for i = 1, #KEYS - 2 do -- except the pace and the failures, which expire by themselves
     redis.call('EXPIRE', KEYS[i], ARGV[4])
   end

@@ -25,10 +25,10 @@ from jobs.wire import SHARD_SIZE, Batch, Failure, Outcome, Result
 _HOST = re.compile(r"(?:https?://)?(?P<host>[^/]*?)(?::\d+)?(?:/|$)")
 """Without a port, as BATCH_OUTPUT_HOSTS names it."""
 
-Standing = Literal["open", "limited", "canceled", "gone", "replaced"]
-"""`limited` is open, with a limit of what is in flight at once."""
+Standing = Literal["open", "limited", "paused", "canceled", "gone", "replaced"]
+"""`limited` is open, with a limit of what is in flight at once; of a `paused` batch, what runs is saved."""
 
-AT_WORK: tuple[Standing, ...] = ("open", "limited", "canceled")
+AT_WORK: tuple[Standing, ...] = ("open", "limited", "paused", "canceled")
 """Workers still work on such a batch."""
 
 PACE_SPANS = 36
@@ -140,10 +140,10 @@ class Batches:
         return await self.get(batch.name)
 
     async def reopen(self, name: str, generation: int) -> None:
-        """Start a new generation: the batch is neither finished nor canceled, and no longer expires."""
+        """Start a new generation: the batch is neither finished, canceled nor paused, and no longer expires."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(keys.batch(name), mapping={"generation": generation, "cancel_requested": 0})
-            pipe.hdel(keys.batch(name), "finished_at")
+            pipe.hdel(keys.batch(name), "finished_at", "paused")
             for key in keys.kept_with_batch(name):
                 pipe.persist(key)
             await pipe.execute()
@@ -264,6 +264,19 @@ class Batches:
         if await self._script(keys=self._keys(name), args=["limit", batch_id, *args]):
             await log.record(self._redis, name, Event(event="limits", message=_limits_text(limits)))
 
+    async def pause(self, name: str, batch_id: str, reason: str | None) -> bool:
+        """Let workers create nothing more for the batch, or with None let it go on; the first reason stays.
+
+        True when that changed anything: a batch that is finished or to be canceled is not paused.
+        """
+        if reason is None:
+            args, change = ["resume", batch_id], Event(event="resumed", message="a person resumed the batch")
+        else:
+            args, change = ["pause", batch_id, reason], Event(event="paused", message=reason)
+        if changed := bool(await self._script(keys=self._keys(name), args=args)):
+            await log.record(self._redis, name, change)
+        return changed
+
     async def request_cancel(self, name: str) -> None:
         """Set the flag that workers obey within a poll pass."""
         if await self._script(keys=self._keys(name), args=["cancel", ""]):
@@ -291,15 +304,17 @@ class Batches:
         return {index for index in indexes if index - (first << 3) in bits} if any(bits.data) else set()
 
     async def standing(self, name: str, batch_id: str) -> Standing:
-        """Whether the batch of that id is open, to be canceled, gone, or replaced by another of its name."""
-        fields = ["id", "cancel_requested", "max_in_flight"]
-        found, canceled, limit = await self._redis.hmget(keys.batch(name), fields)
+        """Whether the batch of that id is open, paused, to be canceled, gone, or replaced by another of its name."""
+        fields = ["id", "cancel_requested", "paused", "max_in_flight"]
+        found, canceled, paused, limit = await self._redis.hmget(keys.batch(name), fields)
         if found is None:
             return "gone"
         if found.decode() != batch_id:
             return "replaced"
         if canceled == b"1":
             return "canceled"
+        if paused is not None:
+            return "paused"
         return "open" if limit is None else "limited"
 
     async def delete(self, name: str) -> None:
@@ -352,27 +367,8 @@ def _limits_text(limits: Mapping[str, int | None]) -> str:
 
 def _settling(batch_id: str, index: int, outcome: Outcome, spent: Spent, retry_count: int | None) -> list[str | int]:
     cost, known = ("" if value is None else value for value in (spent.cost, retry_count))
-    settling: list[str | int] = [
-        "settle",
-        batch_id,
-        index,
-        outcome,
-        spent.predictions,
-        cost,
-        spent.kind,
-        spent.model,
-        known,
-        spent.last,
-    ]
-    return [
-        *settling,
-        spent.unsaved,
-        spent.host,
-        int(spent.empty),
-        spent.failure,
-        log.MOST,
-        log.KEEP,
-    ]
+    counted = [spent.predictions, cost, spent.kind, spent.model, known, spent.last, spent.unsaved, spent.host]
+    return ["settle", batch_id, index, outcome, *counted, int(spent.empty), spent.failure, log.MOST, log.KEEP]
 
 
 @cache

@@ -9,6 +9,7 @@ from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Bits
 from jobs.state.ledger import Entry, entry_of
+from jobs.wire import SHARD_SIZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +43,10 @@ async def open_attempts(redis: Redis, batch: str) -> dict[int, str]:
     """The indexes of a batch's prompts whose attempt is open, each with its nonce."""
     entries = await redis.hgetall(keys.ledger(batch))
     return {int(index): entry.nonce for index, text in entries.items() if (entry := entry_of(text)).nonce}
+
+
+async def busy_shards(redis: Redis, batch: str) -> set[int]:
+    """The numbers of a batch's shards that have an open attempt, or a prompt that is to be canceled by hand."""
+    marked = Bits(await redis.get(keys.to_cancel(batch)) or b"")
+    indexes = [index for index in range(len(marked.data) * 8) if index in marked] if any(marked.data) else []
+    return {index // SHARD_SIZE for index in (*indexes, *await open_attempts(redis, batch))}

@@ -20,15 +20,15 @@ async def read_status(redis: Redis, batch: Batch) -> Status:
     batches, account = Batches(redis), Account(redis, batch.api_host)
     in_flight = await batches.in_flight(batch.name)
     rate = await batches.rate_per_minute(batch.name)
-    pause = await account.pause_reason()
+    pauses = [reason for reason in (await account.pause_reason(), batch.paused) if reason is not None]
     left = batch.total - batch.settled
     dead = await DeadLetters(redis).of(batch.name) if left else {}
     stuck = bool(dead) and not await Queue(redis, batch.api_host).jobs(batch.name)
-    workers, reasons = await account.workers(), await _reasons(redis, batch, pause, dead)
-    goes_on = workers and not pause and (in_flight or not reasons) and not await account.trouble()
+    workers, reasons = await account.workers(), await _reasons(redis, batch, pauses, dead)
+    goes_on = workers and not pauses and (in_flight or not reasons) and not await account.trouble()
     return Status(
         batch=batch.name,
-        state=_state(batch, paused=pause is not None, started=bool(in_flight or batch.settled)),
+        state=_state(batch, paused=bool(pauses), started=bool(in_flight or batch.settled)),
         reason="; ".join(reasons) or None,
         reasons=reasons,
         total=batch.total,
@@ -64,6 +64,7 @@ def _counts(batch: Batch) -> dict[str, Any]:
         "max_cost": None if batch.max_cost is None else dollars(batch.max_cost),
         "model_costs": {model: dollars(cost) for model, cost in sorted(batch.model_costs.items())},
         "max_in_flight": batch.max_in_flight,
+        "paused": batch.paused,
     }
 
 
@@ -75,12 +76,14 @@ def _state(batch: Batch, *, paused: bool, started: bool) -> State:
     return "running" if started else "queued"
 
 
-async def _reasons(redis: Redis, batch: Batch, pause: str | None, dead: Mapping[str, str]) -> list[str]:
+async def _reasons(redis: Redis, batch: Batch, pauses: list[str], dead: Mapping[str, str]) -> list[str]:
     """Everything that makes prompts of an unfinished batch wait: the account's reasons, then the batch's own."""
     if batch.finished_at:
         return []
-    if batch.cancel_requested or pause:
-        return ["is being canceled" if batch.cancel_requested else str(pause)]
+    if batch.cancel_requested:
+        return ["is being canceled"]
+    if pauses:
+        return pauses
     account = Account(redis, batch.api_host)
     paused_models = await account.paused_models()
     found = [await account.trouble() or await account.notice(), *await account.throttling()]

@@ -12,13 +12,25 @@ from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 
 Kind = Literal[
-    "budget", "price", "breaker", "refused", "batch limit", "model limit", "search", "retry", "file", "upload", "folder"
+    "paused",
+    "budget",
+    "price",
+    "breaker",
+    "refused",
+    "batch limit",
+    "model limit",
+    "search",
+    "retry",
+    "file",
+    "upload",
+    "folder",
 ]
 
 FRESH = 15.0
 """Seconds for which a worker's report is valid."""
 
 _SENTENCES: dict[str, str] = {
+    "paused": "{count} for their batch to be resumed",
     "budget": "{count} for what running predictions have reserved of the budget",
     "price": "{count}: BATCH_PRICES of a worker has no price for {detail}, and the batch has a --max-cost",
     "breaker": "{count}: model {detail} is paused",

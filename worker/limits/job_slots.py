@@ -6,6 +6,7 @@ The queue does not change: its virtual times share the workers between batches. 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,11 @@ from jobs.config import Config
 from jobs.errors import BatchError, ConfigError
 from jobs.queue.shard_queue import Queue
 from jobs.redis_client.resilience import Redis
+from jobs.state.batches import Batches
+from jobs.state.pending import busy_shards
 from worker.leases import Leases, lease_name
+
+logger = logging.getLogger(__name__)
 
 MOST_NEXT = 2
 """Of the shards that wait for the same thing, so many stay: they are next to get it."""
@@ -91,6 +96,14 @@ class JobSlot:
             self.since = asyncio.get_running_loop().time()
 
 
+@dataclass(frozen=True, slots=True)
+class PausedBatch:
+    """A paused batch: its id, and its shards (as leases name them) that have something to do nevertheless."""
+
+    batch_id: str
+    busy: frozenset[str] = frozenset()
+
+
 @dataclass(slots=True)
 class JobSlots:
     """The job slots of one worker; `make_room` is called every second."""
@@ -104,6 +117,7 @@ class JobSlots:
     _slots: list[JobSlot] = field(default_factory=list)
     _deferred: dict[str, float] = field(default_factory=dict)
     _unseen: dict[str, float] = field(default_factory=dict)
+    _paused: dict[str, PausedBatch] = field(default_factory=dict)
     _stop: BatchError | None = None
 
     @property
@@ -123,7 +137,8 @@ class JobSlots:
 
     def defer(self, job: str) -> None:
         """Start a shard that made room only after all others, for a while."""
-        self._deferred[job] = asyncio.get_running_loop().time() + self.timing.deferred
+        if _batch(job) not in self._paused:  # one that is skipped keeps its turn
+            self._deferred[job] = asyncio.get_running_loop().time() + self.timing.deferred
 
     def skip_batch(self, batch: str) -> None:
         """Start no shards of a batch whose folder is missing, except one after a while, to check again."""
@@ -133,6 +148,18 @@ class JobSlots:
         """Start the batch's shards again: its folder is there."""
         self._unseen.pop(batch, None)
 
+    def skip_paused(self, batch: str, batch_id: str) -> None:
+        """Start no shards of a paused batch until it goes on, except those with an open attempt."""
+        if batch not in self._paused:
+            facts = {"event": "batch_paused", "batch": batch}
+            logger.warning("! %s is paused. `python -m jobs resume --batch %s` lifts it", batch, batch, extra=facts)
+            self._paused[batch] = PausedBatch(batch_id)
+
+    def is_paused(self, job: str) -> bool:
+        """Whether the job waits in the queue until its batch is resumed."""
+        batch = self._paused.get(_batch(job))
+        return batch is not None and lease_name(job) not in batch.busy
+
     def request_stop(self, reason: BatchError) -> None:
         """Make the worker stop; the first reason counts."""
         self._stop = self._stop or reason
@@ -141,11 +168,12 @@ class JobSlots:
         """The jobs that may start, in the order in which they should."""
         now = asyncio.get_running_loop().time()
         self._deferred = {job: until for job, until in self._deferred.items() if until > now}
-        wanted = [job for job in jobs if not self._is_skipped(job.decode(), now)] if self._unseen else list(jobs)
+        wanted = [job for job in jobs if not self._is_skipped(job.decode(), now)]
         return sorted(wanted, key=lambda job: job.decode() in self._deferred) if self._deferred else wanted
 
     async def make_room(self) -> None:
-        """Choose the shards that yield to shards that no worker has started."""
+        """Choose the shards that yield to shards that no worker has started; see which batches are still paused."""
+        await self._check_paused()
         now = asyncio.get_running_loop().time()
         idle = [slot for slot in self._slots if slot.since is not None and now >= slot.since + self.timing.yield_after]
         if idle and self.is_full and (later := self._yielding_slots(idle)):
@@ -167,7 +195,18 @@ class JobSlots:
             "BATCH_OUTPUT_DIR"
         )
 
+    async def _check_paused(self) -> None:
+        for batch, paused in list(self._paused.items()):
+            if await Batches(self.redis).standing(batch, paused.batch_id) == "paused":
+                busy = frozenset(f"{batch}:{number}" for number in await busy_shards(self.redis, batch))
+                self._paused[batch] = PausedBatch(paused.batch_id, busy)
+            else:
+                del self._paused[batch]
+                logger.info("%s is not paused any more", batch, extra={"event": "batch_resumed", "batch": batch})
+
     def _is_skipped(self, job: str, now: float) -> bool:
+        if self.is_paused(job):
+            return True
         batch = _batch(job)
         if batch not in self._unseen:
             return False
@@ -191,7 +230,7 @@ class JobSlots:
     async def _unstarted(self, most: int) -> int:
         jobs = await Queue(self.redis, self.config.api_host).first(QUEUE_HEAD)
         others = [job for job in jobs if job not in self._deferred and _batch(job) not in self._unseen]
-        others = [job for job in others if job not in self.running]
+        others = [job for job in others if job not in self.running and not self.is_paused(job)]
         return len((await self.leases.find_unheld([lease_name(job) for job in others]))[:most])
 
 

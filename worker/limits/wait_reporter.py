@@ -12,7 +12,16 @@ from jobs.redis_client.resilience import Redis
 from jobs.state.waits import FRESH, Kind, Wait, Waits
 from worker.limits.circuit_breaker import batch_in
 
-BEFORE_CREATE: tuple[Kind, ...] = ("budget", "price", "breaker", "refused", "batch limit", "model limit", "folder")
+BEFORE_CREATE: tuple[Kind, ...] = (
+    "paused",
+    "budget",
+    "price",
+    "breaker",
+    "refused",
+    "batch limit",
+    "model limit",
+    "folder",
+)
 """A prompt that waits for one of these holds nothing, and has no prediction."""
 
 LOGGED: tuple[Kind, ...] = ("budget", "price", "batch limit", "model limit")

@@ -1,7 +1,8 @@
 """The permit of a create: all that a prompt waits for before it is paid for, in one order, released in one place.
 
-First the batch's folder and budget, uploads of local files, the model's circuit breaker, rows that were refused, the
-limits of the batch and of the model, and a slot in flight; then, for each request, a connection and a start time.
+First its batch must not be paused; then the batch's folder and budget, uploads of local files, the model's circuit
+breaker, rows that were refused, the limits of the batch and of the model, and a slot in flight; then, for each request,
+a connection and a start time.
 """
 
 from __future__ import annotations
@@ -69,6 +70,8 @@ class Permit:
     async def acquire(self) -> None:
         """Wait for all that holds no slot meanwhile, in order."""
         work, worker, model, waits = self._work, self._work.worker, self._work.prompt.model, self._work.worker.waits
+        if work.paused:
+            await _wait_for_end(work, self.entry)
         await _wait_for_folder(work)
         self.entry = await _wait_for_budget(work, self.entry)
         with waits.on(work.name, "upload"):
@@ -156,6 +159,14 @@ async def _released(held: Permit) -> AsyncIterator[Permit]:
         raise
     held.leave_queues()
     await held.release()
+
+
+async def _wait_for_end(work: Work, entry: Entry) -> None:
+    """Wait until the task is cancelled: when the batch goes on, the run of its shard starts its prompts again."""
+    if entry.ambiguous:  # nobody found a prediction, and it must not look open: it may have been paid
+        await work.ledger.close(entry, entry.reserved, "unknown")
+    with work.worker.waits.on(work.name, "paused"):
+        await asyncio.get_running_loop().create_future()
 
 
 async def _wait_for_folder(work: Work) -> None:

@@ -105,7 +105,9 @@ class Rescue:
                 return
             mine = [prompt for prompt in shard.prompts if prompt.index in indexes]
             cards = await asyncio.to_thread(load_cards, Folder(worker.config.output_dir, shard.batch))
-            works = [Work(worker, shard, prompt, limited=standing == "limited", cards=cards) for prompt in mine]
+            works = [
+                Work(worker, shard, prompt, limited=standing in ("limited", "paused"), cards=cards) for prompt in mine
+            ]
             if works:
                 logger.info("+ %s: nobody has a slot for it; its %d open predictions are followed", job, len(works))
                 with worker.folders.using(works[0].folder, shard.batch_id):

@@ -91,9 +91,10 @@ async def release_shard(worker: Context, parcel: Parcel, job_id: str) -> None:
 
 
 async def run_shard(worker: Context, shard: Shard, score: float = 0.0) -> None:
-    """Run the prompts until all have results, even if the batch is canceled, retried or limited meanwhile.
+    """Run the prompts until all have results, even if the batch is canceled, paused, retried or limited meanwhile.
 
-    RetryJob when a newer batch has this name: the job in the queue belongs to that one.
+    RetryJob when a newer batch has this name: the job in the queue belongs to that one; also once nothing of a paused
+    batch runs here any more.
     """
     folder = Folder(worker.config.output_dir, shard.batch)
     while (standing := await worker.batches.standing(shard.batch, shard.batch_id)) in AT_WORK:
@@ -102,7 +103,7 @@ async def run_shard(worker: Context, shard: Shard, score: float = 0.0) -> None:
             raise RetryJob
         if standing != "canceled" and not await wait_until_writable(worker, shard, folder, score, standing):
             continue
-        works = await load_works(worker, shard, score, limited=standing == "limited")
+        works = await load_works(worker, shard, score, standing)
         if not works:
             return await finish_batch(worker, shard, score)
         logger.info(
@@ -168,12 +169,15 @@ async def wait_until_writable(worker: Context, shard: Shard, folder: Folder, sco
     return False
 
 
-async def load_works(worker: Context, shard: Shard, score: float = 0.0, *, limited: bool = False) -> list[Work]:
+async def load_works(worker: Context, shard: Shard, score: float = 0.0, standing: Standing = "open") -> list[Work]:
     """The prompts without a result; one with a record on disk is settled from that, without a request."""
     found = await read_pending(worker.redis, shard.batch, [prompt.index for prompt in shard.prompts])
     prompts = [prompt for prompt in shard.prompts if prompt.index in found]
     cards = await asyncio.to_thread(load_cards, Folder(worker.config.output_dir, shard.batch))
-    works = [Work(worker, shard, prompt, score=score, limited=limited, cards=cards) for prompt in prompts]
+    limited, paused = standing in ("limited", "paused"), standing == "paused"
+    works = [
+        Work(worker, shard, prompt, score=score, limited=limited, paused=paused, cards=cards) for prompt in prompts
+    ]
     left = []
     for work, record in await asyncio.to_thread(_read_records, Folder(worker.config.output_dir, shard.batch), works):
         known = found[work.prompt.index]
@@ -202,6 +206,8 @@ async def predict_until_change(worker: Context, shard: Shard, works: list[Work],
 
     Those that are marked are canceled, too. False when other shards should go first.
     """
+    if standing == "paused":
+        worker.job_slots.skip_paused(shard.batch, shard.batch_id)
     marked = await worker.batches.to_cancel(shard.batch, shard.number)
     async with asyncio.TaskGroup() as group:
         prompts = {group.create_task(predict_or_cancel(work, standing, marked)): work for work in works}
@@ -238,10 +244,11 @@ async def watch_batch(
     prompts: dict[asyncio.Task[None], Work],
     marked: set[int],
 ) -> bool:
-    """Cancel the prompts' tasks within a second or a poll interval when the batch is canceled, retried or limited.
+    """Cancel the prompts' tasks within a second or a poll interval when the batch is canceled, paused or limited.
 
     Prompts that people cancel meanwhile are added to `marked`, and only their tasks are cancelled.
-    Also, with False, when all of them wait, for a paused model say, and another shard needs the slot.
+    Also, with False, when all of them wait for the batch to be resumed; or for something else, a paused model say, and
+    another shard needs the slot.
     """
     pace = max(worker.config.poll_interval, 1.0)
     score = max((work.score for work in prompts.values()), default=0.0)
@@ -255,6 +262,7 @@ async def watch_batch(
             await asyncio.sleep(pace)
             waits = {worker.waits.reason_before_create(work.name) for one, work in prompts.items() if not one.done()}
             slot.note(frozenset() if "" in waits else frozenset(waits))
+            slot.must_yield |= waits == {f"paused {shard.batch}"}
     cancel_tasks(worker, prompts)
     return not slot.must_yield
 

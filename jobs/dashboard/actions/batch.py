@@ -75,6 +75,38 @@ async def limit(asked: Asked) -> str:
     return " ".join(limit_lines(await asked.operations.limit(asked.batch, changes, priority)))
 
 
+async def ask_pause(asked: Asked) -> Question:
+    """What a pause would hold back."""
+    status = await asked.operations.status(asked.batch)
+    sentences = (
+        "Nothing more is created for this batch until somebody resumes it; other batches go on.",
+        f"{count_text(status.waiting, 'prompt')} wait{'s' if status.waiting == 1 else ''}.",
+        f"{count_text(status.in_flight, 'prediction')} in flight: what runs goes on, is paid for and saved.",
+    )
+    reason = Field("reason", "Reason", "paused from the dashboard", "what `status` shows meanwhile")
+    return Question("Pause the batch", sentences, "Pause", fields=(reason,))
+
+
+async def pause(asked: Asked) -> str:
+    """Pause."""
+    reason = asked.values.get("reason", "").strip() or "paused from the dashboard"
+    return await asked.operations.pause_batch(asked.batch, reason)
+
+
+async def ask_resume(asked: Asked) -> Question:
+    """What a resume would let go."""
+    status = await asked.operations.status(asked.batch)
+    if status.paused is None:
+        return Question("Resume the batch", ("The batch is not paused itself.",))
+    sentences = (f"It is paused: {status.paused}", f"{count_text(status.waiting, 'prompt')} would go on.")
+    return Question("Resume the batch", sentences, "Resume")
+
+
+async def resume(asked: Asked) -> str:
+    """Resume."""
+    return f"{asked.batch}: {'resumed' if await asked.operations.resume_batch(asked.batch) else 'it was not paused'}"
+
+
 def _scope(asked: Asked) -> str:
     return "" if asked.indexes is None else f", of the {count_text(len(asked.indexes), 'prompt')} that the filter shows"
 
@@ -115,4 +147,10 @@ def _read_priority(text: str) -> float:
     return priority
 
 
-ACTIONS = {"retry": Action(ask_retry, retry), "cancel": Action(ask_cancel, cancel), "limit": Action(ask_limit, limit)}
+ACTIONS = {
+    "retry": Action(ask_retry, retry),
+    "cancel": Action(ask_cancel, cancel),
+    "limit": Action(ask_limit, limit),
+    "pause": Action(ask_pause, pause),
+    "resume": Action(ask_resume, resume),
+}

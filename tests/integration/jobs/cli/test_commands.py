@@ -50,6 +50,7 @@ STATUS_KEYS = [
     "max_cost",
     "model_costs",
     "max_in_flight",
+    "paused",
     "dead_letters",
     "stuck",
     "created_at",
@@ -359,6 +360,22 @@ def test_pause_and_resume(cli: Cli) -> None:
     assert cli("pause").out == "Paused already: budget spent\n", "the first reason stays"
     assert cli("resume").out == "Resumed.\n"
     assert cli("pause").out == "Paused: paused by hand\n"
+
+
+async def test_one_batch_is_paused_and_resumed(cli: Cli, settled: Callable[..., Any]) -> None:
+    await settled("half", "succeeded", total=2)
+    assert cli("pause", "--batch", "half", "lunch").out == "half: paused: lunch\n"
+    assert cli("pause", "--batch", "half").out == "half: paused already: lunch\n"
+    status = json.loads(cli("status", "half", "--json").out)
+    assert (status["state"], status["reason"], status["paused"]) == ("paused", "lunch", "lunch")
+    assert "half is paused: lunch. `python -m jobs resume --batch half` lifts it." in cli("status", "half").out
+    stays = "half stays paused: python -m jobs resume --batch half\n"
+    assert cli("resume").out == f"Nothing was paused.\n{stays}"
+    assert cli("resume", "--batch", "half").out == "half: resumed\n"
+    assert cli("resume", "--batch", "half").out == "half: it was not paused itself\n"
+    assert cli("pause", "--batch", "none").code == 2
+    cli("cancel", "half")
+    assert cli("pause", "--batch", "half").out == "half: nothing was paused; it is being canceled\n"
 
 
 async def test_cancel_says_who_will_do_it(cli: Cli, settled: Callable[..., Any], redis: Redis, config: Config) -> None:

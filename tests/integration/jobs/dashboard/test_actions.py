@@ -128,6 +128,22 @@ async def test_what_was_done_is_said_even_when_it_cannot_be_logged(browser: Any,
     assert await Account(redis, config.api_host).pause_reason() == "paused from the dashboard"
 
 
+@pytest.mark.usefixtures("night_enqueued")
+async def test_one_batch_is_paused_and_resumed(browser: Any, redis: Redis) -> None:
+    page, pause, resume = "/batches/night", "/batches/night/actions/pause", "/batches/night/actions/resume"
+    assert "3 prompts wait" in (await browser.get(pause)).text
+    assert pause in (await browser.get(page)).text
+    await browser.press(pause, page, reason="lunch")
+    assert (await Batches(redis).get("night")).paused == "lunch"
+    assert resume in (await browser.get(page)).text
+    overview = (await browser.get("/")).text
+    assert "Paused: lunch" in overview
+    assert resume in overview
+    assert "It is paused: lunch" in (await browser.get(resume)).text
+    assert "night: resumed" in (await browser.press(resume, page)).text
+    assert (await Batches(redis).get("night")).paused is None
+
+
 @pytest.mark.parametrize(("seeds", "is_same"), [("the same seeds", True), ("new seeds", False)])
 async def test_the_rejected_become_a_batch(failed: Any, browser: Any, *, seeds: str, is_same: bool) -> None:
     path, page = "/batches/night/actions/rerun", "/batches/night"

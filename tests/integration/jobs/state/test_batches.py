@@ -9,6 +9,7 @@ import pytest
 from jobs.account.account import Account
 from jobs.account.live_workers import remove_worker, send_heartbeat
 from jobs.errors import BatchNotFound
+from jobs.events import log
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import KEEP_FINISHED, Batches, Bits, Spent
@@ -266,6 +267,34 @@ class TestStatus:
         await Account(redis, "api").pause("no credit")
         status = await read_status(redis, await batches.get("cats"))
         assert (status.state, status.reason) == ("paused", "no credit")
+
+    async def test_a_batch_that_is_paused_itself_shows_it_and_its_reason(self, batches: Batches, redis: Redis) -> None:
+        assert await batches.pause("cats", "id-1", "lunch")
+        assert not await batches.pause("cats", "id-1", "tea"), "the first reason stays"
+        status = await read_status(redis, await batches.get("cats"))
+        assert (status.state, status.reason, status.paused) == ("paused", "lunch", "lunch")
+        assert await batches.standing("cats", "id-1") == "paused"
+        assert not await batches.pause("cats", "another", None)
+        assert await batches.pause("cats", "id-1", None)
+        assert not await batches.pause("cats", "id-1", None)
+        assert (await read_status(redis, await batches.get("cats"))).state == "queued"
+        events = [(event.event, event.message) for event in await log.read(redis, "cats")]
+        assert events == [("paused", "lunch"), ("resumed", "a person resumed the batch")]
+
+    async def test_its_end_a_cancel_and_a_retry_clear_a_pause(self, batches: Batches) -> None:
+        await batches.pause("cats", "id-1", "lunch")
+        await batches.request_cancel("cats")
+        assert (await batches.get("cats")).paused is None
+        assert not await batches.pause("cats", "id-1", "lunch"), "it is being canceled"
+        await batches.reopen("cats", 1)
+        await batches.pause("cats", "id-1", "lunch")
+        await batches.reopen("cats", 2)
+        assert await batches.standing("cats", "id-1") == "open"
+        await batches.pause("cats", "id-1", "lunch")
+        await settle_all(batches)
+        await batches.finish("cats")
+        assert (await batches.get("cats")).paused is None
+        assert not await batches.pause("cats", "id-1", "lunch"), "it is finished"
 
     async def test_what_does_not_go_on_has_no_eta(self, batches: Batches, redis: Redis) -> None:
         account = Account(redis, "api")

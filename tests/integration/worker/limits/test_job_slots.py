@@ -13,6 +13,9 @@ from jobs.config import Config
 from jobs.errors import UnfitRedis
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
+from jobs.state.batches import Batches
+from jobs.state.ledger import Entry, Ledger
+from jobs.wire import Batch
 from worker.leases import Leases
 from worker.limits.job_slots import JobSlot, JobSlots, RunningJobs, Timing
 
@@ -130,3 +133,22 @@ async def test_a_worker_stops_for_the_first_reason_that_it_is_given(slots: JobSl
     slots.request_stop(first)
     slots.request_stop(second)
     assert await slots.stop_reason(is_idle=False, burst=False) is first
+
+
+async def test_shards_of_a_paused_batch_are_skipped_unless_something_of_them_is_open(
+    slots: JobSlots, redis: Redis, config: Config
+) -> None:
+    batches = Batches(redis)
+    await batches.open(Batch("night", "b1", config.api_host, 1.0, 300, 0, 1.0))
+    await Ledger(redis, config.api_host, "night", "b1", 150).intend(Entry())
+    await batches.cancel_prompts("night", "b1", [299])
+    await batches.pause("night", "b1", "lunch")
+    jobs = [b"night:0:0", b"night:1:0", b"night:2:0", b"noon:0:0"]
+    assert slots.pick_jobs(jobs) == jobs, "no shard of it has run here yet"
+    slots.skip_paused("night", "b1")
+    assert slots.pick_jobs(jobs) == [b"noon:0:0"]
+    await slots.make_room()
+    assert slots.pick_jobs(jobs) == jobs[1:]
+    await batches.pause("night", "b1", None)
+    await slots.make_room()
+    assert slots.pick_jobs(jobs) == jobs

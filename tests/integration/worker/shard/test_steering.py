@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from arq.worker import RetryJob
 
 from jobs.batch_folder.folder import Folder
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
-from jobs.state.ledger import Entry
+from jobs.state.ledger import Entry, entry_of
+from jobs.state.pending import busy_shards
 from jobs.wire import Batch, Failure, Prompt, Shard
 from tests.integration.worker.prompt.works import INPUT
 from worker.context import Context, Work
@@ -163,3 +166,75 @@ async def test_only_prompts_of_that_batch_without_a_result_are_marked(worker: Co
     assert await worker.batches.cancel_prompts("night", "another", [1, 2]) == 0
     assert await worker.batches.cancel_prompts("night", "b1", [1, 2]) == 1
     assert await worker.batches.to_cancel("night", 0) == {2}
+
+
+@pytest.fixture
+async def paused(worker: Context, simulator: Any, eventually: Callable[..., Any]) -> None:
+    """Two of five prompts run when the batch is paused; what its limit holds back is not created any more."""
+    await worker.batches.change_limits("night", "b1", {"max_in_flight": 2})
+    async with running(worker) as run:
+        await eventually(lambda: simulator.ledger()["created"] == 2)
+        assert await worker.batches.pause("night", "b1", "lunch")
+        await eventually(lambda: worker.waits.reason_before_create("night/p4") == "paused night")
+        await worker.batches.change_limits("night", "b1", {"max_in_flight": None})
+        assert not run.done(), "what runs is followed"
+    assert simulator.ledger()["created"] == 2
+
+
+@pytest.mark.usefixtures("paused")
+async def test_what_ends_while_the_batch_is_paused_is_not_retried_and_its_slot_is_free(
+    worker: Context, simulator: Any
+) -> None:
+    for text in (await worker.redis.hgetall(keys.ledger("night"))).values():
+        prediction_id = entry_of(text).prediction_id
+        assert prediction_id
+        await worker.replicate.cancel(prediction_id)
+    with pytest.raises(RetryJob):
+        await run_shard(worker, SHARD)
+    assert simulator.ledger()["created"] == 2
+    assert await busy_shards(worker.redis, "night") == set()
+    assert worker.job_slots.pick_jobs([b"night:0:0", b"noon:0:0"]) == [b"noon:0:0"]
+
+
+@pytest.mark.usefixtures("paused")
+async def test_a_paused_batch_can_be_canceled(worker: Context, simulator: Any) -> None:
+    await worker.batches.request_cancel("night")
+    await run_shard(worker, SHARD)
+    assert await settled(worker) == (0, 5)
+    assert (simulator.ledger()["created"], simulator.ledger()["calls"]["cancel"]) == (2, 2)
+    assert (await worker.batches.get("night")).paused is None
+
+
+@pytest.mark.usefixtures("paused")
+async def test_a_new_generation_is_not_paused(worker: Context, simulator: Any, eventually: Callable[..., Any]) -> None:
+    await worker.batches.reopen("night", 1)
+    async with running(worker):
+        await eventually(lambda: simulator.ledger()["created"] == 5)
+
+
+async def test_a_create_whose_answer_was_lost_is_searched_for_though_the_batch_is_paused(
+    worker: Context, simulator: Any, eventually: Callable[..., Any]
+) -> None:
+    await Work(worker, SHARD, PROMPTS[0]).ledger.intend(Entry())
+    lost = await worker.replicate.create(PROMPTS[0].model, PROMPTS[0].input | {"predict_time": 600})
+    await worker.batches.pause("night", "b1", "lunch")
+
+    async def is_found() -> bool:
+        return (await Work(worker, SHARD, PROMPTS[0]).ledger.read()).prediction_id == lost.id
+
+    async with running(worker):
+        await eventually(is_found)
+    assert simulator.ledger()["created"] == 1
+
+
+async def test_a_lost_create_that_nobody_finds_keeps_no_shard_busy(worker: Context, simulator: Any) -> None:
+    worker = replace(worker, timing=replace(worker.timing, create_timeout=0.1, sure_after=0.1))
+    work = Work(worker, SHARD, PROMPTS[0])
+    await work.ledger.intend(Entry())
+    await worker.batches.pause("night", "b1", "lunch")
+    with pytest.raises(RetryJob):
+        await run_shard(worker, SHARD)
+    entry = await work.ledger.read()
+    assert (entry.nonce, entry.unknown_creates) == ("", 1)
+    assert await busy_shards(worker.redis, "night") == set()
+    assert simulator.ledger()["created"] == 0

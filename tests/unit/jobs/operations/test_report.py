@@ -332,3 +332,12 @@ def test_json_is_one_line_of_the_models() -> None:
 @pytest.mark.parametrize(("size", "text"), [(0, "0.0 kB"), (1500, "1.5 kB"), (2_000_000, "2.0 MB"), (5e9, "5000.0 MB")])
 def test_sizes_for_people(size: int, text: str) -> None:
     assert report.megabytes(size) == text
+
+
+def test_a_pause_of_all_and_one_of_a_batch_name_their_commands() -> None:
+    both = {"state": "paused", "reason": "by hand; by hand", "reasons": ["by hand", "by hand"], "paused": "by hand"}
+    assert list(report.notes([a_status(batch="night", workers=1, **both)])) == [
+        "Paused: by hand. `python -m jobs resume` lifts it.",
+        "night is paused: by hand. `python -m jobs resume --batch night` lifts it.",
+    ]
+    assert report.account_pause(a_status(reason="by hand", reasons=["by hand"], paused="by hand")) == ""
