@@ -252,6 +252,6 @@ def costs_table(costs: Sequence[BatchCosts]) -> Columns:
 
 def _grid() -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
+    table.add_column(style="bold", overflow="fold")
     table.add_column(overflow="fold")
     return table

@@ -117,6 +117,16 @@ def test_nothing_of_the_picture_is_cut(status: Status, width: int) -> None:
     assert words.count("磁") == 200
 
 
+@pytest.mark.parametrize("width", [60, 40, 30])
+def test_a_long_name_of_a_model_leaves_room_for_all_values(width: int) -> None:
+    costs = {"black-forest-labs/flux-1.1-pro-ultra": 1.0, "a/b": 0.25}
+    lines = drawn(tables.batch_table(a_status(succeeded=3, model_costs=costs), NOW), width)
+    assert "$1.00" in "".join(lines)
+    assert ["a/b", "$0.25"] in [line.split() for line in lines]
+    assert ["state", "running"] in [line.split() for line in lines]
+    assert max(map(cell_len, lines)) <= width
+
+
 @pytest.mark.parametrize("surroundings", [{}, {"TERM": "dumb", "FORCE_COLOR": "1"}, {"COLUMNS": "20"}])
 def test_in_a_pipe_nothing_is_broken_or_cut(
     surroundings: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
