@@ -194,7 +194,8 @@ class Operations:
 
         batch = await Batches(self.redis).get(name)
         if batch.finished_at is None and not force:
-            raise InputError(f"batch {name!r} is not finished; cancel it first, or delete it with --force")
+            ways = f"`python -m jobs cancel {name}` first, or `python -m jobs delete {name} --force`"
+            raise InputError(f"batch {name!r} is not finished: {ways}")
         await Queue(self.redis, batch.api_host).remove(name)
         attempts = await open_attempts(self.redis, name)
         await Batches(self.redis).delete(name)
