@@ -13,7 +13,9 @@ from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.manifest import read_manifest
+from jobs.catalog.models_file import read_models
 from jobs.dashboard.chart import BARS, Chart, choose_span, draw
 from jobs.dashboard.files import batch_folder
 from jobs.dashboard.gallery import Gallery, with_headings
@@ -23,11 +25,13 @@ from jobs.dashboard.index.store import Order, Store
 from jobs.dashboard.live import Feeds, Part, Parts
 from jobs.dashboard.pages import Dashboard, outage, page, render
 from jobs.errors import BatchError, BatchNotFound
+from jobs.operations.history import events_of
 from jobs.operations.operations import Operations
 from jobs.wire import Status
 
 PAGE_SIZE = 100
 GROUPS_SHOWN = 20
+EVENTS_SHOWN = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +92,20 @@ async def batch_parts(state: Any, batch: str, view: View) -> Parts:
     status, error = await _status(dashboard, batch)
     indexes: Indexes = state.indexes
     opened = await indexes.of(batch)
-    folder_parts = await asyncio.to_thread(_folder_parts, state, opened, view)
+    with indexes.using(opened):
+        folder_parts = await asyncio.to_thread(_folder_parts, state, opened, view)
     base = f"/batches/{quote(batch)}"
     summary = render("summary.html", status=status, batch=batch, is_whole=opened.is_whole, manifest=_begun(opened))
     actions = render("actions.html", status=status, base=base, view=view, read_only=dashboard.access.read_only)
-    return {"outage": outage(error), "summary": summary, "actions": actions, **folder_parts}
+    found = await events_of(opened.folder, None if error else dashboard.redis)
+    log = render("log.html", events=found[: -EVENTS_SHOWN - 1 : -1])
+    about = render("about.html", status=status, pins=await asyncio.to_thread(_pins, opened.folder))
+    return {"outage": outage(error), "summary": summary, "actions": actions, **folder_parts, "log": log, "about": about}
+
+
+def _pins(folder: Folder) -> list[str]:
+    """The models of a batch, at the versions that it keeps."""
+    return sorted(model.pinned for model in read_models(folder).values())
 
 
 async def _status(dashboard: Dashboard, batch: str) -> tuple[Status | None, RedisError | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from starlette.requests import Request
@@ -77,6 +78,7 @@ class Feed:
 
     async def _refresh(self) -> None:
         while self.readers:
+            began = time.monotonic()
             try:
                 parts = await self._render()
             except Exception:  # the next look may succeed
@@ -85,7 +87,7 @@ class Feed:
                 async with self._changed:
                     self._parts = parts
                     self._changed.notify_all()
-            await asyncio.sleep(self._every)
+            await asyncio.sleep(max(self._every, 2 * (time.monotonic() - began)))
 
 
 class Feeds:

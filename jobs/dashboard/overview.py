@@ -28,7 +28,7 @@ from jobs.wire import NO_WORKER as NO_WORKER_REASON
 from jobs.wire import Status
 
 MOST_SHOWN = 100
-"""Batches on the page, the newest ones."""
+"""Batches on the page: those that go on, then the newest ones."""
 
 ACTIONS_SHOWN = 20
 NEWEST_SHOWN = 12
@@ -101,7 +101,8 @@ async def overview_parts(state: Any) -> Mapping[str, str]:
 async def _read(dashboard: Dashboard, known: Statuses) -> dict[str, str]:
     redis, api_host = dashboard.redis, dashboard.config.api_host
     names = await Batches(redis).names()
-    statuses = await known.read(names[:MOST_SHOWN])
+    ended = await Batches(redis).endings(names)
+    statuses = await known.read(sorted(names, key=ended.__contains__)[:MOST_SHOWN])
     account = Account(redis, api_host)
     read_only = dashboard.access.read_only
     return {

@@ -6,8 +6,8 @@ import asyncio
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from jobs.batch_folder.folder import Folder
 from jobs.dashboard.index.filling import Filling, fill_reviews
 from jobs.dashboard.index.store import Store
-from jobs.errors import BatchNotFound
+from jobs.errors import BatchNotFound, StorageError
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches, Bits
 
@@ -71,14 +71,27 @@ class Indexes:
         async with opened.lock:
             if time.monotonic() - opened.filled_at >= FRESH:
                 settled = await self._settled(batch)
-                opened.is_whole = await asyncio.to_thread(opened.filling.fill, settled)
+                with self.using(opened):
+                    opened.is_whole = await asyncio.to_thread(opened.filling.fill, settled)
                 opened.filled_at = time.monotonic()
         return opened
+
+    @contextmanager
+    def using(self, opened: Opened) -> Iterator[None]:
+        """Turn what SQLite refuses (a full disk, a damaged file) into a StorageError; the next look opens it again."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            self._opened = {key: one for key, one in self._opened.items() if one is not opened}
+            path = self._directory
+            message = f"what the dashboard keeps in {path.absolute()} cannot be used: {error}; it may be deleted"
+            raise StorageError(message, path) from error
 
     async def ask(self, batch: str, question: Callable[[Store], Answer]) -> Answer:
         """The answer of a batch's store, brought up to date before."""
         opened = await self.of(batch)
-        return await asyncio.to_thread(question, opened.store)
+        with self.using(opened):
+            return await asyncio.to_thread(question, opened.store)
 
     def close(self) -> None:
         """Close all."""

@@ -116,6 +116,7 @@
 
   function replace(old, element) {
     const focused = old.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
+    if (old.localName === "details") element.open = old.open;
     old.replaceWith(element);
     if (focused) element.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus();
     htmx.process(element);

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import html
 import io
+import json
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -10,6 +11,14 @@ from typing import Any
 import av
 import pytest
 from PIL import Image
+
+from jobs.dashboard.index.indexes import Indexes
+from jobs.dashboard.index.store import Store
+from jobs.errors import StorageError
+from jobs.events.event import Event
+from jobs.events.log import record
+from jobs.redis_client.resilience import Redis
+from jobs.state.batches import Batches
 
 PNG = {"path": "cat/output.png", "url": "u", "bytes": 9, "sha256": "0"}
 
@@ -192,3 +201,23 @@ async def test_a_video_has_its_first_frame_for_a_poster(night: Any, browser: Any
     found = await browser.get("/batches/night/thumbnails/cat/output.mp4")
     with Image.open(io.BytesIO(found.content)) as picture:
         assert picture.size == (512, 384)
+
+
+async def test_what_happened_and_the_settings_are_shown(night: Any, browser: Any, redis: Redis) -> None:
+    night.write_rows(*rows("cat"))
+    night.folder.models.write_text(json.dumps({"models": {}}))
+    await night.open(1)
+    await record(redis, "night", Event(event="limits", message="--max-cost 5 <b>"))
+    await Batches(redis).set_budget("night", 7, None)
+    page = (await browser.get("/batches/night")).text
+    assert "--max-cost 5 &lt;b&gt;" in page
+    assert "At most 7 predictions, any cost" in page
+
+
+async def test_an_index_that_cannot_be_used_is_said(night: Any, indexes: Indexes) -> None:
+    night.write_rows(*rows("cat"))
+    opened = await indexes.of("night")
+    opened.store.close()
+    with pytest.raises(StorageError, match="it may be deleted"):
+        await indexes.ask("night", Store.models)
+    assert await indexes.ask("night", Store.models) == [("a/b", 1, 0)]
