@@ -34,7 +34,7 @@ HEADERS = {
     ),
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",  # with none, a browser says that forms come from nowhere: Origin: null
     "x-content-type-options": "nosniff",
     "cache-control": "no-store",
 }

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from PIL import Image
 from playwright.async_api import Page, async_playwright, expect
+from pydantic import SecretStr
 
 from jobs.config import Config
 from jobs.dashboard.actions import question
@@ -27,6 +29,9 @@ UNNAMED = """[...document.querySelectorAll("button, input:not([type=hidden])")]
   .filter((one) => !(one.ariaLabel || one.labels?.length || one.textContent.trim())).map((one) => one.outerHTML)"""
 
 
+expect.set_options(timeout=30_000)  # of a machine that has much to do
+
+
 def browser_path() -> str:
     found = next(filter(None, map(shutil.which, (*BROWSERS, MAC))), None)
     if found is None:
@@ -37,10 +42,16 @@ def browser_path() -> str:
 @pytest.fixture
 async def page(browser: Any) -> AsyncIterator[Page]:
     """A page of a real browser at a dashboard; whatever it complains of fails the test."""
+    async with open_page(str(browser.base_url)) as page:
+        yield page
+
+
+@asynccontextmanager
+async def open_page(url: str) -> AsyncIterator[Page]:
     complaints: list[str] = []
     async with async_playwright() as playwright:
         chromium = await playwright.chromium.launch(executable_path=browser_path(), args=QUIET)
-        context = await chromium.new_context(base_url=str(browser.base_url), viewport={"width": 1200, "height": 900})
+        context = await chromium.new_context(base_url=url, viewport={"width": 1200, "height": 900})
         page = await context.new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
@@ -146,6 +157,18 @@ async def test_a_phone_a_keyboard_and_the_dark_are_enough(night: Any, page: Page
     await page.locator("#p1 [data-pick]").check()
     await page.get_by_role("link", name="Compare 2").click()
     await expect(page.locator("#p1")).to_be_visible()
+
+
+async def test_a_token_opens_a_session(serve_dashboard: Any) -> None:
+    token = "a-token-that-is-long-enough"
+    server = await serve_dashboard(dashboard_token=SecretStr(token))
+    async with open_page(str(server.base_url)) as page:
+        await page.goto("/?a=1")
+        await page.get_by_role("textbox", name="Token").fill(token)
+        await page.get_by_role("button", name="Sign in").click()
+        await expect(page.locator("#limits")).to_be_visible()
+        await page.get_by_role("button", name="Sign out").click()
+        await expect(page.get_by_role("textbox", name="Token")).to_be_visible()
 
 
 async def test_many_pages_of_one_browser_load(night: Any, page: Page) -> None:
