@@ -33,7 +33,7 @@ app = typer.Typer(
 
 @app.callback(invoke_without_command=True)
 def notify(context: typer.Context, *, as_json: options.AsJson = False) -> None:
-    """List receivers and last messages; exit code 2 when one is wrong."""
+    """List receivers and last messages; exit 2 when one is wrong."""
     if context.invoked_subcommand:
         return
     found = asyncio.run(_read())

@@ -117,7 +117,7 @@ def pause(
 
 
 def resume(batch: OneBatch = None) -> None:
-    """Lift every pause: yours, a worker's (401, 402), a model's; that of one batch only with --batch."""
+    """Lift every pause of account and models, or one batch's."""
     if batch is not None:
         lifted = run_operation(lambda operations: operations.resume_batch(batch))
         typer.echo(f"{batch}: {'resumed' if lifted else 'it was not paused itself'}")

@@ -20,6 +20,7 @@ from redis import Redis
 
 from jobs.config import Config
 from jobs.redis_client import keys
+from tests.fork_server import start_python
 
 TOKEN = "r8_a_token_for_tests"
 HOSTILE = "<script>alert(1)</script>\x1b[2J\x1b]0;mine\x07\u2028\u202e\"'><img src=x onerror=alert(2)>"
@@ -79,6 +80,7 @@ def ran(night: Any, tmp_path: Path) -> tuple[Any, list[str]]:
     return answer, seen + commands
 
 
+@pytest.mark.parametrize("launch", [start_python], ids=["python"])  # a forked child has no command line of its own
 def test_a_run_of_hostile_rows(ran: tuple[Any, list[str]], night: Any, tmp_path: Path) -> None:
     answer, seen = ran
     assert not (tmp_path / "exploded").exists(), "nothing is unpickled"

@@ -23,7 +23,7 @@ def whole(cli: Callable[..., Any]) -> Callable[..., Any]:
 def test_help_names_every_command(whole: Callable[..., Any], flag: str) -> None:
     answer = whole(flag)
     assert (answer.code, answer.err) == (0, "")
-    commands = answer.out.partition("Commands:")[2]
+    commands = answer.out.partition("Run:")[2]
     assert set(ALL) <= {line.split()[0] for line in commands.splitlines() if line}
     assert "..." not in commands
 

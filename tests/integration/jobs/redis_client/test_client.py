@@ -31,6 +31,7 @@ LOST, FULL = "! Redis does not answer", "! Redis takes no changes"
 PASSWORD = "p/ss:w@rd#1?"
 WORKER = """
 import arq.worker, asyncio, os
+from jobs.config import Config
 from jobs.redis_client.client import arq_redis, arq_settings
 from types import SimpleNamespace
 from worker.arq_worker import PatientWorker
@@ -48,7 +49,7 @@ class Slots:
         return None
 
 class Settings:
-    ctx = {"worker": SimpleNamespace(job_slots=Slots(), creates=set())}
+    ctx = {"config": Config(), "worker": SimpleNamespace(job_slots=Slots(), creates=set())}
     functions, queue_name, max_jobs, poll_delay, job_timeout, max_tries = [step], "steps", 20, 0.05, None, 10**6
     redis_settings, redis_pool = arq_settings(os.environ["URL"]), arq_redis(os.environ["URL"])
 """
