@@ -19,7 +19,12 @@ _PARTS = (
 
 def message_group(message: str) -> str:
     """What a message has in common with others of its kind: its first line, with what varies left out."""
-    text = next((line for line in message.splitlines() if line.strip()), "")[: 4 * LONGEST]
+    text = first_line(message, 4 * LONGEST)
     for part, replacement in _PARTS:
         text = part.sub(replacement, text)
     return text.strip()[:LONGEST]
+
+
+def first_line(message: str, longest: int = LONGEST) -> str:
+    """The first line of a message that is not blank."""
+    return next((line.strip() for line in message.splitlines() if line.strip()), "")[:longest]

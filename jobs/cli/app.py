@@ -176,7 +176,9 @@ def status(chosen: BatchOptions, batch: options.AnyBatch = None, *, as_json: opt
         typer.echo(terminal.as_json(found[0] if batch else found))
     else:
         table = tables.batch_table(found[0], time.time()) if batch else tables.batches_table(found, time.time())
-        notes = [report.NO_SUCH_BATCH] if every and not found else report.notes(found)
+        notes = [report.NO_SUCH_BATCH] if every and not found else [*report.notes(found)]
+        if batch and report.is_finished(found[0]):
+            notes += filter(None, [report.failure_note(batch, found[0].failed + found[0].canceled)])
         Printer().show(table, [*notes, *warnings])
 
 
@@ -210,7 +212,8 @@ def results(
     elif failed:
         Printer().show(tables.failures_table(read_results(folder, failed=True)))
     else:
-        Printer().show(tables.totals_table(totals), tables.path_lines(folder, totals))
+        note = None if totals.missing else report.failure_note(batch, totals.failed + totals.canceled)
+        Printer().show(tables.totals_table(totals), [*tables.path_lines(folder, totals), *filter(None, [note])])
     raise typer.Exit(1 if not totals.missing and totals.failed + totals.canceled else 0)
 
 

@@ -21,7 +21,7 @@ from jobs.config import Config, read_environment
 from jobs.errors import BatchError, ConfigError, InputError, RedisUnreachable
 from jobs.network import Network
 from jobs.operations.operations import Operations
-from jobs.operations.report import START_WORKER, count_text, file_lines, has_ended, is_finished
+from jobs.operations.report import START_WORKER, count_text, failure_note, file_lines, has_ended, is_finished
 from jobs.terminal import Printer
 from jobs.wire import Status
 
@@ -103,10 +103,9 @@ def _sum_up(folder: Folder, status: Status, printer: Printer) -> None:
     printer.print()
     printer.show(totals_table(counts), path_lines(folder, counts))
     if unsuccessful := counts.failed + counts.canceled:
-        more = [f"All {unsuccessful}: python -m jobs results {folder.batch} --failed"]
         failures = islice(read_results(folder, failed=True), SHOWN_FAILURES)
         printer.print()
-        printer.show(failures_table(failures), more if unsuccessful > SHOWN_FAILURES else ())
+        printer.show(failures_table(failures), filter(None, [failure_note(folder.batch, unsuccessful)]))
 
 
 @asynccontextmanager

@@ -23,6 +23,7 @@ from jobs.dashboard.pages import Dashboard, outage, page, render
 from jobs.errors import BatchError, BatchNotFound, ScheduleError
 from jobs.operations.operations import Operations
 from jobs.operations.report import NO_WORKER, account_pause, budget_note, unsaved_note
+from jobs.schedules.scheduler import ScheduleStatus
 from jobs.state.batches import Batches
 from jobs.wire import NO_WORKER as NO_WORKER_REASON
 from jobs.wire import Status
@@ -105,12 +106,14 @@ async def _read(dashboard: Dashboard, known: Statuses) -> dict[str, str]:
     statuses = await known.read(sorted(names, key=ended.__contains__)[:MOST_SHOWN])
     account = Account(redis, api_host)
     read_only = dashboard.access.read_only
+    schedules, problem = await _schedules(dashboard)
+    waiting = [*needs(statuses), *schedule_needs(schedules, problem)]
     return {
-        "needs": render("needs.html", needs=list(needs(statuses)), read_only=read_only),
+        "needs": render("needs.html", needs=waiting, read_only=read_only),
         "batches": render("batches.html", statuses=statuses, more=len(names) - len(statuses), projected=projected),
         "workers": render("workers.html", workers=await live_workers(redis, api_host), now=int(time.time())),
         "limits": render("limits.html", limits=await _limits(account), config=dashboard.config, read_only=read_only),
-        "schedules": render("schedules.html", **await _schedules(dashboard)),
+        "schedules": render("schedules.html", schedules=schedules, problem=problem),
         "actions": render("action_log.html", actions=await ActionLog(redis, api_host).last(ACTIONS_SHOWN)),
     }
 
@@ -179,9 +182,18 @@ async def _limits(account: Account) -> list[str]:
     return [*filter(None, found), *await account.throttling(), *models.values()]
 
 
-async def _schedules(dashboard: Dashboard) -> dict[str, Any]:
+async def _schedules(dashboard: Dashboard) -> tuple[list[ScheduleStatus], str | None]:
+    """All schedules, and what is wrong with their file."""
     try:
-        found = await Operations(dashboard.config, dashboard.redis).schedules()
+        return await Operations(dashboard.config, dashboard.redis).schedules(), None
     except ScheduleError as error:
-        return {"schedules": [], "problem": str(error)}
-    return {"schedules": found, "problem": None}
+        return [], str(error)
+
+
+def schedule_needs(schedules: Iterable[ScheduleStatus], problem: str | None) -> Iterator[Need]:
+    """What keeps batches from being enqueued at their times."""
+    if problem:
+        yield Need(f"Schedules: {problem}")
+    for one in schedules:
+        if wrong := one.problem or one.last_error:
+            yield Need(f"Schedule {one.name}: {wrong}")

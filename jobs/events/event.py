@@ -32,8 +32,8 @@ EventKind = Literal[
 class Event(BaseModel):
     """Something that happened to a batch; `id` orders the events of one batch, `at` is RFC 3339, UTC.
 
-    `failed` is of one `prompt`: `kind` is that of its error, and `message` what it has in common with others of its
-    kind. `message` is a sentence for people, `worker` the one that it happened to.
+    `failed` is of one `prompt`: `kind` is that of its error, and `message` the first line of its message. Otherwise
+    `message` is a sentence for people, and `worker` the one that it happened to.
     """
 
     model_config = ConfigDict(frozen=True)

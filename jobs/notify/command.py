@@ -12,6 +12,7 @@ import signal
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from jobs.notify.event import Event
@@ -35,12 +36,17 @@ _FACTS = (
 logger = logging.getLogger(__name__)
 
 
+def _why_not_found(program: str, path: str) -> str:
+    if Path(program).is_file():
+        return f"{program} is not executable: chmod +x {program}"
+    return f"there is no program {program!r} on the PATH of this worker, which is {path}"
+
+
 async def run_command(receiver: Receiver, event: Event, environment: Mapping[str, str]) -> Outcome:
     """Run a receiver's command once and log its output; it is killed after its time, or when this is cancelled."""
     words = ["/bin/sh", "-c", receiver.target] if receiver.shell else shlex.split(receiver.target)
     if not receiver.shell and shutil.which(words[0], path=environment.get("PATH")) is None:
-        path = environment.get("PATH", "")
-        return Outcome(f"there is no program {words[0]!r} on the PATH of this worker, which is {path}", final=True)
+        return Outcome(_why_not_found(words[0], environment.get("PATH", "")), final=True)
     code, output = await run_process(
         words, {**environment, **variables(event)}, json.dumps(event.payload()).encode(), receiver.timeout
     )

@@ -196,6 +196,14 @@ def budget_note(status: Status) -> str | None:
     )
 
 
+def failure_note(batch: str, unsuccessful: int) -> str | None:
+    """What to do about prompts of a finished batch that did not succeed."""
+    if not unsuccessful:
+        return None
+    why, again = f"`python -m jobs results {batch} --failed`", f"`python -m jobs retry {batch}`"
+    return f"{count_text(unsuccessful, 'prompt')} did not succeed: {why} says why, and {again} makes another attempt"
+
+
 def unsaved_note(status: Status) -> str | None:
     """A sentence if files stayed at their URLs, where Replicate deletes them after an hour."""
     if not status.unsaved:

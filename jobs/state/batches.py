@@ -15,7 +15,7 @@ from redis.asyncio.client import Pipeline
 from jobs.errors import BatchNotFound
 from jobs.events import log
 from jobs.events.event import Event
-from jobs.message_groups import message_group
+from jobs.message_groups import first_line
 from jobs.prices.money import MICRO, dollars_text
 from jobs.redis_client import keys
 from jobs.redis_client.client import load_script
@@ -351,7 +351,7 @@ class Batches:
 
 def _failure(result: Result, error: Failure) -> str:
     """The event of a prompt that failed."""
-    message = message_group(error.message)
+    message = first_line(error.message)
     return Event(event="failed", prompt=result.id, kind=error.kind, message=message, model=result.model or None).text
 
 

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from jobs.dashboard.overview import Need, needs, projected
+from jobs.dashboard.overview import Need, needs, projected, schedule_needs
 from jobs.operations.report import NO_WORKER
+from jobs.schedules.scheduler import ScheduleStatus
 from jobs.wire import NO_WORKER as NO_WORKER_REASON
 from jobs.wire import Status
 
@@ -46,6 +47,17 @@ def test_what_needs_a_person(fields: dict[str, Any], expected: list[Need]) -> No
 def test_what_several_batches_wait_for_is_said_once() -> None:
     statuses = [a_status(batch=name, reasons=["the disk is full"]) for name in ("a", "b")]
     assert list(needs(statuses)) == [Need("the disk is full", batches=("a", "b"))]
+
+
+def test_schedules_that_do_not_fire_need_a_person() -> None:
+    known = {"cron": "* * * * *", "timezone": "UTC", "file": "x.jsonl"}
+    schedules = [
+        ScheduleStatus(name="fine", **known),
+        ScheduleStatus(name="late", **known, last_error="the disk is full"),
+        ScheduleStatus(name="odd", **known, problem="no file"),
+    ]
+    found = [need.sentence for need in schedule_needs(schedules, "line 1 is wrong")]
+    assert found == ["Schedules: line 1 is wrong", "Schedule late: the disk is full", "Schedule odd: no file"]
 
 
 def test_what_the_budget_stops_has_a_button() -> None:
