@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from jobs.batch_folder.atomic_files import replacing
+from jobs.batch_folder.atomic_files import flush, move, storing
 from jobs.batch_folder.folder import Folder
 
 EventKind = Literal[
@@ -69,8 +69,15 @@ def read_events(folder: Folder) -> list[Event]:
 
 
 def keep_events(folder: Folder, events: Iterable[Event], *, fsync: bool) -> None:
-    """Write the events to the batch's folder, after those that are there already; StorageError."""
+    """Write the events to the batch's folder, after those that are there already; StorageError.
+
+    The new file has always the same name, as the batch has ended: nobody removes what a worker leaves that is killed.
+    """
     known = {event.id: event for event in (*read_events(folder), *events)}
-    with replacing(folder.events, fsync=fsync) as file:
-        for event in sorted(known.values(), key=lambda event: event.at):
-            file.write(event.model_dump_json(exclude_none=True).encode() + b"\n")
+    new = folder.events.with_name(f"{folder.events.name}.new")
+    with storing(folder.events):
+        with new.open("wb") as file:
+            for event in sorted(known.values(), key=lambda event: event.at):
+                file.write(event.model_dump_json(exclude_none=True).encode() + b"\n")
+            flush(file, fsync=fsync)
+        move(new, folder.events, fsync=fsync)

@@ -136,6 +136,7 @@ async def test_events_of_a_newer_version_are_left_out(batches: Batches, redis: R
 
 async def test_a_folder_keeps_the_events_of_all_generations(batches: Batches, redis: Redis, tmp_path: Path) -> None:
     folder = Folder(tmp_path, "cats")
+    folder.path.mkdir()
     await record(redis, "cats", Event(event="enqueued"))
     keep_events(folder, await read(redis, "cats"), fsync=False)
     await redis.delete(keys.events("cats"))
