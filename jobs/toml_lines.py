@@ -1,9 +1,10 @@
-"""Where something stands in a TOML file: tomllib tells no lines."""
+"""Where something stands in a TOML file, as tomllib tells no lines, and what is wrong with a value there."""
 
 from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jobs.errors import Problem
@@ -20,6 +21,22 @@ def syntax_problem(error: Exception, text: str) -> Problem:
     if line := re.match(r"line (\d+)", place):
         return Problem(int(line[1]), message)
     return Problem(text.count("\n") + 1 if place else 0, message)
+
+
+Rule = tuple[type, Callable[[Any], Any]]
+"""The type of a key's value, and what raises ValueError for a wrong one."""
+
+
+def value_problem(key: str, value: Any, rule: Rule, types: Mapping[type, str]) -> str | None:
+    """What is wrong with the value of a key, if anything; `types` are the types in words."""
+    expected, check = rule
+    if type(value) is not expected and not (expected is float and type(value) is int):
+        return f"{key} must be {types[expected]}"
+    try:
+        check(value)
+    except ValueError as error:
+        return f"{key}: {error}"
+    return None
 
 
 def find_lines(text: str, table: str) -> dict[Path, int]:

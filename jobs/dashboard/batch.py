@@ -95,7 +95,7 @@ async def batch_parts(state: Any, batch: str, view: View) -> Parts:
     with indexes.using(opened):
         folder_parts = await asyncio.to_thread(_folder_parts, state, opened, view)
     base = f"/batches/{quote(batch)}"
-    summary = render("summary.html", status=status, batch=batch, is_whole=opened.is_whole, manifest=_begun(opened))
+    summary = render("summary.html", status=status, batch=batch, is_whole=opened.is_whole)
     actions = render("actions.html", status=status, base=base, view=view, read_only=dashboard.access.read_only)
     found = await events_of(opened.folder, None if error else dashboard.redis)
     log = render("log.html", events=found[: -EVENTS_SHOWN - 1 : -1])

@@ -22,9 +22,6 @@ logger = logging.getLogger(__name__)
 FOLDER = ".thumbnails"
 """Where in a batch's folder they are: `<prompt id>/<file>.webp`."""
 
-SMALL = 64 << 10
-"""Bytes of a picture that is its own thumbnail."""
-
 SECONDS = 20.0
 """After which a picture that is still being decoded is given up, and its process killed."""
 
@@ -94,7 +91,7 @@ class Thumbnails:
 
 
 async def show_thumbnail(request: Request) -> Response:
-    """Answer with the thumbnail of an output; with the picture itself when it is small, 404 when there is none."""
+    """Answer with the thumbnail of an output; 404 when there is none."""
     dashboard: Dashboard = request.app.state.dashboard
     thumbnails: Thumbnails = request.app.state.thumbnails
     folder = batch_folder(dashboard, request.path_params["batch"])

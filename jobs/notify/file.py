@@ -6,7 +6,7 @@ import base64
 import binascii
 import shlex
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -20,7 +20,7 @@ from jobs.errors import NotifyError, Problem
 from jobs.names import name_problem
 from jobs.notify.event import EVENTS
 from jobs.notify.receiver import Kind, Receiver
-from jobs.toml_lines import find_lines, line_of, syntax_problem
+from jobs.toml_lines import Rule, find_lines, line_of, syntax_problem, value_problem
 
 MAX_NAME = 40
 ON_FINISH = "on_finish"
@@ -213,14 +213,7 @@ def _problem(key: str, value: Any) -> str | None:
         close = get_close_matches(key, _CHECKS, n=1, cutoff=0.6)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(_CHECKS)}"
         return f"unknown key {key!r}; {hint}"
-    expected, check = _CHECKS[key]
-    if type(value) is not expected and not (expected is float and type(value) is int):
-        return f"{key} must be {_EXPECTED[expected]}"
-    try:
-        check(value)
-    except ValueError as error:
-        return f"{key}: {error}"
-    return None
+    return value_problem(key, value, _CHECKS[key], _EXPECTED)
 
 
 def _check_name(name: str) -> None:
@@ -270,7 +263,7 @@ def _take_any(_value: Any) -> None:
     """Every value of the type is right."""
 
 
-_CHECKS: dict[str, tuple[type, Callable[[Any], Any]]] = {
+_CHECKS: dict[str, Rule] = {
     "name": (str, _check_name),
     "webhook": (str, _check_url),
     "webhook_env": (str, _check_text),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from datetime import tzinfo
 from pathlib import Path
@@ -19,7 +19,7 @@ from jobs.prices.money import micro_dollars
 from jobs.prompts_file.expansion_options import ExpansionOptions, OptionError
 from jobs.schedules import cron as fire_times
 from jobs.text import printable
-from jobs.toml_lines import find_lines, line_of, syntax_problem
+from jobs.toml_lines import Rule, find_lines, line_of, syntax_problem, value_problem
 
 MAX_NAME = 47
 """A batch's name has 64 characters, of which `-2026-11-21T0200b` takes 17."""
@@ -180,14 +180,7 @@ def _table_faults(number: int, table: dict[str, Any]) -> Iterator[_Fault]:
 def _problem(key: str, value: Any) -> str | None:
     if key not in _CHECKS:
         return f"unknown key {key!r}; there are {', '.join(_CHECKS)}"
-    expected, check = _CHECKS[key]
-    if type(value) is not expected and not (expected is float and type(value) is int):
-        return f"{key} must be {_EXPECTED[expected]}"
-    try:
-        check(value)
-    except ValueError as error:
-        return f"{key}: {error}"
-    return None
+    return value_problem(key, value, _CHECKS[key], _EXPECTED)
 
 
 def _check_name(name: str) -> None:
@@ -238,7 +231,7 @@ def _check_overlap(overlap: str) -> None:
         raise ValueError(f'{overlap!r} is neither "skip" nor "allow"')
 
 
-_CHECKS: dict[str, tuple[type, Callable[[Any], Any]]] = {
+_CHECKS: dict[str, Rule] = {
     "name": (str, _check_name),
     "cron": (str, fire_times.check_cron),
     "file": (str, _check_file),
