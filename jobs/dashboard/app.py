@@ -14,9 +14,10 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from jobs.dashboard import batch, compare, files, overview, review, sign_in, thumbnails
+from jobs.dashboard import batch, overview, sign_in
 from jobs.dashboard.actions import pages as actions
-from jobs.dashboard.gallery import Gallery
+from jobs.dashboard.gallery import compare, files, review, thumbnails
+from jobs.dashboard.gallery.gallery import Gallery
 from jobs.dashboard.index.indexes import Indexes
 from jobs.dashboard.live import Feeds
 from jobs.dashboard.pages import Dashboard, page

@@ -17,8 +17,8 @@ from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.manifest import read_manifest
 from jobs.catalog.models_file import read_models
 from jobs.dashboard.chart import BARS, Chart, choose_span, draw
-from jobs.dashboard.files import batch_folder
-from jobs.dashboard.gallery import Gallery, with_headings
+from jobs.dashboard.gallery.files import batch_folder
+from jobs.dashboard.gallery.gallery import Gallery, with_headings
 from jobs.dashboard.index.filters import Filter
 from jobs.dashboard.index.indexes import Indexes, Opened
 from jobs.dashboard.index.store import Order, Store

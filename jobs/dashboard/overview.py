@@ -15,7 +15,7 @@ from starlette.responses import Response
 from jobs.account.account import Account
 from jobs.account.action_log import ActionLog
 from jobs.account.live_workers import live_workers
-from jobs.dashboard.gallery import pictures
+from jobs.dashboard.gallery.gallery import pictures
 from jobs.dashboard.index.filters import Filter
 from jobs.dashboard.index.indexes import Indexes
 from jobs.dashboard.live import Feeds

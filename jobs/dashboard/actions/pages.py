@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, Response
 from jobs.account.action_log import ActionLog
 from jobs.dashboard.actions import account, batch, rerun
 from jobs.dashboard.actions.question import Action, Asked, Question
-from jobs.dashboard.files import batch_folder
+from jobs.dashboard.gallery.files import batch_folder
 from jobs.dashboard.index.filters import Filter
 from jobs.dashboard.index.indexes import Indexes
 from jobs.dashboard.pages import Dashboard, render

@@ -1,14 +1,10 @@
 from __future__ import annotations
 
 import html
-import io
 import json
-from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import av
 import pytest
 from PIL import Image
 
@@ -104,103 +100,6 @@ async def test_a_batch_that_redis_forgot_is_shown_from_its_folder(night: Any, br
 async def test_what_is_no_batch_is_not_found(night: Any, browser: Any, batch: str) -> None:
     night.write_rows(*rows("cat"))
     assert (await browser.get(f"/batches/{batch}")).status_code in (404, 405)
-
-
-async def test_thumbnails_are_made_once_and_lie_beside_the_batch(night: Any, browser: Any) -> None:
-    night.write_rows(*rows("cat"))
-    draw(night.write_record(0, "cat", files=[PNG]) / "output.png")
-    found = await browser.get("/batches/night/thumbnails/cat/output.png?v=1")
-    assert (found.status_code, found.headers["content-type"]) == (200, "image/webp")
-    assert "immutable" in found.headers["cache-control"]
-    (kept,) = (night.folder.path / ".thumbnails" / "cat").iterdir()
-    with Image.open(kept) as picture:
-        assert max(picture.size) == 512
-    kept.write_bytes(b"not made again")
-    assert (await browser.get("/batches/night/thumbnails/cat/output.png")).content == b"not made again"
-
-
-def encoded(media_type: str, size: tuple[int, int] = (64, 64)) -> bytes:
-    Image.new("1", size).save(file := BytesIO(), media_type)
-    return file.getvalue()
-
-
-@pytest.mark.parametrize(
-    "encode",
-    [
-        lambda: b"no picture",
-        lambda: encoded("PNG")[:45],
-        lambda: encoded("PNG", (16_000, 16_000)),
-        lambda: encoded("PPM"),
-        lambda: encoded("PCX"),
-    ],
-    ids=["text", "truncated", "bomb", "PPM", "PCX"],
-)
-async def test_what_is_no_picture_has_no_thumbnail(night: Any, browser: Any, encode: Callable[[], bytes]) -> None:
-    night.write_rows(*rows("cat"))
-    (night.write_record(0, "cat", files=[PNG]) / "output.png").write_bytes(encode())
-    assert (await browser.get("/batches/night/thumbnails/cat/output.png")).status_code == 404
-
-
-@pytest.mark.parametrize(
-    ("name", "media_type", "is_shown"),
-    [
-        ("output.png", "image/png", True),
-        ("output.svg", "image/svg+xml", True),
-        ("output.html", "application/octet-stream", False),
-        ("output.xhtml", "application/octet-stream", False),
-        ("output.js", "application/octet-stream", False),
-        ("output.json", "text/plain", True),
-        ("output", "application/octet-stream", False),
-    ],
-)
-async def test_files_are_inert(night: Any, browser: Any, name: str, media_type: str, *, is_shown: bool) -> None:
-    night.write_rows(*rows("cat"))
-    file = {**PNG, "path": f"cat/{name}"}
-    (night.write_record(0, "cat", files=[file]) / name).write_text("<script>alert(1)</script>")
-    found = await browser.get(f"/batches/night/files/cat/{name}")
-    assert found.headers["content-type"].startswith(media_type)
-    assert ("attachment" not in found.headers.get("content-disposition", "")) is is_shown
-    assert "sandbox" in found.headers["content-security-policy"]
-    assert found.headers["x-content-type-options"] == "nosniff"
-
-
-async def test_only_files_that_a_record_names_are_served(night: Any, browser: Any, tmp_path: Path) -> None:
-    night.write_rows(*rows("cat", "dog"))
-    secret = tmp_path / "secret.png"
-    secret.write_text("secret")
-    directory = night.write_record(0, "cat", files=[PNG, {**PNG, "path": "cat/../../secret.png"}, {**PNG, "path": "x"}])
-    (directory / "output.png").symlink_to(secret)
-    (directory / "unnamed.png").write_text("no")
-    for path in (
-        "cat/output.png",
-        "cat/unnamed.png",
-        "cat/../../secret.png",
-        "cat/%2e%2e/%2e%2e/secret.png",
-        "cat/",
-        "x",
-    ):
-        found = await browser.get(f"/batches/night/files/{path}")
-        assert found.status_code == 404, path
-        assert "secret" not in found.text.replace("secret.png", "")
-    for path in ("batch.json", "prompts.jsonl", "dog/prediction.json"):
-        assert (await browser.get(f"/batches/night/files/{path}")).status_code == 404, path
-    assert (await browser.get("/batches/night/files/cat/prediction.json?download")).headers["content-disposition"]
-
-
-async def test_a_video_has_its_first_frame_for_a_poster(night: Any, browser: Any) -> None:
-    night.write_rows(*rows("cat"))
-    path = night.write_record(0, "cat", files=[{**PNG, "path": "cat/output.mp4"}]) / "output.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=24)
-        stream.width, stream.height = 640, 480
-        for _ in range(3):
-            frame = av.VideoFrame.from_image(Image.new("RGB", (640, 480), "red"))
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    assert 'poster="/batches/night/thumbnails/cat/output.mp4' in (await browser.get("/batches/night")).text
-    found = await browser.get("/batches/night/thumbnails/cat/output.mp4")
-    with Image.open(io.BytesIO(found.content)) as picture:
-        assert picture.size == (512, 384)
 
 
 async def test_what_happened_and_the_settings_are_shown(night: Any, browser: Any, redis: Redis) -> None:

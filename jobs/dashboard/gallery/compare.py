@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobs.batch_folder.folder import Folder
-from jobs.dashboard.files import batch_folder
-from jobs.dashboard.gallery import Gallery, prompts_of
+from jobs.dashboard.gallery.files import batch_folder
+from jobs.dashboard.gallery.gallery import Gallery, prompts_of
 from jobs.dashboard.index.indexes import Indexes
 from jobs.dashboard.index.store import Item, Store
 from jobs.dashboard.pages import Dashboard, page

@@ -13,9 +13,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
-from jobs.dashboard.files import batch_folder, lifetime, output_path
+from jobs.dashboard.gallery.files import batch_folder, lifetime, output_path
+from jobs.dashboard.gallery.thumbnail import make_thumbnail, prepare
 from jobs.dashboard.pages import Dashboard
-from jobs.dashboard.thumbnail import make_thumbnail, prepare
 
 logger = logging.getLogger(__name__)
 

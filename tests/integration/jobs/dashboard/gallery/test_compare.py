@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from jobs.dashboard.compare import differences
+from jobs.dashboard.gallery.compare import differences
 
 
 def test_what_differs_comes_first() -> None:

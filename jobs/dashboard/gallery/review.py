@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from jobs.batch_folder.reviews import LONGEST_REASON, Review, add_review
-from jobs.dashboard.files import batch_folder
+from jobs.dashboard.gallery.files import batch_folder
 from jobs.dashboard.index.store import Item
 from jobs.dashboard.pages import Dashboard
 
