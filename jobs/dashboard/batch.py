@@ -16,7 +16,7 @@ from starlette.responses import Response
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.manifest import read_manifest
 from jobs.catalog.models_file import read_models
-from jobs.dashboard.chart import BARS, Chart, choose_span, draw
+from jobs.dashboard.chart import Chart, choose_span, draw, first_start
 from jobs.dashboard.gallery.files import batch_folder
 from jobs.dashboard.gallery.gallery import Gallery, with_headings
 from jobs.dashboard.index.filters import Filter
@@ -91,8 +91,7 @@ async def batch_parts(state: Any, batch: str, view: View) -> Parts:
     dashboard: Dashboard = state.dashboard
     status, error = await _status(dashboard, batch)
     indexes: Indexes = state.indexes
-    opened = await indexes.of(batch)
-    with indexes.using(opened):
+    async with indexes.use(batch) as opened:
         folder_parts = await asyncio.to_thread(_folder_parts, state, opened, view)
     base = f"/batches/{quote(batch)}"
     summary = render("summary.html", status=status, batch=batch, is_whole=opened.is_whole)
@@ -146,4 +145,4 @@ def _chart(store: Store, begun: float | None) -> Chart:
     """The time since the batch began, or until its last result when none is missing."""
     until = time.time() if store.counts(Filter()).get("waiting") else (store.last_saved() or time.time())
     span = choose_span(until - begun if begun else 0)
-    return draw(store.minutes(int(until) - span * BARS, span), span, until)
+    return draw(store.minutes(first_start(span, until), span), span, until)

@@ -44,11 +44,16 @@ def choose_span(seconds: float) -> int:
     return next((span for span in SPANS if span * BARS >= seconds), SPANS[-1])
 
 
+def first_start(span: int, now: float) -> int:
+    """When the first of the last BARS spans begins, Unix seconds."""
+    return (int(now) // span - (BARS - 1)) * span
+
+
 def draw(minutes: Sequence[Minute], span: int, now: float) -> Chart:
     """The chart of the last BARS spans; one without any result is a bar without height."""
-    last = int(now) // span * span
+    first = first_start(span, now)
     found = {minute.start: minute for minute in minutes}
-    spans = [found.get(start, Minute(start, 0, 0, 0)) for start in range(last - (BARS - 1) * span, last + 1, span)]
+    spans = [found.get(start, Minute(start, 0, 0, 0)) for start in range(first, first + BARS * span, span)]
     most = max(one.succeeded + one.other for one in spans)
     scale = 1 / most if most else 0.0
     bars = (

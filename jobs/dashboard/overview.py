@@ -124,9 +124,8 @@ async def _newest(state: Any) -> str:
     if not names:
         return render("newest.html", cards=[], batch="")
     indexes: Indexes = state.indexes
-    opened = await indexes.of(names[0])
-    chosen = Filter(state="succeeded")
-    items = await asyncio.to_thread(opened.store.find, chosen, "newest", 0, NEWEST_SHOWN)
+    async with indexes.use(names[0]) as opened:
+        items = await asyncio.to_thread(opened.store.find, Filter(state="succeeded"), "newest", 0, NEWEST_SHOWN)
     cards = await asyncio.to_thread(pictures, opened.folder, items)
     return render("newest.html", cards=cards, batch=names[0])
 

@@ -23,15 +23,14 @@ async def review(request: Request) -> Response:
     folder = batch_folder(dashboard, request.path_params["batch"])
     form = await request.form(max_fields=8, max_files=0)
     values = {name: str(value) for name, value in form.items()}
-    opened = await state.indexes.of(folder.batch)
-    items = await asyncio.to_thread(opened.store.items, [values.get("id", "")])
-    if not items:
-        raise HTTPException(404, f"Batch {folder.batch!r} has no such prompt.")
-    changed = changed_review(items[0], values)
-    await asyncio.to_thread(add_review, folder, changed, fsync=dashboard.config.fsync)
-    await opened.refresh_reviews()
-    cards = await asyncio.to_thread(_card, state, opened.store, folder, changed.id)
-    return HTMLResponse(cards)
+    async with state.indexes.use(folder.batch) as opened:
+        items = await asyncio.to_thread(opened.store.items, [values.get("id", "")])
+        if not items:
+            raise HTTPException(404, f"Batch {folder.batch!r} has no such prompt.")
+        changed = changed_review(items[0], values)
+        await asyncio.to_thread(add_review, folder, changed, fsync=dashboard.config.fsync)
+        await opened.refresh_reviews()
+        return HTMLResponse(await asyncio.to_thread(_card, state, opened.store, folder, changed.id))
 
 
 def _card(state: Any, store: Any, folder: Any, prompt_id: str) -> str:

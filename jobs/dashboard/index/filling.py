@@ -53,6 +53,7 @@ class Filling:
         self._todo = deque[int]()
         self._seen = Bits(b"")
         self._compared_at = -COMPARE_EVERY
+        self._folder_changed_at: int | None = None
         self._rows_read = RowsRead("")
 
     def fill(self, settled: Bits | None) -> bool:
@@ -66,13 +67,24 @@ class Filling:
         fill_reviews(self._store, self._folder)
         if now - self._compared_at >= COMPARE_EVERY:
             self._compared_at = now
-            self._todo = deque(at for at in self._store.waiting() if settled is None or at in settled)
+            self._todo = deque(self._unread(settled))
         elif settled:
             self._todo.extend(_new_bits(self._seen, settled))
         self._seen = settled or self._seen
         while self._todo and self._clock() - now < BUDGET:
             self._read([self._todo.popleft() for _ in range(min(CHUNK, len(self._todo)))])
         return not self._todo
+
+    def _unread(self, settled: Bits | None) -> list[int]:
+        """What waits in the store and has a result; without a bitmap all that waits, when the folder has changed."""
+        if settled is not None:
+            return [at for at in self._store.waiting() if at in settled]
+        with storing(self._folder.path):
+            changed_at = self._folder.path.stat().st_mtime_ns  # a commit renames a prompt's folder into it
+        if changed_at == self._folder_changed_at:
+            return []
+        self._folder_changed_at = changed_at
+        return self._store.waiting()
 
     def _fill_rows(self, until: float) -> bool:
         """Read the batch's own copy, if it is not as it was: it is only ever replaced as a whole. False: in part."""

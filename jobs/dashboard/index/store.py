@@ -14,6 +14,9 @@ from jobs.dashboard.index.filters import Filter
 SCHEMA = 1
 """A file of another version is filled anew: it holds nothing that the folder does not."""
 
+MOST_ANSWERS = 100
+"""Answers that are remembered until something changes."""
+
 _TABLES = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE prompts (
@@ -107,11 +110,12 @@ class Store:
 
     def __init__(self, path: Path, batch_id: str) -> None:
         self._lock = RLock()
+        self._version, self._answers = (0, 0), dict[tuple[Any, ...], list[Any]]()
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._connection.executescript(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; PRAGMA temp_store = MEMORY;"
         )
-        if self._version() != SCHEMA or self.fact("batch") != batch_id:
+        if self._schema() != SCHEMA or self.fact("batch") != batch_id:
             self._create(batch_id)
 
     def close(self) -> None:
@@ -180,7 +184,7 @@ class Store:
     def counts(self, chosen: Filter) -> dict[str, int]:
         """How many prompts there are of each state, whatever state the filter names."""
         where, values = Filter(**{name: getattr(chosen, name) for name in chosen.__slots__ if name != "state"}).where()
-        return dict(self._all(f"SELECT state, count(*) FROM prompts WHERE {where} GROUP BY state", values))
+        return dict(self._known(f"SELECT state, count(*) FROM prompts WHERE {where} GROUP BY state", values))
 
     def failures(self, most: int) -> list[Failures]:
         """The largest groups of failures, with an example of each."""
@@ -188,11 +192,13 @@ class Store:
             "SELECT kind, message_group, count(*), min(position), message FROM prompts "
             "WHERE state IN ('failed', 'canceled') GROUP BY kind, message_group ORDER BY 3 DESC LIMIT ?"
         )
-        return [Failures(*row) for row in self._all(query, [most])]
+        return [Failures(*row) for row in self._known(query, [most])]
 
     def models(self) -> list[tuple[str, int, int]]:
         """Each model with its prompts and the micro-dollars that they cost."""
-        return self._all("SELECT model, count(*), ifnull(sum(cost), 0) FROM prompts GROUP BY model ORDER BY 2 DESC")
+        return self._known(
+            "SELECT model, count(*), ifnull(sum(cost), 0) FROM prompts GROUP BY model ORDER BY 2 DESC", []
+        )
 
     def minutes(self, since: int, span: int) -> list[Minute]:
         """What ended since then (Unix seconds), by spans of so many seconds."""
@@ -200,7 +206,7 @@ class Store:
             "SELECT saved_at / ? * ?, sum(state = 'succeeded'), sum(state != 'succeeded'), ifnull(sum(cost), 0) "
             "FROM prompts WHERE saved_at >= ? GROUP BY 1 ORDER BY 1"
         )
-        return [Minute(*row) for row in self._all(query, [span, span, since])]
+        return [Minute(*row) for row in self._known(query, [span, span, since])]
 
     def last_saved(self) -> int | None:
         """When the last result was saved, Unix seconds."""
@@ -213,7 +219,7 @@ class Store:
         query = (
             f"SELECT {', '.join(Item._fields)} FROM prompts WHERE {where} ORDER BY {_ORDERS[order]} LIMIT ? OFFSET ?"
         )
-        return [Item(*row) for row in self._all(query, [*values, most, skipped])]
+        return [Item(*row) for row in self._known(query, [*values, most, skipped])]
 
     def items(self, ids: Iterable[str]) -> list[Item]:
         """The prompts of these ids that there are, in the order of the ids."""
@@ -232,7 +238,7 @@ class Store:
         where, values = chosen.where()
         return int(self._one(f"SELECT count(*) FROM prompts WHERE {where}", values)[0])
 
-    def _version(self) -> int:
+    def _schema(self) -> int:
         return int(self._one("PRAGMA user_version", [])[0])
 
     def _create(self, batch_id: str) -> None:
@@ -242,6 +248,17 @@ class Store:
             self._connection.executescript(_TABLES)
             self._connection.execute(f"PRAGMA user_version = {SCHEMA}")
             self.remember("batch", batch_id)
+
+    def _known(self, query: str, values: list[Any]) -> list[Any]:
+        """The rows of a question that pages ask each second; read once until something changes, by whomever."""
+        with self._lock:
+            version = (self._connection.total_changes, self._one("PRAGMA data_version", [])[0])
+            if version != self._version or len(self._answers) >= MOST_ANSWERS:
+                self._version, self._answers = version, {}
+            key = (query, *values)
+            if key not in self._answers:
+                self._answers[key] = self._all(query, values)
+            return self._answers[key]
 
     def _many(self, query: str, rows: Iterable[Any]) -> None:
         with self._lock:

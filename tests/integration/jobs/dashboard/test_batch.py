@@ -115,8 +115,8 @@ async def test_what_happened_and_the_settings_are_shown(night: Any, browser: Any
 
 async def test_an_index_that_cannot_be_used_is_said(night: Any, indexes: Indexes) -> None:
     night.write_rows(*rows("cat"))
-    opened = await indexes.of("night")
-    opened.store.close()
+    async with indexes.use("night") as opened:
+        opened.store.close()
     with pytest.raises(StorageError, match="it may be deleted"):
         await indexes.ask("night", Store.models)
     assert await indexes.ask("night", Store.models) == [("a/b", 1, 0)]

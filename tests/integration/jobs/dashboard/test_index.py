@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from jobs.dashboard.index import filling as filling_module
 from jobs.dashboard.index import indexes as indexes_module
 from jobs.dashboard.index.filters import Filter
 from jobs.dashboard.index.indexes import Indexes
-from jobs.dashboard.index.store import Store
+from jobs.dashboard.index.store import Row, Store
 from jobs.errors import BatchNotFound
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
@@ -78,13 +80,16 @@ async def test_a_long_copy_is_read_piece_by_piece(
     monkeypatch.setattr(filling_module, "BUDGET", 0.0)
     monkeypatch.setattr(filling_module, "CHUNK", 2)
     night.write_rows(*rows("cat", "dog", "owl"))
-    assert not (opened := await indexes.of("night")).is_whole
-    assert opened.store.positions(Filter()) == [0, 1]
+    assert await ids(indexes) == (["cat", "dog"], False)
     night.write_rows(*rows("owl", "dog", "cat"))  # replaced meanwhile: from the beginning
-    assert not (await indexes.of("night")).is_whole
-    assert [item.id for item in opened.store.find(Filter())] == ["owl", "dog"]
-    await indexes.of("night")
-    assert [item.id for item in opened.store.find(Filter())] == ["owl", "dog", "cat"]
+    assert await ids(indexes) == (["owl", "dog"], False)
+    assert (await ids(indexes))[0] == ["owl", "dog", "cat"]
+
+
+async def ids(indexes: Indexes) -> tuple[list[str], bool]:
+    """The ids of the prompts that are in the store, and whether those are all."""
+    async with indexes.use("night") as opened:
+        return [item.id for item in opened.store.find(Filter())], opened.is_whole
 
 
 async def test_a_damaged_record_is_a_failure(night: Any, indexes: Indexes) -> None:
@@ -157,17 +162,65 @@ async def test_a_file_that_cannot_be_used_is_made_again(
 
 async def test_a_folder_of_no_batch_is_refused(indexes: Indexes) -> None:
     with pytest.raises(BatchNotFound, match="is not the folder of a batch"):
-        await indexes.of("noon")
+        await indexes.ask("noon", Store.models)
 
 
-async def test_of_many_batches_only_the_last_ones_stay_open(
+async def test_of_many_batches_those_in_use_and_the_last_ones_stay_open(
     night: Any, indexes: Indexes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(indexes_module, "MOST_OPEN", 1)
     night.write_rows(*rows("cat"))
-    first = await indexes.of("night")
     other = night.folder.path.parent / "noon"
     other.mkdir()
     (other / "batch.json").write_text('{"batch": "noon", "id": "other", "created_at": 1}')
-    await indexes.of("noon")
-    assert (await indexes.of("night")) is not first
+    async with indexes.use("night") as first:
+        async with indexes.use("noon") as second:
+            assert first.store.models() == [("a/b", 1, 0)]
+        assert first.store.models() == [("a/b", 1, 0)]
+        with pytest.raises(sqlite3.ProgrammingError):
+            second.store.models()
+    async with indexes.use("night") as again:
+        assert again is first
+
+
+async def test_what_redis_forgot_is_read_again_only_when_its_folder_has_changed(
+    night: Any, indexes: Indexes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filling_module, "COMPARE_EVERY", 0.0)
+    night.write_rows(*rows("cat", "dog"))
+    night.write_record(0, "cat").rename(night.folder.path / "aside")
+    (night.folder.path / "cat").mkdir()
+    assert await found(indexes, state="succeeded") == []
+    (night.folder.path / "aside" / "prediction.json").rename(night.folder.path / "cat" / "prediction.json")
+    assert await found(indexes, state="succeeded") == [], "no record is opened"
+    os.utime(night.folder.path, ns=(0, 0))
+    assert await found(indexes, state="succeeded") == [0]
+
+
+async def test_the_files_of_batches_that_are_gone_are_removed(night: Any, indexes: Indexes, tmp_path: Path) -> None:
+    night.write_rows(*rows("cat"))
+    directory = tmp_path / ".dashboard"
+    directory.mkdir()
+    names = ("gone.sqlite", "gone.sqlite-wal", "gone.sqlite-shm", "fresh.sqlite", "fresh.sqlite-wal", "mine.txt")
+    for name in names:
+        (directory / name).touch()
+        if name != "fresh.sqlite-wal":
+            os.utime(directory / name, (0, 0))
+    Store(directory / f"{night.batch_id}.sqlite", night.batch_id).close()
+    os.utime(directory / f"{night.batch_id}.sqlite", (0, 0))
+    await indexes.ask("night", Store.models)
+    left = {path.name for path in directory.iterdir() if not path.name.startswith(night.batch_id)}
+    assert left == {"fresh.sqlite", "fresh.sqlite-wal", "mine.txt"}
+    assert (directory / f"{night.batch_id}.sqlite").exists()
+
+
+def test_an_answer_is_kept_until_something_changes_by_whomever(tmp_path: Path) -> None:
+    store, other = (Store(tmp_path / "x.sqlite", "x") for _ in range(2))
+    row = Row(0, "cat", "a/b", "cat", 0, 0, 9, "a cat", None)
+    assert store.models() is store.models() == []
+    store.put_rows([row])
+    assert store.models() is store.models() == [("a/b", 1, 0)]
+    other.put_rows([row._replace(position=1, id="dog")])
+    assert store.models() == [("a/b", 2, 0)]
+    store.close()
+    other.close()
