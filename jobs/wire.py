@@ -102,9 +102,10 @@ class Batch:
     """A batch as Redis knows it; times are Unix seconds, money is in micro-dollars, `api_host` is its producer's.
 
     `empty` prompts succeeded without any output, `unsaved` files stayed at their URLs, the last one on `unsaved_host`.
-    `predictions` and `cost` are what it has spent, what is reserved for open attempts included; `model_costs` are those
-    of prompts that have their result, by the model that their rows name. `paused` is why a person paused it. `uploads`
-    is set while local files of its inputs are at Replicate, and names the last upload that was begun.
+    `predictions` and `cost` are what it has spent, what is reserved for open attempts included, but not what `unpriced`
+    results cost; `model_costs` are those of prompts that have their result, by the model that their rows name. `paused`
+    is why a person paused it. `uploads` is set while local files of its inputs are at Replicate, and names the last
+    upload that was begun.
     """
 
     name: str
@@ -120,6 +121,7 @@ class Batch:
     unknown_creates: int = 0
     predictions: int = 0
     cost: int = 0
+    unpriced: int = 0
     outputs_lost: int = 0
     empty: int = 0
     unsaved: int = 0
@@ -198,6 +200,16 @@ class Result(BaseModel):
     completed_at: str | None = None
     saved_at: str | None = None
 
+    @property
+    def predictions(self) -> int:
+        """How many predictions it may have cost."""
+        return len(self.prediction_ids) + self.unknown_creates
+
+    @property
+    def is_unpriced(self) -> bool:
+        """Whether it has predictions, and what they cost is not known."""
+        return self.cost is None and self.predictions > 0
+
 
 NO_WORKER = "no worker is up"
 """The reason of a batch that waits for nothing else."""
@@ -209,7 +221,8 @@ class Status(BaseModel):
     `reasons` are what its prompts wait for, `reason` all of them in one line. `unsaved` files stayed at their URLs,
     `empty` prompts succeeded with no output; `dead_letters` are shards that do not run until `retry`; `stuck`: they are
     all that is left. `workers` are those of its `api_host`, which nobody else's pauses and notices concern.
-    `model_costs` are those of prompts that have their result. `paused` is why a person paused this batch alone.
+    `model_costs` are those of prompts that have their result. `cost` is partial when that of some results is not known.
+    `paused` is why a person paused this batch alone.
     """
 
     batch: str
@@ -232,6 +245,7 @@ class Status(BaseModel):
     predictions: int = 0
     max_predictions: int | None = None
     cost: float | None = None
+    cost_is_partial: bool = False
     max_cost: float | None = None
     model_costs: dict[str, float] = {}
     max_in_flight: int | None = None

@@ -33,7 +33,7 @@ class Totals:
 
     `unsaved` files stayed at their URLs, `empty` prompts succeeded with no output.
 
-    `micro_dollars` is what the prompts with a known price have cost, None when there is none.
+    `micro_dollars` is what the prompts with a known price have cost, None when there is none; `unpriced` have none.
     """
 
     succeeded: int = 0
@@ -45,6 +45,7 @@ class Totals:
     unsaved: int = 0
     empty: int = 0
     micro_dollars: int | None = None
+    unpriced: int = 0
 
     def count(self, result: Result | None) -> None:
         """Add one prompt's result, None when it has no record."""
@@ -55,6 +56,7 @@ class Totals:
             self.bytes += sum(file.bytes for file in result.files)
             self.unsaved += len(result.unsaved)
             self.empty += result.empty
+            self.unpriced += result.is_unpriced
         if result and result.cost is not None:
             self.micro_dollars = (self.micro_dollars or 0) + round(result.cost * MICRO)
 
@@ -62,6 +64,11 @@ class Totals:
     def cost(self) -> float | None:
         """Dollars of all results, without what earlier tries of retried prompts took; None when no price is known."""
         return None if self.micro_dollars is None else dollars(self.micro_dollars)
+
+    @property
+    def cost_is_partial(self) -> bool:
+        """Whether the cost of some results is not known."""
+        return self.micro_dollars is not None and self.unpriced > 0
 
     @property
     def prompts(self) -> int:

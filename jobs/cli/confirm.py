@@ -24,7 +24,7 @@ def confirm_costs(above: int | None, what: str) -> Confirm | None:
     def confirm(costs: Costs) -> None:
         if costs.most is not None and round(costs.most * MICRO) <= above:
             return
-        words = "costs an amount that is not known" if costs.least is None else cost_words(costs.least, costs.most)
+        words = "costs an amount that is not known" if costs.least is None else cost_words(*costs)
         if sys.stdin is None or not sys.stdin.isatty():
             raise PriceError(
                 f"{what} {words}: that needs a yes because of --confirm-above {money(dollars(above))}, and there is no "

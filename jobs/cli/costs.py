@@ -17,10 +17,11 @@ from jobs.terminal import Printer
 
 
 class Costs(BaseModel):
-    """What `costs --json` prints, in dollars."""
+    """What `costs --json` prints, in dollars; they are partial when the cost of some prompts is not known."""
 
     since: datetime | None
     cost: float
+    cost_is_partial: bool = False
     batches: list[BatchCosts]
 
 
@@ -28,9 +29,9 @@ def costs(*, since: options.Since = None, as_json: options.AsJson = False) -> No
     """Sum up what the batches in the output folder have cost."""
     found = list(read_costs(Config.load().output_dir, since))
     total = dollars(sum(round(one.cost * MICRO) for one in found))
-    if as_json:
-        typer.echo(terminal.as_json(Costs(since=since, cost=total, batches=found)))
-        return
     unknown = sum(spent.unknown for one in found for spent in one.models.values())
+    if as_json:
+        typer.echo(terminal.as_json(Costs(since=since, cost=total, cost_is_partial=unknown > 0, batches=found)))
+        return
     lines = [f"{money(total)} in all" + (f", without {count_text(unknown, 'prompt')} of unknown cost" * bool(unknown))]
     Printer().show(tables.costs_table(found), lines if found else ["No batch has a result."])

@@ -16,7 +16,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from jobs.operations.report import done, fire_time, megabytes, pace, shown_state
+from jobs.operations.report import done, fire_time, megabytes, money_spent, pace, shown_state, spent_words
 from jobs.prices.money import money
 from jobs.text import printable
 from jobs.wire import Result, Status, as_local
@@ -116,7 +116,10 @@ def batches_table(statuses: Sequence[Status], now: float) -> Columns:
     def numbers(heading: str, values: Iterable[int], gives_way: int = 0) -> Column:
         return Column(heading, [str(value or "") for value in values], right=True, gives_way=gives_way)
 
-    costs = ["" if status.cost is None else money(status.cost) for status in statuses]
+    costs = [
+        "" if status.cost is None else money_spent(status.cost, is_partial=status.cost_is_partial)
+        for status in statuses
+    ]
     return Columns(
         [
             Column("batch", [status.batch for status in statuses]),
@@ -154,8 +157,7 @@ def _rows(status: Status, now: float) -> Iterator[tuple[str, str]]:
     yield ("dead letters", ", ".join(status.dead_letters))
     limit = "" if status.max_predictions is None else f" of {status.max_predictions}"
     yield ("predictions", f"{status.predictions}{limit}" if status.predictions or limit else "")
-    dollars = "" if status.cost is None else money(status.cost)
-    yield ("cost", dollars if status.max_cost is None else f"{money(status.cost or 0)} of {money(status.max_cost)}")
+    yield ("cost", spent_words(status))
     if len(status.model_costs) > 1:
         yield from ((f"  {model}", money(cost)) for model, cost in status.model_costs.items())
     yield ("at once", "" if status.max_in_flight is None else f"at most {status.max_in_flight} in flight")
@@ -177,7 +179,7 @@ def totals_table(totals: Totals) -> Table:
             table.add_row(outcome if outcome != "missing" else "not done yet", Text(str(count), style))
     table.add_row("files", f"{totals.files} ({megabytes(totals.bytes)})")
     if totals.cost is not None:
-        table.add_row("cost", money(totals.cost))
+        table.add_row("cost", money_spent(totals.cost, is_partial=totals.cost_is_partial))
     return table
 
 

@@ -22,7 +22,7 @@ from jobs.catalog.catalog import Catalog
 from jobs.catalog.models_file import check_pins, keep_models
 from jobs.config import Config
 from jobs.enqueue.checked_rows import CheckedRows
-from jobs.enqueue.estimate import Confirm, Estimator
+from jobs.enqueue.estimate import Confirm, Costs, Estimator
 from jobs.enqueue.input_copies import copy_inputs
 from jobs.enqueue.merge import Merge, check_changed, compare, refuse_other_file
 from jobs.enqueue.order import Order
@@ -43,7 +43,7 @@ __all__ = ["Checked", "Order", "Progress", "Receipt", "check", "complete", "enqu
 class Checked(BaseModel):
     """How many prompts `enqueue` would take; costs, warnings and pinned versions as in a receipt.
 
-    `unpriced` has a sentence for each model without a price. `rows`: how many rows of the file they were made of, when
+    `rows`: how many rows of the file they were made of, when
     one may become many. `files` and `file_bytes`: the different local files that they name.
     """
 
@@ -53,7 +53,9 @@ class Checked(BaseModel):
     file_bytes: int = 0
     cost_at_least: float | None = None
     cost_at_most: float | None = None
+    cost_is_partial: bool = False
     unpriced: tuple[str, ...] = ()
+    unpriced_models: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     pinned: dict[str, str] = {}
 
@@ -71,14 +73,12 @@ async def check(order: Order, config: Config) -> Checked:
                 found.add(row.model, row.line, row.text)
                 files.update((file.sha256, file.size) for file in references_in(row.text))
     found.demand_prices(order.budget, order.file_name)
-    least, most = found.costs
     return Checked(
         total=found.prompts,
         rows=rows.names.rows or None,
         files=len(files),
         file_bytes=sum(files.values()),
-        cost_at_least=least,
-        cost_at_most=most,
+        **(found.costs if estimator.prices else Costs()).facts(),
         unpriced=tuple(found.unpriced()) if estimator.prices else (),
         warnings=(*rows.warnings(), *estimator.prices.warnings(found.models)),
         pinned=catalog.pins,
@@ -225,6 +225,7 @@ async def _open(manifest: Manifest, merge: Merge, order: Order, before: Spent, f
         priority=order.priority,
         predictions=before.predictions,
         cost=before.cost or 0,
+        unpriced=before.unpriced,
         max_predictions=manifest.max_predictions,
         max_cost=manifest.max_cost,
         max_in_flight=manifest.max_in_flight,

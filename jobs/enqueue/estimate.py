@@ -30,10 +30,23 @@ CURE = (
 
 
 class Costs(NamedTuple):
-    """Dollars if each prompt succeeds at once, and if each needs all attempts; None: not known."""
+    """Dollars if each prompt succeeds at once, and if each needs all attempts; None: not known.
+
+    They are without the prompts of `unpriced` models.
+    """
 
     least: float | None = None
     most: float | None = None
+    unpriced: tuple[str, ...] = ()
+
+    def facts(self) -> dict[str, Any]:
+        """The fields of a receipt."""
+        return {
+            "cost_at_least": self.least,
+            "cost_at_most": self.most,
+            "cost_is_partial": self.least is not None and bool(self.unpriced),
+            "unpriced_models": list(self.unpriced),
+        }
 
 
 Confirm = Callable[[Costs], None]
@@ -95,13 +108,14 @@ class Estimate:
     @property
     def costs(self) -> Costs:
         """What all of them cost."""
-        models = self._models.values()
-        if not models or any(costs.pricing is None for costs in models):
-            return Costs()
-        least = dollars(sum(costs.least for costs in models))
-        if any(costs.unknown for costs in models):
-            return Costs(least)
-        return Costs(least, dollars(sum(costs.most for costs in models) * self.attempts))
+        priced = [costs for costs in self._models.values() if costs.pricing]
+        unpriced = tuple(model for model, costs in self._models.items() if costs.pricing is None)
+        if not priced:
+            return Costs(unpriced=unpriced)
+        least = dollars(sum(costs.least for costs in priced))
+        if unpriced or any(costs.unknown for costs in priced):
+            return Costs(least, unpriced=unpriced)
+        return Costs(least, dollars(sum(costs.most for costs in priced) * self.attempts))
 
     @property
     def cheapest(self) -> int:
@@ -109,14 +123,18 @@ class Estimate:
         return self._cheapest or 0
 
     def unpriced(self) -> list[str]:
-        """A sentence for each model without a price, and for all that is not known of others, with the first line."""
-        sentences = []
-        for model, costs in self._models.items():
-            if costs.pricing is None:
-                sentences.append(f"{Problem(costs.line, model)} has no price{_others(costs.count)}")
-            for what, (line, count) in costs.unknown.items():
-                sentences.append(f"{Problem(line, model)}: {what} is not known before it runs{_others(count)}")
-        return sentences
+        """A sentence for each model without a price, then for all that is not known of others, with the first line."""
+        without = [
+            f"{Problem(costs.line, model)} has no price{_others(costs.count)}"
+            for model, costs in self._models.items()
+            if costs.pricing is None
+        ]
+        unknown = [
+            f"{Problem(line, model)}: {what} is not known before it runs{_others(count)}"
+            for model, costs in self._models.items()
+            for what, (line, count) in costs.unknown.items()
+        ]
+        return without + unknown
 
     def demand_prices(self, budget: Budget, source: str) -> None:
         """InputError when a budget in dollars could not be kept."""

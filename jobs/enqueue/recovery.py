@@ -26,13 +26,14 @@ CHUNK = 500
 
 def spent_on_earlier_tries(folder: Folder) -> Spent:
     """What the records cost that `retry` moved aside: nothing else counts them; StorageError."""
-    predictions = cost = 0
+    predictions = cost = unpriced = 0
     for name in sorted(_names(folder, RETRIED)):
         with suppress(DamagedRecord):
             if record := folder.read_record(f"{RETRIED}/{name}"):
                 spent = Spent.of(record)
                 predictions, cost = predictions + spent.predictions, cost + (spent.cost or 0)
-    return Spent(predictions, cost)
+                unpriced += spent.unpriced
+    return Spent(predictions, cost, unpriced=unpriced)
 
 
 async def settle_recorded(batches: Batches, batch: Batch, folder: Folder) -> None:

@@ -30,8 +30,9 @@ class Receipt(BaseModel):
     `begun_from` is the file that the batch was first enqueued from, if known; `pinned` the version of each community
     model that rows name without one.
 
-    The costs are in dollars, of all that is not done: if each succeeds at once, and if each needs all attempts;
-    `unpriced` are sentences on what is not known of them.
+    The costs are in dollars, of all that is not done: if each succeeds at once, and if each needs all attempts. They
+    are partial without the prompts of `unpriced_models`. `unpriced` are sentences on what is not known: one for each of
+    these models, then others.
     """
 
     batch: str
@@ -43,7 +44,9 @@ class Receipt(BaseModel):
     dead_letters: list[str] = []
     cost_at_least: float | None = None
     cost_at_most: float | None = None
+    cost_is_partial: bool = False
     unpriced: list[str] = []
+    unpriced_models: list[str] = []
     warnings: list[str] = []
     begun_from: str | None = None
     pinned: dict[str, str] = {}
@@ -109,8 +112,7 @@ async def enqueue_unsettled(
         shards=added.shards if last is None else 0,
         workers=await Account(redis, batch.api_host).workers(),
         dead_letters=list(dead),
-        cost_at_least=estimate.costs.least,
-        cost_at_most=estimate.costs.most,
+        **estimate.costs.facts(),
         unpriced=estimate.unpriced(),
     )
 

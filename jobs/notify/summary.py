@@ -70,6 +70,7 @@ def facts_of(batch: Batch, folder: Folder, tally: FailureTally, at: float) -> di
         "reasons": tally.reasons(),
         "predictions": batch.predictions,
         "cost": dollars(batch.cost) if batch.cost else None,
+        "cost_is_partial": bool(batch.cost and batch.unpriced),
         "created_at": timestamp(batch.created_at),
         "finished_at": timestamp(at),
         "seconds": round(max(at - batch.created_at, 0.0), 1),
@@ -93,7 +94,8 @@ def _lines(batch: Batch, data: dict[str, Any]) -> Iterator[str]:
         yield f"{reason['count']:,} failed, {reason['kind']}: {reason['message']}"
     if (more := len(reasons) - SHOWN_REASONS) > 0:
         yield f"… and {more} other reason{'s' if more > 1 else ''}"
-    cost = "" if data["cost"] is None else f"Cost {money(data['cost'])}, "
+    least = "at least " if data["cost_is_partial"] else ""
+    cost = "" if data["cost"] is None else f"Cost {least}{money(data['cost'])}, "
     took = timedelta(seconds=round(data["seconds"]))
     yield f"{cost}{'it' if cost else 'It'} took {took}. {batch.predictions:,} predictions."
     yield f"It lies on {data['host']} in {data['folder']}"

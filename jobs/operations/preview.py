@@ -13,10 +13,10 @@ from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.prompts_copy import model_of, read_rows
 from jobs.catalog.catalog import Catalog
 from jobs.config import Config
-from jobs.enqueue.estimate import Estimate, Estimator
+from jobs.enqueue.estimate import Costs, Estimate, Estimator
 from jobs.enqueue.retry import choose
 from jobs.enqueue.sharding import job_of
-from jobs.operations.report import cost_words, count_text
+from jobs.operations.report import count_text, estimate_words, unpriced_lines
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches, Bits
 from jobs.state.pending import open_attempts
@@ -27,7 +27,8 @@ class Preview(BaseModel):
 
     `prompts` are those that it touches, `models` how many of each model. Of a cancel's, `in_flight` have a prediction
     that would be canceled, and `never_created` would have none any more. The costs, in dollars, are of the predictions
-    that a retry would create or that a cancel would prevent; `unpriced` are sentences on what is not known of them.
+    that a retry would create or that a cancel would prevent; they are partial without the prompts of `unpriced_models`.
+    `unpriced` are sentences on what is not known: one for each of these models, then others.
     """
 
     operation: Literal["retry", "cancel"]
@@ -38,7 +39,9 @@ class Preview(BaseModel):
     never_created: int = 0
     cost_at_least: float | None = None
     cost_at_most: float | None = None
+    cost_is_partial: bool = False
     unpriced: list[str] = []
+    unpriced_models: list[str] = []
 
 
 async def preview_retry(name: str, config: Config, redis: Redis, only: Bits | None) -> Preview:
@@ -76,8 +79,7 @@ def _preview(operation: Literal["retry", "cancel"], folder: Folder, models: Coun
         batch=folder.batch,
         prompts=models.total(),
         models=dict(models.most_common()),
-        cost_at_least=costs.costs.least,
-        cost_at_most=costs.costs.most,
+        **(costs.costs if costs.prices else Costs()).facts(),
         unpriced=costs.unpriced() if costs.prices else [],
     )
 
@@ -102,13 +104,13 @@ def preview_lines(preview: Preview) -> Iterator[str]:
         return
     models = ", ".join(f"{count:,} of {model}" for model, count in preview.models.items())
     line = f"{preview.batch}: would {preview.operation} {count_text(preview.prompts, 'prompt')}: {models}"
-    words = "" if preview.cost_at_least is None else cost_words(preview.cost_at_least, preview.cost_at_most)
+    words = estimate_words(preview)
     if preview.operation == "retry":
         yield f"{line}; {words}" if words else line
     else:
         yield line
         yield f"In flight, and canceled at Replicate: {preview.in_flight:,}"
         never = f"Never created: {preview.never_created:,}"
-        yield f"{never}; that would cost {words.removeprefix('costs ')}" if words else never
-    yield from preview.unpriced
+        yield f"{never}; {words.replace('costs ', 'that would cost ', 1)}" if words else never
+    yield from unpriced_lines(preview)
     yield "Nothing was done."

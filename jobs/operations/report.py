@@ -14,6 +14,7 @@ from jobs.wire import Status
 
 if TYPE_CHECKING:
     from jobs.enqueue.enqueue import Checked, Receipt
+    from jobs.operations.preview import Preview
     from jobs.schedules.scheduler import ScheduleStatus
 
 NO_SUCH_BATCH = "No batch is like that; `python -m jobs status` lists all."
@@ -23,10 +24,7 @@ NO_BATCH = "There is no batch yet; `python -m jobs enqueue FILE` creates one."
 NO_SCHEDULE = "There is no schedule; they are read from schedules.toml, or the file that BATCH_SCHEDULES names."
 _NUMBERS = re.compile(r"\d[\d.,:]*")
 MOST_NAMED = 5
-"""Most batches that a note names."""
-
-UNPRICED_SHOWN = 20
-"""Models without a price that are named; the rest are counted."""
+"""Most batches, or models, that a line names."""
 
 
 def is_finished(status: Status) -> bool:
@@ -56,17 +54,21 @@ def receipt_line(receipt: Receipt) -> str:
     if receipt.already_done:
         line += f", {receipt.already_done} done already"
     line = line if receipt.enqueued == receipt.total else f"{line}; {receipt.total} in all"
-    left = "" if receipt.enqueued == receipt.total else "what is left "
-    return f"{line}; {left}{costs(receipt)}" if costs(receipt) else line
+    words = estimate_words(receipt)
+    left = "" if receipt.enqueued == receipt.total or not words.startswith("costs") else "what is left "
+    return f"{line}; {left}{words}" if words else line
 
 
-def costs(facts: Receipt | Checked) -> str:
+def estimate_words(facts: Receipt | Checked | Preview) -> str:
     """What is to be done will cost at least and at most, as far as that is known."""
-    return "" if facts.cost_at_least is None else cost_words(facts.cost_at_least, facts.cost_at_most)
+    return cost_words(facts.cost_at_least, facts.cost_at_most, facts.unpriced_models)
 
 
-def cost_words(least: float, most: float | None) -> str:
-    """Dollars at least and at most, None: not known."""
+def cost_words(least: float | None, most: float | None, unpriced: Sequence[str] = ()) -> str:
+    """Dollars at least and at most, None: not known; without the prompts of `unpriced` models."""
+    if unpriced or least is None:
+        known = [] if least is None else [f"costs at least {money(least)}"]
+        return "; ".join([*known, *([f"no price for {_named(unpriced)}"] if unpriced else [])])
     if most is None:
         return f"costs at least {money(least)}; how much at most is not known"
     return f"costs {money(least)}" if least == most else f"costs at least {money(least)}, at most {money(most)}"
@@ -82,7 +84,7 @@ def check_lines(source: str, checked: Checked) -> Iterator[str]:
     made = f" made of {count_text(checked.rows, 'row')}" if checked.rows and checked.rows != checked.total else ""
     files = f" with {count_text(checked.files, 'file')} ({megabytes(checked.file_bytes)})" if checked.files else ""
     line = f"{source}: {count_text(checked.total, 'prompt')}{made}{files}, no error"
-    yield f"{line}; {costs(checked)}" if costs(checked) else line
+    yield f"{line}; {estimate_words(checked)}" if estimate_words(checked) else line
     yield from pinned_lines(checked)
     yield from unpriced_lines(checked)
     yield from warning_lines(checked)
@@ -94,11 +96,15 @@ def pinned_lines(facts: Receipt | Checked) -> Iterator[str]:
         yield f"{model} is no official model: all of the batch runs at its version {version[:12]}"
 
 
-def unpriced_lines(facts: Receipt | Checked) -> Iterator[str]:
-    """What is not known of the costs."""
-    yield from facts.unpriced[:UNPRICED_SHOWN]
-    if (more := len(facts.unpriced) - UNPRICED_SHOWN) > 0:
-        yield f"… and {count_text(more, 'more model')} without a price"
+def unpriced_lines(facts: Receipt | Checked | Preview) -> Iterator[str]:
+    """What is not known of the costs, in a line, and the command that may tell."""
+    if pages := [model.partition(":")[0] for model in facts.unpriced_models if model.count("/") == 1]:
+        yield f"`python -m jobs prices fetch {' '.join(list(dict.fromkeys(pages))[:MOST_NAMED])}` reads missing prices"
+    elif facts.unpriced_models:
+        yield "BATCH_PRICES and prices.toml have no price for them"
+    if others := facts.unpriced[len(facts.unpriced_models) :]:
+        more = f"; and {len(others) - 1} more, which `--json` lists" if others[1:] else ""
+        yield f"{others[0]}{more}"
 
 
 def warning_lines(facts: Receipt | Checked) -> Iterator[str]:
@@ -172,10 +178,21 @@ def spending(status: Status) -> Iterator[str]:
     """What a batch has spent of what it may: predictions when these are limited, money when that is known."""
     if status.max_predictions is not None:
         yield f"{status.predictions} of {status.max_predictions} predictions"
-    if status.max_cost is not None:
-        yield f"{money(status.cost or 0)} of {money(status.max_cost)}"
-    elif status.cost is not None:
-        yield money(status.cost)
+    if words := spent_words(status):
+        yield words
+
+
+def spent_words(status: Status) -> str:
+    """What a batch has cost, of its budget if it has one; "" when that is not known."""
+    if status.cost is None and status.max_cost is None:
+        return ""
+    spent = money_spent(status.cost or 0, is_partial=status.cost_is_partial)
+    return spent if status.max_cost is None else f"{spent} of {money(status.max_cost)}"
+
+
+def money_spent(cost: float, *, is_partial: bool) -> str:
+    """Dollars, which are the least when the cost of some predictions is not known."""
+    return f"at least {money(cost)}" if is_partial else money(cost)
 
 
 def budget_note(status: Status) -> str | None:
@@ -268,9 +285,9 @@ def _elsewhere(status: Status) -> str:
     return f" at {status.api_host}, which is not the API host of these settings" if status.elsewhere else ""
 
 
-def _named(batches: Sequence[str]) -> str:
-    more = f" and {len(batches) - MOST_NAMED} more" if len(batches) > MOST_NAMED else ""
-    return ", ".join(batches[:MOST_NAMED]) + more
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
 
 
 def shown_state(status: Status) -> str:

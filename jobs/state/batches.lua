@@ -2,7 +2,7 @@
 -- Idempotent: a call whose answer was lost may be repeated.
 --
 -- KEYS[1] HASH    the batch; predictions and cost (micro-dollars) are what it has spent and reserved, cost:<model> what
---                 the results of a model cost
+--                 the results of a model cost, unpriced how many results had predictions of unknown cost
 -- KEYS[2] BITMAP  settled prompts
 -- KEYS[3] BITMAP  prompts whose result is not succeeded
 -- KEYS[4] HASH    the batch's ledger
@@ -136,6 +136,9 @@ end
 count_spent(tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[10])
 if ARGV[6] ~= '' and ARGV[8] ~= '' then
   redis.call('HINCRBY', KEYS[1], 'cost:' .. ARGV[8], ARGV[6])
+end
+if ARGV[6] == '' and tonumber(ARGV[5]) > 0 then
+  redis.call('HINCRBY', KEYS[1], 'unpriced', 1)
 end
 redis.call('HDEL', KEYS[4], index)
 redis.call('ZREM', KEYS[6], index)

@@ -52,6 +52,7 @@ OnPipe = Callable[[Pipeline], Awaitable[None]]
 class Spent:
     """What a result cost: predictions that may have been paid, and micro-dollars, None when not known.
 
+    `unpriced` results have predictions of unknown cost.
     `kind` is its error's, `model` its prompt's: batches count some kinds apart. `last` is its last prediction.
     `unsaved` files stayed at their URLs, on `host`; `empty`: it succeeded with no output.
     `failure` is the event of one that failed.
@@ -66,12 +67,13 @@ class Spent:
     host: str = ""
     empty: bool = False
     failure: str = ""
+    unpriced: int = 0
 
     @classmethod
     def of(cls, result: Result) -> Self:
         """What a prompt cost, by its result."""
         return cls(
-            predictions=len(result.prediction_ids) + result.unknown_creates,
+            predictions=result.predictions,
             cost=None if result.cost is None else round(result.cost * MICRO),
             kind=result.error.kind if result.error else "",
             model=result.model,
@@ -80,6 +82,7 @@ class Spent:
             host=found["host"] if result.unsaved and (found := _HOST.match(result.unsaved[0])) else "",
             empty=result.empty,
             failure=_failure(result, result.error) if result.error and result.status == "failed" else "",
+            unpriced=int(result.is_unpriced),
         )
 
 

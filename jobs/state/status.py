@@ -61,6 +61,7 @@ def _counts(batch: Batch) -> dict[str, Any]:
         "predictions": batch.predictions,
         "max_predictions": batch.max_predictions,
         "cost": None if batch.max_cost is None and not batch.cost else dollars(batch.cost),
+        "cost_is_partial": bool(batch.cost and batch.unpriced),
         "max_cost": None if batch.max_cost is None else dollars(batch.max_cost),
         "model_costs": {model: dollars(cost) for model, cost in sorted(batch.model_costs.items())},
         "max_in_flight": batch.max_in_flight,

@@ -47,6 +47,7 @@ STATUS_KEYS = [
     "predictions",
     "max_predictions",
     "cost",
+    "cost_is_partial",
     "max_cost",
     "model_costs",
     "max_in_flight",

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -77,18 +78,25 @@ def test_check_names_what_is_not_known(cli: Cli, tmp_path: Path) -> None:
 
 @pytest.fixture
 def batches_on_disk(config: Config) -> None:
+    ids = map(str, count())
+
     def keep(batch: str, place: str, **record: Any) -> None:
         folder = Folder(config.output_dir, batch).path
+        prompt = place.rpartition("/")[2].partition(".")[0]
         (folder / place).mkdir(parents=True)
         (folder / "batch.json").write_text("{}")
         (folder / place / "prediction.json").write_text(
-            json.dumps({"prediction_ids": ["x"], "unknown_creates": 0} | record)
+            json.dumps({"id": prompt, "prediction_ids": [next(ids)], "unknown_creates": 0} | record)
         )
 
     keep("one", "p0", model="a/b", cost=0.1, saved_at="2026-10-31T23:00:00.000Z")
     keep("one", "p1", model="a/b", cost=0.2, saved_at="2026-11-02T00:00:00.000Z")
     keep("one", ".retried/p1.0", model="a/b", cost=0.4, saved_at="2026-11-01T12:00:00.000Z")
+    late = {"model": "a/b", "saved_at": "2026-11-01T12:00:00.000Z"}  # a retry that was cut left what a worker saved
+    keep("one", ".retried/p1.1", **late, cost=0.1, prediction_ids=["seen", "late"])
+    keep("one", ".retried/p1.1.1", **late, cost=0.05, prediction_ids=["seen"])
     keep("one", "p2", model="c/d", cost=None, saved_at="2026-11-02T00:00:00.000Z")
+    keep("one", "p5", model="c/d", cost=None, prediction_ids=[], saved_at="2026-11-02T00:00:00.000Z")
     keep("two", "p0", model="a/b", cost=1.5, saved_at="2026-10-01T00:00:00.000Z")
     (config.output_dir / "no batch").mkdir()
     (config.output_dir / "one" / "p3").mkdir()
@@ -99,18 +107,18 @@ def batches_on_disk(config: Config) -> None:
 @pytest.mark.usefixtures("batches_on_disk")
 def test_costs_are_summed_up(cli: Cli) -> None:
     facts = json.loads(cli("costs", "--json").out)
-    assert (facts["since"], facts["cost"]) == (None, 2.2)
+    assert (facts["since"], facts["cost"], facts["cost_is_partial"]) == (None, 2.3, True)
     assert facts["batches"] == [
         {
             "batch": "one",
             "models": {
-                "a/b": {"prompts": 3, "predictions": 3, "cost": 0.7, "unknown": 0},
-                "c/d": {"prompts": 1, "predictions": 1, "cost": 0.0, "unknown": 1},
+                "a/b": {"prompts": 2, "predictions": 5, "cost": 0.8, "unknown": 0},
+                "c/d": {"prompts": 2, "predictions": 1, "cost": 0.0, "unknown": 1},
             },
         },
         {"batch": "two", "models": {"a/b": {"prompts": 1, "predictions": 1, "cost": 1.5, "unknown": 0}}},
     ]
-    assert json.loads(cli("costs", "--since", "2026-11-01T00:00Z", "--json").out)["cost"] == 0.6
+    assert json.loads(cli("costs", "--since", "2026-11-01T00:00Z", "--json").out)["cost"] == 0.7
     answer = cli("costs", "--since", "2026-11-02T00:00Z")
     assert answer.out.splitlines()[-1] == "$0.20 in all, without 1 prompt of unknown cost"
     assert cli("costs", "--since", "2027-01-01").out == "No batch has a result.\n"

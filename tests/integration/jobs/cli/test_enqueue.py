@@ -31,7 +31,9 @@ RECEIPT_KEYS = [
     "dead_letters",
     "cost_at_least",
     "cost_at_most",
+    "cost_is_partial",
     "unpriced",
+    "unpriced_models",
     "warnings",
     "begun_from",
     "pinned",
@@ -73,8 +75,8 @@ async def test_enqueue_for_scripts(cli: Cli, source: str, config: Config, redis:
     assert list(facts) == RECEIPT_KEYS
     assert facts == {
         "batch": "pilot", "total": 2, "enqueued": 2, "already_done": 0, "shards": 1, "workers": 1,
-        "dead_letters": [], "cost_at_least": None, "cost_at_most": None, "unpriced": [],
-        "warnings": [], "begun_from": str((config.output_dir.parent / source).resolve()),
+        "dead_letters": [], "cost_at_least": None, "cost_at_most": None, "cost_is_partial": False, "unpriced": [],
+        "unpriced_models": [], "warnings": [], "begun_from": str((config.output_dir.parent / source).resolve()),
         "pinned": {},
     }  # fmt: skip
     assert (await Batches(redis).get("pilot")).priority == 2.5
@@ -103,7 +105,9 @@ def test_check_only_validates(cli: Cli, source: str, config: Config, tmp_path: P
         "file_bytes": 0,
         "cost_at_least": None,
         "cost_at_most": None,
+        "cost_is_partial": False,
         "unpriced": [],
+        "unpriced_models": [],
         "warnings": [],
         "pinned": {},
     }

@@ -41,7 +41,8 @@ async def test_a_file_becomes_a_batch(enqueued: Enqueue, redis: Redis, folder: F
     receipt = await enqueued(250)
     assert receipt.model_dump() == {
         "batch": "night", "total": 250, "enqueued": 250, "already_done": 0, "shards": 3, "workers": 0,
-        "dead_letters": [], "cost_at_least": None, "cost_at_most": None, "unpriced": [], "warnings": [],
+        "dead_letters": [], "cost_at_least": None, "cost_at_most": None, "cost_is_partial": False, "unpriced": [],
+        "unpriced_models": [], "warnings": [],
         "begun_from": str((tmp_path / "night.jsonl").resolve()), "pinned": {},
     }  # fmt: skip
     shards = await queued(redis)

@@ -170,20 +170,22 @@ async def test_what_is_left_is_estimated(enqueued: Enqueue, redis: Redis) -> Non
     receipt = await enqueued(rows)
     assert (receipt.cost_at_least, receipt.cost_at_most) == (0.006, 0.018)
     receipt = await enqueued(ROWS, name="other")
-    assert (receipt.cost_at_least, receipt.cost_at_most) == (None, None)
+    assert (receipt.cost_at_least, receipt.cost_at_most, receipt.cost_is_partial) == (0.003, None, True)
+    assert receipt.unpriced_models == ["other/one", "other/two"]
 
 
 async def test_check_estimates_and_names_what_has_no_price(config: Config, tmp_path: Path) -> None:
     found = await check(Order(write(tmp_path / "night.jsonl", 100)), config)
     assert (found.total, found.cost_at_least, found.cost_at_most, found.unpriced) == (100, 0.3, 0.9, ())
     found = await check(Order(write(tmp_path / "night.jsonl", ROWS)), config)
-    assert (found.total, found.cost_at_least, found.cost_at_most) == (4, None, None)
+    assert (found.total, found.cost_at_least, found.cost_at_most, found.cost_is_partial) == (4, 0.003, None, True)
+    assert found.unpriced_models == ("other/one", "other/two")
     assert found.unpriced == ("line 2: other/one has no price, and 1 more prompt", "line 3: other/two has no price")
     with pytest.raises(InputError, match="needs the price"):
         await check(Order(write(tmp_path / "night.jsonl", ROWS), budget=Budget(max_cost=1)), config)
     assert (await check(Order(write(tmp_path / "night.jsonl", ROWS), limit=1), config)).cost_at_most == 0.009
     unpriced = await check(Order(write(tmp_path / "night.jsonl", 1)), config.model_copy(update={"prices": Prices()}))
-    assert (unpriced.cost_at_least, unpriced.unpriced) == (None, ())
+    assert (unpriced.cost_at_least, unpriced.unpriced, unpriced.unpriced_models) == (None, (), ())
 
 
 @pytest.mark.parametrize(

@@ -42,8 +42,14 @@ async def test_a_retry_says_which_prompts_it_would_create_again_and_what_they_co
     before = await facts()
     found = await operations.preview_retry("night", Selection(statuses=frozenset({"failed"})))
     assert found == Preview(
-        operation="retry", batch="night", prompts=2, models={"a/b": 1, "c/d": 1}, unpriced=found.unpriced
-    )
+        operation="retry", batch="night", prompts=2, models={"a/b": 1, "c/d": 1}, unpriced=found.unpriced,
+        cost_at_least=0.01, cost_is_partial=True, unpriced_models=["c/d"],
+    )  # fmt: skip
+    assert list(preview_lines(found)) == [
+        "night: would retry 2 prompts: 1 of a/b, 1 of c/d; costs at least $0.01; no price for c/d",
+        "`python -m jobs prices fetch c/d` reads missing prices",
+        "Nothing was done.",
+    ]
     assert [sentence.partition(":")[0] for sentence in found.unpriced] == ["line 6"]
     known = await operations.preview_retry("night", Selection(models=frozenset({"a/b"})))
     assert (known.prompts, known.cost_at_least, known.cost_at_most) == (2, 0.02, 0.04)
@@ -74,13 +80,14 @@ async def test_a_cancel_says_what_runs_and_what_will_never_be_created(
     await ledger.record(await ledger.intend(await ledger.read()), "prediction")
     before = await facts()
     found = await operations.preview_cancel("night", Selection(ids=frozenset({"p0", "p1", "p2", "p3"})))
-    assert found.model_dump(exclude={"operation", "batch", "unpriced"}) == {
+    assert found.model_dump(exclude={"operation", "batch", "unpriced", "unpriced_models"}) == {
         "prompts": 3,
         "models": {"a/b": 3},
         "in_flight": 1,
         "never_created": 2,
         "cost_at_least": 0.02,
         "cost_at_most": 0.04,
+        "cost_is_partial": False,
     }
     assert list(preview_lines(found)) == [
         "night: would cancel 3 prompts: 3 of a/b",

@@ -76,14 +76,16 @@ async def test_the_costs_of_results_are_counted_by_model(batches: Batches, redis
         await batches.settle("cats", 0, "succeeded", spent=Spent(1, 300, model="a/b"))
         await batches.settle("cats", 1, "succeeded", spent=Spent(1, 20, model="a/b:1"))
         await batches.settle("cats", 2, "failed", spent=Spent(2, 4, model="a/b"))
-    assert (await batches.get("cats")).model_costs == {"a/b": 304, "a/b:1": 20}
+    found = await batches.get("cats")
+    assert (found.model_costs, found.unpriced) == ({"a/b": 304, "a/b:1": 20}, 0)
     async with redis.pipeline() as pipe:
         await batches.unsettle("cats", 2, "failed", pipe)
         await pipe.execute()
     await batches.settle("cats", 2, "succeeded", spent=Spent(1, None, model="c/d"))
     found = await batches.get("cats")
-    assert (found.model_costs, found.cost) == ({"a/b": 304, "a/b:1": 20}, 324)
-    assert (await read_status(redis, found)).model_costs == {"a/b": 0.000304, "a/b:1": 0.00002}
+    assert (found.model_costs, found.cost, found.unpriced) == ({"a/b": 304, "a/b:1": 20}, 324, 1)
+    status = await read_status(redis, found)
+    assert (status.model_costs, status.cost_is_partial) == ({"a/b": 0.000304, "a/b:1": 0.00002}, True)
 
 
 async def test_settling_sets_both_bitmaps(batches: Batches) -> None:

@@ -83,7 +83,10 @@ def test_files_and_bytes_are_summed_over_all_results(folder: Folder, fill: Fill)
 
 def test_costs_are_summed_without_drift(folder: Folder, fill: Fill) -> None:
     fill(**{f"p{n}": {"cost": 0.1} for n in range(10)}, unpriced={})
-    assert write_results(folder, fsync=False).cost == 1.0
+    found = write_results(folder, fsync=False)
+    assert (found.cost, found.cost_is_partial) == (1.0, False)
+    fill(one={"cost": 0.1}, other={"prediction_ids": ("p1",)})
+    assert write_results(folder, fsync=False).cost_is_partial
     fill(unpriced=None)
     assert count_results(folder).cost is None
 

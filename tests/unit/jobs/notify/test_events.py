@@ -80,6 +80,13 @@ def test_the_summary_of_a_night() -> None:
     assert following == "Next: python -m jobs retry night"
 
 
+def test_a_cost_of_which_a_part_is_not_known_is_the_least() -> None:
+    event = finished(batch=replace(BATCH, unpriced=2))
+    assert event.text.startswith("Cost at least $12.30, it took")
+    assert event.data["cost_is_partial"]
+    assert not finished(batch=replace(BATCH, unpriced=2, cost=0)).data["cost_is_partial"]
+
+
 def test_a_canceled_batch_says_so_and_a_whole_one_leads_to_its_results() -> None:
     canceled = finished(batch=replace(BATCH, cancel_requested=True))
     assert canceled.subject.startswith("night was canceled: 1,100 of 1,200 succeeded")

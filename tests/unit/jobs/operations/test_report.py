@@ -138,8 +138,24 @@ def test_a_check_says_what_a_file_would_cost() -> None:
     assert list(report.check_lines("f.jsonl", priced)) == [
         "f.jsonl: 1 prompt, no error; costs at least $0.003, at most $0.009"
     ]
-    unpriced = Checked(total=3, unpriced=("line 2: a/b has no price",))
-    assert list(report.check_lines("f.jsonl", unpriced))[1:] == ["line 2: a/b has no price"]
+
+
+def test_eight_models_without_a_price_are_one_line_with_the_part_of_the_cost_that_is_known() -> None:
+    models = tuple(f"a/m{number}" for number in range(8))
+    known = {"unpriced": [f"line 1: {model} has no price" for model in models], "unpriced_models": models}
+    partial = report.check_lines("f.jsonl", Checked(total=9, cost_at_least=0.003, cost_is_partial=True, **known))
+    none = "no price for a/m0, a/m1, a/m2, a/m3, a/m4 and 3 more"
+    assert list(partial) == [
+        f"f.jsonl: 9 prompts, no error; costs at least $0.003; {none}",
+        "`python -m jobs prices fetch a/m0 a/m1 a/m2 a/m3 a/m4` reads missing prices",
+    ]
+    (first, _) = report.file_lines(a_receipt(enqueued=8, shards=1, **known))
+    assert first == f"prompts: 8 prompts enqueued in 1 shard; 250 in all; {none}"
+    other = Checked(total=1, unpriced=("no price", "the size is not known", "a", "b"), unpriced_models=("f" * 64,))
+    assert list(report.check_lines("f.jsonl", other))[1:] == [
+        "BATCH_PRICES and prices.toml have no price for them",
+        "the size is not known; and 2 more, which `--json` lists",
+    ]
 
 
 BOTH = {"predictions": 9, "max_predictions": 10, "cost": 0.3, "max_cost": 5.0}
@@ -150,6 +166,7 @@ BOTH = {"predictions": 9, "max_predictions": 10, "cost": 0.3, "max_cost": 5.0}
     [
         ({}, []),
         ({"cost": 0.0123}, ["$0.0123"]),
+        ({"cost": 0.0123, "cost_is_partial": True}, ["at least $0.0123"]),
         ({"predictions": 9}, []),
         (BOTH, ["9 of 10 predictions", "$0.30 of $5.00"]),
         ({"max_cost": 1.0}, ["$0.00 of $1.00"]),
