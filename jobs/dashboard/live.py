@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +21,12 @@ Parts = Mapping[str, Part]
 
 EVERY = 1.0
 """Seconds between two looks at what a page shows."""
+
+MOST_OPEN = 200
+"""Feeds of all pages together; each has a connection."""
+
+TRY_AGAIN = 60
+"""Seconds after which a page that got no feed may try again."""
 
 PING = 15.0
 """Seconds of silence after which a comment shows that the connection lives, to proxies too."""
@@ -38,6 +44,11 @@ class Feed:
         self._task: asyncio.Task[None] | None = None
         self._is_closed = False
         self.readers = 0
+
+    @property
+    def parts(self) -> Parts:
+        """What the page shows now; empty while nobody reads."""
+        return self._parts if self.readers else {}
 
     async def stream(self) -> AsyncIterator[str]:
         """Yield events: all parts first, then each that changes."""
@@ -96,11 +107,24 @@ class Feeds:
     def __init__(self) -> None:
         self._feeds: dict[str, Feed] = {}
 
+    @property
+    def open(self) -> int:
+        """How many are being read."""
+        return sum(feed.readers for feed in self._feeds.values())
+
     async def respond(self, request: Request, address: str, render: Callable[[], Awaitable[Parts]]) -> Response:
-        """Answer with the events of one address; with those of now only, if its query has `once`."""
+        """Answer with the events of one address; with those of now only, if its query has `once`.
+
+        503 when too many are open: the page then asks for those of now every few seconds.
+        """
         if "once" in request.query_params:
-            text = "".join(event(name, part) for name, part in (await render()).items())
+            feed = self._feeds.get(address)
+            parts = (feed and feed.parts) or await render()
+            text = "".join(event(name, part) for name, part in parts.items())
             return Response(text, media_type="text/event-stream")
+        if self.open >= MOST_OPEN:
+            problem = f"{MOST_OPEN} pages are open that show each change at once; this one asks every few seconds."
+            return PlainTextResponse(problem, 503, {"retry-after": str(TRY_AGAIN)})
         return self._stream(address, render)
 
     def _stream(self, address: str, render: Callable[[], Awaitable[Parts]]) -> StreamingResponse:

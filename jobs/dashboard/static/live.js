@@ -1,5 +1,6 @@
 // Server-sent events replace the parts of a page that changed. A browser has only six connections for one host, so a
-// page that nobody sees lets go of its own, and of many that are seen at once only a few have one; the others ask.
+// page that nobody sees lets go of its own, and of many that are seen at once only a few have one; the others ask. So
+// does a page whose events the server refuses, as too many are open, or that gets a proxy's answer.
 "use strict";
 
 (() => {
@@ -7,9 +8,12 @@
   if (!main) return;
   const mostConnected = 4;
   const askEvery = 3000;
+  const connectEvery = 60000;
   let source = null;
   let release = null; // gives back the place among those that are connected
   let asking = null;
+  let connecting = null; // until a page that was refused tries again
+  let isAsking = false;
 
   async function start() {
     if (source || asking || document.hidden) return;
@@ -18,11 +22,20 @@
     if (document.hidden) stop();
   }
 
+  function askInstead() {
+    stop();
+    if (document.hidden) return;
+    asking = setInterval(ask, askEvery);
+    connecting = setTimeout(() => (stop(), start()), connectEvery);
+    ask();
+  }
+
   function stop() {
     source?.close();
     clearInterval(asking);
+    clearTimeout(connecting);
     release?.();
-    source = asking = release = null;
+    source = asking = connecting = release = null;
   }
 
   async function acquire() {
@@ -45,14 +58,20 @@
     source.addEventListener("part", ({ data }) => replacePart(JSON.parse(data)));
     source.addEventListener("list", ({ data }) => fillList(JSON.parse(data)));
     source.addEventListener("open", () => document.body.classList.remove("away"));
-    source.addEventListener("error", () => document.body.classList.add("away"));
+    source.addEventListener("error", () => {
+      document.body.classList.add("away");
+      if (source?.readyState === EventSource.CLOSED) askInstead(); // no lost connection: that is tried again by itself
+    });
   }
 
   async function ask() {
+    if (isAsking) return;
+    isAsking = true;
     try {
       const address = new URL(main.dataset.events, location.href);
       address.searchParams.set("once", "1");
       const answer = await fetch(address);
+      if (answer.redirected) location.reload(); // the session is over: the page itself is sent to the sign-in
       for (const event of (await answer.text()).split("\n\n")) {
         const [, name, data] = event.match(/^event: (\w+)\ndata: (.*)$/) ?? [];
         if (name === "part") replacePart(JSON.parse(data));
@@ -61,6 +80,8 @@
       document.body.classList.toggle("away", !answer.ok);
     } catch {
       document.body.classList.add("away");
+    } finally {
+      isAsking = false;
     }
   }
 

@@ -14,6 +14,7 @@ from playwright.async_api import Page, async_playwright, expect
 from pydantic import SecretStr
 
 from jobs.config import Config
+from jobs.dashboard import live
 from jobs.dashboard.actions import question
 from jobs.enqueue.order import Order
 from jobs.operations.operations import Operations
@@ -47,7 +48,7 @@ async def page(browser: Any) -> AsyncIterator[Page]:
 
 
 @asynccontextmanager
-async def open_page(url: str) -> AsyncIterator[Page]:
+async def open_page(url: str, expected: str = "sandboxed") -> AsyncIterator[Page]:
     complaints: list[str] = []
     async with async_playwright() as playwright:
         chromium = await playwright.chromium.launch(executable_path=browser_path(), args=QUIET)
@@ -57,7 +58,7 @@ async def open_page(url: str) -> AsyncIterator[Page]:
         page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
         yield page
         await chromium.close()
-    assert [text for text in complaints if "sandboxed" not in text] == []
+    assert [text for text in complaints if expected not in text] == []
 
 
 def file(path: str) -> dict[str, Any]:
@@ -182,3 +183,17 @@ async def test_many_pages_of_one_browser_load(night: Any, page: Page) -> None:
     for one in pages:
         await one.bring_to_front()
         await expect(one.locator("#p0")).to_contain_text("no output")
+
+
+async def test_a_page_asks_when_too_many_are_open(
+    night: Any, serve_dashboard: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "MOST_OPEN", 0)
+    night.write_rows({"id": "cat", "input": {"prompt": "a cat"}})
+    await night.open(1)
+    server = await serve_dashboard()
+    async with open_page(str(server.base_url), expected="status of 503") as page:
+        await page.goto("/batches/night")
+        await night.end(0, "cat")
+        await expect(page.locator("#p0")).to_contain_text("no output")
+        await expect(page.locator("body")).not_to_have_class("away")
