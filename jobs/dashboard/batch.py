@@ -25,13 +25,11 @@ from jobs.dashboard.index.store import Order, Store
 from jobs.dashboard.live import Feeds, Part, Parts
 from jobs.dashboard.pages import Dashboard, outage, page, render
 from jobs.errors import BatchError, BatchNotFound
-from jobs.operations.history import events_of
 from jobs.operations.operations import Operations
 from jobs.wire import Status
 
 PAGE_SIZE = 100
 GROUPS_SHOWN = 20
-EVENTS_SHOWN = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,7 @@ class View:
 
 async def show_batch(request: Request) -> Response:
     """Answer with the page."""
-    batch, view = _asked(request)
+    batch, view = await _asked(request)
     parts = await batch_parts(request.app.state, batch, view)
     folder = request.app.state.dashboard.config.output_dir.absolute() / batch
     return page(
@@ -69,7 +67,7 @@ async def show_batch(request: Request) -> Response:
 
 async def batch_events(request: Request) -> Response:
     """Answer with the events that keep it current."""
-    batch, view = _asked(request)
+    batch, view = await _asked(request)
     feeds: Feeds = request.app.state.feeds
 
     async def parts() -> Parts:
@@ -81,8 +79,8 @@ async def batch_events(request: Request) -> Response:
     return await feeds.respond(request, f"{batch}?{view.query(view.number)}", parts)
 
 
-def _asked(request: Request) -> tuple[str, View]:
-    folder = batch_folder(request.app.state.dashboard, request.path_params["batch"])
+async def _asked(request: Request) -> tuple[str, View]:
+    folder = await batch_folder(request.app.state.dashboard, request.path_params["batch"])
     return folder.batch, View.read(request.query_params)
 
 
@@ -93,11 +91,11 @@ async def batch_parts(state: Any, batch: str, view: View) -> Parts:
     indexes: Indexes = state.indexes
     async with indexes.use(batch) as opened:
         folder_parts = await asyncio.to_thread(_folder_parts, state, opened, view)
+        events = await opened.events.last(opened.folder, None if error else dashboard.redis)
     base = f"/batches/{quote(batch)}"
     summary = render("summary.html", status=status, batch=batch, is_whole=opened.is_whole)
     actions = render("actions.html", status=status, base=base, view=view, read_only=dashboard.access.read_only)
-    found = await events_of(opened.folder, None if error else dashboard.redis)
-    log = render("log.html", events=found[: -EVENTS_SHOWN - 1 : -1])
+    log = render("log.html", events=events)
     about = render("about.html", status=status, pins=await asyncio.to_thread(_pins, opened.folder))
     return {"outage": outage(error), "summary": summary, "actions": actions, **folder_parts, "log": log, "about": about}
 

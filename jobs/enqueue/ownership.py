@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from dataclasses import asdict, replace
@@ -18,7 +19,8 @@ from jobs.wire import Batch
 
 async def read_ownership(folder: Folder, config: Config, redis: Redis) -> tuple[Manifest | None, Batch | None]:
     """Return the batch as its folder and as Redis know it; ForeignFolder, InputError when these disagree."""
-    manifest, batch = read_manifest(folder), await Batches(redis).find(folder.batch)
+    manifest = await asyncio.to_thread(read_manifest, folder)
+    batch = await Batches(redis).find(folder.batch)
     check_ownership(folder, manifest, batch)
     api_host = batch.api_host if batch else manifest.api_host if manifest else config.api_host
     if api_host != config.api_host:

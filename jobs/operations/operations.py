@@ -126,7 +126,7 @@ class Operations:
         batches = Batches(self.redis)
         await batches.get(name)
         failed = await batches.unsuccessful(name)
-        return await asyncio.to_thread(selection.resolve, known_folder(name, self.config), failed)
+        return await asyncio.to_thread(lambda: selection.resolve(known_folder(name, self.config), failed))
 
     async def pause(self, reason: str) -> str:
         """Create nothing more at our API host until `resume`; returns a sentence with the reason."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from urllib.parse import quote
 
 from redis.exceptions import RedisError
@@ -23,6 +25,9 @@ from jobs.errors import BatchError
 from jobs.operations.operations import Operations
 
 logger = logging.getLogger(__name__)
+
+CHANGED = "Somebody else has changed this meanwhile, and nothing was done. This is how it is now:"
+INCOMPLETE = "The batch's folder is still being read: this is about the prompts that were found so far."
 
 ACTIONS: Mapping[str, Mapping[str, Action]] = {
     "account": account.ACTIONS,
@@ -45,6 +50,10 @@ async def act(request: Request) -> Response:
     action, asked = await _read(request)
     try:
         question = await action.ask(asked)
+        if not question.button:
+            return _dialog(request, asked, replace(question, title="Nothing was done"))
+        if asked.values.get("mark", question.mark) != question.mark:
+            return _dialog(request, replace(asked, values={}), question, CHANGED)
         if question.needs_word and asked.values.get("word", "").strip() != asked.batch:
             return _dialog(request, asked, question, f"Type {asked.batch} to go on; nothing was done.")
         outcome = await action.act(asked)
@@ -67,21 +76,25 @@ async def _read(request: Request) -> tuple[Action, Asked]:
     action = ACTIONS["batch" if name else "account"].get(request.path_params["name"])
     if action is None:
         raise HTTPException(404, "There is no such action.")
-    chosen, indexes = Filter.read(request.query_params), None
+    chosen, indexes, is_whole = Filter.read(request.query_params), None, True
     if name:
-        batch_folder(dashboard, name)
+        await batch_folder(dashboard, name)
     if name and chosen:
         known: Indexes = request.app.state.indexes
-        indexes = frozenset(await known.ask(name, lambda store: store.positions(chosen)))
+        async with known.use(name) as opened:
+            indexes = frozenset(await asyncio.to_thread(opened.store.positions, chosen))
+            is_whole = opened.is_whole
     form = await request.form(max_fields=20, max_files=0) if request.method == "POST" else {}
     values = {key: str(value) for key, value in form.items()}
-    return action, Asked(Operations(dashboard.config, dashboard.redis), name, chosen, indexes, values)
+    return action, Asked(Operations(dashboard.config, dashboard.redis), name, chosen, indexes, values, is_whole)
 
 
 def _dialog(request: Request, asked: Asked, question: Question, problem: str = "") -> Response:
     name, query = request.path_params["name"], asked.chosen.query
     base = f"/batches/{quote(asked.batch)}" if asked.batch else ""
     url = f"{base}/actions/{name}" + (f"?{query}" if query else "")
+    if not asked.is_whole:
+        question = replace(question, sentences=(INCOMPLETE, *question.sentences))
     values = {field.name: asked.values.get(field.name, field.value) for field in question.fields}
     html = render("question.html", question=question, url=url, batch=asked.batch, problem=problem, values=values)
     return HTMLResponse(html)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,13 +17,17 @@ MANY = 100
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """An action on a batch, "" for one on the account; `indexes` are the prompts that a filter shows, None: all."""
+    """An action on a batch, "" for one on the account; `indexes` are the prompts that a filter shows, None: all.
+
+    `is_whole`: those are all, as the batch's folder has been read to its end.
+    """
 
     operations: Operations
     batch: str
     chosen: Filter
     indexes: frozenset[int] | None
     values: Mapping[str, str]
+    is_whole: bool = True
 
     @property
     def selection(self) -> Selection | None:
@@ -50,6 +55,11 @@ class Question:
     prompts: int = 0
     fields: tuple[Field, ...] = ()
     danger: bool = False
+
+    @property
+    def mark(self) -> str:
+        """What tells it from one that others have changed meanwhile: what its fields were when it was asked."""
+        return hashlib.sha256(repr([(field.name, field.value) for field in self.fields]).encode()).hexdigest()[:16]
 
     @property
     def needs_word(self) -> bool:

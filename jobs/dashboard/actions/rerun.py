@@ -15,7 +15,7 @@ from jobs.batch_folder.prompts_copy import read_copy
 from jobs.batch_folder.reviews import last_reviews
 from jobs.catalog.catalog import Catalog
 from jobs.dashboard.actions.question import Action, Asked, Field, Question
-from jobs.enqueue.estimate import Estimator
+from jobs.enqueue.estimate import Estimate, Estimator
 from jobs.enqueue.order import Order
 from jobs.errors import InputError
 from jobs.input_files.reference import with_files
@@ -69,33 +69,41 @@ class AgainRows:
 async def ask_rerun(asked: Asked) -> Question:
     """What would run again, and what it would cost."""
     folder = Folder(asked.operations.config.output_dir, asked.batch)
-    indexes = await asyncio.to_thread(_indexes, asked, folder)
     what = "the rejected prompts" if asked.indexes is None else "the prompts that the filter shows"
-    if not indexes:
+    estimate, name = await asyncio.to_thread(_estimate, asked, folder)
+    if not estimate.prompts:
         return Question(f"Run {what} again", ("There are none.",))
-    costs = (await asyncio.to_thread(_estimator(asked, folder).estimate, folder, indexes.__contains__)).costs
+    costs = estimate.costs
     words = "costs an amount that is not known" if costs.least is None else cost_words(costs.least, costs.most)
-    fields = (
-        Field("name", "Name of the new batch", _free_name(folder)),
-        Field("seeds", "With", NEW, choices=(NEW, SAME)),
+    fields = (Field("name", "Name of the new batch", name), Field("seeds", "With", NEW, choices=(NEW, SAME)))
+    sentences = (
+        f"{count_text(estimate.prompts, 'prompt')} become a new batch; it {words}.",
+        "This batch stays as it is.",
     )
-    sentences = (f"{count_text(len(indexes), 'prompt')} become a new batch; it {words}.", "This batch stays as it is.")
-    return Question(f"Run {what} again", sentences, "Run again", len(indexes), fields)
+    return Question(f"Run {what} again", sentences, "Run again", estimate.prompts, fields)
 
 
 async def rerun(asked: Asked) -> str:
     """Enqueue them."""
+    if asked.values.get("seeds", NEW) not in (NEW, SAME):
+        raise InputError(f"{asked.values['seeds']!r} is neither {NEW!r} nor {SAME!r}")
     folder = Folder(asked.operations.config.output_dir, asked.batch)
-    name, seeds = asked.values.get("name", "").strip() or _free_name(folder), asked.values.get("seeds", NEW)
-    if seeds not in (NEW, SAME):
-        raise InputError(f"{seeds!r} is neither {NEW!r} nor {SAME!r}")
+    return receipt_line(await asked.operations.enqueue(await asyncio.to_thread(_order, asked, folder)))
+
+
+def _estimate(asked: Asked, folder: Folder) -> tuple[Estimate, str]:
+    config, indexes = asked.operations.config, _indexes(asked, folder)
+    estimator = Estimator.load(config, Catalog(config, folder, None))
+    return estimator.estimate(folder, indexes.__contains__), _free_name(folder)
+
+
+def _order(asked: Asked, folder: Folder) -> Order:
+    name = asked.values.get("name", "").strip() or _free_name(folder)
     if Folder(folder.output_dir, name).path.exists():
         raise InputError(f"there is a batch {name!r} already; give the new one another name")
-    indexes = await asyncio.to_thread(_indexes, asked, folder)
     pins = {model: found.pinned for model, found in Catalog(asked.operations.config, folder, None).kept.items()}
-    rows = AgainRows(asked.batch, indexes, seeds == NEW, pins)
-    order = Order(rows, name, model_check=False, allow_literal_secrets=True)  # its rows were checked before
-    return receipt_line(await asked.operations.enqueue(order))
+    rows = AgainRows(asked.batch, _indexes(asked, folder), asked.values.get("seeds", NEW) == NEW, pins)
+    return Order(rows, name, model_check=False, allow_literal_secrets=True)  # its rows were checked before
 
 
 def _indexes(asked: Asked, folder: Folder) -> frozenset[int]:
@@ -103,11 +111,6 @@ def _indexes(asked: Asked, folder: Folder) -> frozenset[int]:
         return asked.indexes
     rejected = {name for name, review in last_reviews(folder).items() if review.rejected}
     return frozenset(prompt.index for prompt in read_copy(folder) if prompt.id in rejected) if rejected else frozenset()
-
-
-def _estimator(asked: Asked, folder: Folder) -> Estimator:
-    config = asked.operations.config
-    return Estimator.load(config, Catalog(config, folder, None))
 
 
 def _free_name(folder: Folder) -> str:

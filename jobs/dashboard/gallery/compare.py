@@ -38,7 +38,7 @@ class Difference:
 async def show_comparison(request: Request) -> Response:
     """Answer with the page; 404 for a prompt that the batch does not have."""
     dashboard: Dashboard = request.app.state.dashboard
-    folder = batch_folder(dashboard, request.path_params["batch"])
+    folder = await batch_folder(dashboard, request.path_params["batch"])
     ids = list(dict.fromkeys(request.query_params.getlist("id")))
     if not 2 <= len(ids) <= MOST:
         raise HTTPException(400, f"Pick two to {MOST} prompts to compare them.")

@@ -26,7 +26,7 @@ SANDBOX = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-s
 async def show_file(request: Request) -> Response:
     """Answer with an output file of a prompt."""
     dashboard: Dashboard = request.app.state.dashboard
-    folder = batch_folder(dashboard, request.path_params["batch"])
+    folder = await batch_folder(dashboard, request.path_params["batch"])
     path = await asyncio.to_thread(output_path, folder, request.path_params["path"])
     media_type, _ = mimetypes.guess_type(path.name)
     media_type = media_type if media_type and media_type.startswith(SHOWN) else None
@@ -46,10 +46,10 @@ def lifetime(request: Request) -> str:
     return "private, max-age=31536000, immutable" if "v" in request.query_params else "no-cache"
 
 
-def batch_folder(dashboard: Dashboard, batch: str) -> Folder:
+async def batch_folder(dashboard: Dashboard, batch: str) -> Folder:
     """The folder of a batch; 404 when there is none of that name."""
     folder = Folder(dashboard.config.output_dir, batch)
-    if not is_prompt_id(batch) or not folder.manifest.is_file():
+    if not is_prompt_id(batch) or not await asyncio.to_thread(folder.manifest.is_file):
         raise HTTPException(404, f"There is no batch {batch!r} in {dashboard.config.output_dir.absolute()}.")
     return folder
 

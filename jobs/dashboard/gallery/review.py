@@ -20,7 +20,7 @@ async def review(request: Request) -> Response:
     """Keep a review, and answer with the prompt's card."""
     state = request.app.state
     dashboard: Dashboard = state.dashboard
-    folder = batch_folder(dashboard, request.path_params["batch"])
+    folder = await batch_folder(dashboard, request.path_params["batch"])
     form = await request.form(max_fields=8, max_files=0)
     values = {name: str(value) for name, value in form.items()}
     async with state.indexes.use(folder.batch) as opened:

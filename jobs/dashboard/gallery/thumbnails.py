@@ -94,7 +94,7 @@ async def show_thumbnail(request: Request) -> Response:
     """Answer with the thumbnail of an output; 404 when there is none."""
     dashboard: Dashboard = request.app.state.dashboard
     thumbnails: Thumbnails = request.app.state.thumbnails
-    folder = batch_folder(dashboard, request.path_params["batch"])
+    folder = await batch_folder(dashboard, request.path_params["batch"])
     source = await asyncio.to_thread(output_path, folder, request.path_params["path"])
     target = folder.path / FOLDER / source.parent.relative_to(folder.path) / f"{source.name}.webp"
     if found := await thumbnails.path(source, target):

@@ -15,6 +15,7 @@ from typing import TypeVar
 from redis.exceptions import RedisError
 
 from jobs.batch_folder.folder import Folder
+from jobs.dashboard.index.event_log import EventLog
 from jobs.dashboard.index.filling import Filling, fill_reviews
 from jobs.dashboard.index.store import Store
 from jobs.dashboard.index.unused import remove_unused
@@ -36,11 +37,12 @@ CLEAN_EVERY = 3600.0
 
 @dataclass(slots=True, eq=False)
 class Opened:
-    """An open store, whether everything known is in it, and how many use it."""
+    """An open store, whether everything known is in it, how many use it, and the batch's last events."""
 
     store: Store
     folder: Folder
     filling: Filling
+    events: EventLog = field(default_factory=EventLog)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     is_whole: bool = False
     filled_at: float = -FRESH

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from jobs.account.account import Account
 from jobs.config import Config
 from jobs.dashboard.actions import question
+from jobs.dashboard.index import filling as filling_module
 from jobs.enqueue.order import Order
 from jobs.operations.operations import Operations
 from jobs.redis_client import keys
@@ -178,6 +180,41 @@ async def test_two_people_at_once_do_it_once(serve_dashboard: Any, redis: Redis)
     found = await asyncio.gather(first.press(path, page), second.press(path, page))
     assert sum("2 prompts enqueued" in one.text for one in found) == 1
     assert (await Batches(redis).get("night")).failed == 0
+    late = (await second.press(path, page)).text
+    assert "Nothing was done" in late
+    assert "There is nothing to retry" in late
+
+
+@pytest.mark.usefixtures("night_enqueued")
+async def test_of_two_people_with_one_question_the_later_is_told(serve_dashboard: Any, redis: Redis) -> None:
+    first, second = await serve_dashboard(), await serve_dashboard()
+    path, page = "/batches/night/actions/limit", "/batches/night"
+    seen = filled_in((await first.get(path)).text)
+    assert seen["max_in_flight"] == "none"
+    await first.press(path, page, **seen | {"max_in_flight": "20"})
+    late = (await second.press(path, page, **seen | {"priority": "2"})).text
+    assert "Somebody else has changed this meanwhile" in late
+    batch = await Batches(redis).get("night")
+    assert (batch.max_in_flight, batch.priority) == (20, 1.0), "the first one's change stays"
+    assert filled_in(late)["max_in_flight"] == "20"
+    await second.press(path, page, **filled_in(late) | {"priority": "2"})
+    batch = await Batches(redis).get("night")
+    assert (batch.max_in_flight, batch.priority) == (20, 2.0)
+
+
+def filled_in(dialog: str) -> dict[str, str]:
+    """What a browser sends of a dialog."""
+    return dict(re.findall(r'<input (?:type="hidden" )?name="(\w+)" value="([^"]*)"', dialog))
+
+
+@pytest.mark.usefixtures("failed")
+async def test_an_action_on_an_index_that_is_not_whole_says_so(browser: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filling_module, "BUDGET", 0.0)
+    monkeypatch.setattr(filling_module, "CHUNK", 1)
+    path = "/batches/night/actions/cancel?text=o"
+    assert "still being read" in (await browser.get(path)).text
+    monkeypatch.setattr(filling_module, "BUDGET", 60.0)
+    assert "still being read" not in (await browser.get(path)).text
 
 
 @pytest.mark.usefixtures("failed")
