@@ -105,6 +105,10 @@ TARGETS = (
         most=True,
     ),
     Target("start of a worker until its first create, s", figure("startup", "worker", "start"), 1.5, most=True),
+    *(
+        Target(f"CPU of `{command}`, s", figure("startup", command, "cpu"), 0.15, most=True)
+        for command in ("--help", "status, nothing enqueued", "status, one batch", "completion")
+    ),
     Target("start of the embedded server, s", figure("startup", "embedded server", "start"), 0.2, most=True),
     Target(
         "check against a schema, prompts/s",

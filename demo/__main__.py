@@ -15,7 +15,7 @@ from demo.plan import PROMPTS, SPECIAL, deviations, outcome_of, plan_of
 from jobs.batch_folder.folder import Folder
 from jobs.cli.tables import Column, Columns
 from jobs.operations.report import count_text
-from jobs.terminal import Printer
+from jobs.printer import Printer
 from jobs.wire import Result
 from simulator.process import RunningSimulator, running
 

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import io
 import os
-import re
-import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, ClassVar, Protocol
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import typer
-from pydantic import BaseModel
-from rich.console import Console, ConsoleDimensions, ConsoleRenderable
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
 
 from jobs.errors import BatchError
 from jobs.text import as_typed, printable
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 STOPPED, CLOSED_PIPE = 130, 141
 """The exit codes of a program that a signal stopped, or whose reader closed the pipe."""
@@ -30,15 +30,49 @@ UNWRITTEN = 2
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EAGAIN}
 """Errors of a write to an open stream: a full disk, a closed terminal, a pipe that would block."""
 
-PIPE_SIZE = ConsoleDimensions(1_000_000, 25)
-"""Columns and lines where there is no terminal: lines are never broken."""
+
+class LazyCommand(TyperCommand):
+    """The name and the help line of a command at `module:function`, or of a group at `module:app`, not imported yet."""
+
+    def __init__(self, name: str, place: str, line: str) -> None:
+        super().__init__(name, help=line)
+        self._place = place
+
+    def load(self) -> Any:
+        """Import the command itself."""
+        module, _, attribute = self._place.partition(":")
+        found = getattr(import_module(module), attribute)
+        parent = typer.Typer(add_completion=False, rich_markup_mode=None)
+        if isinstance(found, typer.Typer):
+            parent.add_typer(found, name=self.name)
+        else:
+            parent.callback()(_nothing)
+            parent.command(self.name)(found)
+        return get_command(parent).commands[self.name]  # type: ignore[attr-defined]  # it is a group
+
+
+def _nothing() -> None:
+    """Make a group of a single command."""
 
 
 class Commands(TyperGroup):
     """Commands whose BatchErrors are printed without a traceback; Ctrl-C ends with 130 (typer's)."""
 
+    lazy: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    """Commands that are imported when they are run: where they are, and their lines of the help."""
+
     sections: ClassVar[Mapping[str, Sequence[str]]] = {}
     """Headings of the help, and the commands below each; those that no heading has come last."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for name, (place, line) in self.lazy.items():
+            self.add_command(LazyCommand(name, place, line))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that the arguments name, and import it."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command.load() if isinstance(command, LazyCommand) else command, rest
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the commands by their headings."""
@@ -60,8 +94,6 @@ class Commands(TyperGroup):
         except BatchError as error:
             typer.echo(f"Error: {printable(as_typed(str(error)))}", err=True)
             raise typer.Exit(error.exit_code) from None
-        except asyncio.CancelledError:
-            raise typer.Exit(STOPPED) from None
         except BrokenPipeError:
             _discard_output()
             raise typer.Exit(CLOSED_PIPE) from None
@@ -96,45 +128,14 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class Rows(ConsoleRenderable, Protocol):
-    """A table of any kind."""
-
-    @property
-    def row_count(self) -> int:
-        """How many rows it has."""
-
-
-class Printer(Console):
-    """Standard output (or error) for people: cuts no lines; leaves a closed pipe to the caller."""
-
-    def __init__(self, *, stderr: bool = False) -> None:
-        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
-        if not (sys.stderr if stderr else sys.stdout).isatty():
-            self.size = PIPE_SIZE
-        elif self.is_dumb_terminal:  # which rich takes to be 80 columns wide, unless both are given
-            self.size = ConsoleDimensions(*shutil.get_terminal_size())
-
-    def on_broken_pipe(self) -> None:
-        """Raise the BrokenPipeError that is being handled."""
-        raise  # noqa: PLE0704 - rich calls this inside its `except`
-
-    def lines(self, texts: Iterable[str]) -> None:
-        """Print lines, never wrapped."""
-        for text in texts:
-            self.print(printable(as_typed(text)), soft_wrap=True)
-
-    def show(self, table: Rows, below: Iterable[str] = ()) -> None:
-        """Print a table, unless it has no row, and lines below it."""
-        if table.row_count:
-            with self.capture() as drawn:
-                self.print(table)
-            text = drawn.get()
-            self.file.write(text if self.is_terminal else re.sub(r" +$", "", text, flags=re.MULTILINE))
-        self.lines(below)
+def print_lines(texts: Iterable[str], *, stderr: bool = False) -> None:
+    """Print lines for people."""
+    for text in texts:
+        typer.echo(printable(as_typed(text)), err=stderr)
 
 
 def as_json(facts: BaseModel | Sequence[BaseModel]) -> str:
     """One line of JSON: an object, or an array of them."""
-    if isinstance(facts, BaseModel):
-        return facts.model_dump_json()
-    return f"[{', '.join(fact.model_dump_json() for fact in facts)}]"
+    if isinstance(facts, Sequence):
+        return f"[{', '.join(fact.model_dump_json() for fact in facts)}]"
+    return facts.model_dump_json()

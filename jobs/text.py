@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from jobs.config import started_by_make
+from jobs.environment import started_by_make
 
 _COMMAND = re.compile(r"python -m (jobs|worker|arq)\b ?([^`;\n]*)")
 _OPTION = re.compile(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.config import Config
-from jobs.terminal import Commands, Printer, as_json, run_app
+from jobs.terminal import Commands, as_json, print_lines, run_app
 
 if TYPE_CHECKING:
     from worker.orphans.audit import OrphanList
@@ -70,7 +70,7 @@ def check(*, pid: Pid = None) -> None:
     from worker.heartbeat import read_liveness
 
     found = [worker for worker in read_liveness() if pid in (None, worker.pid)]
-    Printer().lines(map(str, found) if found else ["no such worker is up here"])
+    print_lines(map(str, found) if found else ["no such worker is up here"])
     raise typer.Exit(0 if found and all(worker.is_alive for worker in found) else 1)
 
 
@@ -84,7 +84,7 @@ def doctor(*, json: AsJson = False) -> None:
     if json:
         typer.echo(as_json(findings))
     else:
-        Printer().lines(finding_lines(findings))
+        print_lines(finding_lines(findings))
     raise typer.Exit(1 if any(finding.verdict == "failure" for finding in findings) else 0)
 
 
@@ -101,7 +101,7 @@ def orphans(*, since: Since = "2h", cancel: Cancel = False, json: AsJson = False
     if json:
         typer.echo(as_json(found))
     else:
-        Printer().lines(orphan_lines(found))
+        print_lines(orphan_lines(found))
     raise typer.Exit(1 if found.left_running else 0)
 
 

@@ -10,7 +10,7 @@ import typer
 
 from jobs import terminal
 from jobs.operations import report
-from jobs.terminal import Printer
+from jobs.terminal import STOPPED, print_lines
 
 if TYPE_CHECKING:
     from jobs.enqueue.sharding import Receipt
@@ -28,7 +28,10 @@ def run_operation(operation: Callable[[Operations], Awaitable[Answer]], *, start
         async with Operations.opened(start=start) as operations:
             return await operation(operations)
 
-    return asyncio.run(run())
+    try:
+        return asyncio.run(run())
+    except asyncio.CancelledError:
+        raise typer.Exit(STOPPED) from None
 
 
 def show_preview(preview: Preview, *, as_json: bool) -> None:
@@ -38,7 +41,7 @@ def show_preview(preview: Preview, *, as_json: bool) -> None:
     if as_json:
         typer.echo(terminal.as_json(preview))
     else:
-        Printer().lines(preview_lines(preview))
+        print_lines(preview_lines(preview))
 
 
 def show_receipt(receipt: Receipt, *, as_json: bool) -> None:
@@ -46,4 +49,4 @@ def show_receipt(receipt: Receipt, *, as_json: bool) -> None:
     if as_json:
         typer.echo(terminal.as_json(receipt))
     else:
-        Printer().lines(report.receipt_lines(receipt))
+        print_lines(report.receipt_lines(receipt))

@@ -13,7 +13,7 @@ from jobs.cli import options, tables
 from jobs.config import Config
 from jobs.operations.report import count_text
 from jobs.prices.money import MICRO, dollars, money
-from jobs.terminal import Printer
+from jobs.printer import Printer
 
 
 class Costs(BaseModel):

@@ -18,7 +18,7 @@ from jobs.config import Config
 from jobs.errors import BatchNotFound, NothingEnqueued, RedisUnreachable
 from jobs.events.event import Event
 from jobs.operations import history
-from jobs.terminal import Printer
+from jobs.terminal import print_lines
 
 if TYPE_CHECKING:
     from jobs.operations.operations import Operations
@@ -53,10 +53,10 @@ def logs(
         for event in found:
             show(event)
         if not found and not as_json:
-            Printer().lines([f"Nothing is known of {batch} since then: `python -m jobs logs {batch}` shows all."])
+            print_lines([f"Nothing is known of {batch} since then: `python -m jobs logs {batch}` shows all."])
         return None
     log = history.prompt_log(folder, prompt, found)
-    _print(log, as_json=as_json) if as_json else Printer().lines(history.prompt_lines(log))
+    _print(log, as_json=as_json) if as_json else print_lines(history.prompt_lines(log))
     return None
 
 
@@ -64,7 +64,7 @@ def _print(facts: BaseModel, *, as_json: bool) -> None:
     if as_json:
         typer.echo(terminal.as_json(facts))
     elif isinstance(facts, Event):
-        Printer().lines([history.event_line(facts)])
+        print_lines([history.event_line(facts)])
 
 
 def _writer(*, as_json: bool) -> Callable[[Event], None]:

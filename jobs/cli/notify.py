@@ -14,7 +14,8 @@ from jobs.cli import options
 from jobs.cli.tables import Column, Columns
 from jobs.config import Config, read_environment
 from jobs.errors import NothingEnqueued, RedisUnreachable
-from jobs.terminal import Printer
+from jobs.printer import Printer
+from jobs.terminal import print_lines
 from jobs.wire import as_local
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ def send_test_messages(
         typer.echo(terminal.as_json(found))
     else:
         width = max(len(one.receiver) for one in found)
-        Printer().lines(f"{one.receiver:<{width}}  {one.error or 'delivered'}" for one in found)
-        Printer(stderr=True).lines([wrong] if wrong else ())
+        print_lines(f"{one.receiver:<{width}}  {one.error or 'delivered'}" for one in found)
+        print_lines([wrong] if wrong else (), stderr=True)
     raise typer.Exit(1 if wrong or not all(one.delivered for one in found) else 0)
 
 

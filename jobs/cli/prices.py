@@ -17,7 +17,8 @@ from jobs.cli.tables import Column, Columns
 from jobs.config import Config
 from jobs.errors import InputError, ReplicateError
 from jobs.names import model_problem
-from jobs.terminal import Printer
+from jobs.printer import Printer
+from jobs.terminal import print_lines
 
 if TYPE_CHECKING:
     from jobs.prices.rate_card import RateCard
@@ -74,7 +75,7 @@ def fetch(
         if problem := model_problem(name):
             raise InputError(problem)
     found = asyncio.run(_fetch_all(names, config))
-    Printer().lines(card if isinstance(card, str) else _keep(config, card) for card in found)
+    print_lines(card if isinstance(card, str) else _keep(config, card) for card in found)
     raise typer.Exit(1 if any(isinstance(card, str) for card in found) else 0)
 
 

@@ -22,7 +22,7 @@ from jobs.errors import BatchError, ConfigError, InputError, RedisUnreachable
 from jobs.network import Network
 from jobs.operations.operations import Operations
 from jobs.operations.report import START_WORKER, count_text, failure_note, file_lines, has_ended, is_finished
-from jobs.terminal import Printer
+from jobs.printer import Printer
 from jobs.wire import Status
 
 if TYPE_CHECKING:

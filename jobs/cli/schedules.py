@@ -13,7 +13,7 @@ from jobs.cli.answers import run_operation
 from jobs.config import Config
 from jobs.errors import NothingEnqueued
 from jobs.operations import report
-from jobs.terminal import Printer
+from jobs.printer import Printer
 
 app = typer.Typer(
     no_args_is_help=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]}

@@ -15,7 +15,7 @@ from jobs.cli.confirm import confirm_costs
 from jobs.cli.selection_options import FailureOptions, PromptOptions
 from jobs.cli.shell import candidates
 from jobs.operations import report
-from jobs.terminal import Printer
+from jobs.terminal import print_lines
 from jobs.text import printable
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def limit(
     if as_json:
         typer.echo(terminal.as_json(changed))
     else:
-        Printer().lines([*limit_lines(changed), *(["Nothing was done."] if dry_run else [])])
+        print_lines([*limit_lines(changed), *(["Nothing was done."] if dry_run else [])])
 
 
 OneBatch = Annotated[
@@ -124,7 +124,7 @@ def resume(batch: OneBatch = None) -> None:
         return
     lifted, paused = run_operation(_resume_all)
     typer.echo("Resumed." if lifted else "Nothing was paused.")
-    Printer().lines(f"{name} stays paused: python -m jobs resume --batch {name}" for name in paused)
+    print_lines(f"{name} stays paused: python -m jobs resume --batch {name}" for name in paused)
 
 
 async def _resume_all(operations: Operations) -> tuple[bool, list[str]]:
@@ -149,7 +149,7 @@ def cancel(
     if as_json:
         typer.echo(terminal.as_json(status))
     else:
-        Printer().lines(report.cancel_lines(status))
+        print_lines(report.cancel_lines(status))
     return None
 
 
@@ -160,4 +160,4 @@ def _cancel_prompts(batch: str, only: Selection, *, as_json: bool) -> None:
     if as_json:
         typer.echo(terminal.as_json(canceled))
     else:
-        Printer().lines(prompts_canceled_lines(canceled))
+        print_lines(prompts_canceled_lines(canceled))

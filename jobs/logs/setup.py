@@ -6,7 +6,8 @@ import logging
 import sys
 from types import TracebackType
 
-from jobs.config import Config, wants_color
+from jobs.config import Config
+from jobs.environment import wants_color
 from jobs.errors import BatchError
 from jobs.logs.formats import JsonFormatter, LineFormatter
 from jobs.redis_client.outage import is_news

@@ -37,6 +37,11 @@ def has_ended(status: Status) -> bool:
     return is_finished(status) or status.stuck
 
 
+def exit_code(status: Status) -> int:
+    """The exit code of a command that followed a batch: 1 unless all succeeded."""
+    return 1 if status.failed or status.canceled or status.stuck else 0
+
+
 def count_text(number: int, noun: str) -> str:
     """`1 prompt`, `2 prompts`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

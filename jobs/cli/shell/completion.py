@@ -11,7 +11,7 @@ import typer
 
 from jobs.cli.shell import scripts
 from jobs.errors import InputError
-from jobs.terminal import Printer
+from jobs.terminal import print_lines
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
 
@@ -38,9 +38,9 @@ def install(shell: Shell = None) -> None:
     place = scripts.place_of(name, environment, Path.home())
     scripts.install(name, place)
     loaded = f", which {place.startup} loads" if place.startup else ""
-    Printer().lines([f"{place.script} is written{loaded}. Start a new {name}, then: replicate-batch status <Tab>"])
+    print_lines([f"{place.script} is written{loaded}. Start a new {name}, then: replicate-batch status <Tab>"])
     if not shutil.which(scripts.PROGRAM):
-        Printer().lines([NOT_ON_PATH])
+        print_lines([NOT_ON_PATH])
 
 
 @app.command()

@@ -6,15 +6,17 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import typer
-from rich.console import Console
 
 from jobs.errors import BatchError
 from jobs.operations.report import done, is_finished, shown_state
 from jobs.text import printable
 from jobs.wire import Status
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 BELL = "\a"
 SAVE_TITLE, RESTORE_TITLE = "\x1b[22;2t", "\x1b[23;2t"

@@ -16,7 +16,7 @@ import pytest
 
 from jobs.cli import run
 from jobs.errors import BatchError
-from jobs.terminal import Printer
+from jobs.printer import Printer
 
 SLEEP = "import time\nprint('up', flush=True)\ntime.sleep(600)"
 STUBBORN = f"import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n{SLEEP}"
@@ -76,7 +76,7 @@ async def test_stopping_tells_how_to_go_on(
 ) -> None:
     source = tmp_path / "program.py"
     source.write_text(
-        "import asyncio\nfrom pathlib import Path\nfrom jobs.cli import run\nfrom jobs.terminal import Printer\n"
+        "import asyncio\nfrom pathlib import Path\nfrom jobs.cli import run\nfrom jobs.printer import Printer\n"
         f"command = (run.sys.executable, '-c', {GRACEFUL!r})\n"
         "async def main():\n"
         "    async with run.worker_process(Printer(), Path('log'), command=command) as worker:\n"
@@ -100,7 +100,7 @@ async def test_an_ignored_hangup_stays_ignored(tmp_path: Path, nursery: Any, chi
     source = tmp_path / "program.py"
     source.write_text(
         "import asyncio, os, signal\nfrom pathlib import Path\nfrom jobs.cli import run\n"
-        "from jobs.terminal import Printer\n"
+        "from jobs.printer import Printer\n"
         f"command = (run.sys.executable, '-c', {GRACEFUL!r})\n"
         "async def main():\n"
         "    async with run.worker_process(Printer(), Path('log'), command=command):\n"

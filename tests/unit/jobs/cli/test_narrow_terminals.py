@@ -9,8 +9,8 @@ from rich.cells import cell_len
 
 from jobs.cli import tables
 from jobs.cli.progress import picture
+from jobs.printer import Printer
 from jobs.schedules.scheduler import ScheduleStatus
-from jobs.terminal import Printer
 from jobs.wire import Failure, Result, Status
 from tests.unit.jobs.cli import pictures
 from tests.unit.jobs.cli.pictures import drawn

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from jobs.config import Config, wants_color
+from jobs.config import Config
+from jobs.environment import wants_color
 from jobs.errors import ConfigError
 from jobs.logs.setup import Repeats
 from tests.conftest import without_settings

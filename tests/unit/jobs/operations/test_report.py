@@ -18,8 +18,9 @@ from jobs.cli import tables
 from jobs.enqueue.enqueue import Checked
 from jobs.enqueue.sharding import Receipt
 from jobs.operations import report
+from jobs.printer import Printer
 from jobs.schedules.scheduler import ScheduleMiss, ScheduleStatus
-from jobs.terminal import Printer, as_json
+from jobs.terminal import as_json
 from jobs.text import printable
 from jobs.wire import Failure, Result, Status
 from tests.unit.jobs.cli.pictures import a_status, drawn

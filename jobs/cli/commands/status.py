@@ -1,0 +1,59 @@
+"""`status`: how batches stand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import typer
+
+from jobs import terminal
+from jobs.cli import options
+from jobs.cli.answers import run_operation
+from jobs.cli.selection_options import BatchOptions
+from jobs.errors import NothingEnqueued
+from jobs.operations import report
+from jobs.operations.operations import Operations
+from jobs.redis_client.client import server_name
+from jobs.terminal import print_lines
+from jobs.wire import Status
+
+
+@options.takes(BatchOptions)
+def status(chosen: BatchOptions, batch: options.AnyBatch = None, *, as_json: options.AsJson = False) -> None:
+    """Show the state of a batch, or of all batches, newest first."""
+    only = chosen.filter()
+    if batch and only:
+        raise typer.BadParameter("it lists batches: leave out BATCH, or the options", param_hint="BATCH")
+
+    async def read(operations: Operations) -> tuple[list[Status], list[str]]:
+        if batch:
+            return [await operations.status(batch)], []
+        found, warnings = await operations.statuses(), await operations.schedule_warnings()
+        return found, warnings if found else [f"Asked: {server_name(operations.config)}.", *warnings]
+
+    try:
+        every, warnings = run_operation(read)
+    except NothingEnqueued as error:
+        if batch:
+            raise
+        every, warnings = [], [str(error)]
+    found = only.apply(every) if only else every
+    if as_json:
+        typer.echo(terminal.as_json(found[0] if batch else found))
+    else:
+        notes = [report.NO_SUCH_BATCH] if every and not found else [*report.notes(found)]
+        if batch and report.is_finished(found[0]):
+            notes += filter(None, [report.failure_note(batch, found[0].failed + found[0].canceled)])
+        _show(found, [*notes, *warnings], as_list=batch is None)
+
+
+def _show(found: Sequence[Status], below: Sequence[str], *, as_list: bool) -> None:
+    if not found:
+        print_lines(below)
+        return
+    from jobs.cli import tables
+    from jobs.printer import Printer
+
+    table = tables.batches_table(found, time.time()) if as_list else tables.batch_table(found[0], time.time())
+    Printer().show(table, below)
