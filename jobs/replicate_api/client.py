@@ -6,10 +6,10 @@ import asyncio
 import json as jsonlib
 import math
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from http.cookiejar import CookieJar
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -20,6 +20,7 @@ import httpx
 from jobs.config import Config
 from jobs.errors import ConfigError, NotSent, Unanswered
 from jobs.network import Network
+from jobs.replicate_api.direct import open_path
 from jobs.replicate_api.refusals import refusal
 from jobs.replicate_api.transport import Client, Transport, send
 
@@ -119,12 +120,15 @@ async def call(
     A connection has 5 s to come about, so with a timeout above 15 s its failure always shows as NotSent.
     """
     what = f"{method} {url.partition('?')[0]}"
-    content = None if json is None else jsonlib.dumps(json, separators=(",", ":"))
-    if json is not None:
-        headers = {"Content-Type": "application/json"} | dict(headers or {})
-    build = partial(client.build_request, method, url, content=content, headers=headers)
-    response = await _exchange(client, build, what, timeout)
-    return _answer(response, what)
+    content = None if json is None else jsonlib.dumps(json, separators=(",", ":")).encode()
+    sent = dict(headers or {}) if json is None else {"Content-Type": "application/json", **(headers or {})}
+    with _errors(client, what, timeout):
+        async with asyncio.timeout(timeout):
+            response = await open_path(client, method, url, content, sent)
+            if response is None:
+                response = await _open(client, method, url, content, sent, timeout)
+            async with aclosing(response):
+                return _answer(response.status_code, response.headers, await response.aread(), what)
 
 
 async def upload(client: httpx.AsyncClient, path: str, body: Body) -> Answer:
@@ -132,9 +136,10 @@ async def upload(client: httpx.AsyncClient, path: str, body: Body) -> Answer:
     what, stall = f"POST {path}", client.timeout.write or STALL_SECONDS
     timer = asyncio.timeout(stall)
     headers = {"Content-Type": body.content_type, "Content-Length": str(body.length)}
-    build = partial(client.build_request, "POST", path, content=_restarting(timer, stall, body.pieces), headers=headers)
-    response = await _exchange(client, build, what, stall, timer)
-    return _answer(response, what)
+    content = _restarting(timer, stall, body.pieces)
+    with _errors(client, what, stall):
+        async with timer, aclosing(await _open(client, "POST", path, content, headers, stall)) as response:
+            return _answer(response.status_code, response.headers, await response.aread(), what)
 
 
 async def _restarting(timer: asyncio.Timeout, stall: float, pieces: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
@@ -147,32 +152,41 @@ async def _restarting(timer: asyncio.Timeout, stall: float, pieces: AsyncIterabl
 
 async def read_page(client: httpx.AsyncClient, path: str) -> tuple[int, str]:
     """GET what is no part of the API: its status and text; NotSent, Unanswered."""
-    build = partial(client.build_request, "GET", path)
-    response = await _exchange(client, build, f"GET {path}", CALL_SECONDS)
+    with _errors(client, f"GET {path}", CALL_SECONDS):
+        async with (
+            asyncio.timeout(CALL_SECONDS),
+            aclosing(await _open(client, "GET", path, None, {}, CALL_SECONDS)) as response,
+        ):
+            await response.aread()
     return response.status_code, response.text
 
 
-async def _exchange(
+async def _open(
     client: httpx.AsyncClient,
-    build: Callable[..., httpx.Request],
-    what: str,
+    method: str,
+    url: str,
+    content: bytes | AsyncIterator[bytes] | None,
+    headers: Mapping[str, str],
     seconds: float,
-    timer: asyncio.Timeout | None = None,
 ) -> httpx.Response:
-    """Send the request that `build` makes with its timeout, and read the whole answer."""
+    """Send a request to the client's host, and leave the body to be read."""
+    timeout = httpx.Timeout(seconds, connect=client.timeout.connect, pool=client.timeout.pool)
+    request = client.build_request(method, url, content=content, headers=headers, timeout=timeout)
+    _refuse_other_host(client, request)
+    return await send(client, request)
+
+
+@contextmanager
+def _errors(client: httpx.AsyncClient, what: str, seconds: float) -> Iterator[None]:
+    """The one mapping of errors; what is raised in the block as ours passes."""
     try:
-        async with timer or asyncio.timeout(seconds):
-            request = build(timeout=httpx.Timeout(seconds, connect=client.timeout.connect, pool=client.timeout.pool))
-            _refuse_other_host(client, request)
-            async with aclosing(await send(client, request)) as response:
-                await response.aread()
+        yield
     except _UNSENT as error:
         raise NotSent(f"{what}: no connection to {client.base_url.host} ({reason_of(error)})") from error
     except TimeoutError as error:
         raise Unanswered(f"{what}: no whole answer within {seconds:g} s") from error
     except BROKEN as error:
         raise Unanswered(f"{what}: no answer ({reason_of(error)})") from error
-    return response
 
 
 def _refuse_other_host(client: httpx.AsyncClient, request: httpx.Request) -> None:
@@ -181,18 +195,18 @@ def _refuse_other_host(client: httpx.AsyncClient, request: httpx.Request) -> Non
         raise NotSent(f"{target.host} is not the API's host: the token is not sent there")
 
 
-def _answer(response: httpx.Response, what: str) -> Answer:
-    if not response.is_success:
-        raise refusal(response.status_code, response.headers, response.content)
-    if response.status_code == 204:
-        return Answer(204, {}, response.headers)
+def _answer(status: int, headers: Mapping[str, str], content: bytes, what: str) -> Answer:
+    if not 200 <= status < 300:
+        raise refusal(status, headers, content)
+    if status == 204:
+        return Answer(204, {}, headers)
     try:
-        body = jsonlib.loads(response.content, parse_constant=_ignore_constant, parse_float=_finite)
+        body = jsonlib.loads(content, parse_constant=_ignore_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
-        raise Unanswered(f"{what}: the answer is not JSON", status=response.status_code) from error
+        raise Unanswered(f"{what}: the answer is not JSON", status=status) from error
     if not isinstance(body, dict):
-        raise Unanswered(f"{what}: the answer is not a JSON object", status=response.status_code)
-    return Answer(response.status_code, body, response.headers)
+        raise Unanswered(f"{what}: the answer is not a JSON object", status=status)
+    return Answer(status, body, headers)
 
 
 def _ignore_constant(_: str) -> None:

@@ -16,6 +16,7 @@ import httpx
 import yarl
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
+from multidict import CIMultiDict
 
 IDLE_SECONDS = 5.0
 """As httpx: the server may be closing a connection that was idle for longer, and a create would be lost."""
@@ -47,23 +48,28 @@ class Transport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request and return the answer's head, its body yet to be read."""
-        self._session = self._session or _session(self.connections, self._tls)
         data: Any = request.stream
         if isinstance(data, httpx.ByteStream) and len(content := await request.aread()) <= LARGEST_AT_ONCE:
             data = content or None
-        url = f"{request.url.scheme}://{request.url.netloc.decode()}{request.url.raw_path.decode()}"
+        limits = timeout_of(**request.extensions.get("timeout", {}))
+        answer = await self.open(request.method, address_of(request.url), lines_of(request.headers), data, limits)
+        return answer.as_httpx()
+
+    async def open(
+        self, method: str, url: str, headers: CIMultiDict[str], data: Any, limits: aiohttp.ClientTimeout
+    ) -> AiohttpResponse:
+        """Send a request, its headers complete, and return the answer's head; raises httpx's errors."""
+        self._session = self._session or _session(self.connections, self._tls)
         with _errors():
-            response = await self._session.request(
-                request.method,
+            answer = await self._session.request(
+                method,
                 yarl.URL(url, encoded=True),
-                headers=_headers(request.headers),
+                headers=headers,
                 data=data,
                 allow_redirects=False,
-                timeout=_timeout(**request.extensions.get("timeout", {})),
+                timeout=limits,
             )
-        return httpx.Response(
-            response.status, headers=response.raw_headers, stream=_Stream(cast("_Response", response))
-        )
+        return cast("AiohttpResponse", answer)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -72,11 +78,15 @@ class Transport(httpx.AsyncBaseTransport):
 
 
 class Client(httpx.AsyncClient):
-    """httpx's client with its transport at hand, and without settings from the environment."""
+    """httpx's client with its transport at hand, and without settings from the environment.
+
+    Its headers do not change; `lines` are the same for aiohttp.
+    """
 
     def __init__(self, own: httpx.AsyncBaseTransport, **settings: Any) -> None:
         super().__init__(transport=own, trust_env=False, **settings)
         self.own = own
+        self.lines = lines_of(self.headers)
 
 
 async def send(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
@@ -89,19 +99,24 @@ async def send(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Respo
         return await client.send(request, stream=True, follow_redirects=False)
     response = await own.handle_async_request(request)
     response.request = request
+    return await check_location(response)
+
+
+async def check_location(response: httpx.Response) -> httpx.Response:
+    """Return the response unless it redirects to what is no URL; as httpx: the server's fault, not the asked URL's."""
     if response.has_redirect_location:
         try:
             httpx.URL(response.headers["location"])
-        except httpx.InvalidURL as error:  # as httpx: the server's fault, not the URL's that was asked for
+        except httpx.InvalidURL as error:
             await response.aclose()
-            raise httpx.RemoteProtocolError(f"Invalid URL in location header: {error}", request=request) from error
+            raise httpx.RemoteProtocolError(f"Invalid URL in location header: {error}") from error
     return response
 
 
 def _session(connections: int, tls: ssl.SSLContext) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=_Connector(limit=connections, ssl=tls, keepalive_timeout=IDLE_SECONDS),
-        response_class=_Response,
+        response_class=AiohttpResponse,
         middlewares=[_once],
         cookie_jar=aiohttp.DummyCookieJar(),
         skip_auto_headers=_SET_BY_HTTPX,
@@ -140,27 +155,21 @@ async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerTy
         return await handler(request)
 
 
-class _Response(aiohttp.ClientResponse):
-    """A response that remembers how its connection ended, which aiohttp does not."""
+class AiohttpResponse(aiohttp.ClientResponse):
+    """aiohttp's response with httpx's errors. It remembers how its connection ended, which aiohttp does not."""
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        """Read the answer's head."""
         self._carrier = connection.protocol
         return await super().start(connection)
 
-    def check_end(self) -> None:
-        """Raise aiohttp's error when a body without a length ended by a reset: aiohttp takes it for whole."""
-        if "Content-Length" not in self.headers and "Transfer-Encoding" not in self.headers:
-            error = None if self._carrier is None else self._carrier.exception()
-            if isinstance(error, aiohttp.ClientOSError):
-                raise error
+    def as_httpx(self) -> httpx.Response:
+        """The answer as httpx's object, its body yet to be read."""
+        return httpx.Response(self.status, headers=self.raw_headers, stream=_Stream(self))
 
-
-class _Stream(httpx.AsyncByteStream):
-    def __init__(self, response: _Response) -> None:
-        self._response = response
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        content = self._response.content
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it comes, not unpacked; raises httpx's errors."""
+        content = self.content
         with _errors():
             try:
                 while piece := await content.readany():
@@ -171,7 +180,22 @@ class _Stream(httpx.AsyncByteStream):
                 if piece := content.read_nowait():
                     yield piece
                 raise
-            self._response.check_end()
+            self._check_end()
+
+    def _check_end(self) -> None:
+        """Raise aiohttp's error when a body without a length ended by a reset: aiohttp takes it for whole."""
+        if "Content-Length" not in self.headers and "Transfer-Encoding" not in self.headers:
+            error = None if self._carrier is None else self._carrier.exception()
+            if isinstance(error, aiohttp.ClientOSError):
+                raise error
+
+
+class _Stream(httpx.AsyncByteStream):
+    def __init__(self, response: AiohttpResponse) -> None:
+        self._response = response
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._response.pieces()
 
     async def aclose(self) -> None:
         self._response.close()
@@ -192,12 +216,18 @@ def _errors() -> Iterator[None]:
         raise httpx.RemoteProtocolError(str(error)) from error
 
 
-def _headers(headers: httpx.Headers) -> list[tuple[str, str]]:
-    return [(name.decode(headers.encoding), value.decode(headers.encoding)) for name, value in headers.raw]
+def address_of(url: httpx.URL) -> str:
+    """The URL as it is asked for."""
+    return f"{url.scheme}://{url.netloc.decode()}{url.raw_path.decode()}"
+
+
+def lines_of(headers: httpx.Headers) -> CIMultiDict[str]:
+    """The headers for aiohttp."""
+    return CIMultiDict((name.decode(headers.encoding), value.decode(headers.encoding)) for name, value in headers.raw)
 
 
 @lru_cache
-def _timeout(
+def timeout_of(
     connect: float | None = None, pool: float | None = None, read: float | None = None, write: float | None = None
 ) -> aiohttp.ClientTimeout:
     """What aiohttp calls `connect` is for waiting and connecting, `sock_connect` for each address of the host."""

@@ -11,7 +11,7 @@ import httpx
 from jobs.config import Config
 from jobs.errors import BrokenDownload, FileRefused, OutputError, OutputGone
 from jobs.replicate_api.client import BROKEN, CONNECT_SECONDS, make_client, reason_of
-from jobs.replicate_api.transport import send
+from jobs.replicate_api.direct import AnyResponse, open_url
 from worker.outputs.allowed_urls import check_output_url
 from worker.outputs.content_coding import is_packed, unpack
 from worker.outputs.file_response import FileResponse
@@ -50,43 +50,45 @@ async def open_file(
     A transfer that has brought too little after `slow_after` seconds of waiting is given up. Yields a FileResponse of
     status 200, 206 or 416; raises FileRefused, OutputGone or BrokenDownload.
     """
-    response = await _follow(client, url, hosts, headers, slow_after)
+    response, place = await _follow(client, url, hosts, headers or {}, slow_after)
     try:
         if error := _file_refusal(response.status_code, url):
             raise error
         async with aclosing(_chunks(response, url, slow_after)) as chunks:
-            yield await _file_answer(response, chunks, url)
+            yield await _file_answer(response, chunks, url, place)
     finally:
         await response.aclose()
 
 
-async def _file_answer(response: httpx.Response, chunks: AsyncGenerator[bytes, None], url: str) -> FileResponse:
-    coding = response.headers.get("content-encoding")
+async def _file_answer(
+    response: AnyResponse, chunks: AsyncGenerator[bytes, None], url: str, place: httpx.URL
+) -> FileResponse:
+    headers = dict(response.headers.items())
+    coding = headers.get("content-encoding", "")
     if response.status_code != 200 or not is_packed(coding):
-        return FileResponse(response.status_code, response.headers, chunks, packed=is_packed(coding))
-    unpacked, packed = await unpack(chunks, coding, url, response.url.path)
-    return FileResponse(response.status_code, response.headers, unpacked, packed=packed)
+        return FileResponse(response.status_code, headers, chunks, packed=is_packed(coding))
+    unpacked, packed = await unpack(chunks, coding, url, place.path)
+    return FileResponse(response.status_code, headers, unpacked, packed=packed)
 
 
 async def _follow(
-    client: httpx.AsyncClient, url: str, hosts: Sequence[str], headers: Mapping[str, str] | None, seconds: float
-) -> httpx.Response:
+    client: httpx.AsyncClient, url: str, hosts: Sequence[str], headers: Mapping[str, str], seconds: float
+) -> tuple[AnyResponse, httpx.URL]:
     place = url
     for _ in range(MAX_REDIRECTS + 1):
         checked = check_output_url(place, hosts)
         with _file_errors(url):
-            request = client.build_request("GET", checked, headers=headers)
-            async with asyncio.timeout(seconds):  # httpx's own timeout restarts with each byte of the head
-                response = await send(client, request)
+            async with asyncio.timeout(seconds):  # the transport's own timeout restarts with each byte of the head
+                response = await open_url(client, checked, headers)
         if not response.has_redirect_location:
-            return response
+            return response, checked
         await response.aclose()
         with _file_errors(url):
-            place = str(request.url.join(response.headers["location"]))
+            place = str(checked.join(response.headers["location"]))
     raise BrokenDownload(f"{url[:200]}: more than {MAX_REDIRECTS} redirects", url)
 
 
-async def _chunks(response: httpx.Response, url: str, slow_after: float) -> AsyncGenerator[bytes, None]:
+async def _chunks(response: AnyResponse, url: str, slow_after: float) -> AsyncGenerator[bytes, None]:
     loop = asyncio.get_running_loop()
     waited, brought, asked_at = 0.0, 0, loop.time()
     with _file_errors(url):
