@@ -20,13 +20,16 @@ BLOCK = 1 << 20
 
 
 @contextmanager
-def replacing(path: Path, *, fsync: bool) -> Iterator[BinaryIO]:
-    """Write a file that replaces the path, whole, if the block succeeds; StorageError."""
+def replacing(path: Path, *, fsync: bool, sync_name: bool = True) -> Iterator[BinaryIO]:
+    """Write a file that replaces the path, whole, if the block succeeds; StorageError.
+
+    Without `sync_name` its name survives a power cut only after `sync_names`.
+    """
     with storing(path), temporary(path.parent, path.name) as part:
         with part.open("wb") as file:
             yield file
             flush(file, fsync=fsync)
-        move(part, path, fsync=fsync)
+        move(part, path, fsync=fsync and sync_name)
 
 
 def flush(file: BinaryIO, *, fsync: bool) -> None:
@@ -39,8 +42,13 @@ def flush(file: BinaryIO, *, fsync: bool) -> None:
 def move(part: Path, path: Path, *, fsync: bool) -> None:
     """Give a written file its name, which survives a power cut if `fsync`."""
     part.replace(path)
+    sync_names(path.parent, fsync=fsync)
+
+
+def sync_names(path: Path, *, fsync: bool) -> None:
+    """Let the names in a directory survive a power cut, if `fsync`."""
     if fsync:
-        directory = os.open(path.parent, os.O_RDONLY)
+        directory = os.open(path, os.O_RDONLY)
         try:
             fsync_directory(directory)
         finally:

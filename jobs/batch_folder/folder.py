@@ -28,6 +28,9 @@ LOCK = ".lock"
 RETRIED = ".retried"
 """Where in a batch's folder the records of earlier tries are: `<id>.<generation>`."""
 
+SEGMENTS = ".segments"
+"""Where in a batch's folder the rows of its shards are kept for the end of the batch; it may be deleted at any time."""
+
 SAVING = ".saving"
 """Where in a batch's folder files are written before they are committed: `<id>.<nonce>`."""
 

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.batch_folder.atomic_files import replacing
+from jobs.batch_folder.atomic_files import replacing, storing, sync_names
 from jobs.batch_folder.folder import Folder
-from jobs.batch_folder.gallery_items import GalleryItem, lay_out
 from jobs.batch_folder.manifest import read_manifest
 from jobs.batch_folder.prompts_copy import count_rows
-from jobs.batch_folder.results import Row, Totals, records
-from jobs.prices.money import money
-from jobs.wire import Result, timestamp
+from jobs.batch_folder.rows.item_html import templates
+from jobs.batch_folder.rows.merge import merge_rows
+from jobs.batch_folder.rows.row import Row
+from jobs.batch_folder.rows.totals import Totals
+from jobs.wire import timestamp
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
 PAGE_SIZE = 200
 FAILURES_SHOWN = 100
+WRITTEN_AT_ONCE = 8
+"""Pages that are written at once: each fsync waits for the disk, and those at once share a commit of its journal."""
+
 _NAVIGATION = 2
 """Page numbers on either side of the current one; the first and the last are always there."""
 
@@ -47,24 +54,21 @@ class Summary:
     kinds: dict[str, int] = field(default_factory=dict)
     saved_at: str = ""
 
-    def add(self, index: int, result: Result | None) -> None:
+    def add(self, row: Row) -> None:
         """Count one prompt; the first failures are kept by name, all of them by kind."""
-        self.totals.count(result)
-        if result is None:
-            return
-        self.saved_at = max(self.saved_at, result.saved_at or "")
-        if result.status != "succeeded":
-            kind = result.error.kind if result.error else result.status
+        self.totals.add(row.counts)
+        self.saved_at = max(self.saved_at, row.saved_at)
+        if row.status and row.is_unsuccessful:
+            kind = row.kind or row.status
             self.kinds[kind] = self.kinds.get(kind, 0) + 1
             if len(self.misses) < FAILURES_SHOWN:
-                message = result.error.message if result.error else ""
-                self.misses.append(Miss(index, result.id, index // PAGE_SIZE + 1, kind, message[:300]))
+                self.misses.append(Miss(row.place, row.id, row.place // PAGE_SIZE + 1, kind, row.message[:300]))
 
 
 def write_gallery(folder: Folder, rows: Iterable[Row] | None = None, *, fsync: bool) -> Path:
-    """Write the gallery of the results so far, or of these rows, which are all; returns its first page.
+    """Write the gallery of the results so far, or of these rows with HTML, which are all; returns its first page.
 
-    Pages are written one by one and the first one last, because it sums up all the others.
+    The first page is written last, because it sums up all the others. Pages that have not changed are left alone.
     Raises StorageError when a record cannot be read or a page cannot be written, ForeignFolder when it is no batch's.
     """
     manifest = read_manifest(folder)
@@ -74,11 +78,12 @@ def write_gallery(folder: Folder, rows: Iterable[Row] | None = None, *, fsync: b
         "pages": max(1, -(-count_rows(folder) // PAGE_SIZE)),
     }
     summary = Summary()
-    pages = _pages(folder, summary, records(folder) if rows is None else rows)
+    pages = _pages(summary, merge_rows(folder, with_html=True, strict=True) if rows is None else rows)
     first = next(pages, [])
-    for number, items in enumerate(pages, 2):
-        _write(folder, about | {"items": items, "page": number, "summary": None}, fsync=fsync)
-    _write(folder, about | {"items": first, "page": 1, "summary": summary}, fsync=fsync)
+    with _writing_pages(folder, fsync=fsync) as write:
+        for number, items in enumerate(pages, 2):
+            write(about | {"items": items, "page": number, "summary": None})
+        write(about | {"items": first, "page": 1, "summary": summary})
     return folder.gallery
 
 
@@ -98,59 +103,50 @@ def page_numbers(page: int, pages: int) -> list[int | None]:
     return numbers
 
 
-def _pages(folder: Folder, summary: Summary, rows: Iterable[Row]) -> Iterator[list[GalleryItem]]:
-    items = _items(folder, summary, rows)
+def _pages(summary: Summary, rows: Iterable[Row]) -> Iterator[list[str]]:
+    items = _items(summary, rows)
     while page := list(islice(items, PAGE_SIZE)):
         yield page
 
 
-def _items(folder: Folder, summary: Summary, rows: Iterable[Row]) -> Iterator[GalleryItem]:
-    for prompt, result in rows:
-        summary.add(prompt.index, result)
-        yield lay_out(folder, prompt, result)
+def _items(summary: Summary, rows: Iterable[Row]) -> Iterator[str]:
+    from markupsafe import Markup  # noqa: PLC0415 - a worker starts faster without
+
+    for row in rows:
+        summary.add(row)
+        yield Markup(row.html)  # noqa: S704 - rendered by the template of an item
 
 
-def _write(folder: Folder, page: dict[str, Any], *, fsync: bool) -> None:
-    html = _template().render(page)
-    with replacing(folder.path / page_name(page["page"]), fsync=fsync) as file:
-        file.write(html.encode("utf-8", "replace"))
+@contextmanager
+def _writing_pages(folder: Folder, *, fsync: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Yield what renders a page and has it written; all of them are on the disk when the block ends."""
+    writing: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(WRITTEN_AT_ONCE, "gallery") as threads:
+
+        def write(page: dict[str, Any]) -> None:
+            html = _template().render(page).encode("utf-8", "replace")
+            if len(writing) == 2 * WRITTEN_AT_ONCE:
+                writing.popleft().result()
+            writing.append(threads.submit(_replace, folder.path / page_name(page["page"]), html, fsync=fsync))
+
+        yield write
+        for one in writing:
+            one.result()
+    with storing(folder.path):
+        sync_names(folder.path, fsync=fsync)
+
+
+def _replace(path: Path, content: bytes, *, fsync: bool) -> None:
+    """Write a page unless it is there already."""
+    with storing(path):
+        if path.is_file() and path.read_bytes() == content:
+            return
+    with replacing(path, fsync=fsync, sync_name=False) as file:
+        file.write(content)
 
 
 @cache
 def _template() -> Template:
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - a worker starts faster without
-
-    environment = Environment(
-        loader=PackageLoader("jobs.batch_folder"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates()
     environment.globals.update(page_name=page_name, page_numbers=page_numbers)
-    environment.filters.update(template_filters())
     return environment.get_template("gallery.html")
-
-
-def template_filters() -> dict[str, Callable[..., str]]:
-    """How sizes, times and amounts read in templates."""
-    return {"size": _size, "moment": _moment, "span": _span, "money": money, "count": lambda number: f"{number:,}"}
-
-
-def _size(number: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}" if unit == "B" or number >= 100 else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} TB"
-
-
-def _moment(timestamp: str) -> str:
-    return timestamp[:19].replace("T", " ")
-
-
-def _span(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min {rest:02} s"

@@ -133,14 +133,27 @@ def _warnings(result: Result) -> Iterator[str]:
         yield f"not fetched, and deleted there after an hour: {_clip(url, _PROMPT_SHOWN)}"
 
 
+def text_files(result: Result) -> Iterator[str]:
+    """The files that an item shows the beginning of, by their paths in the batch's folder."""
+    for file in result.files:
+        if _KIND_OF.get(file.path[file.path.rfind(".") :].lower()) in ("text", "json") and _is_of(result.id, file):
+            yield file.path
+
+
 def _preview(folder: Folder, prompt_id: str, file: SavedFile) -> Preview:
     path = PurePosixPath(file.path)
-    if path.parts[:1] != (prompt_id,) or ".." in path.parts:
+    if not _is_of(prompt_id, file):
         return Preview("other", file.path, bytes=file.bytes)
     kind, source = _KIND_OF.get(path.suffix.lower(), "other"), quote(file.path)
     href = None if path.suffix.lower() in _ACTIVE else source
     text, cut = _beginning(folder.path / path) if kind in ("text", "json") else ("", False)
     return Preview(kind, path.name, source, href, file.bytes, _indented(text) if kind == "json" else text, cut)
+
+
+def _is_of(prompt_id: str, file: SavedFile) -> bool:
+    """Whether a file is in its prompt's folder."""
+    parts = PurePosixPath(file.path).parts
+    return parts[:1] == (prompt_id,) and ".." not in parts
 
 
 def _rank(preview: Preview) -> int:

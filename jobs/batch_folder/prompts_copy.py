@@ -33,12 +33,16 @@ class CopiedRow:
 
 def read_copy(folder: Folder) -> Iterator[Prompt]:
     """Yield the prompts of the copy, in order; none when there is no copy. StorageError when a line is not ours."""
-    for index, line in enumerate(read_lines(folder)):
-        try:
-            yield parse_prompt(index, line)
-        except ValueError as error:
-            message = f"{folder.prompts}, line {index + 1}, is damaged; restore the file"
-            raise StorageError(message, folder.prompts) from error
+    return (prompt_at(folder, index, line) for index, line in enumerate(read_lines(folder)))
+
+
+def prompt_at(folder: Folder, index: int, line: bytes) -> Prompt:
+    """Return the prompt of a line of the copy; StorageError when it is not ours."""
+    try:
+        return parse_prompt(index, line)
+    except ValueError as error:
+        message = f"{folder.prompts}, line {index + 1}, is damaged; restore the file"
+        raise StorageError(message, folder.prompts) from error
 
 
 def parse_prompt(index: int, line: bytes) -> Prompt:

@@ -24,7 +24,7 @@ from jobs.wire import Result, Status, as_local
 if TYPE_CHECKING:
     from jobs.batch_folder.costs import BatchCosts
     from jobs.batch_folder.folder import Folder
-    from jobs.batch_folder.results import Totals
+    from jobs.batch_folder.rows.totals import Totals
     from jobs.schedules.scheduler import ScheduleStatus
     from jobs.schedules.upcoming import FireTime
 

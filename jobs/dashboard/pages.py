@@ -12,7 +12,8 @@ from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from jobs.batch_folder.gallery import page_numbers, template_filters
+from jobs.batch_folder.gallery import page_numbers
+from jobs.batch_folder.rows.item_html import template_filters
 from jobs.config import Config
 from jobs.dashboard.security import Access
 from jobs.operations.report import fire_time, shown_state

@@ -13,7 +13,7 @@ from jobs.batch_folder.folder import Folder
 from jobs.message_groups import message_group
 from jobs.notify.event import Event
 from jobs.prices.money import dollars, money
-from jobs.wire import Batch, Result, timestamp
+from jobs.wire import Batch, timestamp
 
 SHOWN_REASONS = 5
 MOST_REASONS = 20
@@ -27,13 +27,12 @@ class FailureTally:
 
     groups: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    def count(self, result: Result | None) -> None:
-        """Add one prompt's result, None when it has none."""
-        if result and result.status == "failed" and result.error:
-            group = (result.error.kind, message_group(result.error.message))
-            if group not in self.groups and len(self.groups) >= MOST_GROUPS:
-                group = (result.error.kind, OTHERS)
-            self.groups[group] += 1
+    def count(self, kind: str, message: str) -> None:
+        """Add one prompt that failed."""
+        group = (kind, message_group(message))
+        if group not in self.groups and len(self.groups) >= MOST_GROUPS:
+            group = (kind, OTHERS)
+        self.groups[group] += 1
 
     def reasons(self) -> list[dict[str, Any]]:
         """The most frequent reasons, each with its count."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from jobs.batch_folder.results import REVIEW, result_line
+from jobs.batch_folder.rows.result_line import REVIEW, result_line
 from jobs.wire import Result
 
 

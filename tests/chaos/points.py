@@ -89,6 +89,10 @@ SAVE = (
     *both("worker.prompt.predict:settle"),
     *both("jobs.state.batches:Batches.settle"),
 )
+SEGMENT = (
+    *both("worker.shard.run:keep_rows", 1),
+    *both("jobs.batch_folder.rows.segment:move_segment", 1, label="a segment's rename"),
+)
 LAST = (
     *both("worker.shard.finish:finish_batch", 1),
     Point("jobs.batch_folder.results:writing_results", "before", 1),

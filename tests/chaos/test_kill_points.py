@@ -12,7 +12,7 @@ from tests.chaos.points import Point
 from tests.chaos.trial import Trial
 
 pytestmark = pytest.mark.chaos
-IN_TURN = [*points.SHARD, *points.UPLOAD, *points.CREATE, *points.SAVE, *points.LAST, *points.DELETED]
+IN_TURN = [*points.SHARD, *points.UPLOAD, *points.CREATE, *points.SAVE, *points.SEGMENT, *points.LAST, *points.DELETED]
 PATH = [*IN_TURN, *points.AFTER_FAULTS]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from jobs.batch_folder.results import damaged_result
+from jobs.batch_folder.rows.result_line import damaged_result
 from jobs.errors import (
     BrokenDownload,
     DamagedRecord,

@@ -16,7 +16,10 @@ from jobs.batch_folder.atomic_files import part_files
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.gallery import PAGE_SIZE, write_gallery
 from jobs.batch_folder.lock import locked
-from jobs.batch_folder.results import Row, writing_results
+from jobs.batch_folder.results import writing_results
+from jobs.batch_folder.rows.merge import merge_rows
+from jobs.batch_folder.rows.row import Row
+from jobs.batch_folder.rows.segment import unfinished_segments
 from jobs.errors import StorageError
 from jobs.events.event import Event, keep_events
 from jobs.events.log import read, record
@@ -124,12 +127,12 @@ async def _write_in_thread(folder: Folder, batch_id: str, *, fsync: bool) -> Fai
 def _write(folder: Folder, batch_id: str, stop: threading.Event, *, fsync: bool) -> FailureTally:
     tally = FailureTally()
     with suppress(_Stopped):
-        with writing_results(folder, fsync=fsync) as rows:
+        with writing_results(folder, merge_rows(folder, with_html=True), fsync=fsync) as rows:
             write_gallery(folder, _watched(rows, folder, batch_id, stop, tally), fsync=fsync)
         sweep(folder, lambda prompt_id: folder.prompt(prompt_id).exists())
-        for part in part_files(folder.path):
-            if part.startswith(WRITTEN):
-                (folder.path / part).unlink(missing_ok=True)  # left by a worker that was killed
+        parts = [part for part in part_files(folder.path) if part.startswith(WRITTEN)]
+        for part in (*parts, *unfinished_segments(folder)):
+            (folder.path / part).unlink(missing_ok=True)  # left by a worker that was killed
     return tally
 
 
@@ -146,5 +149,6 @@ def _watched(
             raise _Stopped
         if number % PAGE_SIZE == 0:
             folder.check(batch_id)
-        tally.count(row[1])
+        if row.status == "failed":
+            tally.count(row.kind, row.message)
         yield row

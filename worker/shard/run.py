@@ -11,6 +11,7 @@ from typing import Any
 from arq.worker import RetryJob
 
 from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.rows.segment import keep_shard
 from jobs.errors import ForeignFolder, StorageError
 from jobs.events import log
 from jobs.events.event import Event
@@ -105,6 +106,7 @@ async def run_shard(worker: Context, shard: Shard, score: float = 0.0) -> None:
             continue
         works = await load_works(worker, shard, score, standing)
         if not works:
+            await keep_rows(shard, folder)
             return await finish_batch(worker, shard, score)
         logger.info(
             "→ %r%s",
@@ -121,6 +123,14 @@ async def run_shard(worker: Context, shard: Shard, score: float = 0.0) -> None:
         await worker.leases.sleep(1.0)
         raise RetryJob
     return None
+
+
+async def keep_rows(shard: Shard, folder: Folder) -> None:
+    """Keep what the end of the batch needs of the shard's prompts; without it, it reads their records again."""
+    try:
+        await asyncio.to_thread(keep_shard, folder, shard)
+    except (StorageError, OSError) as error:
+        logger.debug("%s: its segment cannot be written: %s", shard.job_id, error)
 
 
 async def find_folder(worker: Context, shard: Shard, folder: Folder) -> bool:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.gallery_items import lay_out
 from jobs.batch_folder.prompts_copy import parse_prompt
-from jobs.batch_folder.results import damaged_result
+from jobs.batch_folder.rows.result_line import damaged_result
 from jobs.dashboard.index.store import Item
 from jobs.dashboard.pages import render
 from jobs.errors import DamagedRecord, StorageError

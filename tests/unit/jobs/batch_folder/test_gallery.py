@@ -411,7 +411,7 @@ def test_pages_are_linked_and_failures_lead_to_theirs(sheet: Sheet) -> None:
     assert (links["prev"], links["next"]) == ("index.html", "index-3.html")
     assert "2 of 3" in second.source.partition("</title>")[0]
     assert "without an output" not in second.source
-    assert [path.name for path in sheet.folder.path.glob(".*")] == []
+    assert [path.name for path in sheet.folder.path.glob(".*")] == [".segments"]
 
 
 def test_a_page_holds_two_hundred(sheet: Sheet) -> None:

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.batch_folder.folder import Folder
-from jobs.batch_folder.results import Totals, count_results, read_results, result_line, write_results
+from jobs.batch_folder.results import count_results, read_results, write_results
 from jobs.batch_folder.reviews import Review, add_review
+from jobs.batch_folder.rows.result_line import result_line
+from jobs.batch_folder.rows.totals import Totals
 from jobs.errors import StorageError
 from jobs.wire import Failure, Result, SavedFile
 

@@ -32,7 +32,8 @@ def failed(message: str, kind: ErrorKind = "model_error") -> Result:
 def tally_of(*results: Result) -> FailureTally:
     tally = FailureTally()
     for result in results:
-        tally.count(result)
+        if result.error:
+            tally.count(result.error.kind, result.error.message)
     return tally
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from jobs.account.account import ModelPause
 from jobs.batch_folder.folder import Folder
-from jobs.batch_folder.results import Totals
+from jobs.batch_folder.rows.totals import Totals
 from jobs.cli import tables
 from jobs.enqueue.enqueue import Checked
 from jobs.enqueue.sharding import Receipt
