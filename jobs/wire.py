@@ -30,7 +30,7 @@ ErrorKind = Literal[
     "over_budget",
     "internal",
 ]
-State = Literal["queued", "running", "paused", "finished", "canceled"]
+State = Literal["queued", "running", "paused", "finished", "canceled", "forgotten"]
 
 
 def timestamp(seconds: float | None = None) -> str:
@@ -222,7 +222,7 @@ class Status(BaseModel):
     `empty` prompts succeeded with no output; `dead_letters` are shards that do not run until `retry`; `stuck`: they are
     all that is left. `workers` are those of its `api_host`, which nobody else's pauses and notices concern.
     `model_costs` are those of prompts that have their result. `cost` is partial when that of some results is not known.
-    `paused` is why a person paused this batch alone.
+    `paused` is why a person paused this batch alone. A `forgotten` batch is known by its folder alone.
     """
 
     batch: str

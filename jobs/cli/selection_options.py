@@ -61,10 +61,16 @@ HasFailed = Annotated[bool, typer.Option("--failed", help="Only batches with fai
 SortBy = Annotated[Sort | None, typer.Option("--sort", help="Default: newest, the newest first.")]
 
 
+Forgotten = Annotated[
+    bool, typer.Option("--all", help="Also batches that Redis forgot, by their folders; this reads them.")
+]
+
+
 @dataclass(frozen=True)
 class BatchOptions:
     """The options that select batches, and their order."""
 
+    all: Forgotten = False
     states: States = field(default_factory=list)
     since: options.Since = None
     name: NamePattern = None

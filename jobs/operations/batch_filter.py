@@ -11,7 +11,7 @@ from typing import Any, Literal
 from jobs.operations.report import done, shown_state
 from jobs.wire import Status
 
-ShownState = Literal["queued", "running", "waiting", "paused", "finished", "canceled"]
+ShownState = Literal["queued", "running", "waiting", "paused", "finished", "canceled", "forgotten"]
 Sort = Literal["newest", "oldest", "name", "failed", "cost", "left"]
 
 _KEYS: dict[Sort, Callable[[Status], Any]] = {

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from jobs.account.account import Account
-from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.folder import MANIFEST, Folder
 from jobs.budget import UNCHANGED, Budget
 from jobs.config import Config
 from jobs.errors import BatchNotFound, InputError
+from jobs.names import name_problem
 from jobs.operations.report import NO_BATCH
 from jobs.redis_client.client import opened, server_name
 from jobs.redis_client.requirements import check_server
@@ -69,7 +70,13 @@ class Operations:
 
     async def status(self, name: str) -> Status:
         """What is known of a batch now; BatchNotFound."""
-        batch = await Batches(self.redis).get(name)
+        batch = await Batches(self.redis).find(name)
+        if batch is None and not name_problem(name, 64) and (self.config.output_dir / name / MANIFEST).exists():
+            raise BatchNotFound(
+                f"Redis does not know {name!r} any more, but its folder is there: `python -m jobs results {name}` sums "
+                "it up, and `python -m jobs enqueue FILE`, with the same file, goes on with what is not done"
+            )
+        batch = batch or await Batches(self.redis).get(name)
         status = await read_status(self.redis, batch)
         return status.model_copy(update={"elsewhere": batch.api_host != self.config.api_host})
 

@@ -150,7 +150,7 @@ def cancel_lines(status: Status) -> Iterator[str]:
 
 def pace(status: Status) -> str:
     """Rate and time to go of an unfinished batch, as far as they are known."""
-    if is_finished(status) or shown_state(status) in ("paused", "waiting"):
+    if is_finished(status) or shown_state(status) in ("paused", "waiting", "forgotten"):
         return ""
     parts = [f"{status.rate_per_minute:.0f}/min"] if status.rate_per_minute else []
     if status.eta is not None:
@@ -248,6 +248,7 @@ def notes(statuses: Iterable[Status]) -> Iterator[str]:
     statuses = list(statuses)
     if not statuses:
         yield NO_BATCH
+    statuses = [status for status in statuses if status.state != "forgotten"]
     unfinished = [status for status in statuses if not is_finished(status)]
     reasons: dict[str, list[str]] = {}
     for status in unfinished:

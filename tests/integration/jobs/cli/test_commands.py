@@ -24,6 +24,7 @@ from jobs.state.batches import Batches
 from jobs.wire import Batch, Failure, Outcome, Result
 from tests.fork_server import Launch, start_python
 from tests.imports import loaded_by
+from tests.integration.jobs.cli.test_json_outputs import is_as_described
 
 Cli = Callable[..., Any]
 STATUS_KEYS = [
@@ -144,6 +145,43 @@ async def test_status_lists_only_batches_that_the_options_select(cli: Cli, settl
     assert (nothing.code, nothing.out.strip()) == (0, NO_SUCH_BATCH)
 
 
+async def test_status_of_all_has_batches_that_only_their_folders_know(
+    cli: Cli, settled: Callable[..., Any], redis: Redis, config: Config
+) -> None:
+    now = time.time()
+    await settled("kept", "succeeded", total=2, at=now)
+    await settled("wiped", "succeeded", "failed", total=3, at=now - 60)
+    await settled("old", "failed", at=now - 120)
+    for name in ("wiped", "old"):
+        await Batches(redis).delete(name)
+    assert "wiped" not in cli("status").out
+    facts = json.loads(cli("status", "--all", "--json").out)
+    assert [(fact["batch"], fact["state"], fact["total"], fact["failed"]) for fact in facts] == [
+        ("kept", "running", 2, 0),
+        ("wiped", "forgotten", 3, 1),
+        ("old", "forgotten", 1, 1),
+    ]
+    assert is_as_described("batches", cli("status", "--all", "--json").out)
+    assert [fact["batch"] for fact in json.loads(cli("status", "--all", "--state", "forgotten", "--json").out)] == [
+        "wiped",
+        "old",
+    ]
+    answer = cli("status", "--all")
+    assert [line.split()[:3] for line in answer.out.splitlines()[2:4]] == [
+        ["wiped", "forgotten", "2/3"],
+        ["old", "forgotten", "1/1"],
+    ]
+    assert "Forgotten: 2 batches are known by their folders alone" in answer.out
+    assert "goes on with one that is not done" in answer.out
+    (config.output_dir / "old" / "batch.json").write_text("{")
+    assert "old/batch.json cannot be read" in cli("status", "--all").out
+    refused = cli("status", "wiped")
+    assert (refused.code, "`python -m jobs results wiped` sums it up" in refused.err) == (2, True)
+    assert cli("status", "wiped", "--all").code == 2
+    await Batches(redis).delete("kept")
+    assert "kept" in cli("status", "--all").out
+
+
 async def test_status_of_one_batch(cli: Cli, settled: Callable[..., Any], redis: Redis, config: Config) -> None:
     await settled("one", "succeeded", "failed", total=4)
     facts = json.loads(cli("status", "one", "--json").out)
@@ -247,7 +285,7 @@ async def test_watch_tells_of_a_pause_and_of_a_deleted_batch(
     await eventually(lambda: "Paused: budget spent. `python -m jobs resume`" in child.log())
     assert cli("delete", "slow", "--force").code == 0
     assert child.wait() == 2
-    assert "no batch is named 'slow'" in child.log()
+    assert "does not know 'slow' any more" in child.log()
 
 
 async def test_ctrl_c_ends_watch_quietly(
