@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from jobs.account.account import Account
@@ -120,7 +122,7 @@ class Work:
     @property
     def folder(self) -> Folder:
         """The folder of the prompt's batch."""
-        return Folder(self.worker.config.output_dir, self.shard.batch)
+        return _folder(self.worker.config.output_dir, self.shard.batch)
 
     @property
     def ledger(self) -> Ledger:
@@ -152,3 +154,9 @@ class Work:
     def name(self) -> str:
         """The prompt's name in logs."""
         return f"{self.shard.batch}/{self.prompt.id}"
+
+
+@lru_cache(maxsize=64)
+def _folder(output_dir: Path, batch: str) -> Folder:
+    """One for all prompts of a batch: a path is costly to make, and each prompt needs it ten times."""
+    return Folder(output_dir, batch)

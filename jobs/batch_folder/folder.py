@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -50,10 +50,11 @@ class Folder:
     output_dir: Path
     batch: str
 
-    @property
-    def path(self) -> Path:
-        """The folder itself."""
-        return self.output_dir / self.batch
+    path: Path = field(init=False, repr=False, compare=False)
+    """The folder itself."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", self.output_dir / self.batch)
 
     @property
     def manifest(self) -> Path:

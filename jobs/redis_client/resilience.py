@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import hiredis
 from arq.connections import ArqRedis
 from redis import exceptions
 from redis.asyncio import BlockingConnectionPool
@@ -91,6 +92,14 @@ class _UnretriedConnection(AbstractConnection):
         """Disconnect; do not fail when the server no longer answers."""
         with suppress(exceptions.TimeoutError):
             await super().disconnect(nowait)
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """Pack by hiredis, in a twentieth of the time: redis-py's asyncio connections pack in Python."""
+        name, *values = args
+        try:
+            return [hiredis.pack_command((*(name.encode() if isinstance(name, str) else name).split(), *values))]
+        except TypeError as error:
+            raise exceptions.DataError(f"Invalid input for {name!r}: {error}") from None
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """Send within the socket's timeout, without `asyncio.wait_for`.
@@ -213,14 +222,18 @@ class Redis(_Commands):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._auto_pipeline = AutoPipeline(self.execute_command, lambda: self.pipeline(transaction=False))
+        self._scripts: dict[str, AsyncScript] = {}
 
     def evalsha(self, sha: str, numkeys: int, *keys_and_args: Any) -> Awaitable[Any]:
         """Call a script, together with others that are called at the same time."""
         return self._auto_pipeline.evalsha(sha, numkeys, *keys_and_args)
 
     def register_script(self, script: str) -> AsyncScript:  # type: ignore[override]  # narrower
-        """Return the script; its text is kept for a server that has lost it."""
+        """Return the script, hashed once; its text is kept for a server that has lost it."""
+        if (known := self._scripts.get(script)) is not None:
+            return known
         registered: AsyncScript = super().register_script(script)
+        self._scripts[script] = registered
         self._auto_pipeline.texts[registered.sha] = script
         return registered
 

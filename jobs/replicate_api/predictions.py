@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -150,8 +151,12 @@ class Replicate:
 
 def unix_time(value: Any) -> float | None:
     """A time as the API writes it, as Unix seconds; None when it is missing or unreadable."""
-    if not isinstance(value, str):
-        return None
+    return _unix_time(value) if isinstance(value, str) else None
+
+
+@lru_cache(maxsize=4096)
+def _unix_time(value: str) -> float | None:
+    """Cached, since a prediction's times are asked for again and again while it is followed and saved."""
     try:
         seconds = datetime.fromisoformat(_FRACTION.sub(r".\1", value)).timestamp()
     except (ValueError, OverflowError):

@@ -6,7 +6,7 @@ Without a tracer, which `tracing` sets, nothing is recorded. No span has a text 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,12 +21,17 @@ class Tracing:
     tracer: Tracer | None = None
 
 
-@contextmanager
-def span(name: str, attributes: Attributes | None = None, *, client: bool = False) -> Iterator[None]:
+_UNRECORDED = nullcontext()
+
+
+def span(name: str, attributes: Attributes | None = None, *, client: bool = False) -> AbstractContextManager[None]:
     """Record the block as a span below the current one; `client`: it is a request to another service."""
-    if (tracer := Tracing.tracer) is None:
-        yield
-        return
+    tracer = Tracing.tracer
+    return _recorded(tracer, name, attributes, client=client) if tracer else _UNRECORDED
+
+
+@contextmanager
+def _recorded(tracer: Tracer, name: str, attributes: Attributes | None, *, client: bool) -> Iterator[None]:
     from opentelemetry.trace import SpanKind, Status, StatusCode
 
     kind = SpanKind.CLIENT if client else SpanKind.INTERNAL
