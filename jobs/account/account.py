@@ -138,7 +138,7 @@ class Account:
 
     async def throttling(self) -> list[str]:
         """Why fewer predictions are created than the limit allows: a 429, an outage, or low credit."""
-        hold, _ = await self._restraints()
+        hold, _ = await self.restraints()
         found = []
         if hold > 0:
             found.append(
@@ -150,7 +150,7 @@ class Account:
 
     async def low_credit(self) -> str | None:
         """That Replicate slows down creates for low credit, and what can be done; None when it does not."""
-        _, reduced = await self._restraints()
+        _, reduced = await self.restraints()
         if reduced <= 0:
             return None
         return (
@@ -158,7 +158,7 @@ class Account:
             "add credit: https://replicate.com/account/billing"
         )
 
-    async def _restraints(self) -> tuple[float, float]:
+    async def restraints(self) -> tuple[float, float]:
         """For how many seconds creates are held, and reduced to six a minute; not positive when they are not."""
         row = await self._redis.hmget(keys.limit(self._api_host, "create"), ["hold", "reduced"])
         seconds, micros = await self._redis.time()

@@ -14,14 +14,14 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from jobs.dashboard import batch, overview, sign_in
+from jobs.dashboard import batch, metrics, overview, sign_in
 from jobs.dashboard.actions import pages as actions
 from jobs.dashboard.gallery import compare, files, review, thumbnails
 from jobs.dashboard.gallery.gallery import Gallery
 from jobs.dashboard.index.indexes import Indexes
 from jobs.dashboard.live import Feeds
 from jobs.dashboard.pages import Dashboard, page
-from jobs.dashboard.security import Guard
+from jobs.dashboard.security import METRICS, Guard
 from jobs.errors import BatchError, BatchNotFound
 
 
@@ -41,6 +41,7 @@ def create_app(dashboard: Dashboard) -> Starlette:
             Route("/batches/{batch}/actions/{name}", actions.ask),
             Route("/batches/{batch}/actions/{name}", actions.act, methods=["POST"]),
             Route("/batches/{batch}/review", review.review, methods=["POST"]),
+            Route(METRICS, metrics.show_metrics),
             Route("/static/gallery.css", gallery_css),
             Route("/sign-in", sign_in.show_sign_in),
             Route("/sign-in", sign_in.sign_in, methods=["POST"]),

@@ -22,6 +22,9 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 OPEN_PATHS = ("/sign-in", "/static/")
 """What needs no session: the way to one."""
 
+METRICS = "/metrics"
+"""What needs no session, but the token as `Authorization: Bearer`."""
+
 LONGEST_FORM = 64 << 10
 """Bytes of a request's body."""
 
@@ -144,8 +147,17 @@ class Guard:
         if host is None or (self._access.hosts and host["name"].strip("[]").lower() not in self._access.hosts):
             return PlainTextResponse(f"This dashboard does not answer as {headers.get('host', '')[:200]!r}.", 421)
         if self._access.token and not is_known and not path.startswith(OPEN_PATHS):
-            return _to_sign_in(connection)
+            return self._ask_for_token(connection, path)
         return None if connection.scope["method"] in SAFE_METHODS else self._refuse_change(headers, path, cookie)
+
+    def _ask_for_token(self, connection: HTTPConnection, path: str) -> Response | None:
+        if path != METRICS:
+            return _to_sign_in(connection)
+        scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and self._access.is_token(token):
+            return None
+        hint = "Send BATCH_DASHBOARD_TOKEN as `Authorization: Bearer`."
+        return PlainTextResponse(hint, 401, {"www-authenticate": "Bearer"})
 
     def _refuse_change(self, headers: Headers, path: str, cookie: str) -> Response | None:
         if self._access.read_only and path not in OPEN_PATHS:
