@@ -15,7 +15,10 @@ FORGOTTEN = 3600
 
 
 class WorkerReport(BaseModel):
-    """What a worker says of itself; `since` is in Unix seconds, `unsaved` predictions succeeded and are not on disk."""
+    """What a worker says of itself; `since` is in Unix seconds, `unsaved` predictions succeeded and are not on disk.
+
+    `creates` and `reads` are the requests that it made within the last minute.
+    """
 
     host: str
     pid: int
@@ -24,6 +27,8 @@ class WorkerReport(BaseModel):
     downloads: int = 0
     unsaved: int = 0
     shards: int = 0
+    creates: int = 0
+    reads: int = 0
 
 
 @dataclass(frozen=True, slots=True)

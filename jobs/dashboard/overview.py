@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.exceptions import RedisError
 from starlette.requests import Request
@@ -14,7 +14,8 @@ from starlette.responses import Response
 
 from jobs.account.account import Account
 from jobs.account.action_log import ActionLog
-from jobs.account.live_workers import live_workers
+from jobs.account.live_workers import LiveWorker, live_workers
+from jobs.config import Config
 from jobs.dashboard.gallery.gallery import pictures
 from jobs.dashboard.index.filters import Filter
 from jobs.dashboard.index.indexes import Indexes
@@ -33,6 +34,19 @@ MOST_SHOWN = 100
 
 ACTIONS_SHOWN = 20
 NEWEST_SHOWN = 12
+
+
+class Used(NamedTuple):
+    """How much of a limit is used, of all workers together."""
+
+    what: str
+    used: int
+    most: int
+
+    @property
+    def share(self) -> float:
+        """The part that is used, at most 1."""
+        return min(self.used / self.most, 1.0) if self.most else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +118,17 @@ async def _read(dashboard: Dashboard, known: Statuses) -> dict[str, str]:
     names = await Batches(redis).names()
     ended = await Batches(redis).endings(names)
     statuses = await known.read(sorted(names, key=ended.__contains__)[:MOST_SHOWN])
-    account = Account(redis, api_host)
+    account, workers = Account(redis, api_host), await live_workers(redis, api_host)
     read_only = dashboard.access.read_only
     schedules, problem = await _schedules(dashboard)
     waiting = [*needs(statuses), *schedule_needs(schedules, problem)]
     return {
         "needs": render("needs.html", needs=waiting, read_only=read_only),
         "batches": render("batches.html", statuses=statuses, more=len(names) - len(statuses), projected=projected),
-        "workers": render("workers.html", workers=await live_workers(redis, api_host), now=int(time.time())),
-        "limits": render("limits.html", limits=await _limits(account), config=dashboard.config, read_only=read_only),
+        "workers": render("workers.html", workers=workers, now=int(time.time())),
+        "limits": render(
+            "limits.html", used=used(workers, dashboard.config), limits=await _limits(account), read_only=read_only
+        ),
         "schedules": render("schedules.html", schedules=schedules, problem=problem),
         "actions": render("action_log.html", actions=await ActionLog(redis, api_host).last(ACTIONS_SHOWN)),
     }
@@ -128,6 +144,16 @@ async def _newest(state: Any) -> str:
         items = await asyncio.to_thread(opened.store.find, Filter(state="succeeded"), "newest", 0, NEWEST_SHOWN)
     cards = await asyncio.to_thread(pictures, opened.folder, items)
     return render("newest.html", cards=cards, batch=names[0])
+
+
+def used(workers: Iterable[LiveWorker], config: Config) -> list[Used]:
+    """How much of each limit the workers that are up use, by their last heartbeats."""
+    reports = [worker.report for worker in workers if worker.is_up and worker.report]
+    return [
+        Used("creates in the last minute", sum(one.creates for one in reports), int(config.creates_per_minute)),
+        Used("reads in the last minute", sum(one.reads for one in reports), int(config.reads_per_minute)),
+        Used("in flight", sum(one.in_flight for one in reports), config.max_in_flight * max(len(reports), 1)),
+    ]
 
 
 def needs(statuses: Iterable[Status]) -> Iterator[Need]:

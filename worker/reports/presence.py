@@ -9,6 +9,7 @@ import time
 from jobs.account.live_workers import WorkerReport, remove_worker, send_heartbeat
 from worker.context import Context
 from worker.heartbeat import SILENT
+from worker.reports.pace import Pace, requests_made
 
 
 class Presence:
@@ -16,6 +17,8 @@ class Presence:
 
     def __init__(self, worker: Context) -> None:
         self._worker, self._since = worker, time.time()
+        self._pace = Pace()
+        self._pace.look(time.monotonic(), requests_made())
 
     async def announce(self) -> None:
         """Say that it is up, and what it does."""
@@ -27,7 +30,7 @@ class Presence:
         await remove_worker(self._worker.redis, self._worker.config.api_host, self._worker.leases.owner)
 
     def _report(self) -> WorkerReport:
-        worker = self._worker
+        worker, requests = self._worker, self._pace.look(time.monotonic(), requests_made())
         return WorkerReport(
             host=socket.gethostname(),
             pid=os.getpid(),
@@ -36,4 +39,6 @@ class Presence:
             downloads=worker.outputs.downloads,
             unsaved=len(worker.outputs.backlog),
             shards=len(worker.job_slots.running),
+            creates=requests.get("create", 0),
+            reads=requests.get("read", 0),
         )

@@ -15,7 +15,7 @@ from jobs.state.batches import Batches
 async def test_batches_workers_and_limits_are_shown(night: Any, browser: Any, redis: Redis, config: Config) -> None:
     night.write_rows({"id": "cat", "input": {"prompt": "a cat"}})
     await night.open(1)
-    report = WorkerReport(host="attic", pid=7, since=1.0, in_flight=12)
+    report = WorkerReport(host="attic", pid=7, since=1.0, in_flight=12, creates=590, reads=41)
     await send_heartbeat(redis, config.api_host, "w", 60, report)
     await send_heartbeat(redis, config.api_host, "dead", -60, WorkerReport(host="cellar", pid=8, since=1.0))
     await Account(redis, config.api_host).pause("<b>credit</b>")
@@ -23,6 +23,8 @@ async def test_batches_workers_and_limits_are_shown(night: Any, browser: Any, re
     assert 'href="/batches/night"' in page
     assert "attic 7" in page
     assert "<td>12</td>" in page
+    assert '<div class="full"><dt>creates in the last minute</dt><dd><b>590</b> of 600' in page
+    assert "<div><dt>reads in the last minute</dt><dd><b>41</b> of 3,000" in page
     assert "cellar 8" in page
     assert "silent since" in page
     assert "&lt;b&gt;credit&lt;/b&gt;" in page
