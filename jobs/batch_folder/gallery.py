@@ -54,15 +54,18 @@ class Summary:
     kinds: dict[str, int] = field(default_factory=dict)
     saved_at: str = ""
 
-    def add(self, row: Row) -> None:
-        """Count one prompt; the first failures are kept by name, all of them by kind."""
-        self.totals.add(row.counts)
-        self.saved_at = max(self.saved_at, row.saved_at)
-        if row.status and row.is_unsuccessful:
-            kind = row.kind or row.status
-            self.kinds[kind] = self.kinds.get(kind, 0) + 1
-            if len(self.misses) < FAILURES_SHOWN:
-                self.misses.append(Miss(row.place, row.id, row.place // PAGE_SIZE + 1, kind, row.message[:300]))
+    def add(self, page: list[Row]) -> None:
+        """Count the prompts of a page; the first failures are kept by name, all of them by kind."""
+        self.totals.add(row.counts for row in page)
+        self.saved_at = max(self.saved_at, *(row.saved_at for row in page))
+        for row in page:
+            if row.status and row.is_unsuccessful:
+                self._add_miss(row, row.kind or row.status)
+
+    def _add_miss(self, row: Row, kind: str) -> None:
+        self.kinds[kind] = self.kinds.get(kind, 0) + 1
+        if len(self.misses) < FAILURES_SHOWN:
+            self.misses.append(Miss(row.place, row.id, row.place // PAGE_SIZE + 1, kind, row.message[:300]))
 
 
 def write_gallery(folder: Folder, rows: Iterable[Row] | None = None, *, fsync: bool) -> Path:
@@ -104,17 +107,12 @@ def page_numbers(page: int, pages: int) -> list[int | None]:
 
 
 def _pages(summary: Summary, rows: Iterable[Row]) -> Iterator[list[str]]:
-    items = _items(summary, rows)
-    while page := list(islice(items, PAGE_SIZE)):
-        yield page
-
-
-def _items(summary: Summary, rows: Iterable[Row]) -> Iterator[str]:
     from markupsafe import Markup  # noqa: PLC0415 - a worker starts faster without
 
-    for row in rows:
-        summary.add(row)
-        yield Markup(row.html)  # noqa: S704 - rendered by the template of an item
+    left = iter(rows)
+    while page := list(islice(left, PAGE_SIZE)):
+        summary.add(page)
+        yield [Markup(row.html) for row in page]  # noqa: S704 - rendered by the template of an item
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import BinaryIO
 
 from jobs.batch_folder.atomic_files import replacing
@@ -16,7 +17,7 @@ from jobs.batch_folder.rows.result_line import damaged_result, reviewed_line
 from jobs.batch_folder.rows.row import Row
 from jobs.batch_folder.rows.totals import Totals
 from jobs.errors import DamagedRecord
-from jobs.wire import Prompt, Result
+from jobs.wire import SHARD_SIZE, Prompt, Result
 
 
 def records(folder: Folder) -> Iterator[tuple[Prompt, Result | None]]:
@@ -71,7 +72,7 @@ def _write_rows(folder: Folder, rows: Iterable[Row], everything: BinaryIO, error
 
 
 def _count(rows: Iterable[Row]) -> Totals:
-    counted = Totals()
-    for row in rows:
-        counted.add(row.counts)
+    counted, left = Totals(), iter(rows)
+    while some := list(islice((row.counts for row in left), SHARD_SIZE)):
+        counted.add(some)
     return counted

@@ -14,6 +14,7 @@ from jobs.batch_folder.atomic_files import part_files
 from jobs.batch_folder.folder import RECORD, SAVING, Folder
 from jobs.batch_folder.gallery import PAGE_SIZE, page_name
 from jobs.batch_folder.name_hashes import NameHashes
+from jobs.batch_folder.rows.segment import unfinished_segments
 from jobs.input_files.copies import COPIES
 from jobs.wire import Result, SavedFile
 
@@ -22,20 +23,20 @@ _OF_THE_SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 """What file browsers leave behind."""
 
 
-def file_faults(directory: Path, record: Result, *, read: bool) -> Iterator[str]:
+def file_faults(directory: str, record: Result, *, read: bool) -> Iterator[str]:
     """Yield what is wrong with the files of a prompt's folder; with `read` their bytes are compared too."""
     for file in record.files:
         name = _name(directory, file)
         if name is None:
             yield f"its record names a file outside of its folder: {file.path}"
-        elif fault := _file_fault(directory / name, file, read=read):
+        elif fault := _file_fault(f"{directory}/{name}", file, read=read):
             yield f"{name} {fault}"
     document = _document(directory, record)
-    if document and (fault := _document_fault(directory / document, record.output, read=read)):
+    if document and (fault := _document_fault(Path(directory, document), record.output, read=read)):
         yield f"{document} {fault}"
 
 
-def unnamed_files(directory: Path, record: Result | None) -> Iterator[str]:
+def unnamed_files(directory: str, record: Result | None) -> Iterator[str]:
     """Yield the files that a prompt's record does not name, or that there are files without a record."""
     try:
         there = set(os.listdir(directory)) - _OF_THE_SYSTEM  # noqa: PTH208 - names only, of a million folders
@@ -66,6 +67,7 @@ def unfinished_files(folder: Folder) -> Iterator[str]:
         count = sum(1 for _ in saving.iterdir())
         yield f"{SAVING} is there, with {count} folder{'' if count == 1 else 's'} that were never committed"
     yield from (f"{name} was never written to its end" for name in part_files(folder.path))
+    yield from (f"{path} was never written to its end" for path in unfinished_segments(folder))
     copies = folder.path / COPIES
     for name in part_files(copies) if copies.is_dir() else ():
         yield f"{COPIES}/{name} was never written to its end"
@@ -78,15 +80,19 @@ def missing_pages(folder: Folder, prompts: int) -> Iterator[str]:
             yield f"the gallery's {page_name(page)} is missing"
 
 
-def _name(directory: Path, file: SavedFile) -> str | None:
+def _name(directory: str, file: SavedFile) -> str | None:
     """A file's name, None when it is not directly in the prompt's folder."""
+    prompt_id = directory.rpartition("/")[2]
+    before, _, name = file.path.rpartition("/")
+    if before == prompt_id and name not in ("", ".", ".."):  # as almost all are: a path takes longer
+        return name
     path = PurePosixPath(file.path)
-    return path.name if path.parts == (directory.name, path.name) else None
+    return path.name if path.parts == (prompt_id, path.name) else None
 
 
-def _file_fault(path: Path, file: SavedFile, *, read: bool) -> str | None:
+def _file_fault(path: str, file: SavedFile, *, read: bool) -> str | None:
     try:
-        found = path.lstat()
+        found = os.lstat(path)
         if not stat.S_ISREG(found.st_mode):
             return "is not a file"
         if found.st_size != file.bytes:
@@ -100,15 +106,15 @@ def _file_fault(path: Path, file: SavedFile, *, read: bool) -> str | None:
     return None
 
 
-def _sha256(path: Path) -> str:
+def _sha256(path: str) -> str:
     digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
+    with Path(path).open("rb", buffering=0) as file:
         while piece := file.read(PIECE):
             digest.update(piece)
     return digest.hexdigest()
 
 
-def _document(directory: Path, record: Result) -> str | None:
+def _document(directory: str, record: Result) -> str | None:
     """The name of the file that holds the part of an output that is no file, if there must or may be one."""
     output = record.output
     if record.status != "succeeded" or output is None:
@@ -116,7 +122,7 @@ def _document(directory: Path, record: Result) -> str | None:
     leaves = list(_leaves(output))
     if record.files and len(leaves) == len(record.files):
         return None
-    there = [name for name in ("output.txt", "output.json") if (directory / name).exists()]
+    there = [name for name in ("output.txt", "output.json") if Path(directory, name).exists()]
     texts = not record.files and bool(leaves) and all(isinstance(leaf, str) for leaf in leaves)
     if texts and all(leaf.startswith(("https:", "http:", "data:")) for leaf in leaves):
         return there[0] if there else None  # files, unless their host is not allowed, which only a worker knows

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from typing import BinaryIO
 
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.name_hashes import NameHashes
 from jobs.batch_folder.prompts_copy import parse_prompt
+from jobs.batch_folder.rows.result_line import result_line
 from jobs.errors import StorageError
 from jobs.names import name_problem
 from jobs.secret_inputs import shown_input
@@ -23,10 +23,15 @@ from jobs.verify.disagreements import MOVE, RECOUNT, RECREATE, Disagreement
 from jobs.verify.folder import file_faults, unnamed_files
 from jobs.verify.redis import Waiting, prompt_faults
 from jobs.verify.results import Lines
+from jobs.verify.segments import Segments
 from jobs.wire import Prompt, Result
 
 LIMIT = 10_000
 """Disagreements after which the inspection stops."""
+
+
+PROGRESS_EVERY = 1000
+"""Prompts between two reports."""
 
 
 class TooMany(Exception):
@@ -41,6 +46,7 @@ class Inspection:
 
     def __init__(self, folder: Folder, snapshot: Snapshot | None, read: Callable[[str], bool]) -> None:
         self.folder, self.snapshot, self._read = folder, snapshot, read
+        self._root = str(folder.path)
         self.found: list[Disagreement] = []
         self.counts = Counter(prompts=0, results=0, files=0, bytes=0, unread=0)
         self.outcomes = Counter[str]()
@@ -48,6 +54,7 @@ class Inspection:
         self.ids, self.predictions = NameHashes(), NameHashes()
         self.waiting = Waiting(snapshot) if snapshot else None
         self.results, self.errors = Lines(folder.results), Lines(folder.errors)
+        self.segments = Segments(folder)
 
     @property
     def finished(self) -> bool:
@@ -62,10 +69,12 @@ class Inspection:
             raise TooMany
         self.found.append(disagreement)
 
-    def inspect_all(self, rows: BinaryIO) -> None:
-        """Inspect each prompt in turn; `rows` is the open copy."""
+    def inspect_all(self, rows: BinaryIO, progress: Callable[[str], None]) -> None:
+        """Inspect each prompt in turn; `rows` is the open copy. `progress` is called with a sentence now and then."""
         for prompt in prompts_in(rows):
             self.counts["prompts"] += 1
+            if self.counts["prompts"] % PROGRESS_EVERY == 0:
+                progress(f"verifying {self.folder.batch}: {self.counts['prompts']:,} prompts")
             if isinstance(prompt, Prompt):
                 self._inspect(prompt)
             else:
@@ -75,6 +84,7 @@ class Inspection:
 
     def close(self) -> None:
         """Close what is open."""
+        self.segments.close()
         self.results.close()
         self.errors.close()
 
@@ -91,35 +101,44 @@ class Inspection:
             record = self.folder.read_record(prompt.id)
         except StorageError as error:
             damage = str(error)
+        line = result_line(record).encode(errors="replace") if record else b""
         failed = self.snapshot and prompt.index in self.snapshot.unsuccessful
         cure = f"`python -m jobs retry {self.folder.batch}`" if failed else RECREATE
-        for what in self._faults(prompt, record, damage):
+        for what in self._faults(prompt, record, line, damage):
             self.report(Disagreement(prompt=prompt.id, what=what, cure=cure))
-        for what in unnamed_files(self.folder.prompt(prompt.id), record) if not damage else ():
-            self.report(Disagreement(prompt=prompt.id, what=what, cure=MOVE))
+        if not damage:
+            self._inspect_folder(prompt, record, line.decode())
         for what in prompt_faults(self.snapshot, prompt, record) if self.snapshot else ():
             self.report(Disagreement(prompt=prompt.id, what=what, cure=RECOUNT))
         self._count(prompt, record)
 
-    def _faults(self, prompt: Prompt, record: Result | None, damage: str | None) -> Iterator[str]:
-        result = self._line(prompt, record)
+    def _inspect_folder(self, prompt: Prompt, record: Result | None, line: str) -> None:
+        for what in unnamed_files(f"{self._root}/{prompt.id}", record):
+            self.report(Disagreement(prompt=prompt.id, what=what, cure=MOVE))
+        if segment := self.segments.fault(prompt, line):
+            name = self.folder.batch
+            cure = f"remove {segment}, then `python -m jobs results {name}` and `python -m jobs gallery {name}`"
+            self.report(Disagreement(prompt=prompt.id, what=f"{segment} has another result than its record", cure=cure))
+
+    def _faults(self, prompt: Prompt, record: Result | None, line: bytes, damage: str | None) -> Iterator[str]:
+        result = self._line(prompt, record, line)
         if damage:
             yield damage
         elif record:
             yield from _differences(prompt, record)
-            yield from file_faults(self.folder.prompt(prompt.id), record, read=self._read(prompt.id))
+            yield from file_faults(f"{self._root}/{prompt.id}", record, read=self._read(prompt.id))
         elif self.snapshot and prompt.index in self.snapshot.settled:
             yield "Redis has its result, and its record is missing"
         elif result and not self.snapshot and (result.status == "succeeded" or not prompt.generation):
             yield "results.jsonl has its result, and its record is missing"
 
-    def _line(self, prompt: Prompt, record: Result | None) -> Result | None:
+    def _line(self, prompt: Prompt, record: Result | None, line: bytes) -> Result | None:
         """The result in results.jsonl, which may be of any age before a batch is finished."""
         if self.snapshot and not self.finished:
             return None
         if not record or record.status != "succeeded":
-            self.errors.compare(prompt.index, record)
-        return self.results.compare(prompt.index, record)
+            self.errors.compare(prompt.index, record, line)
+        return self.results.compare(prompt.index, record, line)
 
     def _count(self, prompt: Prompt, record: Result | None) -> None:
         for prediction in set(predictions_of(prompt, record, self.snapshot)):
@@ -168,7 +187,7 @@ def _prompt(index: int, line: bytes) -> Prompt | None:
 
 
 def _differences(prompt: Prompt, record: Result) -> Iterator[str]:
-    shown = replace(prompt, input=shown_input(prompt.input))
-    for name in ("id", "index", "model", "input"):
-        if getattr(record, name) != getattr(shown, name):
+    row = {"id": prompt.id, "index": prompt.index, "model": prompt.model, "input": shown_input(prompt.input)}
+    for name, value in row.items():
+        if getattr(record, name) != value:
             yield f"its record is of another prompt: {name} is not that of the row"

@@ -29,10 +29,13 @@ class Lines:
             self.missing = f"{self._name} is missing"
         self._line = self._next()
 
-    def compare(self, index: int, record: Result | None) -> Result | None:
-        """Compare the record of the next prompt with its line; returns the line's result, None when there is none."""
+    def compare(self, index: int, record: Result | None, expected: bytes) -> Result | None:
+        """Compare the record of the next prompt, or its absence, with its line, which should be `expected`.
+
+        Returns the line's result, None when there is none.
+        """
         while self._line:
-            if record and self._line == result_line(record).encode(errors="replace") + b"\n":
+            if record and self._line == expected + b"\n":
                 self._line = self._next()
                 return record
             line, result = self._line, _read(self._line)

@@ -31,27 +31,31 @@ RECHECK_SECONDS = 1.5
 
 PRODUCER_PATIENCE = 5.0
 
+Progress = Callable[[str], None]
 
-def verify(name: str, config: Config, *, read: bool = True, recheck: float = RECHECK_SECONDS) -> Verification:
+
+def verify(
+    name: str, config: Config, *, read: bool = True, recheck: float = RECHECK_SECONDS, progress: Progress | None = None
+) -> Verification:
     """Compare all that is known of a batch; `read`: also the bytes of its files. BatchNotFound, RedisUnreachable.
 
-    What disagrees is compared once more, `recheck` seconds later.
+    What disagrees is compared once more, `recheck` seconds later. `progress` is called with a sentence now and then.
 
     It blocks for as long as it takes; from asyncio, call it in a thread.
     """
     folder = Folder(config.output_dir, name)
-    first = _compare(folder, config, lambda _: read)
+    first = _compare(folder, config, lambda _: read, progress)
     if first.agrees:
         return first
     time.sleep(recheck)
     suspects = {one.prompt for one in first.disagreements}
-    second = _compare(folder, config, lambda prompt: read and prompt in suspects)
+    second = _compare(folder, config, lambda prompt: read and prompt in suspects, progress)
     known = set(first.disagreements)
     kept = tuple(one for one in second.disagreements if one in known)
     return second.model_copy(update={"disagreements": kept, "unread": first.unread})
 
 
-def _compare(folder: Folder, config: Config, read: Callable[[str], bool]) -> Verification:
+def _compare(folder: Folder, config: Config, read: Callable[[str], bool], progress: Progress | None) -> Verification:
     with _between_producers(folder):
         snapshot, trouble = _read_redis(folder, config)
         if snapshot is None and not trouble and not folder.manifest.exists():
@@ -66,7 +70,7 @@ def _compare(folder: Folder, config: Config, read: Callable[[str], bool]) -> Ver
                 cure = "restore it, or set BATCH_OUTPUT_DIR as it was"
                 inspection.report(Disagreement(what=f"{folder.prompts} is missing", cure=cure))
             else:  # without it, everything would seem out of place
-                inspection.inspect_all(lines)
+                inspection.inspect_all(lines, progress or (lambda _: None))
                 for fault in _batch_disagreements(inspection, lines):
                     inspection.report(fault)
         except TooMany:

@@ -6,7 +6,6 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import astuple
 from typing import NamedTuple
 
 from jobs.batch_folder.folder import RECORD, Folder
@@ -75,7 +74,7 @@ def build_row(folder: Folder, directory: int, prompt: Prompt, digest: str, *, wi
         saved_at=(result.saved_at or "") if result else "",
         kind=error.kind if error else "",
         message=_as_utf_8(error.message) if error else "",
-        counts=astuple(counts),
+        counts=counts.values,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from jobs.prices.money import MICRO, dollars
@@ -42,11 +42,16 @@ class Totals:
         if result and result.cost is not None:
             self.micro_dollars = (self.micro_dollars or 0) + round(result.cost * MICRO)
 
-    def add(self, counts: Sequence[int | None]) -> None:
+    @property
+    def values(self) -> tuple[int | None, ...]:
+        """The counts in their order, for `add`."""
+        return tuple(getattr(self, name) for name in self.__slots__)
+
+    def add(self, totals: Iterable[Sequence[int | None]]) -> None:
         """Add the values of other totals."""
-        for name, count in zip(self.__slots__, counts, strict=True):
-            if count is not None:
-                setattr(self, name, (getattr(self, name) or 0) + count)
+        for name, column in zip(self.__slots__, zip(*totals, strict=True), strict=False):
+            if known := [count for count in column if count is not None]:
+                setattr(self, name, (getattr(self, name) or 0) + sum(known))
 
     @property
     def cost(self) -> float | None:

@@ -8,7 +8,9 @@ import typer
 
 from jobs import terminal
 from jobs.cli import options
+from jobs.cli.progress import progress_line
 from jobs.config import Config
+from jobs.printer import Printer
 from jobs.terminal import print_lines
 from jobs.verify.disagreements import verification_lines
 from jobs.verify.verify import verify as verify_batch
@@ -21,7 +23,8 @@ def verify(
     as_json: options.AsJson = False,
 ) -> None:
     """Compare folder, results and Redis; exit 1 if they disagree."""
-    found = verify_batch(batch, Config.load(), read=not quick)
+    with progress_line(Printer(stderr=True)) as progress:
+        found = verify_batch(batch, Config.load(), read=not quick, progress=progress)
     if as_json:
         typer.echo(terminal.as_json(found))
     else:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from jobs.batch_folder.gallery import write_gallery
 from jobs.queue.shard_queue import serialize
 
 Break = Callable[[Any], object]
@@ -58,6 +59,16 @@ def ledger(night: Any, index: int, **fields: Any) -> None:
 
 def count(night: Any, field: str, by: int) -> Any:
     return night.redis.hincrby(night.key("batch"), field, by)
+
+
+def change_under_segment(night: Any) -> None:
+    """A record that is overwritten in place: its folder stays as the segment knows it."""
+    write_gallery(night.folder, fsync=False)
+    edit(night, "one/prediction.json", '"attempts": 1', '"attempts": 2')
+
+
+def cut_segment(night: Any) -> None:
+    path(night, ".segments/.0.ab.part").touch()
 
 
 def make_folder(night: Any, name: str) -> None:
@@ -108,6 +119,11 @@ FOLDER: dict[str, tuple[Break, str]] = {
     "a folder without a row": (lambda n: path(n, "stranger").mkdir(), "the folder stranger belongs to no prompt"),
     "folders that were being saved": (saving, ".saving is there, with 1 folder"),
     "a file that was being written": (lambda n: path(n, ".results.jsonl.ab.part").touch(), "never written to its end"),
+    "a segment with another result": (
+        change_under_segment,
+        r"one: \.segments/0 has another result than its record. Cure: remove \.segments/0, then",
+    ),
+    "a segment that was being written": (cut_segment, r"\.segments/\.0\.ab\.part was never written to its end"),
     "no gallery": (lambda n: n.folder.gallery.unlink(), "index.html is missing. Cure: `python -m jobs gallery night`"),
     "no results": (lambda n: n.folder.results.unlink(), "results.jsonl is missing. Cure: `python -m jobs results"),
     "no errors": (lambda n: n.folder.errors.unlink(), "errors.jsonl is missing"),
