@@ -37,6 +37,15 @@ def with_make(text: str) -> str:
     return "".join([*parts, _options(text[end:])])
 
 
+def size_text(size: float) -> str:
+    """Bytes for people: `1.5 kB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
 def _command(match: re.Match[str]) -> str:
     package, rest = match.groups()
     if package == "arq":

@@ -16,9 +16,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from jobs.operations.report import done, fire_time, megabytes, money_spent, pace, shown_state, spent_words
+from jobs.operations.report import done, fire_time, money_spent, pace, shown_state, spent_words
 from jobs.prices.money import money
-from jobs.text import printable
+from jobs.text import printable, size_text
 from jobs.wire import Result, Status, as_local
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def totals_table(totals: Totals) -> Table:
         count = getattr(totals, outcome)
         if count or outcome == "succeeded":
             table.add_row(outcome if outcome != "missing" else "not done yet", Text(str(count), style))
-    table.add_row("files", f"{totals.files} ({megabytes(totals.bytes)})")
+    table.add_row("files", f"{totals.files} ({size_text(totals.bytes)})")
     if totals.cost is not None:
         table.add_row("cost", money_spent(totals.cost, is_partial=totals.cost_is_partial))
     return table

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from jobs.prices.money import money
-from jobs.text import printable
+from jobs.text import printable, size_text
 from jobs.wire import NO_WORKER as NO_WORKER_REASON
 from jobs.wire import Status
 
@@ -79,15 +79,10 @@ def cost_words(least: float | None, most: float | None, unpriced: Sequence[str] 
     return f"costs {money(least)}" if least == most else f"costs at least {money(least)}, at most {money(most)}"
 
 
-def megabytes(size: int) -> str:
-    """Bytes for people."""
-    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"
-
-
 def check_lines(source: str, checked: Checked) -> Iterator[str]:
     """That a file has no error, and what its prompts would cost."""
     made = f" made of {count_text(checked.rows, 'row')}" if checked.rows and checked.rows != checked.total else ""
-    files = f" with {count_text(checked.files, 'file')} ({megabytes(checked.file_bytes)})" if checked.files else ""
+    files = f" with {count_text(checked.files, 'file')} ({size_text(checked.file_bytes)})" if checked.files else ""
     line = f"{source}: {count_text(checked.total, 'prompt')}{made}{files}, no error"
     yield f"{line}; {estimate_words(checked)}" if estimate_words(checked) else line
     yield from pinned_lines(checked)

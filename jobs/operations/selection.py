@@ -22,6 +22,7 @@ class Selection:
 
     A prompt has one of the `ids`, of the `indexes`, of the `models` (with or without its version) and, if it did not
     succeed, of the `kinds` of errors and of the `statuses`. `message` is a part of its error's message, or its group.
+    `other_kinds` leaves out failures of these kinds, and nothing else.
     """
 
     ids: frozenset[str] = frozenset()
@@ -30,6 +31,7 @@ class Selection:
     kinds: frozenset[str] = frozenset()
     statuses: frozenset[Outcome] = frozenset()
     message: str = ""
+    other_kinds: frozenset[str] = frozenset()
 
     @property
     def needs_results(self) -> bool:
@@ -41,7 +43,7 @@ class Selection:
         indexes, unknown = list[int](), set(self.ids)
         for row in read_rows(folder):
             unknown.discard(row.id)
-            if self._has_row(row) and (not self.needs_results or self._has_result(folder, row, unsuccessful)):
+            if self._has_row(row) and self._fits(folder, row, unsuccessful):
                 indexes.append(row.index)
         if unknown:
             raise InputError(f"batch {folder.batch!r} has no prompt {_named(unknown)}; nothing was done")
@@ -52,9 +54,13 @@ class Selection:
             return False
         return not self.models or not self.models.isdisjoint(((model := model_of(row.text)), model.partition(":")[0]))
 
-    def _has_result(self, folder: Folder, row: CopiedRow, unsuccessful: Bits) -> bool:
+    def _fits(self, folder: Folder, row: CopiedRow, unsuccessful: Bits) -> bool:
+        if not self.needs_results and not self.other_kinds:
+            return True
         record = folder.last_record(row.id, row.generation) if row.index in unsuccessful else None
-        return record is not None and self.has_failure(record)
+        if record is None:
+            return not self.needs_results
+        return self.has_failure(record) and not (record.error and record.error.kind in self.other_kinds)
 
     def has_failure(self, result: Result) -> bool:
         """Whether a result is one of these, by how it ended."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from jobs.batch_folder.gallery_items import GalleryItem
 from jobs.prices.money import money
+from jobs.text import size_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -48,15 +49,7 @@ def item_source() -> bytes:
 
 def template_filters() -> dict[str, Callable[..., str]]:
     """How sizes, times and amounts read in templates."""
-    return {"size": _size, "moment": _moment, "span": _span, "money": money, "count": lambda number: f"{number:,}"}
-
-
-def _size(number: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}" if unit == "B" or number >= 100 else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} TB"
+    return {"size": size_text, "moment": _moment, "span": _span, "money": money, "count": lambda number: f"{number:,}"}
 
 
 def _moment(timestamp: str) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from jobs.budget import UNCHANGED
-from jobs.dashboard.actions.question import Action, Asked, Field, Question
+from jobs.dashboard.actions.question import REFUSED, Action, Asked, Field, Question
 from jobs.errors import InputError
 from jobs.operations.limits import LimitChanges, limit_lines
 from jobs.operations.preview import Preview
 from jobs.operations.prompts_canceled import prompts_canceled_lines as canceled_lines
-from jobs.operations.report import cancel_lines, cost_words, count_text, receipt_line
+from jobs.operations.report import cancel_lines, count_text, estimate_words, receipt_line, unpriced_lines
+from jobs.operations.selection import Selection
 from jobs.prices.money import MICRO
 
 MODELS_SHOWN = 8
@@ -18,17 +20,30 @@ LIMITS = {"max_predictions": "Predictions at most", "max_cost": "Dollars at most
 
 
 async def ask_retry(asked: Asked) -> Question:
-    """What a retry would create."""
-    preview = await asked.operations.preview_retry(asked.batch, asked.selection)
+    """What a retry would create; what was refused for its content only if that is ticked, as it would be again."""
+    preview = await asked.operations.preview_retry(asked.batch, _to_retry(asked))
     title = f"Retry what did not succeed{_scope(asked)}"
-    if not preview.prompts:
+    if not preview.prompts and not asked.refused:
         return Question(title, ("There is nothing to retry.",))
-    return Question(title, tuple(_preview_sentences(preview)), "Retry", preview.prompts)
+    sentences = tuple(_preview_sentences(preview)) if preview.prompts else ("Nothing else can be retried.",)
+    return Question(title, sentences, "Retry", preview.prompts, fields=tuple(_refused_field(asked)))
 
 
 async def retry(asked: Asked) -> str:
     """Retry."""
-    return receipt_line(await asked.operations.retry(asked.batch, UNCHANGED, None, asked.selection))
+    return receipt_line(await asked.operations.retry(asked.batch, UNCHANGED, None, _to_retry(asked)))
+
+
+def _to_retry(asked: Asked) -> Selection | None:
+    if not asked.refused or asked.values.get(REFUSED):
+        return asked.selection
+    return replace(asked.selection or Selection(), other_kinds=frozenset({REFUSED}))
+
+
+def _refused_field(asked: Asked) -> Iterator[Field]:
+    if asked.refused:
+        label = f"also {count_text(asked.refused, 'prompt')} that failed for {'its' if asked.refused == 1 else 'their'}"
+        yield Field(REFUSED, f"{label} content", hint="the model would most likely refuse again", is_box=True)
 
 
 async def ask_cancel(asked: Asked) -> Question:
@@ -117,11 +132,9 @@ def _preview_sentences(preview: Preview) -> Iterator[str]:
     yield from (f"{count:,} of {model}" for model, count in models[:MODELS_SHOWN])
     if len(models) > MODELS_SHOWN:
         yield f"and {len(models) - MODELS_SHOWN} more models"
-    if preview.cost_at_least is not None:
-        yield f"It {cost_words(preview.cost_at_least, preview.cost_at_most)}."
-    else:
-        yield "What it costs is not known: BATCH_PRICES and prices.toml have no price for it."
-    yield from preview.unpriced[:MODELS_SHOWN]
+    words = estimate_words(preview)
+    yield f"It {words}." if words.startswith("costs") else f"What it costs is not known{words and f': {words}'}."
+    yield from unpriced_lines(preview)
 
 
 def _shown(value: float | None) -> str:

@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, Response
 
 from jobs.account.action_log import ActionLog
 from jobs.dashboard.actions import account, batch, rerun
-from jobs.dashboard.actions.question import Action, Asked, Question
+from jobs.dashboard.actions.question import REFUSED, Action, Asked, Question
 from jobs.dashboard.gallery.files import batch_folder
 from jobs.dashboard.index.filters import Filter
 from jobs.dashboard.index.indexes import Indexes
@@ -76,17 +76,25 @@ async def _read(request: Request) -> tuple[Action, Asked]:
     action = ACTIONS["batch" if name else "account"].get(request.path_params["name"])
     if action is None:
         raise HTTPException(404, "There is no such action.")
-    chosen, indexes, is_whole = Filter.read(request.query_params), None, True
+    asked = Asked(Operations(dashboard.config, dashboard.redis), name, Filter.read(request.query_params), None, {})
     if name:
         await batch_folder(dashboard, name)
-    if name and chosen:
-        known: Indexes = request.app.state.indexes
-        async with known.use(name) as opened:
-            indexes = frozenset(await asyncio.to_thread(opened.store.positions, chosen))
-            is_whole = opened.is_whole
+        asked = await _with_prompts(request.app.state.indexes, asked, is_retry=request.path_params["name"] == "retry")
     form = await request.form(max_fields=20, max_files=0) if request.method == "POST" else {}
     values = {key: str(value) for key, value in form.items()}
-    return action, Asked(Operations(dashboard.config, dashboard.redis), name, chosen, indexes, values, is_whole)
+    return action, replace(asked, values=values)
+
+
+async def _with_prompts(known: Indexes, asked: Asked, *, is_retry: bool) -> Asked:
+    """The action with what the batch's index knows of the prompts that it is for."""
+    chosen = asked.chosen
+    if not chosen and not is_retry:
+        return asked
+    async with known.use(asked.batch) as opened:
+        indexes = frozenset(await asyncio.to_thread(opened.store.positions, chosen)) if chosen else None
+        counts = chosen.kind == ""
+        refused = await asyncio.to_thread(opened.store.count, replace(chosen, kind=REFUSED)) if counts else 0
+        return replace(asked, indexes=indexes, refused=refused, is_whole=opened.is_whole)
 
 
 def _dialog(request: Request, asked: Asked, question: Question, problem: str = "") -> Response:

@@ -15,11 +15,16 @@ MANY = 100
 """Prompts above which a word has to be typed."""
 
 
+REFUSED = "content_policy"
+"""The kind of failures that a retry is not likely to cure."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """An action on a batch, "" for one on the account; `indexes` are the prompts that a filter shows, None: all.
 
-    `is_whole`: those are all, as the batch's folder has been read to its end.
+    `is_whole`: those are all, as the batch's folder has been read to its end. `refused` of them failed for
+    their content.
     """
 
     operations: Operations
@@ -28,6 +33,7 @@ class Asked:
     indexes: frozenset[int] | None
     values: Mapping[str, str]
     is_whole: bool = True
+    refused: int = 0
 
     @property
     def selection(self) -> Selection | None:
@@ -36,13 +42,14 @@ class Asked:
 
 
 class Field(NamedTuple):
-    """Something to fill in; an empty value leaves it as it is."""
+    """Something to fill in; an empty value leaves it as it is. A box to tick has a value when it is ticked."""
 
     name: str
     label: str
     value: str = ""
     hint: str = ""
     choices: tuple[str, ...] = ()
+    is_box: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,9 @@ class Question:
     @property
     def mark(self) -> str:
         """What tells it from one that others have changed meanwhile: what its fields were when it was asked."""
-        return hashlib.sha256(repr([(field.name, field.value) for field in self.fields]).encode()).hexdigest()[:16]
+        return hashlib.sha256(
+            repr([(field.name, field.value) for field in self.fields if not field.is_box]).encode()
+        ).hexdigest()[:16]
 
     @property
     def needs_word(self) -> bool:

@@ -73,8 +73,8 @@ async def ask_rerun(asked: Asked) -> Question:
     estimate, name = await asyncio.to_thread(_estimate, asked, folder)
     if not estimate.prompts:
         return Question(f"Run {what} again", ("There are none.",))
-    costs = estimate.costs
-    words = "costs an amount that is not known" if costs.least is None else cost_words(costs.least, costs.most)
+    words = cost_words(*estimate.costs)
+    words = words if words.startswith("costs") else f"costs an amount that is not known{words and f': {words}'}"
     fields = (Field("name", "Name of the new batch", name), Field("seeds", "With", NEW, choices=(NEW, SAME)))
     sentences = (
         f"{count_text(estimate.prompts, 'prompt')} become a new batch; it {words}.",

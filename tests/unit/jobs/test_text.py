@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.text import as_typed, with_make
+from jobs.text import as_typed, size_text, with_make
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,10 @@ def test_hints_are_what_one_types_to_make(said: str, through_make: str, monkeypa
     assert as_typed(said) == said
     monkeypatch.setenv("STARTED_BY", "make")
     assert as_typed(said) == through_make
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0 B"), (1500, "1.5 kB"), (2_000_000, "2.0 MB"), (123_400_000, "123 MB"), (5e9, "5.0 GB")]
+)
+def test_sizes_read_alike_everywhere(size: float, text: str) -> None:
+    assert size_text(size) == text

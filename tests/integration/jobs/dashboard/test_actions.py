@@ -13,6 +13,7 @@ from jobs.dashboard.actions import question
 from jobs.dashboard.index import filling as filling_module
 from jobs.enqueue.order import Order
 from jobs.operations.operations import Operations
+from jobs.prices.setting import Prices
 from jobs.redis_client import keys
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
@@ -65,11 +66,37 @@ async def test_a_retry_says_what_it_touches_and_touches_only_that(browser: Any, 
 async def test_many_prompts_need_a_word(browser: Any, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(question, "MANY", 1)
     page, path = "/batches/night", "/batches/night/actions/retry"
-    assert 'name="word"' in (await browser.get(path)).text
-    refused = (await browser.press(path, page, word="noon")).text
+    both = {"content_policy": "1"}
+    assert 'name="word"' not in (await browser.get(path)).text, "one prompt is not many"
+    refused = (await browser.press(path, page, word="noon", **both)).text
     assert "Type night to go on; nothing was done" in refused
+    assert 'name="word"' in refused
     assert (await Batches(redis).get("night")).failed == 2
-    assert "2 prompts enqueued" in (await browser.press(path, page, word=" night ")).text
+    assert "2 prompts enqueued" in (await browser.press(path, page, word=" night ", **both)).text
+
+
+@pytest.mark.usefixtures("failed")
+async def test_what_was_refused_for_its_content_is_retried_only_when_ticked(browser: Any, redis: Redis) -> None:
+    path, page = "/batches/night/actions/retry", "/batches/night"
+    asked = (await browser.get(path)).text
+    assert "1 prompt would run again" in asked
+    assert "also 1 prompt that failed for its content" in asked
+    assert "checked" not in asked
+    assert "1 prompt enqueued" in (await browser.press(path, page)).text
+    assert (await Batches(redis).get("night")).failed == 1
+    assert "Nothing else can be retried" in (await browser.get(path)).text
+    assert "nothing new to enqueue" in (await browser.press(path, page)).text
+    assert "1 prompt would run again" in (await browser.get(f"{path}?kind=content_policy")).text
+    assert "1 prompt enqueued" in (await browser.press(path, page, content_policy="1")).text
+
+
+@pytest.mark.usefixtures("failed")
+async def test_what_a_retry_costs_is_said_as_far_as_it_is_known(serve_dashboard: Any) -> None:
+    path = "/batches/night/actions/retry?kind=model_error"
+    priced = await serve_dashboard(prices=Prices.parse("owner/name=0.25"))
+    assert "It costs at least $0.25" in (await priced.get(path)).text
+    unpriced = await serve_dashboard()
+    assert "What it costs is not known" in (await unpriced.get(path)).text
 
 
 @pytest.mark.usefixtures("night_enqueued")
@@ -177,7 +204,8 @@ async def test_what_is_no_action_is_not_found(night: Any, browser: Any, path: st
 async def test_two_people_at_once_do_it_once(serve_dashboard: Any, redis: Redis) -> None:
     first, second = await serve_dashboard(), await serve_dashboard()
     path, page = "/batches/night/actions/retry", "/batches/night"
-    found = await asyncio.gather(first.press(path, page), second.press(path, page))
+    both = {"content_policy": "1"}
+    found = await asyncio.gather(first.press(path, page, **both), second.press(path, page, **both))
     assert sum("2 prompts enqueued" in one.text for one in found) == 1
     assert (await Batches(redis).get("night")).failed == 0
     late = (await second.press(path, page)).text

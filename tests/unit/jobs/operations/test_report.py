@@ -133,7 +133,7 @@ def test_a_batch_that_does_not_go_on_is_not_said_to_run(facts: dict[str, Any], s
 def test_a_check_says_what_a_file_would_cost() -> None:
     assert list(report.check_lines("f.jsonl", Checked(total=2))) == ["f.jsonl: 2 prompts, no error"]
     assert list(report.check_lines("f.jsonl", Checked(total=2, files=1, file_bytes=30_000_000_000))) == [
-        "f.jsonl: 2 prompts with 1 file (30000.0 MB), no error"
+        "f.jsonl: 2 prompts with 1 file (30.0 GB), no error"
     ]
     priced = Checked(total=1, cost_at_least=0.003, cost_at_most=0.009)
     assert list(report.check_lines("f.jsonl", priced)) == [
@@ -345,11 +345,6 @@ def test_json_is_one_line_of_the_models() -> None:
     assert json.loads(as_json(one)) == one.model_dump()
     assert json.loads(as_json([one, one])) == [one.model_dump()] * 2
     assert as_json([]) == "[]"
-
-
-@pytest.mark.parametrize(("size", "text"), [(0, "0.0 kB"), (1500, "1.5 kB"), (2_000_000, "2.0 MB"), (5e9, "5000.0 MB")])
-def test_sizes_for_people(size: int, text: str) -> None:
-    assert report.megabytes(size) == text
 
 
 def test_a_pause_of_all_and_one_of_a_batch_name_their_commands() -> None:
