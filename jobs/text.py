@@ -51,7 +51,7 @@ def _command(match: re.Match[str]) -> str:
     if package == "arq":
         return "make worker" + rest.removeprefix("worker.Settings")
     command, _, argument = rest.partition(" ")
-    if package == "jobs" and command in _TARGETS and " " not in argument.strip():
+    if package == "jobs" and command in _TARGETS and not argument.startswith("-") and " " not in argument.strip():
         given = "prompts.jsonl" if argument == "FILE" else argument
         return f"make {command} {_TARGETS[command]}={given}" if given else f"make {command}"
     return f".venv/bin/{match[0]}"

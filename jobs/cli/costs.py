@@ -15,6 +15,8 @@ from jobs.operations.report import count_text
 from jobs.prices.money import MICRO, dollars, money
 from jobs.printer import Printer
 
+NOTHING = "No batch has a result; `python -m jobs status --all` lists the batches."
+
 
 class Costs(BaseModel):
     """What `costs --json` prints, in dollars; they are partial when the cost of some prompts is not known."""
@@ -34,4 +36,6 @@ def costs(*, since: options.Since = None, as_json: options.AsJson = False) -> No
         typer.echo(terminal.as_json(Costs(since=since, cost=total, cost_is_partial=unknown > 0, batches=found)))
         return
     lines = [f"{money(total)} in all" + (f", without {count_text(unknown, 'prompt')} of unknown cost" * bool(unknown))]
-    Printer().show(tables.costs_table(found), lines if found else ["No batch has a result."])
+    if unknown:
+        lines.append("`python -m jobs prices` lists the prices that are known, for predictions from now on")
+    Printer().show(tables.costs_table(found), lines if found else [NOTHING])

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from jobs.notify.file import ReceiversFile
     from jobs.notify.overview import Notifications, Trial
 
-NO_RECEIVER = "There is no receiver; they are read from notify.toml, or the file that BATCH_NOTIFY names."
+NO_RECEIVER = (
+    "There is no receiver; they are read from notify.toml, or the file that BATCH_NOTIFY names; "
+    "`python -m jobs notify test` tries them."
+)
 
 app = typer.Typer(
     no_args_is_help=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]}

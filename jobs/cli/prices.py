@@ -70,7 +70,9 @@ def fetch(
     known = load_cards(config.prices_file)
     names = list(dict.fromkeys(models or known))
     if not names:
-        raise InputError(f"{config.prices_file} names no model yet: say which, as in owner/name")
+        raise InputError(
+            f"{config.prices_file} names no model yet: say which, as in `python -m jobs prices fetch owner/name`"
+        )
     for name in names:
         if problem := model_problem(name):
             raise InputError(problem)

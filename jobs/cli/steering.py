@@ -95,7 +95,12 @@ def limit(
     if as_json:
         typer.echo(terminal.as_json(changed))
     else:
-        print_lines([*limit_lines(changed), *(["Nothing was done."] if dry_run else [])])
+        print_lines(
+            [
+                *limit_lines(changed),
+                "Nothing was done. The same command without --dry-run does it." if dry_run else _watch(batch),
+            ]
+        )
 
 
 OneBatch = Annotated[
@@ -113,18 +118,29 @@ def pause(
         sentence = run_operation(lambda operations: operations.pause_batch(batch, reason))
     else:
         sentence = run_operation(lambda operations: operations.pause(reason), start=True)
-    typer.echo(printable(sentence))
+    print_lines([f"{printable(sentence)}; {_after_pause(batch, sentence)}"])
+
+
+def _after_pause(batch: str | None, sentence: str) -> str:
+    if batch is None:
+        return "`python -m jobs resume` lifts it"
+    return _watch(batch) if "nothing was paused" in sentence else f"`python -m jobs resume --batch {batch}` lifts it"
 
 
 def resume(batch: OneBatch = None) -> None:
     """Lift every pause of account and models, or one batch's."""
     if batch is not None:
         lifted = run_operation(lambda operations: operations.resume_batch(batch))
-        typer.echo(f"{batch}: {'resumed' if lifted else 'it was not paused itself'}")
+        print_lines([f"{batch}: {'resumed' if lifted else 'it was not paused itself'}; {_watch(batch)}"])
         return
     lifted, paused = run_operation(_resume_all)
-    typer.echo("Resumed." if lifted else "Nothing was paused.")
+    what = "Resumed" if lifted else "Nothing was paused"
+    print_lines([f"{what}; `python -m jobs status` shows all batches"])
     print_lines(f"{name} stays paused: python -m jobs resume --batch {name}" for name in paused)
+
+
+def _watch(batch: str) -> str:
+    return f"`python -m jobs watch {batch}` follows it"
 
 
 async def _resume_all(operations: Operations) -> tuple[bool, list[str]]:

@@ -78,7 +78,9 @@ def chosen(file: ReceiversFile, name: str | None) -> Sequence[Receiver]:
     found = [one for one in file.receivers if name in (None, one.name)]
     if not found and name is None:
         file.check()
-        raise NotifyError(f"there is no receiver in {file.path}; the README shows how one is written")
+        raise NotifyError(
+            f"there is no receiver in {file.path}; the README shows one; `python -m jobs notify` lists them"
+        )
     if not found:
         file.check()
         known = ", ".join(one.name for one in file.receivers) or "none"

@@ -100,7 +100,8 @@ def _count(
 def preview_lines(preview: Preview) -> Iterator[str]:
     """What people read of it."""
     if not preview.prompts:
-        yield f"{preview.batch}: there is nothing to {preview.operation}"
+        why = f"`python -m jobs status {preview.batch}` says why"
+        yield f"{preview.batch}: there is nothing to {preview.operation}; {why}"
         return
     models = ", ".join(f"{count:,} of {model}" for model, count in preview.models.items())
     line = f"{preview.batch}: would {preview.operation} {count_text(preview.prompts, 'prompt')}: {models}"
@@ -113,4 +114,4 @@ def preview_lines(preview: Preview) -> Iterator[str]:
         never = f"Never created: {preview.never_created:,}"
         yield f"{never}; {words.replace('costs ', 'that would cost ', 1)}" if words else never
     yield from unpriced_lines(preview)
-    yield "Nothing was done."
+    yield "Nothing was done. The same command without --dry-run does it."

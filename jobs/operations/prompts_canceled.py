@@ -22,6 +22,7 @@ def prompts_canceled_lines(canceled: PromptsCanceled) -> Iterator[str]:
     """What becomes of prompts that are to be canceled."""
     if not canceled.prompts:
         yield f"{canceled.batch}: all of these have their results already; nothing to cancel"
+        yield f"`python -m jobs results {canceled.batch}` sums them up"
         return
     count, verb = count_text(canceled.prompts, "prompt"), "is" if canceled.prompts == 1 else "are"
     if canceled.workers:

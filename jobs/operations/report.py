@@ -21,7 +21,10 @@ NO_SUCH_BATCH = "No batch is like that; `python -m jobs status` lists all."
 START_WORKER = "python -m arq worker.Settings"
 NO_WORKER = f"No worker is up. This starts one: {START_WORKER}"
 NO_BATCH = "There is no batch yet; `python -m jobs enqueue FILE` creates one."
-NO_SCHEDULE = "There is no schedule; they are read from schedules.toml, or the file that BATCH_SCHEDULES names."
+NO_SCHEDULE = (
+    "There is no schedule; they are read from schedules.toml, or the file that BATCH_SCHEDULES names; "
+    "`python -m jobs schedules` lists them."
+)
 _NUMBERS = re.compile(r"\d[\d.,:]*")
 MOST_NAMED = 5
 """Most batches, or models, that a line names."""
@@ -128,7 +131,11 @@ def receipt_lines(receipt: Receipt) -> Iterator[str]:
     if receipt.dead_letters:
         shards = count_text(len(receipt.dead_letters), "shard")
         yield f"Dead letters: {shards}. `python -m jobs status {receipt.batch}` says why"
-    if not receipt.workers and receipt.already_done < receipt.total:
+    if receipt.already_done == receipt.total:
+        yield results_note(receipt.batch)
+    elif receipt.workers:
+        yield f"`python -m jobs watch {receipt.batch}` follows it"
+    else:
         yield NO_WORKER
 
 
@@ -136,6 +143,7 @@ def cancel_lines(status: Status) -> Iterator[str]:
     """What becomes of a batch that is to be canceled."""
     if is_finished(status):
         yield f"{status.batch} is {status.state} already; nothing to cancel"
+        yield end_note(status)
     elif status.workers:
         yield f"{status.batch} is being canceled; `python -m jobs watch {status.batch}` follows it"
     else:
@@ -219,6 +227,18 @@ def failure_note(batch: str, unsuccessful: int) -> str | None:
         return None
     why, again = f"`python -m jobs results {batch} --failed`", f"`python -m jobs retry {batch}`"
     return f"{count_text(unsuccessful, 'prompt')} did not succeed: {why} says why, and {again} makes another attempt"
+
+
+def results_note(batch: str) -> str:
+    """Where to look at what a finished batch has got."""
+    return f"`python -m jobs results {batch}` sums it up, and `python -m jobs open {batch}` opens its gallery"
+
+
+def end_note(status: Status) -> str:
+    """What to do with a batch that has ended."""
+    if not is_finished(status):
+        return f"`python -m jobs retry {status.batch}` brings its dead letters back"
+    return failure_note(status.batch, status.failed + status.canceled) or results_note(status.batch)
 
 
 def unsaved_note(status: Status) -> str | None:

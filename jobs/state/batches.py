@@ -162,6 +162,7 @@ class Batches:
             return batch
         known = await self.names()
         hint = f"known are: {', '.join(known[:10])}" if known else "there are none yet"
+        hint += "; `python -m jobs status --all` lists also those that only folders know"
         raise BatchNotFound(f"no batch is named {name!r}; {hint}")
 
     async def names(self) -> list[str]:

@@ -64,6 +64,8 @@ def verification_lines(found: Verification) -> Iterator[str]:
     yield from found.notes
     yield from advice(found)
     count = len(found.disagreements)
+    if not found.finished and not count:
+        yield f"`python -m jobs status {found.batch}` says how far the batch is"
     verdict = "all agree" if not count else f"{count} disagreement{'' if count == 1 else 's'}"
     if found.cut_short:
         verdict = f"more than {count} disagreements; the rest was not checked"

@@ -8,6 +8,7 @@ import typer
 
 from jobs.cli import options
 from jobs.cli.answers import run_operation
+from jobs.terminal import print_lines
 
 
 def delete(
@@ -17,6 +18,6 @@ def delete(
 ) -> None:
     """Forget a batch and take it off the queue; its folder stays."""
     running = run_operation(lambda operations: operations.delete(batch, force=force))
-    typer.echo(f"{batch} is forgotten; its folder stays.")
+    print_lines([f"{batch} is forgotten; its folder stays: `python -m jobs status --all` lists it."])
     if running:
-        typer.echo(f"{running} of its predictions may run on: `python -m worker orphans --cancel` ends them.")
+        print_lines([f"{running} of its predictions may run on: `python -m worker orphans --cancel` ends them."])

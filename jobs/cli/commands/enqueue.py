@@ -48,4 +48,4 @@ def _show_checked(source: str, checked: Checked, *, as_json: bool) -> None:
     if as_json:
         typer.echo(terminal.as_json(checked))
     else:
-        print_lines(report.check_lines(source, checked))
+        print_lines([*report.check_lines(source, checked), "The same command without --check enqueues them"])

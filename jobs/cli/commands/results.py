@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from jobs.config import Config
 from jobs.operations import report
 from jobs.operations.operations import known_folder
 from jobs.printer import Printer
+
+if TYPE_CHECKING:
+    from jobs.batch_folder.rows.totals import Totals
 
 
 def results(
@@ -30,8 +33,15 @@ def results(
         with (folder.errors if failed else folder.results).open("rb") as lines:
             shutil.copyfileobj(lines, sys.stdout.buffer)
     elif failed:
-        Printer().show(tables.failures_table(read_results(folder, failed=True)))
+        found = tables.failures_table(read_results(folder, failed=True))
+        again = f"`python -m jobs retry {batch}` makes another attempt"
+        Printer().show(found, [again if found.row_count else f"No prompt has failed: `python -m jobs status {batch}`"])
     else:
-        note = None if totals.missing else report.failure_note(batch, totals.failed + totals.canceled)
-        Printer().show(tables.totals_table(totals), [*tables.path_lines(folder, totals), *filter(None, [note])])
+        Printer().show(tables.totals_table(totals), [*tables.path_lines(folder, totals), _next(batch, totals)])
     raise typer.Exit(1 if not totals.missing and totals.failed + totals.canceled else 0)
+
+
+def _next(batch: str, totals: Totals) -> str:
+    if totals.missing:
+        return f"`python -m jobs status {batch}` says what the rest waits for"
+    return report.failure_note(batch, totals.failed + totals.canceled) or f"`python -m jobs open {batch}` shows them"

@@ -35,8 +35,10 @@ def status(chosen: BatchOptions, batch: options.AnyBatch = None, *, as_json: opt
         typer.echo(terminal.as_json(found[0] if batch else found))
     else:
         notes = [report.NO_SUCH_BATCH] if every and not found else [*report.notes(found)]
-        if batch and report.is_finished(found[0]):
-            notes += filter(None, [report.failure_note(batch, found[0].failed + found[0].canceled)])
+        if batch and report.has_ended(found[0]):
+            notes.append(report.end_note(found[0]))
+        elif batch and not notes:
+            notes.append(f"`python -m jobs watch {batch}` follows it")
         _show(found, [*notes, *warnings], as_list=batch is None)
 
 

@@ -8,6 +8,7 @@ from jobs.cli import options, progress
 from jobs.cli.answers import run_operation
 from jobs.operations import report
 from jobs.printer import Printer
+from jobs.terminal import print_lines
 
 
 @options.can_ring
@@ -15,4 +16,6 @@ def watch(batch: options.AnyBatch = None, *, as_json: options.AsJson = False) ->
     """Follow a batch, or the newest, until all is done."""
     screen = progress.json_screen() if as_json else progress.screen_for(Printer())
     status = run_operation(lambda operations: progress.watch(operations, batch, screen))
+    if not as_json:
+        print_lines([report.end_note(status)])
     raise typer.Exit(report.exit_code(status))

@@ -13,6 +13,7 @@ from jobs.text import as_typed, size_text, with_make
             "No worker is up. This starts one: make worker",
         ),
         ("`python -m jobs status prompts` says why", "`make status BATCH=prompts` says why"),
+        ("`python -m jobs status --all` lists them", "`.venv/bin/python -m jobs status --all` lists them"),
         ("`python -m jobs status` lists the batches", "`make status` lists the batches"),
         ("`python -m jobs enqueue FILE` creates one", "`make enqueue FILE=prompts.jsonl` creates one"),
         ("standard input needs a --name", "standard input needs a NAME="),

@@ -241,7 +241,8 @@ async def test_watch_ends_with_the_batch(cli: Cli, settled: Callable[..., Any]) 
     await settled("good", "succeeded", "succeeded")
     answer = cli("watch", "good")
     assert (answer.code, answer.err) == (0, "")
-    assert answer.out == "good: finished, 2 of 2 done\n"
+    end = "`python -m jobs results good` sums it up, and `python -m jobs open good` opens its gallery"
+    assert answer.out == f"good: finished, 2 of 2 done\n{end}\n"
 
 
 async def test_watch_follows_the_newest_and_tells_of_failures(cli: Cli, settled: Callable[..., Any]) -> None:
@@ -270,10 +271,11 @@ async def test_watch_goes_on_until_all_is_settled(
     await Batches(redis).settle("slow", 1, "canceled")
     await Batches(redis).finish("slow")
     assert child.wait() == 1
-    first, note, last = child.log().splitlines()
+    first, note, last, end = child.log().splitlines()
     assert first.startswith("slow: waiting, 1 of 2 done")
     assert note.startswith("  No worker is up.")
     assert last == "slow: finished, 2 of 2 done, 1 canceled"
+    assert end.startswith("1 prompt did not succeed: ")
 
 
 async def test_watch_tells_of_a_pause_and_of_a_deleted_batch(
@@ -338,7 +340,7 @@ async def test_results_as_lines(cli: Cli, settled: Callable[..., Any]) -> None:
 
 async def test_failures_for_people_cannot_steer_the_terminal(cli: Cli, settled: Callable[..., Any]) -> None:
     await settled("mixed", "succeeded", "failed")
-    _, row = cli("results", "mixed", "--failed").out.splitlines()
+    _, row, _ = cli("results", "mixed", "--failed").out.splitlines()
     assert row.split() == ["p1", "model_error", "�[2Jboom"]
 
 
@@ -394,27 +396,38 @@ def test_a_closed_standard_output_takes_all(child_env: dict[str, str]) -> None:
 
 
 def test_pause_and_resume(cli: Cli) -> None:
-    assert cli("resume").out == "Nothing was paused.\n"
-    assert cli("pause", "budget spent").out == "Paused: budget spent\n"
-    assert cli("pause").out == "Paused already: budget spent\n", "the first reason stays"
-    assert cli("resume").out == "Resumed.\n"
-    assert cli("pause").out == "Paused: paused by hand\n"
+    assert cli("resume").out == "Nothing was paused; `python -m jobs status` shows all batches\n"
+    assert cli("pause", "budget spent").out == "Paused: budget spent; `python -m jobs resume` lifts it\n"
+    assert cli("pause").out == "Paused already: budget spent; `python -m jobs resume` lifts it\n", (
+        "the first reason stays"
+    )
+    assert cli("resume").out == "Resumed; `python -m jobs status` shows all batches\n"
+    assert cli("pause").out == "Paused: paused by hand; `python -m jobs resume` lifts it\n"
 
 
 async def test_one_batch_is_paused_and_resumed(cli: Cli, settled: Callable[..., Any]) -> None:
     await settled("half", "succeeded", total=2)
-    assert cli("pause", "--batch", "half", "lunch").out == "half: paused: lunch\n"
-    assert cli("pause", "--batch", "half").out == "half: paused already: lunch\n"
+    assert (
+        cli("pause", "--batch", "half", "lunch").out
+        == "half: paused: lunch; `python -m jobs resume --batch half` lifts it\n"
+    )
+    assert (
+        cli("pause", "--batch", "half").out
+        == "half: paused already: lunch; `python -m jobs resume --batch half` lifts it\n"
+    )
     status = json.loads(cli("status", "half", "--json").out)
     assert (status["state"], status["reason"], status["paused"]) == ("paused", "lunch", "lunch")
     assert "half is paused: lunch. `python -m jobs resume --batch half` lifts it." in cli("status", "half").out
     stays = "half stays paused: python -m jobs resume --batch half\n"
-    assert cli("resume").out == f"Nothing was paused.\n{stays}"
-    assert cli("resume", "--batch", "half").out == "half: resumed\n"
-    assert cli("resume", "--batch", "half").out == "half: it was not paused itself\n"
+    assert cli("resume").out == f"Nothing was paused; `python -m jobs status` shows all batches\n{stays}"
+    assert cli("resume", "--batch", "half").out == "half: resumed; `python -m jobs watch half` follows it\n"
+    assert cli("resume", "--batch", "half").out.startswith("half: it was not paused itself; ")
     assert cli("pause", "--batch", "none").code == 2
     cli("cancel", "half")
-    assert cli("pause", "--batch", "half").out == "half: nothing was paused; it is being canceled\n"
+    assert (
+        cli("pause", "--batch", "half").out
+        == "half: nothing was paused; it is being canceled; `python -m jobs watch half` follows it\n"
+    )
 
 
 async def test_cancel_says_who_will_do_it(cli: Cli, settled: Callable[..., Any], redis: Redis, config: Config) -> None:
@@ -470,4 +483,4 @@ def test_a_poor_encoding_is_no_error(child_env: dict[str, str]) -> None:
     env = {**child_env, "PYTHONIOENCODING": "latin-1"}
     command = [sys.executable, "-m", "jobs", "pause", "wait …"]
     done = subprocess.run(command, env=env, capture_output=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout) == (0, b"Paused: wait \\u2026\n")
+    assert (done.returncode, done.stdout) == (0, b"Paused: wait \\u2026; `python -m jobs resume` lifts it\n")

@@ -51,8 +51,8 @@ def test_what_cannot_be_read_is_a_sentence(cli: Cli, tmp_path: Path) -> None:
     assert "deployments/a/b: only owner/name has a public page" in answer.out
     assert not (tmp_path / "prices.toml").exists()
     assert "No price is known" in cli("prices").out
-    refused = cli("prices", "fetch")
-    assert (refused.code, refused.err) == (2, "Error: prices.toml names no model yet: say which, as in owner/name\n")
+    refused, fetch = cli("prices", "fetch"), "as in `python -m jobs prices fetch owner/name`"
+    assert (refused.code, refused.err) == (2, f"Error: prices.toml names no model yet: say which, {fetch}\n")
 
 
 def test_a_price_that_somebody_wrote_stays(cli: Cli, config: Config, tmp_path: Path) -> None:

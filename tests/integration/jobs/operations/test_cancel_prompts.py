@@ -52,7 +52,10 @@ async def test_nothing_is_canceled_that_is_done_or_unknown(
     with pytest.raises(InputError, match="no prompt 'q'"):
         await operations.cancel_prompts("night", Selection(ids=frozenset({"p1", "q"})))
     found = await operations.cancel_prompts("night", Selection(ids=frozenset({"p0"})))
-    assert list(prompts_canceled_lines(found)) == ["night: all of these have their results already; nothing to cancel"]
+    assert list(prompts_canceled_lines(found)) == [
+        "night: all of these have their results already; nothing to cancel",
+        "`python -m jobs results night` sums them up",
+    ]
     assert not await redis.exists(keys.to_cancel("night"))
 
 

@@ -48,14 +48,14 @@ async def test_a_retry_says_which_prompts_it_would_create_again_and_what_they_co
     assert list(preview_lines(found)) == [
         "night: would retry 2 prompts: 1 of a/b, 1 of c/d; costs at least $0.01; no price for c/d",
         "`python -m jobs prices fetch c/d` reads missing prices",
-        "Nothing was done.",
+        "Nothing was done. The same command without --dry-run does it.",
     ]
     assert [sentence.partition(":")[0] for sentence in found.unpriced] == ["line 6"]
     known = await operations.preview_retry("night", Selection(models=frozenset({"a/b"})))
     assert (known.prompts, known.cost_at_least, known.cost_at_most) == (2, 0.02, 0.04)
     assert list(preview_lines(known)) == [
         "night: would retry 2 prompts: 2 of a/b; costs at least $0.02, at most $0.04",
-        "Nothing was done.",
+        "Nothing was done. The same command without --dry-run does it.",
     ]
     assert await facts() == before
     assert (await operations.retry("night", only=Selection(models=frozenset({"a/b"})))).enqueued == known.prompts
@@ -93,7 +93,7 @@ async def test_a_cancel_says_what_runs_and_what_will_never_be_created(
         "night: would cancel 3 prompts: 3 of a/b",
         "In flight, and canceled at Replicate: 1",
         "Never created: 2; that would cost at least $0.02, at most $0.04",
-        "Nothing was done.",
+        "Nothing was done. The same command without --dry-run does it.",
     ]
     assert (await operations.preview_cancel("night")).prompts == 5
     assert await facts() == before
@@ -101,7 +101,9 @@ async def test_a_cancel_says_what_runs_and_what_will_never_be_created(
 
 async def test_there_may_be_nothing_to_do(enqueued: Enqueue, operations: Operations) -> None:
     await enqueued(ROWS)
-    assert list(preview_lines(await operations.preview_retry("night"))) == ["night: there is nothing to retry"]
+    assert list(preview_lines(await operations.preview_retry("night"))) == [
+        "night: there is nothing to retry; `python -m jobs status night` says why"
+    ]
 
 
 async def test_an_unknown_batch_is_not_found(operations: Operations) -> None:

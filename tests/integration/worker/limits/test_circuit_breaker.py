@@ -404,10 +404,10 @@ async def test_status_says_why_and_resume_reopens(
     assert f"model {DOG} is paused" in status["reason"]
     assert "python -m jobs resume" in status["reason"]
     tasks = admissions(other, "night/a", "night/b")
-    assert cli("resume").out == "Resumed.\n"
+    assert cli("resume").out.startswith("Resumed; ")
     await asyncio.gather(*tasks.values())
     assert not await paused(redis, config)
-    assert cli("resume").out == "Nothing was paused.\n"
+    assert cli("resume").out.startswith("Nothing was paused; ")
 
 
 async def test_prompts_of_a_failing_model_are_kept_until_it_works(

@@ -69,12 +69,14 @@ def test_printable_leaves_what_people_write() -> None:
 )
 def test_a_receipt_in_one_line(facts: dict[str, Any], line: str) -> None:
     assert report.receipt_line(a_receipt(**facts)) == line
-    assert list(report.receipt_lines(a_receipt(**facts))) == [line]
+    assert next(iter(report.receipt_lines(a_receipt(**facts)))) == line
 
 
 def test_a_receipt_says_that_no_worker_is_up_when_one_is_needed() -> None:
     assert START in list(report.receipt_lines(a_receipt(workers=0)))[1]
-    assert len(list(report.receipt_lines(a_receipt(workers=0, enqueued=0, already_done=250)))) == 1
+    assert list(report.receipt_lines(a_receipt()))[1] == "`python -m jobs watch prompts` follows it"
+    _, done = report.receipt_lines(a_receipt(workers=0, enqueued=0, already_done=250))
+    assert done == report.results_note("prompts")
 
 
 def test_notes_are_said_once_and_only_of_unfinished_batches() -> None:
