@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,8 @@ def night(config: Config, redis: Redis) -> Night:
 class Browser(httpx.AsyncClient):
     """A browser without scripts: it keeps cookies, and sends what a page's scripts would."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, stop_server: Callable[[], Awaitable[None]]) -> None:
+        self.stop_server = stop_server
         super().__init__(base_url=url, headers={"sec-fetch-site": "same-origin"})
 
     async def press(self, path: str, page: str = "/", **values: Any) -> httpx.Response:
@@ -101,14 +103,15 @@ async def serve_dashboard(config: Config, redis: Redis) -> AsyncIterator[Callabl
     """Start dashboards, and return a browser for each."""
     async with AsyncExitStack() as stack:
 
-        async def start(host: str = "127.0.0.1", *, read_only: bool = False, **settings: Any) -> Browser:
+        async def start(host: str = "127.0.0.1", *, read_only: bool = False, port: int = 0, **settings: Any) -> Browser:
             changed = config.model_copy(update={"dashboard_dir": config.output_dir.parent / ".dashboard", **settings})
-            listener = listen("127.0.0.1", 0)
+            listener = listen("127.0.0.1", port)
             stack.push(listener)
             server = create_server(Dashboard(changed, redis, access_for(changed, host, read_only=read_only)))
             task = asyncio.create_task(server.serve([listener]))
             stack.push_async_callback(_stop, server, task)
-            return await stack.enter_async_context(Browser(f"http://127.0.0.1:{listener.getsockname()[1]}"))
+            browser = Browser(f"http://127.0.0.1:{listener.getsockname()[1]}", partial(_stop, server, task))
+            return await stack.enter_async_context(browser)
 
         yield start
 

@@ -197,3 +197,18 @@ async def test_a_page_asks_when_too_many_are_open(
         await night.end(0, "cat")
         await expect(page.locator("#p0")).to_contain_text("no output")
         await expect(page.locator("body")).not_to_have_class("away")
+
+
+async def test_a_page_outlives_its_dashboard(night: Any, serve_dashboard: Any) -> None:
+    night.write_rows({"id": "cat", "input": {"prompt": "a cat"}})
+    await night.open(1)
+    server = await serve_dashboard()
+    async with open_page(str(server.base_url), expected="Failed to load resource: net::ERR") as page:
+        await page.goto("/batches/night")
+        await expect(page.locator("#p0")).to_contain_text("no result yet")
+        await server.stop_server()
+        await expect(page.locator("body")).to_have_class("away")
+        await night.end(0, "cat")
+        await serve_dashboard(port=server.base_url.port)
+        await expect(page.locator("#p0")).to_contain_text("no output")
+        await expect(page.locator("body")).not_to_have_class("away")
