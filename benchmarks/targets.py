@@ -62,6 +62,11 @@ def figure(measurement: str, row: str, name: str) -> Reached:
     return lambda results: results[measurement][row][name]
 
 
+def seconds_for(prompts: int, measurement: str, row: str) -> Reached:
+    """How long so many prompts take, by the rate of a case that may have had fewer."""
+    return lambda results: prompts / results[measurement][row]["rate"]
+
+
 def ratio(measurement: str, name: str, one: str, other: str) -> Reached:
     """One candidate's figure divided by another's."""
     return lambda results: results[measurement][one][name] / results[measurement][other][name]
@@ -121,6 +126,11 @@ TARGETS = (
     Target("enqueue, prompts/s", figure("million", "enqueue", "rate"), 100_000, 200_000, form=COUNT),
     Target("enqueue, peak MB of the producer", figure("million", "enqueue", "peak_mb"), 300, form=COUNT, most=True),
     Target("enqueue, MB of Redis", figure("million", "enqueue", "redis_mb"), 100, form=COUNT, most=True),
+    Target(
+        "close a batch of 100,000, s", seconds_for(100_000, "million", "close a tenth"), 6, form="{:.1f}", most=True
+    ),
+    Target("close a batch of 1,000,000, s", seconds_for(1_000_000, "million", "close"), 60, form="{:.1f}", most=True),
+    Target("close a batch, peak MB", figure("million", "close", "peak_mb"), 100, form=COUNT, most=True),
     Target("worker, peak MB, 1,000 in flight", figure("thousand", "ours", "peak_mb"), 150, form=COUNT, most=True),
     Target("worker, peak MB, all queued", figure("million", "worker", "peak_mb"), 150, form=COUNT, most=True),
     Target(

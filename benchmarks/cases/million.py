@@ -1,4 +1,4 @@
-"""A million prompts: enqueuing them compared with arq's own ways, and the memory of a worker and of Redis."""
+"""A million prompts: enqueuing them compared with arq's own ways, the memory of a worker and of Redis, and the end."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import json
 import sys
 import time
 
+from benchmarks.cases.closing import close_batch
 from benchmarks.installation import install
 from benchmarks.processes import MeasuredProcess, Usage, start_server, temporary_folder
 from benchmarks.results import Figures, Rows
 
 
 def million(count: int, working: float, jobs: int) -> Rows:
-    """Enqueue `count` prompts, then work for some seconds; and enqueue `jobs` jobs in arq's own ways."""
+    """Enqueue `count` prompts, work for some seconds, and close a batch; enqueue `jobs` jobs in arq's own ways."""
     with (
         temporary_folder() as folder,
         start_server(["--model=fixed:10", "--bytes=1000"]) as server,
@@ -34,6 +35,8 @@ def million(count: int, working: float, jobs: int) -> Rows:
         "enqueue": _rate(count, enqueued) | {"redis_mb": memory / 1e6},
         "worker": {"peak_mb": used.peak / 1e6},
         "status": {"wall": status_seconds},
+        "close a tenth": _rate(max(count // 10, 1), close_batch(max(count // 10, 1))),
+        "close": _rate(count, close_batch(count)),
         "arq, enqueue_job in a loop": _arq("loop", jobs),
         "arq, enqueue_job and gather": _arq("gather", jobs),
     }

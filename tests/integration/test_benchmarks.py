@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import pytest
 
 from benchmarks import page
 from benchmarks.candidates import CANDIDATES, Peer
+from benchmarks.cases.closing import settle
 from benchmarks.cases.comparison import run
 from benchmarks.cases.faults import _count_unintended
 from benchmarks.cases.limits import KINDS, _case
@@ -26,6 +28,8 @@ from benchmarks.processes import RunningServer, start_server
 from benchmarks.results import Rows
 from benchmarks.targets import TARGETS, Target, lines
 from benchmarks.workloads import WORKLOADS, Workload
+from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.results import write_results
 
 SERVED = ("--model=fixed:0.5", "--files=2", "--bytes=3000")
 
@@ -137,6 +141,16 @@ def test_enqueuing_and_arq_are_measured() -> None:
     assert all(row["rate"] > 0 for who, row in rows.items() if "rate" in row)
     assert rows["check against a schema"]["prompts"] == 300
     assert rows["worker"]["peak_mb"] > 10
+    assert rows["close"]["prompts"] == 300
+
+
+def test_a_closed_batch_is_merged_from_its_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Folder(tmp_path, "bench")
+    settle(folder, 101)
+    monkeypatch.setattr(Folder, "read_record", None)
+    totals = write_results(folder, fsync=False)
+    assert (totals.succeeded, totals.failed) == (98, 3)
+    assert json.loads(folder.errors.read_text().splitlines()[1])["id"] == "study-50"
 
 
 def test_what_was_paid_unintentionally_is_counted() -> None:
@@ -175,9 +189,16 @@ def everything() -> dict[str, Rows]:
     names = {
         "limits": ["bucket, 1 worker"],
         "faults": ["ours"],
-        "million": ["check against a schema", "enqueue", "worker"],
+        "million": ["check against a schema", "enqueue", "worker", "close a tenth", "close"],
         "takeover": ["kill 1"],
-        "startup": ["embedded server", "worker"],
+        "startup": [
+            "embedded server",
+            "worker",
+            "--help",
+            "status, nothing enqueued",
+            "status, one batch",
+            "completion",
+        ],
     }
     return compared | {
         name: {row: EveryFigure(throttled=1.0, wall=1.0) for row in rows} for name, rows in names.items()

@@ -53,12 +53,12 @@ class Row(NamedTuple):
 
 def build_row(folder: Folder, directory: int, prompt: Prompt, digest: str, *, with_html: bool) -> Row:
     """The row of a prompt by its record in the open folder of its batch; StorageError when that cannot be read."""
-    marks, is_whole = [_mark(directory, prompt.id), _mark(directory, f"{prompt.id}/{RECORD}")], True
+    marks, is_whole = [mark(directory, prompt.id), mark(directory, f"{prompt.id}/{RECORD}")], True
     try:
         result = folder.read_record(prompt.id)
     except DamagedRecord as damage:
         result, is_whole = damaged_result(prompt, damage), False
-    marks += [_mark(directory, path) for path in (text_files(result) if result and with_html else ())]
+    marks += [mark(directory, path) for path in (text_files(result) if result and with_html else ())]
     counts, line = Totals(), _as_utf_8(result_line(result)) if result else ""
     counts.count(result)
     error = result.error if result else None
@@ -85,7 +85,7 @@ def is_current(row: Row, directory: int, *, strict: bool) -> bool:
     writes into a file that is there is not noticed by that.
     """
     marks = row.marks if strict else row.marks[:1]
-    return bool(marks) and all(tuple(mark) == _mark(directory, mark[0]) for mark in marks)
+    return bool(marks) and all(tuple(known) == mark(directory, known[0]) for known in marks)
 
 
 def digest_of(prompt: Prompt) -> str:
@@ -104,7 +104,8 @@ def _digest(text: bytes) -> str:
     return hashlib.blake2b(text, digest_size=12).hexdigest()
 
 
-def _mark(directory: int, path: str) -> Mark:
+def mark(directory: int, path: str) -> Mark:
+    """The mark of a file or folder in an open folder; all that are not there have the same."""
     try:
         found = os.stat(path, dir_fd=directory)
     except (FileNotFoundError, NotADirectoryError):
@@ -116,7 +117,7 @@ def _mark(directory: int, path: str) -> Mark:
 
 def _agree(marks: list[Mark], result: Result | None) -> bool:
     """Whether nothing was committed or moved while the record was read."""
-    return all((mark[1] > 0) == (result is not None) and mark[1] >= 0 for mark in marks[:2])
+    return all((inode > 0) == (result is not None) and inode >= 0 for _, inode, _ in marks[:2])
 
 
 def _as_utf_8(text: str) -> str:
