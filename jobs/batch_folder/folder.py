@@ -110,7 +110,7 @@ class Folder:
             return str(json.loads(self.manifest.read_bytes())["id"])
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ForeignFolder(f"{self.manifest} cannot be read as a batch's: {error}", self.manifest) from error
 
     @contextmanager

@@ -40,7 +40,7 @@ def read_manifest(folder: Folder) -> Manifest | None:
     except FileNotFoundError:
         _refuse_other_content(folder)
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ForeignFolder(f"{folder.manifest} cannot be read as a batch's: {error}", folder.manifest) from None
     if manifest.batch != folder.batch:
         raise ForeignFolder(

@@ -101,8 +101,11 @@ async def batch_parts(state: Any, batch: str, view: View) -> Parts:
 
 
 def _pins(folder: Folder) -> list[str]:
-    """The models of a batch, at the versions that it keeps."""
-    return sorted(model.pinned for model in read_models(folder).values())
+    """The models of a batch, at the versions that it keeps; what is wrong with the file that has them."""
+    try:
+        return sorted(model.pinned for model in read_models(folder).values())
+    except BatchError as error:
+        return [str(error)]
 
 
 async def _status(dashboard: Dashboard, batch: str) -> tuple[Status | None, RedisError | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -34,6 +35,8 @@ MOST_SHOWN = 100
 
 ACTIONS_SHOWN = 20
 NEWEST_SHOWN = 12
+FOLDERS_TRIED = 5
+"""Batches whose folders are looked for; those of more may be gone."""
 
 
 class Used(NamedTuple):
@@ -137,13 +140,16 @@ async def _read(dashboard: Dashboard, known: Statuses) -> dict[str, str]:
 async def _newest(state: Any) -> str:
     """The last pictures of the newest batch that has begun."""
     names = [name for name in await Batches(state.dashboard.redis).names() if name in state.statuses.begun]
-    if not names:
-        return render("newest.html", cards=[], batch="")
-    indexes: Indexes = state.indexes
-    async with indexes.use(names[0]) as opened:
+    for name in names[:FOLDERS_TRIED]:
+        with suppress(BatchError):  # its folder was moved away, say
+            return render("newest.html", cards=await _pictures(state.indexes, name), batch=name)
+    return render("newest.html", cards=[], batch="")
+
+
+async def _pictures(indexes: Indexes, batch: str) -> list[tuple[str, str]]:
+    async with indexes.use(batch) as opened:
         items = await asyncio.to_thread(opened.store.find, Filter(state="succeeded"), "newest", 0, NEWEST_SHOWN)
-    cards = await asyncio.to_thread(pictures, opened.folder, items)
-    return render("newest.html", cards=cards, batch=names[0])
+    return await asyncio.to_thread(pictures, opened.folder, items)
 
 
 def used(workers: Iterable[LiveWorker], config: Config) -> list[Used]:

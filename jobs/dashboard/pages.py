@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
@@ -44,6 +44,9 @@ def page(request: Request, name: str, *, status: int = 200, **values: Any) -> HT
 
 def outage(error: Exception | None = None) -> str:
     """The part of a page that says why it is not up to date."""
+    if isinstance(error, AuthenticationError | NoPermissionError):
+        refused = f"Redis refuses the dashboard ({str(error).rstrip('.')}): REDIS_URL needs another user or password."
+        return render("outage.html", error=refused)
     if isinstance(error, RedisError):
         return render("outage.html", error=f"Redis does not answer ({error}).")
     return render("outage.html", error=error and f"{error}.")

@@ -25,6 +25,11 @@ OPEN_PATHS = ("/sign-in", "/static/")
 METRICS = "/metrics"
 """What needs no session, but the token as `Authorization: Bearer`."""
 
+FORGED = (
+    "This request did not come from a page of this dashboard. Load the page again. A proxy before it has to pass on "
+    "the Host that the browser sends."
+)
+
 LONGEST_FORM = 64 << 10
 """Bytes of a request's body."""
 
@@ -165,9 +170,7 @@ class Guard:
         if not headers.get("content-length", "").isdecimal() or int(headers["content-length"]) > LONGEST_FORM:
             return PlainTextResponse(f"A form has a length, of {LONGEST_FORM:,} bytes at most.", 413)
         if _is_foreign(headers) or (path not in OPEN_PATHS and not self._has_csrf_token(headers, cookie)):
-            return PlainTextResponse(
-                "This request did not come from a page of this dashboard. Load the page again.", 403
-            )
+            return PlainTextResponse(FORGED, 403)
         return None
 
     def _has_csrf_token(self, headers: Headers, cookie: str) -> bool:

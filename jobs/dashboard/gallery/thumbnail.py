@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,23 +48,40 @@ def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
     os._exit(1)
 
 
-def make_thumbnail(source: Path, target: Path) -> bool:
-    """Write the thumbnail of a picture, or of the first frame of what moves; False when none can be made."""
+def make_thumbnail(source: Path, places: Sequence[Path]) -> Path | None:
+    """Write the thumbnail of a picture, or of the first frame of what moves, to the first place that takes it.
+
+    It is as old as its source, whatever the clock of the disk says. None when none can be made.
+    """
+    try:
+        changed_at = source.stat().st_mtime_ns
+        picture = _shrink(source)
+    except Exception:  # noqa: BLE001 - decoders raise what they like
+        return None
+    return next((place for place in places if _save(picture, place, changed_at)), None)
+
+
+def _shrink(source: Path) -> Image.Image:
     from PIL import ImageOps
 
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    with _open(source) as opened:
+        if opened.width * opened.height > MOST_PIXELS:
+            raise ValueError("it is too large")
+        opened.draft("RGB", (SIDE, SIDE))  # a JPEG is decoded small
+        picture = ImageOps.exif_transpose(opened)
+        picture.thumbnail((SIDE, SIDE))
+        has_alpha = "A" in picture.getbands() or "transparency" in picture.info
+        return picture.convert("RGBA" if has_alpha else "RGB")
+
+
+def _save(picture: Image.Image, place: Path, changed_at: int) -> bool:
+    part = place.with_name(f".{place.name}.{secrets.token_hex(4)}.part")
     try:
-        with _open(source) as opened:
-            if opened.width * opened.height > MOST_PIXELS:
-                return False
-            opened.draft("RGB", (SIDE, SIDE))  # a JPEG is decoded small
-            picture = ImageOps.exif_transpose(opened)
-            picture.thumbnail((SIDE, SIDE))
-            target.parent.mkdir(parents=True, exist_ok=True)
-            has_alpha = "A" in picture.getbands() or "transparency" in picture.info
-            picture.convert("RGBA" if has_alpha else "RGB").save(part, "WEBP", quality=80, method=2)
-        part.replace(target)
-    except Exception:  # noqa: BLE001 - decoders raise what they like
+        place.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(part, "WEBP", quality=80, method=2)
+        os.utime(part, ns=(changed_at, changed_at))
+        part.replace(place)
+    except OSError:  # the disk is full, say, or may only be read
         return False
     finally:
         with suppress(OSError):

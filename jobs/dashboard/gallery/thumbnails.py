@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import multiprocessing
+import os
+import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Literal
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -29,6 +33,9 @@ PROCESSES = 2
 MOST_REMEMBERED = 10_000
 """Pictures without a thumbnail that are not tried again."""
 
+MOST_SPARE = 5_000
+"""Thumbnails in the temporary directory: about 100 megabytes."""
+
 LONGEST_QUEUE = 400
 """Thumbnails that wait; whoever scrolls past more sees them when the page is shown again."""
 
@@ -40,14 +47,20 @@ class Thumbnails:
         self._seconds = seconds
         self._pool: ProcessPoolExecutor | None = None
         self._slots = asyncio.Semaphore(PROCESSES)
-        self._making: dict[Path, asyncio.Task[bool | None]] = {}
+        self._making: dict[Path, asyncio.Task[Path | Literal[False] | None]] = {}
         self._failed: set[tuple[Path, int]] = set()
+        self._spare: tempfile.TemporaryDirectory[str] | None = None
+        self._spared: dict[Path, Path] = {}
 
     async def path(self, source: Path, target: Path) -> Path | None:
-        """The thumbnail of a picture, made if need be; None when none can be made."""
+        """The thumbnail of a picture, made if need be; None when none can be made.
+
+        Where the batch's folder takes none, it is in a temporary directory.
+        """
         changed_at = await asyncio.to_thread(_changed_at, source)
-        if await asyncio.to_thread(_changed_at, target) >= changed_at:
-            return target
+        for place in filter(None, (target, self._spared.get(target))):
+            if await asyncio.to_thread(_changed_at, place) >= changed_at:
+                return place
         mark = (source, changed_at)
         if mark in self._failed or len(self._making) >= LONGEST_QUEUE:
             return None
@@ -55,22 +68,26 @@ class Thumbnails:
         if task is None:
             task = self._making[target] = asyncio.create_task(self._make(source, target))
             task.add_done_callback(lambda _: self._making.pop(target, None))
-        is_made = await asyncio.shield(task)
-        if is_made is False and len(self._failed) < MOST_REMEMBERED:
+        made = await asyncio.shield(task)
+        if made is False and len(self._failed) < MOST_REMEMBERED:
             self._failed.add(mark)
-        return target if is_made else None
+        return made or None
 
     def close(self) -> None:
         """Stop the processes."""
         self._stop(self._pool)
+        if self._spare:
+            self._spare.cleanup()
 
-    async def _make(self, source: Path, target: Path) -> bool | None:
-        """Whether it was made; None when its process ended because of another picture."""
+    async def _make(self, source: Path, target: Path) -> Path | Literal[False] | None:
+        """Where it was made, False if it cannot be; None when its process ended because of another picture."""
+        places = [target, *await asyncio.to_thread(self._spare_place, target)]
         async with self._slots:
             pool = self._pool = self._pool or _new_pool()
             try:
                 async with asyncio.timeout(self._seconds):
-                    return await asyncio.get_running_loop().run_in_executor(pool, make_thumbnail, source, target)
+                    loop = asyncio.get_running_loop()
+                    made = await loop.run_in_executor(pool, make_thumbnail, source, places)
             except BrokenProcessPool:
                 self._stop(pool)
                 return None
@@ -78,6 +95,16 @@ class Thumbnails:
                 logger.warning("no thumbnail of %s: it took %g s", source, self._seconds)
                 self._stop(pool)
                 return False
+            if made and made != target:
+                self._spared[target] = made
+            return made or False
+
+    def _spare_place(self, target: Path) -> list[Path]:
+        """Where a thumbnail may be that its batch's folder does not take."""
+        if target not in self._spared and len(self._spared) >= MOST_SPARE:
+            return []
+        self._spare = self._spare or tempfile.TemporaryDirectory(prefix="replicate-batch-")
+        return [Path(self._spare.name) / f"{hashlib.sha256(os.fsencode(target)).hexdigest()}.webp"]
 
     def _stop(self, pool: ProcessPoolExecutor | None) -> None:
         if pool is None:

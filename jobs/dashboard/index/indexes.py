@@ -62,20 +62,22 @@ class Indexes:
         self._opened: dict[str, Opened] = {}
         self._opening = asyncio.Lock()
         self._cleaned_at = -CLEAN_EVERY
+        self._broken = set[str]()
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
     @asynccontextmanager
     async def use(self, batch: str) -> AsyncIterator[Opened]:
         """The store of a batch, brought up to date, open in the block; BatchNotFound without its folder, StorageError.
 
-        What SQLite refuses (a full disk, a damaged file) is a StorageError, also in the block; the next use opens the
-        file again.
+        What SQLite refuses (a full disk, a damaged file) is a StorageError, also in the block; the next use has a
+        temporary file.
         """
         opened = await self._acquire(batch)
         try:
             await self._fill(opened)
             yield opened
         except sqlite3.Error as error:
+            self._broken |= {key for key, one in self._opened.items() if one is opened}
             self._opened = {key: one for key, one in self._opened.items() if one is not opened}
             path = self._directory
             message = f"what the dashboard keeps in {path.absolute()} cannot be used: {error}; it may be deleted"
@@ -140,11 +142,12 @@ class Indexes:
 
     def _open_store(self, batch_id: str) -> Store:
         path = self._directory / f"{batch_id}.sqlite"
-        with suppress(OSError, sqlite3.Error):
-            self._directory.mkdir(parents=True, exist_ok=True)
-            return Store(path, batch_id)
-        with suppress(OSError, sqlite3.Error):  # it is damaged
-            path.unlink()
-            return Store(path, batch_id)
+        if batch_id not in self._broken:
+            with suppress(OSError, sqlite3.Error):
+                self._directory.mkdir(parents=True, exist_ok=True)
+                return Store(path, batch_id)
+            with suppress(OSError, sqlite3.Error):  # it is damaged
+                path.unlink()
+                return Store(path, batch_id)
         self._temporary = self._temporary or tempfile.TemporaryDirectory(prefix="replicate-batch-")
         return Store(Path(self._temporary.name) / path.name, batch_id)

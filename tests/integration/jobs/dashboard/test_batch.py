@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from jobs.dashboard.index.filters import Filter
 from jobs.dashboard.index.indexes import Indexes
 from jobs.dashboard.index.store import Store
 from jobs.errors import StorageError
@@ -113,10 +114,24 @@ async def test_what_happened_and_the_settings_are_shown(night: Any, browser: Any
     assert "At most 7 predictions, any cost" in page
 
 
-async def test_an_index_that_cannot_be_used_is_said(night: Any, indexes: Indexes) -> None:
+async def test_an_index_that_cannot_be_used_is_said_and_replaced(night: Any, indexes: Indexes) -> None:
     night.write_rows(*rows("cat"))
+    night.write_record(0, "cat")
+    done = Filter(state="succeeded")
+    assert await indexes.ask("night", lambda store: store.positions(done)) == [0]
+    (night.folder.prompt("cat") / "prediction.json").unlink()
     async with indexes.use("night") as opened:
         opened.store.close()
     with pytest.raises(StorageError, match="it may be deleted"):
         await indexes.ask("night", Store.models)
     assert await indexes.ask("night", Store.models) == [("a/b", 1, 0)]
+    assert await indexes.ask("night", lambda store: store.positions(done)) == [], "it is another file"
+
+
+async def test_a_damaged_file_of_models_is_said_on_the_page(night: Any, browser: Any) -> None:
+    night.write_rows(*rows("cat"))
+    night.folder.models.write_text("{")
+    page = await browser.get("/batches/night")
+    assert page.status_code == 200
+    assert "models.json is not as it was written" in page.text
+    assert 'id="p0"' in page.text

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import shutil
 from typing import Any
+
+import pytest
 
 from jobs.account.account import Account
 from jobs.account.live_workers import WorkerReport, send_heartbeat
@@ -54,3 +57,20 @@ async def test_a_batch_that_has_ended_is_read_once(night: Any, redis: Redis, con
     assert (await known.read(["night"]))[0] is ended
     await Batches(redis).reopen("night", 1)
     assert (await known.read(["night"]))[0].finished_at is None
+
+
+@pytest.mark.parametrize("damage", ["gone", "{", "[" * 100_000])
+async def test_a_folder_that_is_gone_or_damaged_hides_no_other_batch(
+    night: Any, browser: Any, redis: Redis, damage: str
+) -> None:
+    night.write_rows({"id": "cat", "input": {"prompt": "a cat"}})
+    await night.open(1)
+    await night.end(0, "cat")
+    if damage == "gone":
+        shutil.rmtree(night.folder.path)
+    else:
+        night.folder.manifest.write_text(damage)
+    page = await browser.get("/")
+    assert page.status_code == 200
+    assert 'href="/batches/night"' in page.text
+    assert await Batches(redis).names() == ["night"]

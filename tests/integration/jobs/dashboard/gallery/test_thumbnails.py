@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -68,3 +69,28 @@ async def test_a_video_has_its_first_frame_for_a_poster(night: Any, browser: Any
     found = await browser.get("/batches/night/thumbnails/cat/output.mp4")
     with Image.open(BytesIO(found.content)) as picture:
         assert picture.size == (512, 384)
+
+
+async def test_a_folder_that_takes_no_thumbnail_has_them_elsewhere(night: Any, browser: Any) -> None:
+    night.write_rows(CAT)
+    path = night.write_record(0, "cat", files=[PNG]) / "output.png"
+    draw(path)
+    (night.folder.path / ".thumbnails").write_text("in the way, as a disk that is full or may only be read")
+    found = [await browser.get("/batches/night/thumbnails/cat/output.png") for _ in range(2)]
+    assert [(one.status_code, one.headers["content-type"]) for one in found] == [(200, "image/webp")] * 2
+    draw(path)
+    again = await browser.get("/batches/night/thumbnails/cat/output.png")
+    assert again.content != found[0].content, "the picture is another one"
+
+
+async def test_a_picture_from_the_future_is_made_once(night: Any, browser: Any) -> None:
+    night.write_rows(CAT)
+    path = night.write_record(0, "cat", files=[PNG]) / "output.png"
+    draw(path)
+    os.utime(path, (4e9, 4e9))
+    assert (await browser.get("/batches/night/thumbnails/cat/output.png")).status_code == 200
+    (kept,) = (night.folder.path / ".thumbnails" / "cat").iterdir()
+    assert kept.stat().st_mtime == 4e9
+    before = kept.stat().st_ino
+    assert (await browser.get("/batches/night/thumbnails/cat/output.png")).status_code == 200
+    assert kept.stat().st_ino == before
