@@ -15,6 +15,7 @@ from benchmarks.cases.limits import limits
 from benchmarks.cases.million import million
 from benchmarks.cases.startup import startup
 from benchmarks.cases.takeover import takeover
+from benchmarks.cases.waiting import waiting
 from benchmarks.results import Reporter, Rows
 from benchmarks.workloads import WORKLOADS, Workload
 
@@ -87,6 +88,10 @@ def _startup(choice: Choice) -> Rows:
     return startup(choice.times(5, 3))
 
 
+def _waiting(_: Choice) -> Rows:
+    return waiting()
+
+
 def _durability(_: Choice) -> Rows:
     return {cost.what: {"wall_ms": cost.wall, "cpu_ms": cost.cpu} for cost in asyncio.run(costs())}
 
@@ -101,6 +106,7 @@ MEASUREMENTS = {
         Measurement("million", "1,000,000 short prompts", _reporting(_million), quick=True),
         Measurement("takeover", "A worker is killed", _reporting(_takeover)),
         Measurement("startup", "Start-up", _reporting(_startup), quick=True),
+        Measurement("waiting", "CPU of a worker that waits", _reporting(_waiting)),
         Measurement("durability", "What durability costs a prediction", _reporting(_durability)),
     )
 }

@@ -100,6 +100,15 @@ TARGETS = (
     Target("429 answers, most of any case", worst("limits", "throttled", max), 0, form=COUNT, most=True),
     Target("mean delay to notice, 600 at once, s", figure("at-once", "ours", "delay"), 0.5, most=True),
     Target("mean delay to notice, 60 s models, s", figure("minute", "ours", "delay"), 0.6, most=True),
+    Target("mean delay to notice, 2,000 of 2 s at once, s", figure("two-seconds", "ours", "delay"), 0.5, most=True),
+    Target(
+        "a worker with 1,000 predictions of 60 s in flight, of a core",
+        figure("waiting", "1,000 predictions of 60 s", "core"),
+        0.03,
+        form=SHARE,
+        most=True,
+    ),
+    Target("a worker with nothing to do, of a core", figure("waiting", "nothing", "core"), 0.01, form=SHARE, most=True),
     Target("status reads each, 600 at once", figure("at-once", "ours", "status_reads"), 0.3, most=True),
     Target("status reads each, 60 s models at 10/s", figure("minute", "ours", "status_reads"), 1.5, most=True),
     Target(

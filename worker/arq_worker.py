@@ -24,6 +24,9 @@ COLLECT_EVERY = (20_000, 20, 50)
 """Objects between two collections, and of how many an older generation is collected too. By Python's default of 700 a
 tenth of the worker's CPU goes into them, as thousands of prompts are alive, and hardly any of them in a cycle."""
 
+QUIET_AFTER, QUIET_EVERY = 20, 5
+"""After so many polls in which no job started or ended, only one in so many is made."""
+
 
 def collect_garbage_rarely() -> None:
     """Collect cycles of objects more rarely, and never look at what was imported."""
@@ -34,6 +37,9 @@ def collect_garbage_rarely() -> None:
 
 class PatientWorker(Worker):
     """With arq's own worker, a job cancelled in one of arq's calls to Redis makes `close()` raise too early."""
+
+    quiet = 0
+    """Polls since a job started or ended."""
 
     @cached_property
     def finishing(self) -> set[asyncio.Task[Any]]:
@@ -75,9 +81,14 @@ class PatientWorker(Worker):
 
     async def _poll_iteration(self) -> None:
         """Poll the queue; raise the reason to stop once there is one."""
+        self.quiet = 0 if any(task.done() for task in self.tasks.values()) else self.quiet + 1
+        if self.quiet > QUIET_AFTER and self.quiet % QUIET_EVERY:
+            return
         slots, only = self.ctx["worker"].job_slots, self.ctx.get("only")
+        before = self.tasks.keys() | ()
         try:
             await super()._poll_iteration()
+            self.quiet = self.quiet if self.tasks.keys() == before else 0
         except RedisError as error:
             if not (refusal := lasting_refusal(error)):
                 raise
@@ -88,15 +99,21 @@ class PatientWorker(Worker):
             raise reason
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:
-        """Start jobs; with `only` in `ctx` those of one batch, and a burst ends with that batch."""
+        """Start jobs; with `only` in `ctx` those of one batch, and a burst ends with that batch.
+
+        Those that run here stay in the queue: arq would ask Redis about each of them in every poll.
+        """
         slots = self.ctx["worker"].job_slots
         if not (only := self.ctx.get("only")):
-            return await super().start_jobs(slots.pick_jobs(job_ids))
+            return await super().start_jobs(self._without_running(slots.pick_jobs(job_ids)))
         mine = await self._jobs_of(only, job_ids)
-        await super().start_jobs(slots.pick_jobs(mine))
+        await super().start_jobs(self._without_running(slots.pick_jobs(mine)))
         if self.burst and not mine and not self.tasks and self.main_task:
             self.main_task.cancel()
         return None
+
+    def _without_running(self, job_ids: list[bytes]) -> list[bytes]:
+        return [job for job in job_ids if job.decode() not in self.tasks]
 
     async def _jobs_of(self, batch: str, head: list[bytes]) -> list[bytes]:
         """The batch's jobs in the first part of the queue that has any; `head` is the first part."""

@@ -24,6 +24,9 @@ from jobs.replicate_api.client import Answer, call, own_path
 CREATE_TIMEOUT = 30.0
 """Seconds for a whole create, besides the time that blocking mode lets the server wait."""
 
+PAGE_ROWS = 100
+"""Predictions on a page of the list."""
+
 TERMINAL = frozenset({"succeeded", "failed", "canceled", "aborted"})
 _FRACTION = re.compile(r"\.(\d{1,6})\d*")
 _ID = re.compile(r"[!-~]{1,200}")
@@ -192,7 +195,7 @@ def _is_prediction(body: Mapping[str, Any]) -> bool:
 
 
 def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="milliseconds")
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="microseconds")
 
 
 RETENTION = 3600.0

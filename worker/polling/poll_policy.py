@@ -84,9 +84,14 @@ def is_due(since_seen: float, age: float, least: float, *, missed: int = 0, most
     return since_seen >= max(patience, least)
 
 
+def overdue_before(now: float, deadline: float, timing: Timing) -> float:
+    """The time of intent before which predictions should have ended by now."""
+    return now - deadline - timing.grace
+
+
 def is_overdue(age: float, deadline: float, timing: Timing) -> bool:
-    """Whether a prediction should have ended by now."""
-    return age > deadline + timing.grace
+    """Whether a prediction of that age should have ended by now."""
+    return overdue_before(age, deadline, timing) > 0
 
 
 def is_gone(age: float, deadline: float, timing: Timing) -> bool:

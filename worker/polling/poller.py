@@ -18,6 +18,7 @@ from worker.limits.request_gate import RequestGate
 from worker.polling import poll_policy as policy
 from worker.polling.leader import PollingLeader
 from worker.polling.list_pass import ListPass
+from worker.polling.time_ranges import Segment
 from worker.polling.waiter import Waiter
 from worker.telemetry import metrics
 
@@ -37,6 +38,7 @@ class Poller:
         self._wake = asyncio.Event()
         self._listed_at = self._sampled_at = self._distrust_until = 0.0
         self._pause, self._failing_since = config.poll_interval, math.inf
+        self._list_segments: list[Segment] | None = []
 
     @property
     def in_flight(self) -> int:
@@ -92,7 +94,7 @@ class Poller:
 
     @property
     def _watched(self) -> dict[str, Waiter]:
-        return self.leader.others | self._waiters
+        return self.leader.others | self._waiters if self.leader.others else self._waiters
 
     @property
     def _uses_list(self) -> bool:
@@ -103,20 +105,22 @@ class Poller:
         """Exchange messages, so that one worker polls for all."""
         is_healthy = asyncio.get_running_loop().time() < self._failing_since + self._timing.step_down
         await self.leader.exchange(self._waiters, willing=bool(self._watched) and is_healthy)
-        return self._config.poll_interval / policy.TICKS
+        alone = self.leader.is_leader and not self.leader.others
+        return self._config.poll_interval / (1 if alone else policy.TICKS)
 
     async def _poll_list(self) -> float:
         """Read the list if there are many predictions; returns the seconds until the next pass."""
         interval = self._config.poll_interval
         if self.leader.is_elsewhere or not self._uses_list:
             return interval / policy.TICKS
-        list_pass, began = ListPass(self._watched, self._pause), asyncio.get_running_loop().time()
+        list_pass = ListPass(dict(self._watched), self._pause, self._list_segments)
+        began = asyncio.get_running_loop().time()
         try:
             await list_pass.read(self._replicate, self._gate)
         except Exception:
             self._distrust()
             raise
-        self._failing_since = math.inf
+        self._failing_since, self._list_segments = math.inf, list_pass.learned
         last, self._listed_at = began - self._listed_at, began
         self._pause = policy.pause_after(list_pass.facts(last), interval, self._config.reads_per_minute)
         return self._pause
@@ -125,7 +129,12 @@ class Poller:
         """Poll those that the list does not show, the longest not polled first."""
         interval, uses_list = self._config.poll_interval, self._uses_list
         least = max(self._pause, interval) if uses_list else interval
-        due = [waiter for waiter in self._watched.values() if self._is_due(waiter, least, uses_list=uses_list)]
+        overdue_before = policy.overdue_before(time.time(), self._config.deadline, self._timing)
+        due = [
+            waiter
+            for waiter in self._watched.values()
+            if self._is_due(waiter, least, overdue_before, uses_list=uses_list)
+        ]
         due.sort(key=lambda waiter: (waiter.polled_at, waiter.since))
         due = due[: policy.polls_per_tick(self._config.reads_per_minute, interval)] or self._sample()
         problems = await asyncio.gather(*map(self._poll_one, due), return_exceptions=True)
@@ -133,8 +142,8 @@ class Poller:
             raise error
         return interval / policy.TICKS
 
-    def _is_due(self, waiter: Waiter, least: float, *, uses_list: bool) -> bool:
-        if policy.is_overdue(waiter.age, self._config.deadline, self._timing):
+    def _is_due(self, waiter: Waiter, least: float, overdue_before: float, *, uses_list: bool) -> bool:
+        if waiter.since < overdue_before:
             return waiter.is_due(least, most=0)
         is_read = waiter.is_listed and uses_list and not (waiter.is_private and self.leader.is_elsewhere)
         return not is_read and waiter.is_due(least)
@@ -143,8 +152,10 @@ class Poller:
         """From time to time one of those that the list shows, to test whether it is up to date."""
         now = asyncio.get_running_loop().time()
         before = now - self._timing.sample * self._config.poll_interval
+        if self._sampled_at > before:
+            return []
         older = [waiter for waiter in self._watched.values() if waiter.known_at < before]
-        if not older or self._sampled_at > before:
+        if not older:
             return []
         self._sampled_at = now
         return [min(older, key=lambda waiter: (waiter.polled_at, waiter.since))]

@@ -13,7 +13,7 @@ from worker.polling.poll_policy import MOST_PATIENCE, is_due, is_just_created
 
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """`since` is the time of its intent, Unix seconds by our clock; all other times are the loop's.
+    """`since` is the time of its intent, Unix seconds by our clock; other times but `created` are the loop's.
 
     `is_private`: it may hold a secret, so that it is never sent through Redis.
     """
@@ -26,6 +26,9 @@ class Waiter:
     polled_at: float = 0.0
     is_listed: bool = True
     """Whether the list shows it, as far as we know: then it is not polled by id."""
+
+    created: float | None = None
+    """When it was created, Unix seconds by the API's clock, once the list has shown it."""
 
     missed: int = 0
     ended: asyncio.Future[Prediction] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
