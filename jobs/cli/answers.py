@@ -44,9 +44,9 @@ def show_preview(preview: Preview, *, as_json: bool) -> None:
         print_lines(preview_lines(preview))
 
 
-def show_receipt(receipt: Receipt, *, as_json: bool) -> None:
+def show_receipt(receipt: Receipt, source: str | None = None, *, as_json: bool) -> None:
     """Show what was enqueued."""
     if as_json:
         typer.echo(terminal.as_json(receipt))
     else:
-        print_lines(report.receipt_lines(receipt))
+        print_lines(report.receipt_lines(receipt, source))

@@ -65,9 +65,13 @@ def send_test_messages(
         typer.echo(terminal.as_json(found))
     else:
         width = max(len(one.receiver) for one in found)
-        print_lines(f"{one.receiver:<{width}}  {one.error or 'delivered'}" for one in found)
+        print_lines(f"{one.receiver:<{width}}  {one.error or 'delivered'}{_hint(one)}" for one in found)
         print_lines([wrong] if wrong else (), stderr=True)
     raise typer.Exit(1 if wrong or not all(one.delivered for one in found) else 0)
+
+
+def _hint(one: Trial) -> str:
+    return f"; {one.hint}" if one.hint else ""
 
 
 def _load() -> ReceiversFile:

@@ -46,8 +46,9 @@ def pilot_lines(order: Order, config: Config) -> Iterator[str]:
     per_minute = config.creates_per_minute
     if seconds := [found for result in results if (found := _seconds(result))]:
         at_least = project_seconds(seconds, total, per_minute, config.max_in_flight)
-        yield f"At {per_minute:g} creates a minute all of them take about {timedelta(seconds=at_least)}"
-    yield "The same command without --pilot goes on with the rest"
+        took = timedelta(seconds=at_least)
+        yield f"One worker takes about {took} for all {total:,}, at your {per_minute:g} creates a minute"
+    yield f"The same command without --pilot goes on with the other {max(total - len(results), 0):,}"
 
 
 def cost_line(results: Sequence[Result], total: int) -> str:
@@ -57,8 +58,11 @@ def cost_line(results: Sequence[Result], total: int) -> str:
     if not costs or len(costs) < len(results):
         return f"{pilot}; what they cost is not known: `python -m jobs prices fetch MODEL` reads prices"
     low, middle, high = project_costs(costs, total)
-    spread = f", between {money(dollars(low))} and {money(dollars(high))}" if low < high else ""
-    return f"{pilot} cost {money(dollars(sum(costs)))}; all of them will cost about {money(dollars(middle))}{spread}"
+    spread = f", most likely between {money(dollars(low))} and {money(dollars(high))}" if low < high else ""
+    return (
+        f"{pilot} cost {money(dollars(sum(costs)))}; all {total:,}, these included, will cost about "
+        f"{money(dollars(middle))}{spread}"
+    )
 
 
 def project_costs(costs: Sequence[int], total: int) -> tuple[int, int, int]:

@@ -33,6 +33,10 @@ SHORTEST_BAR = 14
 """Columns of the shortest bar, with the blanks around it."""
 
 
+WINDOW = 60.0
+"""Seconds that Redis counts results over: after them, its pace is that of one run alone."""
+
+
 class Screen(Protocol):
     """Where a followed batch is shown; entered before the first status and left after the last."""
 
@@ -55,10 +59,33 @@ async def follow(read: Callable[[], Awaitable[Status]], screen: Screen, *, every
             await asyncio.sleep(every)
 
 
-async def watch(operations: Operations, name: str | None, screen: Screen) -> Status:
-    """Follow a batch, None: the newest; BatchNotFound when there is none, also once it is deleted."""
+async def watch(operations: Operations, name: str | None, screen: Screen, say: Callable[[str], None]) -> Status:
+    """Follow a batch, None: the newest that is not finished, which `say` names.
+
+    BatchNotFound when there is none, also once it is deleted.
+    """
     found = await operations.newest(name)
+    if name is None:
+        say(f"Watching {found}, the newest batch; `python -m jobs status` lists all")
     return await follow(lambda: operations.status(found), screen)
+
+
+class OwnPace:
+    """Replaces pace and ETA by those of what was settled since its start, as long as Redis counts more than that."""
+
+    def __init__(self, first: Status, clock: Callable[[], float] = time.monotonic) -> None:
+        self._done, self._begun, self._clock = done(first), clock(), clock
+
+    def __call__(self, status: Status) -> Status:
+        """The status with the run's own pace."""
+        seconds, settled = self._clock() - self._begun, done(status) - self._done
+        if seconds >= WINDOW:
+            return status
+        rate = settled * 60 / seconds if settled > 0 and seconds else 0.0
+        eta = (status.total - done(status)) / rate * 60 if rate and status.eta is not None else None
+        return status.model_copy(
+            update={"rate_per_minute": round(rate, 1), "eta": None if eta is None else round(eta, 1)}
+        )
 
 
 def is_live(console: Console) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.results import count_results, read_results
-from jobs.cli.progress import follow, is_live, progress_line, screen_for
+from jobs.cli.progress import OwnPace, follow, is_live, progress_line, screen_for
 from jobs.cli.tables import failures_table, path_lines, totals_table
 from jobs.config import Config, read_environment
 from jobs.errors import BatchError, ConfigError, InputError, RedisUnreachable
@@ -55,12 +55,13 @@ async def run(
     with progress_line(printer) as progress:
         receipt = await operations.enqueue(order, progress, confirm)
     folder = Folder(operations.config.output_dir, receipt.batch)
-    printer.lines([*file_lines(receipt), *wrong_receivers(operations.config)])
+    printer.lines([*file_lines(receipt, order.path), *wrong_receivers(operations.config)])
     status = await operations.status(receipt.batch)
     if has_ended(status):
         _sum_up(folder, status, printer)
         return status
     log = folder.path / LOG if is_live(printer) else None
+    with_own_pace = OwnPace(status)
     async with worker_process(printer, log, *(() if everything else ("--only", receipt.batch))) as worker:
 
         async def read() -> Status:
@@ -68,7 +69,8 @@ async def run(
             status = await operations.status(receipt.batch)
             if gone and not has_ended(status):
                 raise worker_exit_error(worker, log, receipt.batch)
-            return status.model_copy(update={"workers": max(status.workers, 1)})  # ours, before its first heartbeat
+            status = status.model_copy(update={"workers": max(status.workers, 1)})  # ours, before its first heartbeat
+            return with_own_pace(status)
 
         status = await follow(read, screen_for(printer))
         _sum_up(folder, status, printer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
@@ -25,7 +26,10 @@ def _one_of(known: tuple[str, ...]) -> Callable[[list[str]], list[str]]:
 
     def check(values: list[str]) -> list[str]:
         if unknown := set(values) - set(known):
-            raise typer.BadParameter(f"{min(unknown)!r} is none of: {', '.join(known)}")
+            wrong = min(unknown)
+            close = get_close_matches(wrong, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise typer.BadParameter(f"{wrong!r} is none of: {', '.join(known)}{hint}")
         return values
 
     return check

@@ -85,15 +85,16 @@ def limit(
     dry_run: options.DryRun = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Change budget, limit or priority of a batch while it runs."""
-    from jobs.operations.limits import limit_lines
+    """Change budget, limit or priority of a batch while it runs; without options, show them."""
+    from jobs.operations.limits import known_limit_lines, limit_lines
 
     changes = given.changes()
-    if not changes and priority is None:
-        raise typer.BadParameter("give at least one limit or --priority")
-    changed = run_operation(lambda operations: operations.limit(batch, changes, priority, dry_run=dry_run))
+    shows = not changes and priority is None
+    changed = run_operation(lambda operations: operations.limit(batch, changes, priority, dry_run=dry_run or shows))
     if as_json:
         typer.echo(terminal.as_json(changed))
+    elif shows:
+        print_lines(known_limit_lines(changed))
     else:
         print_lines(
             [
@@ -110,10 +111,13 @@ OneBatch = Annotated[
 
 
 def pause(
-    reason: Annotated[str, typer.Argument(help="What `status` shows meanwhile.")] = "paused by hand",
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[REASON]...", help="What `status` shows meanwhile.")
+    ] = None,
     batch: OneBatch = None,
 ) -> None:
     """Create nothing more until `resume`; what runs is still saved."""
+    reason = " ".join(words or ()) or "paused by hand"
     if batch is not None:
         sentence = run_operation(lambda operations: operations.pause_batch(batch, reason))
     else:

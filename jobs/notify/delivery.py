@@ -163,12 +163,20 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
 
 def _log(receiver: Receiver, event: Event, outcome: Outcome, delay: float | None) -> None:
     if outcome.is_delivered:
-        logger.info("✉ notified %s: %s", receiver.name, event.subject)
+        logger.info("✉ notified %s: %s", receiver.name, event.subject, extra={"event": "notified"})
     elif delay is None:
         logger.error(
-            "! %s could not be notified, and this is not retried: %s: %s", receiver.name, event.subject, outcome.why
+            "! %s could not be notified, and this is not retried: %s: %s",
+            receiver.name,
+            event.subject,
+            outcome.why,
+            extra={"event": "notification_failed"},
         )
     else:
         logger.warning(
-            "! %s could not be notified yet, will be retried in %.0f s: %s", receiver.name, delay, outcome.why
+            "! %s could not be notified yet, will be retried in %.0f s: %s",
+            receiver.name,
+            delay,
+            outcome.why,
+            extra={"event": "notification_retried"},
         )

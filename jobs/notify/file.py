@@ -34,6 +34,8 @@ LONGEST = {"webhook": 120.0, "command": 3600.0, "apprise": 300.0}
 USUAL = {"webhook": 20.0, "command": 60.0, "apprise": 60.0}
 """Seconds that a try may take."""
 
+MAKE_SECRET = f"as `echo {SECRET_PREFIX}$(openssl rand -base64 32)` makes it"
+
 _TARGETS: dict[str, Kind] = {
     "webhook": "webhook",
     "webhook_env": "webhook",
@@ -185,9 +187,9 @@ def secret_bytes(secret: str) -> bytes:
     try:
         key = base64.b64decode(secret.strip().removeprefix(SECRET_PREFIX), validate=True)
     except (binascii.Error, ValueError):
-        raise ValueError(f"it is not {SECRET_PREFIX} followed by base64") from None
+        raise ValueError(f"it is not {SECRET_PREFIX} followed by base64, {MAKE_SECRET}") from None
     if len(key) < LEAST_SECRET:
-        raise ValueError(f"it stands for {len(key)} bytes, and {LEAST_SECRET} are needed")
+        raise ValueError(f"it stands for {len(key)} bytes, and {LEAST_SECRET} are needed, {MAKE_SECRET}")
     return key
 
 

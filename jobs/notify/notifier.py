@@ -69,11 +69,11 @@ class Notifier:
         found = load(self._config.notify, self._environment)
         if found.error:
             stay = "; its earlier receivers stay" if not found.is_whole and self._file.receivers else ""
-            logger.error("! notifications: %s%s", found.error, stay)
+            logger.error("! notifications: %s%s", found.error, stay, extra={"event": "receivers_wrong"})
         if found.is_whole:
             self._file = found
             if names := ", ".join(receiver.name for receiver in found.receivers):
-                logger.info("notifications go to: %s", names)
+                logger.info("notifications go to: %s", names, extra={"event": "receivers_read"})
 
     def _look_at(self) -> tuple[int, ...]:
         try:

@@ -11,7 +11,7 @@ from jobs.errors import NotifyError
 from jobs.notify.conditions import trial_event
 from jobs.notify.delivery import Record
 from jobs.notify.file import ReceiversFile
-from jobs.notify.receiver import Receiver
+from jobs.notify.receiver import Outcome, Receiver
 from jobs.notify.sender import Sender
 from jobs.state.outbox import Outbox
 
@@ -46,6 +46,21 @@ class Trial(BaseModel):
     receiver: str
     delivered: bool
     error: str | None = None
+    hint: str | None = None
+
+
+def hint_for(receiver: Receiver, outcome: Outcome) -> str | None:
+    """What may be wrong with a receiver whose message was not delivered."""
+    if receiver.kind != "webhook" or outcome.is_delivered:
+        return None
+    if outcome.why.startswith(("HTTP 401", "HTTP 403")):
+        secret = "is its secret the one that secret_env names?" if receiver.secret else "it may want one: secret_env"
+        return f"it does not take our signature; {secret}"
+    if outcome.why.startswith("HTTP 404"):
+        return "the address has no such page: is its path right?"
+    if outcome.why.startswith("no answer"):
+        return "is something listening at that address, and can this machine reach it?"
+    return None
 
 
 async def read_notifications(file: ReceiversFile, outbox: Outbox | None) -> Notifications:
@@ -93,6 +108,6 @@ async def send_trials(file: ReceiversFile, receivers: Sequence[Receiver], sender
     event = trial_event()
     outcomes = await asyncio.gather(*(sender.send(one, event, file.variables) for one in receivers))
     return [
-        Trial(receiver=one.name, delivered=outcome.is_delivered, error=outcome.why or None)
+        Trial(receiver=one.name, delivered=outcome.is_delivered, error=outcome.why or None, hint=hint_for(one, outcome))
         for one, outcome in zip(receivers, outcomes, strict=True)
     ]

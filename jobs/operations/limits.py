@@ -120,6 +120,13 @@ def limit_lines(changed: LimitsChanged) -> Iterator[str]:
         yield "That budget is used up already: prompts that still wait will fail (over_budget)."
 
 
+def known_limit_lines(changed: LimitsChanged) -> Iterator[str]:
+    """The limits that a batch has, and how one is changed."""
+    limits = [f"--{name.replace('_', '-')} {_shown(name, value)}" for name, value in changed.after.model_dump().items()]
+    yield f"{changed.batch}: {', '.join(limits)}"
+    yield f"`python -m jobs limit {changed.batch} --max-in-flight 20` changes one; `none` lifts one"
+
+
 def _shown(name: str, value: float | None) -> str:
     if value is None:
         return "none"

@@ -63,10 +63,14 @@ class Operations:
             raise BatchNotFound(f"{error} (asked: {server_name(config)})") from error
 
     async def newest(self, name: str | None) -> str:
-        """The name itself, or that of the newest batch; BatchNotFound when there is none."""
-        if name is None and not (names := await Batches(self.redis).names()):
+        """The name itself, or that of the newest unfinished batch, else of the newest; BatchNotFound."""
+        if name is not None:
+            return name
+        batches = Batches(self.redis)
+        if not (names := await batches.names()):
             raise BatchNotFound(NO_BATCH)
-        return name or names[0]
+        ended = await batches.endings(names)
+        return next((name for name in names if name not in ended), names[0])
 
     async def status(self, name: str) -> Status:
         """What is known of a batch now; BatchNotFound."""

@@ -115,19 +115,19 @@ def warning_lines(facts: Receipt | Checked) -> Iterator[str]:
     yield from (f"Warning: {warning}" for warning in facts.warnings)
 
 
-def file_lines(receipt: Receipt) -> Iterator[str]:
-    """What an `enqueue` did, the file of an older batch, and what looks wrong in the file."""
+def file_lines(receipt: Receipt, source: str | None = None) -> Iterator[str]:
+    """What an `enqueue` of the file `source` did, another file of an older batch, and what looks wrong in the file."""
     yield receipt_line(receipt)
     yield from unpriced_lines(receipt)
-    if receipt.begun_from and receipt.enqueued < receipt.total:
+    if receipt.begun_from and receipt.begun_from != source and receipt.enqueued < receipt.total:
         yield f"The batch was first enqueued from {receipt.begun_from}"
     yield from pinned_lines(receipt)
     yield from warning_lines(receipt)
 
 
-def receipt_lines(receipt: Receipt) -> Iterator[str]:
+def receipt_lines(receipt: Receipt, source: str | None = None) -> Iterator[str]:
     """The same, and what is missing for the work to start."""
-    yield from file_lines(receipt)
+    yield from file_lines(receipt, source)
     if receipt.dead_letters:
         shards = count_text(len(receipt.dead_letters), "shard")
         yield f"Dead letters: {shards}. `python -m jobs status {receipt.batch}` says why"

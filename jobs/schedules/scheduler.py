@@ -132,14 +132,15 @@ class Schedules:
         self._schedules, self._read, self._unreadable = schedules, stamp, ""
         self._log_wrong(describe(path, found))
         if schedules or before:
-            logger.info("schedules: %s", _names(schedules))
+            logger.info("schedules: %s", _names(schedules), extra={"event": "schedules_read"})
         for schedule in schedules:
             if schedule.problem:
-                logger.warning("! schedule %s: %s yet", schedule.name, schedule.problem)
+                wrong = {"event": "schedules_wrong"}
+                logger.warning("! schedule %s: %s yet", schedule.name, schedule.problem, extra=wrong)
 
     def _log_wrong(self, wrong: str) -> None:
         if wrong and wrong != self._wrong:
-            logger.error("! schedules: %s", wrong)
+            logger.error("! schedules: %s", wrong, extra={"event": "schedules_wrong"})
         self._wrong = wrong
 
     async def overview(self, now: float) -> list[ScheduleStatus]:
@@ -191,7 +192,11 @@ class Schedules:
         except (InputError, StorageError) as error:
             if str(error) != started.error:
                 logger.error(  # noqa: TRY400 - a traceback would add nothing
-                    "! schedule %s: %s; %s is retried until the next time is due", schedule.name, error, batch
+                    "! schedule %s: %s; %s is retried until the next time is due",
+                    schedule.name,
+                    error,
+                    batch,
+                    extra={"event": "schedule_retried", "batch": batch},
                 )
                 await self._announce(missed_event(schedule.name, due, batch, str(error), again=True))
             await self._states.save(schedule.name, started.model_copy(update={"error": str(error)}))
@@ -209,7 +214,8 @@ class Schedules:
 
     async def _skip(self, schedule: Schedule, started: ScheduleState, reason: str) -> None:
         due, batch = started.firing or 0, started.batch or ""
-        logger.warning("schedule %s: %s is skipped: %s", schedule.name, batch, reason)
+        facts = {"event": "schedule_skipped", "batch": batch}
+        logger.warning("schedule %s: %s is skipped: %s", schedule.name, batch, reason, extra=facts)
         update = {"batch": started.fired, "error": f"{batch} was skipped: {reason}"}
         skipped = started.with_miss(due, batch, reason).model_copy(update=update)
         await self._announce_miss(schedule, skipped.misses[-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Annotated
 
 import typer
@@ -21,6 +22,12 @@ def dashboard(
     """Serve pages that show and steer batches as they run."""
     config = Config.load()
     access, listener = access_for(config, host, read_only=read_only), listen(host, port)
-    shown = f"[{host}]" if ":" in host else host
-    print_lines([f"The dashboard is at http://{shown}:{listener.getsockname()[1]}/ until Ctrl-C."])
+    print_lines([f"The dashboard is at {address(host, listener.getsockname()[1])} until Ctrl-C."])
     asyncio.run(serve(config, listener, access))
+
+
+def address(host: str, port: int) -> str:
+    """Where a browser finds what listens there; for all addresses of the machine, here and from others."""
+    if host in ("0.0.0.0", "::", ""):  # noqa: S104 - it is compared
+        return f"http://127.0.0.1:{port}/, for other machines at http://{socket.gethostname()}:{port}/,"
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"

@@ -36,7 +36,8 @@ def enqueue(
     if check:
         _show_checked(order.file_name, asyncio.run(check_prompts(order, Config.load())), as_json=as_json)
     else:
-        show_receipt(_enqueue(order, confirm_costs(choice.confirm_above, order.file_name)), as_json=as_json)
+        receipt = _enqueue(order, confirm_costs(choice.confirm_above, order.file_name))
+        show_receipt(receipt, order.path, as_json=as_json)
 
 
 def _enqueue(order: Order, confirm: Confirm | None) -> Receipt:

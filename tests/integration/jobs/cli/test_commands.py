@@ -18,6 +18,7 @@ from jobs.account.live_workers import send_heartbeat
 from jobs.batch_folder.folder import Folder
 from jobs.batch_folder.manifest import Manifest, write_manifest
 from jobs.config import Config
+from jobs.operations.operations import Operations
 from jobs.operations.report import NO_SUCH_BATCH
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
@@ -403,6 +404,8 @@ def test_pause_and_resume(cli: Cli) -> None:
     )
     assert cli("resume").out == "Resumed; `python -m jobs status` shows all batches\n"
     assert cli("pause").out == "Paused: paused by hand; `python -m jobs resume` lifts it\n"
+    cli("resume")
+    assert cli("pause", "trying", "it", "out").out.startswith("Paused: trying it out; ")
 
 
 async def test_one_batch_is_paused_and_resumed(cli: Cli, settled: Callable[..., Any]) -> None:
@@ -428,6 +431,27 @@ async def test_one_batch_is_paused_and_resumed(cli: Cli, settled: Callable[..., 
         cli("pause", "--batch", "half").out
         == "half: nothing was paused; it is being canceled; `python -m jobs watch half` follows it\n"
     )
+
+
+async def test_limit_without_options_shows_the_limits(cli: Cli, settled: Callable[..., Any]) -> None:
+    await settled("half", "succeeded", total=2)
+    assert cli("limit", "half", "--max-in-flight", "7").code == 0
+    shown = cli("limit", "half").out.splitlines()[0]
+    assert shown == "half: --max-predictions none, --max-cost none, --max-in-flight 7, --priority 1"
+
+
+async def test_watch_takes_the_newest_batch_that_is_not_finished(
+    cli: Cli, settled: Callable[..., Any], redis: Redis, config: Config
+) -> None:
+    now = time.time()
+    await settled("open", "succeeded", total=2, at=now - 60)
+    await settled("done", "succeeded", at=now)
+    operations = Operations(config, redis)
+    assert await operations.newest(None) == "open"
+    await Batches(redis).settle("open", 1, "succeeded")
+    await Batches(redis).finish("open")
+    assert await operations.newest(None) == "done"
+    assert cli("watch").err == "Watching done, the newest batch; `python -m jobs status` lists all\n"
 
 
 async def test_cancel_says_who_will_do_it(cli: Cli, settled: Callable[..., Any], redis: Redis, config: Config) -> None:

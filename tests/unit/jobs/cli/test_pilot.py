@@ -20,9 +20,13 @@ def results(*costs: float | None) -> list[Result]:
 @pytest.mark.parametrize(
     ("costs", "total", "said"),
     [
-        ((0.003, 0.003), 1000, "Pilot: 2 of 1000 prompts cost $0.006; all of them will cost about $3.00"),
-        ((0.5,), 10, "Pilot: 1 of 10 prompts cost $0.50; all of them will cost about $5.00"),
-        ((0.1, 0.3), 2, "Pilot: 2 of 2 prompts cost $0.40; all of them will cost about $0.40"),
+        (
+            (0.003, 0.003),
+            1000,
+            "Pilot: 2 of 1000 prompts cost $0.006; all 1,000, these included, will cost about $3.00",
+        ),
+        ((0.5,), 10, "Pilot: 1 of 10 prompts cost $0.50; all 10, these included, will cost about $5.00"),
+        ((0.1, 0.3), 2, "Pilot: 2 of 2 prompts cost $0.40; all 2, these included, will cost about $0.40"),
         ((0.1, None), 2, "Pilot: 2 of 2 prompts; what they cost is not known"),
         ((), 2, "Pilot: 0 of 2 prompts; what they cost is not known"),
     ],
@@ -32,7 +36,7 @@ def test_a_pilot_tells_what_all_cost(costs: tuple[float | None, ...], total: int
 
 
 def test_a_spread_is_said() -> None:
-    assert cost_line(results(0.1, 0.2, 0.3), 100).endswith("about $20.00, between $8.63 and $31.37")
+    assert cost_line(results(0.1, 0.2, 0.3), 100).endswith("about $20.00, most likely between $8.63 and $31.37")
 
 
 @given(st.lists(st.integers(0, 10**7), min_size=1, max_size=20), st.integers(0, 10**6))

@@ -58,7 +58,7 @@ def test_help_says_all_of_each_command_in_its_line() -> None:
         (["enqueue", "f.jsonl", "--max-cost", "-1"], "no amount in dollars"),
         (["run", "f.jsonl", "--max-cost", "nan"], "no amount in dollars"),
         (["retry", "b", "--max-cost", "inf"], "no amount in dollars"),
-        (["limit", "b"], "give at least one limit or --priority"),
+        (["retry", "b", "--kind", "outputs_lost"], "did you mean output_lost?"),
         (["limit", "b", "--max-cost", "0"], "above 0"),
         (["limit", "b", "--max-in-flight", "0"], "neither `none` nor a number"),
         (["limit", "b", "--max-predictions", "-1"], "neither `none` nor a number"),
