@@ -1,6 +1,6 @@
 // Server-sent events replace the parts of a page that changed. A browser has only six connections for one host, so a
 // page that nobody sees lets go of its own, and of many that are seen at once only a few have one; the others ask. So
-// does a page whose events the server refuses, as too many are open, or that gets a proxy's answer.
+// does a page whose events the server refuses, as too many are open, or that gets none through a proxy.
 "use strict";
 
 (() => {
@@ -9,10 +9,11 @@
   const mostConnected = 4;
   const askEvery = 3000;
   const connectEvery = 60000;
+  const silentFor = 10000; // the first events come within a second, unless a proxy keeps them back
   let source = null;
   let release = null; // gives back the place among those that are connected
   let asking = null;
-  let connecting = null; // until a page that was refused tries again
+  let connecting = null; // until a page asks instead of waiting for events, or tries to connect again
   let isAsking = false;
 
   async function start() {
@@ -55,13 +56,22 @@
 
   function connect() {
     source = new EventSource(main.dataset.events);
-    source.addEventListener("part", ({ data }) => replacePart(JSON.parse(data)));
-    source.addEventListener("list", ({ data }) => fillList(JSON.parse(data)));
-    source.addEventListener("open", () => document.body.classList.remove("away"));
+    source.addEventListener("part", ({ data }) => receive(replacePart, data));
+    source.addEventListener("list", ({ data }) => receive(fillList, data));
+    source.addEventListener("open", () => {
+      document.body.classList.remove("away");
+      connecting = setTimeout(askInstead, silentFor);
+    });
     source.addEventListener("error", () => {
+      clearTimeout(connecting);
       document.body.classList.add("away");
       if (source?.readyState === EventSource.CLOSED) askInstead(); // no lost connection: that is tried again by itself
     });
+  }
+
+  function receive(change, data) {
+    clearTimeout(connecting);
+    change(JSON.parse(data));
   }
 
   async function ask() {

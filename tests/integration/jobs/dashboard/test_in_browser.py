@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any
 
 import pytest
@@ -212,3 +213,27 @@ async def test_a_page_outlives_its_dashboard(night: Any, serve_dashboard: Any) -
         await serve_dashboard(port=server.base_url.port)
         await expect(page.locator("#p0")).to_contain_text("no output")
         await expect(page.locator("body")).not_to_have_class("away")
+
+
+async def test_a_page_asks_when_a_proxy_keeps_events_back(night: Any, browser: Any, raw_server: Any) -> None:
+    night.write_rows({"id": "cat", "input": {"prompt": "a cat"}})
+    await night.open(1)
+
+    async def keep_back(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).replace(b"keep-alive", b"close")
+        if b"/events" in head and b"once=" not in head:
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+            await reader.read()
+        server, answer = await asyncio.open_connection(browser.base_url.host, browser.base_url.port)
+        with closing(answer):
+            answer.write(head)
+            writer.write(await server.read())
+            await writer.drain()
+
+    async with open_page(f"http://{await raw_server(keep_back)}") as page:
+        await page.clock.install()
+        await page.goto("/batches/night")
+        await night.end(0, "cat")
+        await expect(page.locator("#p0")).to_contain_text("no result yet")
+        await page.clock.fast_forward(10_000)
+        await expect(page.locator("#p0")).to_contain_text("no output")
