@@ -9,6 +9,7 @@ from functools import partial
 
 from benchmarks.cases.capacity import capacity
 from benchmarks.cases.comparison import compare
+from benchmarks.cases.dashboard import dashboard
 from benchmarks.cases.durability import costs
 from benchmarks.cases.faults import inject_faults
 from benchmarks.cases.limits import limits
@@ -92,6 +93,11 @@ def _waiting(_: Choice) -> Rows:
     return waiting()
 
 
+def _dashboard(choice: Choice) -> Rows:
+    part = choice.part(0.1)
+    return dashboard(int(5_000 * part), int(50_000 * part))
+
+
 def _durability(_: Choice) -> Rows:
     return {cost.what: {"wall_ms": cost.wall, "cpu_ms": cost.cpu} for cost in asyncio.run(costs())}
 
@@ -107,6 +113,7 @@ MEASUREMENTS = {
         Measurement("takeover", "A worker is killed", _reporting(_takeover)),
         Measurement("startup", "Start-up", _reporting(_startup), quick=True),
         Measurement("waiting", "CPU of a worker that waits", _reporting(_waiting)),
+        Measurement("dashboard", "The dashboard", _reporting(_dashboard)),
         Measurement("durability", "What durability costs a prediction", _reporting(_durability)),
     )
 }

@@ -42,6 +42,11 @@ SHOWN = {
     "predictions": ("predictions", ",.0f"),
     "unintended": ("paid, unintended", ",.0f"),
     "server": ("server's CPU", ".0%"),
+    "dashboard": ("dashboard's CPU", ".1%"),
+    "sent_mb": ("MB sent to pages", ",.1f"),
+    "page_mb": ("page's MB", ",.1f"),
+    "paint": ("first paint s", ".2f"),
+    "thumbnails": ("thumbnails/s", ",.0f"),
     "enqueue_ms": ("enqueue ms each", ".2f"),
 }
 """The figures that tables show, in that order: heading and format."""
