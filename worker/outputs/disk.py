@@ -1,6 +1,6 @@
 """The disk, off the event loop. Raises StorageErrors: sentences that name the path.
 
-aiofiles costs a thread hop for each call of a file, so a call here does all it can in one hop.
+aiofiles costs a thread hop for each call of a file, so each call does all it can in one hop.
 """
 
 from __future__ import annotations
@@ -8,13 +8,16 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from io import FileIO
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from aiofiles.os import wrap
+from aiofiles.threadpool import wrap as wrap_file
+from aiofiles.threadpool.binary import AsyncFileIO
 
 from jobs.errors import StorageError
 from worker.background import finish_despite_cancel
@@ -31,9 +34,19 @@ THREADS = ThreadPoolExecutor(16, "disk")
 
 async def off_loop(path: Path, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run in a thread. A thread cannot be stopped: a cancel waits for it, so that nobody works on a file in use."""
-    hop: asyncio.Future[T] = asyncio.ensure_future(_call(partial(function, *args, **kwargs), executor=THREADS))
+    return await finish_call(path, _call(partial(function, *args, **kwargs), executor=THREADS))
+
+
+def handle_of(file: FileIO) -> AsyncFileIO:
+    """The handle of aiofiles for an open file, whose calls are for `finish_call`."""
+    handle: AsyncFileIO = wrap_file(file, executor=THREADS)
+    return handle
+
+
+async def finish_call(path: Path, call: Awaitable[T]) -> T:
+    """Wait for a call in a thread, after a cancel too."""
     try:
-        return await finish_despite_cancel(hop)
+        return await finish_despite_cancel(asyncio.ensure_future(call))
     except OSError as error:
         raise StorageError(_sentence(error, path), path) from error
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from jobs.batch_folder.atomic_files import PART
-from worker.outputs.disk import MOST_PIECES, off_loop, write_all
+from worker.outputs.disk import MOST_PIECES, finish_call, handle_of, off_loop, write_all
 from worker.outputs.file_response import Checksum
 from worker.outputs.media_types import HEAD_SIZE
 from worker.outputs.staging import Staging
@@ -28,6 +29,18 @@ class WrittenFile:
     sha256: str
 
 
+class _PartFile(FileIO):
+    """A file that is not whole yet; aiofiles hands its `writelines` to a thread, so that one hop does all of this."""
+
+    def __init__(self, path: Path, digest: Callable[[Sequence[bytes]], Sequence[bytes]]) -> None:
+        super().__init__(path, "wb")
+        self._digest = digest
+
+    def writelines(self, pieces: Iterable[Any], /) -> None:
+        """Add gathered pieces to the checksums and write them, in as few calls as it takes."""
+        write_all(self.fileno(), self._digest(list(pieces)))
+
+
 class FileWriter:
     """One file on its way into a staging folder; it is opened when 1 MiB has come: one below takes one thread hop.
 
@@ -38,7 +51,7 @@ class FileWriter:
     def __init__(self, staging: Staging, stem: str) -> None:
         self._staging = staging
         self._stem = stem
-        self._file: FileIO | None = None
+        self._file: _PartFile | None = None
         self._begin(None)
 
     async def __aenter__(self) -> Self:
@@ -64,8 +77,8 @@ class FileWriter:
         """Forget what has come, and expect bytes with that checksum."""
         self._begin(checksum)
         if self._file:
-            await off_loop(self._part, self._file.truncate, 0)
-            await off_loop(self._part, self._file.seek, 0)
+            await finish_call(self._part, handle_of(self._file).truncate(0))
+            await finish_call(self._part, handle_of(self._file).seek(0))
 
     async def write(self, chunk: bytes) -> None:
         """Take a chunk of any size."""
@@ -75,7 +88,11 @@ class FileWriter:
         self._pieces.append(chunk)
         self._gathered += len(chunk)
         if self._gathered >= WRITE_SIZE:
-            await off_loop(self._part, self._spill)
+            pieces, self._pieces, self._gathered = self._pieces, [], 0
+            if self._file is None:
+                await off_loop(self._part, self._open, pieces)
+            else:
+                await finish_call(self._part, handle_of(self._file).writelines(pieces))
 
     async def finish(self, suffix: str, *, check: bool = True) -> WrittenFile | None:
         """Bring the rest to disk, or hold all of it, and give the file its name: the stem and `suffix`.
@@ -100,27 +117,26 @@ class FileWriter:
     async def close(self) -> None:
         """Close the file; what is unfinished stays as `<stem>.part`."""
         if self._file and not self._file.closed:
-            await off_loop(self._part, self._file.close)
+            await finish_call(self._part, handle_of(self._file).close())
 
-    def _gather(self) -> None:
-        pieces = self._pieces if len(self._pieces) <= MOST_PIECES else [b"".join(self._pieces)]
-        self._pieces, self._gathered = [], 0
-        for piece in pieces:
+    def _open(self, pieces: Sequence[bytes]) -> None:
+        """Open the file and write what has come, in one hop."""
+        self._staging.make()
+        self._file = _PartFile(self._part, self._digest)
+        self._file.writelines(pieces)
+
+    def _digest(self, pieces: Sequence[bytes]) -> Sequence[bytes]:
+        """Add pieces to the checksums; returns them in few pieces."""
+        few = pieces if len(pieces) <= MOST_PIECES else [b"".join(pieces)]
+        for piece in few:
             self._sha256.update(piece)
             if self._hash:
                 self._hash.update(piece)
-        self._unwritten += pieces
-
-    def _spill(self) -> None:
-        self._gather()
-        if self._file is None:
-            self._staging.make()
-            self._file = FileIO(self._part, "wb")
-        write_all(self._file.fileno(), self._unwritten)
-        self._unwritten = []
+        return few
 
     def _is_right(self, *, check: bool) -> bool:
-        self._gather()
+        self._unwritten += self._digest(self._pieces)
+        self._pieces, self._gathered = [], 0
         return not (check and self._checksum and self._hash and self._hash.digest() != self._checksum.digest)
 
     def _finish(self, path: Path, *, check: bool) -> bool:

@@ -80,6 +80,26 @@ async def test_a_stream_is_on_disk_with_its_size_and_checksum(
     assert files(batch) == {".saving/a/output_0.bin": content}
 
 
+async def test_chunks_are_gathered_and_each_write_is_one_hop_to_a_thread(
+    staging: Staging, batch: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of them opens the file, too, and the last hop gives it its name."""
+    hops, submit, chunks = list[Any](), disk.THREADS.submit, [os.urandom(1 << 16) for _ in range(84)]
+
+    def count(*call: Any) -> Any:
+        hops.append(call)
+        return submit(*call)
+
+    monkeypatch.setattr(disk.THREADS, "submit", count)
+    async with FileWriter(staging, "output") as writer:
+        for chunk in chunks:
+            await writer.write(chunk)
+        assert len(hops) == 5
+        assert await writer.finish(".bin")
+    assert len(hops) == 6
+    assert files(batch) == {".saving/a/output.bin": b"".join(chunks)}
+
+
 @given(st.lists(st.binary() | st.none(), max_size=30))
 def test_a_restart_forgets_what_came_before(steps: list[bytes | None]) -> None:
     """None restarts; writes of a few bytes go to the disk at once here."""
