@@ -147,7 +147,7 @@ class Replicate:
 
     def _learn_clock(self, date: str) -> None:
         try:
-            self.clock_offset = parsedate_to_datetime(date).timestamp() + 0.5 - time.time()
+            self.clock_offset = _http_time(date) + 0.5 - time.time()
         except (ValueError, TypeError, OverflowError):
             return
 
@@ -165,6 +165,12 @@ def _unix_time(value: str) -> float | None:
     except (ValueError, OverflowError):
         return None
     return seconds if 0 <= seconds <= _LAST_SECOND else None
+
+
+@lru_cache(1)
+def _http_time(date: str) -> float:
+    """A Date header as Unix seconds; many answers a second have the same."""
+    return parsedate_to_datetime(date).timestamp()
 
 
 def _count(text: str | None) -> int | None:
