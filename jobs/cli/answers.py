@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, TypeVar
 import typer
 
 from jobs import terminal
+from jobs.config import Config
 from jobs.operations import report
+from jobs.redis_client.server import check_has_run
 from jobs.terminal import STOPPED, print_lines
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ Answer = TypeVar("Answer")
 
 def run_operation(operation: Callable[[Operations], Awaitable[Answer]], *, start: bool = False) -> Answer:
     """Run one operation on an open Redis; `start` an embedded server even where none has ever run."""
+    if not start:
+        check_has_run(Config.load())
     from jobs.operations.operations import Operations
 
     async def run() -> Answer:

@@ -16,9 +16,10 @@ from jobs.config import Config
 from jobs.errors import BatchNotFound, InputError
 from jobs.names import name_problem
 from jobs.operations.report import NO_BATCH
-from jobs.redis_client.client import opened, server_name
+from jobs.redis_client.client import opened
 from jobs.redis_client.requirements import check_server
 from jobs.redis_client.resilience import Redis
+from jobs.redis_client.server import server_name
 from jobs.state.batches import Batches, Bits
 from jobs.state.status import read_status
 from jobs.wire import Status

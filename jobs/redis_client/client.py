@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import fields
 from functools import cache
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from arq.connections import ArqRedis, RedisSettings
 from redis import exceptions
@@ -16,11 +16,12 @@ from redis.asyncio.connection import SSLConnection, parse_url
 from redis.commands.core import AsyncScript
 
 from jobs.config import Config
-from jobs.errors import ConfigError, NothingEnqueued, RedisUnreachable
+from jobs.errors import ConfigError, RedisUnreachable
 from jobs.redis_client import embedded
 from jobs.redis_client.outage import LOSSES, is_passing, reason
 from jobs.redis_client.requirements import CLUSTER, RIGHTS_CURE, is_cluster_error, is_refused_right
 from jobs.redis_client.resilience import PatientArqRedis, PatientPool, Redis, RetryWindow
+from jobs.redis_client.server import check_has_run, without_password
 
 PATIENT_SECONDS, IMPATIENT_SECONDS = 12 * 3600.0, 1.0
 """For how long calls are retried. A worker without a supervisor waits for a night instead of ending."""
@@ -92,11 +93,8 @@ async def opened(config: Config, *, start: bool = True) -> AsyncIterator[Redis]:
 
     Without `start`, no embedded server is started where none has ever run; NothingEnqueued.
     """
-    if not start and not config.redis_url and not embedded.has_run(config.redis_dir):
-        raise NothingEnqueued(
-            f"Nothing was ever enqueued here: {server_name(config)} has never run. Run the command in the folder where "
-            "you enqueued, or set REDIS_URL."
-        )
+    if not start:
+        check_has_run(config)
     url = redis_url(config)
     redis = connect(url)
     try:
@@ -118,19 +116,6 @@ async def _ping(redis: Redis, config: Config, url: str) -> None:
         await redis.ping()
     except exceptions.RedisError as error:
         raise RedisUnreachable(_explain(config, url, error)) from error
-
-
-def server_name(config: Config) -> str:
-    """The Redis that the settings name, without its password."""
-    if config.redis_url:
-        return without_password(config.redis_url.get_secret_value())
-    return f"the local server in {config.redis_dir.absolute()}"
-
-
-def without_password(url: str) -> str:
-    """A URL that may be shown."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def load_script(redis: Redis, module: str) -> AsyncScript:

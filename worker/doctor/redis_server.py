@@ -11,9 +11,9 @@ from redis.exceptions import NoPermissionError, RedisError
 from jobs.config import Config
 from jobs.errors import UnfitRedis
 from jobs.redis_client import embedded
-from jobs.redis_client.client import server_name
 from jobs.redis_client.requirements import ACL_LINE, CLUSTER, OLDEST, RIGHTS_CURE, check_rights
 from jobs.redis_client.resilience import Redis
+from jobs.redis_client.server import server_name
 from worker.doctor.finding import Finding, failure, ok, warning
 
 FULL, NEARLY_FULL = 0.95, 0.8

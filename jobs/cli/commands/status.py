@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -15,10 +16,12 @@ from jobs.cli.selection_options import BatchOptions
 from jobs.config import Config
 from jobs.errors import NothingEnqueued
 from jobs.operations import report
-from jobs.operations.operations import Operations
-from jobs.redis_client.client import server_name
+from jobs.redis_client.server import server_name
 from jobs.terminal import print_lines
 from jobs.wire import Status
+
+if TYPE_CHECKING:
+    from jobs.operations.operations import Operations
 
 
 @options.takes(BatchOptions)

@@ -500,7 +500,7 @@ async def test_delete_refuses_an_unfinished_batch(cli: Cli, settled: Callable[..
     "module", ["httpx", "aiofiles", "worker", "jinja2", "cronsim", "jobs.enqueue.enqueue", "jobs.prompts_file.reader"]
 )
 def test_status_loads_only_what_it_needs(module: str) -> None:
-    assert module not in loaded_by("import jobs.cli.app, jobs.cli.commands.status")
+    assert module not in loaded_by("import jobs.cli.app, jobs.cli.commands.status, jobs.operations.operations")
 
 
 def test_a_poor_encoding_is_no_error(child_env: dict[str, str]) -> None:

@@ -18,7 +18,10 @@ try:
 except SystemExit:
     pass
 """
-STATUS = "import jobs.cli.app, jobs.cli.commands.status"
+STATUS = "import jobs.cli.app, jobs.cli.commands.status, jobs.operations.operations"
+NOTHING_ENQUEUED = HELP.replace("import sys", "import os, sys, tempfile\nos.chdir(tempfile.mkdtemp())").replace(
+    "--help", "status"
+)
 
 
 def test_help_loads_nothing_heavy() -> None:
@@ -29,6 +32,13 @@ def test_help_loads_nothing_heavy() -> None:
 
 def test_status_loads_what_it_reads_with() -> None:
     assert loaded_by(STATUS) & HEAVY <= {"arq", "asyncio", "pydantic", "redis"}
+
+
+def test_status_loads_no_redis_where_nothing_was_enqueued(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    loaded = loaded_by(NOTHING_ENQUEUED)
+    assert "jobs.cli.commands.status" in loaded
+    assert loaded & HEAVY <= {"asyncio", "pydantic"}
 
 
 @pytest.mark.parametrize("name", JobsCommands.lazy)
