@@ -9,8 +9,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
+import jsonschema_rs
+from pydantic import Field, TypeAdapter
 
+from jobs.batch_folder.reviews import Review
 from jobs.cli.costs import Costs
 from jobs.cli.prices import KnownPrice
 from jobs.enqueue.enqueue import Checked
@@ -27,6 +29,19 @@ from jobs.verify.disagreements import Verification
 from jobs.wire import Result, Status
 from worker.doctor.finding import Finding
 from worker.orphans.audit import OrphanList
+
+
+class LineReview(Review):
+    """What somebody thinks of a result, in its line."""
+
+    id: str = Field(exclude=True)
+
+
+class ResultLine(Result):
+    """A line of results.jsonl; `review` is there only if somebody has reviewed the result."""
+
+    review: LineReview | None = None
+
 
 SCHEMAS = Path(__file__).parent.parent / "docs" / "schemas"
 
@@ -46,7 +61,7 @@ OUTPUTS: dict[str, Any] = {
     "prompt-log": PromptLog,
     "prompts-canceled": PromptsCanceled,
     "receipt": Receipt,
-    "result": Result,
+    "result": ResultLine,
     "schedules": list[ScheduleStatus],
     "schedules-next": list[FireTime],
     "verification": Verification,
@@ -59,6 +74,15 @@ def schema_of(name: str) -> str:
     schema = TypeAdapter(OUTPUTS[name]).json_schema(mode="serialization")
     draft = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     return json.dumps({**draft, **schema}, indent=2, ensure_ascii=False) + "\n"
+
+
+def is_as_described(schema: str, text: str) -> bool:
+    """Whether all of it, or each of its lines, is as the schema says; ValidationError names what is not."""
+    validator = jsonschema_rs.validator_for(json.loads((SCHEMAS / f"{schema}.json").read_text()))
+    texts = text.splitlines() if schema in ("event", "result") else [text]
+    for one in texts:
+        validator.validate(json.loads(one))
+    return bool(texts)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from jobs.state.batches import Batches
 from jobs.wire import Batch, Failure, Outcome, Result
 from tests.fork_server import Launch, start_python
 from tests.imports import loaded_by
-from tests.integration.jobs.cli.test_json_outputs import is_as_described
+from tests.json_outputs import is_as_described
 
 Cli = Callable[..., Any]
 STATUS_KEYS = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,13 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
+from jobs.batch_folder.folder import Folder
+from jobs.batch_folder.reviews import Review, add_review
 from jobs.config import Config
 from jobs.redis_client.resilience import Redis
 from jobs.state.batches import Batches
 from jobs.wire import Failure, Result
-from tests.json_outputs import SCHEMAS
+from tests.json_outputs import is_as_described
 
 COMMANDS = [
     ("check", "enqueue cats.jsonl --model a/b --check"),
@@ -44,15 +45,6 @@ def config(config: Config) -> Config:
     return config.model_copy(update={"model_check": False})
 
 
-def is_as_described(schema: str, text: str) -> bool:
-    """Whether all of it, or each of its lines, is as the schema says; ValidationError names what is not."""
-    validator = jsonschema_rs.validator_for(json.loads((SCHEMAS / f"{schema}.json").read_text()))
-    texts = text.splitlines() if schema in ("event", "result") else [text]
-    for one in texts:
-        validator.validate(json.loads(one))
-    return bool(texts)
-
-
 async def test_outputs_are_as_their_schemas_say(
     cli: Callable[..., Any], config: Config, redis: Redis, tmp_path: Path
 ) -> None:
@@ -65,6 +57,8 @@ async def test_outputs_are_as_their_schemas_say(
     (config.output_dir / "cats" / "one").mkdir()
     (config.output_dir / "cats" / "one" / "prediction.json").write_text(result.model_dump_json())
     await Batches(redis).settle("cats", 0, "failed")
+    add_review(Folder(config.output_dir, "cats"), Review(id="one", rating=4), fsync=False)
+    assert '"review":{"rating":4' in cli("results", "cats", "--json").out
     for schema, command in COMMANDS:
         answer = cli(*command.split(), "--json")
         assert is_as_described(schema, answer.out), (command, answer.err)
@@ -73,3 +67,7 @@ async def test_outputs_are_as_their_schemas_say(
 def test_a_schema_refuses_what_is_not_as_it_says() -> None:
     with pytest.raises(jsonschema_rs.ValidationError):
         is_as_described("batch", '{"batch": "cats"}')
+    line = '{"id": "a", "index": 0, "status": "failed", "model": "a/b", "input": {}, "review": {"rating": %d}}'
+    assert is_as_described("result", line % 5)
+    with pytest.raises(jsonschema_rs.ValidationError):
+        is_as_described("result", line % 6)

@@ -25,6 +25,7 @@ from jobs.schedules.state import ScheduleState, ScheduleStates
 from jobs.state.batches import Batches
 from jobs.state.outbox import Outbox
 from jobs.wire import Batch
+from tests.json_outputs import is_as_described
 from worker.doctor import machine
 from worker.doctor.examine import _run_check, examine
 from worker.doctor.finding import Finding, finding_lines
@@ -310,6 +311,7 @@ async def test_a_check_that_fails_hides_no_other() -> None:
 def test_the_command_when_all_is_well(cli: Callable[..., Any], simulator: Any) -> None:
     calls = simulator.ledger(summary=True)["calls"]
     answer = cli("doctor", "--json", module="worker")
+    assert is_as_described("findings", answer.out)
     findings = [Finding(**found) for found in json.loads(answer.out)]
     # The tests' own Redis keeps nothing.
     assert [found.check for found in findings if found.verdict == "failure"] == ["persistence"], answer.out

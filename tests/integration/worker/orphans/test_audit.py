@@ -28,6 +28,7 @@ from jobs.state.ledger import Ledger
 from jobs.state.uploads import BatchUploads, Upload
 from jobs.wire import Batch, Result
 from tests.integration.worker.prompt.works import refer_to
+from tests.json_outputs import is_as_described
 from worker.cli import app
 from worker.orphans.audit import Orphan, open_audit
 
@@ -295,6 +296,7 @@ async def test_the_command(cli: Callable[..., Any], replicate: Replicate, simula
     assert "--cancel ends them" in advice
     assert "1 that nothing here knows" in last
     answer = cli("orphans", "--cancel", "--json", module="worker")
+    assert is_as_described("orphans", answer.out)
     assert answer.code == 0
     assert [(one["id"], one["canceled"]) for one in json.loads(answer.out)["orphans"]] == [(cat, True)]
 
