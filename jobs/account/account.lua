@@ -1,7 +1,8 @@
 -- The pause of an account: a manual one stays until a person lifts it; workers check their own again.
 --
 -- KEYS[1] STRING  why nothing may be created
--- KEYS[2] HASH    of a pause by a worker: by (401 | 402), next (ms of the server's clock: when it is checked again)
+-- KEYS[2] HASH    of a pause by a worker: by (401 | 402), next (ms of the server's clock: when it is checked again);
+--                 of a manual one: person, written after the call
 -- ARGV    'pause', reason, by ('' = manual), ms until it is checked again
 -- ARGV    'check', by, ms until the next check: 1 for the first caller when a pause of that kind is due for a check
 -- ARGV    'lift', by

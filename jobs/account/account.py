@@ -67,9 +67,12 @@ class Account:
         self._api_host = api_host
         self._recheck = recheck
 
-    async def pause(self, reason: str) -> bool:
+    async def pause(self, reason: str, person: str = "") -> bool:
         """Stop all creates until `resume`; the first reason stays. True when it was not paused by hand yet."""
-        return await self._changed("paused", reason, await self._change("pause", reason, "", 0))
+        done = await self._change("pause", reason, "", 0)
+        if done and person:
+            await self._redis.hset(keys.own_pause(self._api_host), "person", person)
+        return await self._changed("paused", reason, done)
 
     async def pause_for(self, by: str, reason: str) -> bool:
         """Stop all creates while the API answers `by` (401, 402); True when they were not paused.
@@ -93,6 +96,15 @@ class Account:
         """`401` or `402` when a worker set the pause, else None."""
         by = await self._redis.hget(keys.own_pause(self._api_host), "by")
         return by.decode() if by else None
+
+    async def read_pause(self) -> tuple[str | None, str | None, str | None]:
+        """Why everything is paused, by which answer of the API, None: by hand, and then by whom, if that is known."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.get(keys.pause(self._api_host))
+            pipe.hmget(keys.own_pause(self._api_host), ["by", "person"])
+            reason, (by, person) = await pipe.execute()
+        reason, by, person = (value.decode() if value else None for value in (reason, by, person))
+        return reason, by, person
 
     async def _change(self, *arguments: str | int) -> bool:
         script = load_script(self._redis, __name__)

@@ -9,6 +9,8 @@ from typing import Any
 from jobs.notify.event import Event
 from jobs.wire import Batch, local_time
 
+BY_HAND = "hand"
+STATUS = "python -m jobs status"
 CREDIT = "https://replicate.com/account/billing"
 
 
@@ -38,10 +40,15 @@ def wrong_schedules_event(error: str) -> Event:
     )
 
 
-def paused_event(since: int, by: str, reason: str) -> Event:
-    """A worker paused everything, or creates are slowed down for low credit."""
+def paused_event(since: int, by: str, reason: str, person: str | None = None) -> Event:
+    """A worker or a `person` paused everything, or creates are slowed down for low credit."""
     title = "predictions are slowed down: the credit is low" if by == "low_credit" else "everything is paused"
-    return _account_event("paused", f"paused:{by}:{since}", title, reason, {"by": by})
+    facts: dict[str, Any] = {"by": by}
+    if by == BY_HAND:
+        title = f"everything is paused by {person or 'a person'}"
+        facts |= {"person": person}
+    command = "python -m jobs resume" if by == BY_HAND else STATUS
+    return _account_event("paused", f"paused:{by}:{since}", title, reason, facts, command)
 
 
 def backlog_event(since: int, reason: str) -> Event:
@@ -50,8 +57,9 @@ def backlog_event(since: int, reason: str) -> Event:
     return _account_event("backlog", f"backlog:{since}", title, reason, {})
 
 
-def _account_event(name: Any, event_id: str, title: str, reason: str, facts: dict[str, Any]) -> Event:
-    command = "python -m jobs status"
+def _account_event(
+    name: Any, event_id: str, title: str, reason: str, facts: dict[str, Any], command: str = STATUS
+) -> Event:
     lines = [reason, f"Next: {command}"]
     data = {**facts, "reason": reason, "next": command}
     return Event(id=event_id, name=name, at=time.time(), title=title, lines=lines, data=data)

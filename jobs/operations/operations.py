@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
+import os
+import socket
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -143,7 +146,7 @@ class Operations:
     async def pause(self, reason: str) -> str:
         """Create nothing more at our API host until `resume`; returns a sentence with the reason."""
         account = Account(self.redis, self.config.api_host)
-        new = await account.pause(reason)
+        new = await account.pause(reason, _person())
         return f"Paused{'' if new else ' already'}: {await account.pause_reason() or reason}"
 
     async def resume(self) -> bool:
@@ -231,3 +234,11 @@ class Operations:
         from jobs.schedules.scheduler import Schedules
 
         return await Schedules(self.redis, self.config).overview(time.time())
+
+
+def _person() -> str:
+    """Who runs this process, as far as the machine knows."""
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (KeyError, OSError):  # a user without a name
+        return f"uid {os.getuid()}@{socket.gethostname()}"

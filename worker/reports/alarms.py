@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs.notify.conditions import backlog_event, paused_event
+from jobs.notify.conditions import BY_HAND, backlog_event, paused_event
 from worker.context import Context
 
 LOW_CREDIT = "low_credit"
@@ -24,8 +24,9 @@ class Alarms:
 
     async def _check_pause(self) -> None:
         account, notifier = self._worker.account, self._worker.notifier
-        by, reason = await account.paused_by(), await account.pause_reason()
-        if not (by and reason):  # a pause by hand is no news to its people
+        reason, by, person = await account.read_pause()
+        by = by or BY_HAND
+        if not reason:
             by, reason = LOW_CREDIT, await account.low_credit()
         if reason:
-            await notifier.post(paused_event(await notifier.since(f"paused:{by}"), by, reason))
+            await notifier.post(paused_event(await notifier.since(f"paused:{by}"), by, reason, person))

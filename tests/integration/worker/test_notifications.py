@@ -83,13 +83,25 @@ async def test_a_finished_batch_is_summed_up_once(
     assert data["title"] == "night is finished: 0 of 2 succeeded, 2 failed"
 
 
-async def test_a_pause_by_a_worker_is_one_event_and_one_by_hand_none(
+async def test_pauses_by_hand_within_minutes_are_one_event_that_names_who_and_why(
     worker: Context, notified: Callable[..., Awaitable[Any]]
 ) -> None:
     alarms = Alarms(worker)
-    await worker.account.pause("by hand")
-    await alarms.check()
-    await worker.account.resume()
+    for reason in ("lunch", "tea"):
+        await worker.account.pause(reason, "ada@ws")
+        await worker.account.pause("late", "bob@ws")
+        await alarms.check()
+        await worker.account.resume()
+        await alarms.check()
+    (payload,) = await notified()
+    assert payload["type"] == "account.paused"
+    assert payload["data"]["title"] == "everything is paused by ada@ws"
+    assert payload["data"] | {"by": "hand", "person": "ada@ws", "reason": "lunch"} == payload["data"]
+    assert payload["data"]["next"] == "python -m jobs resume"
+
+
+async def test_a_pause_by_a_worker_is_one_event(worker: Context, notified: Callable[..., Awaitable[Any]]) -> None:
+    alarms = Alarms(worker)
     for _ in range(2):
         await worker.account.pause_for("402", "no credit is left (HTTP 402)")
         await alarms.check()

@@ -47,6 +47,8 @@ EXAMPLES = [
     conditions.wrong_schedules_event("schedules.toml: 1 error\n  line 3: no"),
     conditions.paused_event(1, "402", "no credit"),
     conditions.paused_event(1, "low_credit", "low"),
+    conditions.paused_event(1, "hand", "lunch", "ada@ws"),
+    conditions.paused_event(1, "hand", "lunch"),
     conditions.backlog_event(1, "the disk is full"),
     conditions.budget_event(BATCH, 1),
     conditions.dead_letter_event("night", "b1", "night:0:0", "it crashed"),
