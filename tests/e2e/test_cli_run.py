@@ -177,9 +177,9 @@ def test_a_pilot_says_what_all_will_cost(cli: Callable[..., Any], prompts: Calla
     answer = cli("run", source, "--pilot", "2", prices=prices)
     assert answer.code == 0, answer.err
     cost, time, more = answer.out.splitlines()[-3:]
-    assert cost == "Pilot: 2 of 3 prompts cost $0.006; all of them will cost about $0.009"
-    assert time.startswith("At 600 creates a minute all of them take about 0:00:0")
-    assert more == "The same command without --pilot goes on with the rest"
+    assert cost == "Pilot: 2 of 3 prompts cost $0.006; all 3, these included, will cost about $0.009"
+    assert time.startswith("One worker takes about 0:00:0")
+    assert more == "The same command without --pilot goes on with the other 1"
     rest = cli("run", source, "--by", "23:59", prices=prices)
     assert rest.code == 0
     said = r"Of 1 prompt left, (all|about 0) can be done by 23:59 \w+, going by the 2 results so far and one worker"
