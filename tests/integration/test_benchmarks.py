@@ -199,6 +199,7 @@ def everything() -> dict[str, Rows]:
             "status, one batch",
             "completion",
         ],
+        "waiting": ["1,000 predictions of 60 s", "nothing"],
     }
     return compared | {
         name: {row: EveryFigure(throttled=1.0, wall=1.0) for row in rows} for name, rows in names.items()

@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import os
 import tempfile
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -49,6 +50,7 @@ class Thumbnails:
         self._slots = asyncio.Semaphore(PROCESSES)
         self._making: dict[Path, asyncio.Task[Path | Literal[False] | None]] = {}
         self._failed: set[tuple[Path, int]] = set()
+        self._making_spare = threading.Lock()
         self._spare: tempfile.TemporaryDirectory[str] | None = None
         self._spared: dict[Path, Path] = {}
 
@@ -103,7 +105,8 @@ class Thumbnails:
         """Where a thumbnail may be that its batch's folder does not take."""
         if target not in self._spared and len(self._spared) >= MOST_SPARE:
             return []
-        self._spare = self._spare or tempfile.TemporaryDirectory(prefix="replicate-batch-")
+        with self._making_spare:
+            self._spare = self._spare or tempfile.TemporaryDirectory(prefix="replicate-batch-")
         return [Path(self._spare.name) / f"{hashlib.sha256(os.fsencode(target)).hexdigest()}.webp"]
 
     def _stop(self, pool: ProcessPoolExecutor | None) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from io import BytesIO
@@ -9,6 +10,8 @@ from typing import Any
 import av
 import pytest
 from PIL import Image
+
+from jobs.dashboard.gallery.thumbnails import Thumbnails
 
 PNG = {"path": "cat/output.png", "url": "u", "bytes": 9, "sha256": "0"}
 
@@ -94,3 +97,16 @@ async def test_a_picture_from_the_future_is_made_once(night: Any, browser: Any) 
     before = kept.stat().st_ino
     assert (await browser.get("/batches/night/thumbnails/cat/output.png")).status_code == 200
     assert kept.stat().st_ino == before
+
+
+async def test_thumbnails_that_are_made_at_once_share_one_temporary_directory(tmp_path: Path) -> None:
+    draw(picture := tmp_path / "output.png", (64, 64))
+    (tmp_path / "taken").touch()
+    thumbnails = Thumbnails()
+    made = await asyncio.gather(
+        *(thumbnails.path(picture, tmp_path / "taken" / f"{number}.webp") for number in range(8))
+    )
+    assert len({path.parent for path in made if path}) == 1
+    assert None not in made
+    thumbnails.close()
+    assert not any(path.parent.exists() for path in made if path)
