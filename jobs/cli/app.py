@@ -33,7 +33,7 @@ class JobsCommands(Commands):
             "Serve pages that show and steer batches as they run.",
         ),
         "retry": ("jobs.cli.steering:retry", "Enqueue again the prompts that failed or were canceled."),
-        "limit": ("jobs.cli.steering:limit", "Change a batch's budget, limit or priority; without options, show them."),
+        "limit": ("jobs.cli.steering:limit", "Change a batch's budget, limit or priority, or show them."),
         "pause": ("jobs.cli.steering:pause", "Create nothing more until `resume`; what runs is still saved."),
         "resume": ("jobs.cli.steering:resume", "Lift every pause of account and models, or one batch's."),
         "cancel": ("jobs.cli.steering:cancel", "Cancel what is not done; what runs is canceled at Replicate."),

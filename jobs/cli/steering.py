@@ -85,7 +85,7 @@ def limit(
     dry_run: options.DryRun = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Change a batch's budget, limit or priority; without options, show them."""
+    """Change a batch's budget, limit or priority, or show them."""
     from jobs.operations.limits import known_limit_lines, limit_lines
 
     changes = given.changes()

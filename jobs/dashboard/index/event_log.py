@@ -33,9 +33,9 @@ class EventLog:
             with suppress(RedisError):
                 found += await self._from_redis(folder.batch, redis)
         known = {**self._events, **{event.id: event for event in found}}
-        newest = sorted(known.values(), key=lambda event: event.at, reverse=True)[:MOST]
-        self._events = {event.id: event for event in newest}
-        return newest
+        last = sorted(known.values(), key=lambda event: event.at)[-MOST:]  # those of one millisecond stay in order
+        self._events = {event.id: event for event in last}
+        return last[::-1]
 
     async def _from_folder(self, folder: Folder) -> list[Event]:
         """All events of the folder's file, if it is another one than before: it is only replaced as a whole."""

@@ -34,3 +34,11 @@ async def test_the_file_is_read_when_another_one_takes_its_place(night: Any, red
     assert await log.last(night.folder, redis) == [enqueued], "it is not read again"
     keep_events(night.folder, [Event(id="9", at="2099-01-01T00:00:00.000Z", event="finished")], fsync=False)
     assert [event.event for event in await log.last(night.folder, None)] == ["finished", "enqueued"]
+
+
+async def test_events_of_one_millisecond_stay_in_order(night: Any) -> None:
+    log, at = EventLog(), "2026-01-01T00:00:00.000Z"
+    events = [Event(id=f"5-{number}", at=at, event=name) for number, name in enumerate(("enqueued", "paused"))]
+    keep_events(night.folder, events, fsync=False)
+    for _ in range(2):
+        assert [event.event for event in await log.last(night.folder, None)] == ["paused", "enqueued"]
